@@ -1,0 +1,31 @@
+# Two commands do everything: `make demo` and `make test`. Each installs what it needs.
+
+CARGO ?= cargo
+WASM  := wasm32-unknown-unknown
+
+.PHONY: demo test build target fmt clean
+
+## Builds, then shows the main job in a throw-away home.
+demo: target
+	$(CARGO) build --release --locked --bin guillemet --example mcp
+	target/release/guillemet demo --mcp target/release/examples/mcp
+
+## All tests.
+test: target
+	CARGO="$(CARGO)" ./tests/run
+
+build: target
+	$(CARGO) build --release --locked
+
+## The target the plugins are built for.
+target:
+	@rustup target list --installed 2>/dev/null | grep -qx $(WASM) || rustup target add $(WASM)
+
+fmt:
+	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path plugins/Cargo.toml --all
+	$(CARGO) fmt --manifest-path tests/plugins/Cargo.toml --all
+
+clean:
+	$(CARGO) clean
+	rm -rf plugins/target

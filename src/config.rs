@@ -1,0 +1,151 @@
+//! `guillemet.toml`: read once at the edge, checked, and passed on as one value.
+//!
+//! Knows nothing of what uses it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// What a fresh home is given.
+pub const DEFAULT: &str = include_str!("config/default.toml");
+
+/// The checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What templates read as `<< vars.NAME >>`.
+    pub vars: serde_json::Value,
+    /// What templates read as `<< env.NAME >>`: the allowed variables that are set.
+    pub env: BTreeMap<String, String>,
+    /// The most connections open at once.
+    pub connections: usize,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}. Run `guillemet init`, or mend the file's permissions")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file says something it cannot say.
+    #[error("{path}{}: {message}", position(*line))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+fn position(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(":{line}"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    vars: toml::Table,
+    #[serde(default)]
+    env: RawEnv,
+    #[serde(default)]
+    limits: RawLimits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEnv {
+    #[serde(default)]
+    allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    connections: usize,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self { connections: 256 }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file. `env` looks a variable of the environment up.
+    ///
+    /// # Errors
+    /// `ConfigError`, with the line where there is one.
+    pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, env).map_err(|(line, message)| ConfigError::Invalid { path: path.to_owned(), line, message })
+    }
+
+    fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, (Option<usize>, String)> {
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            (line, error.message().to_owned())
+        })?;
+        if !(1..=65_536).contains(&raw.limits.connections) {
+            return Err((None, "limits.connections has to be between 1 and 65536".into()));
+        }
+        if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
+        }
+        let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
+        let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
+        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, connections: raw.limits.connections })
+    }
+}
+
+/// A TOML value as templates see it: a date is its text.
+fn json(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(yes) => yes.into(),
+        toml::Value::Datetime(when) => when.to_string().into(),
+        toml::Value::Array(items) => items.into_iter().map(json).collect(),
+        toml::Value::Table(table) => {
+            serde_json::Value::Object(table.into_iter().map(|(name, value)| (name, json(value))).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_templates_have_what_they_need() {
+        let config = Config::parse(DEFAULT, |_| None).unwrap();
+        assert!(config.vars["mcp_url"].is_string());
+        assert!(config.env.is_empty());
+    }
+
+    #[test]
+    fn only_allowed_variables_are_seen() {
+        let text = "[env]\nallow = [\"REGION\", \"UNSET\"]\n[vars]\nwhen = 2026-01-02\n";
+        let lookup = |name: &str| matches!(name, "REGION" | "HOME").then(|| name.to_lowercase());
+        let config = Config::parse(text, lookup).unwrap();
+        assert_eq!(config.env.into_iter().collect::<Vec<_>>(), [("REGION".into(), "region".into())]);
+        assert_eq!(config.vars["when"], "2026-01-02");
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line() {
+        let (line, message) = Config::parse("[vars]\na = 1\n[limts]\n", |_| None).unwrap_err();
+        assert_eq!(line, Some(3));
+        assert!(message.contains("limts"), "{message}");
+        assert!(Config::parse("[limits]\nconnections = 0\n", |_| None).is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! Guillemet keeps an encrypted vault of secrets on the machine where agents run and fills
+//! `<< secret "name" >>` in the configs those agents read.
+//!
+//! `ARCHITECTURE.md` tells the way of a config and the invariants. Arrows point downwards:
+//! `cli` → `api` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child
+//! process and uses nothing of `vault`, `api` or `resolve`.
+
+#![deny(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod examples;
+pub mod home;
+pub mod inventory;
+pub mod names;
+pub mod planner;
+pub mod plugin;
+pub mod resolve;
+#[expect(unsafe_code, reason = "the one place for it")]
+pub mod sys;
+pub mod template;
+pub mod vault;
+
+#[global_allocator]
+static ALLOCATOR: sys::memory::WipingAllocator = sys::memory::WipingAllocator;

@@ -1,0 +1,5 @@
+//! The program: everything is in the library, so that tests can reach it.
+
+fn main() -> std::process::ExitCode {
+    guillemet::cli::main()
+}
