@@ -1,0 +1,9 @@
+//! The one place with `unsafe`: what the kernel offers and no crate of ours wraps safely.
+//!
+//! Every function here is safe to call; each unsafe block says why it is sound. Nothing here knows
+//! what the bytes mean.
+
+pub mod map;
+pub mod memory;
+pub mod process;
+pub mod wasm;

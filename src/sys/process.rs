@@ -1,0 +1,58 @@
+//! What a process asks of the kernel about itself: descriptors, core dumps, sockets it was handed.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+/// Closes every descriptor from `first` on.
+///
+/// For a process that has just started and has opened nothing itself: no safe object owns one of these
+/// descriptors yet.
+///
+/// # Errors
+/// The kernel's, when it does not know `close_range` (before Linux 5.9).
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: called first thing in `main` of a child, when nothing in this process owns a descriptor
+    // from `first` on, so none is closed under its owner.
+    let result = unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sees to it that no descriptor from `first` on reaches a child: those a careless parent left open, and
+/// those a service manager handed over.
+///
+/// # Errors
+/// The kernel's, when it does not know `CLOSE_RANGE_CLOEXEC` (before Linux 5.11).
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
+    // SAFETY: sets a flag on descriptors; closes and invalidates none.
+    let result = unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes a descriptor that whoever started this process handed over by number.
+///
+/// # Errors
+/// When nothing is open under that number, or it is one of the standard three.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a descriptor number from 3 on is needed"));
+    }
+    // SAFETY: F_GETFD reads a flag and works on any number; the result says whether it is open.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, it came from outside by agreement, and each such number is taken once, at start.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// No core dumps, and no other process of this user may read this one's memory or trace it.
+///
+/// # Errors
+/// The kernel's.
+pub fn hide() -> io::Result<()> {
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! How a vault is unlocked: what opens the box that holds the vault's key.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::crypto::{Key, PassphraseCost};
+use super::store::VaultError;
+
+/// What opens a vault; kept in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A file with a key, readable by its owner alone.
+    KeyFile,
+    /// A passphrase, through Argon2id.
+    Passphrase,
+}
+
+impl Method {
+    /// As the vault and the command line name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KeyFile => "keyfile",
+            Self::Passphrase => "passphrase",
+        }
+    }
+
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::KeyFile, Self::Passphrase].into_iter().find(|method| method.name() == name)
+    }
+}
+
+/// What is at hand to open a vault with.
+#[derive(Debug)]
+pub enum UnlockWith {
+    /// The key in this file.
+    KeyFile(PathBuf),
+    /// This passphrase.
+    Passphrase(SecretString),
+}
+
+/// What a vault keeps of a passphrase: how to get the key from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassphraseHeader {
+    /// Random, so that equal passphrases give different keys.
+    pub salt: [u8; 16],
+    /// The work.
+    pub cost: PassphraseCost,
+}
+
+impl UnlockWith {
+    /// The method this serves.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::KeyFile(_) => Method::KeyFile,
+            Self::Passphrase(_) => Method::Passphrase,
+        }
+    }
+
+    /// The key that opens the box of the vault's key.
+    ///
+    /// # Errors
+    /// When the file is missing, malformed or open to others, or the passphrase is empty.
+    pub fn key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
+        match self {
+            Self::KeyFile(path) => read_key_file(path),
+            Self::Passphrase(passphrase) => {
+                let passphrase = passphrase.expose_secret();
+                if passphrase.is_empty() {
+                    return Err(VaultError::EmptyPassphrase);
+                }
+                Key::from_passphrase(passphrase, &header.salt, header.cost)
+                    .map_err(|_| VaultError::Damaged("the parameters of its passphrase are out of bounds".into()))
+            }
+        }
+    }
+}
+
+fn key_file_error(path: &Path, problem: impl Into<String>) -> VaultError {
+    VaultError::KeyFile { path: path.to_owned(), problem: problem.into() }
+}
+
+/// Makes a key file, or takes the one that is there: of an earlier attempt that broke off. One that exists
+/// is never written over.
+///
+/// # Errors
+/// When it cannot be written, or what is there is no key.
+pub fn make_key_file(path: &Path) -> Result<(), VaultError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let text = Zeroizing::new(data_encoding::HEXLOWER.encode(Key::random().expose()) + "\n");
+            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+            written.map_err(|error| {
+                let _ = fs::remove_file(path);
+                key_file_error(path, format!("cannot be written: {error}"))
+            })
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_key_file(path).map(drop),
+        Err(error) => Err(key_file_error(path, format!("cannot be made: {error}"))),
+    }
+}
+
+fn read_key_file(path: &Path) -> Result<Key, VaultError> {
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            key_file_error(path, "is missing; put it back from your backup: without it the vault cannot be opened")
+        }
+        _ => key_file_error(path, format!("cannot be read: {error}")),
+    })?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(key_file_error(path, format!("can be read by others; run `chmod 600 {}`", path.display())));
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(key_file_error(path, "belongs to another user; run guillemet as that user, or `chown` it"));
+    }
+    let malformed =
+        || key_file_error(path, "does not hold a key (64 hexadecimal digits); put it back from your backup");
+    if metadata.len() > 1024 {
+        return Err(malformed());
+    }
+    let text =
+        Zeroizing::new(fs::read(path).map_err(|error| key_file_error(path, format!("cannot be read: {error}")))?);
+    let digits = text.strip_suffix(b"\n").unwrap_or(&text);
+    let bytes = Zeroizing::new(data_encoding::HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| malformed())?);
+    let mut bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| malformed())?;
+    Ok(Key::from_bytes(&mut bytes))
+}

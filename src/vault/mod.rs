@@ -1,0 +1,12 @@
+//! The vault: one SQLite file, one sealed box per secret, and the usage journal beside it.
+//!
+//! Knows nothing of templates, plugins or requests.
+
+pub mod crypto;
+pub mod event;
+pub mod journal;
+pub mod keys;
+pub mod memory;
+pub mod record;
+pub mod store;
+pub mod usage;

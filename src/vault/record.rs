@@ -1,0 +1,323 @@
+//! A secret, and how it is written before it is sealed.
+//!
+//! Layout, integers little-endian: version of the layout (1 byte), id (16), enabled (1), created and
+//! updated (8 each), name, note, former names (2 bytes of count), versions (2 bytes of count; each number
+//! 4, id 16, created 8, value); a text is 4 bytes of length and its bytes. Then zeros up to the padded
+//! length, so that a box does not tell how long a value is.
+
+use zeroize::Zeroizing;
+
+use super::crypto;
+use super::memory::SealedValue;
+use crate::names::{Millis, SecretId, SecretName};
+
+/// The largest value, in bytes.
+pub const VALUE_MAX: usize = 64 << 10;
+/// The layout written by this program.
+const LAYOUT: u8 = 1;
+
+/// A secret with all its versions. Values in it are sealed.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// Never changes.
+    pub id: SecretId,
+    /// Rises with every change.
+    pub revision: u64,
+    /// As it was typed.
+    pub name: SecretName,
+    /// Names it had before, oldest first.
+    pub former_names: Vec<SecretName>,
+    /// Whether it may be resolved.
+    pub enabled: bool,
+    /// For people.
+    pub note: String,
+    /// When it was created.
+    pub created_at: Millis,
+    /// When it last changed.
+    pub updated_at: Millis,
+    /// Oldest first; the last is current. Never empty.
+    pub versions: Vec<Version>,
+}
+
+/// One value a secret has or had.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// From 1.
+    pub number: u32,
+    /// Random: names this version without telling anything about the value.
+    pub id: [u8; 16],
+    /// When it was created.
+    pub created_at: Millis,
+    /// The value.
+    pub value: SealedValue,
+}
+
+/// A value that cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    /// Nothing there.
+    #[error("a value cannot be empty")]
+    Empty,
+    /// Too long.
+    #[error("a value may have at most {VALUE_MAX} bytes")]
+    TooLarge,
+}
+
+/// Why bytes are not a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Written by a later version of this program.
+    #[error("it was written by a newer version of guillemet")]
+    Newer,
+    /// Not what this program writes.
+    #[error("it is damaged")]
+    Damaged,
+}
+
+impl Secret {
+    /// A new secret with one version.
+    ///
+    /// # Errors
+    /// `InvalidValue`.
+    pub fn new(name: SecretName, value: &str, enabled: bool, now: Millis) -> Result<Self, InvalidValue> {
+        match value.len() {
+            0 => Err(InvalidValue::Empty),
+            len if len > VALUE_MAX => Err(InvalidValue::TooLarge),
+            _ => Ok(Self {
+                id: SecretId(crypto::random()),
+                revision: 1,
+                name,
+                former_names: Vec::new(),
+                enabled,
+                note: String::new(),
+                created_at: now,
+                updated_at: now,
+                versions: vec![Version {
+                    number: 1,
+                    id: crypto::random(),
+                    created_at: now,
+                    value: SealedValue::seal(value),
+                }],
+            }),
+        }
+    }
+
+    /// The version that is served.
+    pub fn current(&self) -> &Version {
+        // `new` begins with one and `decode` refuses none.
+        self.versions.last().expect("a secret has a version")
+    }
+
+    /// The padded plaintext of its box; `revision` is bound to the box from outside.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let values: usize = self.versions.iter().map(|version| version.value.len() + 64).sum();
+        let mut out = Zeroizing::new(Vec::with_capacity(padded(values + 512 + 160 * self.former_names.len())));
+        out.push(LAYOUT);
+        out.extend_from_slice(&self.id.0);
+        out.push(u8::from(self.enabled));
+        out.extend_from_slice(&self.created_at.to_le_bytes());
+        out.extend_from_slice(&self.updated_at.to_le_bytes());
+        put_text(&mut out, self.name.as_str());
+        put_text(&mut out, &self.note);
+        put_count(&mut out, self.former_names.len());
+        for name in &self.former_names {
+            put_text(&mut out, name.as_str());
+        }
+        put_count(&mut out, self.versions.len());
+        for version in &self.versions {
+            out.extend_from_slice(&version.number.to_le_bytes());
+            out.extend_from_slice(&version.id);
+            out.extend_from_slice(&version.created_at.to_le_bytes());
+            out.extend_from_slice(&length(version.value.len()).to_le_bytes());
+            version.value.open_into(&mut out);
+        }
+        let len = padded(out.len());
+        out.resize(len, 0);
+        out
+    }
+
+    /// Reads what `encode` wrote.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn decode(bytes: &[u8], revision: u64) -> Result<Self, Malformed> {
+        let mut reader = Reader(bytes);
+        match reader.array::<1>()? {
+            [LAYOUT] => {}
+            [0] => return Err(Malformed::Damaged),
+            _ => return Err(Malformed::Newer),
+        }
+        let id = SecretId(reader.array()?);
+        let enabled = match reader.array::<1>()? {
+            [0] => false,
+            [1] => true,
+            _ => return Err(Malformed::Damaged),
+        };
+        let created_at = reader.number()?;
+        let updated_at = reader.number()?;
+        let name = reader.name()?;
+        let note = reader.text()?.to_owned();
+        let former_names = (0..reader.count()?).map(|_| reader.name()).collect::<Result<Vec<_>, _>>()?;
+        let mut versions = Vec::new();
+        for _ in 0..reader.count()? {
+            let number = u32::from_le_bytes(reader.array()?);
+            let id = reader.array()?;
+            let created_at = reader.number()?;
+            let value = reader.text()?;
+            if value.is_empty() || value.len() > VALUE_MAX {
+                return Err(Malformed::Damaged);
+            }
+            versions.push(Version { number, id, created_at, value: SealedValue::seal(value) });
+        }
+        if versions.is_empty() || reader.0.iter().any(|b| *b != 0) {
+            return Err(Malformed::Damaged);
+        }
+        Ok(Self { id, revision, name, former_names, enabled, note, created_at, updated_at, versions })
+    }
+}
+
+/// The length a plaintext of this length is padded to: multiples of 256 bytes up to 4 KiB, then of an
+/// eighth of the next lower power of two, so that padding costs at most an eighth.
+fn padded(len: usize) -> usize {
+    let step = if len <= 4096 { 256 } else { (len.next_power_of_two() / 16).max(256) };
+    len.div_ceil(step) * step
+}
+
+/// A length as it is written. Texts of a secret are bounded far below.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(&length(text.len()).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes());
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed::Damaged)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.bytes(N)?.try_into().map_err(|_| Malformed::Damaged)
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn count(&mut self) -> Result<usize, Malformed> {
+        self.array().map(|bytes| usize::from(u16::from_le_bytes(bytes)))
+    }
+
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        let len = u32::from_le_bytes(self.array()?);
+        let bytes = self.bytes(usize::try_from(len).map_err(|_| Malformed::Damaged)?)?;
+        std::str::from_utf8(bytes).map_err(|_| Malformed::Damaged)
+    }
+
+    fn name(&mut self) -> Result<SecretName, Malformed> {
+        self.text()?.parse().map_err(|_| Malformed::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(version: &Version) -> Vec<u8> {
+        let mut out = Zeroizing::new(Vec::new());
+        version.value.open_into(&mut out);
+        out.to_vec()
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::new("cal.com-key".parse().unwrap(), text, true, 7).unwrap()
+    }
+
+    #[test]
+    fn empty_and_large_values_are_refused() {
+        let new = |value: &str| Secret::new("a".parse().unwrap(), value, true, 0).map(|_| ());
+        assert_eq!(new(""), Err(InvalidValue::Empty));
+        assert_eq!(new(&"x".repeat(VALUE_MAX + 1)), Err(InvalidValue::TooLarge));
+        assert!(new(&"x".repeat(VALUE_MAX)).is_ok());
+    }
+
+    #[test]
+    fn nothing_of_a_value_is_printed() {
+        assert!(!format!("{:?}", secret("geheim")).contains("geheim"));
+    }
+
+    #[test]
+    fn a_box_does_not_tell_the_length_of_a_value() {
+        assert_eq!(secret("x").encode().len(), secret(&"x".repeat(60)).encode().len());
+        for len in [1, 255, 256, 4096, 4097, 70_000, 1 << 20] {
+            assert!(padded(len) >= len && padded(len) <= len + (len / 8).max(256), "{len}");
+        }
+    }
+
+    #[test]
+    fn other_layouts_are_told_apart() {
+        let mut bytes = secret("x").encode().to_vec();
+        bytes[0] = 2;
+        assert_eq!(Secret::decode(&bytes, 1).unwrap_err(), Malformed::Newer);
+        bytes[0] = 0;
+        assert_eq!(Secret::decode(&bytes, 1).unwrap_err(), Malformed::Damaged);
+        let mut bytes = secret("x").encode().to_vec();
+        *bytes.last_mut().unwrap() = 1;
+        assert_eq!(Secret::decode(&bytes, 1).unwrap_err(), Malformed::Damaged);
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_comes_back(
+            texts in proptest::collection::vec("\\PC{1,80}", 1..5),
+            former in proptest::collection::vec("[a-z0-9][a-z._-]{0,20}", 0..4),
+            enabled in any::<bool>(),
+            note in "\\PC{0,40}",
+        ) {
+            let mut before = secret(&texts[0]);
+            before.enabled = enabled;
+            before.note = note;
+            before.former_names = former.iter().map(|name| name.parse().unwrap()).collect();
+            for (index, text) in texts.iter().enumerate().skip(1) {
+                let value = SealedValue::seal(text);
+                before.versions.push(Version { number: index as u32 + 1, id: crypto::random(), created_at: 9, value });
+            }
+            let after = Secret::decode(&before.encode(), 3).unwrap();
+            prop_assert_eq!((after.id, after.revision, after.enabled), (before.id, 3, enabled));
+            prop_assert_eq!(&after.note, &before.note);
+            prop_assert_eq!(&after.former_names, &before.former_names);
+            let pairs = after.versions.iter().zip(&before.versions);
+            for (version, was) in pairs {
+                prop_assert_eq!((version.number, version.id, value(version)), (was.number, was.id, value(was)));
+            }
+            prop_assert_eq!(after.versions.len(), texts.len());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), layout in 0..3u8) {
+            let _ = Secret::decode(&bytes, 1);
+            let mut bytes = bytes;
+            bytes.insert(0, layout);
+            let _ = Secret::decode(&bytes, 1);
+        }
+
+        #[test]
+        fn changed_bytes_never_panic(at in 0..200usize, to in any::<u8>()) {
+            let mut bytes = secret("value").encode().to_vec();
+            bytes[at] = to;
+            let _ = Secret::decode(&bytes, 1);
+        }
+    }
+}
