@@ -1,0 +1,198 @@
+//! What is on the disk is what the catalog says, and what is not known blocks.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use super::*;
+
+struct Folder {
+    dir: tempfile::TempDir,
+    catalog: Catalog,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::new(dir.path().join("templates"));
+        Self { dir, catalog }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("templates").join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn rescan(&mut self) -> (Vec<String>, Vec<String>, Vec<String>) {
+        let changes = self.catalog.rescan(Instant::now());
+        (changes.added, changes.changed, changes.removed)
+    }
+
+    fn blockers(&self, name: &str) -> Vec<(String, &'static str)> {
+        let name: SecretName = name.parse().unwrap();
+        let blockers = self.catalog.blockers(&[&name], Instant::now());
+        assert!(blockers.iter().all(|blocker| !blocker.message().is_empty()));
+        blockers.into_iter().map(|blocker| (blocker.template, blocker.reason.code())).collect()
+    }
+}
+
+use crate::names::SecretName;
+
+fn ids(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+#[test]
+fn templates_are_found_changed_and_gone() {
+    let mut folder = Folder::new();
+    assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
+    folder.write("mcp-server/a.toml", "x = '<< secret \"one\" >>'");
+    folder.write("mcp-server/b.jsonc", "{}");
+    for not_one in ["mcp-server/.hidden.toml", "mcp-server/readme.md", "mcp-server/sub/c.toml", ".git/a.toml", "a.toml"]
+    {
+        folder.write(not_one, "<< secret");
+    }
+    assert_eq!(folder.rescan(), (ids(&["mcp-server/a", "mcp-server/b"]), vec![], vec![]));
+    assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
+    let names: Vec<_> =
+        folder.catalog.references().map(|(id, reference)| (id.to_owned(), reference.name.to_string())).collect();
+    assert_eq!(names, [("mcp-server/a".into(), "one".into())]);
+
+    // An editor's way: another file of the same length takes the place of the first, at once.
+    folder.write("mcp-server/a.toml.new", "x = '<< secret \"two\" >>'");
+    let before = Arc::clone(folder.catalog.get("mcp-server/a").unwrap());
+    fs::rename(folder.path("mcp-server/a.toml.new"), folder.path("mcp-server/a.toml")).unwrap();
+    assert!(!before.is_current());
+    assert_eq!(folder.rescan(), (vec![], ids(&["mcp-server/a"]), vec![]));
+    fs::remove_file(folder.path("mcp-server/b.jsonc")).unwrap();
+    assert_eq!(folder.rescan(), (vec![], vec![], ids(&["mcp-server/b"])));
+    fs::rename(folder.path("mcp-server"), folder.path("other")).unwrap();
+    assert_eq!(folder.rescan(), (ids(&["other/a"]), vec![], ids(&["mcp-server/a"])));
+}
+
+#[test]
+fn an_edit_of_the_same_size_right_after_reading_is_seen() {
+    let mut folder = Folder::new();
+    for round in 0..20 {
+        let name = ["one", "two"][round % 2];
+        folder.write("f/a.toml", &format!("x = '<< secret \"{name}\" >>'"));
+        folder.rescan();
+        let found: Vec<_> = folder.catalog.references().map(|(_, reference)| reference.name.to_string()).collect();
+        assert_eq!(found, [name]);
+    }
+}
+
+#[test]
+fn a_file_that_is_read_again_unchanged_keeps_its_plans() {
+    let mut folder = Folder::new();
+    folder.write("f/a.toml", "x = 1");
+    folder.rescan();
+    let before = Arc::clone(folder.catalog.get("f/a").unwrap());
+    assert!(!before.is_current(), "it was written just now");
+    folder.rescan();
+    assert!(Arc::ptr_eq(&before, folder.catalog.get("f/a").unwrap()));
+}
+
+#[test]
+fn what_blocks_a_deletion() {
+    let mut folder = Folder::new();
+    folder.write("f/plain.toml", "x = '<< secret \"Key\" >>'");
+    folder.write("f/broken.toml", "x = << KEY-2");
+    folder.write("f/gone.toml", "x = '<< secret \"gone\" >>'");
+    folder.rescan();
+    assert_eq!(folder.blockers("key"), [("f/broken".into(), "in_broken_text"), ("f/plain".into(), "referenced")]);
+    assert_eq!(folder.blockers("other"), []);
+
+    fs::remove_file(folder.path("f/gone.toml")).unwrap();
+    folder.rescan();
+    assert_eq!(folder.blockers("gone"), [("f/gone".into(), "vanished")]);
+    let gone: SecretName = "gone".parse().unwrap();
+    assert!(folder.catalog.blockers(&[&gone], Instant::now() + Duration::from_secs(3)).is_empty());
+
+    // A file that becomes unreadable keeps what it named; one that never was readable could name anything.
+    fs::remove_file(folder.path("f/plain.toml")).unwrap();
+    fs::create_dir(folder.path("f/plain.toml")).unwrap();
+    folder.rescan();
+    assert!(folder.blockers("key").contains(&("f/plain".into(), "last_known")));
+    symlink("loop.toml", folder.path("f/loop.toml")).unwrap();
+    assert_eq!(folder.rescan().0, ids(&["f/loop"]));
+    assert_eq!(folder.blockers("anything"), [("f/loop".into(), "unknown")]);
+    assert_eq!(folder.rescan(), (vec![], vec![], vec![]), "still unreadable is no change");
+}
+
+#[test]
+fn the_same_id_twice_is_broken_and_both_count() {
+    let mut folder = Folder::new();
+    folder.write("f/a.toml", "x = '<< secret \"one\" >>'");
+    folder.write("f/a.yaml", "x: << secret \"two\" >>");
+    folder.rescan();
+    let template = folder.catalog.get("f/a").unwrap();
+    let Content::Broken { problems, .. } = &template.content else { panic!("not broken") };
+    assert!(problems[0].message.contains("a.toml") && problems[0].message.contains("a.yaml"));
+    assert_eq!(folder.blockers("one").len(), 1);
+    assert_eq!(folder.blockers("two").len(), 1);
+    assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
+    fs::remove_file(folder.path("f/a.yaml")).unwrap();
+    assert_eq!(folder.rescan().1, ids(&["f/a"]));
+    assert!(matches!(folder.catalog.get("f/a").unwrap().content, Content::Lexed(_)));
+}
+
+#[test]
+fn a_pipe_does_not_hang_and_links_are_followed() {
+    let mut folder = Folder::new();
+    folder.write("f/real.txt", "x = '<< secret \"one\" >>'");
+    symlink("real.txt", folder.path("f/link.toml")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        folder.path("f/pipe.toml"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    folder.write("f/large.toml", &"x".repeat(300 << 10));
+    fs::write(folder.path("f/latin.toml"), b"x = '\xe9 one'").unwrap();
+    folder.rescan();
+    assert!(matches!(folder.catalog.get("f/link").unwrap().content, Content::Lexed(_)));
+    for broken in ["f/pipe", "f/large", "f/latin"] {
+        assert!(matches!(folder.catalog.get(broken).unwrap().content, Content::Broken { .. }), "{broken}");
+    }
+    fs::remove_file(folder.path("f/pipe.toml")).unwrap();
+    folder.rescan();
+    assert!(folder.blockers("one").contains(&("f/latin".into(), "in_broken_text")));
+}
+
+#[test]
+fn the_watcher_tells_of_everything_that_matters() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("f")).unwrap();
+    let (tell, told) = channel();
+    let mut watcher = Watcher::new(folder.path(""), move || tell.send(()).unwrap()).unwrap();
+    let mut noticed = |what: &str| {
+        told.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what} was not noticed"));
+        // One change gives several events.
+        while told.recv_timeout(Duration::from_millis(100)).is_ok() {}
+        watcher.renew().unwrap();
+    };
+    folder.write("f/a.toml", "x = 1");
+    noticed("a new file");
+    folder.write("f/a.toml", "x = 2");
+    noticed("a changed file");
+    fs::rename(folder.path("f/a.toml"), folder.path("f/b.toml")).unwrap();
+    noticed("a renamed file");
+    fs::create_dir(folder.path("g")).unwrap();
+    noticed("a new folder");
+    folder.write("g/a.toml", "x = 1");
+    noticed("a file in a new folder");
+    fs::remove_dir_all(folder.path("")).unwrap();
+    noticed("the folder gone");
+    fs::create_dir_all(folder.path("h")).unwrap();
+    noticed("the folder put back");
+    folder.write("h/a.toml", "x = 1");
+    noticed("a file in the folder that was put back");
+}

@@ -1,0 +1,432 @@
+//! Which parts of a template are ours, and which secrets it names.
+//!
+//! The lexer alone decides what is a tag. It hands the template engine a text in which the tags it found
+//! have private-use delimiters, so that the two can never disagree, and in which a call of a random name
+//! stands for every secret. Nothing is evaluated here: references are exact without running the template.
+//!
+//! Opens before white space, or before `-` and white space, and nowhere else: `<<` an expression, `<%` a
+//! statement, `<#` a comment. So heredocs, `<<<`, the YAML merge key and other template languages are text.
+
+use crate::names::SecretName;
+use crate::plugin::expr::ValueFilter;
+use crate::template::Problem;
+use crate::template::tokens::{Cursor, Tag, Token, Tokens};
+
+/// Delimiters of statements in the engine's text.
+pub const BLOCK: (&str, &str) = ("\u{e000}", "\u{e001}");
+/// Delimiters of expressions in the engine's text.
+pub const VARIABLE: (&str, &str) = ("\u{e002}", "\u{e003}");
+/// Delimiters of comments in the engine's text.
+pub const COMMENT: (&str, &str) = ("\u{e004}", "\u{e005}");
+/// A template may hold none of these.
+const RESERVED: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e00f}';
+
+const RAW_HELP: &str = "if this text is not for Guillemet, put it between <% raw %> and <% endraw %>";
+const FORM_HELP: &str = "a secret stands alone in its tag: << secret \"name\" >>, with value filters behind it: \
+                         << secret \"name\" | base64 >>";
+
+/// The statements of the language.
+const STATEMENTS: [&str; 19] = [
+    "if",
+    "elif",
+    "else",
+    "endif",
+    "for",
+    "endfor",
+    "break",
+    "continue",
+    "set",
+    "endset",
+    "with",
+    "endwith",
+    "macro",
+    "endmacro",
+    "call",
+    "endcall",
+    "filter",
+    "endfilter",
+    "do",
+];
+/// Statements of the engine that templates do not have: references would no longer be exact.
+const WITHHELD: [&str; 7] = ["include", "extends", "import", "from", "block", "endblock", "autoescape"];
+
+/// A template taken apart.
+#[derive(Clone, Debug, Default)]
+pub struct Lexed {
+    /// The text for the template engine; every line is the line of the template.
+    pub engine_text: String,
+    /// The call that stands for reference `i` is `{call_prefix}{i}()`.
+    pub call_prefix: String,
+    /// The secrets it names, in the order of the text.
+    pub references: Vec<Reference>,
+    /// The other names in its tags.
+    pub roots: Vec<Root>,
+    /// Worth telling, not an error.
+    pub warnings: Vec<Problem>,
+}
+
+/// A place in a template that names a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The name, as it is spelled there.
+    pub name: SecretName,
+    /// Line of the tag, from 1.
+    pub line: u32,
+    /// Column of the tag in characters, from 1.
+    pub column: u32,
+    /// What is done to the value, first to last.
+    pub filters: Vec<ValueFilter>,
+}
+
+/// A name in a tag, for telling where an unknown one stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The name.
+    pub name: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+/// Takes a template apart.
+///
+/// # Errors
+/// Every problem of the text.
+pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let id: [u8; 16] = crate::vault::crypto::random();
+    let mut lexer = Lexer {
+        text,
+        cursor: Cursor::new(text),
+        problems: Vec::new(),
+        lexed: Lexed {
+            call_prefix: format!("s{}_", data_encoding::HEXLOWER.encode(&id)),
+            engine_text: String::with_capacity(text.len() + text.len() / 8),
+            ..Lexed::default()
+        },
+    };
+    for (at, c) in text.char_indices().filter(|(_, c)| RESERVED.contains(c)) {
+        let message = format!("the character U+{:04X} is reserved", u32::from(c));
+        lexer.problem(at, message, "take it out of the template");
+    }
+    if lexer.problems.is_empty() {
+        lexer.run();
+    }
+    if lexer.problems.is_empty() {
+        return Ok(lexer.lexed);
+    }
+    lexer.problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(lexer.problems)
+}
+
+/// Every place where a name occurs in a text that could not be taken apart: (line, column), from 1.
+/// Without regard to case, and inside longer words too: nothing that may be a reference is missed.
+pub fn names_in_text(text: &str, name: &SecretName) -> Vec<(u32, u32)> {
+    let (haystack, needle) = (text.to_ascii_lowercase(), name.key());
+    let mut cursor = Cursor::new(text);
+    haystack.match_indices(&needle).map(|(at, _)| cursor.position(at)).collect()
+}
+
+struct Lexer<'a> {
+    text: &'a str,
+    cursor: Cursor<'a>,
+    problems: Vec<Problem>,
+    lexed: Lexed,
+}
+
+/// What stands behind `<`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Variable,
+    Block,
+    Comment,
+}
+
+impl Kind {
+    fn closer(self) -> &'static str {
+        match self {
+            Self::Variable => ">>",
+            Self::Block => "%>",
+            Self::Comment => "#>",
+        }
+    }
+
+    fn delimiters(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Variable => VARIABLE,
+            Self::Block => BLOCK,
+            Self::Comment => COMMENT,
+        }
+    }
+}
+
+impl<'a> Lexer<'a> {
+    fn run(&mut self) {
+        let mut at = 0;
+        while let Some(found) = self.text[at..].find('<').map(|found| at + found) {
+            self.lexed.engine_text.push_str(&self.text[at..found]);
+            at = self.angle(found);
+        }
+        self.lexed.engine_text.push_str(&self.text[at..]);
+    }
+
+    /// At a run of `<`; returns where to go on.
+    fn angle(&mut self, at: usize) -> usize {
+        let bytes = self.text.as_bytes();
+        let run = bytes[at..].iter().take_while(|b| **b == b'<').count();
+        let (begin, kind) = match bytes.get(at + run) {
+            Some(b'%') => (at + run - 1, Kind::Block),
+            Some(b'#') => (at + run - 1, Kind::Comment),
+            _ if run == 2 => (at, Kind::Variable),
+            _ => return self.plain(at, at + run),
+        };
+        let inner = begin + 2;
+        let rest = &self.text[inner..];
+        let (dash, behind) = match rest.strip_prefix('-') {
+            Some(behind) => (true, behind),
+            None => (false, rest),
+        };
+        match behind.chars().next() {
+            Some(blank) if blank.is_whitespace() => {
+                self.lexed.engine_text.push_str(&self.text[at..begin]);
+                if !matches!(blank, ' ' | '\t' | '\r' | '\n') {
+                    let message =
+                        format!("an unusual blank (U+{:04X}) stands behind the tag's opening", u32::from(blank));
+                    self.problem(inner + usize::from(dash), message, "type an ordinary space there");
+                }
+                self.tag(begin, inner + usize::from(dash), dash, kind)
+            }
+            _ => {
+                if kind == Kind::Variable && looks_like_secret(behind) {
+                    self.warn(begin);
+                }
+                self.plain(at, inner)
+            }
+        }
+    }
+
+    fn plain(&mut self, from: usize, to: usize) -> usize {
+        self.lexed.engine_text.push_str(&self.text[from..to]);
+        to
+    }
+
+    /// Inside a tag whose content begins at `inner`; returns where to go on.
+    fn tag(&mut self, begin: usize, inner: usize, dash: bool, kind: Kind) -> usize {
+        if kind == Kind::Comment {
+            return self.comment(begin, inner, dash);
+        }
+        match Tokens::read(self.text, inner, kind.closer()) {
+            Tag::Closed { tokens, content_end, closing_dash, end } => {
+                let content = &self.text[inner..content_end];
+                let is_raw = kind == Kind::Block && matches!(tokens.as_slice(), [(_, Token::Name("raw"))]);
+                if is_raw {
+                    return self.raw(begin, end, dash, closing_dash);
+                }
+                match kind {
+                    Kind::Variable if matches!(tokens.first(), Some((_, Token::Name("secret")))) => {
+                        self.secret(begin, &tokens, content, (dash, closing_dash));
+                    }
+                    _ => {
+                        if kind == Kind::Block {
+                            self.statement(begin, &tokens);
+                        } else if tokens.is_empty() {
+                            self.problem(begin, "the tag is empty", RAW_HELP);
+                        }
+                        self.names(&tokens);
+                        self.emit(kind, dash, content, closing_dash);
+                    }
+                }
+                end
+            }
+            Tag::Foreign { at, message, end } => {
+                self.problem(at, message, RAW_HELP);
+                end.unwrap_or(inner)
+            }
+            Tag::Unclosed => {
+                let message = format!("the tag is not closed: `{}` is missing", kind.closer());
+                self.problem(begin, message, RAW_HELP);
+                inner
+            }
+        }
+    }
+
+    fn comment(&mut self, begin: usize, inner: usize, dash: bool) -> usize {
+        let Some(len) = self.text[inner..].find("#>") else {
+            self.problem(begin, "the comment is not closed: `#>` is missing", RAW_HELP);
+            return inner;
+        };
+        let content = &self.text[inner..inner + len];
+        let closing_dash = content.ends_with('-');
+        // Its text is nobody's business; its lines are kept.
+        let lines: String = content.chars().filter(|c| *c == '\n').collect();
+        self.emit(Kind::Comment, dash, &lines, closing_dash);
+        inner + len + 2
+    }
+
+    /// Between `<% raw %>` and `<% endraw %>` nothing is ours.
+    fn raw(&mut self, begin: usize, content: usize, dash: bool, closing_dash: bool) -> usize {
+        self.emit(Kind::Block, dash, " raw ", closing_dash);
+        let mut from = content;
+        while let Some(at) = self.text[from..].find("<%").map(|found| from + found) {
+            let inner = &self.text[at + 2..];
+            let (end_dash, behind) = inner.strip_prefix('-').map_or((false, inner), |behind| (true, behind));
+            if let Some((closing_dash, len)) = endraw(behind) {
+                self.lexed.engine_text.push_str(&self.text[content..at]);
+                let lines: String = behind[..len].chars().filter(|c| *c == '\n').collect();
+                self.emit(Kind::Block, end_dash, &format!(" endraw {lines}"), closing_dash);
+                return at + 2 + usize::from(end_dash) + len;
+            }
+            from = at + 2;
+        }
+        self.problem(begin, "`raw` is not closed: <% endraw %> is missing", "close it where your own text ends");
+        self.text.len()
+    }
+
+    /// A tag that begins with `secret`.
+    fn secret(&mut self, begin: usize, tokens: &[(usize, Token<'a>)], content: &str, dashes: (bool, bool)) {
+        let (line, column) = self.cursor.position(begin);
+        let mut good = true;
+        let mut name = None;
+        match tokens.get(1) {
+            Some((at, Token::Text { content, escaped: false })) => match content.parse::<SecretName>() {
+                Ok(parsed) => name = Some(parsed),
+                Err(invalid) => {
+                    self.problem(*at, format!("this is {invalid}"), "choose another name");
+                    good = false;
+                }
+            },
+            Some((at, Token::Text { .. })) => {
+                self.problem(*at, "the name of a secret is written without escapes", FORM_HELP);
+                good = false;
+            }
+            other => {
+                let at = other.map_or(begin, |(at, _)| *at);
+                self.problem(at, "`secret` is followed by a name in quotes", FORM_HELP);
+                good = false;
+            }
+        }
+        let mut filters = Vec::new();
+        let mut rest = tokens.get(2..).unwrap_or_default();
+        while good && !rest.is_empty() {
+            match rest {
+                [(_, Token::Operator("|")), (at, Token::Name(filter)), ..] => {
+                    match ValueFilter::ALL.iter().find(|(known, _)| known == filter) {
+                        Some((_, filter)) => filters.push(*filter),
+                        None => {
+                            let known = ValueFilter::ALL.map(|(known, _)| known).join(", ");
+                            self.problem(
+                                *at,
+                                format!("there is no value filter `{filter}`"),
+                                format!("there are {known}"),
+                            );
+                            good = false;
+                        }
+                    }
+                    rest = &rest[2..];
+                }
+                [(at, _), ..] => {
+                    self.problem(*at, "only value filters may stand behind the name of a secret", FORM_HELP);
+                    good = false;
+                }
+                [] => {}
+            }
+        }
+        if let (true, Some(name)) = (good, name) {
+            let index = self.lexed.references.len();
+            self.lexed.references.push(Reference { name, line, column, filters });
+            let lines: String = content.chars().filter(|c| *c == '\n').collect();
+            let call = format!(" {}{index}() {lines}", self.lexed.call_prefix);
+            self.emit(Kind::Variable, dashes.0, &call, dashes.1);
+        }
+    }
+
+    fn statement(&mut self, begin: usize, tokens: &[(usize, Token<'a>)]) {
+        match tokens.first() {
+            Some((_, Token::Name(name))) if STATEMENTS.contains(name) => {}
+            Some((at, Token::Name(name))) if WITHHELD.contains(name) => {
+                let message = format!("there is no `{name}` in templates: a template stands alone");
+                self.problem(
+                    *at,
+                    message,
+                    "write what it needs into this file; `macro` and `set` share text within it",
+                );
+            }
+            Some((at, Token::Name("endraw"))) => {
+                self.problem(*at, "`endraw` without <% raw %> before it", "open it where your own text begins");
+            }
+            Some((at, Token::Name(name))) => {
+                self.problem(*at, format!("there is no statement `{name}`"), RAW_HELP);
+            }
+            Some((at, _)) => self.problem(*at, "a statement begins with a word", RAW_HELP),
+            None => self.problem(begin, "the tag is empty", RAW_HELP),
+        }
+    }
+
+    /// Notes the names of a tag; `secret` among them is out of place.
+    fn names(&mut self, tokens: &[(usize, Token<'a>)]) {
+        let mut before = None;
+        for (at, token) in tokens {
+            if let Token::Name(name) = token
+                && before != Some(&Token::Operator("."))
+            {
+                if *name == "secret" {
+                    self.problem(*at, "`secret` cannot stand here", FORM_HELP);
+                } else {
+                    let (line, column) = self.cursor.position(*at);
+                    self.lexed.roots.push(Root { name: (*name).to_owned(), line, column });
+                }
+            }
+            before = Some(token);
+        }
+    }
+
+    fn emit(&mut self, kind: Kind, dash: bool, content: &str, closing_dash: bool) {
+        let (open, close) = kind.delimiters();
+        let out = &mut self.lexed.engine_text;
+        out.push_str(open);
+        out.push_str(if dash { "-" } else { "" });
+        out.push_str(content);
+        out.push_str(if closing_dash { "-" } else { "" });
+        out.push_str(close);
+    }
+
+    fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
+        let (line, column) = self.cursor.position(at);
+        self.problems.push(Problem {
+            path: String::new(),
+            line: Some(line),
+            column: Some(column),
+            message: message.into(),
+            help: Some(help.into()),
+        });
+    }
+
+    fn warn(&mut self, at: usize) {
+        let (line, column) = self.cursor.position(at);
+        self.lexed.warnings.push(Problem {
+            path: String::new(),
+            line: Some(line),
+            column: Some(column),
+            message: "this looks like a secret, but a tag opens only before a blank: it stays as it is".into(),
+            help: Some("write << secret \"name\" >> with a blank behind <<".into()),
+        });
+    }
+}
+
+/// Whether text behind `<<` or `<<-` was probably meant as a secret.
+fn looks_like_secret(text: &str) -> bool {
+    text.strip_prefix("secret").is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with(['"', '\'']))
+}
+
+/// The rest of `<% endraw %>` behind `<%` and `-`: whether it closes with `-`, and its length.
+fn endraw(text: &str) -> Option<(bool, usize)> {
+    let blank = |c: char| c.is_ascii_whitespace();
+    let rest = text.trim_start_matches(blank);
+    let rest = (rest.len() < text.len()).then_some(rest)?.strip_prefix("endraw")?.trim_start_matches(blank);
+    let (dash, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
+    Some((dash, text.len() - rest.strip_prefix("%>")?.len()))
+}
+
+#[cfg(test)]
+mod tests;

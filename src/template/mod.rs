@@ -1,0 +1,66 @@
+//! Templates: what is a tag in them (`lexer`), which files there are and which secrets they name
+//! (`catalog`).
+//!
+//! Runs in the process that holds keys, so it reads text and nothing more: it never runs a template
+//! and never parses a config tree.
+
+pub mod catalog;
+pub mod lexer;
+pub mod tokens;
+
+use serde::{Deserialize, Serialize};
+
+/// How a template's text is written. Chosen by the extension of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// TOML 1.
+    Toml,
+    /// JSON, RFC 8259.
+    Json,
+    /// JSON with comments and trailing commas.
+    Jsonc,
+    /// YAML 1.2, one document.
+    Yaml,
+}
+
+impl Format {
+    /// The format that an extension (without the dot) stands for.
+    pub fn from_extension(extension: &str) -> Option<Self> {
+        match extension {
+            "toml" => Some(Self::Toml),
+            "json" => Some(Self::Json),
+            "jsonc" => Some(Self::Jsonc),
+            "yaml" => Some(Self::Yaml),
+            _ => None,
+        }
+    }
+
+    /// The extension of its files, without the dot; also its name in the API.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Toml => "toml",
+            Self::Json => "json",
+            Self::Jsonc => "jsonc",
+            Self::Yaml => "yaml",
+        }
+    }
+}
+
+/// Something wrong with a template, or worth a warning, at a place a person can go to.
+///
+/// Holds text of the template at most as far as a name or a field; never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The field it is about (`headers.Authorization`), empty where there is none.
+    #[serde(default)]
+    pub path: String,
+    /// Line in the template's file, from 1; `None` where it is not known.
+    pub line: Option<u32>,
+    /// Column in characters, from 1.
+    pub column: Option<u32>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
