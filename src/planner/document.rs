@@ -1,0 +1,247 @@
+//! What a plugin has written: read, held to the contract, and written anew.
+//!
+//! Every rule here is the plugin's to keep; the daemon checks the result again, as it checks a stranger.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::encoder::{Broken, Encoder, each_secret, forged};
+use super::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
+use super::slots::{self, SLOT_LEN};
+use crate::plugin::expr::{Expr, Op};
+
+/// Most bytes of a document.
+pub const DOCUMENT_MAX: usize = 4 << 20;
+/// How deep a JSON document may nest.
+const DEPTH_MAX: usize = 64;
+
+/// A document that keeps the contract.
+#[derive(Debug)]
+pub struct Document {
+    /// Its text; slots in their canonical form.
+    pub text: String,
+    /// Which of the two.
+    pub kind: DocumentKind,
+    /// Every slot of the text.
+    pub slots: Vec<PlannedSlot>,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// The rules it breaks.
+pub fn check(
+    text: String,
+    kind: DocumentKind,
+    encoder: &Encoder,
+    emissions: &[Emission],
+    references: &[PlanReference],
+) -> Result<Document, Broken> {
+    if text.len() > DOCUMENT_MAX {
+        return Err(Broken(format!("its document is larger than {} MiB", DOCUMENT_MAX >> 20)));
+    }
+    let mut reader = Reader { encoder, kind, broken: Vec::new(), taken: HashSet::new(), slots: Vec::new() };
+    let text = match kind {
+        DocumentKind::Json => {
+            let Tree(mut tree) = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
+            reader.tree(&mut tree, 0);
+            let mut text = serde_json::to_string_pretty(&tree)
+                .map_err(|_| Broken("its document cannot be written as JSON".into()))?;
+            text.push('\n');
+            text
+        }
+        DocumentKind::Text => {
+            let mut text = text;
+            if text.contains('\0') {
+                reader.broken.push("wrote a NUL into its document".into());
+            }
+            reader.string(&mut text);
+            text
+        }
+    };
+    let mut reached = HashSet::new();
+    for slot in &reader.slots {
+        each_secret(&slot.expr, &mut |emission| {
+            reached.insert(emission);
+        });
+    }
+    for (index, emission) in emissions.iter().enumerate() {
+        if !reached.contains(&(index as u32)) {
+            reader.broken.push(dropped(emission, references));
+        }
+    }
+    let Reader { broken, slots, .. } = reader;
+    if broken.is_empty() {
+        Ok(Document { text, kind, slots })
+    } else {
+        Err(Broken(format!("it {}", broken.join("; it "))))
+    }
+}
+
+fn dropped(emission: &Emission, references: &[PlanReference]) -> String {
+    match references.get(emission.reference as usize) {
+        Some(PlanReference { name, line, column, .. }) => format!(
+            "left out the secret \"{name}\" (line {line}, column {column}) of the field `{}` (dropped)",
+            emission.field
+        ),
+        None => "left out a secret (dropped)".into(),
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Broken {
+    let reason = match error.classify() {
+        serde_json::error::Category::Data => error.to_string(),
+        _ => format!("line {}, column {}", error.line(), error.column()),
+    };
+    Broken(format!("its document is not valid JSON ({reason})"))
+}
+
+struct Reader<'a> {
+    encoder: &'a Encoder,
+    kind: DocumentKind,
+    broken: Vec<String>,
+    /// Slots met so far.
+    taken: HashSet<String>,
+    slots: Vec<PlannedSlot>,
+}
+
+impl Reader<'_> {
+    fn tree(&mut self, value: &mut Value, depth: usize) {
+        if depth > DEPTH_MAX {
+            return self.rule(format!("nested its document deeper than {DEPTH_MAX} levels"));
+        }
+        match value {
+            Value::String(text) => self.string(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.tree(item, depth + 1)),
+            Value::Object(map) => {
+                for (key, item) in map.iter_mut() {
+                    if !slots::find(key).is_empty() {
+                        self.rule("wrote a secret into a key".into());
+                    }
+                    self.tree(item, depth + 1);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn string(&mut self, text: &mut String) {
+        for at in slots::find(text) {
+            let slot = slots::canonical(text, at);
+            let Some(expr) = self.encoder.expr(&slot) else {
+                self.rule(forged().0.trim_start_matches("it ").to_owned());
+                continue;
+            };
+            if !self.taken.insert(slot.clone()) {
+                self.rule("wrote the same slot twice (doubled); a secret needed twice is encoded twice".into());
+                continue;
+            }
+            match self.kind {
+                DocumentKind::Json if is_url(expr) && text.len() != SLOT_LEN => {
+                    self.rule("put more text around what `url` gave, which must be a whole value".into());
+                }
+                DocumentKind::Text if !is_terminal(expr) => {
+                    self.rule("wrote a secret into a text document without a terminal encoder (bare)".into());
+                }
+                _ => {}
+            }
+            slots::replace(text, at, &slot);
+            self.slots.push(PlannedSlot { slot, expr: expr.clone() });
+        }
+    }
+
+    fn rule(&mut self, rule: String) {
+        if self.broken.len() < 20 && !self.broken.contains(&rule) {
+            self.broken.push(rule);
+        }
+    }
+}
+
+/// Whether the text is a URL, also behind a refusal of characters, which leaves the text as it is.
+fn is_url(expr: &Expr) -> bool {
+    match expr {
+        Expr::Apply { op: Op::Url, .. } => true,
+        Expr::Apply { op: Op::Forbid { .. } | Op::ForbidSequence { .. }, args } => matches!(
+            args.first().map(Vec::as_slice),
+            Some([crate::plugin::expr::Part::Expr(inner)]) if is_url(inner)
+        ),
+        _ => false,
+    }
+}
+
+fn is_terminal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Apply { op: Op::Xml | Op::Dotenv | Op::AsteriskValue, .. })
+}
+
+/// JSON in which no key stands twice. The parser bounds its depth.
+struct Tree(Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor).map(Tree)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value, E> {
+        Number::from_f64(number).map(Value::Number).ok_or_else(|| E::custom("a number is not finite"))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::String(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Tree(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let Tree(value) = access.next_value()?;
+            if map.insert(key, value).is_some() {
+                return Err(A::Error::custom("a key stands twice in the same object"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;

@@ -1,0 +1,227 @@
+//! Follows every slot from the template engine into the config tree.
+//!
+//! Invariant: a slot that was given stands in a string of the tree, whole, as often as it is counted;
+//! otherwise the template is refused with the reference that it stood for.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::description::SecretFields;
+use super::origin::{Origins, Place};
+use super::protocol::{Emission, PlanReference, PlanRequest};
+use super::render::{Issued, Rendered};
+use super::slots;
+use super::text::tidy;
+use super::tree::Tree;
+use crate::template::Problem;
+
+/// The slots of a rendered text, each at one place of it.
+pub struct Emitted {
+    /// The text; a slot that was written twice has become two.
+    pub text: String,
+    /// Which reference each slot of the text stands for.
+    by_slot: HashMap<String, u32>,
+    /// The same in the order of the text.
+    order: Vec<(String, u32)>,
+}
+
+/// Looks for the slots of a rendered text.
+///
+/// # Errors
+/// Slots that were cut or changed on their way, that were never written, or that nobody has given.
+pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Origins), Vec<Problem>> {
+    let Rendered { mut text, origins, issued } = rendered;
+    let given: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
+    let mut emitted = Emitted { text: String::new(), by_slot: HashMap::new(), order: Vec::new() };
+    let mut problems = Vec::new();
+    let mut found = std::collections::HashSet::new();
+    for at in slots::find(&text) {
+        let mut slot = slots::canonical(&text, at);
+        let Some(reference) = given.get(slot.as_str()).copied() else {
+            problems.push(forged(origins.of_output(at), String::new()));
+            continue;
+        };
+        if !found.insert(slot.clone()) {
+            slot = slots::fresh();
+        }
+        slots::replace(&mut text, at, &slot);
+        emitted.by_slot.insert(slot.clone(), reference);
+        emitted.order.push((slot, reference));
+    }
+    // A slot that was changed may look like a forged one; its reference says more.
+    let lost = lost(request, &issued, |slot| found.contains(slot));
+    if !lost.is_empty() {
+        problems = lost;
+    }
+    emitted.text = text;
+    if problems.is_empty() { Ok((emitted, origins)) } else { Err(problems) }
+}
+
+/// References that gave a slot which is not in the text; each named once.
+fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) -> Vec<Problem> {
+    let mut references: Vec<u32> = issued.iter().filter(|one| !found(&one.slot)).map(|one| one.reference).collect();
+    references.sort_unstable();
+    references.dedup();
+    let problem = |reference: &PlanReference| {
+        of_reference(
+            reference,
+            String::new(),
+            format!("the secret \"{}\" was cut or changed on its way, or never written", reference.name),
+            "write the secret as it is: only its own filters (`<< secret \"…\" | base64 >>`) may change it",
+        )
+    };
+    references.iter().filter_map(|reference| request.references.get(*reference as usize)).map(problem).collect()
+}
+
+/// Every emission in order, and which of them each slot of the tree stands for.
+pub type Placed = (Vec<Emission>, HashMap<String, u32>);
+
+/// Walks the tree, notes each emission with its field, and gives a slot that YAML has repeated (an
+/// alias) a slot of its own. What comes back stands for each slot of the tree, by its emission.
+///
+/// # Errors
+/// Slots in keys, in comments, outside the fields that may hold a secret, and forged ones.
+pub fn place(
+    request: &PlanRequest,
+    emitted: &Emitted,
+    tree: &mut Tree,
+    origins: &Origins,
+    fields: &SecretFields,
+) -> Result<Placed, Vec<Problem>> {
+    let mut walk = Walk {
+        request,
+        emitted,
+        origins,
+        places: &tree.places,
+        fields,
+        path: Vec::new(),
+        emissions: Vec::new(),
+        by_slot: HashMap::new(),
+        seen: std::collections::HashSet::new(),
+        problems: Vec::new(),
+    };
+    walk.value(&mut tree.root);
+    let missing = emitted.order.iter().filter(|(slot, _)| !walk.seen.contains(slot));
+    let mut in_comments: Vec<u32> = missing.map(|(_, reference)| *reference).collect();
+    in_comments.sort_unstable();
+    in_comments.dedup();
+    for reference in in_comments {
+        if let Some(reference) = request.references.get(reference as usize) {
+            let message =
+                format!("the secret \"{}\" does not reach the config: it stands in a comment", reference.name);
+            let help = "put comments that name a secret between `<#` and `#>`";
+            walk.problems.push(of_reference(reference, String::new(), message, help));
+        }
+    }
+    if walk.problems.is_empty() { Ok((walk.emissions, walk.by_slot)) } else { Err(walk.problems) }
+}
+
+struct Walk<'a> {
+    request: &'a PlanRequest,
+    emitted: &'a Emitted,
+    origins: &'a Origins,
+    places: &'a HashMap<String, usize>,
+    fields: &'a SecretFields,
+    path: Vec<String>,
+    emissions: Vec<Emission>,
+    by_slot: HashMap<String, u32>,
+    /// Slots of the text that were met, in a value or a key.
+    seen: std::collections::HashSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.path.push(index.to_string());
+                    self.value(item);
+                    self.path.pop();
+                }
+            }
+            Value::Object(map) => {
+                for (key, item) in map.iter_mut() {
+                    self.key(key);
+                    self.path.push(key.clone());
+                    self.value(item);
+                    self.path.pop();
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn key(&mut self, key: &str) {
+        for at in slots::find(key) {
+            let slot = slots::canonical(key, at);
+            let path = self.path.join(".");
+            match self.reference(&slot) {
+                Some(reference) => {
+                    let message = format!("the secret \"{}\" stands in a key", reference.name);
+                    let problem =
+                        of_reference(reference, path, message, "a secret can be a value, never the name of a field");
+                    self.problems.push(problem);
+                    self.seen.insert(slot);
+                }
+                None => self.forged(path),
+            }
+        }
+    }
+
+    fn text(&mut self, text: &mut String) {
+        for at in slots::find(text) {
+            let mut slot = slots::canonical(text, at);
+            let field = self.path.join(".");
+            let Some(index) = self.emitted.by_slot.get(&slot).copied() else {
+                self.forged(field);
+                continue;
+            };
+            if !self.seen.insert(slot.clone()) {
+                slot = slots::fresh();
+            }
+            slots::replace(text, at, &slot);
+            if !self.fields.allow(&self.path)
+                && let Some(reference) = self.request.references.get(index as usize)
+            {
+                let message = format!("the secret \"{}\" stands where the plugin takes none", reference.name);
+                self.problems.push(of_reference(reference, field.clone(), message, &self.fields.help()));
+            }
+            let emission = u32::try_from(self.emissions.len()).unwrap_or(u32::MAX);
+            self.by_slot.insert(slot, emission);
+            self.emissions.push(Emission { reference: index, field: tidy(&field, 512) });
+        }
+    }
+
+    fn reference(&self, slot: &str) -> Option<&PlanReference> {
+        let index = self.emitted.by_slot.get(slot)?;
+        self.request.references.get(*index as usize)
+    }
+
+    fn forged(&mut self, field: String) {
+        let place = self.places.get(&field).map(|at| self.origins.of_output(*at)).unwrap_or_default();
+        self.problems.push(forged(place, field));
+    }
+}
+
+fn forged(place: Place, path: String) -> Problem {
+    Problem {
+        path,
+        line: place.line,
+        column: place.column,
+        message: "a text here looks like a slot (`Z` and 39 digits), which only Guillemet may write".into(),
+        help: Some("change the text; write a secret as `<< secret \"…\" >>`".into()),
+    }
+}
+
+fn of_reference(reference: &PlanReference, path: String, message: String, help: &str) -> Problem {
+    Problem {
+        path: tidy(&path, 512),
+        line: Some(reference.line),
+        column: Some(reference.column),
+        message,
+        help: Some(help.to_owned()),
+    }
+}

@@ -1,0 +1,309 @@
+//! What the plugin's `encode` imports do: plain text is encoded at once, text that holds slots becomes a
+//! fresh slot for the whole expression.
+//!
+//! Knows what each slot of one call stands for; never a value, and nothing of WebAssembly.
+
+use std::collections::HashMap;
+
+use super::protocol::{Emission, PlanReference};
+use super::slots::{self, SLOT_LEN};
+use super::text::{PROBLEMS_MAX, tidy};
+use crate::plugin::encode::{Refusal, literal};
+use crate::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+use crate::template::Problem;
+
+/// Most slots one plan may come to.
+const SLOTS_MAX: usize = 10_000;
+/// How deep operations may nest.
+const DEPTH_MAX: usize = 16;
+/// Most bytes all expressions may weigh: their literal text, and `NODE_WEIGHT` for each node.
+const WEIGHT_MAX: usize = 4 << 20;
+const NODE_WEIGHT: usize = 16;
+
+/// A rule of the contract that the plugin has broken. Ends the call.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Broken(pub String);
+
+/// What a slot stands for.
+#[derive(Clone)]
+struct Known {
+    expr: Expr,
+    depth: usize,
+    weight: usize,
+}
+
+/// The state of `encode` during one call of a plugin.
+#[derive(Default)]
+pub struct Encoder {
+    known: HashMap<String, Known>,
+    weight: usize,
+    emissions: Vec<Emission>,
+    /// A field of the config by its text, to say where a refused literal stands.
+    fields: HashMap<String, String>,
+    problems: Vec<Problem>,
+}
+
+impl Encoder {
+    /// With the slots of a config tree, by emission; `fields` maps the text of a leaf to its path.
+    pub fn new(
+        slots: HashMap<String, u32>,
+        emissions: &[Emission],
+        references: &[PlanReference],
+        fields: HashMap<String, String>,
+    ) -> Self {
+        let known = |(slot, emission): (String, u32)| {
+            let filters = emissions
+                .get(emission as usize)
+                .and_then(|emission| references.get(emission.reference as usize))
+                .map_or(&[][..], |reference| &reference.filters);
+            let expr = filters.iter().fold(Expr::Secret(emission), |expr, filter| Expr::Apply {
+                op: Op::Filter(*filter),
+                args: vec![vec![Part::Expr(expr)]],
+            });
+            (slot, Known { expr, depth: filters.len(), weight: NODE_WEIGHT * (filters.len() + 1) })
+        };
+        Self { known: slots.into_iter().map(known).collect(), emissions: emissions.to_vec(), fields, ..Self::default() }
+    }
+
+    /// What a canonical slot stands for.
+    pub fn expr(&self, slot: &str) -> Option<&Expr> {
+        self.known.get(slot).map(|known| &known.expr)
+    }
+
+    /// The problems noted so far, taken out.
+    pub fn take_problems(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// `encode.has-secret`
+    ///
+    /// # Errors
+    /// A forged slot.
+    pub fn has_secret(&self, text: &str) -> Result<bool, Broken> {
+        Ok(!self.slots_of(text)?.is_empty())
+    }
+
+    /// `encode.whole-secret`
+    ///
+    /// # Errors
+    /// A forged slot.
+    pub fn whole_secret(&self, text: &str) -> Result<bool, Broken> {
+        Ok(self.slots_of(text)?.len() == 1 && text.len() == SLOT_LEN)
+    }
+
+    /// `encode.url`: what is not one slot as a whole must have its slots percent-encoded.
+    ///
+    /// # Errors
+    /// A rule of the contract.
+    pub fn url(&mut self, text: &str) -> Result<String, Broken> {
+        let slots = self.slots_of(text)?;
+        if text.len() > SLOT_LEN {
+            let bare: Vec<u32> = slots
+                .iter()
+                .filter_map(|slot| self.expr(slot))
+                .filter(|expr| !percent_safe(expr))
+                .filter_map(first_secret)
+                .collect();
+            for emission in &bare {
+                let field = self.emissions.get(*emission as usize).map_or("", |emission| &emission.field);
+                let problem = Problem {
+                    path: field.to_owned(),
+                    message: "a secret inside a URL is not percent-encoded".into(),
+                    help: Some("write `| url` behind it: `<< secret \"…\" | url >>`".into()),
+                    ..Problem::default()
+                };
+                self.note(problem);
+            }
+            if !bare.is_empty() {
+                return Ok(text.to_owned());
+            }
+        }
+        self.apply(Op::Url, &[text])
+    }
+
+    /// `encode.forbid`
+    ///
+    /// # Errors
+    /// A rule of the contract.
+    pub fn forbid(&mut self, text: &str, characters: String, reason: String) -> Result<String, Broken> {
+        if characters.is_empty() {
+            return Err(Broken("it called `forbid` without a character".into()));
+        }
+        let reason = tidy(&reason, 300);
+        // What the template's own text holds would be refused at every fill.
+        let mut literals = self.parse(text)?.into_iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(text),
+            Part::Expr(_) => None,
+        });
+        if literals.any(|text| text.contains(|c| characters.contains(c))) && !self.slots_of(text)?.is_empty() {
+            self.refuse(&[text], &Refusal { reason });
+            return Ok(text.to_owned());
+        }
+        self.apply(Op::Forbid { characters, reason }, &[text])
+    }
+
+    /// `encode.forbid-sequence`
+    ///
+    /// # Errors
+    /// A rule of the contract.
+    pub fn forbid_sequence(&mut self, text: &str, sequence: String, reason: String) -> Result<String, Broken> {
+        if sequence.is_empty() {
+            return Err(Broken("it called `forbid-sequence` without a sequence".into()));
+        }
+        self.apply(Op::ForbidSequence { sequence, reason: tidy(&reason, 300) }, &[text])
+    }
+
+    /// `encode.sip-digest-ha1`
+    ///
+    /// # Errors
+    /// A rule of the contract.
+    pub fn sip_digest_ha1(&mut self, args: [&str; 3], algorithm: &str) -> Result<String, Broken> {
+        let algorithm = match algorithm {
+            "MD5" => DigestAlgorithm::Md5,
+            "SHA-256" => DigestAlgorithm::Sha256,
+            "SHA-512-256" => DigestAlgorithm::Sha512_256,
+            other => {
+                let name = tidy(other, 32);
+                return Err(Broken(format!("it asked for the digest algorithm \"{name}\", which is not known")));
+            }
+        };
+        self.apply(Op::SipDigestHa1(algorithm), &args)
+    }
+
+    /// Any other operation of `encode`.
+    ///
+    /// # Errors
+    /// A rule of the contract.
+    pub fn apply(&mut self, op: Op, args: &[&str]) -> Result<String, Broken> {
+        let mut texts = Vec::with_capacity(args.len());
+        let (mut depth, mut weight) = (1, NODE_WEIGHT);
+        let mut slots = 0;
+        for arg in args {
+            for slot in self.slots_of(arg)? {
+                let known = &self.known[&slot];
+                depth = depth.max(known.depth + 1);
+                weight += known.weight;
+                slots += 1;
+            }
+            weight += arg.len();
+            // Before anything is copied: an expression holds all that its slots stand for.
+            self.within_limits(depth, weight)?;
+            texts.push(self.parse(arg)?);
+        }
+        if let Op::Forbid { characters: text, reason } | Op::ForbidSequence { sequence: text, reason } = &op {
+            weight += text.len() + reason.len();
+            self.within_limits(depth, weight)?;
+        }
+        self.weight += weight;
+        if slots == 0 {
+            return Ok(match literal(&op, args) {
+                Ok(encoded) => encoded,
+                Err(refusal) => {
+                    self.refuse(args, &refusal);
+                    args.join(":")
+                }
+            });
+        }
+        if self.known.len() >= SLOTS_MAX {
+            return Err(Broken(format!("it made more than {SLOTS_MAX} slots")));
+        }
+        let slot = slots::fresh();
+        self.known.insert(slot.clone(), Known { expr: Expr::Apply { op, args: texts }, depth, weight });
+        Ok(slot)
+    }
+
+    fn within_limits(&self, depth: usize, weight: usize) -> Result<(), Broken> {
+        if depth > DEPTH_MAX {
+            return Err(Broken(format!("it nested more than {DEPTH_MAX} encoders")));
+        }
+        if self.weight + weight > WEIGHT_MAX {
+            return Err(Broken(format!("it encoded more than {} MiB of text", WEIGHT_MAX >> 20)));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, args: &[&str], refusal: &Refusal) {
+        let path = args.iter().find_map(|arg| self.field(arg)).unwrap_or_default();
+        let message = tidy(&refusal.reason, 500);
+        let help = Some("change this text in the template".into());
+        self.note(Problem { path, message, help, ..Problem::default() });
+    }
+
+    /// The field a text stands in, as far as that can be told.
+    fn field(&self, text: &str) -> Option<String> {
+        let of_secret = || {
+            let slot = slots::find(text).into_iter().next().map(|at| slots::canonical(text, at))?;
+            let emission = first_secret(self.expr(&slot)?)?;
+            self.emissions.get(emission as usize).map(|emission| emission.field.clone())
+        };
+        self.fields.get(text).cloned().or_else(of_secret)
+    }
+
+    fn note(&mut self, problem: Problem) {
+        if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// The slots of a text in their canonical form, in order.
+    fn slots_of(&self, text: &str) -> Result<Vec<String>, Broken> {
+        let canonical = slots::find(text).into_iter().map(|at| slots::canonical(text, at));
+        canonical.map(|slot| if self.known.contains_key(&slot) { Ok(slot) } else { Err(forged()) }).collect()
+    }
+
+    fn parse(&self, text: &str) -> Result<Text, Broken> {
+        let mut parts = Vec::new();
+        let mut end = 0;
+        for at in slots::find(text) {
+            let known = self.known.get(&slots::canonical(text, at)).ok_or_else(forged)?;
+            if end < at {
+                parts.push(Part::Literal(text[end..at].to_owned()));
+            }
+            parts.push(Part::Expr(known.expr.clone()));
+            end = at + SLOT_LEN;
+        }
+        if end < text.len() {
+            parts.push(Part::Literal(text[end..].to_owned()));
+        }
+        Ok(parts)
+    }
+}
+
+/// The rule on slots that nobody has given.
+pub fn forged() -> Broken {
+    Broken("it wrote a text that looks like a slot and is none (forged)".into())
+}
+
+/// Whether a value can stand in the middle of a URL after this operation.
+fn percent_safe(expr: &Expr) -> bool {
+    use ValueFilter::{Base64url, Hex, Url};
+    matches!(expr, Expr::Apply { op: Op::UrlQuery | Op::UrlPathSegment | Op::Filter(Url | Hex | Base64url), .. })
+}
+
+/// The first emission in an expression.
+fn first_secret(expr: &Expr) -> Option<u32> {
+    let mut found = None;
+    each_secret(expr, &mut |emission| {
+        found.get_or_insert(emission);
+    });
+    found
+}
+
+/// Calls `visit` with every emission in an expression.
+pub fn each_secret(expr: &Expr, visit: &mut impl FnMut(u32)) {
+    match expr {
+        Expr::Secret(emission) => visit(*emission),
+        Expr::Apply { args, .. } => {
+            for part in args.iter().flatten() {
+                if let Part::Expr(inner) = part {
+                    each_secret(inner, visit);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "encoder_tests.rs"]
+mod tests;

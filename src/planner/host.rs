@@ -1,0 +1,375 @@
+//! Runs a plugin's code: wasmtime with one store and one instance for each call, Cranelift, no pooling,
+//! a deadline, and bounds on memory.
+//!
+//! Knows nothing of templates. Whatever the plugin does ends as an answer or a `Broken` with its reason.
+
+use std::time::Duration;
+
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::{Config, Engine, ResourceLimiter, Store, Strategy, Trap};
+
+use self::bindings::exports::guillemet::feature::plugin as guest;
+use super::encoder::{Broken, Encoder};
+use super::protocol::{Description, DocumentKind, Target};
+use super::text::{PROBLEMS_MAX, tidy, tidy_problems};
+use crate::plugin::expr::Op;
+use crate::template::Problem;
+
+/// How long one call may run.
+pub const TIME_MAX: Duration = Duration::from_secs(2);
+/// How often running code is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Most bytes of linear memory one call may use.
+const MEMORY_MAX: usize = 64 << 20;
+/// Most elements of its tables.
+const TABLE_MAX: usize = 100_000;
+/// Stack of the plugin, in bytes.
+const STACK_MAX: usize = 512 << 10;
+/// Bytes and values that may cross from the plugin in one call of the host or one answer.
+const TRANSFER_MAX: usize = 32 << 20;
+
+/// The import a plugin may have, and the export it must have, without the rest of the version.
+const ENCODE: &str = "guillemet:feature/encode@1.";
+const PLUGIN: &str = "guillemet:feature/plugin@1.";
+
+/// Generated from `wit/feature.wit`. The unsafe code in it is wasmtime's own, written by its macro.
+#[allow(unsafe_code, missing_docs)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "feature",
+        imports: { default: trappable },
+    });
+}
+
+/// The engine and its clock.
+pub struct Host {
+    engine: Engine,
+    linker: Linker<Call>,
+}
+
+/// A plugin ready to be called.
+pub struct Plugin {
+    engine: Engine,
+    instance: InstancePre<Call>,
+}
+
+/// What a plugin has answered to a config.
+pub enum Written {
+    /// A document and warnings.
+    Document {
+        /// As the plugin gave it.
+        text: String,
+        /// Which of the two.
+        kind: DocumentKind,
+        /// Fit to be shown.
+        warnings: Vec<Problem>,
+    },
+    /// What is wrong with the config; fit to be shown.
+    Problems(Vec<Problem>),
+}
+
+impl Host {
+    /// Starts the engine and the thread that counts its time.
+    ///
+    /// # Errors
+    /// Where this machine cannot run it.
+    pub fn new() -> Result<Self, Broken> {
+        let mut config = Config::new();
+        config
+            .strategy(Strategy::Cranelift)
+            .epoch_interruption(true)
+            .max_wasm_stack(STACK_MAX)
+            .wasm_component_model(true)
+            .memory_init_cow(false)
+            .wasm_backtrace_max_frames(None)
+            .concurrency_support(false);
+        let fail = |error: wasmtime::Error| Broken(format!("the plugin engine could not start: {error}"));
+        let engine = Engine::new(&config).map_err(fail)?;
+        let mut linker = Linker::new(&engine);
+        bindings::Feature::add_to_linker::<Call, HasSelf<Call>>(&mut linker, |call| call).map_err(fail)?;
+        let clock = engine.clone();
+        let ticker = move || {
+            loop {
+                std::thread::sleep(TICK);
+                clock.increment_epoch();
+            }
+        };
+        std::thread::Builder::new()
+            .name("epoch".into())
+            .stack_size(64 << 10)
+            .spawn(ticker)
+            .map_err(|error| Broken(format!("the plugin engine could not start its clock: {error}")))?;
+        Ok(Self { engine, linker })
+    }
+
+    /// Compiles a component, or takes its compiled form, and asks it to describe itself. Comes back with
+    /// the compiled form where a component was given.
+    ///
+    /// # Errors
+    /// What the plugin does against the contract.
+    pub fn load(&self, bytes: &[u8], compiled: bool) -> Result<(Plugin, Description, Vec<u8>), Broken> {
+        let component = if compiled {
+            crate::sys::wasm::deserialize(&self.engine, bytes)
+                .map_err(|_| Broken("the compiled form was made by another version".into()))?
+        } else {
+            // `Component::new` would take the text format and compiled forms as well.
+            if !bytes.starts_with(b"\0asm") {
+                return Err(Broken("it is not a WebAssembly component".into()));
+            }
+            Component::from_binary(&self.engine, bytes).map_err(|error| {
+                Broken(format!(
+                    "it is not a WebAssembly component of this contract: {}",
+                    tidy(&format!("{error:#}"), 300)
+                ))
+            })?
+        };
+        self.interfaces(&component)?;
+        let instance = self.linker.instantiate_pre(&component).map_err(|error| {
+            Broken(format!(
+                "it does not fit `guillemet:feature@1.0.0`: {}; build it against the current contract",
+                tidy(&format!("{error:#}"), 300)
+            ))
+        })?;
+        bindings::FeaturePre::new(instance.clone()).map_err(|error| {
+            Broken(format!("its exports do not fit `guillemet:feature@1.0.0`: {}", tidy(&format!("{error:#}"), 300)))
+        })?;
+        let plugin = Plugin { engine: self.engine.clone(), instance };
+        let description = super::description::check(plugin.describe()?).map_err(Broken)?;
+        let form = if compiled {
+            Vec::new()
+        } else {
+            component.serialize().map_err(|_| Broken("its compiled form cannot be kept".into()))?
+        };
+        Ok((plugin, description, form))
+    }
+
+    /// Holds imports and exports to the contract, by name, before any of its code runs.
+    fn interfaces(&self, component: &Component) -> Result<(), Broken> {
+        let interface = component.component_type();
+        let foreign: Vec<String> = interface
+            .imports(&self.engine)
+            .filter(|(name, _)| !name.starts_with(ENCODE))
+            .map(|(name, _)| format!("`{}`", tidy(name, 80)))
+            .take(10)
+            .collect();
+        if !foreign.is_empty() {
+            let names = foreign.join(", ");
+            return Err(Broken(format!(
+                "it imports {names}; a plugin may import `guillemet:feature/encode` alone (no WASI: build it for wasm32-unknown-unknown)"
+            )));
+        }
+        if !interface.exports(&self.engine).any(|(name, _)| name.starts_with(PLUGIN)) {
+            return Err(Broken("it does not export `guillemet:feature/plugin@1.0.0`, so it is not a plugin".into()));
+        }
+        Ok(())
+    }
+}
+
+impl Plugin {
+    fn describe(&self) -> Result<Description, Broken> {
+        let (described, _) = self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
+        let target = |target: guest::Target| Target {
+            id: target.id,
+            title: target.title,
+            media_type: target.media_type,
+            file_name: target.file_name,
+        };
+        Ok(Description {
+            feature: described.feature,
+            title: described.title,
+            version: described.version,
+            schema: described.schema,
+            secret_fields: described.secret_fields,
+            targets: described.targets.into_iter().map(target).collect(),
+        })
+    }
+
+    /// Has a config written for a target. Comes back with what the encoders have made of it.
+    ///
+    /// # Errors
+    /// What the plugin does against the contract.
+    pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder), Broken> {
+        let (planned, encoder) = self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
+        let problems = |problems: Vec<guest::Problem>| {
+            let problems = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
+                path: problem.path,
+                message: problem.message,
+                help: problem.help,
+                ..Problem::default()
+            });
+            tidy_problems(problems.collect())
+        };
+        let written = match planned {
+            Ok(guest::Planned { document, warnings }) => {
+                let (text, kind) = match document {
+                    guest::Document::Json(text) => (text, DocumentKind::Json),
+                    guest::Document::Text(text) => (text, DocumentKind::Text),
+                };
+                Written::Document { text, kind, warnings: problems(warnings) }
+            }
+            Err(told) if told.is_empty() => {
+                return Err(Broken("it refused the config without saying why".into()));
+            }
+            Err(told) => Written::Problems(problems(told)),
+        };
+        Ok((written, encoder))
+    }
+
+    /// One call in a store and an instance of its own, which never see another call.
+    fn call<R>(
+        &self,
+        encoder: Encoder,
+        function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
+    ) -> Result<(R, Encoder), Broken> {
+        let mut store = Store::new(&self.engine, Call { encoder, limits: Limits::default() });
+        store.limiter(|call| &mut call.limits);
+        store.set_hostcall_fuel(TRANSFER_MAX);
+        store.set_epoch_deadline(u64::try_from(TIME_MAX.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX));
+        let result = self.instance.instantiate(&mut store).and_then(|instance| {
+            let feature = bindings::Feature::new(&mut store, &instance)?;
+            function(feature.guillemet_feature_plugin(), &mut store)
+        });
+        let overrun = store.data().limits.overrun;
+        match result {
+            Ok(result) => Ok((result, store.into_data().encoder)),
+            Err(error) => Err(explain(&error, overrun)),
+        }
+    }
+}
+
+/// Why a call has ended, for people.
+fn explain(error: &wasmtime::Error, overrun: Option<&'static str>) -> Broken {
+    if let Some(what) = overrun {
+        return Broken(what.to_owned());
+    }
+    if let Some(Broken(rule)) = error.downcast_ref::<Broken>() {
+        return Broken(rule.clone());
+    }
+    Broken(match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => format!("it ran longer than {} s and was stopped", TIME_MAX.as_secs()),
+        Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
+        Some(Trap::StackOverflow) => "it recursed too deeply".to_owned(),
+        // Rust keeps its own stack in linear memory.
+        Some(Trap::MemoryOutOfBounds) => "it reached outside its memory (often too deep a recursion)".to_owned(),
+        Some(trap) => format!("it trapped: {trap}"),
+        None => format!("its answer does not fit the contract: {}", tidy(&error.root_cause().to_string(), 200)),
+    })
+}
+
+/// The state of one call.
+struct Call {
+    encoder: Encoder,
+    limits: Limits,
+}
+
+/// Memory of one call, over all its instances.
+#[derive(Default)]
+struct Limits {
+    memory: usize,
+    elements: usize,
+    /// Which limit has been met, in words.
+    overrun: Option<&'static str>,
+}
+
+impl Limits {
+    fn stop(&mut self, what: &'static str) -> wasmtime::Result<bool> {
+        self.overrun = Some(what);
+        Err(wasmtime::Error::new(Broken(what.to_owned())))
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.memory = self.memory.saturating_add(desired.saturating_sub(current));
+        if self.memory > MEMORY_MAX { self.stop("it needed more than 64 MiB of memory") } else { Ok(true) }
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.elements = self.elements.saturating_add(desired.saturating_sub(current));
+        if self.elements > TABLE_MAX { self.stop("it needed tables that are too large") } else { Ok(true) }
+    }
+
+    fn instances(&self) -> usize {
+        32
+    }
+
+    fn tables(&self) -> usize {
+        32
+    }
+
+    fn memories(&self) -> usize {
+        8
+    }
+}
+
+impl Call {
+    fn apply(&mut self, op: Op, args: &[&str]) -> wasmtime::Result<String> {
+        self.encoder.apply(op, args).map_err(wasmtime::Error::new)
+    }
+}
+
+impl bindings::guillemet::feature::encode::Host for Call {
+    fn has_secret(&mut self, text: String) -> wasmtime::Result<bool> {
+        self.encoder.has_secret(&text).map_err(wasmtime::Error::new)
+    }
+
+    fn whole_secret(&mut self, text: String) -> wasmtime::Result<bool> {
+        self.encoder.whole_secret(&text).map_err(wasmtime::Error::new)
+    }
+
+    fn url_query(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::UrlQuery, &[&text])
+    }
+
+    fn url_path_segment(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::UrlPathSegment, &[&text])
+    }
+
+    fn url(&mut self, text: String) -> wasmtime::Result<String> {
+        self.encoder.url(&text).map_err(wasmtime::Error::new)
+    }
+
+    fn header_value(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::HeaderValue, &[&text])
+    }
+
+    fn base64(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::Base64, &[&text])
+    }
+
+    fn basic_credentials(&mut self, user: String, password: String) -> wasmtime::Result<String> {
+        self.apply(Op::BasicCredentials, &[&user, &password])
+    }
+
+    fn sip_digest_ha1(
+        &mut self,
+        user: String,
+        realm: String,
+        password: String,
+        algorithm: String,
+    ) -> wasmtime::Result<String> {
+        let args = [user.as_str(), realm.as_str(), password.as_str()];
+        self.encoder.sip_digest_ha1(args, &algorithm).map_err(wasmtime::Error::new)
+    }
+
+    fn forbid(&mut self, text: String, characters: String, reason: String) -> wasmtime::Result<String> {
+        self.encoder.forbid(&text, characters, reason).map_err(wasmtime::Error::new)
+    }
+
+    fn forbid_sequence(&mut self, text: String, sequence: String, reason: String) -> wasmtime::Result<String> {
+        self.encoder.forbid_sequence(&text, sequence, reason).map_err(wasmtime::Error::new)
+    }
+
+    fn xml(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::Xml, &[&text])
+    }
+
+    fn dotenv(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::Dotenv, &[&text])
+    }
+
+    fn asterisk_value(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::AsteriskValue, &[&text])
+    }
+}

@@ -1,0 +1,87 @@
+//! The child process that runs what the daemon must not: template engine, tree parsers, plugin code.
+//!
+//! Uses nothing of `vault`, `api`, `resolve` or `inventory`. It gets component bytes, templates and
+//! variables over a pipe and nothing else.
+
+mod confine;
+pub mod description;
+mod document;
+mod emissions;
+mod encoder;
+mod frame;
+mod host;
+mod origin;
+mod plan;
+pub mod protocol;
+mod render;
+mod slots;
+pub mod text;
+mod tree;
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use self::host::{Host, Plugin};
+use self::protocol::{ANSWER_MAX, Answer, Description, FRAME_MAX, Request};
+
+/// The whole life of a planner: gives up what it does not need, then answers requests on its standard
+/// input until that ends.
+pub fn run() -> ExitCode {
+    // The message of a panic could hold text of a template; its place cannot.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!("the planner panicked at {place}");
+    }));
+    if let Err(error) = confine::confine() {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    match serve(&mut io::stdin().lock(), &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the planner lost its daemon: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers requests until the input ends.
+fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
+    let host = Host::new().map_err(|error| io::Error::other(error.to_string()))?;
+    let mut loaded: Option<(Plugin, Description)> = None;
+    while let Some(request) = frame::read(input, FRAME_MAX)? {
+        let request: Request = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
+        match request {
+            Request::Load { compiled } => {
+                let bytes = frame::read(input, FRAME_MAX)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                loaded = None;
+                match host.load(&bytes, compiled) {
+                    Ok((plugin, description, form)) => {
+                        answer(output, &Answer::Loaded(description.clone()))?;
+                        frame::write(output, &form)?;
+                        loaded = Some((plugin, description));
+                    }
+                    Err(error) => answer(output, &failed(format!("the plugin cannot be used: {error}")))?,
+                }
+            }
+            Request::Plan(request) => match &loaded {
+                Some((plugin, description)) => answer(output, &plan::plan(plugin, description, &request))?,
+                None => answer(output, &failed("no plugin has been loaded".into()))?,
+            },
+        }
+    }
+    Ok(())
+}
+
+fn failed(message: String) -> Answer {
+    Answer::Failed { message }
+}
+
+fn answer(output: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    let bytes = serde_json::to_vec(answer)?;
+    if bytes.len() <= ANSWER_MAX {
+        return frame::write(output, &bytes);
+    }
+    let message = format!("the plan is larger than {} MiB; split the template", ANSWER_MAX >> 20);
+    frame::write(output, &serde_json::to_vec(&failed(message))?)
+}

@@ -1,0 +1,92 @@
+//! Where in the template a byte of the rendered text came from.
+
+use minijinja::OutputSpan;
+
+use super::protocol::PlanRequest;
+
+/// The first and last of the delimiters that the daemon's lexer writes in place of the template's own.
+const DELIMITERS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e005}';
+
+/// A place in the template's file: line from 1, and column in characters from 1 where it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: Option<u32>,
+    /// Column, from 1. Not known behind a tag on the same line, because the engine's text is not as
+    /// long as the template's there.
+    pub column: Option<u32>,
+}
+
+/// One piece of output: where it begins and ends, where its source begins, and whether the two are
+/// the same text.
+struct Piece {
+    start: usize,
+    end: usize,
+    source: usize,
+    verbatim: bool,
+}
+
+/// The way back from the rendered text to the template.
+pub struct Origins {
+    source: String,
+    pieces: Vec<Piece>,
+}
+
+impl Origins {
+    /// Spans as the template engine gave them, in order.
+    pub fn new(request: &PlanRequest, spans: &[OutputSpan]) -> Self {
+        let pieces = spans.iter().map(|span| {
+            let (output, source) = (span.output_range(), span.source_range());
+            let verbatim = span.kind() == minijinja::OutputSpanKind::Raw && output.len() == source.len();
+            Piece { start: output.start, end: output.end, source: source.start, verbatim }
+        });
+        Self { source: request.text.clone(), pieces: pieces.collect() }
+    }
+
+    /// The place that wrote the byte at `offset` of the rendered text.
+    pub fn of_output(&self, offset: usize) -> Place {
+        let index = self.pieces.partition_point(|piece| piece.end <= offset);
+        match self.pieces.get(index).or(self.pieces.last()) {
+            Some(piece) if piece.verbatim => {
+                // The end of the text lies behind the last piece.
+                let within = offset.saturating_sub(piece.start).min(piece.end - piece.start);
+                of_source(&self.source, piece.source + within)
+            }
+            Some(piece) => of_source(&self.source, piece.source),
+            None => Place::default(),
+        }
+    }
+}
+
+/// The place of a byte of the engine's text, which has the template's lines.
+pub fn of_source(source: &str, offset: usize) -> Place {
+    let mut offset = offset.min(source.len());
+    while !source.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    let before = &source[..offset];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let same_line = &before[line_start..];
+    let line = u32::try_from(before.matches('\n').count() + 1).ok();
+    let column = if same_line.contains(|c| DELIMITERS.contains(&c)) {
+        None
+    } else {
+        u32::try_from(same_line.chars().count() + 1).ok()
+    };
+    Place { line, column }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_stop_at_tags() {
+        let source = "é = 1\nb = \u{e002} x \u{e003}, c\n";
+        assert_eq!(of_source(source, "é ".len()), Place { line: Some(1), column: Some(3) });
+        let behind_a_tag = source.rfind('c').unwrap();
+        assert_eq!(of_source(source, behind_a_tag), Place { line: Some(2), column: None });
+        assert_eq!(of_source(source, 1).line, Some(1), "the middle of a character");
+        assert_eq!(of_source(source, 999).line, Some(3));
+    }
+}

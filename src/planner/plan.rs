@@ -1,0 +1,173 @@
+//! The way of one request: render, follow the slots, read the tree, call the plugin, check its document.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::description::{SecretFields, unknown_target};
+use super::document;
+use super::emissions;
+use super::encoder::{Broken, Encoder};
+use super::host::{Plugin, Written};
+use super::origin::{Origins, Place};
+use super::protocol::{Answer, Description, Emission, PlanRequest, Planned};
+use super::render::render;
+use super::text::{PROBLEMS_MAX, tidy_problems};
+use super::tree::{self, Tree, TreeError};
+use crate::template::Problem;
+
+/// Works a request out.
+pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
+    match steps(plugin, description, request) {
+        Ok(planned) => Answer::Planned(planned),
+        Err(Failure::Config(mut problems)) => {
+            problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
+            problems.dedup();
+            problems.truncate(PROBLEMS_MAX);
+            Answer::Problems(tidy_problems(problems))
+        }
+        Err(Failure::Plugin(rule)) => Answer::Failed { message: failed(description, &rule) },
+    }
+}
+
+fn failed(description: &Description, Broken(rule): &Broken) -> String {
+    let feature = &description.feature;
+    format!("the plugin for {feature} failed: {rule}; this is a mistake of the plugin: tell its author")
+}
+
+enum Failure {
+    Config(Vec<Problem>),
+    Plugin(Broken),
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Self::Plugin(broken)
+    }
+}
+
+fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Result<Planned, Failure> {
+    let fields = SecretFields::new(&description.secret_fields).map_err(Broken)?;
+    let target = unknown_target(description, &request.target);
+    // The template's own mistakes are told together with a target that is not there.
+    let config = read(request, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
+    let Config { tree, origins, emissions, slots } = config.map_err(|mut problems| {
+        problems.extend(target);
+        Failure::Config(problems)
+    })?;
+    let positions = Positions { request, emissions: &emissions, tree: &tree, origins: &origins };
+
+    let encoder = Encoder::new(slots, &emissions, &request.references, leaves(&tree.root));
+    let config = tree.root.to_string();
+    let (written, mut encoder) = plugin.plan(encoder, &config, &request.target)?;
+    let mut problems = encoder.take_problems();
+    let (text, kind, warnings) = match written {
+        Written::Document { text, kind, warnings } => (text, kind, warnings),
+        Written::Problems(told) => {
+            problems.extend(told);
+            return Err(Failure::Config(positions.fill_in(problems)));
+        }
+    };
+    if !problems.is_empty() {
+        return Err(Failure::Config(positions.fill_in(problems)));
+    }
+    let document = document::check(text, kind, &encoder, &emissions, &request.references)?;
+    let warnings = positions.fill_in(warnings);
+    Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings })
+}
+
+/// A config as it goes to the plugin.
+struct Config {
+    tree: Tree,
+    origins: Origins,
+    emissions: Vec<Emission>,
+    /// What each slot stands for, by emission.
+    slots: HashMap<String, u32>,
+}
+
+fn read(request: &PlanRequest, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
+    let rendered = render(request)?;
+    let (emitted, origins) = emissions::emitted(request, rendered)?;
+    let mut tree = tree::parse(request.format, &emitted.text)
+        .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
+    let (emissions, slots) = emissions::place(request, &emitted, &mut tree, &origins, fields)?;
+    Ok(Config { tree, origins, emissions, slots })
+}
+
+fn of_tree(error: TreeError, origins: &Origins) -> Problem {
+    let place = error.at.map(|at| origins.of_output(at)).unwrap_or_default();
+    Problem {
+        path: String::new(),
+        line: place.line,
+        column: place.column,
+        message: error.message,
+        help: error.help.or_else(|| Some("correct the text here".into())),
+    }
+}
+
+/// The path of each text of the config; of the first where several are equal.
+fn leaves(root: &Value) -> HashMap<String, String> {
+    fn walk(value: &Value, path: &str, found: &mut HashMap<String, String>) {
+        let join = |segment: &str| if path.is_empty() { segment.to_owned() } else { format!("{path}.{segment}") };
+        match value {
+            Value::String(text) => {
+                found.entry(text.clone()).or_insert_with(|| path.to_owned());
+            }
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(index, item)| walk(item, &join(&index.to_string()), found));
+            }
+            Value::Object(map) => map.iter().for_each(|(key, item)| walk(item, &join(key), found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut found = HashMap::new();
+    walk(root, "", &mut found);
+    found
+}
+
+/// Where the fields of a config stand in its template.
+struct Positions<'a> {
+    request: &'a PlanRequest,
+    emissions: &'a [Emission],
+    tree: &'a Tree,
+    origins: &'a Origins,
+}
+
+impl Positions<'_> {
+    fn fill_in(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let placed = problems.into_iter().map(|problem| {
+            if problem.line.is_some() || problem.path.is_empty() {
+                return problem;
+            }
+            let place = self.of_field(&problem.path);
+            Problem { line: place.line, column: place.column, ..problem }
+        });
+        placed.collect()
+    }
+
+    /// The tag in the field where there is one, else the field's own place, that of a tag beneath it, or
+    /// that of the nearest table it belongs to.
+    fn of_field(&self, path: &str) -> Place {
+        let tag = |beneath: bool| {
+            let in_field = |emission: &&Emission| {
+                let rest = emission.field.strip_prefix(path);
+                rest.is_some_and(|rest| rest.is_empty() || (beneath && rest.starts_with('.')))
+            };
+            let emission = self.emissions.iter().find(in_field)?;
+            let reference = self.request.references.get(emission.reference as usize)?;
+            Some(Place { line: Some(reference.line), column: Some(reference.column) })
+        };
+        let own = || self.tree.places.get(path).map(|at| self.origins.of_output(*at));
+        let nearest = || {
+            let mut rest = path;
+            while let Some((parent, _)) = rest.rsplit_once('.') {
+                if let Some(at) = self.tree.places.get(parent) {
+                    return Some(self.origins.of_output(*at));
+                }
+                rest = parent;
+            }
+            None
+        };
+        tag(false).or_else(own).or_else(|| tag(true)).or_else(nearest).unwrap_or_default()
+    }
+}

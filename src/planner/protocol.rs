@@ -1,0 +1,158 @@
+//! What the daemon and a planner say to each other over the planner's stdin and stdout.
+//!
+//! A message is a frame: its length as a little-endian `u32`, then that many bytes. A request is one
+//! JSON frame (`Request`); `Load` is followed by one frame with the bytes it announces. An answer is
+//! one JSON frame (`Answer`); `Loaded` is followed by one frame with the compiled form, empty when the
+//! compiled form was what had been sent.
+//!
+//! Nothing here can hold a value. The daemon treats every answer as hostile (`plugin::plan::check`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plugin::expr::{Expr, ValueFilter};
+use crate::template::{Format, Problem};
+
+/// The largest frame either side accepts, in bytes.
+pub const FRAME_MAX: usize = 64 << 20;
+
+/// The largest answer frame (JSON) the daemon accepts, in bytes.
+pub const ANSWER_MAX: usize = 16 << 20;
+
+/// What the daemon asks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Take this plugin; the next frame is the component.
+    Load {
+        /// Whether the bytes are a compiled form that this planner's own kind has made (vouched for by
+        /// the daemon) rather than a component.
+        compiled: bool,
+    },
+    /// Work a template out for one target.
+    Plan(PlanRequest),
+}
+
+/// A template to plan. `text` has been through the daemon's lexer: its tags have private-use
+/// delimiters, and where secret number `i` stood it calls `{call_prefix}{i}()`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// The text for the template engine.
+    pub text: String,
+    /// How the rendered text is to be read.
+    pub format: Format,
+    /// The beginning of the name of every call that stands for a secret.
+    pub call_prefix: String,
+    /// For each reference, in order: the secret's name (for messages) and its value filters.
+    pub references: Vec<PlanReference>,
+    /// `vars` of the configuration.
+    pub vars: serde_json::Value,
+    /// The allowed variables of the environment.
+    pub env: BTreeMap<String, String>,
+    /// The target wanted.
+    pub target: String,
+}
+
+/// One reference as the planner needs it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlanReference {
+    /// The secret's name, for messages only.
+    pub name: String,
+    /// Line of the tag in the template, from 1.
+    pub line: u32,
+    /// Column of the tag in characters, from 1.
+    pub column: u32,
+    /// The filters behind it, applied first to last.
+    pub filters: Vec<ValueFilter>,
+}
+
+/// What a planner answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The plugin is ready. The next frame is its compiled form, or empty.
+    Loaded(Description),
+    /// The template worked out.
+    Planned(Planned),
+    /// The template is wrong.
+    Problems(Vec<Problem>),
+    /// The plugin is wrong: it trapped, overran a limit, or broke a rule of the contract.
+    Failed {
+        /// What it did.
+        message: String,
+    },
+}
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The feature it knows; the folder of its templates.
+    pub feature: String,
+    /// For people.
+    pub title: String,
+    /// The plugin's own version.
+    pub version: String,
+    /// JSON Schema of the config, as JSON text.
+    pub schema: String,
+    /// Where a secret may stand.
+    pub secret_fields: Vec<String>,
+    /// The first is the default.
+    pub targets: Vec<Target>,
+}
+
+/// A consumer's format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// What `--target` takes.
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// Of the rendered config.
+    pub media_type: String,
+    /// A usual name for the file.
+    pub file_name: String,
+}
+
+/// A document with slots, and what each slot stands for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Planned {
+    /// The document's text; every slot in it is one of `slots`.
+    pub document: String,
+    /// How the document is written.
+    pub kind: DocumentKind,
+    /// Every slot of the document, each exactly once.
+    pub slots: Vec<PlannedSlot>,
+    /// Every secret the template engine emitted, in order; `Expr::Secret` counts in this list.
+    pub emissions: Vec<Emission>,
+    /// Worth telling, not an error.
+    pub warnings: Vec<Problem>,
+}
+
+/// How a document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentKind {
+    /// Written by the host from a tree; a slot stands inside a string.
+    Json,
+    /// Written by the plugin; the outermost operation on every slot is a terminal encoder.
+    Text,
+}
+
+/// A slot of a document.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlannedSlot {
+    /// `Z` and 39 digits.
+    pub slot: String,
+    /// What stands there in the end.
+    pub expr: Expr,
+}
+
+/// One secret emitted by the template engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emission {
+    /// Which reference of the request.
+    pub reference: u32,
+    /// The field of the config it stands in: `headers.Authorization`.
+    pub field: String,
+}

@@ -1,0 +1,74 @@
+//! What a slot looks like, and where slots stand in a text.
+//!
+//! Knows nothing of what a slot stands for.
+
+use chacha20poly1305::aead::OsRng;
+use chacha20poly1305::aead::rand_core::RngCore;
+
+/// Bytes of a slot: `Z` and 39 digits, which hold 128 random bits.
+pub const SLOT_LEN: usize = 40;
+
+/// A slot that nobody can have guessed.
+pub fn fresh() -> String {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    format!("Z{:039}", u128::from_le_bytes(bytes))
+}
+
+/// Where texts that look like a slot begin, from left to right, without overlap. A filter of the
+/// template may have turned the letter into lower case.
+pub fn find(text: &str) -> Vec<usize> {
+    let bytes = text.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at + SLOT_LEN <= bytes.len() {
+        if !matches!(bytes[at], b'Z' | b'z') {
+            at += 1;
+            continue;
+        }
+        let digits = bytes[at + 1..at + SLOT_LEN].iter().take_while(|b| b.is_ascii_digit()).count();
+        if digits == SLOT_LEN - 1 {
+            found.push(at);
+            at += SLOT_LEN;
+        } else {
+            at += 1;
+        }
+    }
+    found
+}
+
+/// The slot that begins at `at` in its canonical form; `at` comes from `find`.
+pub fn canonical(text: &str, at: usize) -> String {
+    text[at..at + SLOT_LEN].to_ascii_uppercase()
+}
+
+/// Writes `slot` over the one that begins at `at`; no other byte moves.
+pub fn replace(text: &mut String, at: usize, slot: &str) {
+    text.replace_range(at..at + SLOT_LEN, slot);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_found_in_either_case_and_side_by_side() {
+        let (a, b) = (fresh(), fresh());
+        assert_eq!(a.len(), SLOT_LEN);
+        assert_ne!(a, b);
+        let text = format!("Bearer {a}{}5Z12 é{b}", b.to_lowercase());
+        let found = find(&text);
+        assert_eq!(found.iter().map(|at| canonical(&text, *at)).collect::<Vec<_>>(), [a.clone(), b.clone(), b]);
+        assert!(find(&a[..39]).is_empty());
+        assert!(find("").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn looking_for_slots_survives_any_text(text in "\\PC{0,60}Z[0-9]{30,45}\\PC{0,10}") {
+            for at in find(&text) {
+                proptest::prop_assert_eq!(canonical(&text, at).len(), SLOT_LEN);
+            }
+        }
+    }
+}

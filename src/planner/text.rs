@@ -1,0 +1,54 @@
+//! Text of strangers on its way to a terminal, a log or a page.
+
+use crate::template::Problem;
+
+/// Most problems or warnings one answer carries.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// Most characters of a field's path in a message.
+const PATH_MAX: usize = 200;
+/// Most characters of a message or a help.
+const MESSAGE_MAX: usize = 500;
+
+/// The text without control characters and without characters that reorder what is shown, cut at
+/// `max` characters.
+pub fn tidy(text: &str, max: usize) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => Some(' '),
+        c if c.is_control() => None,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => None,
+        c => Some(c),
+    };
+    let mut out = String::new();
+    for (count, c) in text.chars().filter_map(shown).enumerate() {
+        if count == max {
+            out.push('…');
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Problems of a stranger, fit to be shown, at most `PROBLEMS_MAX` of them.
+pub fn tidy_problems(problems: Vec<Problem>) -> Vec<Problem> {
+    let tidied = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
+        path: tidy(&problem.path, PATH_MAX),
+        message: tidy(&problem.message, MESSAGE_MAX),
+        help: problem.help.map(|help| tidy(&help, MESSAGE_MAX)),
+        ..problem
+    });
+    tidied.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_drive_a_terminal_is_left_out() {
+        assert_eq!(tidy("a\u{1b}[31mb\r\nc\u{202e}d\u{0}", 100), "a[31mb cd");
+        assert_eq!(tidy("abc", 2), "ab…");
+        assert_eq!(tidy("ab", 2), "ab");
+    }
+}

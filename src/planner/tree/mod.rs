@@ -1,0 +1,138 @@
+//! The config tree: the rendered text, read in its format.
+//!
+//! Knows nothing of slots but where they stand in the text, for a better word on missing quotes.
+
+mod json;
+mod toml;
+mod yaml;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::slots;
+use crate::template::Format;
+
+/// How deep a config may nest.
+pub const DEPTH_MAX: usize = 64;
+/// Most values a config may hold.
+pub const NODES_MAX: usize = 100_000;
+
+/// A config, and where each of its fields stands in the rendered text.
+#[derive(Debug)]
+pub struct Tree {
+    /// Always an object.
+    pub root: Value,
+    /// Byte offset of the value of each field, by its path (`headers.Authorization`, `tools.0`).
+    pub places: HashMap<String, usize>,
+}
+
+/// Why a text is not a config. Holds text of it at most as far as a key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TreeError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// Where in the text, in bytes.
+    pub at: Option<usize>,
+}
+
+impl TreeError {
+    fn new(message: impl Into<String>, at: Option<usize>) -> Self {
+        Self { message: message.into(), help: None, at }
+    }
+
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+/// Reads a text.
+///
+/// # Errors
+/// Every mistake the format's parser could find; most give the first only.
+pub fn parse(format: Format, text: &str) -> Result<Tree, Vec<TreeError>> {
+    let parsed = match format {
+        Format::Toml => toml::parse(text),
+        Format::Json => json::parse(text, json::Dialect::Strict),
+        Format::Jsonc => json::parse(text, json::Dialect::Comments),
+        Format::Yaml => yaml::parse(text),
+    };
+    let tree = parsed.map_err(|errors| unquoted(format, text, errors))?;
+    if tree.root.is_object() {
+        return Ok(tree);
+    }
+    let error = TreeError::new("the config is not a table of fields", None);
+    Err(vec![error.help("give it fields: a name and a value for each")])
+}
+
+/// Says that a placeholder needs quotes where that is what the parser stumbled over.
+fn unquoted(format: Format, text: &str, errors: Vec<TreeError>) -> Vec<TreeError> {
+    if format == Format::Yaml {
+        return errors;
+    }
+    let slots = slots::find(text);
+    // The parser may stumble over what is joined to the slot from the left.
+    let touched = |at: usize| {
+        slots.iter().find(|slot| {
+            let before = text.get(at..**slot).is_some_and(|between| !between.contains(['"', '\'', '\n']));
+            before || (**slot..**slot + slots::SLOT_LEN).contains(&at)
+        })
+    };
+    let mut seen = Vec::new();
+    let mut out = Vec::new();
+    for error in errors {
+        match error.at.and_then(touched) {
+            Some(slot) if seen.contains(slot) => {}
+            Some(slot) => {
+                seen.push(*slot);
+                let error = TreeError::new("a placeholder stands outside quotes", Some(*slot));
+                out.push(error.help("put quotes around it: \"<< secret '…' >>\""));
+            }
+            None => out.push(error),
+        }
+    }
+    out
+}
+
+/// Counts values, and notes where they stand.
+#[derive(Default)]
+struct Builder {
+    places: HashMap<String, usize>,
+    path: Vec<String>,
+    nodes: usize,
+}
+
+impl Builder {
+    /// To be called for each value, before its children.
+    fn enter(&mut self, at: usize) -> Result<(), TreeError> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(TreeError::new(format!("the config holds more than {NODES_MAX} values"), Some(at)));
+        }
+        if self.path.len() > DEPTH_MAX {
+            return Err(TreeError::new(format!("the config nests deeper than {DEPTH_MAX} levels"), Some(at)));
+        }
+        if !self.path.is_empty() {
+            self.places.entry(self.path.join(".")).or_insert(at);
+        }
+        Ok(())
+    }
+}
+
+fn duplicate(key: &str, at: Option<usize>) -> TreeError {
+    let key = super::text::tidy(key, 64);
+    TreeError::new(format!("the key \"{key}\" stands twice in the same table"), at).help("keep one of the two")
+}
+
+fn too_large(at: usize) -> TreeError {
+    TreeError::new("the number does not fit 64 bits", Some(at)).help("put quotes around it")
+}
+
+fn not_finite(at: usize) -> TreeError {
+    TreeError::new("a number must be finite", Some(at)).help("put quotes around it if it is meant as text")
+}
+
+#[cfg(test)]
+mod tests;

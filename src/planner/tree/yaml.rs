@@ -1,0 +1,232 @@
+//! YAML 1.2: one document, with anchors and merge keys, whose expansion is bounded.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
+use serde_saphyr::{Error, Location, Spanned};
+
+use super::{Builder, DEPTH_MAX, NODES_MAX, Tree, TreeError, duplicate, not_finite, too_large};
+
+/// Most values that aliases may repeat.
+const REPLAYED_MAX: usize = 20_000;
+
+pub fn parse(text: &str) -> Result<Tree, Vec<TreeError>> {
+    let parsed = serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options());
+    let root = parsed.map_err(|error| vec![explain(text, &error)])?;
+    let mut builder = Builder::default();
+    let root = convert(text, &mut builder, root).map_err(|error| vec![error])?;
+    Ok(Tree { root, places: builder.places })
+}
+
+fn options() -> serde_saphyr::Options {
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_events = NODES_MAX * 4;
+    budget.max_nodes = NODES_MAX;
+    budget.max_depth = DEPTH_MAX;
+    budget.flow_nesting_limit = DEPTH_MAX;
+    let mut options = serde_saphyr::Options::default();
+    options.budget = Some(budget);
+    options.duplicate_keys = DuplicateKeyPolicy::Error;
+    options.merge_keys = MergeKeyPolicy::Merge;
+    options.alias_limits.max_total_replayed_events = REPLAYED_MAX;
+    options.strict_booleans = true;
+    options.reject_unsupported_tags = true;
+    options.non_finite_float_policy = NonFiniteFloatPolicy::Reject;
+    options.with_snippet = false;
+    options
+}
+
+/// A value as the parser gives it.
+#[derive(Debug)]
+enum Node {
+    Leaf(Value),
+    /// A number that the tree cannot hold.
+    TooLarge,
+    List(Vec<Spanned<Node>>),
+    Table(Vec<(Key, Spanned<Node>)>),
+}
+
+#[derive(Debug)]
+struct Key(String);
+
+fn convert(text: &str, builder: &mut Builder, node: Spanned<Node>) -> Result<Value, TreeError> {
+    let at = offset(text, node.referenced).unwrap_or(0);
+    builder.enter(at)?;
+    Ok(match node.value {
+        // The parser would go on with the nearest double.
+        Node::Leaf(Value::Number(number)) if number.is_f64() && whole(text, node.defined) => return Err(too_large(at)),
+        Node::Leaf(value) => value,
+        Node::TooLarge => return Err(too_large(at)),
+        Node::List(list) => {
+            let mut items = Vec::with_capacity(list.len());
+            for (index, item) in list.into_iter().enumerate() {
+                builder.path.push(index.to_string());
+                items.push(convert(text, builder, item)?);
+                builder.path.pop();
+            }
+            Value::Array(items)
+        }
+        Node::Table(table) => {
+            let mut map = Map::new();
+            for (Key(key), value) in table {
+                if map.contains_key(&key) {
+                    return Err(duplicate(&key, Some(at)));
+                }
+                builder.path.push(key.clone());
+                map.insert(key, convert(text, builder, value)?);
+                builder.path.pop();
+            }
+            Value::Object(map)
+        }
+    })
+}
+
+/// Whether the number that is written there has no fraction and no exponent.
+fn whole(text: &str, location: Location) -> bool {
+    let written = offset(text, location).map_or("", |at| text[at..].trim_start_matches(['+', '-']));
+    let digits = written.trim_start_matches(|c: char| c.is_ascii_digit());
+    digits.len() < written.len() && !digits.starts_with(['.', 'e', 'E', '_', 'o', 'x'])
+}
+
+/// The byte a location of the parser means.
+fn offset(text: &str, location: Location) -> Option<usize> {
+    if let Some(at) = location.span().byte_offset() {
+        return usize::try_from(at).ok().map(|at| at.min(text.len()));
+    }
+    let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
+    let column = usize::try_from(location.column()).ok()?.saturating_sub(1);
+    let mut lines = text.split_inclusive('\n');
+    let start: usize = lines.by_ref().take(line).map(str::len).sum();
+    let rest = lines.next().unwrap_or("");
+    Some(start + rest.char_indices().nth(column).map_or(rest.trim_end().len(), |(at, _)| at))
+}
+
+/// In our words where the parser's could hold a value.
+fn explain(text: &str, error: &Error) -> TreeError {
+    let at = error.location().and_then(|location| offset(text, location));
+    match error.without_snippet() {
+        Error::AliasError { error, .. } => explain(text, error),
+        Error::Message { msg, .. } => TreeError::new(format!("not valid YAML: {}", brief(msg)), at),
+        Error::ExternalMessage { msg, .. } => TreeError::new(format!("not valid YAML: {}", brief(msg)), at),
+        Error::DuplicateMappingKey { key, .. } => duplicate(key.as_deref().unwrap_or("?"), at),
+        Error::MultipleDocuments { .. } => {
+            TreeError::new("the text holds more than one YAML document", at).help("keep one; remove the `---` after it")
+        }
+        // Only keys are asked to be text.
+        Error::SerdeInvalidType { .. } => {
+            TreeError::new("a key is not text", at).help("put quotes around the key, or a name before the colon")
+        }
+        Error::NonFiniteFloat { .. } => not_finite(at.unwrap_or(0)),
+        Error::UnknownAnchor { .. } => {
+            TreeError::new("an alias names an anchor that is not there", at).help("define it before, with `&name`")
+        }
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => TreeError::new("`<<` does not name a table", at),
+        Error::UnsupportedTag { .. } => TreeError::new("a tag (`!…`) is not known", at).help("leave the tag out"),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::Budget { .. } => {
+            TreeError::new("the config is too large, too deep, or repeats its anchors too often", at)
+        }
+        Error::Eof { .. } => TreeError::new("the text is empty", None),
+        _ => TreeError::new("not valid YAML: a value is not what its place or its tag asks for", at),
+    }
+}
+
+fn brief(message: &str) -> String {
+    super::super::text::tidy(message.lines().next().unwrap_or(""), 160)
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Bool(truth)))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
+        Ok(Node::Leaf(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+        Ok(Node::Leaf(number.into()))
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Node, E> {
+        Ok(Node::TooLarge)
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
+        Ok(Node::TooLarge)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+        Ok(Number::from_f64(number).map_or(Node::TooLarge, |number| Node::Leaf(Value::Number(number))))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::String(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::String(text)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Table(entries))
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
+                Ok(Key(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(KeyVisitor)
+    }
+}

@@ -1,0 +1,400 @@
+//! What the operations of `expr` mean: one function for literal text and values alike, so that the
+//! two can never disagree.
+//!
+//! Knows nothing of plans or requests. Text is appended to the caller's buffer, which wipes itself;
+//! a refusal names the reason, never the text.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use sha2::Digest;
+use zeroize::Zeroizing;
+
+use super::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+
+/// Why a text cannot stand where it should. Never holds the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// For the person who has to change the value or the template.
+    pub reason: String,
+}
+
+fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { reason: reason.into() })
+}
+
+/// Where values come from when an expression is worked out.
+pub trait Source {
+    /// Appends the value of this emission to `out`.
+    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>);
+}
+
+/// For text without secrets: there is nothing to append.
+struct NoSecrets;
+
+impl Source for NoSecrets {
+    fn append(&self, _emission: u32, _out: &mut Zeroizing<Vec<u8>>) {}
+}
+
+/// Encodes text without secrets at once.
+///
+/// `args` are the arguments in the order of `expr::Op`.
+///
+/// # Errors
+/// A `Refusal` where the place cannot hold the text.
+pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
+    if let Op::Forbid { characters, reason } = op
+        && args.iter().any(|text| text.contains(|c| characters.contains(c)))
+    {
+        return refuse(reason);
+    }
+    let args: Vec<Text> = args.iter().map(|text| vec![Part::Literal((*text).into())]).collect();
+    let mut out = Zeroizing::new(Vec::new());
+    apply(op, &args, &NoSecrets, &mut out)?;
+    // Literal text is no secret: it may leave the wiping buffer.
+    String::from_utf8(out.to_vec()).or_else(|_| refuse("the text is not valid UTF-8"))
+}
+
+/// Works an expression out: appends the encoded text to `out`.
+///
+/// # Errors
+/// A `Refusal` where a value cannot stand in its place; `out` then holds a part and is to be dropped.
+pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    match expr {
+        Expr::Secret(emission) => {
+            source.append(*emission, out);
+            Ok(())
+        }
+        Expr::Apply { op, args } => apply(op, args, source, out),
+    }
+}
+
+/// Appends the pieces of a text to `out`.
+fn append<S: Source>(text: &Text, source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    for part in text {
+        match part {
+            Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
+            Part::Expr(expr) => eval(expr, source, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// The text of an argument in a buffer of its own.
+fn argument<S: Source>(args: &[Text], index: usize, source: &S) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let mut out = Zeroizing::new(Vec::new());
+    // The number of arguments is checked when a plan is made; an absent one reads as empty.
+    if let Some(text) = args.get(index) {
+        append(text, source, &mut out)?;
+    }
+    Ok(out)
+}
+
+fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    // Operations that only look append first and check what they appended: no second buffer.
+    let begin = out.len();
+    match op {
+        Op::HeaderValue => {
+            append_first(args, source, out)?;
+            check_header_value(&out[begin..])
+        }
+        Op::Url => {
+            append_first(args, source, out)?;
+            check_url(&out[begin..])
+        }
+        Op::Forbid { characters, reason } => forbid(args, source, out, |value| {
+            std::str::from_utf8(value).is_ok_and(|value| !value.contains(|c| characters.contains(c)))
+        })
+        .and_then(|fits| if fits { Ok(()) } else { refuse(reason) }),
+        Op::ForbidSequence { sequence, reason } => forbid_sequence(args, source, out, sequence.as_bytes(), reason),
+        _ => transform(op, args, source, out),
+    }
+}
+
+/// The operations that write something else than they read.
+fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    let text = argument(args, 0, source)?;
+    match op {
+        Op::UrlQuery | Op::Filter(ValueFilter::Url) => percent(&text, out),
+        Op::UrlPathSegment => {
+            if matches!(text.as_slice(), b"." | b"..") {
+                return refuse("a path segment may not be `.` or `..`, which would lead to another path");
+            }
+            percent(&text, out);
+        }
+        Op::Base64 | Op::Filter(ValueFilter::Base64) => append_encoded(&data_encoding::BASE64, &text, out),
+        Op::Filter(ValueFilter::Base64url) => append_encoded(&data_encoding::BASE64URL_NOPAD, &text, out),
+        Op::Filter(ValueFilter::Hex) => append_encoded(&data_encoding::HEXLOWER, &text, out),
+        Op::Filter(ValueFilter::Trim) => {
+            let trimmed = utf8(&text)?.trim();
+            if trimmed.is_empty() {
+                return refuse("nothing is left of the value after `trim`");
+            }
+            out.extend_from_slice(trimmed.as_bytes());
+        }
+        Op::BasicCredentials => {
+            let mut pair = text;
+            if pair.contains(&b':') {
+                return refuse("the user name of basic credentials may not hold `:` (RFC 7617)");
+            }
+            pair.push(b':');
+            append_argument(args, 1, source, &mut pair)?;
+            if utf8(&pair)?.contains(char::is_control) {
+                return refuse("basic credentials may not hold control characters (RFC 7617)");
+            }
+            append_encoded(&data_encoding::BASE64, &pair, out);
+        }
+        Op::SipDigestHa1(algorithm) => {
+            let mut triple = text;
+            let user = triple.len();
+            triple.push(b':');
+            append_argument(args, 1, source, &mut triple)?;
+            if triple[..user].contains(&b':') || triple[user + 1..].contains(&b':') {
+                return refuse("the user name and the realm of a digest may not hold `:`, which divides them");
+            }
+            triple.push(b':');
+            append_argument(args, 2, source, &mut triple)?;
+            digest(*algorithm, &triple, out);
+        }
+        Op::Xml => xml(utf8(&text)?, out)?,
+        Op::Dotenv => dotenv(utf8(&text)?, out)?,
+        Op::AsteriskValue => asterisk_value(&text, out)?,
+        Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } => {
+            unreachable!("`apply` takes the operations that only look")
+        }
+    }
+    Ok(())
+}
+
+fn append_first<S: Source>(args: &[Text], source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    append_argument(args, 0, source, out)
+}
+
+fn append_argument<S: Source>(
+    args: &[Text],
+    index: usize,
+    source: &S,
+    out: &mut Zeroizing<Vec<u8>>,
+) -> Result<(), Refusal> {
+    args.get(index).map_or(Ok(()), |text| append(text, source, out))
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(bytes).or_else(|_| refuse("the value is not valid UTF-8"))
+}
+
+/// RFC 3986, section 2.3.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn percent(text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+    for piece in percent_encode(text, &RESERVED) {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+    let begin = out.len();
+    out.resize(begin + encoding.encode_len(text.len()), 0);
+    encoding.encode_mut(text, &mut out[begin..]);
+}
+
+/// The hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
+fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+    match algorithm {
+        DigestAlgorithm::Md5 => append_encoded(&data_encoding::HEXLOWER, &md5::Md5::digest(text), out),
+        DigestAlgorithm::Sha256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha256::digest(text), out),
+        DigestAlgorithm::Sha512_256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha512_256::digest(text), out),
+    }
+}
+
+/// Appends the text; whether every value in it passes.
+fn forbid<S: Source>(
+    args: &[Text],
+    source: &S,
+    out: &mut Zeroizing<Vec<u8>>,
+    passes: impl Fn(&[u8]) -> bool,
+) -> Result<bool, Refusal> {
+    let mut fits = true;
+    for part in args.iter().flatten() {
+        match part {
+            // Literal text was judged when the plan was made.
+            Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
+            Part::Expr(expr) => {
+                let begin = out.len();
+                eval(expr, source, out)?;
+                fits &= passes(&out[begin..]);
+            }
+        }
+    }
+    Ok(fits)
+}
+
+/// Appends the text; refuses an occurrence of the sequence that is not wholly inside one literal.
+fn forbid_sequence<S: Source>(
+    args: &[Text],
+    source: &S,
+    out: &mut Zeroizing<Vec<u8>>,
+    sequence: &[u8],
+    reason: &str,
+) -> Result<(), Refusal> {
+    let begin = out.len();
+    let mut literals: Vec<std::ops::Range<usize>> = Vec::new();
+    for part in args.iter().flatten() {
+        let from = out.len();
+        match part {
+            Part::Literal(literal) => {
+                out.extend_from_slice(literal.as_bytes());
+                literals.push(from..out.len());
+            }
+            Part::Expr(expr) => eval(expr, source, out)?,
+        }
+    }
+    if sequence.is_empty() {
+        return refuse(reason);
+    }
+    let ours = |at: usize| literals.iter().any(|range| range.start <= at && at + sequence.len() <= range.end);
+    let found = out[begin..].windows(sequence.len()).enumerate();
+    if found.into_iter().any(|(at, window)| window == sequence && !ours(begin + at)) {
+        return refuse(reason);
+    }
+    Ok(())
+}
+
+/// RFC 9110, section 5.5, without obs-text: what every client and server takes.
+fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
+    let blank = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
+    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        refuse("a header value may not hold a line break or NUL")
+    } else if !text.is_ascii() {
+        refuse("a header value may hold ASCII characters only")
+    } else if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
+        refuse("a header value may not hold control characters")
+    } else if blank(text.first()) || blank(text.last()) {
+        refuse("a header value may not begin or end with a blank; use `| trim` if the blank is not part of the value")
+    } else {
+        Ok(())
+    }
+}
+
+/// An absolute http(s) URL of RFC 3986. Braces pass, for the variables of platforms that expand them.
+fn check_url(text: &[u8]) -> Result<(), Refusal> {
+    let rest = [&b"https://"[..], b"http://"]
+        .iter()
+        .find(|scheme| text.len() >= scheme.len() && text[..scheme.len()].eq_ignore_ascii_case(scheme))
+        .map(|scheme| &text[scheme.len()..]);
+    let Some(rest) = rest else {
+        return refuse("not an absolute URL: it has to begin with https:// or http://");
+    };
+    if text.iter().any(|b| !b.is_ascii_graphic() || b"\"<>\\^`|".contains(b)) {
+        return refuse("a URL may not hold blanks, control characters, non-ASCII characters or any of \" < > \\ ^ ` |");
+    }
+    let bad_escape = |(at, b): (usize, &u8)| {
+        *b == b'%' && !text.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    };
+    if text.iter().enumerate().any(bad_escape) {
+        return refuse("a URL may hold `%` only before two hexadecimal digits");
+    }
+    let authority_end = rest.iter().position(|b| b"/?#".contains(b)).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(authority_end);
+    let host = authority.rsplit(|b| *b == b'@').next().unwrap_or_default();
+    if host.is_empty() || host.starts_with(b":") {
+        return refuse("the URL names no host");
+    }
+    let path = tail.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+    let dots = |segment: &[u8]| {
+        let plain = segment.to_ascii_lowercase();
+        let plain = String::from_utf8_lossy(&plain).replace("%2e", ".");
+        matches!(plain.as_str(), "." | "..")
+    };
+    if path.split(|b| *b == b'/').any(dots) {
+        return refuse("a path segment of a URL may not be `.` or `..`, which would lead to another path");
+    }
+    Ok(())
+}
+
+/// Character data and attribute values of XML 1.0, section 2.2. White space other than the blank is
+/// written by number, because an attribute would lose it; `$` too, because FreeSWITCH expands `$${…}`
+/// before it parses the XML.
+fn xml(text: &str, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    for c in text.chars() {
+        match c {
+            '&' => out.extend_from_slice(b"&amp;"),
+            '<' => out.extend_from_slice(b"&lt;"),
+            '>' => out.extend_from_slice(b"&gt;"),
+            '"' => out.extend_from_slice(b"&quot;"),
+            '\'' => out.extend_from_slice(b"&#39;"),
+            '$' => out.extend_from_slice(b"&#36;"),
+            '\t' => out.extend_from_slice(b"&#9;"),
+            '\n' => out.extend_from_slice(b"&#10;"),
+            '\r' => out.extend_from_slice(b"&#13;"),
+            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {
+                return refuse("XML cannot hold control characters or U+FFFE and U+FFFF");
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Ok(())
+}
+
+/// A quoting that python-dotenv 1.x and Node's `--env-file` read back as the same text.
+///
+/// They agree on single quotes as long as no `'`, no `\\` and no `\` at the end is inside; on double
+/// quotes without `"` and `\`; and on bare text without `#` and outer blanks. Node drops every CR, and
+/// python-dotenv expands `${` in every quoting.
+fn dotenv(text: &str, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    if text.contains("${") {
+        return refuse("a dotenv value may not hold `${`, which python-dotenv expands in every quoting");
+    }
+    if text.contains(['\r', '\0']) {
+        return refuse("a dotenv value may not hold a carriage return or NUL");
+    }
+    let single = !text.contains('\'') && !text.contains("\\\\") && !text.ends_with('\\');
+    let double = !text.contains(['"', '\\']);
+    let bare = !text.is_empty()
+        && !text.contains(['#', '\n'])
+        && !text.starts_with(['"', '\'', '`'])
+        && text.trim().len() == text.len();
+    let quote: &[u8] = match (single, double, bare) {
+        (true, _, _) => b"'",
+        (_, true, _) => b"\"",
+        (_, _, true) => b"",
+        _ => {
+            return refuse(
+                "there is no quoting that python-dotenv and Node both read back as this value (it mixes quotes with \
+                 backslashes, `#`, line breaks or outer blanks)",
+            );
+        }
+    };
+    out.extend_from_slice(quote);
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(quote);
+    Ok(())
+}
+
+/// Longest value, in bytes, so that a line stays under the 8,000 that Asterisk reads whole.
+const ASTERISK_VALUE_MAX: usize = 7_900;
+
+/// A value of Asterisk's `key = value` (main/config.c): `\` goes before every `;`, nothing else is an
+/// escape; characters up to the blank are stripped from both ends.
+fn asterisk_value(text: &[u8], out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+    let stripped = |b: Option<&u8>| b.is_some_and(|b| *b <= b' ');
+    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return refuse("an Asterisk value may not hold a line break or NUL");
+    }
+    if stripped(text.first()) || stripped(text.last()) {
+        return refuse("an Asterisk value may not begin or end with a blank or a control character, which is stripped");
+    }
+    let begin = out.len();
+    for b in text {
+        if *b == b';' {
+            out.push(b'\\');
+        }
+        out.push(*b);
+    }
+    if out.len() - begin > ASTERISK_VALUE_MAX {
+        return refuse(format!("an Asterisk value may have at most {ASTERISK_VALUE_MAX} bytes"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The encoders against what their consumers document, and against their inverses.
+
+use proptest::prelude::*;
+
+use super::*;
+
+struct Values(Vec<&'static str>);
+
+impl Source for Values {
+    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>) {
+        out.extend_from_slice(self.0[emission as usize].as_bytes());
+    }
+}
+
+fn op(op: Op, args: Vec<Text>) -> Expr {
+    Expr::Apply { op, args }
+}
+
+fn secret(emission: u32) -> Part {
+    Part::Expr(Expr::Secret(emission))
+}
+
+fn text(literal: &str) -> Part {
+    Part::Literal(literal.into())
+}
+
+fn run(expr: &Expr, values: Vec<&'static str>) -> Result<String, String> {
+    let mut out = Zeroizing::new(Vec::new());
+    eval(expr, &Values(values), &mut out).map_err(|refusal| refusal.reason)?;
+    Ok(String::from_utf8(out.to_vec()).unwrap())
+}
+
+#[test]
+fn basic_credentials_are_those_of_rfc_7617() {
+    assert_eq!(literal(&Op::BasicCredentials, &["Aladdin", "open sesame"]).unwrap(), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    assert!(literal(&Op::BasicCredentials, &["a:b", "c"]).is_err());
+    assert!(literal(&Op::BasicCredentials, &["a", "b\n"]).is_err());
+    let both = op(Op::BasicCredentials, vec![vec![secret(0)], vec![secret(1)]]);
+    assert_eq!(run(&both, vec!["Aladdin", "open sesame"]).unwrap(), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+}
+
+#[test]
+fn digests_are_those_of_rfc_7616() {
+    // RFC 7616, section 3.9.1: A1 for Mufasa, http-auth@example.org, "Circle of Life".
+    let args = ["Mufasa", "http-auth@example.org", "Circle of Life"];
+    assert_eq!(literal(&Op::SipDigestHa1(DigestAlgorithm::Md5), &args).unwrap(), "3d78807defe7de2157e2b0b6573a855f");
+    assert_eq!(
+        literal(&Op::SipDigestHa1(DigestAlgorithm::Sha256), &args).unwrap(),
+        "7987c64c30e25f1b74be53f966b49b90f2808aa92faf9a00262392d7b4794232"
+    );
+    assert!(literal(&Op::SipDigestHa1(DigestAlgorithm::Md5), &["a", "b:c", "d"]).is_err());
+    assert!(literal(&Op::SipDigestHa1(DigestAlgorithm::Md5), &["a:", "b", "d"]).is_err());
+}
+
+#[test]
+fn a_header_value_is_checked_as_a_whole() {
+    let bearer = op(Op::HeaderValue, vec![vec![text("Bearer "), secret(0)]]);
+    assert_eq!(run(&bearer, vec!["k;\"'$&<<"]).unwrap(), "Bearer k;\"'$&<<");
+    for bad in ["a\nb", "a\rb", "a\0b", "é", "a ", "a\t", "\u{7f}"] {
+        assert!(run(&bearer, vec![bad]).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_value_cannot_leave_its_place_in_a_url() {
+    let url = op(Op::Url, vec![vec![text("https://h/"), Part::Expr(op(Op::UrlPathSegment, vec![vec![secret(0)]]))]]);
+    assert_eq!(run(&url, vec!["a/b?c&d"]).unwrap(), "https://h/a%2Fb%3Fc%26d");
+    assert!(run(&url, vec![".."]).is_err());
+    let whole = op(Op::Url, vec![vec![secret(0)]]);
+    assert!(run(&whole, vec!["https://mcp.example.com/s/a%20b?k=v"]).is_ok());
+    for bad in [
+        "ftp://h/",
+        "https://",
+        "https://:80/",
+        "https:///p",
+        "//h/",
+        "https://h/a b",
+        "https://h/\n",
+        "https://h/%zz",
+        "https://h/../x",
+        "https://h/a/%2E%2e",
+        "https://ü/",
+        "javascript:alert(1)",
+    ] {
+        assert!(run(&whole, vec![bad]).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn forbidding_looks_at_values_and_at_seams() {
+    let characters = Op::Forbid { characters: ":".into(), reason: "no colon".into() };
+    assert_eq!(literal(&characters, &["a:b"]).unwrap_err().reason, "no colon");
+    let around = op(characters, vec![vec![text("x"), secret(0)]]);
+    assert_eq!(run(&around, vec!["a:b"]).unwrap_err(), "no colon");
+    assert_eq!(run(&around, vec!["ab"]).unwrap(), "xab");
+
+    let sequence = Op::ForbidSequence { sequence: "${".into(), reason: "expanded".into() };
+    assert_eq!(literal(&sequence, &["${HOME}"]).unwrap(), "${HOME}");
+    let seam = op(sequence, vec![vec![text("${A} $"), secret(0), text("{")]]);
+    assert_eq!(run(&seam, vec!["x"]).unwrap(), "${A} $x{");
+    for bad in ["{a", "a${b", "a$"] {
+        assert_eq!(run(&seam, vec![bad]).unwrap_err(), "expanded", "{bad}");
+    }
+}
+
+#[test]
+fn trim_leaves_something() {
+    let trim = op(Op::Filter(ValueFilter::Trim), vec![vec![secret(0)]]);
+    assert_eq!(run(&trim, vec![" a b\n"]).unwrap(), "a b");
+    assert!(run(&trim, vec![" \n"]).is_err());
+}
+
+#[test]
+fn dotenv_picks_a_quoting_or_refuses() {
+    let quote = |value: &str| literal(&Op::Dotenv, &[value]);
+    assert_eq!(quote("plain").unwrap(), "'plain'");
+    assert_eq!(quote("it's").unwrap(), "\"it's\"");
+    assert_eq!(quote("a'b\"c").unwrap(), "a'b\"c");
+    assert_eq!(quote("tail\\").unwrap(), "tail\\");
+    assert_eq!(quote("").unwrap(), "''");
+    for bad in ["a${b", "a\rb", "a\0", "'\"#", "'x\\\n\""] {
+        assert!(quote(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn asterisk_refuses_what_it_would_strip() {
+    let value = |value: &str| literal(&Op::AsteriskValue, &[value]);
+    assert_eq!(value(">a;--b\"\\").unwrap(), ">a\\;--b\"\\");
+    for bad in [" a", "a ", "a\n", "\u{1}a", &"x".repeat(8_000)] {
+        assert!(value(bad).is_err());
+    }
+}
+
+/// How Asterisk's main/config.c reads the value of a line: `;` ends it unless `\` stands before.
+fn read_asterisk(line: &str) -> String {
+    let mut read = String::new();
+    for c in line.chars() {
+        if c == ';' {
+            if read.ends_with('\\') {
+                read.pop();
+            } else {
+                break;
+            }
+        }
+        read.push(c);
+    }
+    read.trim_matches(|c| c <= ' ').into()
+}
+
+/// How XML 1.0 reads an attribute value without entities of its own.
+fn read_xml(text: &str) -> String {
+    assert!(!text.contains(['<', '>', '"', '\'', '$', '\n', '\t', '\r']));
+    let mut read = text.to_owned();
+    for (name, c) in [("lt", '<'), ("gt", '>'), ("quot", '"'), ("#39", '\''), ("#36", '$')] {
+        read = read.replace(&format!("&{name};"), &c.to_string());
+    }
+    for (name, c) in [("#9", '\t'), ("#10", '\n'), ("#13", '\r'), ("amp", '&')] {
+        read = read.replace(&format!("&{name};"), &c.to_string());
+    }
+    read
+}
+
+/// How python-dotenv reads a line, as far as `dotenv` uses it.
+fn read_python_dotenv(line: &str) -> String {
+    match line.chars().next() {
+        Some('\'') => line[1..line.len() - 1].replace("\\\\", "\\").replace("\\'", "'"),
+        Some('"') => line[1..line.len() - 1].replace("\\n", "\n").replace("\\\"", "\"").replace("\\\\", "\\"),
+        _ => line.split(" #").next().unwrap_or_default().trim_end().into(),
+    }
+}
+
+/// How Node reads a line.
+fn read_node_dotenv(line: &str) -> String {
+    match line.chars().next() {
+        Some(quote @ ('\'' | '"' | '`')) => {
+            let inner = line[1..].split(quote).next().unwrap_or_default();
+            if quote == '"' { inner.replace("\\n", "\n") } else { inner.into() }
+        }
+        _ => line.split('#').next().unwrap_or_default().trim().into(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn percent_encoding_comes_back(value in any::<String>()) {
+        let encoded = literal(&Op::UrlQuery, &[&value]).unwrap();
+        prop_assert!(encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
+        prop_assert_eq!(percent_encoding::percent_decode_str(&encoded).decode_utf8().unwrap(), value);
+    }
+
+    #[test]
+    fn base_encodings_come_back(value in any::<String>()) {
+        let b64 = literal(&Op::Base64, &[&value]).unwrap();
+        prop_assert_eq!(data_encoding::BASE64.decode(b64.as_bytes()).unwrap(), value.as_bytes());
+        let url = literal(&Op::Filter(ValueFilter::Base64url), &[&value]).unwrap();
+        prop_assert_eq!(data_encoding::BASE64URL_NOPAD.decode(url.as_bytes()).unwrap(), value.as_bytes());
+        let hex = literal(&Op::Filter(ValueFilter::Hex), &[&value]).unwrap();
+        prop_assert_eq!(data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap(), value.as_bytes());
+    }
+
+    #[test]
+    fn what_asterisk_reads_is_the_value(value in "[ -~é;\\\\>]{1,40}") {
+        if let Ok(line) = literal(&Op::AsteriskValue, &[&value]) {
+            prop_assert_eq!(read_asterisk(&line), value);
+        } else {
+            prop_assert!(value.trim_matches(|c| c <= ' ') != value);
+        }
+    }
+
+    #[test]
+    fn what_xml_reads_is_the_value(value in "[ -~é\t\n\r]{0,40}") {
+        prop_assert_eq!(read_xml(&literal(&Op::Xml, &[&value]).unwrap()), value);
+    }
+
+    #[test]
+    fn what_both_dotenv_readers_read_is_the_value(value in "[ -~é'\"\\\\#]{0,24}") {
+        if let Ok(line) = literal(&Op::Dotenv, &[&value]) {
+            prop_assert_eq!(&read_python_dotenv(&line), &value);
+            prop_assert_eq!(&read_node_dotenv(&line), &value);
+        }
+    }
+
+    #[test]
+    fn nothing_panics_and_no_refusal_shows_the_text(value in "[\\PC\\pC]{4,40}") {
+        for op in [Op::HeaderValue, Op::Url, Op::UrlPathSegment, Op::Xml, Op::Dotenv, Op::AsteriskValue] {
+            if let Err(refusal) = literal(&op, &[&value]) {
+                prop_assert!(!refusal.reason.contains(&value));
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a slot stands for: a secret, or encoders over text that holds secrets.
+//!
+//! Data only, shared by planner and daemon; holds no value. `encode` gives the operations their meaning.
+
+use serde::{Deserialize, Serialize};
+
+/// A filter a template may put behind a secret: `<< secret "x" | base64 >>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueFilter {
+    /// Base64 with padding (RFC 4648 section 4).
+    Base64,
+    /// Base64 for URLs, without padding (RFC 4648 section 5).
+    Base64url,
+    /// Lower-case hexadecimal.
+    Hex,
+    /// Percent-encoding of all but RFC 3986 unreserved.
+    Url,
+    /// Without the white space at both ends.
+    Trim,
+}
+
+impl ValueFilter {
+    /// All of them, with the names templates use.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("base64", Self::Base64),
+        ("base64url", Self::Base64url),
+        ("hex", Self::Hex),
+        ("url", Self::Url),
+        ("trim", Self::Trim),
+    ];
+}
+
+/// An operation on text. Its arguments are `Text`s; most take one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// A value filter of the template.
+    Filter(ValueFilter),
+    /// `encode.url-query`
+    UrlQuery,
+    /// `encode.url-path-segment`
+    UrlPathSegment,
+    /// `encode.url`
+    Url,
+    /// `encode.header-value`
+    HeaderValue,
+    /// `encode.base64`
+    Base64,
+    /// `encode.basic-credentials`: user, password
+    BasicCredentials,
+    /// `encode.sip-digest-ha1`: user, realm, password
+    SipDigestHa1(DigestAlgorithm),
+    /// `encode.forbid`
+    Forbid {
+        /// The characters a value may not hold.
+        characters: String,
+        /// Why, for the person who has to choose another value.
+        reason: String,
+    },
+    /// `encode.forbid-sequence`
+    ForbidSequence {
+        /// The text a value may not bring in.
+        sequence: String,
+        /// Why.
+        reason: String,
+    },
+    /// `encode.xml`
+    Xml,
+    /// `encode.dotenv`
+    Dotenv,
+    /// `encode.asterisk-value`
+    AsteriskValue,
+}
+
+impl Op {
+    /// The name people see.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Filter(filter) => {
+                ValueFilter::ALL.iter().find(|(_, known)| known == filter).map_or("filter", |(name, _)| name)
+            }
+            Self::UrlQuery => "url-query",
+            Self::UrlPathSegment => "url-path-segment",
+            Self::Url => "url",
+            Self::HeaderValue => "header-value",
+            Self::Base64 => "base64",
+            Self::BasicCredentials => "basic-credentials",
+            Self::SipDigestHa1(_) => "sip-digest-ha1",
+            Self::Forbid { .. } => "forbid",
+            Self::ForbidSequence { .. } => "forbid-sequence",
+            Self::Xml => "xml",
+            Self::Dotenv => "dotenv",
+            Self::AsteriskValue => "asterisk-value",
+        }
+    }
+}
+
+/// A digest of RFC 8760.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DigestAlgorithm {
+    /// `MD5`
+    #[serde(rename = "MD5")]
+    Md5,
+    /// `SHA-256`
+    #[serde(rename = "SHA-256")]
+    Sha256,
+    /// `SHA-512-256`
+    #[serde(rename = "SHA-512-256")]
+    Sha512_256,
+}
+
+/// What a slot stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expr {
+    /// The secret of this emission.
+    Secret(u32),
+    /// An operation over texts that hold at least one secret.
+    Apply {
+        /// What is done.
+        op: Op,
+        /// To what.
+        args: Vec<Text>,
+    },
+}
+
+impl Expr {
+    /// Which emissions it takes a value from, each once.
+    pub fn emissions(&self) -> Vec<u32> {
+        fn collect(expr: &Expr, into: &mut Vec<u32>) {
+            match expr {
+                Expr::Secret(emission) if into.contains(emission) => {}
+                Expr::Secret(emission) => into.push(*emission),
+                Expr::Apply { args, .. } => {
+                    for part in args.iter().flatten() {
+                        if let Part::Expr(inner) = part {
+                            collect(inner, into);
+                        }
+                    }
+                }
+            }
+        }
+        let mut into = Vec::new();
+        collect(self, &mut into);
+        into
+    }
+}
+
+/// Text that may hold secrets: pieces in order.
+pub type Text = Vec<Part>;
+
+/// A piece of text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Text of the template or the plugin.
+    Literal(String),
+    /// What a slot stood for.
+    Expr(Expr),
+}

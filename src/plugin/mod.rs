@@ -1,0 +1,13 @@
+//! Plugins as the daemon sees them: what an operation means (`encode`), what a planner answered and
+//! whether to believe it (`plan`), the children that run them (`client`), and which there are
+//! (`registry`).
+//!
+//! Runs no plugin code, no template engine, no tree parser.
+
+pub mod builtin;
+pub mod cache;
+pub mod client;
+pub mod encode;
+pub mod expr;
+pub mod plan;
+pub mod registry;

@@ -1,0 +1,375 @@
+//! The planner as the daemon uses it: the real child, driven through its client, with a plugin that keeps
+//! the contract and one that breaks each of its rules (promises 1, 2, 4 and 5).
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use guillemet::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned};
+use guillemet::plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
+use guillemet::plugin::expr::{Expr, Op, Part, ValueFilter};
+use guillemet::template::{Format, Problem};
+use support::component::{componentize, hostile, module};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
+
+fn planner() -> Planner {
+    Planner::new("hostile", hostile(), Arc::new(NoCache)).with_program(PROGRAM)
+}
+
+/// A request as the daemon's lexer makes it: `@0` stands for the tag of the first secret.
+fn request(format: Format, text: &str, target: &str) -> PlanRequest {
+    let mut references = Vec::new();
+    let mut engine = text.to_owned();
+    for index in 0..10 {
+        let Some(at) = text.find(&format!("@{index}")) else { break };
+        let line = text[..at].matches('\n').count() + 1;
+        let column = text[..at].chars().rev().take_while(|c| *c != '\n').count() + 1;
+        references.push(PlanReference {
+            name: format!("secret-{index}"),
+            line: line as u32,
+            column: column as u32,
+            filters: Vec::new(),
+        });
+        engine = engine.replace(&format!("@{index}"), &format!("\u{e002} call{index}() \u{e003}"));
+    }
+    for (own, private) in [("<% ", "\u{e000} "), (" %>", " \u{e001}"), ("<< ", "\u{e002} "), (" >>", " \u{e003}")] {
+        engine = engine.replace(own, private);
+    }
+    PlanRequest {
+        text: engine,
+        format,
+        call_prefix: "call".into(),
+        references,
+        vars: serde_json::json!({"region": "eu", "ids": [1, 2]}),
+        env: BTreeMap::from([("HOST".into(), "example.org".into())]),
+        target: target.into(),
+    }
+}
+
+fn yaml(text: &str, target: &str) -> PlanRequest {
+    request(Format::Yaml, text, target)
+}
+
+async fn planned(planner: &Planner, request: PlanRequest) -> Planned {
+    planner.plan(request).await.expect("a plan")
+}
+
+async fn problems(planner: &Planner, request: PlanRequest) -> Vec<Problem> {
+    match planner.plan(request).await {
+        Err(PlanFailure::Problems(problems)) => problems,
+        other => panic!("no problems: {other:?}"),
+    }
+}
+
+async fn failed(planner: &Planner, target: &str) -> String {
+    match planner.plan(yaml("token: @0\nheaders:\n  a: Bearer @1\n", target)).await {
+        Err(PlanFailure::Failed { message }) => message,
+        other => panic!("{target} did not fail: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_says_what_it_knows() {
+    let Description { feature, targets, .. } = planner().load().await.unwrap();
+    assert_eq!(feature, "hostile");
+    assert_eq!(targets[0].title, "Does [1mok", "control characters are gone");
+}
+
+#[tokio::test]
+async fn a_template_becomes_a_plan_in_each_format() {
+    let planner = planner();
+    let texts = [
+        (Format::Yaml, "name: << vars.region >>-<< env.HOST >>\ntoken: @0\nheaders:\n  A: \"Bearer @1\"\n"),
+        (Format::Toml, "name = '<< vars.region >>-<< env.HOST >>'\ntoken = '@0'\n[headers]\nA = 'Bearer @1'\n"),
+        (
+            Format::Json,
+            "{\"name\": \"<< vars.region >>-<< env.HOST >>\", \"token\": \"@0\", \"headers\": {\"A\": \"Bearer @1\"}}",
+        ),
+        (
+            Format::Jsonc,
+            "{\"name\": \"<< vars.region >>-<< env.HOST >>\", // a\n\"token\": \"@0\", \"headers\": {\"A\": \"Bearer @1\",},}",
+        ),
+    ];
+    for (format, text) in texts {
+        let planned = planned(&planner, request(format, text, "ok")).await;
+        assert_eq!(planned.kind, DocumentKind::Json);
+        let [token, header] = planned.slots.as_slice() else { panic!("{format:?}: {:?}", planned.slots) };
+        let expected = format!(
+            "{{\n  \"name\": \"eu-example.org\",\n  \"token\": \"{}\",\n  \"headers\": {{\n    \"A\": \"Bearer {}\"\n  }}\n}}\n",
+            token.slot, header.slot
+        );
+        assert_eq!(planned.document, expected, "{format:?}");
+        assert_eq!((&token.expr, &header.expr), (&Expr::Secret(0), &Expr::Secret(1)));
+        let fields: Vec<_> = planned.emissions.iter().map(|e| (e.reference, e.field.as_str())).collect();
+        assert_eq!(fields, [(0, "token"), (1, "headers.A")]);
+    }
+}
+
+#[tokio::test]
+async fn each_emission_is_a_slot_of_its_own() {
+    let planner = planner();
+    let text = "body:\n<% for id in vars.ids %>\n- id: << id >>\n  key: @0\n<% endfor %>\n<% set x %>@1<% endset %>\nheaders: {a: << x >>, b: << x >>}\n";
+    let planned_loop = planned(&planner, yaml(text, "ok")).await;
+    let fields: Vec<_> = planned_loop.emissions.iter().map(|e| (e.reference, e.field.as_str())).collect();
+    assert_eq!(fields, [(0, "body.0.key"), (0, "body.1.key"), (1, "headers.a"), (1, "headers.b")]);
+
+    let text = "body:\n  base: &b {key: @0}\n  one: {<<: *b, x: 1}\n  two: *b\n";
+    let aliases = planned(&planner, yaml(text, "ok")).await;
+    let fields: Vec<_> = aliases.emissions.iter().map(|e| e.field.as_str()).collect();
+    assert_eq!(fields, ["body.base.key", "body.one.key", "body.two.key"]);
+    assert_eq!(aliases.slots.len(), 3);
+}
+
+#[tokio::test]
+async fn filters_and_encoders_become_expressions() {
+    let planner = planner();
+    let mut request = yaml("token: @0\n", "encoded");
+    request.references[0].filters = vec![ValueFilter::Trim, ValueFilter::Hex];
+    let planned = planned(&planner, request).await;
+    let filter = |filter, inner| Expr::Apply { op: Op::Filter(filter), args: vec![vec![Part::Expr(inner)]] };
+    let secret = filter(ValueFilter::Hex, filter(ValueFilter::Trim, Expr::Secret(0)));
+    let bearer = vec![Part::Literal("Bearer ".into()), Part::Expr(secret)];
+    assert_eq!(planned.slots[0].expr, Expr::Apply { op: Op::HeaderValue, args: vec![bearer] });
+}
+
+#[tokio::test]
+async fn text_documents_and_other_cases_of_slots_are_written_canonically() {
+    let planner = planner();
+    let text = planned(&planner, yaml("token: @0\n", "text")).await;
+    assert_eq!(text.kind, DocumentKind::Text);
+    assert_eq!(text.document, format!("v = {}\n", text.slots[0].slot));
+    let upper = planned(&planner, yaml("token: @0\n", "upper")).await;
+    assert!(upper.document.contains(&upper.slots[0].slot) && upper.slots[0].slot.starts_with('Z'));
+}
+
+#[tokio::test]
+async fn problems_of_a_plugin_get_their_places() {
+    let planner = planner();
+    let text = "name: x\ntoken: @0\nheaders:\n  a: 1\n";
+    let told = problems(&planner, yaml(text, "problems")).await;
+    let places: Vec<_> = told.iter().map(|p| (p.path.as_str(), p.line, p.column)).collect();
+    assert_eq!(
+        places,
+        [
+            ("name", Some(1), Some(7)),
+            ("name.missing", Some(1), Some(7)),
+            ("token", Some(2), Some(8)),
+            ("headers", Some(4), Some(3)),
+            ("", None, None),
+        ]
+    );
+    let warned = planned(&planner, yaml(text, "warn")).await;
+    assert_eq!((warned.warnings[0].message.as_str(), warned.warnings[0].line), ("beware", Some(2)));
+    let target = problems(&planner, yaml("token: @0\nnope: << nope >>\n", "pjsip")).await;
+    assert_eq!(target.len(), 2, "the template's own mistake too: {target:?}");
+    assert!(target[1].help.as_ref().unwrap().contains("ok, text"));
+}
+
+#[tokio::test]
+async fn a_secret_in_a_key_a_comment_or_a_wrong_field_is_told_with_its_place() {
+    let planner = planner();
+    let text = "name: @0\n\"@1\": x\ntoken: a # @2\nheaders: {a: {b: @3}}\n";
+    let told = problems(&planner, yaml(text, "ok")).await;
+    let seen: Vec<_> = told.iter().map(|p| (p.line, p.column, p.path.as_str())).collect();
+    assert_eq!(
+        seen,
+        [
+            (Some(1), Some(7), "name"),
+            (Some(2), Some(2), ""),
+            (Some(3), Some(12), ""),
+            (Some(4), Some(18), "headers.a.b")
+        ]
+    );
+    for (problem, (name, word)) in told.iter().zip([
+        ("secret-0", "takes none"),
+        ("secret-1", "in a key"),
+        ("secret-2", "in a comment"),
+        ("secret-3", "takes none"),
+    ]) {
+        assert!(problem.message.contains(name) && problem.message.contains(word), "{problem:?}");
+    }
+    assert!(told[0].help.as_ref().unwrap().contains("`headers.*`"));
+    assert!(told[2].help.as_ref().unwrap().contains("<#"));
+    let forged = format!("{{\"token\": \"\\u005a{}\"}}", "1".repeat(39));
+    assert!(problems(&planner, request(Format::Json, &forged, "ok")).await[0].message.contains("looks like a slot"));
+}
+
+#[tokio::test]
+async fn each_broken_rule_is_told_and_the_planner_goes_on() {
+    let planner = planner();
+    let rules = [
+        ("panic", "panicked"),
+        ("memory", "needed more than 64 MiB"),
+        ("recurse", "too deep"),
+        ("refuse", "without saying why"),
+        ("forge", "forged"),
+        ("forge-encode", "forged"),
+        (
+            "drop",
+            "left out the secret \"secret-0\" (line 1, column 8) of the field `token` (dropped); it left out the secret \"secret-1\"",
+        ),
+        ("double", "doubled"),
+        ("key", "into a key"),
+        ("bare", "terminal encoder (bare)"),
+        ("huge", "larger than 4 MiB"),
+        ("deep", "deeper than 64"),
+        ("garbage-json", "not valid JSON (line 1, column 5)"),
+        ("duplicate-key", "a key stands twice"),
+        ("wrapped-url", "around what `url` gave"),
+        ("nest", "more than 16 encoders"),
+        ("slots", "more than 10000 slots"),
+        ("digest", "digest algorithm \"ROT13\""),
+    ];
+    for (target, rule) in rules {
+        let message = failed(&planner, target).await;
+        assert!(message.contains(rule), "{target}: {message}");
+        assert!(
+            message.starts_with("the plugin for hostile failed: it") && message.ends_with("tell its author"),
+            "{message}"
+        );
+    }
+    let begun = Instant::now();
+    assert!(failed(&planner, "loop").await.contains("ran longer than 2 s and was stopped"));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    planned(&planner, yaml("token: @0\n", "ok")).await;
+}
+
+#[tokio::test]
+async fn a_secret_in_a_url_must_be_percent_encoded() {
+    let planner = planner();
+    let told = problems(&planner, yaml("token: @0\n", "url")).await;
+    assert!(told[0].message.contains("percent-encoded") && told[0].path == "token" && told[0].line == Some(1));
+    let mut request = yaml("token: @0\n", "url");
+    request.references[0].filters = vec![ValueFilter::Url];
+    assert!(matches!(&planned(&planner, request).await.slots[0].expr, Expr::Apply { op: Op::Url, .. }));
+}
+
+#[tokio::test]
+async fn a_template_that_never_ends_or_grows_is_a_problem_of_its_own() {
+    let planner = planner();
+    let doubling = format!("<% set x = 'aaaaaaaa' %>{}name: << x >>\n", "<% set x = x ~ x %>".repeat(30));
+    let endless = "<% for a in range(9999) %><% for b in range(9999) %><% endfor %><% endfor %>";
+    for text in [doubling.as_str(), endless] {
+        assert!(problems(&planner, yaml(text, "ok")).await[0].message.contains("too long"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_given_up_on_leaves_no_answer_for_the_next() {
+    let planner = planner();
+    planner.load().await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(200), planner.plan(yaml("token: @0\n", "loop"))).await;
+    assert!(given_up.is_err());
+    planned(&planner, yaml("token: @0\n", "ok")).await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_plugin_is_refused_by_name() {
+    let core = module("hostile");
+    let empty = b"\0asm\x0d\0\x01\0".to_vec();
+    let mut other_version = componentize(&core);
+    let name = b"guillemet:feature/encode@1.0.0";
+    let found: Vec<usize> =
+        (0..other_version.len() - name.len()).filter(|at| other_version[*at..].starts_with(name)).collect();
+    for at in found {
+        other_version[at..at + 16].copy_from_slice(b"wasi-cli:feature");
+    }
+    for (bytes, word) in [
+        (b"not wasm".to_vec(), "not a WebAssembly component"),
+        (core, "not a WebAssembly component"),
+        (empty, "does not export `guillemet:feature/plugin@1.0.0`"),
+        (other_version, "`wasi-cli:feature"),
+    ] {
+        let planner = Planner::new("x", bytes, Arc::new(NoCache)).with_program(PROGRAM);
+        let error = planner.load().await.unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[derive(Default)]
+struct Kept(Mutex<Option<Vec<u8>>>);
+
+impl CompiledCache for Kept {
+    fn get(&self, _: &[u8; 32]) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn put(&self, _: &[u8; 32], form: &[u8]) {
+        *self.0.lock().unwrap() = Some(form.to_vec());
+    }
+}
+
+#[tokio::test]
+async fn the_compiled_form_is_kept_and_a_foreign_one_is_made_anew() {
+    let kept = Arc::new(Kept(Mutex::new(Some(b"of another version".to_vec()))));
+    let planner = || Planner::new("hostile", hostile(), kept.clone()).with_program(PROGRAM);
+    let compiling = Instant::now();
+    let first = planner().load().await.unwrap();
+    let compiling = compiling.elapsed();
+    let form = kept.0.lock().unwrap().clone().unwrap();
+    assert!(form.len() > 1_000);
+
+    let again = planner();
+    let loading = Instant::now();
+    assert_eq!(again.load().await.unwrap(), first);
+    let loading = loading.elapsed();
+    let planning = Instant::now();
+    for _ in 0..20 {
+        planned(&again, yaml("token: @0\nheaders: {a: @1}\n", "ok")).await;
+    }
+    println!("component {compiling:?}, compiled form {loading:?}, plan {:?}", planning.elapsed() / 20);
+    assert_eq!(kept.0.lock().unwrap().as_ref(), Some(&form), "not compiled again");
+}
+
+#[tokio::test]
+async fn an_idle_child_is_ended_and_started_again() {
+    let planner = planner().with_idle_time(Duration::from_millis(1));
+    planned(&planner, yaml("token: @0\n", "ok")).await;
+    planned(&planner, yaml("token: @0\n", "ok")).await;
+}
+
+/// A program in place of the planner.
+fn script(name: &str, body: &str) -> (tempfile::TempDir, Planner) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let planner = Planner::new("odd\u{1b}", hostile(), Arc::new(NoCache)).with_program(&path);
+    (folder, planner)
+}
+
+#[tokio::test]
+async fn a_planner_that_talks_nonsense_is_an_error_and_no_more() {
+    let cases = [
+        ("exit 7", "ended before it answered (exit status: 7)"),
+        ("kill -9 $$", "signal: 9"),
+        ("echo memory allocation of 9 bytes failed >&2; kill -ABRT $$", "needed more memory than it may have"),
+        ("printf '\\377\\377\\377\\377'; exec cat >/dev/null", "does not fit"),
+        ("printf '\\004\\000\\000\\000null'; exec cat >/dev/null", "does not fit"),
+        ("printf '\\017\\000\\000\\000{\"problems\":[]} '; exec cat >/dev/null", "does not fit"),
+    ];
+    for (body, word) in cases {
+        let (_folder, planner) = script("planner", body);
+        let error = planner.load().await.unwrap_err().to_string();
+        assert!(error.contains(word), "{body}: {error}");
+        assert!(error.starts_with("the planner for odd "), "{error}");
+    }
+    let absent = Planner::new("x", hostile(), Arc::new(NoCache)).with_program("/nonexistent/planner");
+    assert!(matches!(absent.load().await, Err(PlannerError::Start { .. })));
+}
+
+#[tokio::test]
+async fn a_child_has_nothing_of_its_parent() {
+    let (folder, planner) =
+        script("planner", "env > \"$(dirname \"$0\")/seen\"; pwd >> \"$(dirname \"$0\")/seen\"; exit 1");
+    planner.load().await.unwrap_err();
+    let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
+    // The shell adds its own.
+    let foreign =
+        seen.lines().filter(|line| !["PWD=", "_=", "SHLVL=", "OLDPWD="].iter().any(|own| line.starts_with(own)));
+    assert_eq!(foreign.collect::<Vec<_>>(), ["/"]);
+}

@@ -1,0 +1,41 @@
+//! Builds the plugins of `tests/plugins`, once for each run of a test program.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use wit_component::ComponentEncoder;
+
+/// The component `hostile`, which does what its target says.
+pub fn hostile() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| componentize(&module("hostile")))
+}
+
+/// The core module of a plugin in `tests/plugins`.
+pub fn module(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = root.join("target/test-plugins");
+    let mut cargo = Command::new(std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from));
+    cargo
+        .args(["build", "--locked", "--release", "--quiet", "--target", "wasm32-unknown-unknown", "--package", name])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(root.join("tests/plugins"));
+    // Flags and wrappers of the outer build are for another machine, or would lint these crates.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"]
+    {
+        cargo.env_remove(variable);
+    }
+    let status = cargo.status().expect("cargo runs");
+    assert!(status.success(), "the plugin {name} does not build; is the target wasm32-unknown-unknown installed?");
+    let file = target.join(format!("wasm32-unknown-unknown/release/{name}.wasm"));
+    std::fs::read(file).expect("the module has been built")
+}
+
+/// A component of a core module that carries its WIT.
+pub fn componentize(module: &[u8]) -> Vec<u8> {
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(module).expect("a module with its WIT");
+    encoder.encode().expect("a component")
+}

@@ -1,0 +1,6 @@
+//! What several integration tests share.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+pub mod component;
+pub mod daemon;
