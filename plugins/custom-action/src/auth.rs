@@ -1,0 +1,115 @@
+//! How a request proves who makes it.
+
+use guillemet_plugin::{Fields, Text, Value, encode, json, present};
+
+use crate::variables::{filled, has_any};
+use crate::{Request, is_token};
+
+/// Adds to the request what `auth` says. Gives the signing of the request, where it is to be signed.
+pub fn apply(auth: &Fields, request: &mut Request) -> Option<Value> {
+    if auth.value("type").is_none() {
+        auth.problem("type", "is required");
+    }
+    match auth.choice("type", &["none", "bearer", "basic", "api_key", "hmac"]) {
+        Some("bearer") => {
+            let token = secret(auth, "token")?;
+            let value = encode::header_value(&format!("Bearer {}", filled(&token)));
+            request.headers.add(auth.notes(), &auth.path("token"), "Authorization", value);
+        }
+        Some("basic") => {
+            let (username, password) = (auth.required("username"), secret(auth, "password"));
+            let (username, password) = (username?, password?);
+            for text in [&username, &password].into_iter().filter(|text| has_any(text)) {
+                text.problem("holds `{{…}}`, which nobody could fill in after Base64");
+            }
+            let value = format!("Basic {}", encode::basic_credentials(&username, &password));
+            request.headers.add(auth.notes(), &auth.path("type"), "Authorization", value);
+        }
+        Some("api_key") => {
+            let place = auth.choice("in", &["header", "query"]).unwrap_or("header");
+            let (name, value) = (auth.required("name"), secret(auth, "value"));
+            let (name, value) = (name?, value?);
+            if place == "query" {
+                request.add_query(&name, &value);
+            } else {
+                request.headers.add(auth.notes(), name.path(), &name, encode::header_value(&filled(&value)));
+            }
+        }
+        Some("hmac") => return hmac(auth, request),
+        Some(_) => {}
+        // Without a type nobody knows which of the others belong.
+        None => FIELDS.iter().for_each(|field| _ = auth.value(field)),
+    }
+    None
+}
+
+const FIELDS: [&str; 12] = [
+    "token",
+    "username",
+    "password",
+    "in",
+    "name",
+    "value",
+    "algorithm",
+    "key",
+    "signature_header",
+    "timestamp_header",
+    "payload",
+    "encoding",
+];
+
+fn secret<'a>(auth: &Fields<'a>, name: &'static str) -> Option<Text<'a>> {
+    Some(auth.required(name)?.credential())
+}
+
+/// The key goes out as key material of the signer, in a field of its own, never as text of the request.
+fn hmac(auth: &Fields, request: &Request) -> Option<Value> {
+    let header = |text: Option<Text>| {
+        let text = text?;
+        if !is_token(&text) {
+            text.problem("is not the name of a header");
+        } else if request.headers.has(&text) {
+            text.problem(format!("the header `{}` is given twice; case makes no difference", &*text));
+        }
+        Some(text.get().to_owned())
+    };
+    let key = secret(auth, "key").map(|key| filled(&key));
+    let algorithm = auth.choice("algorithm", &["sha256", "sha512", "sha1"]).unwrap_or("sha256");
+    let encoding = auth.choice("encoding", &["hex", "base64"]).unwrap_or("hex");
+    let signature = header(auth.required("signature_header"));
+    let timestamp = header(auth.text("timestamp_header"));
+    if let (Some(one), Some(other)) = (&signature, &timestamp)
+        && one.eq_ignore_ascii_case(other)
+    {
+        auth.problem("timestamp_header", "is the header of the signature");
+    }
+    let payload = auth.text("payload");
+    payload.as_ref().inspect(|payload| check_payload(payload, timestamp.is_some()));
+    let default = if timestamp.is_some() { "{timestamp}.{body}" } else { "{body}" };
+    Some(present(json!({
+        "type": "hmac",
+        "algorithm": algorithm,
+        "key": key,
+        "signature_header": signature,
+        "timestamp_header": timestamp,
+        "payload": payload.as_deref().unwrap_or(default),
+        "encoding": encoding,
+    })))
+}
+
+/// What is signed: text with `{timestamp}`, `{method}`, `{path}` and `{body}`.
+fn check_payload(payload: &Text, timestamp: bool) {
+    let mut known = payload.get().to_owned();
+    for name in ["{timestamp}", "{method}", "{path}", "{body}"] {
+        known = known.replace(name, "");
+    }
+    if known.contains(['{', '}']) {
+        payload.problem("may hold `{timestamp}`, `{method}`, `{path}` and `{body}`, and no other braces");
+    }
+    if payload.contains("{timestamp}") && !timestamp {
+        payload.problem("signs a `{timestamp}` that no `timestamp_header` sends");
+    }
+    if !payload.contains("{body}") {
+        payload.warning("does not sign the body: it could be changed on the way");
+    }
+}

@@ -1,0 +1,200 @@
+//! Runs the cases of a plugin: a config, and the document, problems or warnings it has to lead to.
+//!
+//! A file `cases/*.toml` holds `[[case]]` tables:
+//! ```toml
+//! [[case]]
+//! name = "a bearer token"
+//! target = "vscode"                       # the default target where it is left out
+//! config = { url = "https://example.com", headers = { Authorization = "Bearer «token»" } }
+//! document = '{"headers": {"Authorization": "«header-value(Bearer «token»)»"}}'
+//! warnings = ["url: not encrypted"]       # `field: part of the text`, all of them, in order
+//! problems = []                           # instead of a document
+//! ```
+//! In the config `«name»` is a secret. In the document it is that secret as it is, and
+//! `«operation(argument; …)»` what `encode` does to its arguments; the reasons of `forbid` and
+//! `forbid-sequence` are left out. JSON documents are compared as trees, with the order of their members.
+//! What `encode` itself refuses in literal text has no field: `": part of the text"`.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::bindings::exports::guillemet::feature::plugin::Guest;
+use crate::{Document, Feature, Problem, encode};
+
+#[derive(Deserialize)]
+struct File {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    target: Option<String>,
+    config: toml::Table,
+    document: Option<String>,
+    #[serde(default)]
+    warnings: Vec<String>,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+/// Runs every case of a folder.
+///
+/// # Panics
+/// With all that differs, when a case fails, a file cannot be read, or a target has no case.
+pub fn run<F: Feature>(folder: &str) {
+    let schema: Value = serde_json::from_str(F::SCHEMA).expect("the schema is JSON");
+    let mut untried: Vec<&str> = F::TARGETS.iter().map(|target| target.id).collect();
+    let mut report = String::new();
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{folder}: {error}"))
+        .map(|entry| entry.expect("a folder's entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for case in file.case {
+            let target = case.target.clone().unwrap_or_else(|| F::TARGETS[0].id.into());
+            if case.document.is_some() {
+                untried.retain(|id| *id != target);
+                for field in case.config.keys().filter(|field| schema["properties"].get(field).is_none()) {
+                    let _ = writeln!(report, "the schema does not know the field `{field}`");
+                }
+            }
+            if let Err(difference) = run_case::<F>(&case, target) {
+                let _ = writeln!(report, "{}: {}\n{difference}", path.display(), case.name);
+            }
+        }
+    }
+    assert!(untried.is_empty(), "targets without a document in any case: {untried:?}");
+    assert!(report.is_empty(), "\n{report}");
+}
+
+fn run_case<F: Feature>(case: &Case, target: String) -> Result<(), String> {
+    encode::reset();
+    let mut config = serde_json::to_value(&case.config).map_err(|error| error.to_string())?;
+    let mut secrets = 0;
+    place_secrets(&mut config, "", &mut secrets, &|path| admits(F::SECRET_FIELDS, path))?;
+    let planned = <F as Guest>::plan(config.to_string(), target);
+    let state = encode::reset();
+    let mut problems: Vec<String> = state.problems.iter().map(|reason| format!(": {reason}")).collect();
+    let (document, warnings) = match planned {
+        Ok(planned) => (Some(planned.document), planned.warnings),
+        Err(found) => {
+            problems.extend(found.iter().map(told));
+            (None, Vec::new())
+        }
+    };
+    compare("problems", &case.problems, &problems)?;
+    let Some(expected) = &case.document else { return Ok(()) };
+    compare("warnings", &case.warnings, &warnings.iter().map(told).collect::<Vec<_>>())?;
+    let document = document.ok_or("there is no document")?;
+    let (text, is_text) = match &document {
+        Document::Json(text) => (text, false),
+        Document::Text(text) => (text, true),
+    };
+    contract(&state, text, is_text, secrets)?;
+    let (expected, found) = match &document {
+        Document::Json(text) => (format!("{:#}", parsed(expected)?), format!("{:#}", written(&state, parsed(text)?))),
+        Document::Text(text) => (expected.clone(), encode::written(&state, text)),
+    };
+    if expected == found { Ok(()) } else { Err(format!("--- expected\n{expected}\n--- found\n{found}\n")) }
+}
+
+/// What a host holds every document to.
+fn contract(state: &encode::State, text: &str, is_text: bool, secrets: usize) -> Result<(), String> {
+    let mut placed: Vec<usize> = encode::slots(text).into_iter().map(|(_, slot)| slot).collect();
+    placed.sort_unstable();
+    if placed.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err("a slot stands twice: encode it again to use it twice".into());
+    }
+    let slots: Vec<_> = placed.iter().filter_map(|&slot| state.slots.get(slot)).collect();
+    if is_text && let Some(slot) = slots.iter().find(|slot| !slot.terminal) {
+        return Err(format!("{} needs a terminal encoder", slot.notation));
+    }
+    let reached = |secret: &usize| slots.iter().any(|slot| slot.secrets.contains(secret));
+    match (0..secrets).find(|secret| !reached(secret)) {
+        Some(lost) => Err(format!("{} does not reach the document", state.slots[lost].notation)),
+        None => Ok(()),
+    }
+}
+
+/// Puts a slot where `«name»` stands.
+fn place_secrets(
+    value: &mut Value,
+    path: &str,
+    count: &mut usize,
+    admitted: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
+    let below = |name: &str| if path.is_empty() { name.into() } else { format!("{path}.{name}") };
+    match value {
+        Value::String(text) => {
+            while let Some((before, rest)) = text.split_once('«') {
+                let (name, after) = rest.split_once('»').ok_or("`«` without `»`")?;
+                if !admitted(path) {
+                    return Err(format!("a secret in `{path}`, which no secret-field admits"));
+                }
+                *text = format!("{before}{}{after}", encode::secret(name));
+                *count += 1;
+            }
+            Ok(())
+        }
+        Value::Array(list) => list
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(index, value)| place_secrets(value, &below(&index.to_string()), count, admitted)),
+        Value::Object(object) => {
+            object.iter_mut().try_for_each(|(key, value)| place_secrets(value, &below(key), count, admitted))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn admits(fields: &[&str], path: &str) -> bool {
+    let matches = |field: &&str| {
+        let (mut pattern, mut path) = (field.split('.'), path.split('.'));
+        loop {
+            match (pattern.next(), path.next()) {
+                (None, None) => return true,
+                (Some("**"), Some(_)) => return true,
+                (Some("*"), Some(_)) => {}
+                (Some(name), Some(found)) if name == found => {}
+                _ => return false,
+            }
+        }
+    };
+    fields.iter().any(matches)
+}
+
+fn told(problem: &Problem) -> String {
+    format!("{}: {} {}", problem.path, problem.message, problem.help.as_deref().unwrap_or_default())
+}
+
+fn compare(what: &str, expected: &[String], found: &[String]) -> Result<(), String> {
+    let same = |(expected, found): (&String, &String)| {
+        let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
+        found.strip_prefix(path).and_then(|rest| rest.strip_prefix(": ")).is_some_and(|text| text.contains(part))
+    };
+    if expected.len() == found.len() && expected.iter().zip(found).all(same) {
+        return Ok(());
+    }
+    Err(format!("{what}\n--- expected\n{}\n--- found\n{}\n", expected.join("\n"), found.join("\n")))
+}
+
+fn parsed(json: &str) -> Result<Value, String> {
+    serde_json::from_str(json).map_err(|error| format!("not JSON: {error}\n{json}"))
+}
+
+fn written(state: &encode::State, tree: Value) -> Value {
+    match tree {
+        Value::String(text) => Value::String(encode::written(state, &text)),
+        Value::Array(list) => list.into_iter().map(|value| written(state, value)).collect(),
+        Value::Object(object) => object.into_iter().map(|(key, value)| (key, written(state, value))).collect(),
+        other => other,
+    }
+}

@@ -1,0 +1,246 @@
+//! The encoders as the cases see them: outside of a host a secret is a name, and what is done to it is
+//! written down instead of done.
+//!
+//! Text that holds a slot becomes a new slot for `«operation(arguments)»`; literal text is encoded at
+//! once, as a host does it. The state is that of the thread.
+
+use std::cell::RefCell;
+
+use data_encoding::{BASE64, HEXLOWER};
+use md5::{Digest, Md5};
+use sha2::{Sha256, Sha512_256};
+
+/// What a slot stands for.
+pub(crate) struct Slot {
+    /// `«name»` or `«operation(…)»`.
+    pub notation: String,
+    /// Whether the outermost operation may end in a text document.
+    pub terminal: bool,
+    /// The slots of the config that are in it.
+    pub secrets: Vec<usize>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub slots: Vec<Slot>,
+    /// What literal text could not hold.
+    pub problems: Vec<String>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+/// A slot is `Z` and this many digits.
+const DIGITS: usize = 39;
+
+/// Begins anew; gives what had been noted.
+pub(crate) fn reset() -> State {
+    STATE.take()
+}
+
+/// A slot for a secret of the config.
+pub(crate) fn secret(name: &str) -> String {
+    STATE.with_borrow_mut(|state| {
+        let secrets = vec![state.slots.len()];
+        push(state, Slot { notation: format!("«{name}»"), terminal: false, secrets })
+    })
+}
+
+fn push(state: &mut State, slot: Slot) -> String {
+    state.slots.push(slot);
+    format!("Z{:0DIGITS$}", state.slots.len() - 1)
+}
+
+/// Where slots stand in a text, and which they are.
+pub(crate) fn slots(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = text[from..].find('Z').map(|at| from + at) {
+        let digits = text.as_bytes().get(at + 1..at + 1 + DIGITS).filter(|d| d.iter().all(u8::is_ascii_digit));
+        from = at + 1;
+        if digits.is_some() {
+            found.push((at, text[at + 1..at + 1 + DIGITS].parse().unwrap_or(usize::MAX)));
+            from = at + 1 + DIGITS;
+        }
+    }
+    found
+}
+
+/// The text with each slot replaced by what it stands for.
+pub(crate) fn written(state: &State, text: &str) -> String {
+    let mut out = String::new();
+    let mut from = 0;
+    for (at, slot) in slots(text) {
+        out.push_str(&text[from..at]);
+        out.push_str(state.slots.get(slot).map_or("«forged»", |slot| &slot.notation));
+        from = at + 1 + DIGITS;
+    }
+    out + &text[from..]
+}
+
+struct Operation {
+    name: &'static str,
+    terminal: bool,
+}
+
+/// Encodes literal text; writes down what is to be done to text with slots. `shown` are arguments that
+/// are no text.
+fn apply(
+    operation: Operation,
+    shown: &[&str],
+    texts: &[&str],
+    literal: impl FnOnce() -> Result<String, &'static str>,
+) -> String {
+    STATE.with_borrow_mut(|state| {
+        let secrets: Vec<usize> = texts
+            .iter()
+            .flat_map(|text| slots(text))
+            .flat_map(|(_, slot)| state.slots.get(slot).map_or(Vec::new(), |slot| slot.secrets.clone()))
+            .collect();
+        if secrets.is_empty() {
+            return literal().unwrap_or_else(|reason| {
+                state.problems.push(reason.into());
+                texts.concat()
+            });
+        }
+        let arguments = shown.iter().map(|&shown| shown.to_owned());
+        let arguments: Vec<_> = arguments.chain(texts.iter().map(|text| written(state, text))).collect();
+        let notation = format!("«{}({})»", operation.name, arguments.join("; "));
+        push(state, Slot { notation, terminal: operation.terminal, secrets })
+    })
+}
+
+const fn inner(name: &'static str) -> Operation {
+    Operation { name, terminal: false }
+}
+
+const fn terminal(name: &'static str) -> Operation {
+    Operation { name, terminal: true }
+}
+
+/// Whether the text holds at least one secret.
+pub fn has_secret(text: &str) -> bool {
+    !slots(text).is_empty()
+}
+
+/// Whether the text is exactly one secret and nothing else.
+pub fn whole_secret(text: &str) -> bool {
+    text.len() == 1 + DIGITS && has_secret(text)
+}
+
+fn percent(text: &str) -> String {
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if unreserved(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986.
+pub fn url_query(text: &str) -> String {
+    apply(inner("url-query"), &[], &[text], || Ok(percent(text)))
+}
+
+/// As `url_query`; a whole segment `.` or `..` is refused.
+pub fn url_path_segment(text: &str) -> String {
+    apply(inner("url-path-segment"), &[], &[text], || match text {
+        "." | ".." => Err("a path segment must not be `.` or `..`"),
+        _ => Ok(percent(text)),
+    })
+}
+
+/// An absolute http(s) URL, kept as it is. A secret inside a longer one must be percent-encoded.
+pub fn url(text: &str) -> String {
+    let bare = STATE.with_borrow(|state| {
+        let encoded = |slot: usize| state.slots.get(slot).is_some_and(|slot| slot.notation.starts_with("«url-"));
+        !whole_secret(text) && slots(text).iter().any(|&(_, slot)| !encoded(slot))
+    });
+    if bare {
+        STATE.with_borrow_mut(|state| state.problems.push("a secret inside a URL is not percent-encoded".into()));
+        return text.into();
+    }
+    apply(inner("url"), &[], &[text], || {
+        let fits = text.starts_with("https://") || text.starts_with("http://");
+        if fits { Ok(text.into()) } else { Err("not an absolute http(s) URL") }
+    })
+}
+
+/// A field value of RFC 9110.
+pub fn header_value(text: &str) -> String {
+    apply(inner("header-value"), &[], &[text], || {
+        let blank = |b: &u8| matches!(b, b' ' | b'\t');
+        let outer = text.bytes().next().iter().any(blank) || text.bytes().last().iter().any(blank);
+        let fits = !outer && text.bytes().all(|b| b.is_ascii_graphic() || blank(&b));
+        if fits { Ok(text.into()) } else { Err("not a header value: visible ASCII without blanks at the ends") }
+    })
+}
+
+/// Base64 with padding.
+pub fn base64(text: &str) -> String {
+    apply(inner("base64"), &[], &[text], || Ok(BASE64.encode(text.as_bytes())))
+}
+
+/// Base64 of `user:password`.
+pub fn basic_credentials(user: &str, password: &str) -> String {
+    apply(inner("basic-credentials"), &[], &[user, password], || {
+        let encoded = BASE64.encode(format!("{user}:{password}").as_bytes());
+        if user.contains(':') { Err("a user of basic credentials must not hold `:`") } else { Ok(encoded) }
+    })
+}
+
+/// The hash over `user:realm:password` of RFC 8760, in lower-case hex.
+pub fn sip_digest_ha1(user: &str, realm: &str, password: &str, algorithm: &str) -> String {
+    apply(inner("sip-digest-ha1"), &[algorithm], &[user, realm, password], || {
+        let text = format!("{user}:{realm}:{password}");
+        match algorithm {
+            "MD5" => Ok(HEXLOWER.encode(&Md5::digest(text))),
+            "SHA-256" => Ok(HEXLOWER.encode(&Sha256::digest(text))),
+            "SHA-512-256" => Ok(HEXLOWER.encode(&Sha512_256::digest(text))),
+            _ => Err("there is no such digest"),
+        }
+    })
+}
+
+/// Refuses a value that holds one of the characters.
+pub fn forbid(text: &str, characters: &str, _reason: &str) -> String {
+    apply(inner("forbid"), &[characters], &[text], || {
+        if text.contains(|c| characters.contains(c)) { Err("holds a forbidden character") } else { Ok(text.into()) }
+    })
+}
+
+/// Refuses a value that brings in the sequence; literal text may hold it.
+pub fn forbid_sequence(text: &str, sequence: &str, _reason: &str) -> String {
+    apply(inner("forbid-sequence"), &[sequence], &[text], || Ok(text.into()))
+}
+
+/// XML character data or attribute value.
+pub fn xml(text: &str) -> String {
+    apply(terminal("xml"), &[], &[text], || {
+        let escape = |c| match c {
+            '&' => "&amp;".into(),
+            '<' => "&lt;".into(),
+            '>' => "&gt;".into(),
+            '"' => "&quot;".into(),
+            '\'' => "&apos;".into(),
+            c => String::from(c),
+        };
+        Ok(text.chars().map(escape).collect())
+    })
+}
+
+/// The value of a dotenv line.
+pub fn dotenv(text: &str) -> String {
+    apply(terminal("dotenv"), &[], &[text], || {
+        let holds = |characters: &[char]| text.contains(characters);
+        match text {
+            _ if holds(&['\'', '\\', '\r', '\n', '\0']) || text.contains("${") => Err("dotenv has no quoting for it"),
+            _ => Ok(format!("'{text}'")),
+        }
+    })
+}
+
+/// The value of a line of an Asterisk configuration file.
+pub fn asterisk_value(text: &str) -> String {
+    apply(terminal("asterisk-value"), &[], &[text], || {
+        let fits = text.trim() == text && !text.contains(['\r', '\n', '\0']);
+        if fits { Ok(text.replace(';', "\\;")) } else { Err("Asterisk cannot hold it") }
+    })
+}

@@ -1,0 +1,96 @@
+//! What plugins of HTTP consumers share: header names, URLs, queries.
+
+use serde_json::{Map, Value};
+
+use crate::{Notes, Text, encode};
+
+/// Headers of a request, in the order of the config. No name stands twice, whatever its case.
+#[derive(Default)]
+pub struct Headers(Map<String, Value>);
+
+impl Headers {
+    /// Adds a header that the config gives at `path`. `value` must be encoded already.
+    pub fn add(&mut self, notes: &Notes, path: &str, name: &str, value: String) {
+        if !is_token(name) {
+            let help = "use letters, digits and !#$%&'*+-.^_`|~";
+            notes.problem(path, "is not the name of a header", Some(help.into()));
+        }
+        if self.has(name) {
+            notes.problem(path, format!("the header `{name}` is given twice; case makes no difference"), None);
+        }
+        self.0.insert(name.into(), value.into());
+    }
+
+    /// Whether there is a header of this name, whatever its case.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.keys().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// As a JSON object; `None` where there are none.
+    pub fn into_json(self) -> Option<Value> {
+        (!self.0.is_empty()).then_some(Value::Object(self.0))
+    }
+}
+
+/// Whether the text is a token of RFC 9110, section 5.6.2, as names of headers are.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Wants a literal URL that an HTTP client takes: absolute, http or https, without blanks and without
+/// `user:password@`. Warns where it is not encrypted and leaves the machine.
+pub fn check_url(url: &Text) {
+    if encode::has_secret(url) {
+        return;
+    }
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
+        return url.problem("must be an absolute URL that begins with https:// or http://");
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() || authority.starts_with(':') {
+        url.problem("has no host");
+    }
+    if authority.contains('@') {
+        url.problem("must not hold a user or a password: HTTP clients refuse it; use a header");
+    }
+    if !url.bytes().all(|b| b.is_ascii_graphic()) {
+        url.problem("must be percent-encoded: it holds a blank or a character that is not ASCII");
+    }
+    if scheme.eq_ignore_ascii_case("http") && !is_loopback(authority) {
+        url.warning("is not encrypted: whoever is on the way can read the secrets of the request");
+    }
+}
+
+fn is_http(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http")
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether the URL has a secret in its query.
+pub fn secret_in_query(url: &str) -> bool {
+    let url = url.split('#').next().unwrap_or_default();
+    url.split_once('?').is_some_and(|(_, query)| encode::has_secret(query))
+}
+
+/// Appends to the query of a URL, which may have one already, and a fragment. `query` is encoded.
+pub fn append_query(url: &str, query: &str) -> String {
+    if query.is_empty() {
+        return url.into();
+    }
+    let (base, fragment) = url.find('#').map_or((url, ""), |at| url.split_at(at));
+    let joint = match base.split_once('?') {
+        None => "?",
+        Some((_, before)) if before.is_empty() || before.ends_with('&') => "",
+        Some(_) => "&",
+    };
+    format!("{base}{joint}{query}{fragment}")
+}

@@ -1,0 +1,146 @@
+//! What a Guillemet plugin is written with.
+//!
+//! A plugin knows one feature. It implements [`Feature`] and names itself in [`export!`]; [`Fields`]
+//! reads its config and finds everything that is wrong with it; [`encode`] turns text that may hold
+//! secrets into what a place of the document can hold.
+//!
+//! A secret never reaches a plugin. Where one stands, the config holds a slot: `Z` and 39 digits inside
+//! an ordinary string. So a plugin places text, wraps it with `encode`, and asks [`encode::has_secret`]
+//! before it judges text by its looks: [`Text::check`] does that by itself.
+//!
+//! Knows nothing of any feature, nor of what becomes of a plan.
+
+#[allow(missing_docs)]
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "feature",
+        pub_export_macro: true,
+        export_macro_name: "export_component",
+        default_bindings_module: "guillemet_plugin::bindings",
+    });
+}
+
+mod fields;
+pub mod http;
+mod notes;
+
+/// The encoders for text that may hold secrets; `wit/feature.wit` tells what each one does.
+#[cfg(target_arch = "wasm32")]
+pub use bindings::guillemet::feature::encode;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod cases;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod encode;
+
+pub use bindings::exports::guillemet::feature::plugin::{Document, Planned, Problem};
+pub use fields::{Fields, Text};
+pub use notes::Notes;
+pub use serde_json::{Map, Value, json};
+
+use bindings::exports::guillemet::feature::plugin as contract;
+
+/// A consumer's format.
+pub struct Target {
+    /// What `--target` takes.
+    pub id: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Of the rendered config.
+    pub media_type: &'static str,
+    /// A usual name for the file.
+    pub file_name: &'static str,
+}
+
+/// One kind of integration.
+pub trait Feature {
+    /// The folder of its templates.
+    const FEATURE: &'static str;
+    /// For people.
+    const TITLE: &'static str;
+    /// The plugin's own version: `env!("CARGO_PKG_VERSION")`.
+    const VERSION: &'static str;
+    /// JSON Schema of the config.
+    const SCHEMA: &'static str;
+    /// Where a secret may stand: `auth.token`, `headers.*` (one level), `body.**` (any depth).
+    const SECRET_FIELDS: &'static [&'static str];
+    /// The first is the default.
+    const TARGETS: &'static [Target];
+
+    /// Writes the config for a target, which is one of [`Self::TARGETS`].
+    ///
+    /// What is wrong goes to `config`, which reads a wrong field as if it were empty, so that a plugin
+    /// goes on and the person hears of everything at once. The document counts only when nothing was
+    /// wrong, and every secret of the config must stand in it, each slot once.
+    fn plan(config: &Fields, target: &str) -> Document;
+}
+
+/// A JSON document: the host writes it anew, with the escapes of the format.
+pub fn json_document(value: Value) -> Document {
+    Document::Json(value.to_string())
+}
+
+/// An object without those of its members that are null: fields the config leaves out.
+pub fn present(mut object: Value) -> Value {
+    if let Value::Object(members) = &mut object {
+        members.retain(|_, value| !value.is_null());
+    }
+    object
+}
+
+impl<F: Feature> contract::Guest for F {
+    fn describe() -> contract::Description {
+        contract::Description {
+            feature: F::FEATURE.into(),
+            title: F::TITLE.into(),
+            version: F::VERSION.into(),
+            schema: F::SCHEMA.into(),
+            secret_fields: F::SECRET_FIELDS.iter().map(|&field| field.into()).collect(),
+            targets: F::TARGETS
+                .iter()
+                .map(|target| contract::Target {
+                    id: target.id.into(),
+                    title: target.title.into(),
+                    media_type: target.media_type.into(),
+                    file_name: target.file_name.into(),
+                })
+                .collect(),
+        }
+    }
+
+    fn plan(config: String, target: String) -> Result<Planned, Vec<Problem>> {
+        let notes = Notes::default();
+        let document = if !F::TARGETS.iter().any(|known| known.id == target) {
+            let targets: Vec<_> = F::TARGETS.iter().map(|known| format!("`{}`", known.id)).collect();
+            notes.problem("", "there is no such target", Some(format!("choose one of {}", targets.join(", "))));
+            None
+        } else if let Ok(Value::Object(object)) = serde_json::from_str(&config) {
+            Some(F::plan(&Fields::new(&object, String::new(), &notes), &target))
+        } else {
+            notes.problem("", "the config must be a table of fields", None);
+            None
+        };
+        notes.into_result(document)
+    }
+}
+
+/// Makes a [`Feature`] the plugin of this crate, and its `cases/*.toml` a test.
+#[macro_export]
+macro_rules! export {
+    ($feature:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::export_component!($feature with_types_in $crate::bindings);
+
+        // Elsewhere only the cases call it, but it is not dead code.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(&$crate::Fields, &str) -> $crate::Document = <$feature as $crate::Feature>::plan;
+
+        #[cfg(test)]
+        #[test]
+        fn cases() {
+            $crate::cases::run::<$feature>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
+        }
+    };
+}

@@ -1,0 +1,42 @@
+//! What a plan has to tell the person: problems, which make it fail, and warnings.
+
+use std::cell::RefCell;
+
+use crate::{Document, Planned, Problem};
+
+/// Collects problems and warnings while a config is read.
+#[derive(Default)]
+pub struct Notes {
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+impl Notes {
+    /// Something that makes the plan fail, at the field `path` (`headers.Authorization`).
+    pub fn problem(&self, path: &str, message: impl Into<String>, help: Option<String>) {
+        note(&self.problems, path, message.into(), help);
+    }
+
+    /// Something worth telling that does not stand in the way.
+    pub fn warning(&self, path: &str, message: impl Into<String>, help: Option<String>) {
+        note(&self.warnings, path, message.into(), help);
+    }
+
+    /// The document when nothing was wrong, else everything that was.
+    pub(crate) fn into_result(self, document: Option<Document>) -> Result<Planned, Vec<Problem>> {
+        match document {
+            Some(document) if self.problems.borrow().is_empty() => {
+                Ok(Planned { document, warnings: self.warnings.into_inner() })
+            }
+            _ => Err(self.problems.into_inner()),
+        }
+    }
+}
+
+/// Says a thing once: a field read for two places of a document is judged twice.
+fn note(notes: &RefCell<Vec<Problem>>, path: &str, message: String, help: Option<String>) {
+    let mut notes = notes.borrow_mut();
+    if !notes.iter().any(|known| known.path == path && known.message == message) {
+        notes.push(Problem { path: path.into(), message, help });
+    }
+}

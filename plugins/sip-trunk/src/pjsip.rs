@@ -1,0 +1,102 @@
+//! Asterisk's res_pjsip: sections that `pjsip.conf` includes.
+//!
+//! Facts [docs.asterisk.org, 2026-07]: `auth_type = digest` is known since 20.12, 21.7 and 22.2, and so is
+//! `password_digest = MD5:…`, which stands for a password of one realm. What stands in a URI of a `key = value`
+//! line goes through `asterisk_value`, for a bare `;` begins a comment.
+
+use guillemet_plugin::{Document, Fields, Text, encode};
+
+use crate::Trunk;
+
+/// Writes the sections of a trunk: endpoint and aor under its name, and what belongs to them.
+pub fn write(config: &Fields, trunk: &Trunk) -> Document {
+    let section = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let name = trunk.name.as_deref().filter(section).unwrap_or_default();
+    if trunk.name.is_some() && name.is_empty() {
+        config.problem(
+            "name",
+            "names sections of Asterisk's configuration: use letters, digits, `-` or `_` for this target",
+        );
+    }
+    let credentials = trunk.username.as_ref().zip(trunk.password.as_ref());
+    if trunk.register && credentials.is_none() {
+        config.problem("register", "needs `username` and `password`");
+    }
+    if trunk.inbound && credentials.is_none() && trunk.allowed_ips.is_empty() {
+        config.problem("", "Asterisk could not tell who calls: give `allowed_ips`, or `username` and `password`");
+    }
+
+    let mut file = Sections(format!(
+        "; SIP trunk {name}: include this file in pjsip.conf with\n;   #include pjsip_trunk.conf\n; Calls from it enter the dialplan context from-{name}.\n"
+    ));
+    if let Some((username, password)) = credentials {
+        file.section(&format!("{name}-auth"), "auth");
+        file.line("auth_type", "digest");
+        file.line("username", username);
+        match &trunk.realm {
+            Some(realm) => {
+                let ha1 = encode::sip_digest_ha1(username, realm, password, "MD5");
+                file.line("realm", realm);
+                file.line("password_digest", &format!("MD5:{ha1}"));
+            }
+            None => file.line("password", password),
+        }
+    }
+    let server = trunk.termination_uri.as_ref().map(|host| uri(None, host, trunk.transport));
+    file.section(name, "aor");
+    match &server {
+        Some(server) => file.line("contact", server),
+        None => file.line("max_contacts", "1"),
+    }
+    file.section(name, "endpoint");
+    file.line("context", &format!("from-{name}"));
+    file.line("disallow", "all");
+    file.line("allow", "ulaw,alaw");
+    file.line("aors", name);
+    if credentials.is_some() {
+        // A carrier that is registered with, or called, asks us; one that only calls in is asked by us.
+        let asked = if trunk.inbound && !trunk.register { "auth" } else { "outbound_auth" };
+        file.line(asked, &format!("{name}-auth"));
+        if asked == "auth" {
+            file.line("identify_by", "auth_username,ip");
+        }
+    }
+    if !trunk.allowed_ips.is_empty() {
+        file.section(&format!("{name}-identify"), "identify");
+        file.line("endpoint", name);
+        trunk.allowed_ips.iter().for_each(|address| file.line("match", address));
+    }
+    if let (true, Some(server), Some(host), Some((username, _))) =
+        (trunk.register, &server, &trunk.termination_uri, credentials)
+    {
+        file.section(&format!("{name}-registration"), "registration");
+        file.line("outbound_auth", &format!("{name}-auth"));
+        file.line("server_uri", server);
+        file.line("client_uri", &uri(Some(username), host, trunk.transport));
+        file.line("endpoint", name);
+        file.line("line", "yes");
+    }
+    Document::Text(file.0)
+}
+
+/// A SIP URI; the user is percent-encoded, RFC 3261 section 19.1.2.
+fn uri(user: Option<&Text>, host: &str, transport: Option<&str>) -> String {
+    let user = user.map(|user| format!("{}@", encode::url_query(user))).unwrap_or_default();
+    let transport = transport.map(|transport| format!(";transport={transport}")).unwrap_or_default();
+    format!("sip:{user}{host}{transport}")
+}
+
+/// The file as it grows.
+struct Sections(String);
+
+impl Sections {
+    fn section(&mut self, name: &str, kind: &str) {
+        self.0.push_str(&format!("\n[{name}]\n"));
+        self.line("type", kind);
+    }
+
+    /// `key = value`, with the blanks: without them a leading `>` of the value is eaten.
+    fn line(&mut self, key: &str, value: &str) {
+        self.0.push_str(&format!("{key} = {}\n", encode::asterisk_value(value)));
+    }
+}

@@ -1,0 +1,352 @@
+//! Which plugins there are: the built-in ones, and those a user added and pinned.
+//!
+//! Knows nothing of templates or secrets. A plugin's bytes are read once, when it is added or the daemon
+//! starts; a file that no longer matches its pin is refused until it is added again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::builtin;
+use super::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
+use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
+
+/// The largest component, in bytes.
+pub const COMPONENT_MAX: u64 = 32 << 20;
+
+/// A plugin that a user added: what the vault remembers of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Its feature.
+    pub feature: String,
+    /// The SHA-256 of its component, in hexadecimal.
+    pub digest: String,
+}
+
+/// Where a plugin comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Part of this program.
+    BuiltIn,
+    /// Added by the user.
+    Added,
+}
+
+/// A plugin as listings show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginView {
+    /// The feature it knows.
+    pub feature: String,
+    /// For people.
+    pub title: String,
+    /// Its version.
+    pub version: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// The SHA-256 of its component, in hexadecimal.
+    pub digest: String,
+    /// The first is the default.
+    pub targets: Vec<Target>,
+    /// Where a secret may stand.
+    pub secret_fields: Vec<String>,
+    /// JSON Schema of its config.
+    pub schema: serde_json::Value,
+    /// `ok`, or `refused` with the problem.
+    pub status: &'static str,
+    /// Why it is refused.
+    pub problem: Option<String>,
+}
+
+/// Why a plugin cannot be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It is no plugin, or breaks the contract.
+    #[error("{0}")]
+    Unfit(String),
+    /// It is not what was confirmed.
+    #[error("the file is not the one that was confirmed: its SHA-256 is {0}. Look at it again")]
+    Changed(String),
+}
+
+struct Plugin {
+    source: Source,
+    digest: String,
+    /// `Err` holds why the file is refused.
+    planner: Result<Planner, String>,
+    description: tokio::sync::OnceCell<Description>,
+}
+
+/// The plugins of this daemon.
+pub struct Registry {
+    plugins: ArcSwap<BTreeMap<String, Arc<Plugin>>>,
+    dir: PathBuf,
+    cache: Arc<dyn CompiledCache>,
+}
+
+fn hex(digest: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(digest)
+}
+
+impl Registry {
+    /// The built-in plugins and the pinned ones in `dir`.
+    pub fn new(dir: PathBuf, pins: &[Pin], cache: Arc<dyn CompiledCache>) -> Self {
+        let registry = Self { plugins: ArcSwap::default(), dir, cache };
+        let mut plugins = BTreeMap::new();
+        for builtin in &builtin::ALL {
+            plugins.insert(builtin.feature.to_owned(), Arc::new(registry.built_in(builtin)));
+        }
+        for pin in pins {
+            plugins.insert(pin.feature.clone(), Arc::new(registry.pinned(pin)));
+        }
+        registry.plugins.store(Arc::new(plugins));
+        registry
+    }
+
+    /// The built-in plugins and every file in `dir`, pinned or not: for checking templates, where no value
+    /// is near.
+    pub fn unpinned(dir: PathBuf) -> Self {
+        let files = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let components = files.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
+        let pins: Vec<Pin> = components
+            .filter_map(|path| {
+                let feature = path.file_stem()?.to_str()?.to_owned();
+                Some(Pin { feature, digest: hex(&Sha256::digest(fs::read(&path).ok()?)) })
+            })
+            .collect();
+        Self::new(dir, &pins, Arc::new(NoCache))
+    }
+
+    fn built_in(&self, builtin: &builtin::Builtin) -> Plugin {
+        self.plugin(Source::BuiltIn, builtin.feature, builtin.component.into())
+    }
+
+    fn plugin(&self, source: Source, name: &str, component: Arc<[u8]>) -> Plugin {
+        let planner = Planner::new(name, component, Arc::clone(&self.cache));
+        let digest = hex(planner.digest());
+        let planner = Ok(planner);
+        Plugin { source, digest, planner, description: tokio::sync::OnceCell::new() }
+    }
+
+    fn pinned(&self, pin: &Pin) -> Plugin {
+        let path = self.file(&pin.feature);
+        let refused = |problem: String| Plugin {
+            source: Source::Added,
+            digest: pin.digest.clone(),
+            planner: Err(problem),
+            description: tokio::sync::OnceCell::new(),
+        };
+        match read_component(&path) {
+            Err(error) => refused(error.to_string()),
+            Ok(component) => {
+                let plugin = self.plugin(Source::Added, &pin.feature, component.into());
+                if plugin.digest == pin.digest {
+                    plugin
+                } else {
+                    refused(format!(
+                        "{} is not the plugin that was added (its SHA-256 is {}); look at it and run `guillemet \
+                         plugin add` again",
+                        path.display(),
+                        plugin.digest
+                    ))
+                }
+            }
+        }
+    }
+
+    fn file(&self, feature: &str) -> PathBuf {
+        self.dir.join(feature).with_extension("wasm")
+    }
+
+    fn get(&self, feature: &str) -> Result<Arc<Plugin>, String> {
+        self.plugins.load().get(feature).cloned().ok_or_else(|| {
+            let known: Vec<String> = self.plugins.load().keys().cloned().collect();
+            format!(
+                "no plugin knows the feature `{feature}`; there are {}. Rename the folder, or add a plugin with \
+                 `guillemet plugin add FILE`",
+                known.join(", ")
+            )
+        })
+    }
+
+    /// Whether the features of the two are the same plugin; a feature without a plugin is the same as itself.
+    pub fn knows(&self, feature: &str) -> bool {
+        self.plugins.load().contains_key(feature)
+    }
+
+    /// What the plugin of a feature says of itself. Loads it at first.
+    ///
+    /// # Errors
+    /// Why there is none to be had, for people.
+    pub async fn describe(&self, feature: &str) -> Result<Description, String> {
+        let plugin = self.get(feature)?;
+        let planner = plugin.planner.as_ref().map_err(Clone::clone)?;
+        let load = || async {
+            let description = planner.load().await.map_err(|error| format!("plugin `{feature}`: {error}"))?;
+            if description.feature == feature {
+                Ok(description)
+            } else {
+                Err(format!("plugin `{feature}` says that it knows `{}`", description.feature))
+            }
+        };
+        plugin.description.get_or_try_init(load).await.cloned()
+    }
+
+    /// The targets of a feature, the default first.
+    ///
+    /// # Errors
+    /// As `describe`.
+    pub async fn targets(&self, feature: &str) -> Result<Vec<Target>, String> {
+        Ok(self.describe(feature).await?.targets)
+    }
+
+    /// Works a template out.
+    ///
+    /// # Errors
+    /// As the planner's client; a failure names the plugin.
+    pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, PlanFailure> {
+        let failed = |message| PlanFailure::Failed { message };
+        let plugin = self.get(feature).map_err(failed)?;
+        let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
+        planner.plan(request).await.map_err(|failure| match failure {
+            PlanFailure::Failed { message } => failed(format!("plugin `{feature}`: {message}")),
+            problems => problems,
+        })
+    }
+
+    /// Every plugin.
+    pub async fn list(&self) -> Vec<PluginView> {
+        let plugins = self.plugins.load_full();
+        let mut views = Vec::with_capacity(plugins.len());
+        for (feature, plugin) in plugins.iter() {
+            views.push(view(feature, plugin.source, &plugin.digest, self.describe(feature).await));
+        }
+        views
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.plugins.load().len()
+    }
+
+    /// What a file would add.
+    ///
+    /// # Errors
+    /// `AddError`.
+    pub async fn look(&self, file: &Path) -> Result<PluginView, AddError> {
+        let (_, plugin, description) = self.candidate(file).await?;
+        Ok(view(&description.feature.clone(), Source::Added, &plugin.digest, Ok(description)))
+    }
+
+    /// Takes a plugin in: copies it to its place and uses it from now on. The caller pins it in the vault
+    /// first, by `pin`, so that nothing unpinned is ever used.
+    ///
+    /// # Errors
+    /// `AddError`; nothing has changed then, or the file lies in its place unused.
+    pub async fn add(
+        &self,
+        file: &Path,
+        confirmed: &str,
+        pin: impl AsyncFnOnce(Pin) -> Result<(), String>,
+    ) -> Result<PluginView, AddError> {
+        let (component, plugin, description) = self.candidate(file).await?;
+        if plugin.digest != confirmed {
+            return Err(AddError::Changed(plugin.digest));
+        }
+        let feature = description.feature.clone();
+        let unreadable = |error: std::io::Error| AddError::Unreadable(format!("the plugin cannot be kept: {error}"));
+        write_component(&self.dir, &self.file(&feature), &component).map_err(unreadable)?;
+        pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unreadable)?;
+        let shown = view(&feature, Source::Added, &plugin.digest, Ok(description));
+        self.change(|plugins| {
+            plugins.insert(feature, Arc::new(plugin));
+        });
+        Ok(shown)
+    }
+
+    /// Lets a plugin go that a user added; a built-in one of the same feature is used again. The caller has
+    /// taken its pin out of the vault.
+    pub fn remove(&self, feature: &str) {
+        let _ = fs::remove_file(self.file(feature));
+        self.change(|plugins| {
+            plugins.remove(feature);
+            if let Some(builtin) = builtin::ALL.iter().find(|builtin| builtin.feature == feature) {
+                plugins.insert(feature.to_owned(), Arc::new(self.built_in(builtin)));
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Plugin>>)) {
+        let mut plugins = BTreeMap::clone(&self.plugins.load());
+        change(&mut plugins);
+        self.plugins.store(Arc::new(plugins));
+    }
+
+    async fn candidate(&self, file: &Path) -> Result<(Vec<u8>, Plugin, Description), AddError> {
+        let component = read_component(file)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let plugin = self.plugin(Source::Added, &name, component.clone().into());
+        let unfit = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
+        let description = match &plugin.planner {
+            Ok(planner) => planner.load().await.map_err(|error: PlannerError| unfit(error.to_string()))?,
+            Err(problem) => return Err(unfit(problem.clone())),
+        };
+        plugin.description.set(description.clone()).ok();
+        Ok((component, plugin, description))
+    }
+}
+
+fn view(feature: &str, source: Source, digest: &str, description: Result<Description, String>) -> PluginView {
+    let (description, problem) = match description {
+        Ok(description) => (Some(description), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let text = |pick: fn(&Description) -> &str| description.as_ref().map(pick).unwrap_or_default().to_owned();
+    PluginView {
+        feature: feature.to_owned(),
+        title: text(|description| &description.title),
+        version: text(|description| &description.version),
+        source,
+        digest: digest.to_owned(),
+        targets: description.as_ref().map(|description| description.targets.clone()).unwrap_or_default(),
+        secret_fields: description.as_ref().map(|description| description.secret_fields.clone()).unwrap_or_default(),
+        schema: serde_json::from_str(&text(|description| &description.schema)).unwrap_or_default(),
+        status: if problem.is_none() { "ok" } else { "refused" },
+        problem,
+    }
+}
+
+fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
+    let unreadable =
+        |error: std::io::Error| AddError::Unreadable(format!("{} cannot be read: {error}", path.display()));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > COMPONENT_MAX {
+        return Err(AddError::Unfit(format!(
+            "{} is no plugin: a file of at most {} MiB is needed",
+            path.display(),
+            COMPONENT_MAX >> 20
+        )));
+    }
+    fs::read(path).map_err(unreadable)
+}
+
+fn write_component(dir: &Path, path: &Path, component: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(component)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    fs::File::open(dir)?.sync_all()
+}
