@@ -1,0 +1,140 @@
+//! Fill: values into a plan. The one place, beside the vault, where a value is in the clear.
+//!
+//! Invariant (promise 2): what a value holds is written as data of its place and never read again.
+//! Invariant (promise 1): every buffer that held a value wipes itself.
+
+use zeroize::Zeroizing;
+
+use crate::planner::protocol::DocumentKind;
+use crate::plugin::encode::{self, Refusal, Source};
+use crate::plugin::plan::{Piece, Plan};
+use crate::vault::memory::SealedValue;
+
+/// A value that its place cannot hold.
+#[derive(Debug)]
+pub struct Unfit {
+    /// Which uses of the plan stand in that place.
+    pub uses: Vec<u32>,
+    /// Why; never the value.
+    pub refusal: Refusal,
+}
+
+/// The values of a plan's uses, in order; `None` where there is none to be had.
+pub struct Values<'a>(pub Vec<Option<&'a SealedValue>>);
+
+impl Source for Values<'_> {
+    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>) {
+        if let Some(value) = self.0.get(emission as usize).copied().flatten() {
+            value.open_into(out);
+        }
+    }
+}
+
+/// Fills a plan. Slots that need a value that is not to be had are left out of account: the caller has
+/// refused already, and wants to know of the others.
+///
+/// # Errors
+/// Every value that its place cannot hold.
+pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Zeroizing<Vec<u8>>, Vec<Unfit>> {
+    let value_len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
+    // Most encodings at most treble; a buffer that has to grow wipes what it leaves.
+    let mut out = Zeroizing::new(Vec::with_capacity(plan.literal_len + 3 * value_len + 64));
+    let mut scratch = Zeroizing::new(Vec::with_capacity(3 * value_len + 64));
+    let mut unfit = Vec::new();
+    for piece in &plan.pieces {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Slot { expr, uses } => {
+                if uses.iter().any(|index| values.0.get(*index as usize).copied().flatten().is_none()) {
+                    continue;
+                }
+                scratch.clear();
+                if let Err(refusal) = encode::eval(expr, values, &mut scratch) {
+                    unfit.push(Unfit { uses: uses.clone(), refusal });
+                    continue;
+                }
+                match plan.kind {
+                    DocumentKind::Json => append_json(&scratch, &mut out),
+                    DocumentKind::Text => out.extend_from_slice(&scratch),
+                }
+            }
+        }
+    }
+    if unfit.is_empty() { Ok(out) } else { Err(unfit) }
+}
+
+/// Appends text as the inside of a JSON string (RFC 8259, section 7).
+pub fn append_json(text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut from = 0;
+    for (at, b) in text.iter().enumerate() {
+        let escape: &[u8] = match b {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 => &[b'\\', b'u', b'0', b'0', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]],
+            _ => continue,
+        };
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(escape);
+        from = at + 1;
+    }
+    out.extend_from_slice(&text[from..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::planner::protocol::{Emission, Planned, PlannedSlot, Target};
+    use crate::plugin::expr::{Expr, Op, Part};
+    use crate::plugin::plan::check;
+    use crate::template::lexer::Reference;
+
+    const A: &str = "Z000000000000000000000000000000000000001";
+    const B: &str = "Z000000000000000000000000000000000000002";
+
+    fn plan(document: &str, kind: DocumentKind, exprs: [Expr; 2]) -> Plan {
+        let [a, b] = exprs;
+        let planned = Planned {
+            document: document.replace("@a", A).replace("@b", B),
+            kind,
+            slots: vec![PlannedSlot { slot: A.into(), expr: a }, PlannedSlot { slot: B.into(), expr: b }],
+            emissions: (0..2).map(|reference| Emission { reference, field: format!("f{reference}") }).collect(),
+            warnings: Vec::new(),
+        };
+        let target =
+            Target { id: "t".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() };
+        let reference = |name: &str| Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
+        check(planned, &[reference("a"), reference("b")], target).unwrap()
+    }
+
+    fn header(emission: u32) -> Expr {
+        Expr::Apply { op: Op::HeaderValue, args: vec![vec![Part::Expr(Expr::Secret(emission))]] }
+    }
+
+    #[test]
+    fn all_unfit_values_are_named_and_none_is_shown() {
+        let plan = plan(r#"{"a": "@a", "b": "@b"}"#, DocumentKind::Json, [header(0), header(1)]);
+        let (a, b) = (SealedValue::seal("first\nvalue"), SealedValue::seal("second\0value"));
+        let unfit = fill(&plan, &Values(vec![Some(&a), Some(&b)])).unwrap_err();
+        assert_eq!(unfit.iter().map(|unfit| unfit.uses[0]).collect::<Vec<_>>(), [0, 1]);
+        assert!(!format!("{unfit:?}").contains("first") && !format!("{unfit:?}").contains("second"));
+    }
+
+    proptest! {
+        /// Promise 2: whatever is in the values, the document is the same tree with the values as leaves.
+        #[test]
+        fn a_value_is_never_syntax(a in "\\PC{0,20}[\"\\\\\n\u{1}<%{}$;&]{0,8}x", b in any::<String>()) {
+            prop_assume!(!b.is_empty());
+            let plan = plan(r#"{"a": ["x @a y", 1], "b": {"c": "@b"}}"#, DocumentKind::Json, [Expr::Secret(0), Expr::Secret(1)]);
+            let (sealed_a, sealed_b) = (SealedValue::seal(&a), SealedValue::seal(&b));
+            let out = fill(&plan, &Values(vec![Some(&sealed_a), Some(&sealed_b)])).unwrap();
+            let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            prop_assert_eq!(read, serde_json::json!({"a": [format!("x {a} y"), 1], "b": {"c": b}}));
+        }
+    }
+}

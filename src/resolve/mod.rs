@@ -1,0 +1,304 @@
+//! Answering: who may have it, which values, filled, recorded, in that order.
+//!
+//! The hot path. It reads one snapshot and appends to the journal; it never waits, plans or parses.
+//!
+//! Invariant (promise 3): an answer exists only after its resolutions have been recorded.
+//! Invariant (promise 4): all of a config or nothing, and an error names everything that is wrong.
+
+pub mod fill;
+pub mod plans;
+pub mod snapshot;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use self::fill::{Unfit, Values};
+use self::plans::Prepared;
+use self::snapshot::{Current, Snapshot, State};
+use crate::names::{Millis, SecretName};
+use crate::plugin::plan::{self, Plan};
+use crate::vault::record::Secret;
+use crate::vault::usage::{Caller, Event, Outcome, Recorder, Use};
+
+/// Now, in milliseconds since the Unix epoch.
+pub fn now() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
+}
+
+/// A rendered config, or the word that the one the caller has is still right.
+pub struct Rendered {
+    /// Its media type.
+    pub media_type: String,
+    /// Changes when the plan or a version of a secret in it changes; never made from a value.
+    pub etag: String,
+    /// The config; `None` when the caller's own copy is still right.
+    pub body: Option<Bytes>,
+}
+
+/// Bytes on their way out, with the snapshot they were made from.
+struct Leaving {
+    bytes: Zeroizing<Vec<u8>>,
+    /// A change waits for this (`snapshot`).
+    _snapshot: Arc<Snapshot>,
+}
+
+impl AsRef<[u8]> for Leaving {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What is wrong with one secret of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// There is no such secret.
+    Missing,
+    /// It is disabled.
+    Disabled,
+    /// Its place cannot hold its value.
+    Unfit,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// The field of the config, or of the request.
+    pub field: String,
+    /// What is wrong and what to do; never a value.
+    pub message: String,
+    /// The secret.
+    pub name: String,
+    /// The kind of fault.
+    pub reason: Reason,
+    /// The template, where one is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Line of the reference, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Column of the reference, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+}
+
+/// Why nothing was answered.
+#[derive(Debug)]
+pub enum Refused {
+    /// Everything that is wrong with the secrets.
+    Secrets(Vec<Fault>),
+    /// The journal takes no more; nothing is resolved without a record.
+    Unrecorded(String),
+}
+
+/// Answers requests for values.
+pub struct Resolver {
+    /// The state answers are made from.
+    pub current: Current,
+    /// Where resolutions are recorded.
+    pub recorder: Recorder,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+/// A secret that a request wants, as it stands now.
+enum Wanted<'a> {
+    Ready(&'a Arc<Secret>),
+    Not(Option<&'a Arc<Secret>>, Reason),
+}
+
+fn wanted<'a>(state: &'a State, key: &str) -> Wanted<'a> {
+    match state.secrets.get(key) {
+        None => Wanted::Not(None, Reason::Missing),
+        Some(secret) if !secret.enabled => Wanted::Not(Some(secret), Reason::Disabled),
+        Some(secret) => Wanted::Ready(secret),
+    }
+}
+
+fn unavailable(name: &str, reason: Reason) -> String {
+    match reason {
+        Reason::Disabled => format!("secret `{name}` is disabled; `guillemet secret enable {name}` allows it again"),
+        _ => format!("there is no secret `{name}`; `guillemet secret add {name}` creates it"),
+    }
+}
+
+impl Resolver {
+    /// Renders a template from its plan.
+    ///
+    /// `prepared` must be the template of this very snapshot, and `plan` one of its plans.
+    ///
+    /// # Errors
+    /// `Refused`, with everything that is wrong.
+    pub fn render(
+        &self,
+        snapshot: Arc<Snapshot>,
+        prepared: &Prepared,
+        plan: &Plan,
+        caller: &Caller,
+        if_none_match: Option<&str>,
+    ) -> Result<Rendered, Refused> {
+        let secrets: Vec<Wanted<'_>> = plan.uses.iter().map(|usage| wanted(&snapshot, &usage.key)).collect();
+        let record = |outcome, uses: &[Use<'_>]| {
+            let (template, target) = (Some(prepared.template.id.as_str()), Some(plan.target.id.as_str()));
+            let event = Event { time: now(), outcome, caller, template, target, uses };
+            self.recorder.record(&event).map_err(|error| Refused::Unrecorded(error.to_string()))
+        };
+        let all_ready = secrets.iter().all(|secret| matches!(secret, Wanted::Ready(_)));
+        let etag = all_ready.then(|| etag(plan, &secrets));
+        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|known| lists(known, etag))) {
+            record(Outcome::Revalidated, &uses_of(plan, &secrets))?;
+            return Ok(Rendered { media_type: plan.target.media_type.clone(), etag: etag.clone(), body: None });
+        }
+
+        let values = secrets.iter().map(|secret| match secret {
+            Wanted::Ready(secret) => Some(&secret.current().value),
+            Wanted::Not(..) => None,
+        });
+        let unfit = match (etag, fill::fill(plan, &Values(values.collect()))) {
+            (Some(etag), Ok(bytes)) => {
+                record(Outcome::Answered, &uses_of(plan, &secrets))?;
+                let body = Some(Bytes::from_owner(Leaving { bytes, _snapshot: Arc::clone(&snapshot) }));
+                return Ok(Rendered { media_type: plan.target.media_type.clone(), etag, body });
+            }
+            (_, filled) => filled.err().unwrap_or_default(),
+        };
+
+        let mut faults = Vec::new();
+        for (usage, secret) in plan.uses.iter().zip(&secrets) {
+            if let Wanted::Not(secret, reason) = secret {
+                let id = secret.map(|secret| secret.id);
+                faults.push((usage, id, *reason, unavailable(usage.name.as_str(), *reason)));
+            }
+        }
+        for Unfit { uses, refusal } in unfit {
+            for index in uses {
+                let usage = &plan.uses[index as usize];
+                let id = snapshot.secrets.get(&usage.key).map(|secret| secret.id);
+                let message = format!("the value of secret `{}` cannot stand here: {refusal}", usage.name);
+                faults.push((usage, id, Reason::Unfit, message));
+            }
+        }
+        faults.sort_by_key(|(usage, ..)| (usage.line, usage.column));
+        for (usage, secret, reason, _) in &faults {
+            let usage = Use { secret: *secret, name: usage.name.as_str(), field: &usage.field };
+            record(outcome(*reason), &[usage])?;
+        }
+        let fault = |(usage, _, reason, message): (&plan::Use, _, _, _)| Fault {
+            field: usage.field.clone(),
+            message,
+            name: usage.name.to_string(),
+            reason,
+            template: Some(prepared.template.id.clone()),
+            line: Some(usage.line),
+            column: Some(usage.column),
+        };
+        Err(Refused::Secrets(faults.into_iter().map(fault).collect()))
+    }
+
+    /// Gives values by name: the body of `{"secrets": {name: value}}`.
+    ///
+    /// # Errors
+    /// `Refused`, with every name that has no value to be had.
+    pub fn resolve(&self, names: &[SecretName], caller: &Caller) -> Result<Bytes, Refused> {
+        let snapshot = self.current.load();
+        let secrets: Vec<Wanted<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
+        let record = |outcome, uses: &[Use<'_>]| {
+            let event = Event { time: now(), outcome, caller, template: None, target: None, uses };
+            self.recorder.record(&event).map_err(|error| Refused::Unrecorded(error.to_string()))
+        };
+        let mut faults = Vec::new();
+        let mut uses = Vec::with_capacity(names.len());
+        for (index, (name, secret)) in names.iter().zip(&secrets).enumerate() {
+            match secret {
+                Wanted::Ready(secret) => {
+                    uses.push(Use { secret: Some(secret.id), name: name.as_str(), field: "" });
+                }
+                Wanted::Not(secret, reason) => {
+                    let usage = Use { secret: secret.map(|secret| secret.id), name: name.as_str(), field: "" };
+                    record(outcome(*reason), &[usage])?;
+                    faults.push(Fault {
+                        field: format!("secrets.{index}"),
+                        message: unavailable(name.as_str(), *reason),
+                        name: name.to_string(),
+                        reason: *reason,
+                        template: None,
+                        line: None,
+                        column: None,
+                    });
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Refused::Secrets(faults));
+        }
+        let ready = |secret: &Wanted<'_>| match secret {
+            Wanted::Ready(secret) => secret.current().value.clone(),
+            Wanted::Not(..) => unreachable!("every secret that is not ready is a fault"),
+        };
+        let values: Vec<_> = secrets.iter().map(ready).collect();
+        let len: usize = values.iter().map(|value| value.len()).sum();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * len + names.len() * 136 + 32));
+        let mut scratch = Zeroizing::new(Vec::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0)));
+        bytes.extend_from_slice(b"{\"secrets\":{");
+        for (index, (name, value)) in names.iter().zip(&values).enumerate() {
+            bytes.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
+            // A name needs no escapes (`SecretName`).
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b"\":\"");
+            scratch.clear();
+            value.open_into(&mut scratch);
+            fill::append_json(&scratch, &mut bytes);
+            bytes.push(b'"');
+        }
+        bytes.extend_from_slice(b"}}\n");
+        record(Outcome::Answered, &uses)?;
+        Ok(Bytes::from_owner(Leaving { bytes, _snapshot: Arc::clone(&snapshot) }))
+    }
+}
+
+fn outcome(reason: Reason) -> Outcome {
+    match reason {
+        Reason::Missing => Outcome::Missing,
+        Reason::Disabled => Outcome::Disabled,
+        Reason::Unfit => Outcome::Unfit,
+    }
+}
+
+/// What to record of an answer: one use for every slot a secret is part of.
+fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<Use<'a>> {
+    let mut uses = Vec::with_capacity(plan.uses.len());
+    for (usage, secret) in plan.uses.iter().zip(secrets) {
+        if let Wanted::Ready(secret) = secret {
+            let recorded = || Use { secret: Some(secret.id), name: usage.name.as_str(), field: &usage.field };
+            uses.extend(std::iter::repeat_with(recorded).take(usage.count as usize));
+        }
+    }
+    uses
+}
+
+fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(plan.digest);
+    for secret in secrets {
+        if let Wanted::Ready(secret) = secret {
+            digest.update(secret.current().id);
+        }
+    }
+    format!("\"{}\"", data_encoding::HEXLOWER.encode(&digest.finalize()[..16]))
+}
+
+/// Whether an `If-None-Match` lists this tag (RFC 9110, section 13.1.2: weak comparison). `*` is not
+/// taken: the caller has to know the version it holds.
+fn lists(known: &str, etag: &str) -> bool {
+    known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+}

@@ -1,0 +1,421 @@
+//! The usage journal: what was resolved, recorded before the answer leaves, without a system call.
+//!
+//! One preallocated file, mapped. After a header come two areas, each with a generation number; records
+//! are appended to the active one, and when it is full, to the other, once that has been folded into
+//! counters (`usage`). A record is whole words: its length first, its content, and last the word that
+//! commits it, which holds a checksum of the content and one of the place (generation and offset). So a
+//! record that was cut off does not count, and neither does one that an earlier generation left.
+//!
+//! Appending is serial, behind one short mutex: were places handed out without it, a process killed in
+//! the middle of one record could hide committed ones behind the hole.
+//!
+//! Knows nothing of counters or of what the content means.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::sys::map::MappedFile;
+
+/// "guil-jrn".
+const MAGIC: u64 = u64::from_le_bytes(*b"guil-jrn");
+/// The format of the file.
+const FORMAT: u64 = 1;
+/// Words of the header: one page.
+const HEADER_WORDS: usize = 512;
+/// The usual length of the file, in bytes.
+pub const LEN: usize = 8 << 20;
+/// The largest content of a record, in bytes.
+pub const CONTENT_MAX: usize = 16 << 10;
+/// Length and commit word of a record.
+const FRAME_WORDS: usize = 2;
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be opened, made or written.
+    #[error("the usage journal {path}: {source}. Check that it is yours and that the disk has room")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not a journal of this vault and format.
+    #[error(
+        "the usage journal {path} {problem}; nothing was changed. Put it back from your backup, or move it away: \
+             usage that was not folded into the vault is lost then"
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+/// There is no room until the other area has been folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A place in the journal: everything before it has been folded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The generation; rises with every switch of areas.
+    pub generation: u64,
+    /// The word within its area.
+    pub at: usize,
+}
+
+struct Append {
+    area: usize,
+    generation: u64,
+    at: usize,
+    /// The other area holds records that have not been folded.
+    other_pending: bool,
+}
+
+/// An open journal.
+pub struct Journal {
+    file: MappedFile,
+    id: [u8; 16],
+    append: Mutex<Append>,
+}
+
+impl Journal {
+    /// Opens the journal of a vault, or makes one. `len` is the file's length in bytes.
+    ///
+    /// # Errors
+    /// `JournalError`; what is there is not changed then.
+    pub fn open(
+        path: &Path,
+        vault_id: [u8; 16],
+        len: usize,
+        folded: impl Fn([u8; 16]) -> Position,
+    ) -> Result<Self, JournalError> {
+        let (file, fresh) = match MappedFile::open(path, len, false) {
+            Ok(file) => (file, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = MappedFile::open(path, len, true);
+                (made.map_err(|source| JournalError::File { path: path.to_owned(), source })?, true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(JournalError::Foreign { path: path.to_owned(), problem: "has not the length of one" });
+            }
+            Err(source) => return Err(JournalError::File { path: path.to_owned(), source }),
+        };
+        let words = file.words();
+        // A journal whose making broke off has no magic yet, and nothing in it.
+        if fresh || words[..HEADER_WORDS + 1].iter().all(|word| word.load(Ordering::Relaxed) == 0) {
+            write_header(words, vault_id);
+        }
+        let foreign = |problem| Err(JournalError::Foreign { path: path.to_owned(), problem });
+        let read = |at: usize| words[at].load(Ordering::Relaxed);
+        if read(0) != MAGIC {
+            return foreign("is not one");
+        } else if read(1) != FORMAT {
+            return foreign("was written by another version of guillemet");
+        } else if bytes16(read(2), read(3)) != vault_id {
+            return foreign("belongs to another vault");
+        }
+        let id = bytes16(read(4), read(5));
+        let journal =
+            Self { file, id, append: Mutex::new(Append { area: 0, generation: 1, at: 1, other_pending: false }) };
+        let generations = [journal.area(0)[0].load(Ordering::Acquire), journal.area(1)[0].load(Ordering::Acquire)];
+        let area = usize::from(generations[1] > generations[0]);
+        let generation = generations[area];
+        if generation == 0 || generations[1 - area] >= generation {
+            return foreign("has impossible areas");
+        }
+        let (_, at) = journal.read(area, generation, 1, usize::MAX);
+        // An area that was folded to its end is free.
+        let folded = folded(id);
+        let other = Position { generation: generations[1 - area], at: usize::MAX };
+        let other_pending = other.generation != 0
+            && (folded.generation < other.generation
+                || (folded.generation == other.generation
+                    && journal.read(1 - area, other.generation, folded.at.max(1), usize::MAX).1 > folded.at));
+        *journal.append() = Append { area, generation, at, other_pending };
+        Ok(journal)
+    }
+
+    /// Names this file: a new one begins its positions anew.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    fn append(&self) -> MutexGuard<'_, Append> {
+        // A panic while it was held can have left a record uncommitted, which the next one overwrites.
+        self.append.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn area(&self, index: usize) -> &[AtomicU64] {
+        let words = &self.file.words()[HEADER_WORDS..];
+        let len = words.len() / 2;
+        &words[index * len..(index + 1) * len]
+    }
+
+    /// Appends a record. Whether the areas were switched is told, as a hint that folding is due.
+    ///
+    /// `content` has at most `CONTENT_MAX` bytes.
+    ///
+    /// # Errors
+    /// `Full` until the other area has been folded.
+    pub fn append_record(&self, content: &[u8]) -> Result<bool, Full> {
+        let content_words = content.len().div_ceil(8);
+        let words = content_words + FRAME_WORDS;
+        let checksum = crc32fast::hash(content);
+        let head = (words as u64) | ((content.len() as u64) << 32);
+        let mut append = self.append();
+        let mut switched = false;
+        if append.at + words > self.area(append.area).len() {
+            if append.other_pending {
+                return Err(Full);
+            }
+            append.area = 1 - append.area;
+            append.generation += 1;
+            append.at = 1;
+            append.other_pending = true;
+            self.area(append.area)[0].store(append.generation, Ordering::Release);
+            switched = true;
+        }
+        let place = &self.area(append.area)[append.at..append.at + words];
+        place[0].store(head, Ordering::Relaxed);
+        for (word, bytes) in place[1..].iter().zip(content.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+        }
+        // Last, and ordered after the others: from here on the record counts, whatever becomes of this process.
+        place[words - 1].store(commit_word(checksum, append.generation, append.at, head), Ordering::Release);
+        append.at += words;
+        Ok(switched)
+    }
+
+    /// Calls `each` with every record that is committed and not before `folded`, in order; returns the
+    /// position behind the last.
+    pub fn records(&self, folded: Position, mut each: impl FnMut(&[u8])) -> Position {
+        let (area, generation, at, other_pending) = {
+            let append = self.append();
+            (append.area, append.generation, append.at, append.other_pending)
+        };
+        let begin = |generation: u64| if folded.generation == generation { folded.at.max(1) } else { 1 };
+        let mut pass = |area: usize, generation: u64, end: usize| {
+            for content in self.read(area, generation, begin(generation), end).0 {
+                each(&content);
+            }
+        };
+        if other_pending {
+            let other = self.area(1 - area)[0].load(Ordering::Acquire);
+            pass(1 - area, other, usize::MAX);
+        }
+        pass(area, generation, at);
+        Position { generation, at }
+    }
+
+    /// Says that everything before a position has been folded, for good.
+    pub fn folded(&self, position: Position) {
+        let mut append = self.append();
+        if position.generation == append.generation {
+            append.other_pending = false;
+        }
+    }
+
+    /// Reads committed records from `at` up to `end`; returns them and the word behind the last.
+    fn read(&self, area: usize, generation: u64, mut at: usize, end: usize) -> (Vec<Vec<u8>>, usize) {
+        let words = self.area(area);
+        let end = end.min(words.len());
+        let mut records = Vec::new();
+        while at < end {
+            let head = words[at].load(Ordering::Acquire);
+            let (len, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
+            if bytes > CONTENT_MAX || len != bytes.div_ceil(8) + FRAME_WORDS || at + len > end {
+                break;
+            }
+            let mut content: Vec<u8> = words[at + 1..at + len - 1]
+                .iter()
+                .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+                .collect();
+            content.truncate(bytes);
+            let committed = words[at + len - 1].load(Ordering::Acquire);
+            if committed != commit_word(crc32fast::hash(&content), generation, at, head) {
+                break;
+            }
+            records.push(content);
+            at += len;
+        }
+        (records, at)
+    }
+
+    /// Waits until all records are on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+fn commit_word(content: u32, generation: u64, at: usize, head: u64) -> u64 {
+    let mut place = crc32fast::Hasher::new();
+    place.update(&generation.to_le_bytes());
+    place.update(&(at as u64).to_le_bytes());
+    place.update(&head.to_le_bytes());
+    (u64::from(content) << 32) | u64::from(place.finalize())
+}
+
+fn write_header(words: &[AtomicU64], vault_id: [u8; 16]) {
+    let put = |at: usize, bytes: [u8; 16]| {
+        let (low, high) = bytes.split_at(8);
+        words[at].store(u64::from_le_bytes(low.try_into().unwrap_or_default()), Ordering::Relaxed);
+        words[at + 1].store(u64::from_le_bytes(high.try_into().unwrap_or_default()), Ordering::Relaxed);
+    };
+    words[1].store(FORMAT, Ordering::Relaxed);
+    put(2, vault_id);
+    put(4, super::crypto::random());
+    words[HEADER_WORDS].store(1, Ordering::Relaxed);
+    words[0].store(MAGIC, Ordering::Release);
+}
+
+fn bytes16(low: u64, high: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&low.to_le_bytes());
+    bytes[8..].copy_from_slice(&high.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VAULT: [u8; 16] = [3; 16];
+    const SMALL: usize = 4096 + 2 * 512;
+
+    fn open(path: &Path) -> Journal {
+        Journal::open(path, VAULT, SMALL, |_| Position::default()).unwrap()
+    }
+
+    fn all(journal: &Journal, from: Position) -> (Vec<Vec<u8>>, Position) {
+        let mut records = Vec::new();
+        let position = journal.records(from, |content| records.push(content.to_vec()));
+        (records, position)
+    }
+
+    #[test]
+    fn a_foreign_or_damaged_file_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        drop(open(&path));
+        let good = std::fs::read(&path).unwrap();
+        let mut other_format = good.clone();
+        other_format[8] = 9;
+        let mut no_magic = good.clone();
+        no_magic[0] = b'x';
+        for bad in [b"short".to_vec(), other_format, no_magic, vec![0xff; SMALL]] {
+            std::fs::write(&path, &bad).unwrap();
+            let opened = Journal::open(&path, VAULT, SMALL, |_| Position::default());
+            assert!(matches!(opened, Err(JournalError::Foreign { .. })));
+            assert_eq!(std::fs::read(&path).unwrap(), bad);
+        }
+        std::fs::write(&path, &good).unwrap();
+        assert!(Journal::open(&path, [4; 16], SMALL, |_| Position::default()).is_err());
+        open(&path);
+    }
+
+    #[test]
+    fn a_full_journal_says_so_until_it_is_folded() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(&dir.path().join("journal"));
+        let mut written = 0;
+        while journal.append_record(b"0123456789").is_ok() {
+            written += 1;
+        }
+        let (records, position) = all(&journal, Position::default());
+        assert_eq!(records.len(), written);
+        assert_eq!(journal.append_record(b"0123456789"), Err(Full));
+        journal.folded(position);
+        assert_eq!(journal.append_record(b"0123456789"), Ok(true));
+        assert_eq!(all(&journal, position).0, [b"0123456789".to_vec()]);
+    }
+
+    #[test]
+    fn a_record_that_was_cut_off_at_any_word_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let journal = open(&path);
+        journal.append_record(b"first record").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        journal.append_record(b"second record, a longer one").unwrap();
+        drop(journal);
+        let after = std::fs::read(&path).unwrap();
+        let changed: Vec<usize> =
+            (0..SMALL / 8).filter(|word| before[word * 8..][..8] != after[word * 8..][..8]).collect();
+        for cut in 0..changed.len() {
+            let mut torn = before.clone();
+            for word in &changed[..cut] {
+                torn[word * 8..][..8].copy_from_slice(&after[word * 8..][..8]);
+            }
+            std::fs::write(&path, torn).unwrap();
+            let journal = open(&path);
+            assert_eq!(all(&journal, Position::default()).0, [b"first record".to_vec()], "cut after {cut} words");
+            // And the next one takes its place.
+            journal.append_record(b"third").unwrap();
+            assert_eq!(all(&journal, Position::default()).0.len(), 2);
+        }
+    }
+
+    proptest! {
+        /// Appending, folding, closing and opening in any order: every record is seen exactly once.
+        #[test]
+        fn every_record_is_folded_exactly_once(steps in proptest::collection::vec((0..4u8, 0..60usize), 1..80)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("journal");
+            let mut journal = open(&path);
+            let (mut position, mut expected, mut seen, mut number) = (Position::default(), Vec::new(), Vec::new(), 0u64);
+            for (step, len) in steps {
+                match step {
+                    0 => {
+                        let (records, to) = all(&journal, position);
+                        seen.extend(records);
+                        position = to;
+                        journal.folded(to);
+                    }
+                    1 => {
+                        drop(journal);
+                        let folded = position;
+                        journal = Journal::open(&path, VAULT, SMALL, |_| folded).unwrap();
+                    }
+                    _ => {
+                        number += 1;
+                        let content = [number.to_le_bytes().as_slice(), &vec![7; len]].concat();
+                        if journal.append_record(&content).is_ok() {
+                            expected.push(content);
+                        }
+                    }
+                }
+            }
+            seen.extend(all(&journal, position).0);
+            prop_assert_eq!(seen, expected);
+        }
+
+        /// A flipped bit never panics, and never makes records that were not there.
+        #[test]
+        fn a_flipped_bit_invents_nothing(at in 0..SMALL, bit in 0..8u8) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("journal");
+            let journal = open(&path);
+            let written: Vec<Vec<u8>> = (0..20u8).map(|n| vec![n; 1 + usize::from(n)]).filter(|content| journal.append_record(content).is_ok()).collect();
+            drop(journal);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[at] ^= 1 << bit;
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(journal) = Journal::open(&path, VAULT, SMALL, |_| Position::default()) {
+                let (read, _) = all(&journal, Position::default());
+                prop_assert!(read.iter().all(|record| written.contains(record)));
+            }
+        }
+    }
+}

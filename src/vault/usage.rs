@@ -1,0 +1,473 @@
+//! Usage: every resolution goes to the journal before its answer leaves, and is folded into counters in
+//! `vault.db` later.
+//!
+//! A fold is one SQLite transaction that holds the counters and the position up to which the journal has
+//! been folded: a crash in between counts nothing twice and loses nothing. The vault file shows counts;
+//! what was resolved where stands in sealed boxes. Never a value.
+//!
+//! The audit trail of newest events, refusals included, will be folded out of the same records; they are
+//! in the journal already.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::crypto::{self, Key};
+use super::event::{self, Decoded};
+use super::journal::{self, CONTENT_MAX, Journal, JournalError, Position};
+use super::store::{self, VaultError};
+use crate::names::{Millis, SecretId};
+
+pub use super::event::{Caller, Event, Outcome, Use};
+
+/// How many daily buckets of a secret are kept.
+const DAYS_KEPT: u32 = 90;
+const DAY: Millis = 24 * 60 * 60 * 1000;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS usage_position (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        journal BLOB NOT NULL, generation INTEGER NOT NULL, at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS usage_places (id INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, box BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS usage_counters (
+        secret BLOB NOT NULL, place INTEGER NOT NULL, count INTEGER NOT NULL, last_used INTEGER NOT NULL,
+        PRIMARY KEY (secret, place)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS usage_days (
+        secret BLOB NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (secret, day)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Why usage cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The vault's file.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The journal could not be handed to the disk.
+    #[error("the usage journal cannot be written to the disk: {0}. Check the disk")]
+    Sync(std::io::Error),
+}
+
+impl From<rusqlite::Error> for RecorderError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+/// The journal is full and could not be folded: nothing may be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("usage cannot be recorded, so nothing is resolved: {0}")]
+pub struct Unrecorded(String);
+
+/// What was resolved of one secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many resolutions.
+    pub count: u64,
+    /// The latest use.
+    pub last_used: Option<Millis>,
+}
+
+/// Where and when a secret was resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretUsage {
+    /// All in all.
+    pub totals: Totals,
+    /// By place, busiest first.
+    pub by_template: Vec<PlaceUsage>,
+    /// By day (UTC), newest first.
+    pub by_day: Vec<DayUsage>,
+}
+
+/// Resolutions in one place, of all callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceUsage {
+    /// The template; `None` for a raw resolve.
+    pub template: Option<String>,
+    /// The field of the config.
+    pub field: String,
+    /// The target.
+    pub target: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// When last.
+    pub last_used: Option<Millis>,
+}
+
+/// Resolutions of one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DayUsage {
+    /// `YYYY-MM-DD`, UTC.
+    pub day: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Where a counter counts; sealed in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Place {
+    template: Option<String>,
+    target: Option<String>,
+    field: String,
+    uid: u32,
+    exe: String,
+}
+
+/// Records resolutions and counts them.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    /// Wakes the thread that folds; it ends when this is dropped.
+    fold_due: SyncSender<()>,
+}
+
+struct Shared {
+    journal: Journal,
+    counters: Mutex<Counters>,
+}
+
+struct Counters {
+    database: Connection,
+    key: Key,
+    folded: Position,
+}
+
+impl Recorder {
+    /// Opens the journal beside the vault's file and folds what an earlier run left in it.
+    ///
+    /// # Errors
+    /// `RecorderError`.
+    pub fn open(journal: &Path, database: &Path, vault_id: [u8; 16], key: Key) -> Result<Self, RecorderError> {
+        Self::open_sized(journal, database, vault_id, key, journal::LEN)
+    }
+
+    /// As `open`, with the journal's length in bytes.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_sized(
+        journal: &Path,
+        database: &Path,
+        vault_id: [u8; 16],
+        key: Key,
+        len: usize,
+    ) -> Result<Self, RecorderError> {
+        let database = store::connect(database)?;
+        database.execute_batch(SCHEMA)?;
+        let query = "SELECT journal, generation, at FROM usage_position";
+        let stored: Option<([u8; 16], Position)> = database
+            .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))
+            .optional()?;
+        let folded = |id: [u8; 16]| match stored {
+            Some((known, position)) if known == id => position,
+            _ => Position::default(),
+        };
+        let journal = Journal::open(journal, vault_id, len, folded)?;
+        let folded = folded(journal.id());
+        let counters = Mutex::new(Counters { database, key, folded });
+        let shared = Arc::new(Shared { journal, counters });
+        shared.fold()?;
+        let (fold_due, due) = sync_channel::<()>(1);
+        let folding = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("usage-fold".into())
+            .spawn(move || {
+                while due.recv().is_ok() {
+                    if let Err(error) = folding.fold() {
+                        tracing::error!(%error, "usage could not be folded");
+                    }
+                }
+            })
+            .map_err(RecorderError::Sync)?;
+        Ok(Self { shared, fold_due })
+    }
+
+    /// Records an event. Does not allocate and makes no system call, unless the journal is full: then it
+    /// folds first.
+    ///
+    /// A very large event is recorded in parts; a crash in between counts a part, which is not more than was
+    /// asked for.
+    ///
+    /// # Errors
+    /// `Unrecorded`: the answer must not leave.
+    pub fn record(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(CONTENT_MAX));
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut uses = event.uses;
+            loop {
+                buffer.clear();
+                let written = event::encode(event, uses, CONTENT_MAX, buffer);
+                self.append(buffer)?;
+                uses = &uses[written..];
+                if uses.is_empty() {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn append(&self, content: &[u8]) -> Result<(), Unrecorded> {
+        loop {
+            match self.shared.journal.append_record(content) {
+                Ok(false) => return Ok(()),
+                Ok(true) => {
+                    // A full channel means that a fold is due already.
+                    let _ = self.fold_due.try_send(());
+                    return Ok(());
+                }
+                Err(journal::Full) => self.shared.fold().map_err(|error| Unrecorded(error.to_string()))?,
+            }
+        }
+    }
+
+    /// Folds what has been recorded into the counters.
+    ///
+    /// # Errors
+    /// Nothing is lost then: it stays in the journal.
+    pub fn fold(&self) -> Result<(), RecorderError> {
+        self.shared.fold()
+    }
+
+    /// Waits until everything recorded is on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync(&self) -> Result<(), RecorderError> {
+        self.shared.journal.sync().map_err(RecorderError::Sync)
+    }
+
+    /// Of every secret ever resolved, up to the last answer.
+    ///
+    /// # Errors
+    /// When usage cannot be folded or read.
+    pub fn totals(&self) -> Result<HashMap<SecretId, Totals>, RecorderError> {
+        self.shared.fold()?;
+        let counters = self.shared.counters();
+        let mut statement = counters
+            .database
+            .prepare_cached("SELECT secret, SUM(count), MAX(last_used) FROM usage_counters GROUP BY secret")?;
+        let rows = statement.query_map([], |row| {
+            Ok((SecretId(row.get(0)?), Totals { count: row.get(1)?, last_used: Some(row.get(2)?) }))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Of one secret, up to the last answer.
+    ///
+    /// # Errors
+    /// As `totals`.
+    pub fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
+        self.shared.fold()?;
+        let counters = self.shared.counters();
+        let mut places: Vec<PlaceUsage> = Vec::new();
+        let mut totals = Totals::default();
+        let query = "SELECT places.tag, places.box, counters.count, counters.last_used
+                     FROM usage_counters AS counters JOIN usage_places AS places ON places.id = counters.place
+                     WHERE counters.secret = ?1";
+        let mut statement = counters.database.prepare_cached(query)?;
+        let mut rows = statement.query([secret.0])?;
+        while let Some(row) = rows.next()? {
+            let place = counters.open_place(
+                row.get_ref(0)?.as_blob().unwrap_or_default(),
+                row.get_ref(1)?.as_blob().unwrap_or_default(),
+            )?;
+            let (count, last_used): (u64, Millis) = (row.get(2)?, row.get(3)?);
+            totals.count += count;
+            totals.last_used = totals.last_used.max(Some(last_used));
+            let same = |known: &&mut PlaceUsage| {
+                (&known.template, &known.field, &known.target) == (&place.template, &place.field, &place.target)
+            };
+            match places.iter_mut().find(same) {
+                Some(known) => {
+                    known.count += count;
+                    known.last_used = known.last_used.max(Some(last_used));
+                }
+                None => places.push(PlaceUsage {
+                    template: place.template,
+                    field: place.field,
+                    target: place.target,
+                    count,
+                    last_used: Some(last_used),
+                }),
+            }
+        }
+        places.sort_by(|a, b| (b.count, &a.template, &a.field).cmp(&(a.count, &b.template, &b.field)));
+        let mut statement = counters
+            .database
+            .prepare_cached("SELECT day, count FROM usage_days WHERE secret = ?1 ORDER BY day DESC")?;
+        let days =
+            statement.query_map([secret.0], |row| Ok(DayUsage { day: day_text(row.get(0)?), count: row.get(1)? }))?;
+        Ok(SecretUsage { totals, by_template: places, by_day: days.collect::<Result<_, _>>()? })
+    }
+
+    /// Drops what is known of a secret that has been deleted.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn forget(&self, secret: SecretId) -> Result<(), RecorderError> {
+        self.shared.fold()?;
+        let mut counters = self.shared.counters();
+        let transaction = counters.database.transaction()?;
+        transaction.execute("DELETE FROM usage_counters WHERE secret = ?1", [secret.0])?;
+        transaction.execute("DELETE FROM usage_days WHERE secret = ?1", [secret.0])?;
+        Ok(transaction.commit()?)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Best effort: what is not folded now is in the journal, and folded at the next start.
+        let _ = self.shared.fold();
+        let _ = self.shared.journal.sync();
+    }
+}
+
+/// What a fold adds to one counter.
+#[derive(Default)]
+struct Added {
+    count: u64,
+    last_used: Millis,
+}
+
+impl Shared {
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        // A panic while it was held has rolled its transaction back.
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fold(&self) -> Result<(), RecorderError> {
+        let mut counters = self.counters();
+        let mut by_place: HashMap<Place, HashMap<SecretId, Added>> = HashMap::new();
+        let mut by_day: HashMap<(SecretId, u64), u64> = HashMap::new();
+        let mut any = false;
+        let position = self.journal.records(counters.folded, |content| {
+            any = true;
+            if let Some(decoded) = event::decode(content) {
+                add(&decoded, &mut by_place, &mut by_day);
+            }
+        });
+        if !any {
+            self.journal.folded(position);
+            return Ok(());
+        }
+        counters.write(self.journal.id(), position, by_place, by_day)?;
+        counters.folded = position;
+        self.journal.folded(position);
+        Ok(())
+    }
+}
+
+fn add(
+    event: &Decoded<'_>,
+    by_place: &mut HashMap<Place, HashMap<SecretId, Added>>,
+    by_day: &mut HashMap<(SecretId, u64), u64>,
+) {
+    let counted = match event.outcome {
+        Outcome::Answered => 1,
+        Outcome::Revalidated => 0,
+        Outcome::Missing | Outcome::Disabled | Outcome::Unfit | Outcome::Forbidden => return,
+    };
+    for usage in &event.uses {
+        let Some(secret) = usage.secret else { continue };
+        let place = Place {
+            template: event.template.map(str::to_owned),
+            target: event.target.map(str::to_owned),
+            field: usage.field.to_owned(),
+            uid: event.uid,
+            exe: event.exe.to_owned(),
+        };
+        let added = by_place.entry(place).or_default().entry(secret).or_default();
+        added.count += counted;
+        added.last_used = added.last_used.max(event.time);
+        if counted > 0 {
+            *by_day.entry((secret, event.time / DAY)).or_default() += counted;
+        }
+    }
+}
+
+impl Counters {
+    fn write(
+        &mut self,
+        journal: [u8; 16],
+        position: Position,
+        by_place: HashMap<Place, HashMap<SecretId, Added>>,
+        by_day: HashMap<(SecretId, u64), u64>,
+    ) -> Result<(), RecorderError> {
+        let key = &self.key;
+        let transaction = self.database.transaction()?;
+        for (place, secrets) in by_place {
+            let place = place_id(&transaction, key, &place)?;
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO usage_counters (secret, place, count, last_used) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (secret, place) DO UPDATE SET
+                     count = count + ?3, last_used = MAX(last_used, ?4)",
+            )?;
+            for (secret, added) in secrets {
+                statement.execute(params![secret.0, place, added.count, added.last_used])?;
+            }
+        }
+        for ((secret, day), count) in by_day {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO usage_days (secret, day, count) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (secret, day) DO UPDATE SET count = count + ?3",
+            )?;
+            statement.execute(params![secret.0, day, count])?;
+            // By number, not by age: a clock that jumped ahead must not sweep everything else away.
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM usage_days WHERE secret = ?1 AND day NOT IN
+                     (SELECT day FROM usage_days WHERE secret = ?1 ORDER BY day DESC LIMIT ?2)",
+            )?;
+            statement.execute(params![secret.0, DAYS_KEPT])?;
+        }
+        let mut statement = transaction.prepare_cached(
+            "INSERT INTO usage_position (one, journal, generation, at) VALUES (1, ?1, ?2, ?3)
+             ON CONFLICT (one) DO UPDATE SET journal = ?1, generation = ?2, at = ?3",
+        )?;
+        statement.execute(params![journal, position.generation, position.at])?;
+        drop(statement);
+        Ok(transaction.commit()?)
+    }
+
+    fn open_place(&self, tag: &[u8], sealed: &[u8]) -> Result<Place, RecorderError> {
+        let damaged = || VaultError::Damaged("a place of its usage does not open".into());
+        let opened = crypto::open(&self.key, tag, sealed).map_err(|_| damaged())?;
+        Ok(serde_json::from_slice(&opened).map_err(|_| damaged())?)
+    }
+}
+
+/// The row of a place, made when it is new.
+fn place_id(transaction: &Transaction<'_>, key: &Key, place: &Place) -> Result<i64, RecorderError> {
+    let text = serde_json::to_vec(place).unwrap_or_default();
+    let tag = key.mac(&text);
+    let mut statement = transaction.prepare_cached("SELECT id FROM usage_places WHERE tag = ?1")?;
+    if let Some(id) = statement.query_row([tag], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    // Padded, so that the file does not show how long a template's id is.
+    let mut padded = text;
+    padded.resize(padded.len().next_multiple_of(128), b' ');
+    let sealed = crypto::seal(key, &tag, &padded);
+    let mut statement = transaction.prepare_cached("INSERT INTO usage_places (tag, box) VALUES (?1, ?2)")?;
+    Ok(statement.insert(params![tag, sealed])?)
+}
+
+fn day_text(day: u64) -> String {
+    let seconds = i64::try_from(day).unwrap_or(0).saturating_mul(24 * 60 * 60);
+    let date = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
+    format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+}
+
+#[cfg(test)]
+mod tests;
