@@ -1,0 +1,198 @@
+//! The one shape of every error, and the one place where an error of any module becomes HTTP.
+//!
+//! Knows no value: messages come from modules that never had one.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::inventory::InventoryError;
+use crate::plugin::registry::AddError;
+use crate::resolve::plans::Unplanned;
+use crate::resolve::{Reason, Refused};
+use crate::template::Problem;
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The request is not one.
+    BadRequest,
+    /// The body is larger than 1 MiB.
+    TooLarge,
+    /// The path knows other methods only.
+    MethodNotAllowed,
+    /// This caller may not.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// It is in the way of something else.
+    Conflict,
+    /// A secret is missing or disabled.
+    SecretUnavailable,
+    /// A field holds what it cannot hold.
+    Validation,
+    /// A template is wrong.
+    TemplateInvalid,
+    /// A plugin is wrong.
+    PluginFailed,
+    /// Not now.
+    Unavailable,
+    /// A mistake of this program.
+    Internal,
+}
+
+impl Code {
+    /// All of them, with the code and the status of the answer.
+    pub const ALL: [(Self, &'static str, u16); 12] = [
+        (Self::BadRequest, "bad_request", 400),
+        (Self::TooLarge, "bad_request", 413),
+        (Self::MethodNotAllowed, "bad_request", 405),
+        (Self::Forbidden, "forbidden", 403),
+        (Self::NotFound, "not_found", 404),
+        (Self::Conflict, "conflict", 409),
+        (Self::SecretUnavailable, "secret_unavailable", 409),
+        (Self::Validation, "validation_error", 422),
+        (Self::TemplateInvalid, "template_invalid", 422),
+        (Self::PluginFailed, "plugin_failed", 502),
+        (Self::Unavailable, "service_unavailable", 503),
+        (Self::Internal, "internal_error", 500),
+    ];
+
+    fn row(self) -> (&'static str, StatusCode) {
+        let row = Self::ALL.iter().find(|(code, ..)| *code == self);
+        let (_, name, status) = row.copied().unwrap_or((Self::Internal, "internal_error", 500));
+        (name, StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+    }
+}
+
+/// An error on its way out.
+#[derive(Debug)]
+pub struct ApiError {
+    code: Code,
+    message: String,
+    detail: Option<String>,
+    errors: Vec<Value>,
+}
+
+impl ApiError {
+    /// With nothing but a message, which ends with what to do.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, errors: Vec::new() }
+    }
+
+    /// With everything that is wrong, one entry each.
+    pub fn with<T: Serialize>(code: Code, message: impl Into<String>, errors: impl IntoIterator<Item = T>) -> Self {
+        let errors = errors.into_iter().map(|error| serde_json::to_value(error).unwrap_or_default());
+        Self { errors: errors.collect(), ..Self::new(code, message) }
+    }
+
+    /// Fields of the request that hold what they cannot hold: (field, message).
+    pub fn fields(errors: Vec<(String, String)>) -> Self {
+        let entries = errors.into_iter().map(|(field, message)| json!({"field": field, "message": message}));
+        Self::with(Code::Validation, "the request holds what it cannot hold", entries)
+    }
+
+    /// The answer.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let (name, status) = self.code.row();
+        let mut body = json!({"code": name, "message": self.message});
+        if let Some(detail) = &self.detail {
+            body["detail"] = detail.as_str().into();
+        }
+        if !self.errors.is_empty() {
+            body["errors"] = self.errors.clone().into();
+        }
+        let mut bytes = body.to_string().into_bytes();
+        bytes.push(b'\n');
+        let mut response = Response::new(Full::new(bytes.into()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+impl From<InventoryError> for ApiError {
+    fn from(error: InventoryError) -> Self {
+        let message = error.to_string();
+        match error {
+            InventoryError::NotFound(_) => Self::new(Code::NotFound, message),
+            InventoryError::Taken(_) => {
+                Self::with(Code::Conflict, message.clone(), [json!({"field": "name", "message": message})])
+            }
+            InventoryError::Value(_) => Self::fields(vec![("value".into(), message)]),
+            InventoryError::Referenced { blockers, .. } => {
+                let entries = blockers.into_iter().map(|blocker| serde_json::to_value(blocker).unwrap_or_default());
+                let mut error = Self::with(Code::Conflict, message, entries);
+                error.detail = Some(
+                    "take the references out of the templates, then delete it; disabling it refuses every \
+                                     further resolution at once"
+                        .into(),
+                );
+                error
+            }
+            InventoryError::Vault(_) | InventoryError::Usage(_) => Self::new(Code::Unavailable, message),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unrecorded(why) => Self::new(Code::Unavailable, why),
+            Refused::Secrets(faults) => {
+                let unfit = faults.iter().all(|fault| fault.reason == Reason::Unfit);
+                let (code, message) = if unfit {
+                    (Code::Validation, "a value cannot stand in its place; nothing was rendered")
+                } else {
+                    (Code::SecretUnavailable, "a secret is not to be had; nothing was resolved")
+                };
+                Self::with(code, message, faults)
+            }
+        }
+    }
+}
+
+/// Problems of a template as entries of `errors`.
+fn problem_entry(template: &str, problem: &Problem) -> Value {
+    let mut entry = serde_json::to_value(problem).unwrap_or_default();
+    entry["field"] = problem.path.as_str().into();
+    entry["template"] = template.into();
+    entry
+}
+
+impl ApiError {
+    /// Why a template has no plan.
+    pub fn unplanned(template: &str, unplanned: &Unplanned) -> Self {
+        match unplanned {
+            Unplanned::Problems(problems) => Self::with(
+                Code::TemplateInvalid,
+                format!("template `{template}` cannot be rendered; `guillemet template check {template}` shows why"),
+                problems.iter().map(|problem| problem_entry(template, problem)),
+            ),
+            Unplanned::Plugin(message) => Self::with(
+                Code::PluginFailed,
+                format!("template `{template}` cannot be rendered: {message}"),
+                [json!({"field": "", "message": message, "template": template})],
+            ),
+            Unplanned::NoTarget(targets) => Self::with(
+                Code::NotFound,
+                format!("template `{template}` has no such target; there are {}", targets.join(", ")),
+                [json!({"field": "target", "message": format!("one of {}", targets.join(", "))})],
+            ),
+        }
+    }
+}
+
+impl From<AddError> for ApiError {
+    fn from(error: AddError) -> Self {
+        let code = match error {
+            AddError::Unreadable(_) => Code::BadRequest,
+            AddError::Unfit(_) => Code::Validation,
+            AddError::Changed(_) => Code::Conflict,
+        };
+        Self::new(code, error.to_string())
+    }
+}

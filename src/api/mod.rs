@@ -1,0 +1,168 @@
+//! The local API: HTTP/1.1 over a Unix socket.
+//!
+//! Reads requests, asks who is asking, calls the parts, writes answers. Knows no SQL, no crypto, no plugin.
+
+pub mod connection;
+pub mod endpoints;
+pub mod error;
+pub mod peer;
+pub mod request;
+pub mod routes;
+pub mod view;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use self::error::{ApiError, Code};
+use self::peer::Peer;
+use self::routes::{Found, Router};
+use crate::config::Config;
+use crate::home::Home;
+use crate::inventory::Inventory;
+use crate::names::Millis;
+use crate::plugin::registry::Registry;
+use crate::resolve::Resolver;
+
+/// How long a connection may be silent, or take to send the head of a request.
+const SILENT_TIME: Duration = Duration::from_secs(60);
+
+/// What requests are answered from.
+pub struct App {
+    /// Where everything lies.
+    pub home: Home,
+    /// The configuration in force.
+    pub config: ArcSwap<Config>,
+    /// Secrets and templates.
+    pub inventory: Inventory,
+    /// Answers with values.
+    pub resolver: Arc<Resolver>,
+    /// The plugins.
+    pub registry: Registry,
+    /// How the vault is unlocked, for `status`.
+    pub unlock: &'static str,
+    /// When the daemon started.
+    pub started_at: Millis,
+    /// What a person should know, for `status`.
+    pub warnings: Vec<String>,
+    /// The pinned plugins; held while one is added or removed.
+    pub pins: tokio::sync::Mutex<Vec<crate::plugin::registry::Pin>>,
+}
+
+/// Serves until told to stop, then lets the requests under way end.
+pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+    let router = Arc::new(Router::new());
+    let own_uid = rustix::process::geteuid().as_raw();
+    let limit = app.config.load().connections;
+    let places = Arc::new(Semaphore::new(limit));
+    loop {
+        let place = tokio::select! {
+            () = stopped(&mut stop) => break,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match (place, accepted) {
+            (Ok(place), Ok((stream, _))) => {
+                let (app, router, stop) = (Arc::clone(&app), Arc::clone(&router), stop.clone());
+                tokio::spawn(async move {
+                    connection(app, router, stream, own_uid, stop).await;
+                    drop(place);
+                });
+            }
+            (_, Err(error)) => {
+                // Out of descriptors, most likely: give connections time to end rather than spin.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    // Every connection gives its place back when it has ended.
+    let all = u32::try_from(limit).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
+}
+
+/// Returns when the daemon is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, and the daemon with it.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn connection(
+    app: Arc<App>,
+    router: Arc<Router>,
+    stream: UnixStream,
+    own_uid: u32,
+    mut stop: watch::Receiver<bool>,
+) {
+    let peer = Peer::of(&stream);
+    let service = service_fn(|request| answer(&app, &router, &peer, own_uid, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SILENT_TIME)
+        // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
+        .writev(true)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(connection::Timed::new(stream)), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    app: &Arc<App>,
+    router: &Router,
+    peer: &Peer,
+    own_uid: u32,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let found = router.find(parts.method.as_str(), path);
+    let Some(caller) = peer.authorised(own_uid) else {
+        tracing::warn!(caller = ?peer.caller, "a caller was refused");
+        let message = "only the user this daemon runs as may ask; run the command as that user";
+        return Ok(ApiError::new(Code::Forbidden, message).response());
+    };
+    let result = match found {
+        Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
+        Found::OtherMethods(methods) => {
+            let message = format!("this path knows {methods} only");
+            let mut response = ApiError::new(Code::MethodNotAllowed, message).response();
+            if let Ok(methods) = HeaderValue::from_str(&methods) {
+                response.headers_mut().insert(ALLOW, methods);
+            }
+            return Ok(response);
+        }
+        Found::Endpoint(endpoint, params) => endpoints::answer(app, endpoint, &params, &parts, body, caller).await,
+    };
+    let response = result.unwrap_or_else(|error| error.response());
+    tracing::debug!(method = %parts.method, path, status = response.status().as_u16(), "answered");
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

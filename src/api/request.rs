@@ -1,0 +1,267 @@
+//! Reading requests: parameters and bodies, within limits, everything wrong reported at once.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::error::{ApiError, Code};
+use crate::inventory::{Filter, Status};
+use crate::names::SecretName;
+use crate::vault::record::VALUE_MAX;
+
+/// The largest body, in bytes.
+pub const BODY_MAX: usize = 1 << 20;
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// The most names in one resolve.
+const RESOLVE_MAX: usize = 1000;
+
+/// A part of the path, percent-decoded.
+///
+/// # Errors
+/// Not found: what is not UTF-8 names nothing.
+pub fn part(raw: &str) -> Result<String, ApiError> {
+    let decoded = percent_decode_str(raw).decode_utf8();
+    decoded.map(|text| text.into_owned()).map_err(|_| ApiError::new(Code::NotFound, "the path is not UTF-8"))
+}
+
+/// The name in a path; what is no name names no secret.
+///
+/// # Errors
+/// Not found.
+pub fn name(raw: &str) -> Result<SecretName, ApiError> {
+    let text = part(raw)?;
+    text.parse().map_err(|invalid| ApiError::new(Code::NotFound, format!("there is no such secret: {invalid}")))
+}
+
+/// The query of a URL: each of `known` at most once, nothing else.
+///
+/// # Errors
+/// A bad request that names every parameter that is wrong.
+pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Option<String>; N], ApiError> {
+    let mut found = [const { None }; N];
+    let mut errors = Vec::new();
+    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(|text| text.into_owned());
+        let (Ok(key), Ok(value)) = (decode(key), decode(value)) else {
+            errors.push((String::new(), "a parameter is not UTF-8".to_owned()));
+            continue;
+        };
+        match known.iter().position(|name| *name == key) {
+            None => errors.push((key, format!("there is no such parameter here; there are: {}", known.join(", ")))),
+            Some(index) if found[index].is_some() => errors.push((key, "given twice".to_owned())),
+            Some(index) => found[index] = Some(value),
+        }
+    }
+    if errors.is_empty() { Ok(found) } else { Err(ApiError::fields(errors)) }
+}
+
+/// Which part of a listing is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    limit: usize,
+    offset: usize,
+}
+
+impl Page {
+    /// From `limit` (1–1000, default 100) and `offset`; what is wrong is added to `errors`.
+    fn read(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String, String)>) -> Self {
+        let limit = match limit.map(str::parse) {
+            None => 100,
+            Some(Ok(limit @ 1..=1000)) => limit,
+            Some(_) => {
+                errors.push(("limit".into(), "a number from 1 to 1000 is needed".into()));
+                100
+            }
+        };
+        let offset = match offset.map(str::parse) {
+            None => 0,
+            Some(Ok(offset)) => offset,
+            Some(Err(_)) => {
+                errors.push(("offset".into(), "a number from 0 is needed".into()));
+                0
+            }
+        };
+        Self { limit, offset }
+    }
+
+    /// `{"count": of all, "items": of this page}`.
+    pub fn of<T: serde::Serialize>(self, all: Vec<T>) -> Value {
+        let count = all.len();
+        let items: Vec<T> = all.into_iter().skip(self.offset).take(self.limit).collect();
+        serde_json::json!({"count": count, "items": items})
+    }
+}
+
+/// The query of a listing without filters.
+///
+/// # Errors
+/// As `query`.
+pub fn page(raw: Option<&str>) -> Result<Page, ApiError> {
+    let [limit, offset] = query(raw, ["limit", "offset"])?;
+    let mut errors = Vec::new();
+    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
+    if errors.is_empty() { Ok(page) } else { Err(ApiError::fields(errors)) }
+}
+
+/// The query of the inventory.
+///
+/// # Errors
+/// As `query`.
+pub fn inventory(raw: Option<&str>) -> Result<(Page, Filter), ApiError> {
+    let [limit, offset, text, status] = query(raw, ["limit", "offset", "query", "status"])?;
+    let mut errors = Vec::new();
+    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
+    let status = status.and_then(|wanted| {
+        let known = Status::ALL.iter().find(|(name, _)| *name == wanted);
+        if known.is_none() {
+            errors
+                .push(("status".into(), format!("one of {} is needed", Status::ALL.map(|(name, _)| name).join(", "))));
+        }
+        known.map(|(_, status)| *status)
+    });
+    if errors.is_empty() { Ok((page, Filter { query: text, status })) } else { Err(ApiError::fields(errors)) }
+}
+
+/// The body as a JSON object.
+///
+/// # Errors
+/// Too large (after `BODY_MAX` bytes have been read), too slow, or not a JSON object.
+pub async fn object(body: Incoming) -> Result<Fields, ApiError> {
+    let bytes = tokio::time::timeout(BODY_TIME, read(body))
+        .await
+        .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))??;
+    // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(fields)) => Ok(Fields { fields, errors: Vec::new() }),
+        Ok(_) => Err(ApiError::new(Code::BadRequest, "the body has to be a JSON object")),
+        Err(error) => Err(ApiError::new(
+            Code::BadRequest,
+            format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
+        )),
+    }
+}
+
+async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(BODY_MAX);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::new(Code::BadRequest, "the body broke off"))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > BODY_MAX {
+                return Err(ApiError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes")));
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The fields of a JSON object, read one by one; everything wrong is reported by `finish`.
+///
+/// Freed memory is wiped (`sys::memory`), so a value that passes through here leaves nothing behind.
+pub struct Fields {
+    fields: Map<String, Value>,
+    errors: Vec<(String, String)>,
+}
+
+impl Fields {
+    /// A text that has to be there.
+    pub fn text(&mut self, field: &str) -> Option<String> {
+        let found = self.optional_text(field);
+        if found.is_none() && !self.errors.iter().any(|(known, _)| known == field) {
+            self.wrong(field, "missing");
+        }
+        found
+    }
+
+    /// A text that may be absent or null.
+    pub fn optional_text(&mut self, field: &str) -> Option<String> {
+        match self.fields.remove(field) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                self.wrong(field, "a string is needed");
+                None
+            }
+        }
+    }
+
+    /// A yes or no that may be absent or null.
+    pub fn flag(&mut self, field: &str) -> Option<bool> {
+        match self.fields.remove(field) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(flag)) => Some(flag),
+            Some(_) => {
+                self.wrong(field, "true or false is needed");
+                None
+            }
+        }
+    }
+
+    /// The name of a secret.
+    pub fn name(&mut self, field: &str) -> Option<SecretName> {
+        let text = self.text(field)?;
+        text.parse().map_err(|invalid: crate::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+    }
+
+    /// A value that can be kept.
+    pub fn value(&mut self, field: &str) -> Option<Zeroizing<String>> {
+        let text = Zeroizing::new(self.text(field)?);
+        if text.is_empty() {
+            self.wrong(field, "a value cannot be empty");
+        } else if text.len() > VALUE_MAX {
+            self.wrong(field, format!("a value may have at most {VALUE_MAX} bytes"));
+        } else {
+            return Some(text);
+        }
+        None
+    }
+
+    /// Names of secrets, each once, in order.
+    pub fn names(&mut self, field: &str) -> Vec<SecretName> {
+        let items = match self.fields.remove(field) {
+            Some(Value::Array(items)) if !items.is_empty() && items.len() <= RESOLVE_MAX => items,
+            None => {
+                self.wrong(field, "missing");
+                return Vec::new();
+            }
+            Some(_) => {
+                self.wrong(field, format!("a list of 1 to {RESOLVE_MAX} names is needed"));
+                return Vec::new();
+            }
+        };
+        let mut names: Vec<SecretName> = Vec::with_capacity(items.len());
+        let mut known = std::collections::HashSet::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().map(str::parse::<SecretName>) {
+                Some(Ok(name)) if known.insert(name.key()) => names.push(name),
+                Some(Ok(_)) => {}
+                Some(Err(invalid)) => self.wrong(format!("{field}.{index}"), invalid.to_string()),
+                None => self.wrong(format!("{field}.{index}"), "a string is needed"),
+            }
+        }
+        names
+    }
+
+    fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.errors.push((field.into(), message.into()));
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Everything that was wrong, and every field nobody asked for.
+    pub fn finish(mut self) -> Result<(), ApiError> {
+        for field in self.fields.keys() {
+            self.errors.push((field.clone(), "there is no such field here".into()));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
+    }
+}

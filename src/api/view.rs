@@ -1,0 +1,198 @@
+//! How templates and the daemon's state are shown.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::ApiError;
+use crate::inventory::{Filter, InventoryError, ReferenceView, Status, rfc3339};
+use crate::planner::protocol::DocumentKind;
+use crate::plugin::encode;
+use crate::plugin::expr::{Expr, Op, Part};
+use crate::plugin::plan::{Piece, Plan};
+use crate::resolve::plans::{Prepared, Unplanned};
+use crate::template::Problem;
+use crate::template::catalog::Content;
+
+/// A template, as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct TemplateView {
+    id: String,
+    feature: String,
+    format: &'static str,
+    status: &'static str,
+    references: Vec<ReferenceView>,
+    targets: Vec<String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+/// Every template, by id. Waits for plans that are not made yet.
+pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
+    let snapshot = app.resolver.current.load();
+    let mut all: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
+    drop(snapshot);
+    all.sort_by(|a, b| a.template.id.cmp(&b.template.id));
+    let mut views = Vec::with_capacity(all.len());
+    for prepared in all {
+        views.push(template(app, &prepared).await);
+    }
+    views
+}
+
+/// One template.
+pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
+    let config = app.config.load_full();
+    let planned = prepared.plan(None, &app.registry, &config).await;
+    let template = &prepared.template;
+    let uses = planned.as_ref().map_or(&[][..], |plan| &plan.uses);
+    let references = match &template.content {
+        Content::Lexed(lexed) => lexed.references.as_slice(),
+        Content::Broken { .. } => &[],
+    };
+    let references = references.iter().enumerate().map(|(index, reference)| ReferenceView {
+        template: template.id.clone(),
+        line: Some(reference.line),
+        column: Some(reference.column),
+        field: uses.iter().find(|usage| usage.reference == index).map(|usage| usage.field.clone()),
+        name: Some(reference.name.to_string()),
+    });
+    TemplateView {
+        id: template.id.clone(),
+        feature: template.feature.clone(),
+        format: template.format.extension(),
+        status: if planned.is_ok() { "ok" } else { "broken" },
+        references: references.collect(),
+        targets: app
+            .registry
+            .targets(&template.feature)
+            .await
+            .map_or_else(|_| Vec::new(), |targets| targets.into_iter().map(|target| target.id).collect()),
+        warnings: planned.as_ref().map_or_else(|_| Vec::new(), |plan| plan.warnings.clone()),
+        problems: planned.err().map_or_else(Vec::new, problems),
+    }
+}
+
+/// Why there is no plan, as problems.
+pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
+    match unplanned {
+        Unplanned::Problems(problems) => problems,
+        Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
+        Unplanned::NoTarget(targets) => {
+            vec![Problem { message: format!("no such target; there are {}", targets.join(", ")), ..Problem::default() }]
+        }
+    }
+}
+
+/// The document with `«name»` where a secret will stand, and what happens to each.
+pub fn explain(prepared: &Prepared, plan: &Plan) -> Value {
+    let mut document = String::with_capacity(plan.literal_len + 64);
+    let mut secrets = Vec::new();
+    for piece in &plan.pieces {
+        match piece {
+            Piece::Text(text) => document.push_str(text),
+            Piece::Slot { expr, uses } => {
+                document.push_str(&shown(expr, plan));
+                for index in uses {
+                    let usage = &plan.uses[*index as usize];
+                    let mut encodings = Vec::new();
+                    collect_encodings(expr, *index, &mut encodings);
+                    if plan.kind == DocumentKind::Json {
+                        encodings.push("json");
+                    }
+                    secrets.push(json!({
+                        "name": usage.name,
+                        "template": prepared.template.id,
+                        "line": usage.line,
+                        "column": usage.column,
+                        "field": usage.field,
+                        "encodings": encodings,
+                    }));
+                }
+            }
+        }
+    }
+    json!({
+        "template": prepared.template.id,
+        "target": plan.target.id,
+        "media_type": plan.target.media_type,
+        "file_name": plan.target.file_name,
+        "document": document,
+        "secrets": secrets,
+        "warnings": plan.warnings,
+    })
+}
+
+/// An expression with names in place of values. Text beside them is shown as it will stand where its
+/// encoding does not depend on its neighbours, and left out where it does (base64, digests).
+fn shown(expr: &Expr, plan: &Plan) -> String {
+    match expr {
+        Expr::Secret(index) => format!("«{}»", plan.uses[*index as usize].name),
+        Expr::Apply { op, args } => {
+            let mut out = String::new();
+            for part in args.iter().flatten() {
+                match part {
+                    Part::Expr(inner) => out.push_str(&shown(inner, plan)),
+                    Part::Literal(text) => match op {
+                        Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } => out.push_str(text),
+                        Op::UrlQuery | Op::UrlPathSegment | Op::Xml => {
+                            out.push_str(&encode::literal(op, &[text]).unwrap_or_default());
+                        }
+                        Op::AsteriskValue => out.push_str(&text.replace(';', "\\;")),
+                        Op::Dotenv => out.push_str(text),
+                        Op::Filter(_) | Op::Base64 | Op::BasicCredentials | Op::SipDigestHa1(_) => {}
+                    },
+                }
+            }
+            out
+        }
+    }
+}
+
+/// The operations around one use, the first applied first.
+fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
+    if let Expr::Apply { op, args } = expr
+        && expr.emissions().contains(&index)
+    {
+        for part in args.iter().flatten() {
+            if let Part::Expr(inner) = part {
+                collect_encodings(inner, index, into);
+            }
+        }
+        into.push(op.name());
+    }
+}
+
+/// How the daemon is.
+///
+/// # Errors
+/// When usage cannot be read.
+pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
+    let rows = {
+        let app = Arc::clone(app);
+        tokio::task::spawn_blocking(move || app.inventory.list(&Filter::default()))
+            .await
+            .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
+            .map_err(|error: InventoryError| ApiError::from(error))?
+    };
+    let count = |status| rows.iter().filter(|row| row.status == status).count();
+    let templates = templates(app).await;
+    let broken = templates.iter().filter(|template| template.status == "broken").count();
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started_at": rfc3339(app.started_at),
+        "home": app.home.data().to_string_lossy(),
+        "secrets": {
+            "active": count(Status::Active),
+            "disabled": count(Status::Disabled),
+            "missing": count(Status::Missing),
+        },
+        "templates": {"ok": templates.len() - broken, "broken": broken},
+        "plugins": app.registry.count(),
+        "vault": {"format": crate::vault::store::FORMAT, "unlock": app.unlock},
+        "warnings": app.warnings,
+    }))
+}

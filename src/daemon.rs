@@ -1,0 +1,407 @@
+//! Wires the parts together: the only place that knows them all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use secrecy::SecretString;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+use crate::api::{self, App, endpoints};
+use crate::config::{self, Config, ConfigError};
+use crate::home::Home;
+use crate::inventory::{self, Inventory, InventoryError};
+use crate::plugin::cache::CompiledForms;
+use crate::plugin::registry::{Pin, Registry};
+use crate::resolve::plans::Prepared;
+use crate::resolve::snapshot::{Current, State};
+use crate::resolve::{Resolver, now};
+use crate::template::Problem;
+use crate::template::catalog::{Catalog, WatchError, Watcher};
+use crate::vault::keys::{Method, UnlockWith};
+use crate::vault::store::{DaemonLock, Vault, VaultError};
+use crate::vault::usage::{Recorder, RecorderError};
+
+/// How long after an event the folders are looked at: editors and git change many files at once.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// How often the folders are looked at where the kernel cannot tell of changes.
+const POLL: Duration = Duration::from_secs(2);
+/// How often the journal is handed to the disk: what a power cut may cost.
+const SYNC: Duration = Duration::from_secs(1);
+/// How often recorded usage is folded into the vault's counters.
+const FOLD: Duration = Duration::from_secs(30);
+
+/// Why the daemon did not start, or could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The usage journal.
+    #[error(transparent)]
+    Usage(#[from] RecorderError),
+    /// The inventory.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// A file or folder.
+    #[error("{path}: {source}. Check that it is yours and that the disk has room")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket.
+    #[error("the socket {path} cannot be used: {problem}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// No such template.
+    #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
+    NoTemplate(String),
+    /// The operating system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
+}
+
+fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
+    move |source| DaemonError::File { path: path.to_owned(), source }
+}
+
+/// Makes a home: folders (0700), vault, key, configuration, example templates. What is there already is
+/// left as it is.
+///
+/// # Errors
+/// When there is a vault already, or something cannot be written.
+pub fn init(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
+    for dir in [home.config(), home.data(), home.runtime()] {
+        private_dir(dir)?;
+    }
+    Vault::create(home, unlock)?;
+    let config = home.config_file();
+    write_new(&config, config::DEFAULT).map_err(file(&config))?;
+    for (name, text) in crate::examples::EXAMPLES {
+        let path = home.templates().join(name);
+        if let Some(dir) = path.parent() {
+            private_dir(dir)?;
+        }
+        write_new(&path, text).map_err(file(&path))?;
+    }
+    Ok(())
+}
+
+fn private_dir(dir: &Path) -> Result<(), DaemonError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file(dir))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(mut file) => {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it did not start; nothing has been changed then.
+pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonError> {
+    crate::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
+    crate::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
+    quiet_panics();
+    // Whatever is created from here on, the socket above all, is this user's alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let _lock = DaemonLock::acquire(home)?;
+    let config = load_config(home)?;
+    let method = Vault::method(home)?;
+    let unlock = match passphrase {
+        Some(passphrase) if method == Method::Passphrase => UnlockWith::Passphrase(passphrase),
+        _ => UnlockWith::KeyFile(home.key_file()),
+    };
+    let (vault, secrets) = Vault::open(home, unlock)?;
+    let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
+    let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
+        Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
+    let registry = Registry::new(home.plugins(), &pins, cache);
+
+    let mut catalog = Catalog::new(home.templates());
+    let found = catalog.rescan(Instant::now());
+    let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
+    inventory::update_templates(&mut state, &catalog, &found);
+    let resolver = Arc::new(Resolver { current: Current::new(state), recorder });
+    let app = Arc::new(App {
+        home: home.clone(),
+        config: ArcSwap::from_pointee(config),
+        inventory: Inventory::new(vault, catalog, Arc::clone(&resolver)),
+        resolver,
+        registry,
+        unlock: method.name(),
+        started_at: now(),
+        warnings: Vec::new(),
+        pins: tokio::sync::Mutex::new(pins),
+    });
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(system("the runtime cannot be started"))?;
+    runtime.block_on(live(app))
+}
+
+fn load_config(home: &Home) -> Result<Config, ConfigError> {
+    Config::load(&home.config_file(), |name| std::env::var(name).ok())
+}
+
+/// A panic is logged with its place and without its message, which could hold anything.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a part of the daemon failed; the request it was for was not answered");
+    }));
+}
+
+async fn live(app: Arc<App>) -> Result<(), DaemonError> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
+    let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
+    let socket = app.home.socket();
+    let (listener, ours) = listen(&app.home)?;
+
+    let changed = Arc::new(Notify::new());
+    let watcher = {
+        let changed = Arc::clone(&changed);
+        Watcher::new(app.home.templates(), move || changed.notify_one())
+    };
+    tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
+    tokio::spawn(keep_usage(Arc::clone(&app)));
+    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped));
+    tracing::info!(socket = %socket.display(), "ready");
+    notify_manager(sd_notify::NotifyState::Ready);
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reload.recv() => reload_config(&app).await,
+        }
+    }
+    tracing::info!("stopping: requests under way are answered first");
+    notify_manager(sd_notify::NotifyState::Stopping);
+    stop.send_replace(true);
+    let _ = serving.await;
+    let resolver = Arc::clone(&app.resolver);
+    let folded = tokio::task::spawn_blocking(move || resolver.recorder.fold().map(|()| resolver.recorder.sync())).await;
+    if ours {
+        let _ = fs::remove_file(&socket);
+    }
+    match folded {
+        Ok(Err(error)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the service manager, where there is one.
+fn notify_manager(state: sd_notify::NotifyState<'_>) {
+    let _ = sd_notify::notify(&[state]);
+}
+
+async fn reload_config(app: &Arc<App>) {
+    match load_config(&app.home) {
+        Ok(config) => {
+            app.config.store(Arc::new(config));
+            app.inventory.forget_plans(None).wait().await;
+            tracing::info!("the configuration was read again");
+        }
+        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+    }
+}
+
+/// The listening socket, and whether it is ours to remove: ours, or one a service manager made.
+fn listen(home: &Home) -> Result<(UnixListener, bool), DaemonError> {
+    let path = home.socket();
+    let refused = |problem: String| DaemonError::Socket { path: path.clone(), problem };
+    if let Some(listener) = activated().map_err(|error| refused(error.to_string()))? {
+        return Ok((listener, false));
+    }
+    private_dir(home.runtime())?;
+    let dir = fs::metadata(home.runtime()).map_err(file(home.runtime()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if dir.uid() != own || dir.mode() & 0o077 != 0 {
+        return Err(refused(format!(
+            "its folder has to be yours alone; run `chmod 700 {}` as its owner",
+            home.runtime().display()
+        )));
+    }
+    match fs::symlink_metadata(&path) {
+        // The lock says that no daemon lives behind it.
+        Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
+        Ok(_) => return Err(refused("something else than a socket lies there; move it away".into())),
+        Err(_) => {}
+    }
+    // The umask is 077 since the start: there is no moment in which another user could connect.
+    let listener = UnixListener::bind(&path).map_err(|error| {
+        refused(format!("{error}; a socket's path may have at most 107 bytes: choose a shorter --home"))
+    })?;
+    let made = fs::symlink_metadata(&path).map_err(file(&path))?;
+    if made.uid() != own || made.mode() & 0o077 != 0 {
+        let _ = fs::remove_file(&path);
+        return Err(refused("the file system does not keep it to its owner; choose another --home".into()));
+    }
+    Ok((listener, true))
+}
+
+/// The socket of systemd's socket activation (sd_listen_fds), if there is one.
+fn activated() -> io::Result<Option<UnixListener>> {
+    let Some(fd) = sd_notify::listen_fds().ok().and_then(|mut fds| fds.next()) else {
+        return Ok(None);
+    };
+    let listener = std::os::unix::net::UnixListener::from(crate::sys::process::inherited(fd)?);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener).map(Some)
+}
+
+/// Keeps templates and plans up to date: events of the kernel, or polling where there are none.
+async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Result<Watcher, WatchError>) {
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, "templates are looked at every {} s instead", POLL.as_secs());
+    }
+    loop {
+        plan_all(&app).await;
+        match watcher {
+            Ok(_) => {
+                changed.notified().await;
+                tokio::time::sleep(DEBOUNCE).await;
+            }
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+        if let Ok(Err(error)) = watcher.as_mut().map(Watcher::renew) {
+            tracing::warn!(%error, "templates are looked at every {} s instead", POLL.as_secs());
+            watcher = Err(error);
+        }
+        let rescanning = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || rescanning.inventory.rescan()).await.is_err() {
+            tracing::error!("the templates could not be looked at");
+        }
+    }
+}
+
+/// Works out the default target of every template, so that a first render finds its plan and the
+/// inventory its fields.
+async fn plan_all(app: &Arc<App>) {
+    let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
+    let config = app.config.load_full();
+    for prepared in templates {
+        if let Err(unplanned) = prepared.plan(None, &app.registry, &config).await {
+            let problems = api::view::problems(unplanned);
+            tracing::debug!(template = %prepared.template.id, problems = problems.len(), "a template is broken");
+        }
+    }
+}
+
+/// Hands the journal to the disk every second, and folds it now and then.
+async fn keep_usage(app: Arc<App>) {
+    let mut tick = tokio::time::interval(SYNC);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut folded = Instant::now();
+    loop {
+        tick.tick().await;
+        let resolver = Arc::clone(&app.resolver);
+        let fold = folded.elapsed() >= FOLD;
+        if fold {
+            folded = Instant::now();
+        }
+        let kept = tokio::task::spawn_blocking(move || {
+            resolver.recorder.sync()?;
+            if fold { resolver.recorder.fold() } else { Ok(()) }
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::error!(%error, "usage cannot be kept; when the journal is full nothing is resolved any more");
+        }
+    }
+}
+
+/// Checks templates in a planner of its own: needs neither daemon nor vault. Every target is worked out.
+///
+/// # Errors
+/// When the configuration cannot be read, or an id names no template.
+pub fn check_templates(home: &Home, ids: &[String]) -> Result<Vec<serde_json::Value>, DaemonError> {
+    let config = load_config(home)?;
+    let mut catalog = Catalog::new(home.templates());
+    catalog.rescan(Instant::now());
+    if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
+        return Err(DaemonError::NoTemplate(unknown.clone()));
+    }
+    let registry = Registry::unpinned(home.plugins());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("the runtime cannot be started"))?;
+    let templates = catalog.templates().filter(|template| ids.is_empty() || ids.contains(&template.id));
+    Ok(runtime.block_on(async {
+        let mut checked = Vec::new();
+        for template in templates {
+            checked.push(check_template(&Prepared::new(Arc::clone(template)), &registry, &config).await);
+        }
+        checked
+    }))
+}
+
+/// One template with everything wrong with it for any of its targets.
+async fn check_template(prepared: &Prepared, registry: &Registry, config: &Config) -> serde_json::Value {
+    let targets = registry.targets(&prepared.template.feature).await.unwrap_or_default();
+    let mut wanted: Vec<Option<&str>> = targets.iter().map(|target| Some(target.id.as_str())).collect();
+    if wanted.is_empty() {
+        wanted.push(None);
+    }
+    let (mut problems, mut warnings): (Vec<Problem>, Vec<Problem>) = (Vec::new(), Vec::new());
+    for target in wanted {
+        let (found, list) = match prepared.plan(target, registry, config).await {
+            Ok(plan) => (plan.warnings.clone(), &mut warnings),
+            Err(unplanned) => (api::view::problems(unplanned), &mut problems),
+        };
+        for problem in found {
+            if !list.contains(&problem) {
+                list.push(problem);
+            }
+        }
+    }
+    let status = if problems.is_empty() { "ok" } else { "broken" };
+    serde_json::json!({
+        "id": prepared.template.id,
+        "feature": prepared.template.feature,
+        "format": prepared.template.format.extension(),
+        "status": status,
+        "problems": problems,
+        "warnings": warnings,
+    })
+}
