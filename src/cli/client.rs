@@ -1,0 +1,191 @@
+//! The API's client: one request over the socket.
+
+use std::path::Path;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use super::{Failure, output};
+use crate::home::Home;
+
+/// All but RFC 3986 unreserved.
+const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A part of a path or query, percent-encoded.
+pub fn part(text: &str) -> String {
+    utf8_percent_encode(text, &PART).to_string()
+}
+
+/// The path of a template: `feature/name`.
+///
+/// # Errors
+/// When it is no id.
+pub fn template_path(id: &str) -> Result<String, Failure> {
+    match id.split_once('/') {
+        Some((feature, name)) if !feature.is_empty() && !name.is_empty() => {
+            Ok(format!("{}/{}", part(feature), part(name)))
+        }
+        _ => Err(Failure::new(format!(
+            "`{id}` is no template: an id is FEATURE/NAME; `guillemet template list` shows them"
+        ))),
+    }
+}
+
+/// An answer, whatever it says.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body; wiped, since it may hold values.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Itself, where it is good.
+    ///
+    /// # Errors
+    /// Everything the API said is wrong.
+    pub fn good(self, home: &Home) -> Result<Self, Failure> {
+        if self.status < 400 { Ok(self) } else { Err(failure(home, &self.json(), self.status)) }
+    }
+}
+
+/// Asks the daemon of a home.
+///
+/// # Errors
+/// When there is none.
+pub fn call(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
+    call_with(&home.socket(), method, path, body)
+}
+
+/// Asks, and gives the JSON of a good answer.
+///
+/// # Errors
+/// When there is no daemon, or it says no.
+pub fn json(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    Ok(call(home, method, path, body)?.good(home)?.json())
+}
+
+/// Every item of a listing.
+///
+/// # Errors
+/// As `json`.
+pub fn all(home: &Home, path: &str, query: &str) -> Result<Value, Failure> {
+    let mut items = Vec::new();
+    loop {
+        let page = json(home, Method::GET, &format!("{path}?limit=1000&offset={}{query}", items.len()), None)?;
+        let count = page["count"].as_u64().unwrap_or(0);
+        let Value::Array(more) = page["items"].clone() else { break };
+        let last = more.is_empty();
+        items.extend(more);
+        if last || items.len() as u64 >= count {
+            break;
+        }
+    }
+    Ok(serde_json::json!({"count": items.len(), "items": items}))
+}
+
+fn call_with(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(socket).await.map_err(|error| {
+            Failure::new(format!(
+                "no daemon answers at {} ({error}); start one with `guillemet daemon`",
+                socket.display()
+            ))
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "guillemet")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status().as_u16();
+            let mut incoming = response.into_body();
+            let mut body = Zeroizing::new(Vec::new());
+            while let Some(frame) = incoming.frame().await {
+                if let Ok(data) = frame?.into_data() {
+                    body.extend_from_slice(&data);
+                }
+            }
+            Ok::<_, hyper::Error>(Answer { status, body })
+        };
+        tokio::select! {
+            answer = exchange => Ok(answer?),
+            ended = connection => {
+                ended?;
+                Err(Failure::new("the daemon ended the connection; look at its log"))
+            }
+        }
+    })
+}
+
+/// Everything an error says, with the lines of the templates it means.
+fn failure(home: &Home, error: &Value, status: u16) -> Failure {
+    let Some(message) = error["message"].as_str() else {
+        return Failure::new(format!("the daemon answered {status} and nothing that can be read"));
+    };
+    let mut text = message.to_owned();
+    for entry in error["errors"].as_array().into_iter().flatten() {
+        text.push_str(&entry_text(home, entry));
+    }
+    if let Some(detail) = error["detail"].as_str() {
+        text.push_str(&format!("\n{detail}"));
+    }
+    Failure::new(text)
+}
+
+/// One entry of `errors`, or one problem of a template: its place, what is wrong, the line, what to do.
+pub fn entry_text(home: &Home, entry: &Value) -> String {
+    let mut place = entry["template"].as_str().unwrap_or_default().to_owned();
+    let line = entry["line"].as_u64();
+    let column = entry["column"].as_u64();
+    for number in [line, column].into_iter().flatten() {
+        place.push_str(&format!(":{number}"));
+    }
+    let field = entry["field"].as_str().or(entry["path"].as_str()).unwrap_or_default();
+    let head: Vec<&str> = [place.as_str(), field].into_iter().filter(|text| !text.is_empty()).collect();
+    let mut text = format!("\n  {}", head.join(" "));
+    if !head.is_empty() {
+        text.push_str(": ");
+    }
+    text.push_str(entry["message"].as_str().unwrap_or_default());
+    if let (Some(template), Some(line)) = (entry["template"].as_str(), line)
+        && let Some(source) = source_line(home, template, line)
+    {
+        let gutter = line.to_string();
+        let indent = " ".repeat(gutter.len());
+        text.push_str(&format!("\n    {gutter} | {source}"));
+        if let Some(column) = column {
+            let pad = " ".repeat(usize::try_from(column).unwrap_or(1).saturating_sub(1).min(200));
+            text.push_str(&format!("\n    {indent} | {pad}^"));
+        }
+    }
+    if let Some(help) = entry["help"].as_str() {
+        text.push_str(&format!("\n    help: {help}"));
+    }
+    text
+}
+
+/// A line of a template, if its file can be read here.
+fn source_line(home: &Home, template: &str, line: u64) -> Option<String> {
+    let text = ["toml", "json", "jsonc", "yaml"]
+        .into_iter()
+        .find_map(|extension| std::fs::read_to_string(home.templates().join(format!("{template}.{extension}"))).ok())?;
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))
+}

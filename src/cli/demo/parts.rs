@@ -1,0 +1,135 @@
+//! The real parts of the demo: a home that goes away, a daemon, an MCP server. Each ends with its value,
+//! on every way out.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use serde_json::Value;
+
+use crate::cli::{Failure, client};
+use crate::home::Home;
+use crate::vault::crypto;
+
+/// How long the daemon may take to answer.
+const START_TIME: Duration = Duration::from_secs(10);
+
+/// A folder that is removed in the end.
+pub struct TemporaryHome(PathBuf);
+
+impl TemporaryHome {
+    pub fn new() -> Result<Self, Failure> {
+        let name = format!("guillemet-demo-{}", data_encoding::HEXLOWER.encode(&crypto::random::<6>()));
+        let path = std::env::temp_dir().join(name);
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryHome {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Tells the example template where the MCP server is.
+pub fn set_mcp_url(home: &Home, url: &str) -> Result<(), Failure> {
+    let path = home.config_file();
+    let set =
+        |line: &str| if line.starts_with("mcp_url") { format!("mcp_url = \"{url}\"\n") } else { format!("{line}\n") };
+    let text: String = fs::read_to_string(&path)?.lines().map(set).collect();
+    Ok(fs::write(path, text)?)
+}
+
+/// A daemon of this very program.
+pub struct Daemon(Child);
+
+impl Daemon {
+    pub fn start(home: &Home) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--home").arg(home.data()).arg("daemon").stdin(Stdio::null()).stdout(Stdio::null());
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "warn");
+        }
+        let mut daemon = Self(command.spawn()?);
+        let begin = Instant::now();
+        while client::call(home, Method::GET, "/healthz", None).is_err() {
+            if daemon.0.try_wait()?.is_some() || begin.elapsed() > START_TIME {
+                return Err(Failure::new("the daemon of the demo did not start"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(daemon)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// An MCP server, and the program that is its client too.
+pub struct Mcp {
+    program: PathBuf,
+    server: Child,
+    url: String,
+}
+
+impl Mcp {
+    /// Starts a server that demands these headers and this query.
+    pub fn start(program: &Path, demanded: &Value) -> Result<Self, Failure> {
+        let started = Command::new(program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut server =
+            started.map_err(|error| Failure::new(format!("{} cannot be started: {error}", program.display())))?;
+        let gone = || Failure::new("the MCP server ended early");
+        // Kept open: the server ends with it.
+        writeln!(server.stdin.as_mut().ok_or_else(gone)?, "{demanded}")?;
+        let mut url = String::new();
+        BufReader::new(server.stdout.take().ok_or_else(gone)?).read_line(&mut url)?;
+        Ok(Self { program: program.to_owned(), server, url: url.trim().to_owned() })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Has the client use a config; returns what the server answered.
+    pub fn call(&self, config: &[u8]) -> Result<String, Failure> {
+        let mut client =
+            Command::new(&self.program).arg("call").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = client.stdin.take() {
+            stdin.write_all(config)?;
+        }
+        let mut answer = String::new();
+        if let Some(stdout) = client.stdout.as_mut() {
+            stdout.read_to_string(&mut answer)?;
+        }
+        match client.wait()?.success() {
+            true => Ok(answer.trim().to_owned()),
+            false => Err(Failure::new("the MCP client could not use the rendered config")),
+        }
+    }
+}
+
+impl Drop for Mcp {
+    fn drop(&mut self) {
+        drop(self.server.stdin.take());
+        let _ = self.server.wait();
+    }
+}

@@ -1,0 +1,129 @@
+//! The command line: parses, calls the API, prints. Knows no vault.
+
+mod client;
+mod daemon;
+mod demo;
+mod output;
+mod plugin;
+mod prompt;
+mod render;
+mod secret;
+mod status;
+mod template;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::home::Home;
+
+/// Secrets for agents: kept in an encrypted vault, filled into their configs through sandboxed plugins.
+#[derive(Parser)]
+#[command(name = "guillemet", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Arguments {
+    /// The folder of everything; else $GUILLEMET_HOME, else the XDG folders.
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a home: vault, key, configuration, example templates.
+    Init(daemon::Init),
+    /// Run the daemon in the foreground.
+    Daemon(daemon::Run),
+    /// Show how the daemon is.
+    Status(status::Status),
+    /// Create, list, show, enable, disable and delete secrets.
+    #[command(subcommand)]
+    Secret(secret::Secret),
+    /// List, check and explain templates.
+    #[command(subcommand)]
+    Template(template::Template),
+    /// Print a config with its secrets filled in.
+    Render(render::Render),
+    /// List, show, add and remove plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    /// Show everything at once, in a throw-away home.
+    Demo(demo::Demo),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The child process that runs plugins.
+    #[command(hide = true)]
+    Planner,
+}
+
+/// Why a command ends with 1. What a person should know is in the text.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if matches!(arguments.command, Command::Planner) {
+        return crate::planner::run();
+    }
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(text)) => {
+            output::error(&text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Done {
+    let level = if matches!(arguments.command, Command::Daemon(_)) { "info" } else { "warn" };
+    log(level);
+    if let Command::Completions { shell } = arguments.command {
+        clap_complete::generate(shell, &mut Arguments::command(), "guillemet", &mut std::io::stdout());
+        return Ok(());
+    }
+    let home = Home::find(arguments.home, |name| std::env::var_os(name).map(PathBuf::from))?;
+    match arguments.command {
+        Command::Init(command) => command.run(&home),
+        Command::Daemon(command) => command.run(&home),
+        Command::Status(command) => command.run(&home),
+        Command::Secret(command) => command.run(&home),
+        Command::Template(command) => command.run(&home),
+        Command::Render(command) => command.run(&home),
+        Command::Plugin(command) => command.run(&home),
+        Command::Demo(command) => command.run(),
+        Command::Completions { .. } | Command::Planner => Ok(()),
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` decides how much.
+fn log(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).try_init();
+}

@@ -1,0 +1,116 @@
+//! How things are printed: tables on a terminal, tabs in a pipe, and nothing that could move a cursor.
+
+use std::io::{IsTerminal, Write};
+
+use anstream::eprintln;
+use comfy_table::{ContentArrangement, Table, TableStyle};
+use serde_json::Value;
+
+/// Text from templates, plugins and callers as it may go to a terminal: control characters and those that
+/// turn the direction of writing are replaced.
+pub fn clean(text: &str) -> String {
+    let unsafe_char = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}')
+    };
+    text.replace(unsafe_char, "\u{fffd}")
+}
+
+/// Prints an error.
+pub fn error(text: &str) {
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    eprintln!("{style}error:{style:#} {}", clean(text));
+}
+
+/// Prints something worth knowing.
+pub fn note(text: &str) {
+    eprintln!("{}", clean(text));
+}
+
+/// Prints a line of what was asked for. That nobody reads it any more is no mistake.
+pub fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", clean(text));
+}
+
+/// Prints JSON as the API gave it.
+pub fn json(value: &Value) {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Whether a person reads along.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Prints rows: aligned on a terminal, divided by tabs in a pipe.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|row| row.iter().map(|cell| clean(cell).replace(['\n', '\t'], " ")).collect()).collect();
+    if is_terminal() {
+        let mut table = Table::new();
+        table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(header.iter().copied());
+        table.add_rows(rows);
+        line(&table.trim_fmt());
+    } else {
+        // The cells are clean; the tabs between them are ours.
+        let print = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
+        print(&header.join("\t"));
+        for row in rows {
+            print(&row.join("\t"));
+        }
+    }
+}
+
+/// A text of the API; `-` where there is none.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A time of the API: how long ago on a terminal, as it is in a pipe; `never` where there is none.
+pub fn ago(value: &Value, now: u64) -> String {
+    let Some(text) = value.as_str() else { return "never".into() };
+    if !is_terminal() {
+        return text.to_owned();
+    }
+    let Some(at) = seconds(text) else { return text.to_owned() };
+    match now.saturating_sub(at) {
+        0..=59 => "just now".into(),
+        past @ 60..=3599 => format!("{} min ago", past / 60),
+        past @ 3600..=86_399 => format!("{} h ago", past / 3600),
+        past => format!("{} days ago", past / 86_400),
+    }
+}
+
+/// Seconds since the epoch of an RFC 3339 time in UTC.
+fn seconds(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u32>().ok();
+    let month = time::Month::try_from(u8::try_from(number(5..7)?).ok()?).ok()?;
+    let date =
+        time::Date::from_calendar_date(i32::try_from(number(0..4)?).ok()?, month, u8::try_from(number(8..10)?).ok()?)
+            .ok()?;
+    let part = |range| u8::try_from(number(range)?).ok();
+    let at = date.with_hms(part(11..13)?, part(14..16)?, part(17..19)?).ok()?.assume_utc();
+    u64::try_from(at.unix_timestamp()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_moves_the_cursor_or_turns_the_text() {
+        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne");
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(seconds("2026-11-23T10:00:00.123Z"), Some(1_795_428_000));
+        assert_eq!(seconds("soon"), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! `secret …`.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::client::{self, part};
+use super::{Done, output, prompt};
+use crate::home::Home;
+
+/// Names that say nothing about whose secret it is.
+const GENERIC: [&str; 14] = [
+    "api-key",
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "pass",
+    "password",
+    "pwd",
+    "secret",
+    "test",
+    "token",
+    "user",
+    "value",
+];
+
+#[derive(Subcommand)]
+pub enum Secret {
+    /// Create a secret. Its value is typed, or read from a file or standard input; one line break at its end
+    /// is taken off.
+    Add(Add),
+    /// The inventory: Name, Status, Usage count, Last used.
+    List(List),
+    /// Everything known about one.
+    Show(Named),
+    /// Allow resolutions again.
+    Enable(Name),
+    /// Refuse every further resolution, at once.
+    Disable(Name),
+    /// Delete, unless a template references it.
+    Delete(Delete),
+}
+
+#[derive(Args)]
+pub struct Add {
+    /// 1 to 128 letters, digits, `.`, `_`, `-`.
+    name: String,
+    /// Keep it, and refuse every resolution until it is enabled.
+    #[arg(long)]
+    disabled: bool,
+    /// Read the value from this file, or from standard input with `-`.
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Only those with this status.
+    #[arg(long, value_parser = ["active", "disabled", "missing"])]
+    status: Option<String>,
+    /// Only those whose name holds this.
+    #[arg(long)]
+    query: Option<String>,
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Named {
+    /// The secret.
+    name: String,
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Name {
+    /// The secret.
+    name: String,
+}
+
+#[derive(Args)]
+pub struct Delete {
+    /// The secret.
+    name: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Secret {
+    pub fn run(self, home: &Home) -> Done {
+        match self {
+            Self::Add(command) => command.run(home),
+            Self::List(command) => command.run(home),
+            Self::Show(command) => command.run(home),
+            Self::Enable(command) => enable(home, &command.name, true),
+            Self::Disable(command) => enable(home, &command.name, false),
+            Self::Delete(command) => command.run(home),
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/secrets/{}", part(name))
+}
+
+impl Add {
+    fn run(self, home: &Home) -> Done {
+        if GENERIC.contains(&self.name.to_lowercase().replace('_', "-").as_str()) {
+            output::note(&format!(
+                "warning: `{}` does not say whose it is; better: provider-purpose-environment, as in calcom-api-key-prod",
+                self.name
+            ));
+        }
+        let value = prompt::value(&self.name, self.from_file.as_ref())?;
+        let body = json!({"name": self.name, "value": *value, "enabled": !self.disabled});
+        let secret = client::json(home, Method::POST, "/v1/secrets", Some(&body))?;
+        output::note(&format!("created {} ({})", output::text(&secret["name"]), output::text(&secret["status"])));
+        Ok(())
+    }
+}
+
+impl List {
+    fn run(self, home: &Home) -> Done {
+        let mut query = String::new();
+        for (name, value) in [("status", &self.status), ("query", &self.query)] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={}", part(value)));
+            }
+        }
+        let secrets = client::all(home, "/v1/secrets", &query)?;
+        if self.json {
+            output::json(&secrets);
+            return Ok(());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let row = |secret: &Value| {
+            vec![
+                output::text(&secret["name"]),
+                output::text(&secret["status"]),
+                output::text(&secret["usage_count"]),
+                output::ago(&secret["last_used_at"], now),
+            ]
+        };
+        let rows = secrets["items"].as_array().into_iter().flatten().map(row).collect();
+        output::table(&["Name", "Status", "Usage count", "Last used"], rows);
+        Ok(())
+    }
+}
+
+impl Named {
+    fn run(self, home: &Home) -> Done {
+        let secret = client::json(home, Method::GET, &path(&self.name), None)?;
+        if self.json {
+            output::json(&secret);
+            return Ok(());
+        }
+        for (title, field) in [
+            ("Name", "name"),
+            ("Status", "status"),
+            ("Version", "version"),
+            ("Usage count", "usage_count"),
+            ("Resolutions", "resolution_count"),
+            ("Last used", "last_used_at"),
+            ("Created", "created_at"),
+            ("Updated", "updated_at"),
+            ("Id", "id"),
+        ] {
+            output::line(&format!("{title:<12} {}", output::text(&secret[field])));
+        }
+        let list = |field: &Value| field.as_array().cloned().unwrap_or_default();
+        let references = list(&secret["references"]);
+        output::line("\nReferences");
+        if references.is_empty() {
+            output::line("  No active references yet");
+        }
+        for reference in references {
+            output::line(&format!(
+                "  {}:{}:{} {}",
+                output::text(&reference["template"]),
+                output::text(&reference["line"]),
+                output::text(&reference["column"]),
+                output::text(&reference["field"])
+            ));
+        }
+        for (title, rows, fields) in [
+            ("Versions", list(&secret["versions"]), &["version", "created_at", "current"][..]),
+            (
+                "Resolutions by place",
+                list(&secret["usage"]["by_template"]),
+                &["count", "template", "field", "target", "last_used_at"],
+            ),
+            ("Resolutions by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
+        ] {
+            if rows.is_empty() {
+                continue;
+            }
+            output::line(&format!("\n{title}"));
+            for row in rows {
+                let cells: Vec<String> = fields
+                    .iter()
+                    .map(|field| match (*field, &row[*field]) {
+                        ("current", Value::Bool(current)) => {
+                            if *current {
+                                "current".into()
+                            } else {
+                                String::new()
+                            }
+                        }
+                        (_, value) => output::text(value),
+                    })
+                    .collect();
+                output::line(format!("  {}", cells.join("  ")).trim_end());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn enable(home: &Home, name: &str, enabled: bool) -> Done {
+    let secret = client::json(home, Method::PATCH, &path(name), Some(&json!({"enabled": enabled})))?;
+    output::note(&format!("{} is {}", output::text(&secret["name"]), output::text(&secret["status"])));
+    Ok(())
+}
+
+impl Delete {
+    fn run(self, home: &Home) -> Done {
+        prompt::confirm(&format!("Delete {} and all of its versions?", self.name), self.yes)?;
+        loop {
+            let answer = client::call(home, Method::DELETE, &path(&self.name), None)?;
+            match wait_for(&answer.json()) {
+                // Only files that vanished just now stand in the way: they may be coming back.
+                Some(wait) if answer.status == 409 => std::thread::sleep(wait),
+                _ => {
+                    answer.good(home)?;
+                    output::note(&format!("deleted {}", self.name));
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait, where waiting is all it takes.
+fn wait_for(error: &Value) -> Option<Duration> {
+    let waits: Option<Vec<u64>> =
+        error["errors"].as_array()?.iter().map(|entry| entry["retry_after_ms"].as_u64()).collect();
+    waits?.into_iter().max().map(|wait| Duration::from_millis(wait.min(5_000) + 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_only_where_waiting_is_enough() {
+        let vanished = json!({"errors": [{"retry_after_ms": 1500}, {"retry_after_ms": 20}]});
+        assert_eq!(wait_for(&vanished), Some(Duration::from_millis(1510)));
+        assert_eq!(wait_for(&json!({"errors": [{"retry_after_ms": 1500}, {"reason": "referenced"}]})), None);
+        assert_eq!(wait_for(&json!({"errors": []})), None);
+        assert_eq!(wait_for(&json!({})), None);
+    }
+}

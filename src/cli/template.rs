@@ -1,0 +1,157 @@
+//! `template …`.
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::Value;
+
+use super::client::{self, part, template_path};
+use super::{Done, Failure, output};
+use crate::home::Home;
+
+#[derive(Subcommand)]
+pub enum Template {
+    /// The templates, with what is wrong with them.
+    List(List),
+    /// Check templates, all of them or some. Needs neither daemon nor vault.
+    Check(Check),
+    /// The document with «name» where a secret will stand, and its encodings.
+    Explain(Explain),
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// FEATURE/NAME; all of them where none is given.
+    ids: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Explain {
+    /// FEATURE/NAME.
+    id: String,
+    /// The consumer's format; the feature's default where none is given.
+    #[arg(long)]
+    target: Option<String>,
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Template {
+    pub fn run(self, home: &Home) -> Done {
+        match self {
+            Self::List(command) => command.run(home),
+            Self::Check(command) => command.run(home),
+            Self::Explain(command) => command.run(home),
+        }
+    }
+}
+
+/// A problem with its template, as `client::entry_text` takes it.
+fn of_template(template: &Value, problem: &Value) -> Value {
+    let mut entry = problem.clone();
+    entry["template"] = template["id"].clone();
+    entry
+}
+
+fn items(list: &Value) -> Vec<Value> {
+    list.as_array().cloned().unwrap_or_default()
+}
+
+impl List {
+    fn run(self, home: &Home) -> Done {
+        let templates = client::all(home, "/v1/templates", "")?;
+        if self.json {
+            output::json(&templates);
+            return Ok(());
+        }
+        let templates = items(&templates["items"]);
+        let row = |template: &Value| {
+            let targets: Vec<String> = items(&template["targets"]).iter().map(output::text).collect();
+            vec![
+                output::text(&template["id"]),
+                output::text(&template["format"]),
+                output::text(&template["status"]),
+                items(&template["references"]).len().to_string(),
+                targets.join(", "),
+            ]
+        };
+        output::table(&["Template", "Format", "Status", "References", "Targets"], templates.iter().map(row).collect());
+        for template in &templates {
+            for problem in items(&template["problems"]) {
+                output::note(client::entry_text(home, &of_template(template, &problem)).trim_start_matches('\n'));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check {
+    fn run(self, home: &Home) -> Done {
+        let checked = crate::daemon::check_templates(home, &self.ids)?;
+        let broken = checked.iter().filter(|template| template["status"] == "broken").count();
+        if self.json {
+            output::json(&serde_json::json!({"count": checked.len(), "items": checked}));
+        } else {
+            for template in &checked {
+                output::line(&format!("{} {}", output::text(&template["id"]), output::text(&template["status"])));
+                for (list, kind) in [("problems", ""), ("warnings", "warning: ")] {
+                    for problem in items(&template[list]) {
+                        let mut entry = of_template(template, &problem);
+                        entry["message"] = format!("{kind}{}", output::text(&entry["message"])).into();
+                        output::note(client::entry_text(home, &entry).trim_start_matches('\n'));
+                    }
+                }
+            }
+        }
+        match broken {
+            0 => Ok(()),
+            1 => Err(Failure::new("one template is broken; nothing can be rendered from it")),
+            broken => Err(Failure::new(format!("{broken} templates are broken; nothing can be rendered from them"))),
+        }
+    }
+}
+
+impl Explain {
+    fn run(self, home: &Home) -> Done {
+        let target = self.target.map_or_else(String::new, |target| format!("?target={}", part(&target)));
+        let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
+        let explained = client::json(home, Method::GET, &path, None)?;
+        if self.json {
+            output::json(&explained);
+            return Ok(());
+        }
+        output::line(output::text(&explained["document"]).trim_end_matches('\n'));
+        output::line("");
+        let row = |secret: &Value| {
+            let encodings: Vec<String> = items(&secret["encodings"]).iter().map(output::text).collect();
+            vec![
+                format!("«{}»", output::text(&secret["name"])),
+                format!("{}:{}", output::text(&secret["template"]), output::text(&secret["line"])),
+                output::text(&secret["field"]),
+                encodings.join(" → "),
+            ]
+        };
+        output::table(
+            &["Secret", "Line", "Field", "Encodings"],
+            items(&explained["secrets"]).iter().map(row).collect(),
+        );
+        for warning in items(&explained["warnings"]) {
+            output::note(&format!(
+                "warning: {}: {}",
+                output::text(&warning["path"]),
+                output::text(&warning["message"])
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! A real daemon in a temporary home, and a client that speaks HTTP over its real socket.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
+
+/// The longest anything in a test may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Guillemet {
+    pub dir: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    /// The texts of one field of all `errors`.
+    pub fn errors(&self, field: &str) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error[field].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+impl Guillemet {
+    /// A home as `init` makes it, without the example templates; no daemon yet.
+    pub fn init() -> Self {
+        let guillemet = Self { dir: tempfile::tempdir().unwrap(), child: None };
+        assert!(guillemet.command(&["init"]).status.success());
+        std::fs::remove_dir_all(guillemet.path("templates")).unwrap();
+        guillemet
+    }
+
+    /// A home with a running daemon.
+    pub fn start() -> Self {
+        let mut guillemet = Self::init();
+        guillemet.run();
+        guillemet
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs the daemon and waits until it says that it is ready.
+    pub fn run(&mut self) {
+        let notify = self.path("notify");
+        let _ = std::fs::remove_file(&notify);
+        let ready = UnixDatagram::bind(&notify).unwrap();
+        ready.set_read_timeout(Some(PATIENCE)).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let child = Command::new(PROGRAM)
+            .arg("--home")
+            .arg(self.dir.path())
+            .arg("daemon")
+            .env("NOTIFY_SOCKET", &notify)
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let mut message = [0; 256];
+        let len = ready.recv(&mut message).unwrap_or_else(|_| panic!("the daemon did not start: {}", self.log()));
+        assert!(message[..len].starts_with(b"READY=1"));
+    }
+
+    /// Outside of the home: what is in the home must hold no value.
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().with_extension("log")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGTERM; whether it ended with 0.
+    pub fn stop(&mut self) -> bool {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.take().unwrap().wait().unwrap().success()
+    }
+
+    /// A command of the program on this home.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        self.command_with(arguments, b"")
+    }
+
+    pub fn command_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(PROGRAM)
+            .arg("--home")
+            .arg(self.dir.path())
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn write(&self, template: &str, text: &str) {
+        let path = self.path("templates").join(template);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn add(&self, name: &str, value: &str) {
+        let answer = self.post("/v1/secrets", &json!({"name": name, "value": value}));
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    }
+
+    pub fn set_enabled(&self, name: &str, enabled: bool) -> Answer {
+        self.ask("PATCH", &format!("/v1/secrets/{name}"), &[], json!({"enabled": enabled}).to_string().as_bytes())
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], b"")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &[], body.to_string().as_bytes())
+    }
+
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        try_ask(&self.path("run/guillemet.sock"), method, path, headers, body).unwrap()
+    }
+
+    /// The daemon's children: its planners.
+    pub fn planners(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flat_map(|task| {
+            let path = task.unwrap().path().join("children");
+            std::fs::read_to_string(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        });
+        children.map(|pid| pid.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Guillemet {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_file(self.log_file());
+    }
+}
+
+/// One request on a connection of its own.
+pub fn try_ask(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    // A body that is refused half-way may meet a closed connection; the answer is there all the same.
+    let _ = stream.write_all(body);
+    let mut bytes = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut bytes)
+        && bytes.is_empty()
+    {
+        return Err(error);
+    }
+    let cut_off = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(cut_off)?;
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(cut_off)?;
+    let headers: BTreeMap<String, String> =
+        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.into(), value.into())).collect();
+    let body = bytes.split_off(end + 4);
+    let announced = headers.get("content-length").and_then(|len| len.parse::<usize>().ok()).unwrap_or(0);
+    if body.len() < announced {
+        return Err(cut_off());
+    }
+    Ok(Answer { status, headers, body })
+}
