@@ -17,6 +17,7 @@ use crate::api::{self, App, endpoints};
 use crate::config::{self, Config, ConfigError};
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError};
+use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::plans::Prepared;
@@ -71,6 +72,9 @@ pub enum DaemonError {
     /// No such template.
     #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
     NoTemplate(String),
+    /// The pinned plugins in the vault are of another version.
+    #[error("the vault's list of plugins was written by another version of guillemet; run that one")]
+    Pins,
     /// The operating system.
     #[error("{what}: {source}")]
     System {
@@ -137,6 +141,8 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     // Whatever is created from here on, the socket above all, is this user's alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _lock = DaemonLock::acquire(home)?;
+    // It tries what this kernel can do while the vault is opened.
+    let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
     let config = load_config(home)?;
     let method = Vault::method(home)?;
     let unlock = match passphrase {
@@ -146,7 +152,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let (vault, secrets) = Vault::open(home, unlock)?;
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
     let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
-        Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| DaemonError::Pins)?,
         None => Vec::new(),
     };
     let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
@@ -157,6 +163,10 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
     inventory::update_templates(&mut state, &catalog, &found);
     let resolver = Arc::new(Resolver { current: Current::new(state), recorder });
+    let warnings = planner::confinement(confinement).map_err(system("planners cannot be confined"))?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     let app = Arc::new(App {
         home: home.clone(),
         config: ArcSwap::from_pointee(config),
@@ -165,7 +175,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         registry,
         unlock: method.name(),
         started_at: now(),
-        warnings: Vec::new(),
+        warnings,
         pins: tokio::sync::Mutex::new(pins),
     });
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);

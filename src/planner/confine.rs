@@ -1,10 +1,19 @@
-//! What a planner gives up before it reads its first byte.
+//! What a planner gives up: before it starts its engine everything it can do without, and before it reads
+//! its first byte every system call that its work does not need.
 //!
-//! Invariant: from here on the process has its three pipes and nothing else of its parent.
+//! Invariant: what reaches the engine runs in a process that has its three pipes and nothing else of its
+//! parent, and can open, connect to, start, signal and trace nothing. `tests` tries.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
+use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior, set_parent_process_death_signal,
     setrlimit,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
 use crate::sys::process::close_from;
@@ -13,6 +22,8 @@ use crate::sys::process::close_from;
 const DATA_MAX: u64 = 512 << 20;
 /// Most open descriptors.
 const DESCRIPTORS_MAX: u64 = 16;
+/// The newest Landlock that is asked for; an older kernel does what it can.
+const LANDLOCK: ABI = ABI::V6;
 
 /// Why a planner would not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +33,22 @@ pub struct ConfineError {
     error: std::io::Error,
 }
 
-/// Gives up descriptors, privileges and resources of this process.
+/// A layer that this kernel does not have. The others hold without it.
+#[derive(Debug)]
+pub struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Gives up descriptors, privileges, resources, files, network and other processes. To be called while
+/// there is one thread; comes back with the layers this kernel does not have.
 ///
 /// # Errors
-/// Where the kernel refuses one of them.
-pub fn confine() -> Result<(), ConfineError> {
+/// Where the kernel refuses one that it does have.
+pub fn confine() -> Result<Vec<Missing>, ConfineError> {
     let to = |what| move |error: rustix::io::Errno| ConfineError { what, error: error.into() };
     close_from(3).map_err(|error| ConfineError { what: "close what it inherited", error })?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(to("tie itself to its parent"))?;
@@ -39,6 +61,103 @@ pub fn confine() -> Result<(), ConfineError> {
         let most = getrlimit(resource).maximum.map_or(most, |inherited| inherited.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).map_err(to("limit itself"))?;
     }
-    // Seccomp and Landlock follow here, once the engine's own system calls are listed.
-    Ok(())
+    landlock()
 }
+
+/// No file and no port may be opened from here on, and no socket or process outside be reached.
+fn landlock() -> Result<Vec<Missing>, ConfineError> {
+    let restricted = Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(LANDLOCK)))
+        .and_then(|ruleset| ruleset.scope(Scope::from_all(LANDLOCK)))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self);
+    let status =
+        restricted.map_err(|error| ConfineError { what: "give up files", error: std::io::Error::other(error) })?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => Vec::new(),
+        RulesetStatus::PartiallyEnforced => vec![Missing(
+            "this kernel has an old Landlock: planners are kept from files by it, not from all sockets and signals; \
+             seccomp does that"
+                .into(),
+        )],
+        RulesetStatus::NotEnforced => vec![Missing(
+            "this kernel has no Landlock: planners are kept from files by seccomp alone; Linux 5.13 or later with \
+             `landlock` among its security modules has it"
+                .into(),
+        )],
+    })
+}
+
+/// Gives up every system call but those that computing needs, in all threads. From here on there is no
+/// new thread either.
+///
+/// # Errors
+/// Where the kernel has seccomp and refuses the filter.
+pub fn seal() -> Result<Vec<Missing>, ConfineError> {
+    let failed = |error| ConfineError { what: "give up system calls", error };
+    let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
+        return Ok(vec![Missing("seccomp is not used on this kind of processor".into())]);
+    };
+    let filter = filter(arch).map_err(|error| failed(std::io::Error::other(error)))?;
+    match seccompiler::apply_filter_all_threads(&filter) {
+        Ok(()) => Ok(Vec::new()),
+        Err(seccompiler::Error::Seccomp(error))
+            if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) =>
+        {
+            Ok(vec![Missing(
+                "this kernel has no seccomp: planners may call what they want, within what Landlock and their limits \
+                 leave; a kernel with CONFIG_SECCOMP_FILTER has it"
+                    .into(),
+            )])
+        }
+        Err(error) => Err(failed(std::io::Error::other(error))),
+    }
+}
+
+/// What computing needs: memory, locks, time, randomness, signals of its own, the pipes it has.
+fn filter(arch: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
+    const ALWAYS: [i64; 25] = [
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_close,
+        libc::SYS_brk,
+        libc::SYS_mremap,
+        libc::SYS_munmap,
+        libc::SYS_madvise,
+        libc::SYS_membarrier,
+        libc::SYS_futex,
+        libc::SYS_sched_yield,
+        libc::SYS_nanosleep,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_clock_gettime,
+        libc::SYS_restart_syscall,
+        libc::SYS_getrandom,
+        libc::SYS_getpid,
+        libc::SYS_gettid,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+    ];
+    let argument = |index, operator, value| SeccompCondition::new(index, SeccompCmpArgLen::Qword, operator, value);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
+    // Memory is never writable and executable at once.
+    let both = (libc::PROT_WRITE | libc::PROT_EXEC) as u64;
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        let one = |wanted| SeccompRule::new(vec![argument(2, SeccompCmpOp::MaskedEq(both), wanted)?]);
+        rules.insert(call, vec![one(0)?, one(libc::PROT_WRITE as u64)?, one(libc::PROT_EXEC as u64)?]);
+    }
+    // `abort` signals this very process.
+    let own = u64::from(std::process::id());
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![argument(0, SeccompCmpOp::Eq, own)?])?]);
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)?.try_into()
+}
+
+#[cfg(test)]
+mod tests;

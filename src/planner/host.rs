@@ -89,7 +89,9 @@ impl Host {
         let mut linker = Linker::new(&engine);
         bindings::Feature::add_to_linker::<Call, HasSelf<Call>>(&mut linker, |call| call).map_err(fail)?;
         let clock = engine.clone();
+        let (started, running) = std::sync::mpsc::channel();
         let ticker = move || {
+            let _ = started.send(());
             loop {
                 std::thread::sleep(TICK);
                 clock.increment_epoch();
@@ -100,6 +102,8 @@ impl Host {
             .stack_size(64 << 10)
             .spawn(ticker)
             .map_err(|error| Broken(format!("the plugin engine could not start its clock: {error}")))?;
+        // A thread that starts makes system calls that `confine::seal` takes away.
+        running.recv().map_err(|_| Broken("the plugin engine's clock stopped".into()))?;
         Ok(Self { engine, linker })
     }
 

@@ -3,7 +3,7 @@
 //! Uses nothing of `vault`, `api`, `resolve` or `inventory`. It gets component bytes, templates and
 //! variables over a pipe and nothing else.
 
-mod confine;
+pub mod confine;
 pub mod description;
 mod document;
 mod emissions;
@@ -18,8 +18,9 @@ mod slots;
 pub mod text;
 mod tree;
 
+use std::error::Error;
 use std::io::{self, Read, Write};
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use self::host::{Host, Plugin};
 use self::protocol::{ANSWER_MAX, Answer, Description, FRAME_MAX, Request};
@@ -32,11 +33,14 @@ pub fn run() -> ExitCode {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         eprintln!("the planner panicked at {place}");
     }));
-    if let Err(error) = confine::confine() {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    match serve(&mut io::stdin().lock(), &mut io::stdout().lock()) {
+    let host = match ready() {
+        Ok(host) => host,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve(&host, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the planner lost its daemon: {error}");
@@ -45,9 +49,45 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The engine, in a process that has given up everything else. What this kernel cannot do is said on
+/// standard error, a line each (`confinement`).
+fn ready() -> Result<Host, Box<dyn Error>> {
+    let mut missing = confine::confine()?;
+    // Its clock is the one other thread; it is there before no more can be.
+    let host = Host::new().map_err(|error| error.to_string())?;
+    missing.extend(confine::seal()?);
+    for layer in missing {
+        eprintln!("{layer}");
+    }
+    Ok(host)
+}
+
+/// Starts a planner that is asked nothing, to learn what this kernel cannot do (`confinement`).
+///
+/// # Errors
+/// When it cannot be started.
+pub fn try_confinement() -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("planner").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn()
+}
+
+/// Waits for what `try_confinement` started: a sentence for each layer of the confinement that is missing.
+///
+/// # Errors
+/// Why planners do not start at all.
+pub fn confinement(child: Child) -> io::Result<Vec<String>> {
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines = said.lines().map(|line| text::tidy(line, 500));
+    if output.status.success() {
+        return Ok(lines.collect());
+    }
+    Err(io::Error::other(format!("{} ({})", lines.collect::<Vec<_>>().join("; "), output.status)))
+}
+
 /// Answers requests until the input ends.
-fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
-    let host = Host::new().map_err(|error| io::Error::other(error.to_string()))?;
+fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     let mut loaded: Option<(Plugin, Description)> = None;
     while let Some(request) = frame::read(input, FRAME_MAX)? {
         let request: Request = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;

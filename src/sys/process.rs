@@ -56,3 +56,31 @@ pub fn hide() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
+
+/// Tries to trace a process and lets it go again.
+///
+/// # Errors
+/// The kernel's.
+#[cfg(test)]
+pub fn trace(pid: i32) -> io::Result<()> {
+    // SAFETY: PTRACE_SEIZE takes no pointers that it follows; it does not stop the other process.
+    let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above. It fails where the other is running; it is let go when this process ends.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
+    Ok(())
+}
+
+/// Tries to map a page that can be written and run.
+///
+/// # Errors
+/// The kernel's.
+#[cfg(test)]
+pub fn map_writable_code() -> io::Result<()> {
+    let both = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    // SAFETY: a new anonymous mapping touches no memory that exists; it stays until the process ends.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, both, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
