@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -17,8 +18,19 @@ pub struct Config {
     pub vars: serde_json::Value,
     /// What templates read as `<< env.NAME >>`: the allowed variables that are set.
     pub env: BTreeMap<String, String>,
+    /// What callers may take.
+    pub limits: Limits,
+}
+
+/// What callers may take of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
     /// The most connections open at once.
     pub connections: usize,
+    /// How long a connection may be silent, or take to send the head of a request.
+    pub idle: Duration,
+    /// How long the body of a request may take to arrive, or an answer to be taken.
+    pub transfer: Duration,
 }
 
 /// Why a configuration cannot be used.
@@ -70,11 +82,13 @@ struct RawEnv {
 #[serde(deny_unknown_fields, default)]
 struct RawLimits {
     connections: usize,
+    idle_seconds: u64,
+    transfer_seconds: u64,
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { connections: 256 }
+        Self { connections: 256, idle_seconds: 60, transfer_seconds: 10 }
     }
 }
 
@@ -94,16 +108,27 @@ impl Config {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             (line, error.message().to_owned())
         })?;
-        if !(1..=65_536).contains(&raw.limits.connections) {
-            return Err((None, "limits.connections has to be between 1 and 65536".into()));
-        }
+        let limits = limits(&raw.limits).map_err(|message| (None, message))?;
         if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
         }
         let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
         let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
-        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, connections: raw.limits.connections })
+        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits })
     }
+}
+
+fn limits(raw: &RawLimits) -> Result<Limits, String> {
+    let within = |name: &str, number: u64, most: u64| {
+        let fits = (1..=most).contains(&number);
+        fits.then_some(number).ok_or_else(|| format!("limits.{name} has to be between 1 and {most}"))
+    };
+    within("connections", raw.connections as u64, 65_536)?;
+    Ok(Limits {
+        connections: raw.connections,
+        idle: Duration::from_secs(within("idle_seconds", raw.idle_seconds, 86_400)?),
+        transfer: Duration::from_secs(within("transfer_seconds", raw.transfer_seconds, 3_600)?),
+    })
 }
 
 /// A TOML value as templates see it: a date is its text.

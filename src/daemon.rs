@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +38,9 @@ const POLL: Duration = Duration::from_secs(2);
 const SYNC: Duration = Duration::from_secs(1);
 /// How often recorded usage is folded into the vault's counters.
 const FOLD: Duration = Duration::from_secs(30);
+
+/// Descriptors beside those of connections: the vault, the journal, watched folders, three for each planner.
+const DESCRIPTORS: u64 = 256;
 
 /// Why the daemon did not start, or could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,19 @@ pub enum DaemonError {
     /// The pinned plugins in the vault are of another version.
     #[error("the vault's list of plugins was written by another version of guillemet; run that one")]
     Pins,
+    /// The system does not give enough descriptors.
+    #[error(
+        "limits.connections = {connections} needs {needed} descriptors, and this process may have {most}; \
+         lower it, or raise LimitNOFILE"
+    )]
+    Descriptors {
+        /// The limit of the configuration.
+        connections: u64,
+        /// What it takes.
+        needed: u64,
+        /// What there is.
+        most: u64,
+    },
     /// The operating system.
     #[error("{what}: {source}")]
     System {
@@ -144,6 +161,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
     let config = load_config(home)?;
+    limit_descriptors(config.limits.connections as u64)?;
     let method = Vault::method(home)?;
     let unlock = match passphrase {
         Some(passphrase) if method == Method::Passphrase => UnlockWith::Passphrase(passphrase),
@@ -185,6 +203,16 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         .build()
         .map_err(system("the runtime cannot be started"))?;
     runtime.block_on(live(app))
+}
+
+/// As many descriptors as the limits of the configuration can need, and no more: a leak shows early.
+fn limit_descriptors(connections: u64) -> Result<(), DaemonError> {
+    let (needed, inherited) = (connections + DESCRIPTORS, getrlimit(Resource::Nofile));
+    if let Some(most) = inherited.maximum.filter(|most| *most < needed) {
+        return Err(DaemonError::Descriptors { connections, needed, most });
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: inherited.maximum })
+        .map_err(|error| system("descriptors cannot be limited")(error.into()))
 }
 
 fn load_config(home: &Home) -> Result<Config, ConfigError> {

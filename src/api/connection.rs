@@ -12,25 +12,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep};
 
-/// How long a caller may take to make room for an answer.
-pub const WRITE_TIME: Duration = Duration::from_secs(10);
-
 /// A stream whose writes have a deadline, counted from when the peer first made no room until everything
 /// has been written.
 pub struct Timed {
     stream: UnixStream,
+    limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timed {
-    /// Around this stream.
-    pub fn new(stream: UnixStream) -> Self {
-        Self { stream, deadline: None }
+    /// Around this stream; `limit` is how long its peer may take to make room for an answer.
+    pub fn new(stream: UnixStream, limit: Duration) -> Self {
+        Self { stream, limit, deadline: None }
     }
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_pending() {
-            let until = || Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_TIME));
+            let until = || Box::pin(tokio::time::sleep_until(Instant::now() + self.limit));
             if self.deadline.get_or_insert_with(until).as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }

@@ -42,6 +42,7 @@ pub async fn answer(
 ) -> Answer {
     let query = parts.uri.query();
     let param = |name: &str| params.get(name).unwrap_or_default();
+    let transfer = app.config.load().limits.transfer;
     match endpoint {
         Endpoint::Render => {
             let [target] = request::query(query, ["target"])?;
@@ -51,7 +52,7 @@ pub async fn answer(
         }
         Endpoint::Resolve => {
             request::query(query, [])?;
-            let mut fields = request::object(body).await?;
+            let mut fields = request::object(body, transfer).await?;
             let names = fields.names("secrets");
             fields.finish()?;
             let body = app.resolver.resolve(&names, caller)?;
@@ -64,7 +65,7 @@ pub async fn answer(
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
-            let mut fields = request::object(body).await?;
+            let mut fields = request::object(body, transfer).await?;
             let (name, value) = (fields.name("name"), fields.value("value"));
             let enabled = fields.flag("enabled").unwrap_or(true);
             fields.finish()?;
@@ -83,7 +84,7 @@ pub async fn answer(
         Endpoint::ChangeSecret => {
             request::query(query, [])?;
             let name = request::name(param("name"))?;
-            let mut fields = request::object(body).await?;
+            let mut fields = request::object(body, transfer).await?;
             let enabled = fields.flag("enabled");
             fields.finish()?;
             let Some(enabled) = enabled else {
@@ -124,7 +125,7 @@ pub async fn answer(
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            add_plugin(app, request::object(body).await?).await
+            add_plugin(app, request::object(body, transfer).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;

@@ -36,6 +36,8 @@ pub enum Code {
     Validation,
     /// A template is wrong.
     TemplateInvalid,
+    /// The caller has as much as it gets.
+    RateLimited,
     /// A plugin is wrong.
     PluginFailed,
     /// Not now.
@@ -46,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, with the code and the status of the answer.
-    pub const ALL: [(Self, &'static str, u16); 12] = [
+    pub const ALL: [(Self, &'static str, u16); 13] = [
         (Self::BadRequest, "bad_request", 400),
         (Self::TooLarge, "bad_request", 413),
         (Self::MethodNotAllowed, "bad_request", 405),
@@ -56,6 +58,7 @@ impl Code {
         (Self::SecretUnavailable, "secret_unavailable", 409),
         (Self::Validation, "validation_error", 422),
         (Self::TemplateInvalid, "template_invalid", 422),
+        (Self::RateLimited, "rate_limit_exceeded", 429),
         (Self::PluginFailed, "plugin_failed", 502),
         (Self::Unavailable, "service_unavailable", 503),
         (Self::Internal, "internal_error", 500),
@@ -97,7 +100,16 @@ impl ApiError {
 
     /// The answer.
     pub fn response(&self) -> Response<Full<Bytes>> {
-        let (name, status) = self.code.row();
+        let (_, status) = self.code.row();
+        let mut response = Response::new(Full::new(self.body().into()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    /// The body of the answer: JSON and a line end.
+    pub fn body(&self) -> Vec<u8> {
+        let (name, _) = self.code.row();
         let mut body = json!({"code": name, "message": self.message});
         if let Some(detail) = &self.detail {
             body["detail"] = detail.as_str().into();
@@ -107,10 +119,7 @@ impl ApiError {
         }
         let mut bytes = body.to_string().into_bytes();
         bytes.push(b'\n');
-        let mut response = Response::new(Full::new(bytes.into()));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        bytes
     }
 }
 

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod endpoints;
 pub mod error;
 pub mod peer;
+pub mod places;
 pub mod request;
 pub mod routes;
 pub mod view;
@@ -23,10 +24,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::error::{ApiError, Code};
 use self::peer::Peer;
+use self::places::{Place, Places};
 use self::routes::{Found, Router};
 use crate::config::Config;
 use crate::home::Home;
@@ -34,9 +36,6 @@ use crate::inventory::Inventory;
 use crate::names::Millis;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
-
-/// How long a connection may be silent, or take to send the head of a request.
-const SILENT_TIME: Duration = Duration::from_secs(60);
 
 /// What requests are answered from.
 pub struct App {
@@ -64,37 +63,42 @@ pub struct App {
 pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
     let router = Arc::new(Router::new());
     let own_uid = rustix::process::geteuid().as_raw();
-    let limit = app.config.load().connections;
-    let places = Arc::new(Semaphore::new(limit));
+    let places = Places::new(app.config.load().limits.connections);
     loop {
-        let place = tokio::select! {
-            () = stopped(&mut stop) => break,
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
             accepted = listener.accept() => accepted,
         };
-        match (place, accepted) {
-            (Ok(place), Ok((stream, _))) => {
+        match accepted {
+            Ok((stream, _)) => {
+                let peer = Peer::of(&stream);
+                let Some(place) = places.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
+                    refuse(&stream);
+                    continue;
+                };
                 let (app, router, stop) = (Arc::clone(&app), Arc::clone(&router), stop.clone());
-                tokio::spawn(async move {
-                    connection(app, router, stream, own_uid, stop).await;
-                    drop(place);
-                });
+                tokio::spawn(connection(app, router, stream, peer, own_uid, place, stop));
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 // Out of descriptors, most likely: give connections time to end rather than spin.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            (Err(_), _) => break,
         }
     }
     drop(listener);
-    // Every connection gives its place back when it has ended.
-    let all = u32::try_from(limit).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    places.empty().await;
+}
+
+/// Tells a caller that it has as many connections as it gets. It has not been asked what it wants, and is
+/// not waited for.
+fn refuse(stream: &UnixStream) {
+    let message = "all connections are taken, and no other caller has more of them than this one; use one connection \
+                   for several requests, or raise limits.connections";
+    let body = ApiError::new(Code::RateLimited, message).body();
+    let head = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nconnection: close";
+    let head = format!("{head}\r\ncontent-length: {}\r\n\r\n", body.len());
+    let _ = stream.try_write(&[head.as_bytes(), &body].concat());
 }
 
 /// Returns when the daemon is to stop.
@@ -107,21 +111,30 @@ async fn connection(
     app: Arc<App>,
     router: Arc<Router>,
     stream: UnixStream,
+    peer: Peer,
     own_uid: u32,
+    place: Place,
     mut stop: watch::Receiver<bool>,
 ) {
-    let peer = Peer::of(&stream);
-    let service = service_fn(|request| answer(&app, &router, &peer, own_uid, request));
+    let limits = app.config.load().limits;
+    let service = service_fn(|request| {
+        place.active();
+        answer(&app, &router, &peer, own_uid, request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(SILENT_TIME)
+        .header_read_timeout(limits.idle)
         // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
         .writev(true)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(connection::Timed::new(stream)), service);
+        .serve_connection(TokioIo::new(connection::Timed::new(stream, limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.taken_away() => {
+            tracing::debug!(caller = ?peer.caller, "a connection ended for a caller that has fewer");
+            return;
+        }
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await

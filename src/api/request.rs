@@ -15,8 +15,6 @@ use crate::vault::record::VALUE_MAX;
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
 /// The most names in one resolve.
 const RESOLVE_MAX: usize = 1000;
 
@@ -129,12 +127,12 @@ pub fn inventory(raw: Option<&str>) -> Result<(Page, Filter), ApiError> {
     if errors.is_empty() { Ok((page, Filter { query: text, status })) } else { Err(ApiError::fields(errors)) }
 }
 
-/// The body as a JSON object.
+/// The body as a JSON object; `limit` is how long it may take to arrive.
 ///
 /// # Errors
 /// Too large (after `BODY_MAX` bytes have been read), too slow, or not a JSON object.
-pub async fn object(body: Incoming) -> Result<Fields, ApiError> {
-    let bytes = tokio::time::timeout(BODY_TIME, read(body))
+pub async fn object(body: Incoming, limit: Duration) -> Result<Fields, ApiError> {
+    let bytes = tokio::time::timeout(limit, read(body))
         .await
         .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))??;
     // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
