@@ -1,7 +1,8 @@
-//! Memory that keeps no secrets longer than it must: an allocator that wipes what it frees, and a locked
-//! page for a key.
+//! Memory that keeps no secrets longer than it must: an allocator that wipes what it frees, and a page of
+//! its own for a key.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -42,62 +43,105 @@ unsafe impl GlobalAlloc for WipingAllocator {
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;
 
-/// 32 bytes in a page of their own: locked into memory, left out of core dumps, wiped in forked children
-/// and when dropped. Where the kernel refuses a lock (a limit), the page is used without.
-pub struct KeyPage {
-    page: NonNull<u8>,
+/// Something secret in a page of its own.
+///
+/// Where the kernel has `memfd_secret` (Linux 5.14), the page is taken out of the kernel's own view of
+/// memory: no other process reads it, root's included, and no core dump or hibernation image has it.
+/// Elsewhere it is locked into memory and left out of core dumps; where a limit refuses the lock, it is
+/// used without. Children do not have it, and it is wiped when dropped. `T` must be plain data: it is
+/// moved here byte by byte, and what it points to would stay where it is.
+pub struct SecretPage<T> {
+    page: NonNull<T>,
     len: usize,
 }
 
 // SAFETY: the page is owned by this value alone and has no thread affinity.
-unsafe impl Send for KeyPage {}
+unsafe impl<T: Send> Send for SecretPage<T> {}
 // SAFETY: shared access only reads.
-unsafe impl Sync for KeyPage {}
+unsafe impl<T: Sync> Sync for SecretPage<T> {}
 
-impl KeyPage {
+impl SecretPage<[u8; KEY_LEN]> {
     /// Moves the bytes into a page; the source is wiped.
     ///
     /// # Panics
     /// When the system has no page left.
-    pub fn new(source: &mut [u8; KEY_LEN]) -> Self {
-        let len = rustix::param::page_size();
-        // SAFETY: an anonymous private mapping touches no memory that exists.
-        let page = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        let page = NonNull::new(page.cast::<u8>()).filter(|page| page.as_ptr() as isize != -1);
-        let Some(page) = page else { panic!("the system has no memory left for a key") };
-        // SAFETY: the mapping is live and `len` bytes long; these calls change how it is treated, not what is in it.
-        unsafe {
-            libc::mlock(page.as_ptr().cast(), len);
-            libc::madvise(page.as_ptr().cast(), len, libc::MADV_DONTDUMP);
-            libc::madvise(page.as_ptr().cast(), len, libc::MADV_WIPEONFORK);
-        }
-        // SAFETY: both are live, `KEY_LEN` bytes at least, and apart.
-        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), page.as_ptr(), KEY_LEN) };
+    pub fn take(source: &mut [u8; KEY_LEN]) -> Self {
+        let page = Self::empty();
+        // SAFETY: both are live and `KEY_LEN` bytes long at least; the page is new, so they are apart.
+        unsafe { page.page.as_ptr().copy_from_nonoverlapping(source, 1) };
         source.zeroize();
-        Self { page, len }
-    }
-
-    /// The bytes.
-    pub fn expose(&self) -> &[u8; KEY_LEN] {
-        // SAFETY: the page lives as long as `self`, holds `KEY_LEN` initialised bytes, and is not written while shared.
-        unsafe { self.page.cast::<[u8; KEY_LEN]>().as_ref() }
+        page
     }
 }
 
-impl Drop for KeyPage {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is live, this is its only owner, and it is not used afterwards.
+impl<T> SecretPage<T> {
+    /// Moves what is made into a page.
+    ///
+    /// # Panics
+    /// When the system has no page left, or `T` does not fit one.
+    pub fn new(make: impl FnOnce() -> T) -> Self {
+        let page = Self::empty();
+        let mut made = std::mem::ManuallyDrop::new(make());
+        let source = std::ptr::from_mut(&mut *made);
+        // SAFETY: both are live and big enough for a `T`; the page is new, so they are apart. The source is
+        // moved out of, overwritten, and neither used nor dropped again.
         unsafe {
-            std::slice::from_raw_parts_mut(self.page.as_ptr(), KEY_LEN).zeroize();
+            page.page.as_ptr().copy_from_nonoverlapping(source, 1);
+            std::slice::from_raw_parts_mut(source.cast::<u8>(), size_of::<T>()).zeroize();
+        }
+        page
+    }
+
+    /// A page of zeros, not yet a `T`.
+    fn empty() -> Self {
+        let len = rustix::param::page_size();
+        assert!(size_of::<T>() <= len && align_of::<T>() <= len, "a secret fits one page");
+        let page = secret_page(len).or_else(|| locked_page(len));
+        let Some(page) = page else { panic!("the system has no memory left for a key") };
+        // SAFETY: the mapping is live and `len` bytes long; this changes how it is treated, not what is in it.
+        unsafe { libc::madvise(page.as_ptr().cast(), len, libc::MADV_DONTFORK) };
+        Self { page: page.cast(), len }
+    }
+
+    /// What is in it.
+    pub fn expose(&self) -> &T {
+        // SAFETY: the page lives as long as `self`, holds a `T` since its making, and is not written while shared.
+        unsafe { self.page.as_ref() }
+    }
+}
+
+/// Memory that only this process sees.
+fn secret_page(len: usize) -> Option<NonNull<u8>> {
+    // SAFETY: makes a descriptor; no memory is touched.
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the kernel has just made it, and nothing else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::fs::ftruncate(&fd, len as u64).ok()?;
+    map(len, libc::MAP_SHARED, fd.as_raw_fd())
+}
+
+fn locked_page(len: usize) -> Option<NonNull<u8>> {
+    let page = map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+    // SAFETY: the mapping is live and `len` bytes long; these calls change how it is treated, not what is in it.
+    unsafe {
+        libc::mlock(page.as_ptr().cast(), len);
+        libc::madvise(page.as_ptr().cast(), len, libc::MADV_DONTDUMP);
+    }
+    Some(page)
+}
+
+fn map(len: usize, flags: libc::c_int, fd: i32) -> Option<NonNull<u8>> {
+    // SAFETY: a new mapping touches no memory that exists.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
+    NonNull::new(page.cast::<u8>()).filter(|page| page.as_ptr().cast() != libc::MAP_FAILED)
+}
+
+impl<T> Drop for SecretPage<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is live, this is its only owner, and it is not used afterwards. `T` is plain data.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.page.as_ptr().cast::<u8>(), size_of::<T>()).zeroize();
             libc::munmap(self.page.as_ptr().cast(), self.len);
         }
     }
@@ -110,9 +154,22 @@ mod tests {
     #[test]
     fn a_key_moves_into_its_page() {
         let mut source = [7; KEY_LEN];
-        let page = KeyPage::new(&mut source);
+        let page = SecretPage::take(&mut source);
         assert_eq!(source, [0; KEY_LEN]);
         assert_eq!(page.expose(), &[7; KEY_LEN]);
+    }
+
+    /// Either kind of page does the same.
+    #[test]
+    fn pages_are_of_either_kind() {
+        for page in [secret_page(4096), locked_page(4096)].into_iter().flatten() {
+            // SAFETY: the mapping is live, `4096` bytes long, and no one else's.
+            unsafe {
+                assert_eq!(std::slice::from_raw_parts(page.as_ptr(), 4096), [0; 4096]);
+                page.as_ptr().write_bytes(7, 4096);
+                libc::munmap(page.as_ptr().cast(), 4096);
+            }
+        }
     }
 
     #[test]

@@ -13,13 +13,13 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::sys::memory::{KEY_LEN, KeyPage};
+use crate::sys::memory::{KEY_LEN, SecretPage};
 
 /// Bytes of a nonce at the beginning of a box.
 const NONCE_LEN: usize = 24;
 
-/// A key in locked memory. Cannot be printed, copied or serialized.
-pub struct Key(KeyPage);
+/// A key in a page of its own. Cannot be printed, copied or serialized.
+pub struct Key(SecretPage<[u8; KEY_LEN]>);
 
 /// A box did not open: wrong key, or changed since it was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,12 +30,12 @@ impl Key {
     /// A fresh key.
     pub fn random() -> Self {
         let mut bytes = random::<KEY_LEN>();
-        Self(KeyPage::new(&mut bytes))
+        Self::from_bytes(&mut bytes)
     }
 
     /// Takes the bytes, which are wiped.
     pub fn from_bytes(bytes: &mut [u8; KEY_LEN]) -> Self {
-        Self(KeyPage::new(bytes))
+        Self(SecretPage::take(bytes))
     }
 
     /// The key from a passphrase: Argon2id.

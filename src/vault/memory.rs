@@ -4,19 +4,27 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use chacha20poly1305::aead::{AeadInPlace, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Key as AeadKey, Nonce, Tag};
-use zeroize::Zeroizing;
+use aes_gcm::aead::{AeadInPlace, KeyInit};
+use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
+use zeroize::{Zeroize, Zeroizing};
 
-use super::crypto::Key;
+use super::crypto;
+use crate::sys::memory::SecretPage;
 
 /// Bytes of the authentication tag.
 const TAG_LEN: usize = 16;
 
-/// The key of this process; never written anywhere.
-fn process_key() -> &'static Key {
-    static KEY: OnceLock<Key> = OnceLock::new();
-    KEY.get_or_init(Key::random)
+/// AES-256-GCM (NIST SP 800-38D) under a key of this process, which is never written anywhere: processors
+/// have instructions for it, and a fill opens every value anew. The cipher's state is plain data.
+fn cipher() -> &'static Aes256Gcm {
+    static CIPHER: OnceLock<SecretPage<Aes256Gcm>> = OnceLock::new();
+    let make = || {
+        let mut key = crypto::random::<32>();
+        let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(&key));
+        key.zeroize();
+        cipher
+    };
+    CIPHER.get_or_init(|| SecretPage::new(make)).expose()
 }
 
 /// A nonce that this process has not used: a counter, under a key that lives as long as it does.
@@ -25,10 +33,10 @@ fn next_nonce() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn nonce(number: u64) -> Nonce {
+fn nonce(number: u64) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
-    Nonce::from(bytes)
+    bytes
 }
 
 /// A value, sealed. Clones share it.
@@ -46,9 +54,8 @@ impl SealedValue {
     pub fn seal(value: &str) -> Self {
         let number = next_nonce();
         let mut ciphertext: Box<[u8]> = value.as_bytes().into();
-        let cipher = ChaCha20Poly1305::new(AeadKey::from_slice(process_key().expose()));
-        let tag = cipher
-            .encrypt_in_place_detached(&nonce(number), b"", &mut ciphertext)
+        let tag = cipher()
+            .encrypt_in_place_detached(Nonce::from_slice(&nonce(number)), b"", &mut ciphertext)
             // Fails only for a text of more than 256 GiB.
             .expect("a value fits one box");
         Self(Arc::new(Sealed { nonce: number, tag: tag.into(), ciphertext }))
@@ -61,9 +68,9 @@ impl SealedValue {
     pub fn open_into(&self, out: &mut Zeroizing<Vec<u8>>) {
         let begin = out.len();
         out.extend_from_slice(&self.0.ciphertext);
-        let cipher = ChaCha20Poly1305::new(AeadKey::from_slice(process_key().expose()));
-        cipher
-            .decrypt_in_place_detached(&nonce(self.0.nonce), b"", &mut out[begin..], Tag::from_slice(&self.0.tag))
+        let (nonce, tag) = (nonce(self.0.nonce), Tag::from_slice(&self.0.tag));
+        cipher()
+            .decrypt_in_place_detached(Nonce::from_slice(&nonce), b"", &mut out[begin..], tag)
             .expect("this process sealed it");
     }
 
