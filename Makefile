@@ -3,7 +3,7 @@
 CARGO ?= cargo
 WASM  := wasm32-unknown-unknown
 
-.PHONY: demo test build target fmt clean
+.PHONY: demo test bench build target fmt clean
 
 ## Builds, then shows the main job in a throw-away home.
 demo: target
@@ -13,6 +13,10 @@ demo: target
 ## All tests.
 test: target
 	CARGO="$(CARGO)" ./tests/run
+
+## How fast it is, beside a bare reference: a table, and target/bench.json. QUICK=1 takes seconds.
+bench: target
+	$(CARGO) bench --locked --bench speed
 
 build: target
 	$(CARGO) build --release --locked

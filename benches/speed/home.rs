@@ -1,0 +1,84 @@
+//! Homes of a given size, and daemons in them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use guillemet::home::Home;
+use guillemet::vault::keys::UnlockWith;
+use guillemet::vault::record::Secret;
+use guillemet::vault::store::Vault;
+
+use super::load::{self, Process, request};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
+
+/// A home with secrets and templates; removed when dropped.
+pub struct BenchHome(tempfile::TempDir);
+
+impl BenchHome {
+    /// With so many secrets, and so many templates beside the examples that come with `init`.
+    pub fn new(secrets: usize, templates: usize) -> Self {
+        // In memory where that can be: a disk that is busy with others would be measured too.
+        let shared = Path::new("/dev/shm");
+        let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        let bench = Self(dir.expect("a folder"));
+        let home = Home::at(bench.path());
+        let key = || UnlockWith::KeyFile(home.key_file());
+        guillemet::daemon::init(&home, key()).expect("a home");
+        let (mut vault, _) = Vault::open(&home, key()).expect("a vault");
+        let named = ["calendar-token-production", "calendar-tenant-production", "calendar-workspace-production"];
+        let others = (0..secrets.saturating_sub(named.len())).map(|number| format!("provider-{number}-production"));
+        for name in named.into_iter().map(str::to_owned).chain(others) {
+            let value = format!("sk_live_{:032x}", name.len() * 7919);
+            let secret = Secret::new(name.parse().expect("a name"), &value, true, 1_700_000_000_000);
+            vault.put(&secret.expect("a secret")).expect("kept");
+        }
+        for number in 0..templates {
+            bench.write_template(&format!("template-{number}"), number);
+        }
+        bench
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        Home::at(self.path()).socket()
+    }
+
+    /// A template with one secret; `number` makes its text another.
+    pub fn write_template(&self, name: &str, number: usize) {
+        let text = format!(
+            "name = \"calendar-{number}\"\nurl = \"https://mcp.example.com/mcp/{number}\"\n\n[headers]\n\
+             Authorization = \"Bearer << secret \"calendar-token-production\" >>\"\n"
+        );
+        let path = self.path().join(format!("templates/mcp-server/{name}.toml"));
+        // Whole or not at all: the daemon looks while this is written.
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, text).and_then(|()| std::fs::rename(draft, path)).expect("a template");
+    }
+
+    /// Starts the daemon and does not wait.
+    pub fn spawn(&self) -> Process {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--home").arg(self.path()).arg("daemon").stdin(Stdio::null()).stderr(Stdio::null());
+        Process::new(command.spawn().expect("the daemon starts"))
+    }
+
+    /// Starts the daemon and waits until it has rendered once.
+    pub fn start(&self) -> Process {
+        let daemon = self.spawn();
+        self.wait_for(&request("GET", super::RENDER, b""));
+        daemon
+    }
+
+    /// Waits for the socket, and for an answer that is a 200.
+    pub fn wait_for(&self, request: &[u8]) {
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        let answer = load::ask(&self.socket(), request);
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+}

@@ -1,0 +1,159 @@
+//! A client that costs little: whole requests out, whole answers of known length in.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A request as bytes; the connection is kept.
+pub fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    [format!("{method} {path} HTTP/1.1\r\nhost: guillemet\r\n{length}\r\n").as_bytes(), body].concat()
+}
+
+/// The length of an answer's head, with the empty line.
+pub fn head_len(answer: &[u8]) -> usize {
+    answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4
+}
+
+/// Asks once on a connection of its own; the whole answer.
+pub fn ask(socket: &Path, request: &[u8]) -> Vec<u8> {
+    let mut stream = UnixStream::connect(socket).expect("the server listens");
+    answer(&mut stream, request)
+}
+
+fn answer(stream: &mut UnixStream, request: &[u8]) -> Vec<u8> {
+    stream.write_all(request).expect("the request leaves");
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 65_536];
+    loop {
+        let len = stream.read(&mut chunk).expect("an answer");
+        assert!(len > 0, "the connection ended");
+        bytes.extend_from_slice(&chunk[..len]);
+        if bytes.windows(4).any(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..head_len(&bytes)]).to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            if bytes.len() >= head_len(&bytes) + length.unwrap_or(0) {
+                return bytes;
+            }
+        }
+    }
+}
+
+/// A process of which the work is measured.
+pub trait Server {
+    fn pid(&self) -> u32;
+
+    /// The time its threads have run.
+    fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let spent = |path: PathBuf| std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+        let nanoseconds = tasks.flatten().map(|task| {
+            let text = spent(task.path());
+            text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0)
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// Resident bytes: all, and those that are no file's.
+    fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let kilobytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+        };
+        (kilobytes("VmRSS:"), kilobytes("RssAnon:"))
+    }
+}
+
+/// A child that is ended when dropped.
+pub struct Process(Child);
+
+impl Process {
+    pub fn new(child: Child) -> Self {
+        Self(child)
+    }
+}
+
+impl Server for Process {
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What one round gave.
+pub struct Round {
+    pub per_second: f64,
+    pub cpu_per_request: Duration,
+}
+
+/// Connections that ask the same thing again and again.
+pub struct Load {
+    streams: Vec<UnixStream>,
+    request: Vec<u8>,
+    answer_len: usize,
+}
+
+impl Load {
+    pub fn new(socket: &Path, request: &[u8], connections: usize) -> Self {
+        let mut streams: Vec<UnixStream> =
+            (0..connections).map(|_| UnixStream::connect(socket).expect("the server listens")).collect();
+        let lens: Vec<usize> = streams.iter_mut().map(|stream| answer(stream, request).len()).collect();
+        assert!(lens.iter().all(|len| *len == lens[0]), "answers of one length");
+        Self { streams, request: request.to_owned(), answer_len: lens[0] }
+    }
+
+    /// Asks for so long, on all connections at once.
+    pub fn run(&self, server: &impl Server, time: Duration) -> Round {
+        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let begin = Barrier::new(self.streams.len() + 1);
+        let mut elapsed = Duration::ZERO;
+        let mut cpu = Duration::ZERO;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .streams
+                .iter()
+                .map(|stream| {
+                    let (mut stream, begin, stop, count) = (stream, &begin, &stop, &count);
+                    scope.spawn(move || {
+                        let mut buffer = vec![0; self.answer_len];
+                        let mut done = 0;
+                        begin.wait();
+                        while !stop.load(Ordering::Relaxed) {
+                            stream.write_all(&self.request).expect("the request leaves");
+                            stream.read_exact(&mut buffer).expect("an answer");
+                            assert!(buffer.starts_with(b"HTTP/1.1 200"));
+                            done += 1;
+                        }
+                        count.fetch_add(done, Ordering::Relaxed);
+                    })
+                })
+                .collect();
+            begin.wait();
+            let (began, cpu_before) = (Instant::now(), server.cpu());
+            // A span of time is what is wanted here.
+            std::thread::sleep(time);
+            stop.store(true, Ordering::Relaxed);
+            for thread in threads {
+                thread.join().expect("a client that went well");
+            }
+            elapsed = began.elapsed();
+            cpu = server.cpu() - cpu_before;
+        });
+        let count = count.into_inner().max(1);
+        Round {
+            per_second: count as f64 / elapsed.as_secs_f64(),
+            cpu_per_request: cpu / u32::try_from(count).unwrap_or(u32::MAX),
+        }
+    }
+}

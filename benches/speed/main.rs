@@ -1,0 +1,197 @@
+//! `make bench`: how fast Guillemet is, beside a bare reference in the same run.
+//!
+//! Prints a table and writes `target/bench.json`. Judges nothing: machines differ, so ratios are told.
+//! `QUICK=1` takes a few seconds and says less.
+
+mod bare;
+mod home;
+mod load;
+mod report;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use home::{BenchHome, PROGRAM};
+use load::{Load, Server as _, request};
+use report::Report;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, mode, socket, kind] = arguments.as_slice()
+        && mode == "bare"
+    {
+        return bare::serve(Path::new(socket), kind);
+    }
+    let quick = std::env::var_os("QUICK").is_some_and(|quick| !quick.is_empty());
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let mut report = Report::new(quick);
+    let wanted = |part: &str| only.is_empty() || only.split(',').any(|wanted| wanted == part);
+    if wanted("serving") {
+        serving(&mut report, quick);
+    }
+    if wanted("planning") {
+        planning(&mut report, quick);
+    }
+    if wanted("start") {
+        start(&mut report, quick);
+    }
+    if wanted("processes") {
+        processes(&mut report, quick);
+    }
+    if wanted("growth") {
+        growth(&mut report, if quick { &[100, 1_000] } else { &[100, 1_000, 10_000, 100_000] });
+    }
+    report.finish();
+}
+
+const RESOLVE: &[u8] = br#"{"secrets":["calendar-token-production"]}"#;
+const RENDER: &str = "/v1/render/mcp-server/calendar";
+
+/// Resolve and render against a bare server that answers the same bytes, in turns.
+fn serving(report: &mut Report, quick: bool) {
+    let (rounds, time) = if quick { (3, Duration::from_millis(200)) } else { (11, Duration::from_secs(1)) };
+    let home = BenchHome::new(1_000, 0);
+    let daemon = home.start();
+    let answer = load::ask(&home.socket(), &request("GET", RENDER, b""));
+    report.fact("rendered bytes", answer.len() - load::head_len(&answer));
+    for (name, kind, request) in [
+        ("resolve of one secret", "resolve", request("POST", "/v1/resolve", RESOLVE)),
+        ("render, three secrets", "render", request("GET", RENDER, b"")),
+    ] {
+        let bare = bare::start(&home, kind, &load::ask(&home.socket(), &request));
+        for connections in [1, 8] {
+            let ours = Load::new(&home.socket(), &request, connections);
+            let theirs = Load::new(&bare.socket, &request, connections);
+            let mut results = Vec::new();
+            for round in 0..=rounds {
+                let (bare, guillemet) = if round % 2 == 0 {
+                    let bare = theirs.run(&bare, time);
+                    (bare, ours.run(&daemon, time))
+                } else {
+                    let guillemet = ours.run(&daemon, time);
+                    (theirs.run(&bare, time), guillemet)
+                };
+                // The first warms up.
+                if round > 0 {
+                    results.push((bare, guillemet));
+                }
+            }
+            report.serving(name, connections, &results);
+        }
+    }
+}
+
+/// How long from a new or changed template to its first render.
+fn planning(report: &mut Report, quick: bool) {
+    let many = if quick { 100 } else { 1_000 };
+    let home = BenchHome::new(100, 0);
+    let _daemon = home.start();
+    let bare_request = request("GET", RENDER, b"");
+    let reference = report::median(50, || drop(load::ask(&home.socket(), &bare_request)));
+    report.time("an asked render of a planned template, one connection each", reference);
+    let mut number = 0;
+    let once = report::median(30, || {
+        number += 1;
+        home.write_template("one", number);
+        load::ask(&home.socket(), &request("GET", "/v1/render/mcp-server/one", b""));
+    });
+    report.ratio("an edited template until it is rendered", once, "of a planned one", reference);
+    let begin = Instant::now();
+    for number in 0..many {
+        home.write_template(&format!("many-{number}"), number);
+    }
+    for number in 0..many {
+        load::ask(&home.socket(), &request("GET", &format!("/v1/render/mcp-server/many-{number}"), b""));
+    }
+    report.time(&format!("{many} new templates until each is rendered"), begin.elapsed());
+}
+
+/// From the start of the process to the first render, and what it takes of memory.
+fn start(report: &mut Report, quick: bool) {
+    let (secrets, templates) = if quick { (1_000, 100) } else { (10_000, 1_000) };
+    let home = BenchHome::new(secrets, templates);
+    // The first start compiles the plugins.
+    drop(home.start());
+    let first_render = report::median(5, || {
+        let daemon = home.spawn();
+        home.wait_for(&request("GET", RENDER, b""));
+        drop(daemon);
+    });
+    report.time(&format!("start until the first render: {secrets} secrets, {templates} templates"), first_render);
+    for secrets in if quick { vec![1_000] } else { vec![1_000, 10_000] } {
+        let home = BenchHome::new(secrets, 0);
+        let daemon = home.start();
+        Load::new(&home.socket(), &request("GET", RENDER, b""), 8).run(&daemon, Duration::from_millis(500));
+        let (all, own) = daemon.memory();
+        report.size(&format!("resident memory with {secrets} secrets"), all);
+        report.size("  of it its own (the rest is the program's file)", own);
+    }
+}
+
+/// Commands, over a process that does nothing.
+fn processes(report: &mut Report, quick: bool) {
+    let secrets = if quick { 1_000 } else { 10_000 };
+    let home = BenchHome::new(secrets, 0);
+    let _daemon = home.start();
+    let run = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).stdout(Stdio::null()).status();
+        assert!(status.expect("it starts").success());
+    };
+    let at = home.path().display().to_string();
+    let rounds = if quick { 10 } else { 200 };
+    let bare = report::median(rounds, || run("/bin/true", &[]));
+    report.time("a process that does nothing", bare);
+    let version = report::median(rounds, || run(PROGRAM, &["--version"]));
+    report.difference("guillemet --version", version, bare);
+    let render = report::median(rounds, || run(PROGRAM, &["--home", &at, "render", "mcp-server/calendar"]));
+    report.difference("guillemet render", render, bare);
+    let list = report::median(rounds.min(20), || run(PROGRAM, &["--home", &at, "secret", "list", "--json"]));
+    report.difference(&format!("guillemet secret list with {secrets} secrets"), list, bare);
+}
+
+/// What grows with the number of secrets.
+fn growth(report: &mut Report, sizes: &[usize]) {
+    let mut rows = Vec::new();
+    for &size in sizes {
+        let home = BenchHome::new(size, 0);
+        drop(home.start());
+        let first_render = report::median(3, || {
+            let daemon = home.spawn();
+            home.wait_for(&request("GET", RENDER, b""));
+            drop(daemon);
+        });
+        let daemon = home.start();
+        let cpu = |request: &[u8]| {
+            let load = Load::new(&home.socket(), request, 8);
+            load.run(&daemon, Duration::from_millis(200));
+            load.run(&daemon, Duration::from_secs(1)).cpu_per_request
+        };
+        let resolve = cpu(&request("POST", "/v1/resolve", RESOLVE));
+        let render = cpu(&request("GET", RENDER, b""));
+        let mut number = 0;
+        let edit = report::median(10, || {
+            number += 1;
+            home.write_template("one", number);
+            load::ask(&home.socket(), &request("GET", "/v1/render/mcp-server/one", b""));
+        });
+        let create = report::median(20, || {
+            number += 1;
+            let body = format!(r#"{{"name":"fresh-{number}","value":"v"}}"#);
+            let answer = load::ask(&home.socket(), &request("POST", "/v1/secrets", body.as_bytes()));
+            assert!(answer.starts_with(b"HTTP/1.1 201"));
+        });
+        let list = report::median(5, || drop(load::ask(&home.socket(), &request("GET", "/v1/secrets?limit=100", b""))));
+        rows.push(report::Growth {
+            size,
+            first_render,
+            resolve,
+            render,
+            edit,
+            create,
+            list,
+            memory: daemon.memory().0,
+        });
+    }
+    report.growth(rows);
+}

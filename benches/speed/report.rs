@@ -1,0 +1,144 @@
+//! What was measured, as a table for people and as JSON for programs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::load::Round;
+
+/// The median time of a piece of work.
+pub fn median(rounds: usize, mut work: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..rounds)
+        .map(|_| {
+            let begin = Instant::now();
+            work();
+            begin.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn middle(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+/// One size of the growth table.
+pub struct Growth {
+    pub size: usize,
+    pub first_render: Duration,
+    pub resolve: Duration,
+    pub render: Duration,
+    pub edit: Duration,
+    pub create: Duration,
+    pub list: Duration,
+    pub memory: u64,
+}
+
+/// Collects and prints.
+pub struct Report {
+    entries: Vec<Value>,
+}
+
+impl Report {
+    pub fn new(quick: bool) -> Self {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model =
+            cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, m)| m);
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        println!("{model}, {cores} cores, Linux {}{}\n", kernel.trim(), if quick { ", quick" } else { "" });
+        let machine = json!({"cpu": model, "cores": cores, "kernel": kernel.trim(), "quick": quick});
+        Self { entries: vec![json!({"machine": machine})] }
+    }
+
+    fn line(&mut self, name: &str, text: &str, value: Value) {
+        println!("{name:<72} {text}");
+        let mut entry = json!({"what": name.trim()});
+        if let (Some(entry), Value::Object(value)) = (entry.as_object_mut(), value) {
+            entry.extend(value);
+        }
+        self.entries.push(entry);
+    }
+
+    pub fn fact(&mut self, name: &str, value: usize) {
+        self.line(name, &value.to_string(), json!({"value": value}));
+    }
+
+    pub fn time(&mut self, name: &str, time: Duration) {
+        self.line(name, &ms(time), json!({"ms": time.as_secs_f64() * 1e3}));
+    }
+
+    pub fn size(&mut self, name: &str, bytes: u64) {
+        self.line(name, &format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)), json!({"bytes": bytes}));
+    }
+
+    pub fn ratio(&mut self, name: &str, time: Duration, of: &str, reference: Duration) {
+        let ratio = time.as_secs_f64() / reference.as_secs_f64();
+        let value = json!({"ms": time.as_secs_f64() * 1e3, "ratio": ratio});
+        self.line(name, &format!("{} ({ratio:.1} times {of})", ms(time)), value);
+    }
+
+    pub fn difference(&mut self, name: &str, time: Duration, bare: Duration) {
+        let over = time.saturating_sub(bare);
+        let value = json!({"ms": time.as_secs_f64() * 1e3, "over_bare_ms": over.as_secs_f64() * 1e3});
+        self.line(name, &format!("{} ({} over a bare process)", ms(time), ms(over)), value);
+    }
+
+    /// Throughput and work beside the bare server's; the median of the rounds.
+    pub fn serving(&mut self, name: &str, connections: usize, rounds: &[(Round, Round)]) {
+        let of = |pick: fn(&(Round, Round)) -> f64| middle(rounds.iter().map(pick).collect());
+        let ratio = of(|(bare, ours)| ours.per_second / bare.per_second);
+        let (bare, ours) = (of(|(bare, _)| bare.per_second), of(|(_, ours)| ours.per_second));
+        let bare_cpu = of(|(bare, _)| bare.cpu_per_request.as_secs_f64() * 1e6);
+        let ours_cpu = of(|(_, ours)| ours.cpu_per_request.as_secs_f64() * 1e6);
+        let text = format!(
+            "{ratio:.2} of bare hyper ({ours:.0}/s of {bare:.0}/s); work {ours_cpu:.1} µs of {bare_cpu:.1} µs: {:.2}",
+            bare_cpu / ours_cpu
+        );
+        let value = json!({
+            "connections": connections, "ratio": ratio, "per_second": ours, "bare_per_second": bare,
+            "cpu_us": ours_cpu, "bare_cpu_us": bare_cpu,
+        });
+        self.line(&format!("{name}, {connections} connections"), &text, value);
+    }
+
+    pub fn growth(&mut self, rows: Vec<Growth>) {
+        println!(
+            "\n| secrets | start to first render | resolve, work | render, work | edit to render | create | list of 100 | memory |"
+        );
+        println!("|---|---|---|---|---|---|---|---|");
+        for row in rows {
+            println!(
+                "| {} | {} | {:.1} µs | {:.1} µs | {} | {} | {} | {:.1} MiB |",
+                row.size,
+                ms(row.first_render),
+                row.resolve.as_secs_f64() * 1e6,
+                row.render.as_secs_f64() * 1e6,
+                ms(row.edit),
+                ms(row.create),
+                ms(row.list),
+                row.memory as f64 / f64::from(1 << 20),
+            );
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
+            self.entries.push(json!({
+                "what": "growth", "secrets": row.size, "first_render_ms": ms(row.first_render),
+                "resolve_cpu_us": ms(row.resolve) * 1e3, "render_cpu_us": ms(row.render) * 1e3, "edit_ms": ms(row.edit),
+                "create_ms": ms(row.create), "list_ms": ms(row.list), "resident_bytes": row.memory,
+            }));
+        }
+    }
+
+    /// Writes `target/bench.json`.
+    pub fn finish(self) {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench.json");
+        let text = serde_json::to_string_pretty(&self.entries).expect("JSON");
+        std::fs::write(&path, text + "\n").expect("target/bench.json is written");
+        println!("\ntarget/bench.json has all of this");
+    }
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
