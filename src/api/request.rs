@@ -135,15 +135,7 @@ pub async fn object(body: Incoming, limit: Duration) -> Result<Fields, ApiError>
     let bytes = tokio::time::timeout(limit, read(body))
         .await
         .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))??;
-    // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => Ok(Fields { fields, errors: Vec::new() }),
-        Ok(_) => Err(ApiError::new(Code::BadRequest, "the body has to be a JSON object")),
-        Err(error) => Err(ApiError::new(
-            Code::BadRequest,
-            format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
-        )),
-    }
+    Fields::read(&bytes)
 }
 
 async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {
@@ -170,6 +162,22 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// Of a body.
+    ///
+    /// # Errors
+    /// Not a JSON object.
+    pub fn read(body: &[u8]) -> Result<Self, ApiError> {
+        // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new() }),
+            Ok(_) => Err(ApiError::new(Code::BadRequest, "the body has to be a JSON object")),
+            Err(error) => Err(ApiError::new(
+                Code::BadRequest,
+                format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
+            )),
+        }
+    }
+
     /// A text that has to be there.
     pub fn text(&mut self, field: &str) -> Option<String> {
         let found = self.optional_text(field);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -213,7 +213,7 @@ impl Planner {
         // A child whose request is given up on (an error, or a caller gone) is dropped here, and killed.
         let result = within(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
-            running.answer().await
+            read_answer(&mut running.output).await
         });
         let answer = match result.await {
             Ok(answer) => answer,
@@ -294,9 +294,9 @@ impl Plugin {
         if let Some(form) = self.cache.get(&self.digest).filter(|form| form.len() <= FRAME_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
-            match running.answer().await? {
+            match read_answer(&mut running.output).await? {
                 Answer::Loaded(description) => {
-                    running.frame(0).await?;
+                    read_frame(&mut running.output, 0).await?;
                     return Ok(Ok(description));
                 }
                 // Another version has made it, or it is damaged: compile again.
@@ -311,9 +311,9 @@ impl Plugin {
         }
         running.send(&load(false)?).await?;
         running.send(&self.component).await?;
-        match running.answer().await? {
+        match read_answer(&mut running.output).await? {
             Answer::Loaded(description) => {
-                let form = running.frame(FRAME_MAX).await?;
+                let form = read_frame(&mut running.output, FRAME_MAX).await?;
                 self.cache.put(&self.digest, &form);
                 Ok(Ok(description))
             }
@@ -324,9 +324,13 @@ impl Plugin {
 }
 
 /// How a child was lost in the middle of a request.
-enum Lost {
+#[derive(Debug)]
+pub enum Lost {
+    /// It took longer than this.
     Timeout(Duration),
+    /// What it said is no answer.
     Garbage,
+    /// Its pipe was closed.
     Ended,
 }
 
@@ -334,6 +338,29 @@ impl From<std::io::Error> for Lost {
     fn from(_: std::io::Error) -> Self {
         Self::Ended
     }
+}
+
+/// Reads a frame of at most `max` bytes.
+///
+/// # Errors
+/// `Garbage` where it announces more, `Ended` where it breaks off.
+pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Vec<u8>, Lost> {
+    let length = pipe.read_u32_le().await? as usize;
+    if length > max {
+        return Err(Lost::Garbage);
+    }
+    let mut frame = vec![0; length];
+    pipe.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+/// Reads an answer: one frame of JSON.
+///
+/// # Errors
+/// As `read_frame`, and `Garbage` where the frame holds something else.
+pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Lost> {
+    let frame = read_frame(pipe, ANSWER_MAX).await?;
+    serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
 }
 
 async fn within<T>(plugin: &str, limit: Duration, work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
@@ -382,21 +409,6 @@ impl Running {
         self.input.write_all(&length.to_le_bytes()).await?;
         self.input.write_all(frame).await?;
         Ok(self.input.flush().await?)
-    }
-
-    async fn frame(&mut self, max: usize) -> Result<Vec<u8>, Lost> {
-        let length = self.output.read_u32_le().await? as usize;
-        if length > max {
-            return Err(Lost::Garbage);
-        }
-        let mut frame = vec![0; length];
-        self.output.read_exact(&mut frame).await?;
-        Ok(frame)
-    }
-
-    async fn answer(&mut self) -> Result<Answer, Lost> {
-        let frame = self.frame(ANSWER_MAX).await?;
-        serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
     }
 
     /// How a child that closed its pipes has ended.

@@ -1,0 +1,4 @@
+//! Runs `journal` on whatever libFuzzer thinks of.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| guillemet_fuzz::journal::holds(data));

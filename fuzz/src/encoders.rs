@@ -1,0 +1,318 @@
+//! Encoders: what a consumer reads is the value, or the value is refused.
+//!
+//! Every reader here is another implementation than the encoder's own, or is written from what the
+//! consumer documents.
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use guillemet::plugin::encode::{Refusal, Source, eval, literal};
+use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+use sha2::Digest;
+use zeroize::Zeroizing;
+
+/// The first byte chooses the encoder, the second where literal text ends and the value begins; then
+/// texts, with a byte between them that no text holds.
+pub fn holds(data: &[u8]) {
+    let [which, cut, texts @ ..] = data else { return };
+    let texts = texts.split(|b| *b == 0xff).map(|text| std::str::from_utf8(text).ok());
+    let Some(mut texts) = texts.collect::<Option<Vec<&str>>>() else { return };
+    texts.resize(3, "");
+    let (op, arguments) = op(*which, &texts);
+    let args = &texts[..arguments];
+
+    let whole = literal(&op, args);
+    let (text, value) = cut_up(args[0], *cut);
+    let mut parts = vec![text.clone()];
+    parts.extend(args[1..].iter().enumerate().map(|(index, _)| vec![secret(index + 1)]));
+    let values = Values([vec![value], args[1..].to_vec()].concat());
+    let mut out = Zeroizing::new(b"before".to_vec());
+    let outcome = eval(&Expr::Apply { op: op.clone(), args: parts }, &values, &mut out);
+    let placed = outcome.map(|()| {
+        let behind = out.strip_prefix(b"before").expect("what stands there is left alone");
+        String::from_utf8(behind.to_vec()).expect("text gives text")
+    });
+    match &op {
+        Op::Forbid { characters, reason } => {
+            forbidden(&whole, args[0], args[0].contains(|c| characters.contains(c)), reason);
+            forbidden(&placed, args[0], value.contains(|c| characters.contains(c)), reason);
+        }
+        Op::ForbidSequence { sequence, reason } => {
+            forbidden(&whole, args[0], sequence.is_empty(), reason);
+            forbidden(&placed, args[0], sequence.is_empty() || brings_in(&text, value, sequence), reason);
+        }
+        _ => {
+            assert_eq!(whole, placed, "literal text and a value are encoded in one way");
+            match &placed {
+                Ok(written) => read_back(&op, args, written),
+                // The words of a refusal are ASCII: of a value that is not, nothing can be in them by chance.
+                Err(Refusal { reason }) => assert!(reason.is_ascii() && !reason.is_empty()),
+            }
+        }
+    }
+}
+
+struct Values<'a>(Vec<&'a str>);
+
+impl Source for Values<'_> {
+    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>) {
+        out.extend_from_slice(self.0[emission as usize].as_bytes());
+    }
+}
+
+fn secret(emission: usize) -> Part {
+    Part::Expr(Expr::Secret(u32::try_from(emission).unwrap()))
+}
+
+/// The encoder, and how many texts it takes.
+fn op(which: u8, texts: &[&str]) -> (Op, usize) {
+    let reason = || "that cannot stand here".to_owned();
+    match which % 17 {
+        0 => (Op::Filter(ValueFilter::Base64), 1),
+        1 => (Op::Filter(ValueFilter::Base64url), 1),
+        2 => (Op::Filter(ValueFilter::Hex), 1),
+        3 => (Op::Filter(ValueFilter::Url), 1),
+        4 => (Op::Filter(ValueFilter::Trim), 1),
+        5 => (Op::UrlQuery, 1),
+        6 => (Op::UrlPathSegment, 1),
+        7 => (Op::Url, 1),
+        8 => (Op::HeaderValue, 1),
+        9 => (Op::Base64, 1),
+        10 => (Op::BasicCredentials, 2),
+        11 => {
+            let algorithms = [DigestAlgorithm::Md5, DigestAlgorithm::Sha256, DigestAlgorithm::Sha512_256];
+            (Op::SipDigestHa1(algorithms[usize::from(which / 17) % 3]), 3)
+        }
+        12 => (Op::Forbid { characters: texts[1].to_owned(), reason: reason() }, 1),
+        13 => (Op::ForbidSequence { sequence: texts[1].to_owned(), reason: reason() }, 1),
+        14 => (Op::Xml, 1),
+        15 => (Op::Dotenv, 1),
+        _ => (Op::AsteriskValue, 1),
+    }
+}
+
+/// Literal text, a value, literal text; and the value.
+fn cut_up(text: &str, cut: u8) -> (Text, &str) {
+    let from = text.floor_char_boundary(text.len() * usize::from(cut & 15) / 15);
+    let to = text.floor_char_boundary(from + (text.len() - from) * usize::from(cut >> 4) / 15);
+    let literal = |text: &str| Part::Literal(text.to_owned());
+    (vec![literal(&text[..from]), secret(0), literal(&text[to..])], &text[from..to])
+}
+
+fn forbidden(outcome: &Result<String, Refusal>, text: &str, refused: bool, reason: &str) {
+    match outcome {
+        Ok(written) => assert!(!refused && written == text),
+        Err(refusal) => assert!(refused && refusal.reason == reason),
+    }
+}
+
+/// Whether the sequence stands in the text other than inside one of its literals.
+fn brings_in(text: &Text, value: &str, sequence: &str) -> bool {
+    let [Part::Literal(before), _, Part::Literal(behind)] = text.as_slice() else { unreachable!() };
+    let all = [before.as_str(), value, behind].concat();
+    let ours = |at: usize| at + sequence.len() <= before.len() || at >= before.len() + value.len();
+    (0..all.len()).any(|at| all.as_bytes()[at..].starts_with(sequence.as_bytes()) && !ours(at))
+}
+
+fn read_back(op: &Op, args: &[&str], written: &str) {
+    let text = args[0];
+    match op {
+        Op::Filter(ValueFilter::Base64) | Op::Base64 => {
+            assert_eq!(BASE64_STANDARD.decode(written).unwrap(), text.as_bytes());
+        }
+        Op::Filter(ValueFilter::Base64url) => {
+            assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(written).unwrap(), text.as_bytes());
+        }
+        Op::Filter(ValueFilter::Hex) => {
+            assert_eq!(written, text.bytes().map(|b| format!("{b:02x}")).collect::<String>());
+        }
+        Op::Filter(ValueFilter::Trim) => {
+            assert_eq!(written, text.trim_matches(char::is_whitespace));
+            assert!(!written.is_empty());
+        }
+        Op::Filter(ValueFilter::Url) | Op::UrlQuery => {
+            let url = url::Url::parse(&format!("https://h/p?a=1&k={written}&z=2#f")).unwrap();
+            let pairs: Vec<_> = url.query_pairs().collect();
+            assert_eq!((pairs.len(), pairs[1].1.as_ref()), (3, text));
+            assert_eq!((url.path(), url.fragment()), ("/p", Some("f")));
+        }
+        Op::UrlPathSegment => {
+            let url = url::Url::parse(&format!("https://h/a/{written}/z")).unwrap();
+            let segments: Vec<_> = url.path_segments().unwrap().collect();
+            assert_eq!(segments, ["a", written, "z"], "one segment, and no other path");
+            let decoded = url::form_urlencoded::parse(written.as_bytes()).next();
+            assert_eq!(decoded.map_or(String::new(), |(text, _)| text.into_owned()), text);
+        }
+        Op::Url => absolute(text, written),
+        Op::HeaderValue => {
+            let message = format!("GET / HTTP/1.1\r\nA: 1\r\nK: {written}\r\nZ: 2\r\n\r\nbody");
+            let lines: Vec<&str> = message.split(['\r', '\n', '\0']).filter(|line| !line.is_empty()).collect();
+            assert_eq!(lines.len(), 5, "one line, one field");
+            assert_eq!(lines[2].split_once(':').unwrap().1.trim_matches([' ', '\t']), text);
+            assert!(text.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)));
+        }
+        Op::BasicCredentials => {
+            let pair = String::from_utf8(BASE64_STANDARD.decode(written).unwrap()).unwrap();
+            assert_eq!(pair.split_once(':').unwrap(), (text, args[1]));
+        }
+        Op::SipDigestHa1(algorithm) => {
+            assert!(!text.contains(':') && !args[1].contains(':'), "no two users share a digest");
+            let text = args.join(":");
+            let digest = match algorithm {
+                DigestAlgorithm::Md5 => md5::Md5::digest(text).to_vec(),
+                DigestAlgorithm::Sha256 => sha2::Sha256::digest(text).to_vec(),
+                DigestAlgorithm::Sha512_256 => sha2::Sha512_256::digest(text).to_vec(),
+            };
+            assert_eq!(written, digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        }
+        Op::Xml => {
+            assert!(!written.contains('$'), "FreeSWITCH would expand it");
+            let document = format!("<r><x a=\"{written}\" b='{written}'>{written}</x><y/></r>");
+            let document = roxmltree::Document::parse(&document).expect("well-formed");
+            let x = document.root_element().first_element_child().unwrap();
+            assert_eq!((x.attribute("a"), x.attribute("b")), (Some(text), Some(text)));
+            assert_eq!((x.text().unwrap_or_default(), x.attributes().len()), (text, 2));
+            assert_eq!(x.next_sibling_element().unwrap().tag_name().name(), "y");
+        }
+        Op::Dotenv => {
+            let file = format!("A='1'\nK={written}\nZ='2'\n");
+            let expected = [("A", "1"), ("K", text), ("Z", "2")].map(|(key, value)| (key.into(), value.into()));
+            assert_eq!(python_dotenv(&file), expected, "python-dotenv");
+            assert_eq!(node_dotenv(&file), expected, "Node");
+        }
+        Op::AsteriskValue => {
+            assert!(!written.contains('\n'));
+            let line = format!("k = {written}\n");
+            assert!(line.len() < 8192, "Asterisk skips a longer line");
+            assert_eq!(asterisk(line.into_bytes()), text.as_bytes());
+        }
+        Op::Forbid { .. } | Op::ForbidSequence { .. } => unreachable!(),
+    }
+}
+
+/// A URL is kept as it is, and where browsers can read it, they see no other path than is written.
+fn absolute(text: &str, written: &str) {
+    assert_eq!(written, text);
+    let Ok(url) = url::Url::parse(text) else { return };
+    assert!(matches!(url.scheme(), "http" | "https") && url.has_host());
+    let behind = text.split_once("://").unwrap().1;
+    let path = behind.split(['?', '#']).next().unwrap().split_once('/').map_or("", |(_, path)| path);
+    assert_eq!(url.path().matches('/').count(), 1 + path.matches('/').count(), "no segment leads elsewhere");
+    assert_eq!(url.as_str().contains('#'), text.contains('#'));
+    assert!(!text.contains(|c: char| c.is_whitespace() || c.is_control() || "\"<>\\^`|".contains(c)));
+}
+
+/// python-dotenv 1.x (parser.py and variables.py): its regular expressions, by hand. `None` as a key would
+/// stand for a line that it cannot read.
+fn python_dotenv(file: &str) -> Vec<(String, String)> {
+    // `\s` of Python also takes the separators U+001C to U+001F.
+    let blank = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
+    let inner = |c: char| blank(c) && !matches!(c, '\r' | '\n');
+    let (mut rest, mut pairs) = (file, Vec::new());
+    loop {
+        rest = rest.trim_start_matches(blank);
+        if rest.is_empty() {
+            return pairs;
+        }
+        let (key, behind) = rest.split_once('=').expect("a key");
+        rest = behind.trim_start_matches(inner);
+        let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'));
+        let value = match quote {
+            Some(quote) => {
+                let escape = format!("\\{quote}");
+                let mut end = 1;
+                while !rest[end..].starts_with(quote) {
+                    let next = rest[end..].chars().next().expect("the quote is closed");
+                    end += if rest[end..].starts_with(&escape) { 2 } else { next.len_utf8() };
+                }
+                let content = &rest[1..end];
+                rest = &rest[end + 1..];
+                unescape(content, if quote == '"' { "\\'\"abfnrtv" } else { "\\'" })
+            }
+            None => {
+                let end = rest.find(['\r', '\n']).unwrap_or(rest.len());
+                let line = &rest[..end];
+                rest = &rest[end..];
+                let mut comments = line.match_indices('#').filter(|(at, _)| line[..*at].ends_with(blank));
+                let value = comments.next().map_or(line, |(at, _)| &line[..at]);
+                value.trim_end_matches(blank).to_owned()
+            }
+        };
+        assert!(!value.contains("${"), "python-dotenv would expand it");
+        pairs.push((key.to_owned(), value));
+        rest = rest.trim_start_matches(inner);
+        assert!(rest.is_empty() || rest.starts_with(['\r', '\n']), "a line ends where it should");
+    }
+}
+
+/// Takes `\` away before one of `known`; the letters among them stand for control characters.
+fn unescape(text: &str, known: &str) -> String {
+    let (mut out, mut chars) = (String::new(), text.chars().peekable());
+    while let Some(c) = chars.next() {
+        match chars.peek().filter(|next| c == '\\' && known.contains(**next)) {
+            Some(next) if next.is_ascii_alphabetic() => {
+                out.push('\u{fffd}');
+                chars.next();
+            }
+            Some(next) => {
+                out.push(*next);
+                chars.next();
+            }
+            None => out.push(c),
+        }
+    }
+    out
+}
+
+/// Node's `--env-file` (src/node_dotenv.cc).
+fn node_dotenv(file: &str) -> Vec<(String, String)> {
+    const BLANKS: [char; 3] = [' ', '\t', '\n'];
+    let file = file.replace('\r', "");
+    let (mut rest, mut pairs) = (file.trim_matches(BLANKS), Vec::new());
+    while !rest.is_empty() {
+        if rest.starts_with(['\n', '#']) {
+            rest = rest.split_once('\n').map_or("", |(_, behind)| behind);
+            continue;
+        }
+        let (key, behind) = rest.split_once('=').expect("a key");
+        rest = behind;
+        let closed = rest.chars().next().filter(|c| matches!(c, '\'' | '"' | '`')).and_then(|quote| {
+            let end = rest[1..].find(quote)?;
+            Some((quote, &rest[1..=end], &rest[end + 2..]))
+        });
+        let value = match closed {
+            Some((quote, content, behind)) => {
+                rest = behind.split_once('\n').map_or("", |(_, behind)| behind);
+                if quote == '"' { content.replace("\\n", "\n") } else { content.to_owned() }
+            }
+            None => {
+                let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+                rest = behind;
+                line.split('#').next().unwrap_or_default().trim_matches(BLANKS).to_owned()
+            }
+        };
+        pairs.push((key.trim_matches(BLANKS).to_owned(), value));
+        rest = rest.trim_start_matches(BLANKS);
+    }
+    pairs
+}
+
+/// The value of a line as Asterisk reads it (main/config.c, `config_text_file_load` and `process_text_line`):
+/// comments first, in place, as it does.
+fn asterisk(mut line: Vec<u8>) -> Vec<u8> {
+    let mut from = 0;
+    while let Some(at) = line[from..].iter().position(|b| *b == b';').map(|found| from + found) {
+        if at > from && line[at - 1] == b'\\' {
+            line.remove(at - 1);
+            from = at;
+        } else {
+            line.truncate(at);
+        }
+    }
+    let equals = line.iter().position(|b| *b == b'=').unwrap();
+    let value = &line[equals + 1..];
+    let value = value.strip_prefix(b">").unwrap_or(value);
+    let stripped = |b: &u8| *b < 33;
+    let begin = value.iter().position(|b| !stripped(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !stripped(b)).map_or(begin, |last| last + 1);
+    value[begin..end].to_vec()
+}

@@ -1,0 +1,189 @@
+//! Requests of the API: what is taken is what was sent, what is refused is refused in one shape, and no
+//! refusal holds a value.
+
+use std::collections::BTreeSet;
+
+use guillemet::api::error::{ApiError, Code};
+use guillemet::api::request::{self, Fields};
+use guillemet::api::routes::{Found, ROUTES, Router};
+use guillemet::vault::record::VALUE_MAX;
+use http_body_util::BodyExt;
+use serde_json::{Map, Value};
+
+/// The first byte says how the others are read.
+pub fn holds(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    if kind % 2 == 0 {
+        body(rest);
+    } else if let Ok(target) = std::str::from_utf8(rest) {
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        paths(path);
+        queries(query);
+    }
+}
+
+fn paths(path: &str) {
+    let router = Router::new();
+    for method in ["GET", "POST", "PATCH", "DELETE", "PUT"] {
+        match router.find(method, path) {
+            Found::Endpoint(endpoint, params) => {
+                assert!(ROUTES.iter().any(|(known, _, leads)| *known == method && *leads == endpoint));
+                for (_, raw) in params.iter() {
+                    part(raw);
+                }
+            }
+            Found::OtherMethods(methods) => assert!(!methods.split(", ").any(|known| known == method)),
+            Found::Nothing => {}
+        }
+    }
+}
+
+/// A part of the path: read as every client means it, and a name only where it is one.
+fn part(raw: &str) {
+    assert!(!raw.contains('/'));
+    match request::part(raw) {
+        Ok(text) => assert_eq!(text.as_bytes(), percent_decoded(raw)),
+        Err(error) => {
+            refusal(&error);
+            assert!(std::str::from_utf8(&percent_decoded(raw)).is_err());
+        }
+    }
+    match request::name(raw) {
+        Ok(name) => assert_eq!(name.as_str().as_bytes(), percent_decoded(raw)),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let (mut rest, mut out) = (text.as_bytes(), Vec::new());
+    while let Some((b, behind)) = rest.split_first() {
+        let digits = (*b == b'%').then(|| behind.get(..2)).flatten().filter(|two| two.iter().all(u8::is_ascii_hexdigit));
+        match digits {
+            Some(two) => {
+                out.push(u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap());
+                rest = &behind[2..];
+            }
+            None => {
+                out.push(*b);
+                rest = behind;
+            }
+        }
+    }
+    out
+}
+
+fn queries(raw: Option<&str>) {
+    const KNOWN: [&str; 4] = ["limit", "offset", "query", "status"];
+    match request::query(raw, KNOWN) {
+        // The same as the reader of browsers sees.
+        Ok(found) => {
+            let mut pairs: Vec<_> = url::form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).collect();
+            pairs.sort();
+            let found = KNOWN.iter().zip(&found).filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+            assert!(found.eq(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))));
+        }
+        Err(error) => refusal(&error),
+    }
+    match request::inventory(raw) {
+        Ok((page, filter)) => {
+            let [limit, _, text, _] = request::query(raw, KNOWN).expect("it was read before");
+            assert_eq!(filter.query, text);
+            let most = limit.map_or(100, |limit| limit.parse().unwrap());
+            assert!((1..=1000).contains(&most));
+            let shown = page.of((0..2000).collect());
+            assert_eq!(shown["count"], 2000);
+            assert!(shown["items"].as_array().unwrap().len() <= most);
+        }
+        Err(error) => refusal(&error),
+    }
+    for outcome in [request::page(raw).err(), request::query(raw, []).err(), request::query(raw, ["target"]).err()] {
+        outcome.iter().for_each(refusal);
+    }
+}
+
+fn body(bytes: &[u8]) {
+    let create = create(bytes);
+    if let Err(error) = &create {
+        refusal(error);
+    }
+    if let Err(error) = resolve(bytes) {
+        refusal(&error);
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(sent)) => {
+            if create.is_ok() {
+                exactly(&sent, &["name", "value", "enabled"]);
+            }
+            blind(&sent);
+        }
+        Ok(_) => assert!(create.is_err()),
+        // Two numbers, and nothing of what was sent.
+        Err(broken) => {
+            let told = answer(&create.expect_err("it is not JSON"));
+            let place = format!("the body is not JSON: line {}, column {}", broken.line(), broken.column());
+            assert_eq!(told["message"], place);
+            assert!(told.get("errors").is_none());
+        }
+    }
+}
+
+/// Reads a new secret, as the endpoint does.
+fn create(bytes: &[u8]) -> Result<(), ApiError> {
+    let mut fields = Fields::read(bytes)?;
+    let (name, value) = (fields.name("name"), fields.value("value"));
+    let _ = fields.flag("enabled");
+    fields.finish()?;
+    let (sent, value): (Value, _) = (serde_json::from_slice(bytes).unwrap(), value.expect("or a refusal"));
+    assert_eq!(sent["name"], name.expect("or a refusal").as_str());
+    assert_eq!(sent["value"], value.as_str());
+    assert!((1..=VALUE_MAX).contains(&value.len()));
+    Ok(())
+}
+
+/// Reads names to resolve, as the endpoint does.
+fn resolve(bytes: &[u8]) -> Result<(), ApiError> {
+    let mut fields = Fields::read(bytes)?;
+    let names = fields.names("secrets");
+    fields.finish()?;
+    let keys: BTreeSet<String> = names.iter().map(|name| name.key()).collect();
+    assert!((1..=1000).contains(&names.len()));
+    assert_eq!(keys.len(), names.len(), "each once");
+    let sent: Value = serde_json::from_slice(bytes).unwrap();
+    let wanted = sent["secrets"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_ascii_lowercase());
+    assert_eq!(keys, wanted.collect());
+    Ok(())
+}
+
+fn exactly(sent: &Map<String, Value>, known: &[&str]) {
+    assert!(sent.keys().all(|key| known.contains(&key.as_str())), "a field nobody asked for was taken");
+}
+
+/// What a text holds changes nothing in the answer to it, as long as it stays as wrong as it was.
+fn blind(sent: &Map<String, Value>) {
+    let Some(Value::String(value)) = sent.get("value") else { return };
+    let mut other = sent.clone();
+    other["value"] = "x".repeat(value.len()).into();
+    let told = |sent: &Map<String, Value>| {
+        let bytes = serde_json::to_vec(sent).unwrap();
+        [create(&bytes), resolve(&bytes)].map(|outcome| outcome.err().map(|error| answer(&error)))
+    };
+    assert_eq!(told(sent), told(&other), "an answer depends on a value");
+}
+
+/// The one shape of every error.
+fn refusal(error: &ApiError) {
+    let told = answer(error);
+    let status = error.response().status().as_u16();
+    let code = told["code"].as_str().unwrap();
+    assert!(Code::ALL.iter().any(|(_, known, number)| *known == code && *number == status));
+    assert!(!told["message"].as_str().unwrap().is_empty());
+    assert!(!told["message"].as_str().unwrap().contains(char::is_control));
+    for entry in told.get("errors").iter().flat_map(|errors| errors.as_array().unwrap()) {
+        assert!(entry["field"].is_string() && entry["message"].is_string());
+    }
+}
+
+fn answer(error: &ApiError) -> Value {
+    let body = super::now(error.response().into_body().collect()).unwrap().to_bytes();
+    serde_json::from_slice(&body).expect("an error is JSON")
+}

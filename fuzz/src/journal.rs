@@ -1,0 +1,202 @@
+//! The usage journal: any file is read as what it is or refused and left alone, and it goes on from there.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use guillemet::vault::journal::{CONTENT_MAX, Full, Journal, JournalError, Position};
+use tempfile::TempDir;
+
+const VAULT: [u8; 16] = [3; 16];
+/// Bytes of the header.
+const HEADER: usize = 4096;
+/// Bytes of an area: room for a few records, so that areas are switched often.
+const AREA: usize = 512;
+const LEN: usize = HEADER + 2 * AREA;
+
+/// The first byte says how the others are read.
+pub fn holds(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    match kind % 4 {
+        0 => opened(rest),
+        1 => opened(&image(rest)),
+        _ => steps(rest),
+    }
+}
+
+/// A file in memory where there is a file system for it: what is tested is what is written, not the disk.
+fn path() -> PathBuf {
+    static DIR: LazyLock<TempDir> = LazyLock::new(|| {
+        let memory = tempfile::tempdir_in("/dev/shm");
+        memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder")
+    });
+    // One for each process and thread: tests run side by side.
+    DIR.path().join(format!("{:?}", std::thread::current().id()))
+}
+
+/// A file of the right length: a good header, areas of these bytes, and changes to the header.
+fn image(bytes: &[u8]) -> Vec<u8> {
+    let (changes, bytes) = bytes.split_at(bytes.len().min(2));
+    let mut image = vec![0; LEN];
+    image[..8].copy_from_slice(b"guil-jrn");
+    image[8] = 1;
+    image[16..32].copy_from_slice(&VAULT);
+    image[32..48].copy_from_slice(&[9; 16]);
+    for (at, b) in bytes.iter().enumerate().take(2 * AREA) {
+        // The first half of the bytes fills one area, the second the other.
+        let half = bytes.len().min(2 * AREA).div_ceil(2);
+        let to = if at < half { HEADER + at } else { HEADER + AREA + at - half };
+        image[to] = *b;
+    }
+    if let [at @ 1..=255, bit] = changes {
+        image[usize::from(*at) % 48] ^= bit;
+    }
+    image
+}
+
+/// A file of any bytes.
+fn opened(bytes: &[u8]) {
+    let path = path();
+    fs::write(&path, bytes).unwrap();
+    let before = match Journal::open(&path, VAULT, LEN, |_| Position::default()) {
+        Err(error) => {
+            assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes, "what is refused is left alone");
+            return;
+        }
+        Ok(journal) => {
+            let (records, _) = all(&journal, Position::default());
+            let empty = bytes[..HEADER + 8].iter().all(|b| *b == 0);
+            let expected = if empty { Vec::new() } else { read(bytes) };
+            assert_eq!(records, expected, "the records of the file, and no other");
+            records
+        }
+    };
+    // It goes on: what is appended stands behind what was there, in this process and the next.
+    let journal = Journal::open(&path, VAULT, LEN, |_| Position::default()).expect("it was opened before");
+    let mut expected = before;
+    for content in [&b"appended"[..], b"", b"and another"] {
+        match journal.append_record(content) {
+            Ok(_) => expected.push(content.to_vec()),
+            Err(Full) => break,
+        }
+    }
+    assert_eq!(all(&journal, Position::default()).0, expected);
+    drop(journal);
+    let journal = Journal::open(&path, VAULT, LEN, |_| Position::default()).expect("it was opened before");
+    let (records, end) = all(&journal, Position::default());
+    assert_eq!(records, expected);
+    journal.folded(end);
+    assert!(journal.append_record(b"there is room after a fold").is_ok());
+    assert_eq!(all(&journal, end).0, [b"there is room after a fold".to_vec()]);
+}
+
+fn all(journal: &Journal, from: Position) -> (Vec<Vec<u8>>, Position) {
+    let mut records = Vec::new();
+    let position = journal.records(from, |content| records.push(content.to_vec()));
+    (records, position)
+}
+
+/// The committed records of a file, read as the format is described: the older generation first.
+fn read(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut areas = [&file[HEADER..HEADER + AREA], &file[HEADER + AREA..]];
+    areas.sort_by_key(|area| word(area, 0));
+    areas.into_iter().filter(|area| word(area, 0) != 0).flat_map(read_area).collect()
+}
+
+fn read_area(area: &[u8]) -> Vec<Vec<u8>> {
+    let (generation, mut at, mut records) = (word(area, 0), 8, Vec::new());
+    while at < area.len() {
+        let head = word(area, at);
+        let (words, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
+        let end = at.saturating_add(words.saturating_mul(8));
+        if bytes > CONTENT_MAX || words != bytes.div_ceil(8) + 2 || end > area.len() {
+            break;
+        }
+        let content = &area[at + 8..at + 8 + bytes];
+        let place = [generation, (at / 8) as u64, head].map(u64::to_le_bytes).concat();
+        if word(area, end - 8) != (u64::from(crc32(content)) << 32) | u64::from(crc32(&place)) {
+            break;
+        }
+        records.push(content.to_vec());
+        at = end;
+    }
+    records
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// CRC-32 of IEEE 802.3, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, b| (0..8).fold(crc ^ u32::from(*b), step))
+}
+
+/// Appending, folding, opening anew, a record that breaks off, and a bit that turns over, in any order.
+fn steps(steps: &[u8]) {
+    let path = path();
+    let _ = fs::remove_file(&path);
+    let mut folded = Position::default();
+    let open = |folded: Position| Journal::open(&path, VAULT, LEN, |_| folded);
+    let mut journal = open(folded).expect("a new journal");
+    let (mut written, mut seen): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+    for pair in steps.chunks_exact(2).take(200) {
+        let (step, parameter) = (pair[0], pair[1]);
+        match step % 8 {
+            0 => {
+                let (records, end) = all(&journal, folded);
+                seen.extend(records);
+                journal.folded(end);
+                folded = end;
+            }
+            1 => {
+                drop(journal);
+                journal = open(folded).expect("it was open before");
+            }
+            // The process is killed in the middle of the next record: some of its words are there.
+            2 => {
+                let before = fs::read(&path).unwrap();
+                let appended = journal.append_record(&[0xaa; 40]);
+                drop(journal);
+                let after = fs::read(&path).unwrap();
+                let changed: Vec<usize> =
+                    (0..LEN / 8).filter(|word| before[word * 8..][..8] != after[word * 8..][..8]).collect();
+                assert_eq!(appended.is_err(), changed.is_empty());
+                let kept = usize::from(parameter) % changed.len().max(1);
+                let mut torn = before;
+                for word in &changed[..kept] {
+                    torn[word * 8..][..8].copy_from_slice(&after[word * 8..][..8]);
+                }
+                fs::write(&path, torn).unwrap();
+                journal = open(folded).expect("it was open before");
+            }
+            // The last step: a bit turns over. Records may be lost, none is made up.
+            3 => {
+                drop(journal);
+                let mut bytes = fs::read(&path).unwrap();
+                let at = HEADER + usize::from(parameter) * 4 + usize::from(step / 32);
+                bytes[at.min(LEN - 1)] ^= 1 << (step / 8 % 4);
+                fs::write(&path, &bytes).unwrap();
+                match open(folded) {
+                    Ok(journal) => {
+                        let records = all(&journal, Position::default()).0;
+                        assert!(records.iter().all(|record| written.contains(record)), "a record was made up");
+                    }
+                    Err(_) => assert_eq!(fs::read(&path).unwrap(), bytes, "what is refused is left alone"),
+                }
+                return;
+            }
+            _ => {
+                let number = u32::try_from(written.len()).unwrap().to_le_bytes();
+                let content = [&number[..], &vec![step; usize::from(parameter) % 96]].concat();
+                if journal.append_record(&content).is_ok() {
+                    written.push(content);
+                }
+            }
+        }
+    }
+    seen.extend(all(&journal, folded).0);
+    assert_eq!(seen, written, "every record is seen once, in order");
+}

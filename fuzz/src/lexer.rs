@@ -1,0 +1,163 @@
+//! Template text: the lexer takes it apart without losing or inventing anything, the template engine sees
+//! the same tags, and the guard misses no name.
+
+use std::collections::BTreeSet;
+
+use guillemet::names::SecretName;
+use guillemet::plugin::expr::ValueFilter;
+use guillemet::template::Problem;
+use guillemet::template::lexer::{BLOCK, COMMENT, Lexed, Reference, VARIABLE, lex, names_in_text};
+use minijinja::Environment;
+use minijinja::syntax::SyntaxConfig;
+
+/// Takes any text apart.
+pub fn holds(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match lex(text) {
+        Ok(lexed) => {
+            let source = text.strip_prefix('\u{feff}').unwrap_or(text);
+            inside(source, &lexed.warnings);
+            let calls = reassemble(source, &lexed);
+            assert_eq!(calls, lexed.references.len(), "every reference is one call");
+            engine_agrees(&lexed);
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty(), "a refusal says why");
+            inside(text, &problems);
+        }
+    }
+    guard_misses_nothing(text);
+}
+
+/// Every problem is at a place that the text has.
+fn inside(text: &str, problems: &[Problem]) {
+    for problem in problems {
+        let (line, column) = (problem.line.unwrap() as usize, problem.column.unwrap() as usize);
+        let at = text.split('\n').nth(line.checked_sub(1).unwrap()).expect("a line of the text");
+        assert!((1..=at.chars().count() + 1).contains(&column), "{line}:{column} is outside");
+    }
+}
+
+/// Walks the engine's text and the source side by side: text is text, tags are tags, a reference is what
+/// its tag says. Returns the number of references met.
+fn reassemble(source: &str, lexed: &Lexed) -> usize {
+    let (mut at, mut met, mut raw) = (0, 0, false);
+    let mut engine = lexed.engine_text.as_str();
+    while let Some(open) = engine.find([BLOCK.0, VARIABLE.0, COMMENT.0].map(first)) {
+        at = plain(source, at, &engine[..open], raw);
+        let (delimiters, opener, closer) = match first(&engine[open..]) {
+            c if c == first(BLOCK.0) => (BLOCK, "<%", "%>"),
+            c if c == first(VARIABLE.0) => (VARIABLE, "<<", ">>"),
+            _ => (COMMENT, "<#", "#>"),
+        };
+        let content = open + delimiters.0.len();
+        let close = content + engine[content..].find(delimiters.1).expect("a tag is closed");
+        let tag = &engine[content..close];
+        engine = &engine[close + delimiters.1.len()..];
+
+        assert!(source[at..].starts_with(opener));
+        let from = at + opener.len();
+        let behind = source[from..].strip_prefix('-').unwrap_or(&source[from..]);
+        assert!(behind.starts_with(char::is_whitespace), "a tag opens before a blank");
+        let word = tag.trim_matches(|c: char| c == '-' || c.is_ascii_whitespace());
+        let call = word.strip_prefix(&lexed.call_prefix);
+        let verbatim = delimiters != COMMENT && call.is_none() && !matches!(word, "raw" | "endraw");
+        let to = if verbatim {
+            assert!(source[from..].starts_with(tag), "what the engine evaluates is what was written");
+            from + tag.len()
+        } else {
+            // Neither a name nor a filter nor `raw` can hold the closer; a comment ends at the first.
+            from + source[from..].find(closer).expect("a tag is closed")
+        };
+        let written = &source[from..to];
+        assert_eq!(tag.starts_with('-'), written.starts_with('-'));
+        assert_eq!(tag.ends_with('-'), written.ends_with('-'));
+        assert_eq!(tag.matches('\n').count(), written.matches('\n').count(), "every line stays the line it was");
+        if let Some(call) = call {
+            assert_eq!(call, format!("{met}()"));
+            let reference = &lexed.references[met];
+            assert_eq!(super::position(source, at), (reference.line, reference.column));
+            says(written, reference);
+            met += 1;
+        } else if !verbatim && delimiters == BLOCK {
+            raw = word == "raw";
+            assert_eq!(written.trim_matches(|c: char| c == '-' || c.is_ascii_whitespace()), word);
+        } else if delimiters == COMMENT {
+            assert!(word.is_empty(), "the engine is told nothing of a comment");
+        }
+        at = to + closer.len();
+    }
+    at = plain(source, at, engine, raw);
+    assert_eq!(at, source.len(), "nothing is lost at the end");
+    met
+}
+
+/// Text that is no tag: the same in both, and nothing in it opens one.
+fn plain(source: &str, at: usize, text: &str, raw: bool) -> usize {
+    assert!(source[at..].starts_with(text), "text stays as it is");
+    let opens = |(begin, _): (usize, char)| {
+        let run = text[begin..].bytes().take_while(|b| *b == b'<').count();
+        let rest = &text[begin + run..];
+        let rest = match rest.strip_prefix(['%', '#']) {
+            Some(rest) => rest,
+            None if run == 2 => rest,
+            None => return false,
+        };
+        rest.strip_prefix('-').unwrap_or(rest).starts_with(char::is_whitespace)
+    };
+    let begins = |(at, c): &(usize, char)| *c == '<' && !text[..*at].ends_with('<');
+    assert!(raw || !text.char_indices().filter(begins).any(opens), "a tag was taken for text");
+    at + text.len()
+}
+
+/// The tag of a reference, read without the lexer.
+fn says(written: &str, reference: &Reference) {
+    let inner = written.strip_prefix('-').unwrap_or(written);
+    let inner = inner.strip_suffix('-').unwrap_or(inner).trim();
+    let quoted = inner.strip_prefix("secret").expect("a reference begins with `secret`").trim_start();
+    let quote = first(quoted);
+    assert!(matches!(quote, '"' | '\''));
+    let (name, filters) = quoted[1..].split_once(quote).expect("a name in quotes");
+    assert_eq!(name, reference.name.as_str(), "spelled as it was written");
+    let filters: Vec<&str> = filters.split('|').map(str::trim).collect();
+    assert_eq!(filters[0], "");
+    let known = |filter: &ValueFilter| ValueFilter::ALL.iter().find(|(_, known)| known == filter).unwrap().0;
+    assert_eq!(filters[1..], reference.filters.iter().map(known).collect::<Vec<_>>());
+}
+
+fn first(text: &str) -> char {
+    text.chars().next().unwrap()
+}
+
+/// Where the engine can parse its text, it knows the same calls, and no name that the lexer has not noted.
+fn engine_agrees(lexed: &Lexed) {
+    let mut engine = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .block_delimiters(BLOCK.0, BLOCK.1)
+        .variable_delimiters(VARIABLE.0, VARIABLE.1)
+        .comment_delimiters(COMMENT.0, COMMENT.1)
+        .build();
+    engine.set_syntax(syntax.unwrap());
+    let Ok(template) = engine.template_from_str(&lexed.engine_text) else { return };
+    let used: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
+    let calls: BTreeSet<String> =
+        (0..lexed.references.len()).map(|index| format!("{}{index}", lexed.call_prefix)).collect();
+    let roots: BTreeSet<String> = lexed.roots.iter().map(|root| root.name.clone()).collect();
+    let (called, named): (BTreeSet<_>, BTreeSet<_>) =
+        used.into_iter().partition(|name| name.starts_with(&lexed.call_prefix));
+    assert_eq!(called, calls, "the engine sees the references of the lexer");
+    assert!(named.is_subset(&roots), "the engine sees names that the lexer did not: {named:?}, {roots:?}");
+}
+
+/// Whatever looks like a reference, in a text that can be taken apart or not, is found by its name.
+fn guard_misses_nothing(text: &str) {
+    for (at, word) in text.match_indices("secret").take(64) {
+        let behind = &text[at + word.len()..];
+        let quoted = behind.trim_start();
+        let Some(quote) = quoted.chars().next().filter(|c| matches!(c, '"' | '\'')) else { continue };
+        let Some((name, _)) = quoted[1..].split_once(quote) else { continue };
+        let Ok(other_case) = name.to_ascii_uppercase().parse::<SecretName>() else { continue };
+        let place = super::position(text, text.len() - quoted.len() + 1);
+        assert!(names_in_text(text, &other_case).contains(&place), "`{name}` is missed");
+    }
+}

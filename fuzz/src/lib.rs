@@ -1,0 +1,30 @@
+//! What holds of whatever bytes reach the product, one module for each kind of input.
+//!
+//! Shared by the fuzz targets, which look for bytes that break it, and by `tests/fuzz_corpus.rs`, which
+//! runs the corpus with every build. `holds` returns when the invariants hold and panics when one does not.
+
+pub mod encoders;
+pub mod http_body;
+pub mod journal;
+pub mod lexer;
+pub mod planner_answer;
+pub mod vault_record;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// The output of a future that has all it needs.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits for something although everything is there"),
+    }
+}
+
+/// Line and column (in characters) of a byte offset, from 1; counted the plain way.
+fn position(text: &str, at: usize) -> (u32, u32) {
+    let before = &text[..at];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = 1 + before.matches('\n').count();
+    (u32::try_from(line).unwrap(), 1 + u32::try_from(before[line_start..].chars().count()).unwrap())
+}

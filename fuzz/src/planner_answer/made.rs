@@ -1,0 +1,198 @@
+//! Plans made of the fuzzer's bytes: honest ones, so that the rules behind the first are reached, with a
+//! few lies among them.
+
+use arbitrary::{Result, Unstructured};
+use guillemet::planner::protocol::{Answer, Description, DocumentKind, Emission, Planned, PlannedSlot, Target};
+use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+use guillemet::template::Problem;
+use serde_json::Value;
+
+/// Text that means something to one of the readers.
+const WORDS: [&str; 16] = [
+    "", "a", "x=", "https://h/", "/", "?k=", "\"", "\\", "\\u005a", "é", "\n", "\u{1b}[2J", "<a>", ":", "${", "z00",
+];
+
+fn word(u: &mut Unstructured<'_>) -> Result<String> {
+    if rarely(u, 8)? { u.arbitrary() } else { Ok((*u.choose(&WORDS)?).to_owned()) }
+}
+
+/// One time in so many; never when there are no bytes left to be told so.
+fn rarely(u: &mut Unstructured<'_>, of: u8) -> Result<bool> {
+    Ok(!u.is_empty() && u.ratio(1, of)?)
+}
+
+fn slot(number: usize) -> String {
+    format!("Z{number:039}")
+}
+
+/// A plan of up to four slots; each lie is one time in sixteen.
+pub fn planned(bytes: &[u8]) -> Result<Planned> {
+    let u = &mut Unstructured::new(bytes);
+    let kind = if u.arbitrary()? { DocumentKind::Json } else { DocumentKind::Text };
+    let mut emissions = Vec::new();
+    let mut slots = Vec::new();
+    let mut pieces = Vec::new();
+    for number in 0..u.int_in_range(0..=4)? {
+        let mut expr = expr(u, 0, &mut emissions)?;
+        if kind == DocumentKind::Text && !rarely(u, 16)? {
+            let op = u.choose(&[Op::Xml, Op::Dotenv, Op::AsteriskValue])?.clone();
+            expr = Expr::Apply { op, args: vec![vec![Part::Expr(expr)]] };
+        }
+        let written = if u.ratio(1, 4)? { slot(number).to_lowercase() } else { slot(number) };
+        let (before, behind) = (word(u)?, word(u)?);
+        pieces.push(match kind {
+            DocumentKind::Text => format!("{before}{written}{behind}\n"),
+            DocumentKind::Json => {
+                let text = Value::String(format!("{before}{written}{behind}")).to_string();
+                let nested = u.int_in_range(0..=3)?;
+                format!("{}{text}{}", r#"{"a":["#.repeat(nested), "]}".repeat(nested))
+            }
+        });
+        slots.push(PlannedSlot { slot: written, expr });
+    }
+    let mut document = match kind {
+        DocumentKind::Text => pieces.concat(),
+        DocumentKind::Json => format!("[{}]", pieces.join(", ")),
+    };
+    while rarely(u, 16)? {
+        lie(u, &mut document, &mut slots, &mut emissions)?;
+    }
+    let warnings = if rarely(u, 8)? { vec![problem(u)?] } else { Vec::new() };
+    Ok(Planned { document, kind, slots, emissions, warnings })
+}
+
+fn problem(u: &mut Unstructured<'_>) -> Result<Problem> {
+    Ok(Problem { path: word(u)?, line: u.arbitrary()?, column: u.arbitrary()?, message: word(u)?, help: None })
+}
+
+fn lie(
+    u: &mut Unstructured<'_>,
+    document: &mut String,
+    slots: &mut Vec<PlannedSlot>,
+    emissions: &mut Vec<Emission>,
+) -> Result<()> {
+    let at = document.floor_char_boundary(u.choose_index(document.len() + 1)?);
+    match u.int_in_range(0..=7)? {
+        0 => document.insert_str(at, &word(u)?),
+        1 => document.insert_str(at, &slot(u.int_in_range(0..=5)?)),
+        2 => document.truncate(at),
+        3 => document.insert_str(0, &"[".repeat(u.int_in_range(0..=300)?)),
+        4 => drop(slots.pop()),
+        5 => slots.push(PlannedSlot { slot: slot(u.int_in_range(0..=5)?), expr: Expr::Secret(u.arbitrary()?) }),
+        6 => emissions.push(Emission { reference: u.int_in_range(0..=5)?, field: word(u)? }),
+        _ => drop(emissions.pop()),
+    }
+    Ok(())
+}
+
+/// An expression; a secret stands behind the filters of its reference most of the time.
+fn expr(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -> Result<Expr> {
+    if depth > 30 || u.ratio(1, 3)? {
+        let emission = u32::try_from(emissions.len()).unwrap();
+        let reference = u.int_in_range(0..=3)?;
+        emissions.push(Emission { reference, field: format!("f.{}", word(u)?.replace(char::is_control, "")) });
+        let filters = super::references()[reference as usize].filters.clone();
+        let filters = if rarely(u, 16)? { vec![ValueFilter::Hex] } else { filters };
+        let wrap = |inner, filter| Expr::Apply { op: Op::Filter(filter), args: vec![vec![Part::Expr(inner)]] };
+        return Ok(filters.into_iter().fold(Expr::Secret(emission), wrap));
+    }
+    let (op, arguments) = op(u)?;
+    let args = (0..arguments).map(|_| text(u, depth + 1, emissions)).collect::<Result<_>>()?;
+    Ok(Expr::Apply { op, args })
+}
+
+fn text(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -> Result<Text> {
+    let mut text = Vec::new();
+    if u.arbitrary()? {
+        text.push(Part::Literal(word(u)?));
+    }
+    if !rarely(u, 16)? {
+        text.push(Part::Expr(expr(u, depth, emissions)?));
+    }
+    if u.ratio(1, 4)? {
+        text.push(Part::Literal(word(u)?));
+    }
+    Ok(text)
+}
+
+fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
+    Ok(match u.int_in_range(0..=11)? {
+        0 => (Op::UrlQuery, 1),
+        1 => (Op::UrlPathSegment, 1),
+        2 => (Op::Url, 1),
+        3 => (Op::HeaderValue, 1),
+        4 => (Op::Base64, 1),
+        5 => (Op::BasicCredentials, if rarely(u, 8)? { 1 } else { 2 }),
+        6 => (Op::SipDigestHa1(DigestAlgorithm::Md5), 3),
+        7 => (Op::Forbid { characters: word(u)?, reason: word(u)? }, 1),
+        8 => (Op::ForbidSequence { sequence: word(u)?, reason: word(u)? }, 1),
+        9 => (Op::Xml, 1),
+        10 => (Op::Dotenv, 1),
+        _ => (Op::AsteriskValue, 1),
+    })
+}
+
+/// An answer as JSON, in which a few things are of another kind than they should be.
+pub fn spoiled(bytes: &[u8]) -> Result<Value> {
+    let (head, body) = bytes.split_at(bytes.len().min(16));
+    let u = &mut Unstructured::new(head);
+    let answer = match u.int_in_range(0..=3)? {
+        0 => Answer::Loaded(description(&mut Unstructured::new(body))?),
+        1 => Answer::Problems(vec![problem(&mut Unstructured::new(body))?; 3]),
+        _ => Answer::Planned(planned(body)?),
+    };
+    let mut answer = serde_json::to_value(answer).unwrap();
+    for _ in 0..u.int_in_range(0..=3)? {
+        spoil(u, &mut answer)?;
+    }
+    Ok(answer)
+}
+
+fn description(u: &mut Unstructured<'_>) -> Result<Description> {
+    let target = |u: &mut Unstructured<'_>| {
+        let media_type = format!("application/json{}", word(u)?);
+        Ok(Target { id: format!("t{}", word(u)?), title: word(u)?, media_type, file_name: format!("f{}", word(u)?) })
+    };
+    Ok(Description {
+        feature: format!("f{}", word(u)?),
+        title: word(u)?,
+        version: word(u)?,
+        schema: format!("{{{}}}", word(u)?),
+        secret_fields: vec![format!("a.{}", word(u)?)],
+        targets: (0..u.int_in_range(0..=2)?).map(|_| target(u)).collect::<Result<_>>()?,
+    })
+}
+
+/// Goes down at random and changes what it finds there.
+fn spoil(u: &mut Unstructured<'_>, value: &mut Value) -> Result<()> {
+    match value {
+        Value::Array(items) if !items.is_empty() && u.ratio(3, 4)? => {
+            let at = u.choose_index(items.len())?;
+            match u.int_in_range(0..=9)? {
+                0 => drop(items.remove(at)),
+                1 => items.push(items[at].clone()),
+                _ => spoil(u, &mut items[at])?,
+            }
+        }
+        Value::Object(fields) if !fields.is_empty() && u.ratio(3, 4)? => {
+            let at = u.choose_index(fields.len())?;
+            let key = fields.keys().nth(at).unwrap().clone();
+            match u.int_in_range(0..=9)? {
+                0 => drop(fields.remove(&key)),
+                1 => drop(fields.insert(word(u)?, fields[&key].clone())),
+                _ => spoil(u, &mut fields[&key])?,
+            }
+        }
+        other => {
+            *other = match u.int_in_range(0..=5)? {
+                0 => Value::Null,
+                1 => Value::from(u.arbitrary::<i64>()?),
+                2 => Value::from(u.int_in_range(0..=5)?),
+                3 => Value::Array(vec![other.clone()]),
+                4 => Value::String(slot(u.int_in_range(0..=5)?)),
+                _ => Value::String(word(u)?),
+            }
+        }
+    }
+    Ok(())
+}
