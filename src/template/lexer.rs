@@ -221,7 +221,9 @@ impl<'a> Lexer<'a> {
                 let content = &self.text[inner..content_end];
                 let is_raw = kind == Kind::Block && matches!(tokens.as_slice(), [(_, Token::Name("raw"))]);
                 if is_raw {
-                    return self.raw(begin, end, dash, closing_dash);
+                    let lines = newlines(content);
+                    self.emit(Kind::Block, dash, &format!(" raw {lines}"), closing_dash);
+                    return self.raw(begin, end);
                 }
                 match kind {
                     Kind::Variable if matches!(tokens.first(), Some((_, Token::Name("secret")))) => {
@@ -258,22 +260,21 @@ impl<'a> Lexer<'a> {
         };
         let content = &self.text[inner..inner + len];
         let closing_dash = content.ends_with('-');
-        // Its text is nobody's business; its lines are kept.
-        let lines: String = content.chars().filter(|c| *c == '\n').collect();
-        self.emit(Kind::Comment, dash, &lines, closing_dash);
+        // Its text is nobody's business; its lines are kept. The blank keeps the two dashes apart.
+        let lines = newlines(content);
+        self.emit(Kind::Comment, dash, &format!(" {lines}"), closing_dash);
         inner + len + 2
     }
 
     /// Between `<% raw %>` and `<% endraw %>` nothing is ours.
-    fn raw(&mut self, begin: usize, content: usize, dash: bool, closing_dash: bool) -> usize {
-        self.emit(Kind::Block, dash, " raw ", closing_dash);
+    fn raw(&mut self, begin: usize, content: usize) -> usize {
         let mut from = content;
         while let Some(at) = self.text[from..].find("<%").map(|found| from + found) {
             let inner = &self.text[at + 2..];
             let (end_dash, behind) = inner.strip_prefix('-').map_or((false, inner), |behind| (true, behind));
             if let Some((closing_dash, len)) = endraw(behind) {
                 self.lexed.engine_text.push_str(&self.text[content..at]);
-                let lines: String = behind[..len].chars().filter(|c| *c == '\n').collect();
+                let lines = newlines(&behind[..len]);
                 self.emit(Kind::Block, end_dash, &format!(" endraw {lines}"), closing_dash);
                 return at + 2 + usize::from(end_dash) + len;
             }
@@ -335,7 +336,7 @@ impl<'a> Lexer<'a> {
         if let (true, Some(name)) = (good, name) {
             let index = self.lexed.references.len();
             self.lexed.references.push(Reference { name, line, column, filters });
-            let lines: String = content.chars().filter(|c| *c == '\n').collect();
+            let lines = newlines(content);
             let call = format!(" {}{index}() {lines}", self.lexed.call_prefix);
             self.emit(Kind::Variable, dashes.0, &call, dashes.1);
         }
@@ -412,6 +413,11 @@ impl<'a> Lexer<'a> {
             help: Some("write << secret \"name\" >> with a blank behind <<".into()),
         });
     }
+}
+
+/// Its line breaks: what is left of text that the engine does not see, so that every line stays where it was.
+fn newlines(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n').collect()
 }
 
 /// Whether text behind `<<` or `<<-` was probably meant as a secret.

@@ -79,6 +79,15 @@ fn comments_and_raw_text_name_nothing() {
 }
 
 #[test]
+fn a_dash_trims_its_own_side_only() {
+    for (text, expected) in
+        [("a <# x -#> b", "a b"), ("a <#- x #> b", "a b"), ("a <#- x -#> b", "ab"), ("a <# #> b", "a  b")]
+    {
+        assert_eq!(render(&lex(text).unwrap()), expected, "{text}");
+    }
+}
+
+#[test]
 fn a_closer_in_a_string_does_not_close() {
     let lexed = lex("<< x ~ '>>' >><% set a = \"%>\" %><< a >>").unwrap();
     assert_eq!(render(&lexed), "X>>%>");
@@ -144,10 +153,10 @@ fn a_forgotten_blank_is_warned_about() {
 
 #[test]
 fn lines_stay_where_they_are() {
-    let text = "<#\n\n#>a\n<<\n secret\n \"x\"\n>>\n<% raw %>\n<%\nendraw\n%>b\n<< y >>";
+    let text = "<#\n\n#>a\n<<\n secret\n \"x\"\n>>\n<%\nraw\n%>\n<%\nendraw\n%>b\n<< y >>";
     let lexed = lex(text).unwrap();
     assert_eq!(lexed.engine_text.matches('\n').count(), text.matches('\n').count());
-    assert_eq!(lexed.roots[0].line, 12);
+    assert_eq!(lexed.roots[0].line, 14);
 }
 
 #[test]
