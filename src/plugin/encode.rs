@@ -352,7 +352,8 @@ fn dotenv(text: &str, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
     let bare = !text.is_empty()
         && !text.contains(['#', '\n'])
         && !text.starts_with(['"', '\'', '`'])
-        && text.trim().len() == text.len();
+        // Python also takes U+001C to U+001F for blanks.
+        && text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).len() == text.len();
     let quote: &[u8] = match (single, double, bare) {
         (true, _, _) => b"'",
         (_, true, _) => b"\"",
