@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::expr::{Expr, Op, Part, Text, ValueFilter};
 use crate::names::SecretName;
 use crate::planner::protocol::{DocumentKind, Planned, Target};
+use crate::planner::text::tidy_problems;
 use crate::template::Problem;
 use crate::template::lexer::Reference;
 
@@ -19,6 +20,8 @@ pub const DOCUMENT_MAX: usize = 4 << 20;
 pub const SLOTS_MAX: usize = 10_000;
 /// The deepest expression.
 pub const EXPR_DEPTH_MAX: usize = 24;
+/// The deepest JSON document: as deep as the usual readers of JSON follow.
+pub const JSON_DEPTH_MAX: usize = 128;
 /// Digits behind the `Z` of a slot.
 const SLOT_DIGITS: usize = 39;
 /// Characters of a slot.
@@ -199,7 +202,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         pieces,
         uses,
         literal_len,
-        warnings: planned.warnings,
+        warnings: tidy_problems(planned.warnings),
     })
 }
 
@@ -317,14 +320,28 @@ fn check_url_text(text: &Text) -> Result<(), Violation> {
 
 /// Every slot stands in a string that is a value, and a URL is the whole of one.
 fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Violation> {
-    // Only whether it is JSON; no tree is built, and serde_json bounds the depth.
+    // Only whether it is JSON: no tree is built, so the depth is counted below.
     if serde_json::from_str::<serde::de::IgnoredAny>(document).is_err() {
         return violation("a JSON document that is not JSON");
     }
     let mut outside = find_slots(document).count();
     let bytes = document.as_bytes();
-    let mut at = 0;
-    while let Some(open) = bytes[at..].iter().position(|b| *b == b'"').map(|found| at + found) {
+    let (mut at, mut depth) = (0, 0_usize);
+    loop {
+        let open = bytes[at..].iter().position(|b| *b == b'"').map_or(bytes.len(), |found| at + found);
+        for b in &bytes[at..open] {
+            match b {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth -= 1,
+                _ => {}
+            }
+            if depth > JSON_DEPTH_MAX {
+                return violation(format!("a JSON document deeper than {JSON_DEPTH_MAX} levels"));
+            }
+        }
+        if open == bytes.len() {
+            break;
+        }
         let mut close = open + 1;
         while bytes[close] != b'"' {
             close += if bytes[close] == b'\\' { 2 } else { 1 };

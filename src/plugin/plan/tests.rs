@@ -71,6 +71,21 @@ fn a_slot_stands_once_in_a_string_that_is_a_value() {
 }
 
 #[test]
+fn a_document_nests_as_deep_as_readers_follow() {
+    let nested = |depth: usize| format!("{}\"@[[\"{}", "[".repeat(depth), "]".repeat(depth));
+    assert!(one(&nested(JSON_DEPTH_MAX), DocumentKind::Json, secret()).is_ok());
+    assert!(one(&nested(JSON_DEPTH_MAX + 1), DocumentKind::Json, secret()).is_err());
+}
+
+#[test]
+fn warnings_cannot_drive_a_terminal() {
+    let mut noisy = planned(format!(r#"{{"a": "{}"}}"#, slot(0)), DocumentKind::Json, vec![secret()]);
+    noisy.warnings = vec![Problem { message: "\u{1b}[2Jgone".into(), ..Problem::default() }; 1000];
+    let plan = check(noisy, &[reference(vec![])], target()).unwrap();
+    assert!(plan.warnings.len() <= 100 && plan.warnings.iter().all(|warning| warning.message == "[2Jgone"));
+}
+
+#[test]
 fn a_text_document_wants_a_terminal_encoder_outermost() {
     assert!(one("k = @\n", DocumentKind::Text, secret()).is_err());
     for op in [Op::HeaderValue, Op::Url, Op::Base64, Op::Forbid { characters: "x".into(), reason: "r".into() }] {
