@@ -57,7 +57,8 @@ fn part(raw: &str) {
 fn percent_decoded(text: &str) -> Vec<u8> {
     let (mut rest, mut out) = (text.as_bytes(), Vec::new());
     while let Some((b, behind)) = rest.split_first() {
-        let digits = (*b == b'%').then(|| behind.get(..2)).flatten().filter(|two| two.iter().all(u8::is_ascii_hexdigit));
+        let digits =
+            (*b == b'%').then(|| behind.get(..2)).flatten().filter(|two| two.iter().all(u8::is_ascii_hexdigit));
         match digits {
             Some(two) => {
                 out.push(u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap());

@@ -8,9 +8,8 @@ use guillemet::template::Problem;
 use serde_json::Value;
 
 /// Text that means something to one of the readers.
-const WORDS: [&str; 16] = [
-    "", "a", "x=", "https://h/", "/", "?k=", "\"", "\\", "\\u005a", "é", "\n", "\u{1b}[2J", "<a>", ":", "${", "z00",
-];
+const WORDS: [&str; 16] =
+    ["", "a", "x=", "https://h/", "/", "?k=", "\"", "\\", "\\u005a", "é", "\n", "\u{1b}[2J", "<a>", ":", "${", "z00"];
 
 fn word(u: &mut Unstructured<'_>) -> Result<String> {
     if rarely(u, 8)? { u.arbitrary() } else { Ok((*u.choose(&WORDS)?).to_owned()) }
