@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
 use super::crypto::{self, Key, PassphraseCost};
@@ -305,7 +305,7 @@ impl Vault {
         let binding = self.binding("record", &secret.id.0, secret.revision);
         let sealed = crypto::seal(&self.record_key, &binding, &plaintext);
         let mut manifest = self.manifest;
-        let transaction = self.database.transaction()?;
+        let transaction = begin(&mut self.database)?;
         match stored_revision(&transaction, secret.id)? {
             Some(stored) if stored >= secret.revision => return Err(VaultError::Stale),
             Some(stored) => manifest.toggle(&self.manifest_key, secret.id, stored),
@@ -329,7 +329,7 @@ impl Vault {
     /// Nothing has changed then.
     pub fn remove(&mut self, id: SecretId) -> Result<(), VaultError> {
         let mut manifest = self.manifest;
-        let transaction = self.database.transaction()?;
+        let transaction = begin(&mut self.database)?;
         let Some(stored) = stored_revision(&transaction, id)? else {
             return Ok(());
         };
@@ -366,7 +366,7 @@ impl Vault {
     /// # Errors
     /// Nothing has changed then.
     pub fn set_document(&mut self, label: &str, bytes: &[u8]) -> Result<(), VaultError> {
-        let transaction = self.database.transaction()?;
+        let transaction = begin(&mut self.database)?;
         put_document(&transaction, &self.document_key, &self.id, label, bytes)?;
         transaction.commit()?;
         Ok(())
@@ -451,6 +451,15 @@ pub fn connect(path: &Path) -> Result<Connection, VaultError> {
     // A removed box is overwritten, not only unlinked.
     database.pragma_update(None, "secure_delete", "ON")?;
     Ok(database)
+}
+
+/// Begins a change. It locks at once: one that reads first and locks later fails when the other connection
+/// of this process has written in between, and no waiting helps.
+///
+/// # Errors
+/// SQLite's.
+pub fn begin(database: &mut Connection) -> Result<Transaction<'_>, VaultError> {
+    Ok(database.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
 /// Reads what needs no key, without writing: SQLite's own header by hand, then the file as it lies there.

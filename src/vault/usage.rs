@@ -319,7 +319,7 @@ impl Recorder {
     pub fn forget(&self, secret: SecretId) -> Result<(), RecorderError> {
         self.shared.fold()?;
         let mut counters = self.shared.counters();
-        let transaction = counters.database.transaction()?;
+        let transaction = store::begin(&mut counters.database)?;
         transaction.execute("DELETE FROM usage_counters WHERE secret = ?1", [secret.0])?;
         transaction.execute("DELETE FROM usage_days WHERE secret = ?1", [secret.0])?;
         Ok(transaction.commit()?)
@@ -406,7 +406,7 @@ impl Counters {
         by_day: HashMap<(SecretId, u64), u64>,
     ) -> Result<(), RecorderError> {
         let key = &self.key;
-        let transaction = self.database.transaction()?;
+        let transaction = store::begin(&mut self.database)?;
         for (place, secrets) in by_place {
             let place = place_id(&transaction, key, &place)?;
             let mut statement = transaction.prepare_cached(
