@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Guillemet {
     pub dir: tempfile::TempDir,
+    /// What the daemon logs (`RUST_LOG`).
+    pub log_level: &'static str,
     child: Option<Child>,
 }
 
@@ -46,10 +48,15 @@ impl Answer {
 impl Guillemet {
     /// A home as `init` makes it, without the example templates; no daemon yet.
     pub fn init() -> Self {
-        let guillemet = Self { dir: tempfile::tempdir().unwrap(), child: None };
+        let guillemet = Self::nowhere();
         assert!(guillemet.command(&["init"]).status.success());
         std::fs::remove_dir_all(guillemet.path("templates")).unwrap();
         guillemet
+    }
+
+    /// An empty folder, which `init` has not seen.
+    pub fn nowhere() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), log_level: "trace", child: None }
     }
 
     /// A home with a running daemon.
@@ -75,7 +82,7 @@ impl Guillemet {
             .arg(self.dir.path())
             .arg("daemon")
             .env("NOTIFY_SOCKET", &notify)
-            .env("RUST_LOG", "trace")
+            .env("RUST_LOG", self.log_level)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -194,6 +201,17 @@ pub fn try_ask(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
+    receive(send(socket, method, path, headers, body)?)
+}
+
+/// The first half of `try_ask`: the request is on its way.
+pub fn send(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut head =
@@ -204,6 +222,11 @@ pub fn try_ask(
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     // A body that is refused half-way may meet a closed connection; the answer is there all the same.
     let _ = stream.write_all(body);
+    Ok(stream)
+}
+
+/// The second half: the whole answer, or an error.
+pub fn receive(mut stream: UnixStream) -> std::io::Result<Answer> {
     let mut bytes = Vec::new();
     if let Err(error) = stream.read_to_end(&mut bytes)
         && bytes.is_empty()
