@@ -6,14 +6,31 @@ use anstream::eprintln;
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde_json::Value;
 
+use crate::planner::text::is_unfit;
+
 /// Text from templates, plugins and callers as it may go to a terminal: control characters and those that
 /// turn the direction of writing are replaced.
 pub fn clean(text: &str) -> String {
-    let unsafe_char = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}')
-    };
-    text.replace(unsafe_char, "\u{fffd}")
+    text.replace(moves, "\u{fffd}")
+}
+
+/// Whether a character could move the cursor or turn the direction of writing.
+fn moves(c: char) -> bool {
+    is_unfit(c) && c != '\n'
+}
+
+/// The same JSON without such characters. They can stand in its texts only, where an escape means the same.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if moves(c) {
+            // All of them are in the first plane.
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Prints an error.
@@ -32,9 +49,9 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", clean(text));
 }
 
-/// Prints JSON as the API gave it.
+/// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let text = escaped(&serde_json::to_string_pretty(value).unwrap_or_default());
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
@@ -106,6 +123,14 @@ mod tests {
     #[test]
     fn nothing_moves_the_cursor_or_turns_the_text() {
         assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne");
+    }
+
+    #[test]
+    fn json_is_the_same_without_what_moves_the_cursor() {
+        let value = serde_json::json!({"a\u{9b}2J": ["\u{202e}\u{7f}\u{1b}\n", "ü"]});
+        let printed = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!printed.contains(moves), "{printed:?}");
+        assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value);
     }
 
     #[test]

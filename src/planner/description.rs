@@ -3,7 +3,7 @@
 //! Pure: the planner and its client both ask it.
 
 use super::protocol::Description;
-use super::text::tidy;
+use super::text::{is_unfit, tidy};
 use crate::template::Problem;
 
 /// Most characters of an identifier: a feature, a target, a segment of a field.
@@ -31,7 +31,11 @@ pub fn check(mut description: Description) -> Result<Description, String> {
         return Err(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
     }
     match serde_json::from_str::<serde_json::Value>(&description.schema) {
-        Ok(serde_json::Value::Object(_)) => {}
+        Ok(schema @ serde_json::Value::Object(_)) => {
+            if !texts_are_fit(&schema) {
+                return Err("`schema` holds control characters".into());
+            }
+        }
         _ => return Err("`schema` is not a JSON object".into()),
     }
     if description.targets.is_empty() || description.targets.len() > ENTRIES_MAX {
@@ -69,6 +73,17 @@ pub fn unknown_target(description: &Description, target: &str) -> Option<Problem
         help: Some(format!("choose one of: {}", known.join(", "))),
         ..Problem::default()
     })
+}
+
+/// Whether no text in it could drive a terminal. Line breaks are usual in descriptions.
+fn texts_are_fit(schema: &serde_json::Value) -> bool {
+    let fit = |text: &str| !text.contains(|c| is_unfit(c) && !matches!(c, '\n' | '\t'));
+    match schema {
+        serde_json::Value::String(text) => fit(text),
+        serde_json::Value::Array(items) => items.iter().all(texts_are_fit),
+        serde_json::Value::Object(map) => map.iter().all(|(key, item)| fit(key) && texts_are_fit(item)),
+        _ => true,
+    }
 }
 
 fn is_id(text: &str) -> bool {
@@ -207,12 +222,13 @@ mod tests {
     #[test]
     fn each_rule_is_told() {
         type Breakage = (fn(&mut Description), &'static str);
-        let broken: [Breakage; 11] = [
+        let broken: [Breakage; 12] = [
             (|d| d.feature = "Cal".into(), "feature"),
             (|d| d.feature = "-a".into(), "feature"),
             (|d| d.feature = "a/../b".into(), "feature"),
             (|d| d.schema = "[]".into(), "schema"),
             (|d| d.schema = " ".repeat(SCHEMA_MAX + 1), "schema"),
+            (|d| d.schema = r#"{"a":["\u009b2J"]}"#.into(), "schema"),
             (|d| d.targets.clear(), "targets"),
             (|d| d.targets[1].id = "json".into(), "twice"),
             (|d| d.targets[1].media_type = "text/x\r\nSet-Cookie: a".into(), "media-type"),

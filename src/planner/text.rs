@@ -10,14 +10,18 @@ const PATH_MAX: usize = 200;
 /// Most characters of a message or a help.
 const MESSAGE_MAX: usize = 500;
 
+/// Whether a character could drive a terminal, or reorder what is shown.
+pub fn is_unfit(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// The text without control characters and without characters that reorder what is shown, cut at
 /// `max` characters.
 pub fn tidy(text: &str, max: usize) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => Some(' '),
-        c if c.is_control() => None,
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => None,
-        c => Some(c),
+        c => (!is_unfit(c)).then_some(c),
     };
     let mut out = String::new();
     for (count, c) in text.chars().filter_map(shown).enumerate() {
@@ -47,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_could_drive_a_terminal_is_left_out() {
-        assert_eq!(tidy("a\u{1b}[31mb\r\nc\u{202e}d\u{0}", 100), "a[31mb cd");
+        assert_eq!(tidy("a\u{1b}[31mb\r\nc\u{202e}d\u{61c}\u{0}", 100), "a[31mb cd");
         assert_eq!(tidy("abc", 2), "ab…");
         assert_eq!(tidy("ab", 2), "ab");
     }

@@ -235,7 +235,7 @@ impl Planner {
             idle.abort();
         }
         if let Some((mut running, description)) = seat.ready.take()
-            && running.is_alive()
+            && running.is_fit()
         {
             return Ok((running, description));
         }
@@ -400,8 +400,9 @@ impl Running {
         Ok(Self { child, input, output, words, listener })
     }
 
-    fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Whether it may be asked again: it lives, and has said nothing that it was not asked.
+    fn is_fit(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None)) && matches!(rustix::io::ioctl_fionread(&self.output), Ok(0))
     }
 
     async fn send(&mut self, frame: &[u8]) -> Result<(), Lost> {

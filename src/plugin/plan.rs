@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::expr::{Expr, Op, Part, Text, ValueFilter};
 use crate::names::SecretName;
 use crate::planner::protocol::{DocumentKind, Planned, Target};
-use crate::planner::text::tidy_problems;
+use crate::planner::text::{is_unfit, tidy_problems};
 use crate::template::Problem;
 use crate::template::lexer::Reference;
 
@@ -134,7 +134,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         let Some(reference) = references.get(index) else {
             return violation("a reference that the template does not have");
         };
-        if emission.field.len() > 1024 || emission.field.contains(char::is_control) {
+        if emission.field.len() > 1024 || emission.field.contains(is_unfit) {
             return violation("a field path that is none");
         }
         uses.push(Use {

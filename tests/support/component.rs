@@ -12,6 +12,16 @@ pub fn hostile() -> &'static [u8] {
     COMPONENT.get_or_init(|| componentize(&module("hostile")))
 }
 
+/// The same in a mode of its own (`tests/plugins/hostile/src/mode.rs`).
+pub fn hostile_in(mode: &str) -> Vec<u8> {
+    const MARK: &[u8] = b"hostile-mode:";
+    let mut component = hostile().to_vec();
+    let at =
+        component.windows(MARK.len()).position(|window| window == MARK).expect("the mark of its mode") + MARK.len();
+    component[at..at + mode.len()].copy_from_slice(mode.as_bytes());
+    component
+}
+
 /// The core module of a plugin in `tests/plugins`.
 pub fn module(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

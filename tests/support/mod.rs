@@ -5,3 +5,4 @@
 pub mod component;
 pub mod daemon;
 pub mod random;
+pub mod wasm;

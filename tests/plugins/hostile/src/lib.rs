@@ -1,6 +1,9 @@
 //! A plugin whose target says how it behaves: `ok` as the contract asks, each other one breaks one rule.
+//! What it does before a target is named (`mode`) is said by a few bytes that the tests write over.
 //!
 //! It knows no JSON: the config is looked at as text, and every JSON document it writes is a string.
+
+mod mode;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "feature" });
 
@@ -10,7 +13,7 @@ use guillemet::feature::encode;
 struct Plugin;
 
 /// What each target does. `ok` and `text` keep the contract.
-const TARGETS: [&str; 26] = [
+const TARGETS: [&str; 40] = [
     "ok",
     "text",
     "encoded",
@@ -37,27 +40,86 @@ const TARGETS: [&str; 26] = [
     "nest",
     "slots",
     "digest",
+    "abyss",
+    "abort",
+    "divide",
+    "wild-read",
+    "wild-call",
+    "grow",
+    "million",
+    "forbid-nothing",
+    "url-in-text",
+    "texts",
+    "not-utf8",
+    "beyond-memory",
+    "encode-not-utf8",
+    "encode-beyond-memory",
 ];
 
 impl Guest for Plugin {
     fn describe() -> Description {
+        mode::describing();
         let target = |id: &str| Target {
             id: id.into(),
             title: format!("Does \u{1b}[1m{id}"),
             media_type: if id == "text" { "text/plain" } else { "application/json" }.into(),
             file_name: "hostile.json".into(),
         };
-        Description {
+        let mut description = Description {
             feature: "hostile".into(),
             title: "Hostile".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             schema: r#"{"type":"object"}"#.into(),
             secret_fields: ["token", "url", "headers.*", "tools.*", "body.**"].map(String::from).to_vec(),
             targets: TARGETS.map(target).to_vec(),
+        };
+        let targets = &mut description.targets;
+        match mode::mode() {
+            "describe-loop" => endless(),
+            "describe-panic" => panic!("as it was told to"),
+            "describe-memory" => hoard(),
+            "describe-recurse" => description.title = recurse("", 0).to_string(),
+            "describe-huge" => description.title = "x".repeat(40 << 20),
+            "describe-many" => *targets = vec![targets[0].clone(); 100_000],
+            "describe-not-utf8" => description.title = not_utf8(),
+            "describe-beyond" => description.title = beyond_memory(),
+            "describe-texts" => {
+                description.title = HOSTILE_TEXT.into();
+                description.version = HOSTILE_TEXT.into();
+                targets[0].title = HOSTILE_TEXT.into();
+            }
+            "feature-path" => description.feature = "../../vault".into(),
+            "feature-taken" => description.feature = "mcp-server".into(),
+            "media-type" => targets[0].media_type = "text/plain\r\nset-cookie: a=b".into(),
+            "file-name" => targets[0].file_name = "../.bashrc".into(),
+            "no-targets" => targets.clear(),
+            "equal-targets" => targets[1].id = "ok".into(),
+            "target-id" => targets[0].id = "\u{1b}[2J".into(),
+            "secret-fields" => description.secret_fields.push("**.a".into()),
+            "schema-not-json" => description.schema = "{".into(),
+            "schema-list" => description.schema = "[]".into(),
+            "schema-huge" => description.schema = format!("{{\"title\":\"{}\"}}", "x".repeat(300 << 10)),
+            "schema-deep" => description.schema = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000)),
+            "schema-texts" => description.schema = format!("{{\"title\":\"\\u001b[2J{HOSTILE_C1}\"}}"),
+            // Says that nothing may stand where `token` does, and sends the reader elsewhere.
+            "schema-lies" => {
+                description.schema = r#"{"$ref":"http://127.0.0.1:9/schema","type":"array","not":{},"properties":{"token":false}}"#.into();
+            }
+            _ => {}
         }
+        description
     }
 
     fn plan(config: String, target: String) -> Result<Planned, Vec<Problem>> {
+        let planned = Self::planned(config, &target);
+        drop(target);
+        mode::answered();
+        planned
+    }
+}
+
+impl Plugin {
+    fn planned(config: String, target: &str) -> Result<Planned, Vec<Problem>> {
         let slots = slots(&config);
         let first = || slots.first().copied().unwrap_or("none");
         let json = |text: String| Ok(Planned { document: Document::Json(text), warnings: Vec::new() });
@@ -65,7 +127,7 @@ impl Guest for Plugin {
         let list = |items: &[&str]| {
             format!("[{}]", items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(","))
         };
-        match target.as_str() {
+        match target {
             // The config itself is a JSON document that holds every slot once.
             "ok" => json(config),
             "text" => text(slots.iter().map(|slot| format!("v = {}\n", encode::asterisk_value(slot))).collect()),
@@ -80,7 +142,8 @@ impl Guest for Plugin {
             )),
             "upper" => json(config.replace('Z', "z")),
             "warn" => {
-                let warning = Problem { path: "token".into(), message: "beware\u{7}".into(), help: None };
+                let help = Some(format!("run{HOSTILE_TEXT}"));
+                let warning = Problem { path: "token".into(), message: "beware\u{7}".into(), help };
                 Ok(Planned { document: Document::Json(config), warnings: vec![warning] })
             }
             "problems" => {
@@ -88,16 +151,9 @@ impl Guest for Plugin {
                 Err(vec![problem("headers"), problem("token"), problem("name"), problem("name.missing"), problem("")])
             }
             "refuse" => Err(Vec::new()),
-            "loop" => loop {
-                std::hint::black_box(());
-            },
+            "loop" => endless(),
             "panic" => panic!("as it was told to"),
-            "memory" => {
-                let mut hoard: Vec<Vec<u8>> = Vec::new();
-                loop {
-                    hoard.push(std::hint::black_box(vec![1; 1 << 20]));
-                }
-            }
+            "memory" => hoard(),
             "recurse" => json(recurse(&config, 0).to_string()),
             "forge" => json(format!("[{config},\"Z{}\"]", "1".repeat(39))),
             "forge-encode" => json(encode::base64(&format!("Z{}", "1".repeat(39)))),
@@ -113,6 +169,31 @@ impl Guest for Plugin {
             "url" => json(list(&[&encode::url(&format!("https://example.org/{}", first()))])),
             "nest" => json(list(&[&(0..40).fold(first().to_owned(), |inner, _| encode::base64(&inner))])),
             "slots" => json(list(&[&(0..20_000).map(|_| encode::base64(first())).collect::<String>()])),
+            "abyss" => json("[".repeat(3 << 20)),
+            "abort" => core::arch::wasm32::unreachable(),
+            "divide" => json(divide(std::hint::black_box(1), std::hint::black_box(0)).to_string()),
+            "wild-read" => json(unsafe { std::hint::black_box(0xffff_fff0_usize as *const u8).read_volatile() }.to_string()),
+            "wild-call" => {
+                let nowhere: fn() = unsafe { std::mem::transmute(std::hint::black_box(0x00ff_ffff_usize)) };
+                nowhere();
+                json("null".into())
+            }
+            "grow" => json(core::arch::wasm32::memory_grow(0, 30_000).to_string()),
+            "million" => {
+                (0..1_000_000).for_each(|_| drop(encode::base64(first())));
+                json(config)
+            }
+            "forbid-nothing" => json(encode::forbid(first(), "", "for no reason")),
+            "url-in-text" => text(slots.iter().map(|slot| format!("{}\n", encode::url(slot))).collect()),
+            "texts" => Err(vec![Problem {
+                path: format!("token{HOSTILE_TEXT}"),
+                message: format!("wrong{HOSTILE_TEXT}"),
+                help: Some(format!("right{HOSTILE_TEXT}")),
+            }]),
+            "not-utf8" => json(not_utf8()),
+            "beyond-memory" => json(beyond_memory()),
+            "encode-not-utf8" => json(encode::base64(&not_utf8())),
+            "encode-beyond-memory" => json(encode::base64(&beyond_memory())),
             "digest" => json(encode::sip_digest_ha1("u", "r", first(), "ROT13")),
             _ => json("null".into()),
         }
@@ -133,6 +214,43 @@ fn slots(text: &str) -> Vec<&str> {
         }
     }
     found
+}
+
+/// What could clear a terminal, forge a line, or turn the direction of what is shown.
+const HOSTILE_TEXT: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nerror: forged\u{9b}31m\u{202e}\u{2066}\u{61c}\u{200f}\u{0}\u{7f}";
+/// Control characters that JSON lets stand as they are.
+const HOSTILE_C1: &str = "\u{9b}2J\u{7f}\u{202e}";
+
+fn endless() -> ! {
+    loop {
+        std::hint::black_box(());
+    }
+}
+
+fn hoard() -> ! {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(std::hint::black_box(vec![1; 1 << 20]));
+    }
+}
+
+/// A `String` that is none: what crosses to the host is a pointer and a length all the same.
+fn not_utf8() -> String {
+    unsafe { String::from_utf8_unchecked(vec![b'"', 0xff, 0xfe, 0xc0, 0x80, b'"']) }
+}
+
+/// A `String` that ends far outside of this plugin's memory.
+fn beyond_memory() -> String {
+    unsafe { String::from_raw_parts(16 as *mut u8, 0x7fff_ff00, 0x7fff_ff00) }
+}
+
+/// Division without the check that Rust puts before it.
+#[inline(never)]
+fn divide(a: i32, b: i32) -> i32 {
+    if b == 0 {
+        unsafe { std::hint::unreachable_unchecked() }
+    }
+    a / b
 }
 
 #[allow(unconditional_recursion)]
