@@ -22,13 +22,14 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use self::error::{ApiError, Code};
 use self::peer::Peer;
-use self::places::{Place, Places};
+use self::places::{Ended, Place, Places};
 use self::routes::{Found, Router};
 use crate::config::Config;
 use crate::home::Home;
@@ -36,6 +37,9 @@ use crate::inventory::Inventory;
 use crate::names::Millis;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
+
+/// How often silent connections are looked for.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What requests are answered from.
 pub struct App {
@@ -64,9 +68,15 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
     let router = Arc::new(Router::new());
     let own_uid = rustix::process::geteuid().as_raw();
     let places = Places::new(app.config.load().limits.connections);
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
+            _ = look.tick() => {
+                places.end_silent(app.config.load().limits.idle);
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -76,8 +86,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
                     refuse(&stream);
                     continue;
                 };
-                let (app, router, stop) = (Arc::clone(&app), Arc::clone(&router), stop.clone());
-                tokio::spawn(connection(app, router, stream, peer, own_uid, place, stop));
+                tokio::spawn(connection(Arc::clone(&app), Arc::clone(&router), stream, peer, own_uid, place));
             }
             Err(error) => {
                 // Out of descriptors, most likely: give connections time to end rather than spin.
@@ -87,7 +96,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
         }
     }
     drop(listener);
-    places.empty().await;
+    places.stop().await;
 }
 
 /// Tells a caller that it has as many connections as it gets. It has not been asked what it wants, and is
@@ -107,37 +116,31 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(
-    app: Arc<App>,
-    router: Arc<Router>,
-    stream: UnixStream,
-    peer: Peer,
-    own_uid: u32,
-    place: Place,
-    mut stop: watch::Receiver<bool>,
-) {
-    let limits = app.config.load().limits;
-    let service = service_fn(|request| {
-        place.active();
-        answer(&app, &router, &peer, own_uid, request)
+async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer: Peer, own_uid: u32, place: Place) {
+    let (limits, line) = (app.config.load().limits, &place.line);
+    let service = service_fn(async |request| {
+        line.asked();
+        let answer = answer(&app, &router, &peer, own_uid, request).await;
+        line.answered();
+        answer
     });
+    // No timer of hyper's: it would be set and unset with each request, and `line` knows what is silent.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle)
         // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
         .writev(true)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(connection::Timed::new(stream, limits.transfer)), service);
+        .serve_connection(TokioIo::new(connection::Timed::new(stream, Arc::clone(line), limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = place.taken_away() => {
-            tracing::debug!(caller = ?peer.caller, "a connection ended for a caller that has fewer");
-            return;
-        }
-        () = stopped(&mut stop) => {
+        reason = line.ended() => {
+            tracing::debug!(caller = ?peer.caller, ?reason, "a connection is ended");
+            if reason != Ended::Stop {
+                return;
+            }
+            let most = if line.is_silent() { limits.transfer } else { limits.idle };
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::time::timeout(most, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
