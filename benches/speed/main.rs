@@ -4,24 +4,30 @@
 //! `QUICK=1` takes a few seconds and says less.
 
 mod bare;
+mod core;
 mod home;
 mod load;
 mod report;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use home::{BenchHome, PROGRAM};
 use load::{Load, Server as _, request};
 use report::Report;
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
+    // The daemon's parts in this process start their planners from this program.
+    if arguments.get(1).is_some_and(|mode| mode == "planner") {
+        return guillemet::planner::run();
+    }
     if let [_, mode, socket, kind] = arguments.as_slice()
         && mode == "bare"
     {
-        return bare::serve(Path::new(socket), kind);
+        bare::serve(Path::new(socket), kind);
+        return ExitCode::SUCCESS;
     }
     let quick = std::env::var_os("QUICK").is_some_and(|quick| !quick.is_empty());
     let only = std::env::var("ONLY").unwrap_or_default();
@@ -29,6 +35,9 @@ fn main() {
     let wanted = |part: &str| only.is_empty() || only.split(',').any(|wanted| wanted == part);
     if wanted("serving") {
         serving(&mut report, quick);
+    }
+    if wanted("core") {
+        core::core(&mut report, quick);
     }
     if wanted("planning") {
         planning(&mut report, quick);
@@ -43,6 +52,7 @@ fn main() {
         growth(&mut report, if quick { &[100, 1_000] } else { &[100, 1_000, 10_000, 100_000] });
     }
     report.finish();
+    ExitCode::SUCCESS
 }
 
 const RESOLVE: &[u8] = br#"{"secrets":["calendar-token-production"]}"#;

@@ -70,6 +70,11 @@ impl Report {
         self.line(name, &ms(time), json!({"ms": time.as_secs_f64() * 1e3}));
     }
 
+    pub fn time_us(&mut self, name: &str, time: Duration) {
+        let us = time.as_secs_f64() * 1e6;
+        self.line(name, &format!("{us:.2} µs"), json!({"us": us}));
+    }
+
     pub fn size(&mut self, name: &str, bytes: u64) {
         self.line(name, &format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)), json!({"bytes": bytes}));
     }

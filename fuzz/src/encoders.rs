@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use guillemet::plugin::encode::{Refusal, Source, eval, literal};
 use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+use guillemet::sys::memory::Clear;
 use sha2::Digest;
-use zeroize::Zeroizing;
 
 /// The first byte chooses the encoder, the second where literal text ends and the value begins; then
 /// texts, with a byte between them that no text holds.
@@ -25,7 +25,11 @@ pub fn holds(data: &[u8]) {
     let mut parts = vec![text.clone()];
     parts.extend(args[1..].iter().enumerate().map(|(index, _)| vec![secret(index + 1)]));
     let values = Values([vec![value], args[1..].to_vec()].concat());
-    let mut out = Zeroizing::new(b"before".to_vec());
+    let mut out = {
+        let mut begun = Clear::new();
+        begun.extend_from_slice(b"before");
+        begun
+    };
     let outcome = eval(&Expr::Apply { op: op.clone(), args: parts }, &values, &mut out);
     let placed = outcome.map(|()| {
         let behind = out.strip_prefix(b"before").expect("what stands there is left alone");
@@ -54,7 +58,7 @@ pub fn holds(data: &[u8]) {
 struct Values<'a>(Vec<&'a str>);
 
 impl Source for Values<'_> {
-    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>) {
+    fn append(&self, emission: u32, out: &mut Clear) {
         out.extend_from_slice(self.0[emission as usize].as_bytes());
     }
 }

@@ -11,11 +11,11 @@ use guillemet::plugin::encode;
 use guillemet::plugin::expr::{Expr, Op, Part, ValueFilter};
 use guillemet::plugin::plan::{self, DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
 use guillemet::resolve::fill::{Values, fill};
+use guillemet::sys::memory::Clear;
 use guillemet::template::Problem;
 use guillemet::template::lexer::Reference;
 use guillemet::vault::memory::SealedValue;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 mod made;
 
@@ -219,7 +219,7 @@ fn filled(plan: &Plan, document: &str, slots: &HashMap<String, Expr>, first: usi
         (0..plan.uses.len()).map(|index| SealedValue::seal(HOSTILE[(first + index) % HOSTILE.len()])).collect();
     let values = Values(sealed.iter().map(Some).collect());
     let written = |expr: &Expr| {
-        let mut out = Zeroizing::new(Vec::new());
+        let mut out = Clear::new();
         let outcome = encode::eval(expr, &values, &mut out);
         outcome.map(|()| String::from_utf8(out.to_vec()).expect("text gives text"))
     };

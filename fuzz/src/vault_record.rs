@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use guillemet::names::{SecretId, SecretName};
+use guillemet::sys::memory::Clear;
 use guillemet::vault::crypto::{self, Key};
 use guillemet::vault::event::{self, Caller, Event};
 use guillemet::vault::memory::SealedValue;
 use guillemet::vault::record::{Secret, VALUE_MAX, Version};
-use zeroize::Zeroizing;
 
 /// The first byte says how the others are read.
 pub fn holds(data: &[u8]) {
@@ -49,9 +49,9 @@ fn same(a: &Secret, b: &Secret) {
     assert_eq!((a.name.as_str(), &a.note), (b.name.as_str(), &b.note));
     assert_eq!(spelled(&a.former_names), spelled(&b.former_names));
     let opened = |version: &Version| {
-        let mut out = Zeroizing::new(Vec::new());
+        let mut out = Clear::new();
         version.value.open_into(&mut out);
-        (version.number, version.id, version.created_at, out)
+        (version.number, version.id, version.created_at, out.to_vec())
     };
     assert!(a.versions.iter().map(opened).eq(b.versions.iter().map(opened)));
 }

@@ -4,9 +4,9 @@
 //! Knows nothing of plans or requests. Text is appended to the caller's buffer, which wipes itself;
 //! a refusal names the reason, never the text.
 
+use crate::sys::memory::Clear;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::Digest;
-use zeroize::Zeroizing;
 
 use super::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
 
@@ -25,14 +25,14 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 /// Where values come from when an expression is worked out.
 pub trait Source {
     /// Appends the value of this emission to `out`.
-    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>);
+    fn append(&self, emission: u32, out: &mut Clear);
 }
 
 /// For text without secrets: there is nothing to append.
 struct NoSecrets;
 
 impl Source for NoSecrets {
-    fn append(&self, _emission: u32, _out: &mut Zeroizing<Vec<u8>>) {}
+    fn append(&self, _emission: u32, _out: &mut Clear) {}
 }
 
 /// Encodes text without secrets at once.
@@ -48,7 +48,7 @@ pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
         return refuse(reason);
     }
     let args: Vec<Text> = args.iter().map(|text| vec![Part::Literal((*text).into())]).collect();
-    let mut out = Zeroizing::new(Vec::new());
+    let mut out = Clear::new();
     apply(op, &args, &NoSecrets, &mut out)?;
     // Literal text is no secret: it may leave the wiping buffer.
     String::from_utf8(out.to_vec()).or_else(|_| refuse("the text is not valid UTF-8"))
@@ -58,7 +58,7 @@ pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
 ///
 /// # Errors
 /// A `Refusal` where a value cannot stand in its place; `out` then holds a part and is to be dropped.
-pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Clear) -> Result<(), Refusal> {
     match expr {
         Expr::Secret(emission) => {
             source.append(*emission, out);
@@ -69,7 +69,7 @@ pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Zeroizing<Vec<u8>>) ->
 }
 
 /// Appends the pieces of a text to `out`.
-fn append<S: Source>(text: &Text, source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn append<S: Source>(text: &Text, source: &S, out: &mut Clear) -> Result<(), Refusal> {
     for part in text {
         match part {
             Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
@@ -80,8 +80,8 @@ fn append<S: Source>(text: &Text, source: &S, out: &mut Zeroizing<Vec<u8>>) -> R
 }
 
 /// The text of an argument in a buffer of its own.
-fn argument<S: Source>(args: &[Text], index: usize, source: &S) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let mut out = Zeroizing::new(Vec::new());
+fn argument<S: Source>(args: &[Text], index: usize, source: &S) -> Result<Clear, Refusal> {
+    let mut out = Clear::new();
     // The number of arguments is checked when a plan is made; an absent one reads as empty.
     if let Some(text) = args.get(index) {
         append(text, source, &mut out)?;
@@ -89,7 +89,7 @@ fn argument<S: Source>(args: &[Text], index: usize, source: &S) -> Result<Zeroiz
     Ok(out)
 }
 
-fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> Result<(), Refusal> {
     // Operations that only look append first and check what they appended: no second buffer.
     let begin = out.len();
     match op {
@@ -111,7 +111,7 @@ fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Zeroizing<Vec<
 }
 
 /// The operations that write something else than they read.
-fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> Result<(), Refusal> {
     let text = argument(args, 0, source)?;
     match op {
         Op::UrlQuery | Op::Filter(ValueFilter::Url) => percent(&text, out),
@@ -165,16 +165,11 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Zeroizing<
     Ok(())
 }
 
-fn append_first<S: Source>(args: &[Text], source: &S, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn append_first<S: Source>(args: &[Text], source: &S, out: &mut Clear) -> Result<(), Refusal> {
     append_argument(args, 0, source, out)
 }
 
-fn append_argument<S: Source>(
-    args: &[Text],
-    index: usize,
-    source: &S,
-    out: &mut Zeroizing<Vec<u8>>,
-) -> Result<(), Refusal> {
+fn append_argument<S: Source>(args: &[Text], index: usize, source: &S, out: &mut Clear) -> Result<(), Refusal> {
     args.get(index).map_or(Ok(()), |text| append(text, source, out))
 }
 
@@ -185,20 +180,20 @@ fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
 /// RFC 3986, section 2.3.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn percent(text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+fn percent(text: &[u8], out: &mut Clear) {
     for piece in percent_encode(text, &RESERVED) {
         out.extend_from_slice(piece.as_bytes());
     }
 }
 
-fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Clear) {
     let begin = out.len();
     out.resize(begin + encoding.encode_len(text.len()), 0);
     encoding.encode_mut(text, &mut out[begin..]);
 }
 
 /// The hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
-fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Clear) {
     match algorithm {
         DigestAlgorithm::Md5 => append_encoded(&data_encoding::HEXLOWER, &md5::Md5::digest(text), out),
         DigestAlgorithm::Sha256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha256::digest(text), out),
@@ -210,7 +205,7 @@ fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Zeroizing<Vec<u8>>)
 fn forbid<S: Source>(
     args: &[Text],
     source: &S,
-    out: &mut Zeroizing<Vec<u8>>,
+    out: &mut Clear,
     passes: impl Fn(&[u8]) -> bool,
 ) -> Result<bool, Refusal> {
     let mut fits = true;
@@ -232,7 +227,7 @@ fn forbid<S: Source>(
 fn forbid_sequence<S: Source>(
     args: &[Text],
     source: &S,
-    out: &mut Zeroizing<Vec<u8>>,
+    out: &mut Clear,
     sequence: &[u8],
     reason: &str,
 ) -> Result<(), Refusal> {
@@ -262,18 +257,29 @@ fn forbid_sequence<S: Source>(
 /// RFC 9110, section 5.5, without obs-text: what every client and server takes.
 fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
     let blank = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
-    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+    if text.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) && !blank(text.first()) && !blank(text.last()) {
+        Ok(())
+    } else if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         refuse("a header value may not hold a line break or NUL")
     } else if !text.is_ascii() {
         refuse("a header value may hold ASCII characters only")
     } else if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
         refuse("a header value may not hold control characters")
-    } else if blank(text.first()) || blank(text.last()) {
-        refuse("a header value may not begin or end with a blank; use `| trim` if the blank is not part of the value")
     } else {
-        Ok(())
+        refuse("a header value may not begin or end with a blank; use `| trim` if the blank is not part of the value")
     }
 }
+
+/// The characters a URL may hold.
+const URL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0x21;
+    while b < 0x7f {
+        table[b] = !matches!(b as u8, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'|');
+        b += 1;
+    }
+    table
+};
 
 /// An absolute http(s) URL of RFC 3986. Braces pass, for the variables of platforms that expand them.
 fn check_url(text: &[u8]) -> Result<(), Refusal> {
@@ -284,26 +290,33 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
     let Some(rest) = rest else {
         return refuse("not an absolute URL: it has to begin with https:// or http://");
     };
-    if text.iter().any(|b| !b.is_ascii_graphic() || b"\"<>\\^`|".contains(b)) {
+    if !text.iter().all(|b| URL[usize::from(*b)]) {
         return refuse("a URL may not hold blanks, control characters, non-ASCII characters or any of \" < > \\ ^ ` |");
     }
-    let bad_escape = |(at, b): (usize, &u8)| {
-        *b == b'%' && !text.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    };
-    if text.iter().enumerate().any(bad_escape) {
+    let bad_escape = |behind: &[u8]| !behind.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if text.split(|b| *b == b'%').skip(1).any(bad_escape) {
         return refuse("a URL may hold `%` only before two hexadecimal digits");
     }
-    let authority_end = rest.iter().position(|b| b"/?#".contains(b)).unwrap_or(rest.len());
+    let authority_end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(authority_end);
     let host = authority.rsplit(|b| *b == b'@').next().unwrap_or_default();
     if host.is_empty() || host.starts_with(b":") {
         return refuse("the URL names no host");
     }
     let path = tail.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
-    let dots = |segment: &[u8]| {
-        let plain = segment.to_ascii_lowercase();
-        let plain = String::from_utf8_lossy(&plain).replace("%2e", ".");
-        matches!(plain.as_str(), "." | "..")
+    // A dot may be written `%2e`, in either case.
+    let dots = |mut segment: &[u8]| {
+        let mut count = 0;
+        while let Some(first) = segment.first() {
+            let len = match segment.get(..3) {
+                _ if *first == b'.' => 1,
+                Some(escape) if escape.eq_ignore_ascii_case(b"%2e") => 3,
+                _ => return false,
+            };
+            segment = &segment[len..];
+            count += 1;
+        }
+        matches!(count, 1 | 2)
     };
     if path.split(|b| *b == b'/').any(dots) {
         return refuse("a path segment of a URL may not be `.` or `..`, which would lead to another path");
@@ -314,7 +327,7 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
 /// Character data and attribute values of XML 1.0, section 2.2. White space other than the blank is
 /// written by number, because an attribute would lose it; `$` too, because FreeSWITCH expands `$${…}`
 /// before it parses the XML.
-fn xml(text: &str, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn xml(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     for c in text.chars() {
         match c {
             '&' => out.extend_from_slice(b"&amp;"),
@@ -340,7 +353,7 @@ fn xml(text: &str, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
 /// They agree on single quotes as long as no `'`, no `\\` and no `\` at the end is inside; on double
 /// quotes without `"` and `\`; and on bare text without `#` and outer blanks. Node drops every CR, and
 /// python-dotenv expands `${` in every quoting.
-fn dotenv(text: &str, out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn dotenv(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     if text.contains("${") {
         return refuse("a dotenv value may not hold `${`, which python-dotenv expands in every quoting");
     }
@@ -376,7 +389,7 @@ const ASTERISK_VALUE_MAX: usize = 7_900;
 
 /// A value of Asterisk's `key = value` (main/config.c): `\` goes before every `;`, nothing else is an
 /// escape; characters up to the blank are stripped from both ends.
-fn asterisk_value(text: &[u8], out: &mut Zeroizing<Vec<u8>>) -> Result<(), Refusal> {
+fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     let stripped = |b: Option<&u8>| b.is_some_and(|b| *b <= b' ');
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return refuse("an Asterisk value may not hold a line break or NUL");

@@ -3,7 +3,7 @@
 //! Invariant (promise 2): what a value holds is written as data of its place and never read again.
 //! Invariant (promise 1): every buffer that held a value wipes itself.
 
-use zeroize::Zeroizing;
+use crate::sys::memory::Clear;
 
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode::{self, Refusal, Source};
@@ -23,7 +23,7 @@ pub struct Unfit {
 pub struct Values<'a>(pub Vec<Option<&'a SealedValue>>);
 
 impl Source for Values<'_> {
-    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>) {
+    fn append(&self, emission: u32, out: &mut Clear) {
         if let Some(value) = self.0.get(emission as usize).copied().flatten() {
             value.open_into(out);
         }
@@ -35,11 +35,11 @@ impl Source for Values<'_> {
 ///
 /// # Errors
 /// Every value that its place cannot hold.
-pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Zeroizing<Vec<u8>>, Vec<Unfit>> {
+pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
     let value_len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
     // Most encodings at most treble; a buffer that has to grow wipes what it leaves.
-    let mut out = Zeroizing::new(Vec::with_capacity(plan.literal_len + 3 * value_len + 64));
-    let mut scratch = Zeroizing::new(Vec::with_capacity(3 * value_len + 64));
+    let mut out = Clear::with_capacity(plan.literal_len + 3 * value_len + 64);
+    let mut scratch = Clear::with_capacity(3 * value_len + 64);
     let mut unfit = Vec::new();
     for piece in &plan.pieces {
         match piece {
@@ -64,24 +64,26 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Zeroizing<Vec<u8>>, Vec<
 }
 
 /// Appends text as the inside of a JSON string (RFC 8259, section 7).
-pub fn append_json(text: &[u8], out: &mut Zeroizing<Vec<u8>>) {
+pub fn append_json(text: &[u8], out: &mut Clear) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut from = 0;
-    for (at, b) in text.iter().enumerate() {
+    let plain = |b: &u8| *b >= 0x20 && *b != b'"' && *b != b'\\';
+    let mut rest = text;
+    // Most values need no escape at all.
+    while let Some(at) = rest.iter().position(|b| !plain(b)) {
+        let b = rest[at];
         let escape: &[u8] = match b {
             b'"' => b"\\\"",
             b'\\' => b"\\\\",
             b'\n' => b"\\n",
             b'\r' => b"\\r",
             b'\t' => b"\\t",
-            0..0x20 => &[b'\\', b'u', b'0', b'0', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]],
-            _ => continue,
+            _ => &[b'\\', b'u', b'0', b'0', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]],
         };
-        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(escape);
-        from = at + 1;
+        rest = &rest[at + 1..];
     }
-    out.extend_from_slice(&text[from..]);
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

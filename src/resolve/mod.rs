@@ -13,9 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::sys::memory::Clear;
 use bytes::Bytes;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use self::fill::{Unfit, Values};
 use self::plans::Prepared;
@@ -42,7 +42,7 @@ pub struct Rendered {
 
 /// Bytes on their way out, with the snapshot they were made from.
 struct Leaving {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Clear,
     /// A change waits for this (`snapshot`).
     _snapshot: Arc<Snapshot>,
 }
@@ -246,8 +246,8 @@ impl Resolver {
         };
         let values: Vec<_> = secrets.iter().map(ready).collect();
         let len: usize = values.iter().map(|value| value.len()).sum();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * len + names.len() * 136 + 32));
-        let mut scratch = Zeroizing::new(Vec::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0)));
+        let mut bytes = Clear::with_capacity(2 * len + names.len() * 136 + 32);
+        let mut scratch = Clear::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0));
         bytes.extend_from_slice(b"{\"secrets\":{");
         for (index, (name, value)) in names.iter().zip(&values).enumerate() {
             bytes.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });

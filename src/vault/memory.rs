@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::crypto;
-use crate::sys::memory::SecretPage;
+use crate::sys::memory::{Clear, SecretPage};
 
 /// Bytes of the authentication tag.
 const TAG_LEN: usize = 16;
@@ -65,7 +65,7 @@ impl SealedValue {
     ///
     /// # Panics
     /// When the process's memory has been changed from outside.
-    pub fn open_into(&self, out: &mut Zeroizing<Vec<u8>>) {
+    pub fn open_into(&self, out: &mut Clear) {
         let begin = out.len();
         out.extend_from_slice(&self.0.ciphertext);
         let (nonce, tag) = (nonce(self.0.nonce), Tag::from_slice(&self.0.tag));
@@ -98,7 +98,11 @@ mod tests {
     #[test]
     fn what_was_sealed_comes_back_and_is_never_printed() {
         let sealed = SealedValue::seal("geheim-Ü\n");
-        let mut out = Zeroizing::new(b"x".to_vec());
+        let mut out = {
+            let mut begun = Clear::new();
+            begun.extend_from_slice(b"x");
+            begun
+        };
         sealed.clone().open_into(&mut out);
         assert_eq!(out.as_slice(), "xgeheim-Ü\n".as_bytes());
         assert_eq!(sealed.len(), "geheim-Ü\n".len());

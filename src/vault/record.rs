@@ -5,7 +5,7 @@
 //! 4, id 16, created 8, value); a text is 4 bytes of length and its bytes. Then zeros up to the padded
 //! length, so that a box does not tell how long a value is.
 
-use zeroize::Zeroizing;
+use crate::sys::memory::Clear;
 
 use super::crypto;
 use super::memory::SealedValue;
@@ -109,9 +109,9 @@ impl Secret {
     }
 
     /// The padded plaintext of its box; `revision` is bound to the box from outside.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub fn encode(&self) -> Clear {
         let values: usize = self.versions.iter().map(|version| version.value.len() + 64).sum();
-        let mut out = Zeroizing::new(Vec::with_capacity(padded(values + 512 + 160 * self.former_names.len())));
+        let mut out = Clear::with_capacity(padded(values + 512 + 160 * self.former_names.len()));
         out.push(LAYOUT);
         out.extend_from_slice(&self.id.0);
         out.push(u8::from(self.enabled));
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     fn value(version: &Version) -> Vec<u8> {
-        let mut out = Zeroizing::new(Vec::new());
+        let mut out = Clear::new();
         version.value.open_into(&mut out);
         out.to_vec()
     }

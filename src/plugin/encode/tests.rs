@@ -7,7 +7,7 @@ use super::*;
 struct Values(Vec<&'static str>);
 
 impl Source for Values {
-    fn append(&self, emission: u32, out: &mut Zeroizing<Vec<u8>>) {
+    fn append(&self, emission: u32, out: &mut Clear) {
         out.extend_from_slice(self.0[emission as usize].as_bytes());
     }
 }
@@ -25,7 +25,7 @@ fn text(literal: &str) -> Part {
 }
 
 fn run(expr: &Expr, values: Vec<&'static str>) -> Result<String, String> {
-    let mut out = Zeroizing::new(Vec::new());
+    let mut out = Clear::new();
     eval(expr, &Values(values), &mut out).map_err(|refusal| refusal.reason)?;
     Ok(String::from_utf8(out.to_vec()).unwrap())
 }

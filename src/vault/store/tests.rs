@@ -1,5 +1,6 @@
 //! What must not open does not, and nothing is written then.
 
+use crate::sys::memory::Clear;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -26,7 +27,7 @@ fn secret(name: &str) -> Secret {
 }
 
 fn value(secret: &Secret) -> String {
-    let mut out = Zeroizing::new(Vec::new());
+    let mut out = Clear::new();
     secret.current().value.open_into(&mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }

@@ -1,0 +1,55 @@
+//! The core without HTTP, in this process and one thread: what a resolve and a render cost by themselves.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use guillemet::config::Config;
+use guillemet::home::Home;
+use guillemet::inventory;
+use guillemet::plugin::registry::Registry;
+use guillemet::resolve::Resolver;
+use guillemet::resolve::snapshot::{Current, State};
+use guillemet::template::catalog::Catalog;
+use guillemet::vault::keys::UnlockWith;
+use guillemet::vault::store::Vault;
+use guillemet::vault::usage::{Caller, Recorder};
+
+use super::home::BenchHome;
+use super::report::Report;
+
+pub fn core(report: &mut Report, quick: bool) {
+    let rounds: u32 = if quick { 10_000 } else { 300_000 };
+    let bench = BenchHome::new(1_000, 0);
+    let home = Home::at(bench.path());
+    let (vault, secrets) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).expect("a vault");
+    let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"));
+    let mut catalog = Catalog::new(home.templates());
+    let found = catalog.rescan(Instant::now());
+    let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
+    inventory::update_templates(&mut state, &catalog, &found);
+    let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal") };
+    let config = Config::load(&home.config_file(), |_| None).expect("a configuration");
+    let registry = Registry::unpinned(home.plugins());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let prepared = resolver.current.load().templates.get("mcp-server/calendar").cloned().expect("the example");
+    let plan = runtime.block_on(prepared.plan(None, &registry, &config)).expect("a plan");
+    let caller = Caller { uid: 0, gid: 0, pid: 1, exe: Arc::from("/usr/bin/agent") };
+    let name = "calendar-token-production".parse().expect("a name");
+    let mut per_call = |what: &str, call: &dyn Fn()| {
+        for _ in 0..rounds / 10 {
+            call();
+        }
+        let begin = Instant::now();
+        for _ in 0..rounds {
+            call();
+        }
+        report.time_us(what, begin.elapsed() / rounds);
+    };
+    per_call("core: a resolve, recorded, without HTTP", &|| {
+        drop(resolver.resolve(std::slice::from_ref(&name), &caller).expect("a value"));
+    });
+    per_call("core: a render of three secrets, recorded, without HTTP", &|| {
+        drop(resolver.render(resolver.current.load(), &prepared, &plan, &caller, None).expect("a config"));
+    });
+    per_call("core: a look whether the template has changed", &|| assert!(prepared.template.is_current()));
+}
