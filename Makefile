@@ -1,9 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. Each installs what it needs.
+# `make fuzz TIME=3600 TARGET=lexer` looks for what the tests do not think of.
 
 CARGO ?= cargo
 WASM  := wasm32-unknown-unknown
+TIME  ?= 60
 
-.PHONY: demo test bench build target fmt clean
+.PHONY: demo test bench fuzz build target fmt clean
 
 ## Builds, then shows the main job in a throw-away home.
 demo: target
@@ -18,6 +20,10 @@ test: target
 bench: target
 	$(CARGO) bench --locked --bench speed
 
+## Fuzzes each target, or TARGET, for TIME seconds.
+fuzz: target
+	CARGO="$(CARGO)" ./fuzz/run $(TIME) $(TARGET)
+
 build: target
 	$(CARGO) build --release --locked
 
@@ -29,7 +35,8 @@ fmt:
 	$(CARGO) fmt
 	$(CARGO) fmt --manifest-path plugins/Cargo.toml --all
 	$(CARGO) fmt --manifest-path tests/plugins/Cargo.toml --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 clean:
 	$(CARGO) clean
-	rm -rf plugins/target
+	rm -rf plugins/target fuzz/target

@@ -227,7 +227,7 @@ fn filled(plan: &Plan, document: &str, slots: &HashMap<String, Expr>, first: usi
         Ok(out) => String::from_utf8(out.to_vec()).expect("text gives text"),
         Err(unfit) => {
             assert_eq!(unfit.len(), slots.values().filter(|expr| written(expr).is_err()).count());
-            return assert!(unfit.iter().all(|unfit| !unfit.uses.is_empty() && !unfit.refusal.reason.is_empty()));
+            return assert!(unfit.iter().all(|unfit| !unfit.uses.is_empty()));
         }
     };
     let place = |text: &str| {
