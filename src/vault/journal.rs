@@ -125,7 +125,8 @@ impl Journal {
         let generations = [journal.area(0)[0].load(Ordering::Acquire), journal.area(1)[0].load(Ordering::Acquire)];
         let area = usize::from(generations[1] > generations[0]);
         let generation = generations[area];
-        if generation == 0 || generations[1 - area] >= generation {
+        // No number of switches leads to the upper half, and there must be room to count on.
+        if generation == 0 || generation > u64::MAX / 2 || generations[1 - area] >= generation {
             return foreign("has impossible areas");
         }
         let (_, at) = journal.read(area, generation, 1, usize::MAX);
