@@ -1,8 +1,8 @@
 //! Wires the parts together: the only place that knows them all.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::{self, App, endpoints};
 use crate::config::{self, Config, ConfigError};
+use crate::files;
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError};
 use crate::planner;
@@ -27,7 +28,8 @@ use crate::resolve::{Resolver, now};
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::keys::{Method, UnlockWith};
-use crate::vault::store::{DaemonLock, Vault, VaultError};
+use crate::vault::lock::DaemonLock;
+use crate::vault::store::{Vault, VaultError};
 use crate::vault::usage::{Recorder, RecorderError};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
@@ -76,9 +78,6 @@ pub enum DaemonError {
     /// No such template.
     #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
     NoTemplate(String),
-    /// The pinned plugins in the vault are of another version.
-    #[error("the vault's list of plugins was written by another version of guillemet; run that one")]
-    Pins,
     /// The system does not give enough descriptors.
     #[error(
         "limits.connections = {connections} needs {needed} descriptors, and this process may have {most}; \
@@ -110,8 +109,8 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
     move |source| DaemonError::File { path: path.to_owned(), source }
 }
 
-/// Makes a home: folders (0700), vault, key, configuration, example templates. What is there already is
-/// left as it is.
+/// Makes a home: folders (0700), configuration, example templates, key, and last the vault, so that an
+/// attempt that broke off can be repeated. What is there already is left as it is.
 ///
 /// # Errors
 /// When there is a vault already, or something cannot be written.
@@ -119,31 +118,27 @@ pub fn init(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
     for dir in [home.config(), home.data(), home.runtime()] {
         private_dir(dir)?;
     }
-    Vault::create(home, unlock)?;
+    Vault::check_none(home)?;
     let config = home.config_file();
-    write_new(&config, config::DEFAULT).map_err(file(&config))?;
+    write_unless_there(&config, config::DEFAULT)?;
     for (name, text) in crate::examples::EXAMPLES {
         let path = home.templates().join(name);
         if let Some(dir) = path.parent() {
             private_dir(dir)?;
         }
-        write_new(&path, text).map_err(file(&path))?;
+        write_unless_there(&path, text)?;
     }
-    Ok(())
+    Ok(Vault::create(home, unlock)?)
 }
 
 fn private_dir(dir: &Path) -> Result<(), DaemonError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file(dir))
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(mut file) => {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        }
+fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
+    match files::write_new(path, text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file(path)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -170,7 +165,8 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let (vault, secrets) = Vault::open(home, unlock)?;
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
     let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| DaemonError::Pins)?,
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
         None => Vec::new(),
     };
     let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod examples;
+pub mod files;
 pub mod home;
 pub mod inventory;
 pub mod names;

@@ -1,8 +1,8 @@
 //! How a vault is unlocked: what opens the box that holds the vault's key.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Key, PassphraseCost};
 use super::store::VaultError;
+use crate::files;
 
 /// What opens a vault; kept in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +92,11 @@ fn key_file_error(path: &Path, problem: impl Into<String>) -> VaultError {
 /// # Errors
 /// When it cannot be written, or what is there is no key.
 pub fn make_key_file(path: &Path) -> Result<(), VaultError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let text = Zeroizing::new(data_encoding::HEXLOWER.encode(Key::random().expose()) + "\n");
-            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-            written.map_err(|error| {
-                let _ = fs::remove_file(path);
-                key_file_error(path, format!("cannot be written: {error}"))
-            })
-        }
+    let text = Zeroizing::new(data_encoding::HEXLOWER.encode(Key::random().expose()) + "\n");
+    match files::write_new(path, text.as_bytes()) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => read_key_file(path).map(drop),
-        Err(error) => Err(key_file_error(path, format!("cannot be made: {error}"))),
+        Err(error) => Err(key_file_error(path, format!("cannot be made: {error}. Check that the disk has room"))),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod crypto;
 pub mod event;
 pub mod journal;
 pub mod keys;
+pub mod lock;
 pub mod memory;
 pub mod record;
 pub mod store;

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -319,10 +319,11 @@ impl Recorder {
     pub fn forget(&self, secret: SecretId) -> Result<(), RecorderError> {
         self.shared.fold()?;
         let mut counters = self.shared.counters();
-        let transaction = store::begin(&mut counters.database)?;
-        transaction.execute("DELETE FROM usage_counters WHERE secret = ?1", [secret.0])?;
-        transaction.execute("DELETE FROM usage_days WHERE secret = ?1", [secret.0])?;
-        Ok(transaction.commit()?)
+        store::change(&mut counters.database, |database| {
+            database.execute("DELETE FROM usage_counters WHERE secret = ?1", [secret.0])?;
+            database.execute("DELETE FROM usage_days WHERE secret = ?1", [secret.0])?;
+            Ok(())
+        })
     }
 }
 
@@ -406,38 +407,38 @@ impl Counters {
         by_day: HashMap<(SecretId, u64), u64>,
     ) -> Result<(), RecorderError> {
         let key = &self.key;
-        let transaction = store::begin(&mut self.database)?;
-        for (place, secrets) in by_place {
-            let place = place_id(&transaction, key, &place)?;
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO usage_counters (secret, place, count, last_used) VALUES (?1, ?2, ?3, ?4)
+        store::change(&mut self.database, |transaction| {
+            for (place, secrets) in by_place {
+                let place = place_id(transaction, key, &place)?;
+                let mut statement = transaction.prepare_cached(
+                    "INSERT INTO usage_counters (secret, place, count, last_used) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (secret, place) DO UPDATE SET
                      count = count + ?3, last_used = MAX(last_used, ?4)",
-            )?;
-            for (secret, added) in secrets {
-                statement.execute(params![secret.0, place, added.count, added.last_used])?;
+                )?;
+                for (secret, added) in secrets {
+                    statement.execute(params![secret.0, place, added.count, added.last_used])?;
+                }
             }
-        }
-        for ((secret, day), count) in by_day {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO usage_days (secret, day, count) VALUES (?1, ?2, ?3)
+            for ((secret, day), count) in by_day {
+                let mut statement = transaction.prepare_cached(
+                    "INSERT INTO usage_days (secret, day, count) VALUES (?1, ?2, ?3)
                  ON CONFLICT (secret, day) DO UPDATE SET count = count + ?3",
-            )?;
-            statement.execute(params![secret.0, day, count])?;
-            // By number, not by age: a clock that jumped ahead must not sweep everything else away.
-            let mut statement = transaction.prepare_cached(
-                "DELETE FROM usage_days WHERE secret = ?1 AND day NOT IN
+                )?;
+                statement.execute(params![secret.0, day, count])?;
+                // By number, not by age: a clock that jumped ahead must not sweep everything else away.
+                let mut statement = transaction.prepare_cached(
+                    "DELETE FROM usage_days WHERE secret = ?1 AND day NOT IN
                      (SELECT day FROM usage_days WHERE secret = ?1 ORDER BY day DESC LIMIT ?2)",
-            )?;
-            statement.execute(params![secret.0, DAYS_KEPT])?;
-        }
-        let mut statement = transaction.prepare_cached(
-            "INSERT INTO usage_position (one, journal, generation, at) VALUES (1, ?1, ?2, ?3)
+                )?;
+                statement.execute(params![secret.0, DAYS_KEPT])?;
+            }
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO usage_position (one, journal, generation, at) VALUES (1, ?1, ?2, ?3)
              ON CONFLICT (one) DO UPDATE SET journal = ?1, generation = ?2, at = ?3",
-        )?;
-        statement.execute(params![journal, position.generation, position.at])?;
-        drop(statement);
-        Ok(transaction.commit()?)
+            )?;
+            statement.execute(params![journal, position.generation, position.at])?;
+            Ok(())
+        })
     }
 
     fn open_place(&self, tag: &[u8], sealed: &[u8]) -> Result<Place, RecorderError> {
@@ -448,7 +449,7 @@ impl Counters {
 }
 
 /// The row of a place, made when it is new.
-fn place_id(transaction: &Transaction<'_>, key: &Key, place: &Place) -> Result<i64, RecorderError> {
+fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, RecorderError> {
     let text = serde_json::to_vec(place).unwrap_or_default();
     let tag = key.mac(&text);
     let mut statement = transaction.prepare_cached("SELECT id FROM usage_places WHERE tag = ?1")?;

@@ -4,6 +4,7 @@ use crate::sys::memory::Clear;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::vault::lock::DaemonLock;
 use crate::vault::memory::SealedValue;
 
 fn home() -> (tempfile::TempDir, Home) {
@@ -88,7 +89,7 @@ fn a_vault_is_never_written_over() {
 fn an_attempt_that_broke_off_is_taken_up() {
     let (_dir, home) = home();
     keys::make_key_file(&home.key_file()).unwrap();
-    fs::write(home.vault_file().with_extension("db.new"), b"half").unwrap();
+    fs::write(files::beside(&home.vault_file()), b"half").unwrap();
     let key = fs::read(home.key_file()).unwrap();
     Vault::create(&home, key_file(&home)).unwrap();
     assert_eq!(fs::read(home.key_file()).unwrap(), key);

@@ -1,0 +1,40 @@
+//! One daemon for each home.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::store::VaultError;
+use crate::home::Home;
+
+/// Held while a daemon runs on a home; given back when dropped, or when the process ends in any way.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: File,
+}
+
+impl DaemonLock {
+    /// Takes the lock of a home.
+    ///
+    /// # Errors
+    /// `Locked` while another daemon has it, `NoVault` where there is no home.
+    pub fn acquire(home: &Home) -> Result<Self, VaultError> {
+        let path = home.lock_file();
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = opened.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => VaultError::NoVault(home.vault_file()),
+            _ => VaultError::File { path: path.clone(), source: error },
+        })?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                return Err(VaultError::Locked(pid.trim().parse().ok()));
+            }
+            locked => locked.map_err(|error| VaultError::File { path: path.clone(), source: error.into() })?,
+        }
+        // The pid is for people; the lock is what counts.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}

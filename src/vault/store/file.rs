@@ -1,0 +1,186 @@
+//! The file itself: how it is laid out, made, looked at without a write, and changed.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
+use crate::vault::crypto::{self, Key, PassphraseCost};
+use crate::vault::keys::{Method, PassphraseHeader};
+
+/// The format this program writes; SQLite's `user_version`.
+pub const FORMAT: u32 = 1;
+/// "Guil": SQLite's `application_id`.
+const APPLICATION_ID: u32 = 0x4775_696c;
+/// How long a statement waits for the other connection of this process.
+const BUSY: Duration = Duration::from_secs(5);
+const SCHEMA: &str = "
+    CREATE TABLE meta (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        vault_id BLOB NOT NULL,
+        unlock TEXT NOT NULL,
+        salt BLOB NOT NULL,
+        memory_kib INTEGER NOT NULL,
+        passes INTEGER NOT NULL,
+        sealed_key BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE records (id BLOB PRIMARY KEY, revision INTEGER NOT NULL, box BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE documents (label TEXT PRIMARY KEY, revision INTEGER NOT NULL, box BLOB NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// What can be read without the key.
+pub(super) struct Header {
+    pub(super) id: [u8; 16],
+    pub(super) method: Method,
+    pub(super) passphrase: PassphraseHeader,
+    pub(super) sealed_key: Vec<u8>,
+}
+
+/// Writes an empty vault into an empty file.
+pub(super) fn write_empty(
+    path: &Path,
+    method: Method,
+    passphrase: PassphraseHeader,
+    unlock_key: &Key,
+) -> Result<(), VaultError> {
+    let id: [u8; 16] = crypto::random();
+    let key = Key::random();
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    database.pragma_update(None, "application_id", APPLICATION_ID)?;
+    database.pragma_update(None, "user_version", FORMAT)?;
+    database.execute_batch(SCHEMA)?;
+    let sealed_key = crypto::seal(unlock_key, &key_binding(&id), key.expose());
+    let cost = passphrase.cost;
+    database.execute(
+        "INSERT INTO meta (one, vault_id, unlock, salt, memory_kib, passes, sealed_key) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
+        params![id, method.name(), passphrase.salt, cost.memory_kib, cost.passes, sealed_key],
+    )?;
+    Boxes::new(id, &key).put_document(&database, MANIFEST, &Manifest::default().to_bytes())?;
+    // Closing moves everything from the write-ahead log into the file.
+    database.close().map_err(|(_, error)| error.into())
+}
+
+/// Opens a second connection of this process to the same file, or the first.
+///
+/// # Errors
+/// SQLite's.
+pub fn connect(path: &Path) -> Result<Connection, VaultError> {
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    database.busy_timeout(BUSY)?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    // A removed box is overwritten, not only unlinked.
+    database.pragma_update(None, "secure_delete", "ON")?;
+    Ok(database)
+}
+
+/// One transaction: all of a change is on disk when this returns, or nothing.
+///
+/// It locks at once: one that reads first and locks later fails when the other connection of this process
+/// has written in between, and no waiting helps.
+///
+/// # Errors
+/// The change's own, and SQLite's. Nothing has changed then.
+pub fn change<T, E: From<VaultError>>(
+    database: &mut Connection,
+    change: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let begun = database.transaction_with_behavior(TransactionBehavior::Immediate);
+    let transaction = begun.map_err(VaultError::from)?;
+    let done = change(&transaction)?;
+    transaction.commit().map_err(VaultError::from)?;
+    settle(database);
+    Ok(done)
+}
+
+/// Moves what is committed from the log into the file, and empties the log: SQLite takes a damaged or lost
+/// log for the end of the changes, so that what is acknowledged must not rest in it alone.
+///
+/// Where that fails, the log keeps the change and the next one tries again.
+pub(super) fn settle(database: &Connection) {
+    let settled = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    if !matches!(settled, Ok(false)) {
+        tracing::warn!("a change of the vault is in vault.db-wal only for now; check the disk");
+    }
+}
+
+/// The file that SQLite keeps beside another.
+pub(super) fn sidecar(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// How much is in the log; 0 where there is none.
+pub(super) fn log_len(path: &Path) -> Result<u64, VaultError> {
+    let log = sidecar(path, "-wal");
+    match fs::metadata(&log) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(VaultError::File { path: log, source }),
+    }
+}
+
+/// A connection that looks at the file and its log, and writes nothing, neither now nor when it is closed.
+pub(super) fn look(path: &Path) -> Result<Connection, VaultError> {
+    if log_len(path)? == 0 {
+        return immutable(path);
+    }
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // In exclusive mode the index of the log is in memory, not in a file.
+    database.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON")?;
+    Ok(database)
+}
+
+/// The file as it lies there: no lock, no log, no shared memory.
+fn immutable(path: &Path) -> Result<Connection, VaultError> {
+    let path = path.to_str().ok_or_else(|| VaultError::File {
+        path: path.to_owned(),
+        source: io::Error::new(ErrorKind::InvalidInput, "the path is not UTF-8"),
+    })?;
+    let encoded = percent_encoding::utf8_percent_encode(path, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let uri = format!("file:{}?immutable=1", encoded.replace("%2F", "/"));
+    Ok(Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?)
+}
+
+/// Reads what needs no key, without writing: SQLite's own header by hand, then the file as it lies there.
+pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
+    let mut first = [0; 100];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    read.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => VaultError::NoVault(path.to_owned()),
+        ErrorKind::UnexpectedEof => VaultError::Damaged("it is cut off".into()),
+        _ => VaultError::File { path: path.to_owned(), source: error },
+    })?;
+    // https://www.sqlite.org/fileformat2.html, section 1.3.
+    let number = |at: usize| u32::from_be_bytes([first[at], first[at + 1], first[at + 2], first[at + 3]]);
+    if &first[..16] != b"SQLite format 3\0" || number(68) != APPLICATION_ID {
+        return Err(VaultError::Damaged(format!("{} is not a vault", path.display())));
+    }
+    match number(60) {
+        FORMAT => {}
+        0 => return Err(VaultError::Damaged("it has no format".into())),
+        found => return Err(VaultError::NewerFormat { found }),
+    }
+    // What is read here is written once, at the beginning.
+    let database = immutable(path)?;
+    let query = "SELECT vault_id, unlock, salt, memory_kib, passes, sealed_key FROM meta";
+    let header = database.query_row(query, [], |row| {
+        let unlock: String = row.get(1)?;
+        let cost = PassphraseCost { memory_kib: row.get(3)?, passes: row.get(4)? };
+        Ok((row.get(0)?, unlock, PassphraseHeader { salt: row.get(2)?, cost }, row.get(5)?))
+    });
+    let (id, unlock, passphrase, sealed_key) = header.map_err(|error| match VaultError::from(error) {
+        VaultError::Database(_) => VaultError::Damaged("its description cannot be read".into()),
+        damaged => damaged,
+    })?;
+    let method = Method::named(&unlock)
+        .ok_or_else(|| VaultError::Damaged("it is unlocked in a way this guillemet does not know".into()))?;
+    Ok(Header { id, method, passphrase, sealed_key })
+}
