@@ -164,6 +164,10 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     };
     let (vault, secrets) = Vault::open(home, unlock)?;
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
+    let warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
+    for warning in &warnings {
+        tracing::warn!(journal = %home.journal_file().display(), "{warning}");
+    }
     let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,

@@ -4,7 +4,8 @@
 //! are appended to the active one, and when it is full, to the other, once that has been folded into
 //! counters (`usage`). A record is whole words: its length first, its content, and last the word that
 //! commits it, which holds a checksum of the content and one of the place (generation and offset). So a
-//! record that was cut off does not count, and neither does one that an earlier generation left.
+//! record that was cut off does not count, and neither does one that an earlier generation left. What is
+//! damaged is skipped and told of; the records behind it count.
 //!
 //! Appending is serial, behind one short mutex: were places handed out without it, a process killed in
 //! the middle of one record could hide committed ones behind the hole.
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::files;
 use crate::sys::map::MappedFile;
 
 /// "guil-jrn".
@@ -24,6 +26,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"guil-jrn");
 const FORMAT: u64 = 1;
 /// Words of the header: one page.
 const HEADER_WORDS: usize = 512;
+/// Words of the header that say something; a checksum of them follows.
+const HEADER_LEN: usize = 6;
 /// The usual length of the file, in bytes.
 pub const LEN: usize = 8 << 20;
 /// The largest content of a record, in bytes.
@@ -80,7 +84,18 @@ struct Append {
 pub struct Journal {
     file: MappedFile,
     id: [u8; 16],
+    begin: Position,
+    warnings: Vec<&'static str>,
     append: Mutex<Append>,
+}
+
+/// What a part of an area holds.
+struct Records {
+    contents: Vec<Vec<u8>>,
+    /// The word behind the last one.
+    end: usize,
+    /// Something between them is none.
+    damaged: bool,
 }
 
 impl Journal {
@@ -94,51 +109,82 @@ impl Journal {
         len: usize,
         folded: impl Fn([u8; 16]) -> Position,
     ) -> Result<Self, JournalError> {
-        let (file, fresh) = match MappedFile::open(path, len, false) {
-            Ok(file) => (file, false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = MappedFile::open(path, len, true);
-                (made.map_err(|source| JournalError::File { path: path.to_owned(), source })?, true)
-            }
+        let in_file = |source| JournalError::File { path: path.to_owned(), source };
+        let file = match MappedFile::open(path, len, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, vault_id, len).map_err(in_file)?,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(JournalError::Foreign { path: path.to_owned(), problem: "has not the length of one" });
             }
-            Err(source) => return Err(JournalError::File { path: path.to_owned(), source }),
+            Err(source) => return Err(in_file(source)),
         };
-        let words = file.words();
-        // A journal whose making broke off has no magic yet, and nothing in it.
-        if fresh || words[..HEADER_WORDS + 1].iter().all(|word| word.load(Ordering::Relaxed) == 0) {
-            write_header(words, vault_id);
-        }
         let foreign = |problem| Err(JournalError::Foreign { path: path.to_owned(), problem });
+        let words = file.words();
         let read = |at: usize| words[at].load(Ordering::Relaxed);
         if read(0) != MAGIC {
             return foreign("is not one");
+        } else if read(HEADER_LEN) != header_checksum(words) {
+            return foreign("has a damaged beginning");
         } else if read(1) != FORMAT {
             return foreign("was written by another version of guillemet");
         } else if bytes16(read(2), read(3)) != vault_id {
             return foreign("belongs to another vault");
         }
         let id = bytes16(read(4), read(5));
-        let journal =
-            Self { file, id, append: Mutex::new(Append { area: 0, generation: 1, at: 1, other_pending: false }) };
-        let generations = [journal.area(0)[0].load(Ordering::Acquire), journal.area(1)[0].load(Ordering::Acquire)];
-        let area = usize::from(generations[1] > generations[0]);
-        let generation = generations[area];
+        let append = Append { area: 0, generation: 1, at: 1, other_pending: false };
+        let begin = folded(id);
+        let mut journal = Self { file, id, begin, warnings: Vec::new(), append: Mutex::new(append) };
+        let (Some(first), Some(second)) = (journal.generation(0), journal.generation(1)) else {
+            return foreign("has a damaged area");
+        };
+        let (area, generation, other) = if second > first { (1, second, first) } else { (0, first, second) };
         // No number of switches leads to the upper half, and there must be room to count on.
-        if generation == 0 || generation > u64::MAX / 2 || generations[1 - area] >= generation {
+        if generation != other + 1 || generation > u64::MAX / 2 {
             return foreign("has impossible areas");
         }
-        let (_, at) = journal.read(area, generation, 1, usize::MAX);
-        // An area that was folded to its end is free.
-        let folded = folded(id);
-        let other = Position { generation: generations[1 - area], at: usize::MAX };
-        let other_pending = other.generation != 0
-            && (folded.generation < other.generation
-                || (folded.generation == other.generation
-                    && journal.read(1 - area, other.generation, folded.at.max(1), usize::MAX).1 > folded.at));
-        *journal.append() = Append { area, generation, at, other_pending };
+        // Never before what has been folded, even where the file is an older copy: what follows would not count.
+        let start = if begin.generation == generation { begin.at.max(1) } else { 1 };
+        let Records { end, mut damaged, .. } = journal.read(area, generation, start, usize::MAX);
+        let mut other_pending = false;
+        if begin.generation > generation {
+            journal
+                .warnings
+                .push("the usage journal is older than the vault: what it recorded since then is not counted");
+            journal.begin = Position { generation, at: end };
+        } else if begin.generation < generation && other > 0 {
+            if begin.generation != 0 && begin.generation < other {
+                journal
+                    .warnings
+                    .push("the vault is older than its usage journal: what was folded since then is not counted");
+            }
+            let from = if begin.generation == other { begin.at.max(1) } else { 1 };
+            let records = journal.read(1 - area, other, from, usize::MAX);
+            // An area that was folded to its end is free.
+            other_pending = records.end > from;
+            damaged |= records.damaged;
+        }
+        if damaged {
+            journal.warnings.push("the usage journal is damaged: what cannot be read of it is not counted");
+        }
+        *journal.append() = Append { area, generation, at: end, other_pending };
         Ok(journal)
+    }
+
+    /// Where counting begins: everything before has been folded.
+    pub fn begin(&self) -> Position {
+        self.begin
+    }
+
+    /// What was found that people have to know.
+    pub fn warnings(&self) -> &[&'static str] {
+        &self.warnings
+    }
+
+    /// The generation of an area; `None` where it is damaged.
+    fn generation(&self, area: usize) -> Option<u64> {
+        let word = self.area(area)[0].load(Ordering::Acquire);
+        let generation = word & u64::from(u32::MAX);
+        (word == stamp(generation)).then_some(generation)
     }
 
     /// Names this file: a new one begins its positions anew.
@@ -178,7 +224,7 @@ impl Journal {
             append.generation += 1;
             append.at = 1;
             append.other_pending = true;
-            self.area(append.area)[0].store(append.generation, Ordering::Release);
+            self.area(append.area)[0].store(stamp(append.generation), Ordering::Release);
             switched = true;
         }
         let place = &self.area(append.area)[append.at..append.at + words];
@@ -203,13 +249,12 @@ impl Journal {
         };
         let begin = |generation: u64| if folded.generation == generation { folded.at.max(1) } else { 1 };
         let mut pass = |area: usize, generation: u64, end: usize| {
-            for content in self.read(area, generation, begin(generation), end).0 {
+            for content in self.read(area, generation, begin(generation), end).contents {
                 each(&content);
             }
         };
         if other_pending {
-            let other = self.area(1 - area)[0].load(Ordering::Acquire);
-            pass(1 - area, other, usize::MAX);
+            pass(1 - area, generation - 1, usize::MAX);
         }
         pass(area, generation, at);
         Position { generation, at }
@@ -223,30 +268,24 @@ impl Journal {
         }
     }
 
-    /// Reads committed records from `at` up to `end`; returns them and the word behind the last.
-    fn read(&self, area: usize, generation: u64, mut at: usize, end: usize) -> (Vec<Vec<u8>>, usize) {
+    /// Reads committed records from `at` up to `end`, and past what is none.
+    fn read(&self, area: usize, generation: u64, at: usize, end: usize) -> Records {
         let words = self.area(area);
-        let end = end.min(words.len());
-        let mut records = Vec::new();
-        while at < end {
-            let head = words[at].load(Ordering::Acquire);
-            let (len, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
-            if bytes > CONTENT_MAX || len != bytes.div_ceil(8) + FRAME_WORDS || at + len > end {
-                break;
+        let words = &words[..end.min(words.len())];
+        let mut records = Records { contents: Vec::new(), end: at, damaged: false };
+        let mut here = at;
+        while here < words.len() {
+            match record(words, generation, here) {
+                Some((content, len)) => {
+                    records.damaged |= here > records.end;
+                    records.contents.push(content);
+                    here += len;
+                    records.end = here;
+                }
+                None => here += 1,
             }
-            let mut content: Vec<u8> = words[at + 1..at + len - 1]
-                .iter()
-                .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
-                .collect();
-            content.truncate(bytes);
-            let committed = words[at + len - 1].load(Ordering::Acquire);
-            if committed != commit_word(crc32fast::hash(&content), generation, at, head) {
-                break;
-            }
-            records.push(content);
-            at += len;
         }
-        (records, at)
+        records
     }
 
     /// Waits until all records are on the disk.
@@ -255,6 +294,32 @@ impl Journal {
     /// The system's.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync()
+    }
+}
+
+/// The content of the record at a word, and its length in words; `None` where there is none that is
+/// committed.
+fn record(words: &[AtomicU64], generation: u64, at: usize) -> Option<(Vec<u8>, usize)> {
+    let head = words[at].load(Ordering::Acquire);
+    let (len, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
+    if bytes > CONTENT_MAX || len != bytes.div_ceil(8) + FRAME_WORDS || at + len > words.len() {
+        return None;
+    }
+    let committed = words[at + len - 1].load(Ordering::Acquire);
+    if committed & u64::from(u32::MAX) != commit_word(0, generation, at, head) {
+        return None;
+    }
+    let mut content: Vec<u8> =
+        words[at + 1..at + len - 1].iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+    content.truncate(bytes);
+    (committed >> 32 == u64::from(crc32fast::hash(&content))).then_some((content, len))
+}
+
+/// A generation as its area holds it: with a checksum. A file begins with zeros.
+fn stamp(generation: u64) -> u64 {
+    match generation {
+        0 => 0,
+        _ => generation | (u64::from(crc32fast::hash(&generation.to_le_bytes())) << 32),
     }
 }
 
@@ -275,8 +340,32 @@ fn write_header(words: &[AtomicU64], vault_id: [u8; 16]) {
     words[1].store(FORMAT, Ordering::Relaxed);
     put(2, vault_id);
     put(4, super::crypto::random());
-    words[HEADER_WORDS].store(1, Ordering::Relaxed);
-    words[0].store(MAGIC, Ordering::Release);
+    words[HEADER_WORDS].store(stamp(1), Ordering::Relaxed);
+    words[0].store(MAGIC, Ordering::Relaxed);
+    words[HEADER_LEN].store(header_checksum(words), Ordering::Relaxed);
+}
+
+fn header_checksum(words: &[AtomicU64]) -> u64 {
+    let mut checksum = crc32fast::Hasher::new();
+    for word in &words[..HEADER_LEN] {
+        checksum.update(&word.load(Ordering::Relaxed).to_le_bytes());
+    }
+    checksum.finalize().into()
+}
+
+/// Makes a journal, whole or not at all.
+fn make(path: &Path, vault_id: [u8; 16], len: usize) -> io::Result<MappedFile> {
+    let temporary = files::beside(path);
+    let _ = std::fs::remove_file(&temporary);
+    let made = MappedFile::open(&temporary, len, true).and_then(|file| {
+        write_header(file.words(), vault_id);
+        file.sync()?;
+        files::place(&temporary, path)?;
+        Ok(file)
+    });
+    made.inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
 }
 
 fn bytes16(low: u64, high: u64) -> [u8; 16] {

@@ -31,19 +31,22 @@ const DAYS_KEPT: u32 = 90;
 const DAY: Millis = 24 * 60 * 60 * 1000;
 
 const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS usage_position (
+    CREATE TABLE usage_position (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         journal BLOB NOT NULL, generation INTEGER NOT NULL, at INTEGER NOT NULL
     ) STRICT;
-    CREATE TABLE IF NOT EXISTS usage_places (id INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, box BLOB NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS usage_counters (
+    CREATE TABLE usage_places (id INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, box BLOB NOT NULL) STRICT;
+    CREATE TABLE usage_counters (
         secret BLOB NOT NULL, place INTEGER NOT NULL, count INTEGER NOT NULL, last_used INTEGER NOT NULL,
         PRIMARY KEY (secret, place)
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS usage_days (
+    CREATE TABLE usage_days (
         secret BLOB NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (secret, day)
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// How many tables those are.
+const TABLES: u32 = 4;
 
 /// Why usage cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,8 @@ struct Place {
 /// Records resolutions and counts them.
 pub struct Recorder {
     shared: Arc<Shared>,
+    /// What was found at the start that people have to know.
+    warnings: Vec<&'static str>,
     /// Wakes the thread that folds; it ends when this is dropped.
     fold_due: SyncSender<()>,
 }
@@ -162,8 +167,13 @@ impl Recorder {
         key: Key,
         len: usize,
     ) -> Result<Self, RecorderError> {
-        let database = store::connect(database)?;
-        database.execute_batch(SCHEMA)?;
+        let mut database = store::connect(database)?;
+        let query = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name LIKE 'usage_%'";
+        match database.query_row(query, [], |row| row.get(0))? {
+            0 => store::change(&mut database, |database| Ok::<_, RecorderError>(database.execute_batch(SCHEMA)?))?,
+            TABLES => {}
+            _ => return Err(VaultError::Damaged("a table of its usage is missing".into()).into()),
+        }
         let query = "SELECT journal, generation, at FROM usage_position";
         let stored: Option<([u8; 16], Position)> = database
             .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))
@@ -173,7 +183,15 @@ impl Recorder {
             _ => Position::default(),
         };
         let journal = Journal::open(journal, vault_id, len, folded)?;
-        let folded = folded(journal.id());
+        let mut warnings = journal.warnings().to_vec();
+        if stored.is_some_and(|(known, _)| known != journal.id()) {
+            warnings.push("the usage journal is not the one the vault knew: what only that one held is not counted");
+        }
+        let folded = journal.begin();
+        if stored != Some((journal.id(), folded)) {
+            // From now on a lost journal is noticed.
+            store::change(&mut database, |database| set_position(database, journal.id(), folded))?;
+        }
         let counters = Mutex::new(Counters { database, key, folded });
         let shared = Arc::new(Shared { journal, counters });
         shared.fold()?;
@@ -189,7 +207,12 @@ impl Recorder {
                 }
             })
             .map_err(RecorderError::Sync)?;
-        Ok(Self { shared, fold_due })
+        Ok(Self { shared, warnings, fold_due })
+    }
+
+    /// What was found at the start that people have to know.
+    pub fn warnings(&self) -> &[&'static str] {
+        &self.warnings
     }
 
     /// Records an event. Does not allocate and makes no system call, unless the journal is full: then it
@@ -432,12 +455,7 @@ impl Counters {
                 )?;
                 statement.execute(params![secret.0, DAYS_KEPT])?;
             }
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO usage_position (one, journal, generation, at) VALUES (1, ?1, ?2, ?3)
-             ON CONFLICT (one) DO UPDATE SET journal = ?1, generation = ?2, at = ?3",
-            )?;
-            statement.execute(params![journal, position.generation, position.at])?;
-            Ok(())
+            set_position(transaction, journal, position)
         })
     }
 
@@ -446,6 +464,16 @@ impl Counters {
         let opened = crypto::open(&self.key, tag, sealed).map_err(|_| damaged())?;
         Ok(serde_json::from_slice(&opened).map_err(|_| damaged())?)
     }
+}
+
+/// Notes up to where a journal has been folded.
+fn set_position(database: &Connection, journal: [u8; 16], position: Position) -> Result<(), RecorderError> {
+    let mut statement = database.prepare_cached(
+        "INSERT INTO usage_position (one, journal, generation, at) VALUES (1, ?1, ?2, ?3)
+         ON CONFLICT (one) DO UPDATE SET journal = ?1, generation = ?2, at = ?3",
+    )?;
+    statement.execute(params![journal, position.generation, position.at])?;
+    Ok(())
 }
 
 /// The row of a place, made when it is new.
