@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -59,6 +59,14 @@ impl Guillemet {
         Self { dir: tempfile::tempdir().unwrap(), log_level: "trace", child: None }
     }
 
+    /// A home with the files of another.
+    pub fn copy(of: &Path) -> Self {
+        let guillemet = Self::nowhere();
+        let copied = Command::new("cp").arg("-a").arg(of.join(".")).arg(guillemet.dir.path()).status();
+        assert!(copied.unwrap().success());
+        guillemet
+    }
+
     /// A home with a running daemon.
     pub fn start() -> Self {
         let mut guillemet = Self::init();
@@ -72,12 +80,21 @@ impl Guillemet {
 
     /// Runs the daemon and waits until it says that it is ready.
     pub fn run(&mut self) {
-        let notify = self.path("notify");
+        assert!(self.try_run(&[]), "the daemon did not start: {}", self.log());
+    }
+
+    /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
+    /// it ends.
+    pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
+        let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
-        ready.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Short, so that a daemon that ended is noticed.
+        ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let child = Command::new(PROGRAM)
+        let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .arg("--home")
             .arg(self.dir.path())
             .arg("daemon")
@@ -88,10 +105,20 @@ impl Guillemet {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.child = Some(child);
-        let mut message = [0; 256];
-        let len = ready.recv(&mut message).unwrap_or_else(|_| panic!("the daemon did not start: {}", self.log()));
-        assert!(message[..len].starts_with(b"READY=1"));
+        let deadline = Instant::now() + PATIENCE;
+        let started = loop {
+            let mut message = [0; 256];
+            if let Ok(len) = ready.recv(&mut message) {
+                assert!(message[..len].starts_with(b"READY=1"));
+                break true;
+            } else if child.try_wait().unwrap().is_some() {
+                break false;
+            }
+            assert!(Instant::now() < deadline, "the daemon neither starts nor ends: {}", self.log());
+        };
+        let _ = std::fs::remove_file(&notify);
+        self.child = started.then_some(child);
+        started
     }
 
     /// Outside of the home: what is in the home must hold no value.
@@ -131,7 +158,14 @@ impl Guillemet {
     }
 
     pub fn command_with(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(PROGRAM)
+        self.command_by(&[], arguments, input)
+    }
+
+    /// By way of another program, if one is given.
+    pub fn command_by(&self, by_way_of: &[String], arguments: &[&str], input: &[u8]) -> Output {
+        let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .arg("--home")
             .arg(self.dir.path())
             .args(arguments)
@@ -162,6 +196,11 @@ impl Guillemet {
 
     pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], b"")
+    }
+
+    /// `None` when nobody answers.
+    pub fn get_if_alive(&self, path: &str) -> Option<Answer> {
+        try_ask(&self.path("run/guillemet.sock"), "GET", path, &[], b"").ok()
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Answer {

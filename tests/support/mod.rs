@@ -6,3 +6,4 @@ pub mod component;
 pub mod daemon;
 pub mod random;
 pub mod wasm;
+pub mod strace;

@@ -1,0 +1,366 @@
+//! Kills the daemon, and lets the disk fail, at every system call that writes: the vault opens, what was
+//! acknowledged is there, what was not is there wholly or not at all, and the daemon goes on (promise 9).
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use support::daemon::{Guillemet, try_ask};
+use support::strace::{self, Attached, Fault};
+
+/// System calls that change files.
+const CALLS: [&str; 12] = [
+    "openat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "msync",
+    "ftruncate",
+    "fallocate",
+    "mkdir",
+    "unlink",
+    "rename",
+    "renameat2",
+];
+/// Those a disk may refuse, with how.
+const ERRORS: [(&str, &str); 8] = [
+    ("pwrite64", "error=ENOSPC"),
+    ("pwrite64", "error=EIO"),
+    ("pwrite64", "error=EROFS"),
+    ("fsync", "error=EIO"),
+    ("fdatasync", "error=EIO"),
+    ("msync", "error=EIO"),
+    ("ftruncate", "error=EIO"),
+    ("unlink", "error=EROFS"),
+];
+/// More calls of one kind than anything here makes in one thread.
+const MOST: u32 = 300;
+
+/// How often each kept secret was resolved.
+const RESOLVED: u64 = 5;
+
+/// A home whose daemon was killed: `on` and `off` are kept, resolutions are in the journal only, the log of
+/// the vault holds changes.
+fn killed_home() -> Guillemet {
+    let mut guillemet = Guillemet::init();
+    guillemet.log_level = "info";
+    guillemet.run();
+    guillemet.add("on", "value of on");
+    guillemet.add("off", "value of off");
+    for _ in 0..RESOLVED {
+        assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["on", "off"]})).status, 200);
+    }
+    assert_eq!(guillemet.set_enabled("off", false).status, 200);
+    for _ in 0..RESOLVED {
+        assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["on"]})).status, 200);
+    }
+    guillemet.kill();
+    guillemet
+}
+
+fn rows(guillemet: &Guillemet) -> BTreeMap<String, Value> {
+    let listed = guillemet.get("/v1/secrets").json();
+    let items = listed["items"].as_array().unwrap_or_else(|| panic!("{listed}")).clone();
+    items.into_iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row)).collect()
+}
+
+/// What was acknowledged in `killed_home`, and `more` resolutions of `on`, whatever became of the secret
+/// `touched`.
+fn check_kept(guillemet: &Guillemet, touched: &str, more: u64) {
+    let rows = rows(guillemet);
+    for (name, enabled, count) in [("on", true, 2 * RESOLVED + more), ("off", false, RESOLVED)] {
+        if name != touched {
+            let row = rows.get(name).unwrap_or_else(|| panic!("{name} is lost"));
+            assert_eq!((&row["enabled"], row["resolution_count"].as_u64()), (&json!(enabled), Some(count)), "{row}");
+        }
+    }
+    if touched != "on" {
+        let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ["on"]})).json();
+        assert_eq!(resolved["secrets"]["on"], "value of on");
+    }
+}
+
+/// One request that changes something.
+struct Change {
+    name: &'static str,
+    method: &'static str,
+    path: &'static str,
+    body: &'static str,
+    status: u16,
+    /// Whether the secret has become what it should, told from its row.
+    done: fn(Option<&Value>) -> bool,
+    /// Whether it is as it was before.
+    undone: fn(Option<&Value>) -> bool,
+}
+
+const CHANGES: [Change; 4] = [
+    Change {
+        name: "new",
+        method: "POST",
+        path: "/v1/secrets",
+        body: r#"{"name": "new", "value": "value of new"}"#,
+        status: 201,
+        done: |row| row.is_some_and(|row| row["enabled"] == true),
+        undone: |row| row.is_none(),
+    },
+    Change {
+        name: "on",
+        method: "PATCH",
+        path: "/v1/secrets/on",
+        body: r#"{"enabled": false}"#,
+        status: 200,
+        done: |row| row.is_some_and(|row| row["enabled"] == false),
+        undone: |row| row.is_some_and(|row| row["enabled"] == true),
+    },
+    Change {
+        name: "off",
+        method: "DELETE",
+        path: "/v1/secrets/off",
+        body: "",
+        status: 204,
+        done: |row| row.is_none(),
+        undone: |row| row.is_some_and(|row| row["enabled"] == false),
+    },
+    // A look folds usage: it changes nothing that can be seen.
+    Change { name: "", method: "GET", path: "/v1/secrets/on", body: "", status: 200, done: |_| true, undone: |_| true },
+];
+
+impl Change {
+    fn ask(&self, guillemet: &Guillemet) -> std::io::Result<(u16, String)> {
+        let socket = guillemet.path("run/guillemet.sock");
+        let answer = try_ask(&socket, self.method, self.path, &[], self.body.as_bytes())?;
+        Ok((answer.status, answer.text()))
+    }
+}
+
+/// A running daemon with usage that has not been folded.
+fn running(base: &Guillemet) -> Guillemet {
+    let mut guillemet = Guillemet::copy(base.dir.path());
+    guillemet.log_level = "info";
+    guillemet.run();
+    assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["on"]})).status, 200);
+    guillemet
+}
+
+#[test]
+fn a_change_that_is_killed_at_any_system_call_is_whole_or_not_at_all() {
+    if !strace::is_there() {
+        return;
+    }
+    let base = killed_home();
+    for change in &CHANGES {
+        let mut killed = 0;
+        for call in CALLS {
+            for at in 1..MOST {
+                let mut guillemet = running(&base);
+                let fault = Fault { call, what: "signal=KILL", at, lasting: false };
+                let attached = Attached::to(guillemet.pid(), &fault);
+                let answer = change.ask(&guillemet);
+                drop(attached);
+                let survived = guillemet.get_if_alive("/v1/health").is_some();
+                guillemet.kill();
+                guillemet.run();
+                check_kept(&guillemet, change.name, 1);
+                let row = rows(&guillemet).remove(change.name);
+                let as_it_was = (change.undone)(row.as_ref());
+                match answer {
+                    Ok((status, text)) => {
+                        assert!(status == change.status && (change.done)(row.as_ref()), "{fault:?}: {text}")
+                    }
+                    Err(_) => assert!(as_it_was || (change.done)(row.as_ref()), "{fault:?}: {row:?}"),
+                }
+                if survived {
+                    break;
+                }
+                killed += 1;
+                // As if nothing had been.
+                if as_it_was {
+                    let (status, text) = change.ask(&guillemet).unwrap();
+                    assert_eq!(status, change.status, "{fault:?}: {text}");
+                }
+            }
+        }
+        println!("{} {}: killed at {killed} calls", change.method, change.path);
+        assert!(killed >= 8, "{killed}");
+    }
+}
+
+#[test]
+fn a_change_the_disk_refuses_is_told_and_the_daemon_goes_on() {
+    if !strace::is_there() {
+        return;
+    }
+    let base = killed_home();
+    for change in &CHANGES {
+        let mut refused = 0;
+        for (call, what) in ERRORS {
+            for at in 1..MOST {
+                let mut failed = false;
+                for lasting in [false, true] {
+                    let mut guillemet = running(&base);
+                    let fault = Fault { call, what, at, lasting };
+                    let attached = Attached::to(guillemet.pid(), &fault);
+                    let (status, text) = change.ask(&guillemet).unwrap();
+                    drop(attached);
+                    let row = rows(&guillemet).remove(change.name);
+                    if status == change.status {
+                        assert!((change.done)(row.as_ref()), "{fault:?}: {row:?}");
+                    } else {
+                        failed = true;
+                        assert!(status == 503 && text.contains("check the disk"), "{fault:?}: {text}");
+                        // The fault is gone: the same request again.
+                        let again = change.ask(&guillemet).unwrap();
+                        assert!(again.0 == change.status || (change.done)(row.as_ref()), "{fault:?}: {again:?}");
+                        let row = rows(&guillemet).remove(change.name);
+                        assert!((change.done)(row.as_ref()), "{fault:?}: {row:?}");
+                    }
+                    check_kept(&guillemet, change.name, 1);
+                    guillemet.add("later", "v");
+                    guillemet.kill();
+                    guillemet.run();
+                    let rows = rows(&guillemet);
+                    assert!(rows.contains_key("later") && (change.done)(rows.get(change.name)), "{fault:?}: {rows:?}");
+                }
+                if !failed {
+                    break;
+                }
+                refused += 1;
+            }
+        }
+        println!("{} {}: refused at {refused} calls", change.method, change.path);
+        assert!(refused >= 3, "{refused}");
+    }
+}
+
+/// Every file below a folder with its bytes.
+fn files(of: &Guillemet) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![of.dir.path().to_owned()];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.is_file() {
+            let name = path.strip_prefix(of.dir.path()).unwrap().to_owned();
+            files.insert(name, std::fs::read(path).unwrap());
+        }
+    }
+    files
+}
+
+#[test]
+fn an_init_that_breaks_off_anywhere_is_taken_up() {
+    if !strace::is_there() {
+        return;
+    }
+    let whole = Guillemet::nowhere();
+    assert!(whole.command(&["init"]).status.success());
+    let whole = files(&whole);
+    let mut broken_off = 0;
+    let kills = CALLS.map(|call| (call, "signal=KILL"));
+    let errors =
+        [("write", "error=ENOSPC"), ("openat", "error=ENOSPC"), ("mkdir", "error=EROFS"), ("renameat2", "error=EIO")];
+    for (call, what) in kills.into_iter().chain(errors).chain(ERRORS) {
+        for at in 1..MOST {
+            let mut guillemet = Guillemet::nowhere();
+            // What it says has to be written, too.
+            let fault = Fault { call, what, at, lasting: what != "signal=KILL" && call != "write" };
+            let output = guillemet.command_by(&fault.before(), &["init"], b"");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if !output.status.success() {
+                broken_off += 1;
+                if what != "signal=KILL" && !said.contains("shared libraries") && !said.contains("failed printing") {
+                    assert!(
+                        said.contains("guillemet.toml")
+                            || said.contains(guillemet.dir.path().to_str().unwrap())
+                            || said.contains("check the disk"),
+                        "{fault:?}: {said}"
+                    );
+                }
+                let again = guillemet.command(&["init"]);
+                let said = String::from_utf8_lossy(&again.stderr).into_owned();
+                assert!(again.status.success() || said.contains("there is a vault"), "{fault:?}: {said}");
+            }
+            let made = files(&guillemet);
+            assert_eq!(made.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "{fault:?}");
+            for (name, bytes) in &whole {
+                let own = name.starts_with("vault.db") || name.starts_with("vault.key");
+                assert!(own || *bytes == made[name], "{fault:?}: {name:?}");
+            }
+            guillemet.run();
+            guillemet.add("a", "v");
+            if output.status.success() {
+                break;
+            }
+        }
+    }
+    println!("broken off at {broken_off} calls");
+    assert!(broken_off > 50);
+}
+
+/// `what` at every call of a start.
+fn starts(
+    base: &Guillemet,
+    faults: impl IntoIterator<Item = (&'static str, &'static str)>,
+    check: impl Fn(&Guillemet),
+) -> u32 {
+    let mut broken_off = 0;
+    for (call, what) in faults {
+        for at in 1..MOST {
+            let mut guillemet = Guillemet::copy(base.dir.path());
+            guillemet.log_level = "info";
+            let fault = Fault { call, what, at, lasting: false };
+            println!("{fault:?}");
+            let started = guillemet.try_run(&fault.before());
+            if started {
+                let alive = guillemet.get_if_alive("/v1/health").is_some();
+                guillemet.kill();
+                if alive && guillemet.log().is_empty() {
+                    unreachable!("it logs that it is ready");
+                }
+            } else if what != "signal=KILL" {
+                let log = guillemet.log();
+                let path = guillemet.dir.path().to_str().unwrap().to_owned();
+                assert!(log.contains(&path) || log.contains("disk"), "{fault:?}: {log}");
+            }
+            guillemet.run();
+            check(&guillemet);
+            if started {
+                break;
+            }
+            broken_off += 1;
+        }
+    }
+    broken_off
+}
+
+#[test]
+fn a_first_start_that_breaks_off_anywhere_is_taken_up() {
+    if !strace::is_there() {
+        return;
+    }
+    let base = Guillemet::init();
+    let faults =
+        CALLS.map(|call| (call, "signal=KILL")).into_iter().chain(ERRORS).chain([("fallocate", "error=ENOSPC")]);
+    let broken_off = starts(&base, faults, |guillemet| {
+        guillemet.add("a", "v");
+        assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["a"]})).json()["secrets"]["a"], "v");
+        assert_eq!(rows(guillemet)["a"]["resolution_count"], 1);
+    });
+    println!("broken off at {broken_off} calls");
+    assert!(broken_off > 20, "{broken_off}");
+}
+
+#[test]
+fn a_start_after_a_kill_that_breaks_off_anywhere_is_taken_up() {
+    if !strace::is_there() {
+        return;
+    }
+    let base = killed_home();
+    let faults = CALLS.map(|call| (call, "signal=KILL")).into_iter().chain(ERRORS);
+    let broken_off = starts(&base, faults, |guillemet| check_kept(guillemet, "", 0));
+    println!("broken off at {broken_off} calls");
+    assert!(broken_off > 20, "{broken_off}");
+}

@@ -1,0 +1,85 @@
+//! Makes a chosen system call of a program fail, or kills the program there (`strace`).
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+/// A system call and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// The system call.
+    pub call: &'static str,
+    /// `signal=KILL`, or `error=EIO`.
+    pub what: &'static str,
+    /// The number of the call within its thread, from 1; with `lasting` all later ones too.
+    pub at: u32,
+    pub lasting: bool,
+}
+
+impl Fault {
+    fn arguments(&self) -> Vec<String> {
+        let Self { call, what, at, .. } = self;
+        let lasting = if self.lasting { "+" } else { "" };
+        let inject = format!("inject={call}:{what}:when={at}{lasting}");
+        ["-f", "-qqq", "-E", "LD_LIBRARY_PATH", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// What comes before a program, so that it runs with this fault and stays a child of its own.
+    pub fn before(&self) -> Vec<String> {
+        let mut all = vec!["strace".to_owned(), "-D".to_owned()];
+        all.extend(self.arguments());
+        all
+    }
+}
+
+/// Whether there is a strace that may attach itself. Where there is none, the test is skipped with a line
+/// that says what to install; with `CI=true` that is a failure.
+pub fn is_there() -> bool {
+    let installed = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    // The daemon cannot be traced by its own user.
+    let there = installed && rustix::process::geteuid().is_root();
+    if !there {
+        let line = "skipped: needs strace, and root to attach it: `sudo apt-get install strace`";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+    }
+    there
+}
+
+/// A fault in a running process, until this is dropped.
+pub struct Attached {
+    strace: Child,
+    /// Kept open: strace goes on talking.
+    _stderr: BufReader<ChildStderr>,
+}
+
+impl Attached {
+    pub fn to(pid: u32, fault: &Fault) -> Self {
+        let mut arguments = fault.arguments();
+        // Says when it is attached.
+        arguments.retain(|argument| !["-qqq", "-E", "LD_LIBRARY_PATH"].contains(&argument.as_str()));
+        let mut strace = Command::new("strace")
+            .args(arguments)
+            .args(["-p", &pid.to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stderr = BufReader::new(strace.stderr.take().unwrap());
+        while stderr.read_line(&mut said).unwrap() > 0 {
+            if said.contains("attached") {
+                return Self { strace, _stderr: stderr };
+            }
+        }
+        panic!("strace did not attach itself: {said}");
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Asked to let go (SIGTERM) it may wait for ever for a process that it has killed.
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+    }
+}
