@@ -1,0 +1,440 @@
+//! A planner that is taken over as a whole: another program stands in its place and answers what it likes.
+//! Each is an error of that plan within its time, and the next request gets a child that works (promise 5).
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guillemet::planner::protocol::{
+    Answer, Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, Request, Target,
+};
+use guillemet::plugin::client::{NoCache, PlanFailure, Planner};
+use guillemet::plugin::expr::Expr;
+use guillemet::plugin::plan;
+use guillemet::resolve::fill::{Values, fill};
+use guillemet::template::lexer::Reference;
+use guillemet::template::{Format, Problem};
+use guillemet::vault::memory::SealedValue;
+use serde_json::Value;
+use support::component::hostile;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
+/// Far beyond every deadline of a planner: hanging is a failure, being slow is none.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const SLOT: &str = "Z000000000000000000000000000000000000001";
+
+fn request(target: &str) -> PlanRequest {
+    PlanRequest {
+        text: "token: \u{e002} call0() \u{e003}\n".into(),
+        format: Format::Yaml,
+        call_prefix: "call".into(),
+        references: vec![PlanReference { name: "own".into(), line: 1, column: 8, filters: Vec::new() }],
+        vars: serde_json::json!({}),
+        env: BTreeMap::new(),
+        target: target.into(),
+    }
+}
+
+fn target() -> Target {
+    Target { id: "ok".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() }
+}
+
+fn frame(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
+}
+
+fn message(answer: &Answer) -> Vec<u8> {
+    frame(&serde_json::to_vec(answer).unwrap())
+}
+
+fn description() -> Description {
+    Description {
+        feature: "odd".into(),
+        title: "Odd".into(),
+        version: "1".into(),
+        schema: "{}".into(),
+        secret_fields: vec!["token".into()],
+        targets: vec![target()],
+    }
+}
+
+/// What a planner says when the plugin is loaded.
+fn loaded() -> Vec<u8> {
+    [message(&Answer::Loaded(description())), frame(b"a compiled form")].concat()
+}
+
+/// A plan that keeps every rule.
+fn planned(document: &str) -> Vec<u8> {
+    message(&Answer::Planned(Planned {
+        document: format!("{{\"{document}\": \"Bearer {SLOT}\"}}\n"),
+        kind: DocumentKind::Json,
+        slots: vec![PlannedSlot { slot: SLOT.into(), expr: Expr::Secret(0) }],
+        emissions: vec![Emission { reference: 0, field: "token".into() }],
+        warnings: vec![Problem { message: "beware".into(), ..Problem::default() }],
+    }))
+}
+
+/// How many bytes a planner is sent before it has to answer at first.
+fn load_len(component: &[u8]) -> usize {
+    4 + serde_json::to_vec(&Request::Load { compiled: false }).unwrap().len() + 4 + component.len()
+}
+
+/// A program in the planner's place, in a folder of its own.
+struct Stranger {
+    folder: tempfile::TempDir,
+    planner: Planner,
+}
+
+impl Stranger {
+    /// `deed` is a shell script; `$dir` is the folder, `load` and `plan` read what it is sent first and
+    /// then, and `bytes` are in the file of that name.
+    fn new(component: &[u8], deed: &str, bytes: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().display();
+        let len = load_len(component);
+        let plan = 4 + serde_json::to_vec(&Request::Plan(request("ok"))).unwrap().len();
+        let text = format!(
+            "#!/bin/sh\ndir={dir}\nload() {{ head -c {len} >/dev/null; }}\nplan() {{ head -c {plan} >/dev/null; }}\necho $$ \
+             >\"$dir/pid\"\n{deed}\n"
+        );
+        let path = folder.path().join("stranger");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(folder.path().join("bytes"), bytes).unwrap();
+        let planner = Planner::new("odd", component, Arc::new(NoCache)).with_program(path);
+        Self { folder, planner }
+    }
+
+    /// Does the deed when it is started at first, and is the real planner from then on.
+    fn at_first(deed: &str, bytes: &[u8]) -> Self {
+        let deed = format!("mkdir \"$dir/once\" 2>/dev/null || exec {PROGRAM} planner\n{deed}");
+        Self::new(hostile(), &deed, bytes)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn pid(&self) -> u32 {
+        std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
+    }
+
+    async fn plan(&self, target: &str) -> Result<Planned, PlanFailure> {
+        let planning = self.planner.plan(request(target));
+        tokio::time::timeout(PATIENCE, planning).await.expect("a plan comes to an end")
+    }
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether no such process runs; one that is dead and was not waited for does not.
+fn is_gone(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
+    const LATE: &str = "took longer than 5 s and was stopped";
+    const UNFIT: &str = "gave an answer that does not fit the request";
+    let lying = |length: u32| [loaded(), length.to_le_bytes().to_vec(), b"{}".to_vec()].concat();
+    let then = |answer: &[u8]| [loaded(), answer.to_vec()].concat();
+    let hold = "exec sleep 600";
+    let cases: Vec<(String, Vec<u8>, &str)> = vec![
+        // Says nothing: to the plugin, or to the plan.
+        ("load; exec sleep 600".into(), vec![], "took longer than 10 s and was stopped"),
+        ("exec sleep 600".into(), vec![], "took longer than 10 s and was stopped"),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
+        // Will not be ended kindly.
+        (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; while :; do sleep 600; done"), loaded(), LATE),
+        // Answers when nobody waits any more.
+        ("load; cat \"$dir/bytes\"; sleep 8; cat \"$dir/bytes\" \"$dir/bytes\"".into(), loaded(), LATE),
+        // Ends, or seems to.
+        ("load; cat \"$dir/bytes\"; exit 3".into(), loaded(), "ended before it answered (exit status: 3)"),
+        ("load; cat \"$dir/bytes\"; kill -SEGV $$".into(), loaded(), "ended before it answered (signal: 11"),
+        (format!("load; cat \"$dir/bytes\"; exec >&-; {hold}"), loaded(), "closed its pipe before it answered"),
+        // Leaves another behind that holds the pipe.
+        ("load; cat \"$dir/bytes\"; plan; sleep 30 & exit 0".into(), loaded(), LATE),
+        // Frames that are not what their length says.
+        (format!("load; cat \"$dir/bytes\"; {hold}"), lying(u32::MAX), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), lying((16 << 20) + 1), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), lying(1), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), lying(3), LATE),
+        ("load; cat \"$dir/bytes\"; exit 0".into(), lying(3), "ended before it answered (exit status: 0)"),
+        // Never stops.
+        ("load; cat \"$dir/bytes\"; exec cat /dev/zero".into(), loaded(), UNFIT),
+        ("load; cat \"$dir/bytes\"; exec yes".into(), loaded(), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; cat /dev/zero >&2; {hold}"), loaded(), LATE),
+        // Right frames with something else in them.
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(b"")), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(&[0xff; 100])), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame("[".repeat(1 << 20).as_bytes())), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(b"{\"planned\":{}}")), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&message(&Answer::Problems(vec![]))), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&loaded()), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), planned("unasked"), UNFIT),
+    ];
+    let mut running = tokio::task::JoinSet::new();
+    for (deed, bytes, words) in cases {
+        running.spawn(async move {
+            let stranger = Stranger::at_first(&deed, &bytes);
+            let Err(PlanFailure::Failed { message }) = stranger.plan("ok").await else { panic!("{deed}: no failure") };
+            assert!(message.starts_with("the planner for odd ") && message.contains(words), "{deed}: {message}");
+            let pid = stranger.pid();
+            until("a lost child is ended", || is_gone(pid)).await;
+            let planned = stranger.plan("ok").await.unwrap_or_else(|failure| panic!("{deed}: {failure:?}"));
+            assert!(planned.document.starts_with("{\n  \"token\": \"Z"), "{deed}: {}", planned.document);
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_request() {
+    let first = [loaded(), planned("first")].concat();
+    // Both at once, or the other when nobody waits.
+    for deed in [
+        "load; cat \"$dir/bytes\" \"$dir/stale\"; echo >\"$dir/spoke\"; exec cat >/dev/null",
+        "load; cat \"$dir/bytes\"; while [ ! -e \"$dir/had\" ]; do sleep 0.01; done; cat \"$dir/stale\"; echo >\"$dir/spoke\"; exec cat >/dev/null",
+    ] {
+        let stranger = Stranger::at_first(deed, &first);
+        std::fs::write(stranger.path("stale"), planned("stale")).unwrap();
+        assert!(stranger.plan("ok").await.unwrap().document.contains("first"));
+        std::fs::write(stranger.path("had"), "").unwrap();
+        until("it speaks again", || stranger.path("spoke").exists()).await;
+        let second = stranger.plan("ok").await.unwrap();
+        assert!(second.document.starts_with("{\n  \"token\": \"Z"), "{}", second.document);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_child_is_ended() {
+    let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
+    let planner = stranger.planner.clone().with_idle_time(Duration::from_millis(300));
+    planner.plan(request("ok")).await.unwrap();
+    let first = stranger.pid();
+    until("an idle child is ended", || is_gone(first)).await;
+    planner.plan(request("ok")).await.unwrap();
+    assert_ne!(stranger.pid(), first);
+    drop(planner);
+    let second = stranger.pid();
+    until("the last handle takes the child with it", || is_gone(second)).await;
+}
+
+/// SplitMix64: the same bodies in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// What a hostile planner would put where something else stood.
+const STUFF: [&str; 20] = [
+    "null",
+    "-1",
+    "4294967295",
+    "1e300",
+    "\"\"",
+    "[]",
+    "{}",
+    "{\"secret\":0}",
+    "{\"secret\":4000000000}",
+    "{\"apply\":{\"op\":\"xml\",\"args\":[[{\"expr\":{\"secret\":0}}]]}}",
+    "{\"apply\":{\"op\":\"base64\",\"args\":[[],[],[]]}}",
+    "{\"apply\":{\"op\":{\"filter\":\"url\"},\"args\":[[{\"expr\":{\"secret\":0}}]]}}",
+    "\"\\u001b[2J\\u202e\\u0000\"",
+    "\"Z000000000000000000000000000000000000001\"",
+    "\"{\\\"a\\\":[\\\"Z000000000000000000000000000000000000001\\\",1]}\"",
+    "\"Z000000000000000000000000000000000000002 Z000000000000000000000000000000000000001\"",
+    "\"text\"",
+    "{\"failed\":{\"message\":\"\\u009b2Jerror\"}}",
+    "{\"problems\":[{\"path\":\"\\u001b\",\"message\":\"\\n\\u2066\",\"line\":0,\"column\":0,\"help\":null}]}",
+    "0",
+];
+
+/// Every node of a tree.
+fn nodes(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(nodes).sum(),
+        Value::Object(map) => map.values().map(nodes).sum(),
+        _ => 0,
+    }
+}
+
+/// A node by its number, counted as `nodes` counts.
+fn node<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
+    if *number == 0 {
+        return Some(value);
+    }
+    *number -= 1;
+    match value {
+        Value::Array(items) => items.iter_mut().find_map(|item| node(item, number)),
+        Value::Object(map) => map.values_mut().find_map(|item| node(item, number)),
+        _ => None,
+    }
+}
+
+/// Something else in one place of a tree.
+fn changed(tree: &mut Value, random: &mut Random) {
+    let (mut here, mut there) = (random.below(nodes(tree)), random.below(nodes(tree)));
+    let other = node(tree, &mut there).cloned();
+    let (Some(node), Some(other)) = (node(tree, &mut here), other) else { return };
+    match (random.below(5), &mut *node) {
+        (0, Value::Array(items)) if !items.is_empty() => items.push(items[0].clone()),
+        (0, Value::Object(map)) => {
+            let first = map.keys().next().cloned();
+            first.and_then(|key| map.remove(&key));
+        }
+        (0, Value::String(text)) => text.push_str(random.pick(&["\u{202e}", "\"", "\u{9b}", "}", SLOT, "Z"])),
+        (1, _) => *node = other,
+        _ => *node = serde_json::from_str(random.pick(&STUFF)).unwrap(),
+    }
+}
+
+/// A right answer with something else in it.
+fn answer(right: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut tree: Value = serde_json::from_slice(&right[4..]).unwrap();
+    for _ in 0..=random.below(3) {
+        changed(&mut tree, random);
+    }
+    frame(tree.to_string().as_bytes())
+}
+
+/// What a taken-over planner could write: right answers with something else in them, or noise.
+fn body(random: &mut Random) -> Vec<u8> {
+    let mut framed = match random.below(12) {
+        0 => return (0..random.below(200)).map(|_| random.next() as u8).collect(),
+        1 => frame(&(0..random.below(200)).map(|_| random.next() as u8).collect::<Vec<_>>()),
+        2 | 3 => {
+            let loaded = answer(&message(&Answer::Loaded(description())), random);
+            return [loaded, frame(b""), planned("fuzz")].concat();
+        }
+        4 => answer(&message(&Answer::Problems(vec![Problem::default()])), random),
+        _ => answer(&planned("fuzz"), random),
+    };
+    match random.below(24) {
+        0 => framed[random.below(4)] = random.next() as u8,
+        1 => framed.truncate(random.below(framed.len())),
+        2 => {
+            let at = random.below(framed.len());
+            framed[at] ^= 1 << random.below(8);
+        }
+        _ => {}
+    }
+    [loaded(), framed].concat()
+}
+
+/// Whether it could clear a terminal or turn what is shown.
+fn is_tidy(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+}
+
+fn are_tidy(problems: &[Problem]) -> bool {
+    let texts =
+        |problem: &Problem| [problem.path.clone(), problem.message.clone(), problem.help.clone().unwrap_or_default()];
+    problems.len() <= 100 && problems.iter().flat_map(texts).all(|text| is_tidy(&text))
+}
+
+/// What comes of an answer: at most a plan that places the template's own secret, and nothing that is not
+/// fit to be shown.
+fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
+    let planned = match outcome {
+        Ok(planned) => planned,
+        Err(PlanFailure::Problems(problems)) => {
+            assert!(are_tidy(&problems), "{problems:?}");
+            return "problems";
+        }
+        Err(PlanFailure::Failed { message }) => {
+            assert!(is_tidy(&message) && message.len() < 3_000, "{message:?}");
+            return "failed";
+        }
+    };
+    let own = Reference { name: "own".parse().unwrap(), line: 1, column: 8, filters: Vec::new() };
+    let shown = format!("{planned:?}");
+    let Ok(plan) = plan::check(planned, &[own], target()) else { return "not believed" };
+    assert!(are_tidy(&plan.warnings), "{:?}", plan.warnings);
+    assert!(plan.uses.iter().all(|usage| usage.key.as_ref() == "own" && usage.count > 0), "{shown}");
+    let value = SealedValue::seal("the value of its own secret");
+    let filled = fill(&plan, &Values(plan.uses.iter().map(|_| Some(&value)).collect())).expect("a value that fits");
+    if plan.kind == DocumentKind::Json {
+        assert!(serde_json::from_slice::<Value>(&filled).is_ok(), "{shown}");
+    }
+    "a plan"
+}
+
+/// The generator has to reach every kind of outcome, or it tries too little.
+fn reached(outcomes: &BTreeMap<&str, usize>, expected: usize) {
+    println!("{outcomes:?}");
+    assert_eq!(outcomes.values().sum::<usize>(), expected);
+    for outcome in ["failed", "problems", "not believed", "a plan"] {
+        assert!(outcomes.get(outcome).copied().unwrap_or(0) >= 5, "{outcomes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arbitrary_answers_are_errors_or_plans_that_keep_every_rule() {
+    const BODIES: usize = 800;
+    let mut random = Random(20_261_123);
+    let mut outcomes = BTreeMap::new();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..BODIES {
+        let body = body(&mut random);
+        running.spawn(async move {
+            // The stranger does not look at the component.
+            let deed = "load; cat \"$dir/bytes\"; exec >&-; exec cat >/dev/null";
+            judge(Stranger::new(b"any bytes", deed, &body).plan("ok").await)
+        });
+        if running.len() == 24 {
+            *outcomes.entry(running.join_next().await.unwrap().unwrap()).or_insert(0) += 1;
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        *outcomes.entry(done.unwrap()).or_insert(0) += 1;
+    }
+    reached(&outcomes, BODIES);
+}
+
+/// The same without a child, which is a hundred times as fast: deeper in the rules of a plan.
+#[test]
+fn no_changed_plan_is_believed_that_breaks_a_rule() {
+    const PLANS: usize = 60_000;
+    let mut random = Random(1);
+    let (mut refused, mut believed) = (0, 0);
+    for _ in 0..PLANS {
+        let frame = answer(&planned("fuzz"), &mut random);
+        let Ok(Answer::Planned(planned)) = serde_json::from_slice(&frame[4..]) else { continue };
+        match judge(Ok(planned)) {
+            "a plan" => believed += 1,
+            _ => refused += 1,
+        }
+    }
+    println!("{refused} refused, {believed} believed");
+    assert!(refused > 500 && believed > 500, "{refused} refused, {believed} believed");
+}
