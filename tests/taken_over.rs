@@ -150,14 +150,14 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     const UNFIT: &str = "gave an answer that does not fit the request";
     let lying = |length: u32| [loaded(), length.to_le_bytes().to_vec(), b"{}".to_vec()].concat();
     let then = |answer: &[u8]| [loaded(), answer.to_vec()].concat();
-    let hold = "exec sleep 600";
+    let hold = "exec sleep 60";
     let cases: Vec<(String, Vec<u8>, &str)> = vec![
         // Says nothing: to the plugin, or to the plan.
-        ("load; exec sleep 600".into(), vec![], "took longer than 10 s and was stopped"),
-        ("exec sleep 600".into(), vec![], "took longer than 10 s and was stopped"),
+        ("load; exec sleep 60".into(), vec![], "took longer than 10 s and was stopped"),
+        ("exec sleep 60".into(), vec![], "took longer than 10 s and was stopped"),
         (format!("load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
         // Will not be ended kindly.
-        (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; while :; do sleep 600; done"), loaded(), LATE),
+        (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
         // Answers when nobody waits any more.
         ("load; cat \"$dir/bytes\"; sleep 8; cat \"$dir/bytes\" \"$dir/bytes\"".into(), loaded(), LATE),
         // Ends, or seems to.
