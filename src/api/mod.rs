@@ -156,8 +156,9 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path();
-    let found = router.find(parts.method.as_str(), path);
+    let found = router.find(parts.method.as_str(), parts.uri.path());
+    // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
+    let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
     let Some(caller) = peer.authorised(own_uid) else {
         tracing::warn!(caller = ?peer.caller, "a caller was refused");
         let message = "only the user this daemon runs as may ask; run the command as that user";
@@ -176,7 +177,7 @@ async fn answer(
         Found::Endpoint(endpoint, params) => endpoints::answer(app, endpoint, &params, &parts, body, caller).await,
     };
     let response = result.unwrap_or_else(|error| error.response());
-    tracing::debug!(method = %parts.method, path, status = response.status().as_u16(), "answered");
+    tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
     Ok(response)
 }
 

@@ -1,0 +1,467 @@
+//! Values go in by every way there is and come out by every other; afterwards they are nowhere: in no log at
+//! trace level, no error, no file, no planner, and not in the daemon's memory (promise 1).
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::canary::{Canary, Scanner};
+use support::component::hostile;
+use support::daemon::{Guillemet, try_ask};
+
+/// Far beyond every deadline: being slow is no failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const TEMPLATES: [(&str, &str); 4] = [
+    ("mcp-server/calendar.jsonc", include_str!("../templates/mcp-server/calendar.jsonc")),
+    ("cal-com/frontdesk.toml", include_str!("../templates/cal-com/frontdesk.toml")),
+    ("sip-trunk/carrier.yaml", include_str!("../templates/sip-trunk/carrier.yaml")),
+    ("custom-action/crm-lookup.json", include_str!("../templates/custom-action/crm-lookup.json")),
+];
+
+/// The secrets of those templates, with what stands in the middle of their values.
+const SECRETS: [(&str, &str); 9] = [
+    ("calendar-token-production", "\"\\ <>&%+/=;$"),
+    ("calendar-workspace-production", "{{x}} << secret \"z\" >>"),
+    ("calendar-tenant-production", "/?#[]@!$&'()*+,;= ü\t"),
+    ("cal-com-booking-production", "+/=%&"),
+    ("cal-com-webhook-production", "-_.~"),
+    ("telnyx-user-production", "-"),
+    ("telnyx-password-production", ";#\\="),
+    ("hubspot-crm-production", "~+/"),
+    ("gateway-egress-production", "\u{1}\n\"ü€"),
+];
+
+/// What the daemon's memory is known to hold: text of a template.
+const KNOWN: &str = "literal-text-of-a-template-qX7";
+
+/// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
+fn may_look(pid: u32) -> bool {
+    let may = Scanner::of_text("nothing", "no text at all").in_memory(pid).is_ok();
+    if !may {
+        assert!(std::env::var_os("CI").is_none(), "CI may not read the daemon's memory: run it as root");
+        eprintln!("skipped: this process may not read the daemon's memory (CAP_SYS_PTRACE)");
+    }
+    may
+}
+
+/// Waits until the memory of the daemon and of its planners holds nothing of the canaries any more.
+fn gone_from_memory(guillemet: &Guillemet, scanner: &Scanner) {
+    if !may_look(guillemet.pid()) {
+        return;
+    }
+    let known = Scanner::of_text("known", KNOWN);
+    assert!(!known.in_memory(guillemet.pid()).unwrap().is_empty(), "the scan finds what is there");
+    let export = Scanner::of_text("export", "guillemet:feature/plugin@1.");
+    let deadline = Instant::now() + PATIENCE;
+    let mut hits = vec!["not looked yet".to_owned()];
+    while !hits.is_empty() {
+        assert!(Instant::now() < deadline, "{} hits:\n{}", hits.len(), hits[..hits.len().min(40)].join("\n"));
+        hits = scanner.in_memory(guillemet.pid()).unwrap();
+        for planner in guillemet.planners() {
+            // One that has ended meanwhile holds nothing.
+            if export.in_memory(planner).is_ok_and(|found| found.is_empty()) {
+                continue;
+            }
+            let Ok(found) = scanner.in_memory(planner) else { continue };
+            hits.extend(found.into_iter().map(|hit| format!("planner {planner}: {hit}")));
+        }
+    }
+}
+
+/// In no file of the home, no log, no argument and no variable.
+fn gone_from_files(guillemet: &Guillemet, scanner: &Scanner) {
+    let mut hits = scanner.in_files(guillemet.dir.path());
+    let log = guillemet.log();
+    assert!(log.contains("answered"), "the log is written at trace level");
+    for (at, label) in scanner.find(log.as_bytes()) {
+        let line = log[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        hits.push(format!("{label} in the log: {}", log[line..].lines().next().unwrap_or_default()));
+    }
+    assert!(hits.is_empty(), "{}", hits.join("\n"));
+}
+
+fn of_process(guillemet: &Guillemet, scanner: &Scanner) {
+    for pid in guillemet.planners().into_iter().chain([guillemet.pid()]) {
+        for file in ["cmdline", "environ", "comm"] {
+            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            assert!(!scanner.is_in(&bytes), "{file} of {pid}");
+        }
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+        assert!(core.is_none_or(|line| line.split_whitespace().nth(4) == Some("0")), "{core:?}");
+    }
+}
+
+/// A home whose templates name every canary.
+fn home() -> (Guillemet, Vec<Canary>) {
+    let guillemet = Guillemet::init();
+    for (file, text) in TEMPLATES {
+        guillemet.write(file, text);
+    }
+    guillemet.write(
+        "mcp-server/known.toml",
+        &format!(
+            "name = \"{KNOWN}\"\nurl = \"https://h/mcp\"\nheaders.A = \"<< secret 'calendar-token-production' >>\"\n"
+        ),
+    );
+    let canaries = SECRETS.map(|(name, special)| Canary::new(name, special));
+    (guillemet, canaries.to_vec())
+}
+
+/// A connection that stays open: what it is asked, and what it answers.
+struct Kept(UnixStream);
+
+impl Kept {
+    fn new(guillemet: &Guillemet) -> Self {
+        let stream = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
+        let len = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n{headers}\r\n");
+        self.0.write_all(head.as_bytes()).unwrap();
+        self.0.write_all(body.as_bytes()).unwrap();
+    }
+
+    /// One whole answer.
+    fn answer(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 16 << 10];
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let len = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                if body.len() >= len.map_or(0, |len| len.parse().unwrap()) {
+                    return text;
+                }
+            }
+            match self.0.read(&mut chunk).unwrap() {
+                0 => panic!("cut off: {text}"),
+                count => bytes.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_scanner_finds_every_form() {
+    let canary = Canary::new("it", "\"\n");
+    let scanner = Scanner::new([&canary]);
+    let value = canary.value.as_bytes();
+    let forms = [
+        canary.value.clone(),
+        json!(canary.value).to_string(),
+        data_encoding::BASE64.encode(value),
+        data_encoding::BASE64.encode(&[b"x", value].concat()),
+        data_encoding::BASE64URL_NOPAD.encode(&[b"xy", value].concat()),
+        data_encoding::HEXLOWER.encode(value),
+        data_encoding::HEXUPPER.encode(value),
+        canary.value[8..30].to_owned(),
+        format!("{}%22%0A", &canary.value[..24]),
+    ];
+    for form in forms {
+        assert!(scanner.is_in(format!("before {form} after").as_bytes()), "{form}");
+    }
+    assert!(!scanner.is_in(Canary::new("another", "").value.as_bytes()));
+}
+
+/// Asks for every config that has a canary in it, for each target, and for the values themselves; says how
+/// many answers held what.
+fn take_out(guillemet: &Guillemet, canaries: &[Canary]) -> usize {
+    let scanner = Scanner::new(canaries);
+    let mut answers = 0;
+    let mut count = |text: &[u8]| answers += usize::from(scanner.is_in(text));
+    for plugin in guillemet.get("/v1/plugins").json()["items"].as_array().unwrap() {
+        let feature = plugin["feature"].as_str().unwrap();
+        for (file, _) in TEMPLATES.iter().filter(|(file, _)| file.starts_with(feature)) {
+            let id = file.rsplit_once('.').unwrap().0;
+            for target in plugin["targets"].as_array().unwrap() {
+                let target = target["id"].as_str().unwrap();
+                count(&guillemet.get(&format!("/v1/render/{id}?target={target}")).body);
+            }
+        }
+    }
+    let names: Vec<&str> = SECRETS.iter().map(|(name, _)| *name).collect();
+    count(&guillemet.post("/v1/resolve", &json!({"secrets": names})).body);
+    count(&guillemet.command(&["render", "cal-com/frontdesk", "--target", "env"]).stdout);
+    answers
+}
+
+#[test]
+fn after_every_way_in_and_out_a_value_is_nowhere() {
+    let (mut guillemet, canaries) = home();
+    guillemet.run();
+    let scanner = Scanner::new(&canaries);
+    for (index, Canary { label, value, .. }) in canaries.iter().enumerate() {
+        // From a request, from standard input, and from a file outside of the home.
+        match index % 3 {
+            0 => guillemet.add(label, value),
+            1 => {
+                let output = guillemet.command_with(&["secret", "add", label], value.as_bytes());
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            }
+            _ => {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), value).unwrap();
+                let path = file.path().to_str().unwrap();
+                let output = guillemet.command(&["secret", "add", label, "--from-file", path]);
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+    }
+    assert!(take_out(&guillemet, &canaries) >= 8);
+    gone_from_memory(&guillemet, &scanner);
+    gone_from_files(&guillemet, &scanner);
+    of_process(&guillemet, &scanner);
+
+    // What was opened at the start is sealed again.
+    assert!(guillemet.stop());
+    guillemet.run();
+    gone_from_memory(&guillemet, &scanner);
+    assert!(take_out(&guillemet, &canaries) >= 8);
+    gone_from_memory(&guillemet, &scanner);
+    gone_from_files(&guillemet, &scanner);
+}
+
+#[test]
+fn what_is_refused_shows_and_leaves_no_value() {
+    let (mut guillemet, canaries) = home();
+    guillemet.run();
+    for Canary { label, value, .. } in &canaries {
+        guillemet.add(label, value);
+    }
+    let file = guillemet.path("stranger.wasm");
+    std::fs::write(&file, hostile()).unwrap();
+    assert!(guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]).status.success());
+    guillemet.write("hostile/a.toml", "token = '<< secret \"telnyx-user-production\" >>'\n");
+    guillemet.write("mcp-server/unfit.toml", &CALENDAR.replace("NAME", "gateway-egress-production"));
+    guillemet
+        .write("mcp-server/missing.toml", &CALENDAR.replace("NAME", "calendar-token-production' >><< secret 'nope"));
+    guillemet.write("mcp-server/broken.toml", &CALENDAR.replace("NAME", "telnyx-user-production' | nofilter | x 'y"));
+    let lost = Canary::new("lost", "\"\\\n ü%&+/=\u{1}");
+    let scanner = Scanner::new(canaries.iter().chain([&lost]));
+    let refused = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        let Ok(answer) = try_ask(&guillemet.path("run/guillemet.sock"), method, path, headers, body) else { return };
+        assert!(answer.status >= 400, "{method} {path}: {}", answer.text());
+        let head = format!("{:?}", answer.headers);
+        assert!(!scanner.is_in(&answer.body) && !scanner.is_in(head.as_bytes()), "{method} {path}: {}", answer.text());
+    };
+    let whole = json!({"name": "x", "value": lost.value}).to_string();
+    for end in 0..whole.len() {
+        refused("POST", "/v1/secrets", &[], &whole.as_bytes()[..end]);
+    }
+    let escaped: String = lost.value.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+    let large = format!(
+        "{{\"name\":\"x\",\"value\":\"{}\"}}",
+        lost.value.replace(['"', '\\', '\n', '\u{1}'], "").repeat(20_000)
+    );
+    let bodies = [
+        json!({"name": "-", "value": lost.value}).to_string(),
+        json!({"name": "x", "value": lost.value, "more": lost.value}).to_string(),
+        json!({"name": "x", "value": [lost.value]}).to_string(),
+        json!({"name": "x", "value": {"value": lost.value}}).to_string(),
+        json!({"name": 1, "value": lost.value}).to_string(),
+        json!({"name": lost.value, "value": lost.value}).to_string(),
+        json!({"name": "telnyx-user-production", "value": lost.value}).to_string(),
+        json!([lost.value]).to_string(),
+        json!(lost.value).to_string(),
+        lost.value.clone(),
+        format!("name=x&value={}", lost.value),
+        format!("{{\"name\":\"x\",\"value\":\"{escaped}\",}}"),
+        format!("{{\"name\":\"x\",\"value\":\"{}\\ud800\"}}", &lost.value[..24]),
+        large,
+    ];
+    for body in &bodies {
+        refused("POST", "/v1/secrets", &[("content-type", "text/plain")], body.as_bytes());
+        refused("POST", "/v1/resolve", &[], body.as_bytes());
+        refused("POST", "/v1/plugins", &[], body.as_bytes());
+        refused("PATCH", "/v1/secrets/telnyx-user-production", &[], body.as_bytes());
+        refused("PUT", "/v1/secrets", &[], body.as_bytes());
+        refused("POST", "/v1/nowhere", &[], body.as_bytes());
+    }
+    refused(
+        "POST",
+        "/v1/resolve",
+        &[],
+        json!({"secrets": ["telnyx-user-production", lost.value]}).to_string().as_bytes(),
+    );
+    for id in ["mcp-server/unfit", "mcp-server/missing", "mcp-server/broken", "mcp-server/calendar?target=nope"] {
+        refused("GET", &format!("/v1/render/{id}"), &[], b"");
+    }
+    for target in ["panic", "loop", "huge", "forge", "texts", "memory"] {
+        refused("GET", &format!("/v1/render/hostile/a?target={target}"), &[], b"");
+    }
+    guillemet.set_enabled("telnyx-user-production", false);
+    refused("GET", "/v1/render/sip-trunk/carrier", &[], b"");
+    refused("POST", "/v1/resolve", &[], br#"{"secrets":["calendar-token-production","telnyx-user-production"]}"#);
+    gone_from_memory(&guillemet, &scanner);
+    gone_from_files(&guillemet, &scanner);
+    of_process(&guillemet, &scanner);
+}
+
+/// A config with one secret; `NAME` is replaced.
+const CALENDAR: &str = "name = 'a'\nurl = 'https://h/mcp'\nheaders.A = \"<< secret 'NAME' >>\"\n";
+
+#[test]
+fn a_value_in_the_wrong_place_is_not_in_the_log_nor_in_memory() {
+    let (mut guillemet, _) = home();
+    guillemet.run();
+    // As somebody pastes it: into the path, the query, a header.
+    let lost = Canary::new("lost", "-");
+    let scanner = Scanner::new([&lost]);
+    let value = &lost.value;
+    let mut kept = Kept::new(&guillemet);
+    for (method, path) in [
+        ("GET", format!("/v1/secrets/{value}")),
+        ("DELETE", format!("/v1/secrets/{value}")),
+        ("GET", format!("/v1/secrets?query={value}")),
+        ("GET", format!("/v1/secrets?{value}=1")),
+        ("GET", format!("/v1/render/mcp-server/{value}")),
+        ("GET", format!("/v1/render/mcp-server/known?target={value}")),
+        ("GET", format!("/v1/templates/mcp-server/{value}/explain")),
+        ("DELETE", format!("/v1/plugins/{value}")),
+        ("GET", format!("/{value}")),
+        ("GET", format!("//{value}@host/?{value}#{value}")),
+    ] {
+        guillemet.ask(method, &path, &[("authorization", value)], b"");
+        kept.send(method, &path, &format!("x-value: {value}\r\ncookie: {value}\r\n"), "");
+        kept.answer();
+    }
+    let _ = try_ask(&guillemet.path("run/guillemet.sock"), value, "/v1/secrets", &[], b"");
+    let _ = try_ask(&guillemet.path("run/guillemet.sock"), "GET", "/v1/secrets", &[(value, "a\u{0}b")], b"");
+    // An unlucky head stays in the buffer of an open connection until the next one: one that is good.
+    kept.send("GET", "/healthz", "", "");
+    kept.answer();
+    gone_from_files(&guillemet, &scanner);
+    drop(kept);
+    gone_from_memory(&guillemet, &scanner);
+}
+
+#[test]
+fn an_open_connection_keeps_no_value_after_its_answer() {
+    let (mut guillemet, canaries) = home();
+    guillemet.run();
+    let scanner = Scanner::new(&canaries);
+    let mut open = Vec::new();
+    for (index, Canary { label, value, .. }) in canaries.iter().enumerate() {
+        let mut kept = Kept::new(&guillemet);
+        let mut body = json!({"name": label, "value": value}).to_string();
+        // Buffers of several sizes.
+        body.push_str(&" ".repeat([0, 3_000, 9_000, 60_000, 300_000][index % 5]));
+        let headers = format!("x-padding: {}\r\n", "x".repeat([0, 5_000][index % 2]));
+        if index % 3 == 0 {
+            kept.send("GET", "/healthz", &headers, "");
+            kept.answer();
+        }
+        kept.send("POST", "/v1/secrets", &headers, &body);
+        let answer = kept.answer();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        open.push(kept);
+    }
+    gone_from_memory(&guillemet, &scanner);
+    let mut answered = 0;
+    for id in ["mcp-server/known", "sip-trunk/carrier", "cal-com/frontdesk", "custom-action/crm-lookup"] {
+        let mut kept = Kept::new(&guillemet);
+        for _ in 0..3 {
+            kept.send("GET", &format!("/v1/render/{id}"), "", "");
+            answered += usize::from(scanner.is_in(kept.answer().as_bytes()));
+        }
+        kept.send("POST", "/v1/resolve", "", &json!({"secrets": [SECRETS[0].0]}).to_string());
+        answered += usize::from(scanner.is_in(kept.answer().as_bytes()));
+        open.push(kept);
+    }
+    assert_eq!(answered, 16);
+    gone_from_memory(&guillemet, &scanner);
+    drop(open);
+}
+
+#[test]
+fn a_connection_that_breaks_leaves_nothing() {
+    let (mut guillemet, canaries) = home();
+    guillemet.run();
+    let lost = Canary::new("lost", "\n");
+    // An answer larger than the kernel takes: it stays in the daemon until somebody reads.
+    let large: Vec<Canary> = (0..40).map(|index| Canary::new(&format!("large-{index}"), &"-".repeat(30_000))).collect();
+    for Canary { label, value, .. } in large.iter().chain(&canaries) {
+        guillemet.add(label, value);
+    }
+    let scanner = Scanner::new(canaries.iter().chain(&large).chain([&lost]));
+    let body = json!({"name": "x", "value": lost.value}).to_string();
+    let head = format!("POST /v1/secrets HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len() + 10);
+    for end in [0, 10, 40, body.len() / 2, body.len()] {
+        let mut stream = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
+        stream.write_all(format!("{head}{}", &body[..end]).as_bytes()).unwrap();
+    }
+    let chunked = "POST /v1/secrets HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut stream = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
+    stream
+        .write_all(format!("{chunked}{:x}\r\n{body}\r\nnot a length {}\r\n", body.len(), lost.value).as_bytes())
+        .unwrap();
+    drop(stream);
+    gone_from_memory(&guillemet, &scanner);
+
+    let names: Vec<&str> = large.iter().map(|canary| canary.label.as_str()).collect();
+    let mut unread = Kept::new(&guillemet);
+    unread.send("POST", "/v1/resolve", "", &json!({"secrets": names}).to_string());
+    // While a value is on its way it is there: the scan would find one that stayed.
+    let deadline = Instant::now() + PATIENCE;
+    if may_look(guillemet.pid()) {
+        while scanner.in_memory(guillemet.pid()).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "an answer that is under way is in memory");
+        }
+    }
+    // However long the look has taken: all of it, or what was left when the daemon gave up.
+    let mut rest = Vec::new();
+    unread.0.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = unread.0.read_to_end(&mut rest);
+    assert!(scanner.is_in(&rest));
+    gone_from_memory(&guillemet, &scanner);
+    // And one that nobody reads until the daemon gives up.
+    let mut never = Kept::new(&guillemet);
+    never.send("POST", "/v1/resolve", "", &json!({"secrets": names}).to_string());
+    gone_from_memory(&guillemet, &scanner);
+    gone_from_files(&guillemet, &scanner);
+    drop(never);
+}
+
+#[test]
+fn a_stop_in_the_middle_of_requests_leaves_nothing() {
+    let (mut guillemet, canaries) = home();
+    guillemet.run();
+    for Canary { label, value, .. } in &canaries {
+        guillemet.add(label, value);
+    }
+    let lost = Canary::new("lost", "\n");
+    let scanner = Scanner::new(canaries.iter().chain([&lost]));
+    let socket = guillemet.path("run/guillemet.sock");
+    let mut half = Kept::new(&guillemet);
+    half.0
+        .write_all(
+            format!("POST /v1/secrets HTTP/1.1\r\nhost: x\r\ncontent-length: 999\r\n\r\n{}", lost.value).as_bytes(),
+        )
+        .unwrap();
+    let answered = std::sync::atomic::AtomicUsize::new(0);
+    let stopped = std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let body = json!({"secrets": [SECRETS[8].0]}).to_string();
+                while let Ok(answer) = try_ask(&socket, "POST", "/v1/resolve", &[], body.as_bytes()) {
+                    assert_eq!(answer.status, 200);
+                    answered.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+        while answered.load(std::sync::atomic::Ordering::SeqCst) < 50 {
+            std::thread::yield_now();
+        }
+        guillemet.stop()
+    });
+    assert!(stopped);
+    gone_from_files(&guillemet, &scanner);
+}

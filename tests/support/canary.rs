@@ -1,0 +1,173 @@
+//! Canaries: values that nobody else could have written, found again in any form they can take; and where
+//! to look for them: files, and the memory of a process.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
+
+/// Bytes of a piece that is looked for.
+const PIECE: usize = 12;
+/// Letters and digits on either side of the special characters: two pieces.
+const SIDE: usize = 2 * PIECE;
+
+/// A value. Its letters and digits are the same in JSON, percent-encoding, XML and dotenv, whatever happens
+/// to the characters between them.
+#[derive(Clone)]
+pub struct Canary {
+    pub label: String,
+    pub value: String,
+    sides: [String; 2],
+}
+
+impl Canary {
+    pub fn new(label: &str, special: &str) -> Self {
+        let sides = [random_text(), random_text()];
+        Self { label: label.into(), value: format!("{}{special}{}", sides[0], sides[1]), sides }
+    }
+}
+
+fn random_text() -> String {
+    let mut bytes = [0; SIDE];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    const LETTERS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+}
+
+/// Finds pieces of canaries in bytes.
+pub struct Scanner {
+    pieces: HashMap<[u8; PIECE], String>,
+    /// Whether a piece begins with these two bytes.
+    begins: Vec<bool>,
+}
+
+impl Scanner {
+    pub fn new<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> Self {
+        let mut scanner = Self { pieces: HashMap::new(), begins: vec![false; 1 << 16] };
+        for canary in canaries {
+            for side in &canary.sides {
+                scanner.add(&canary.label, "plain", side);
+                scanner.add(&canary.label, "hex", &HEXLOWER.encode(side.as_bytes()));
+                scanner.add(&canary.label, "hex", &HEXUPPER.encode(side.as_bytes()));
+                for skip in 0..3 {
+                    // What the neighbours have no part in.
+                    let whole = &side.as_bytes()[skip..skip + (SIDE - skip) / 3 * 3];
+                    scanner.add(&canary.label, "base64", &BASE64.encode(whole));
+                    scanner.add(&canary.label, "base64url", &BASE64URL.encode(whole));
+                }
+            }
+        }
+        scanner
+    }
+
+    /// Text of no canary that has to be found, or not.
+    pub fn of_text(label: &str, text: &str) -> Self {
+        let mut scanner = Self { pieces: HashMap::new(), begins: vec![false; 1 << 16] };
+        scanner.add(label, "plain", text);
+        scanner
+    }
+
+    fn add(&mut self, label: &str, form: &str, text: &str) {
+        for piece in text.as_bytes().chunks_exact(PIECE) {
+            self.begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] = true;
+            self.pieces.insert(piece.try_into().unwrap(), format!("{label} ({form})"));
+        }
+    }
+
+    /// Where pieces stand, with what they are.
+    pub fn find<'a>(&'a self, bytes: &[u8]) -> Vec<(usize, &'a str)> {
+        let mut found = Vec::new();
+        let mut pair = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            pair = pair >> 8 | usize::from(*byte) << 8;
+            if self.begins[pair]
+                && at > 0
+                && let Some(piece) = bytes.get(at - 1..at - 1 + PIECE)
+                && let Some(label) = self.pieces.get(piece)
+            {
+                found.push((at - 1, label.as_str()));
+            }
+        }
+        found
+    }
+
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        !self.find(bytes).is_empty()
+    }
+
+    /// Every hit in a process's memory, with its mapping.
+    ///
+    /// # Errors
+    /// When the kernel does not let this process read it.
+    pub fn in_memory(&self, pid: u32) -> std::io::Result<Vec<String>> {
+        let mut hits = Vec::new();
+        for (mapping, bytes) in memory(pid)? {
+            // Most of a stack has never been used.
+            const PAGE: usize = 4096;
+            let used = bytes.chunks(PAGE).enumerate().filter(|(_, page)| **page != [0; PAGE][..page.len()]);
+            // With the beginning of the next page, so that nothing is missed between the two.
+            let parts = used.map(|(index, _)| index * PAGE..bytes.len().min((index + 1) * PAGE + PIECE - 1));
+            let hits_here = parts.flat_map(|part| {
+                let from = part.start;
+                self.find(&bytes[part]).into_iter().map(move |(at, label)| (from + at, label))
+            });
+            for (at, label) in hits_here {
+                let around = &bytes[at.saturating_sub(48)..(at + 48).min(bytes.len())];
+                hits.push(format!(
+                    "{label} at +{at:#x} of {mapping}: {}",
+                    String::from_utf8_lossy(around).escape_debug()
+                ));
+            }
+        }
+        Ok(hits)
+    }
+
+    /// Every hit in the files beneath a folder, their names among them.
+    pub fn in_files(&self, folder: &Path) -> Vec<String> {
+        let mut hits = Vec::new();
+        let mut pending = vec![folder.to_owned()];
+        while let Some(path) = pending.pop() {
+            let shown = path.display().to_string();
+            let mut look =
+                |bytes: &[u8]| hits.extend(self.find(bytes).iter().map(|(_, label)| format!("{label} in {shown}")));
+            look(shown.as_bytes());
+            match std::fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => {
+                    pending.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                }
+                Ok(metadata) if metadata.is_file() => look(&std::fs::read(&path).unwrap_or_default()),
+                _ => {}
+            }
+        }
+        hits
+    }
+}
+
+/// Every mapping of a process that can be read.
+fn memory(pid: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
+    let mut found = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
+        // Of the kernel's own pages nothing can be read.
+        if !rights.starts_with('r')
+            || line.ends_with("[vvar]")
+            || line.contains("[vvar_")
+            || line.ends_with("[vsyscall]")
+        {
+            continue;
+        }
+        let (from, to) = range.split_once('-').unwrap();
+        let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let mut bytes = vec![0; (number(to) - number(from)) as usize];
+        // A mapping that came to its end meanwhile, or that the kernel hides (memfd_secret), is none.
+        if memory.read_exact_at(&mut bytes, number(from)).is_ok() {
+            found.push((line.to_owned(), bytes));
+        }
+    }
+    Ok(found)
+}
