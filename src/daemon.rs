@@ -25,6 +25,7 @@ use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
+use crate::sys::stack::leaving_nothing;
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::keys::{Method, UnlockWith};
@@ -162,7 +163,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         Some(passphrase) if method == Method::Passphrase => UnlockWith::Passphrase(passphrase),
         _ => UnlockWith::KeyFile(home.key_file()),
     };
-    let (vault, secrets) = Vault::open(home, unlock)?;
+    let (vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
     let warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     for warning in &warnings {

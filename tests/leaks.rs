@@ -35,12 +35,16 @@ const SECRETS: [(&str, &str); 9] = [
     ("gateway-egress-production", "\u{1}\n\"ü€"),
 ];
 
-/// What the daemon's memory is known to hold: text of a template.
-const KNOWN: &str = "literal-text-of-a-template-qX7";
+/// A config with one secret; `NAME` is replaced.
+const CONFIG: &str = "name = 'a'\nurl = 'https://h/mcp'\nheaders.A = \"<< secret 'NAME' >>\"\n";
+
+/// What the daemon's memory is known to hold: text of a template; and a planner's: a name it looks for.
+const KNOWN: &str = "Pl4inT3xtOfTheTempl4te-7";
+const IN_PLANNERS: &str = "guillemet:feature/plugin";
 
 /// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
 fn may_look(pid: u32) -> bool {
-    let may = Scanner::of_text("nothing", "no text at all").in_memory(pid).is_ok();
+    let may = std::fs::File::open(format!("/proc/{pid}/mem")).is_ok();
     if !may {
         assert!(std::env::var_os("CI").is_none(), "CI may not read the daemon's memory: run it as root");
         eprintln!("skipped: this process may not read the daemon's memory (CAP_SYS_PTRACE)");
@@ -53,22 +57,29 @@ fn gone_from_memory(guillemet: &Guillemet, scanner: &Scanner) {
     if !may_look(guillemet.pid()) {
         return;
     }
-    let known = Scanner::of_text("known", KNOWN);
-    assert!(!known.in_memory(guillemet.pid()).unwrap().is_empty(), "the scan finds what is there");
-    let export = Scanner::of_text("export", "guillemet:feature/plugin@1.");
+    let of_daemon = scanner.clone().and("known", KNOWN);
+    let of_planner = scanner.clone().and("known", IN_PLANNERS);
+    // A template that has just changed has a planner that has just worked, however long ago the others did.
+    known(guillemet, &format!("# {:?}\n", Instant::now()));
+    guillemet.get("/v1/render/mcp-server/known");
+    let planners = guillemet.planners();
+    assert!(!planners.is_empty(), "there is no planner to look into");
+    for planner in planners {
+        // One that is ended meanwhile holds nothing.
+        let Ok(hits) = of_planner.in_memory(planner) else { continue };
+        let leaks: Vec<&String> = hits.iter().filter(|hit| !hit.starts_with("known ")).collect();
+        assert!(leaks.is_empty(), "a planner has never had a value: {leaks:?}");
+        assert!(!hits.is_empty() || !guillemet.planners().contains(&planner), "the scan finds nothing in a planner");
+    }
     let deadline = Instant::now() + PATIENCE;
-    let mut hits = vec!["not looked yet".to_owned()];
-    while !hits.is_empty() {
-        assert!(Instant::now() < deadline, "{} hits:\n{}", hits.len(), hits[..hits.len().min(40)].join("\n"));
-        hits = scanner.in_memory(guillemet.pid()).unwrap();
-        for planner in guillemet.planners() {
-            // One that has ended meanwhile holds nothing.
-            if export.in_memory(planner).is_ok_and(|found| found.is_empty()) {
-                continue;
-            }
-            let Ok(found) = scanner.in_memory(planner) else { continue };
-            hits.extend(found.into_iter().map(|hit| format!("planner {planner}: {hit}")));
+    loop {
+        let (controls, hits): (Vec<String>, Vec<String>) =
+            of_daemon.in_memory(guillemet.pid()).unwrap().into_iter().partition(|hit| hit.starts_with("known "));
+        assert!(!controls.is_empty(), "the scan does not find what is there");
+        if hits.is_empty() {
+            return;
         }
+        assert!(Instant::now() < deadline, "{} hits:\n{}", hits.len(), hits[..hits.len().min(40)].join("\n"));
     }
 }
 
@@ -102,14 +113,15 @@ fn home() -> (Guillemet, Vec<Canary>) {
     for (file, text) in TEMPLATES {
         guillemet.write(file, text);
     }
-    guillemet.write(
-        "mcp-server/known.toml",
-        &format!(
-            "name = \"{KNOWN}\"\nurl = \"https://h/mcp\"\nheaders.A = \"<< secret 'calendar-token-production' >>\"\n"
-        ),
-    );
+    known(&guillemet, "");
     let canaries = SECRETS.map(|(name, special)| Canary::new(name, special));
     (guillemet, canaries.to_vec())
+}
+
+/// Writes the template whose text is looked for.
+fn known(guillemet: &Guillemet, comment: &str) {
+    let text = CONFIG.replace("NAME", "calendar-token-production").replace("'a'", &format!("'{KNOWN}'"));
+    guillemet.write("mcp-server/known.toml", &format!("{comment}{text}"));
 }
 
 /// A connection that stays open: what it is asked, and what it answers.
@@ -125,8 +137,13 @@ impl Kept {
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
         let len = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n{headers}\r\n");
-        self.0.write_all(head.as_bytes()).unwrap();
-        self.0.write_all(body.as_bytes()).unwrap();
+        // In one piece or in two: the daemon's buffers are then cut in other places.
+        if body.len() % 2 == 0 {
+            self.0.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        } else {
+            self.0.write_all(head.as_bytes()).unwrap();
+            self.0.write_all(body.as_bytes()).unwrap();
+        }
     }
 
     /// One whole answer.
@@ -240,10 +257,9 @@ fn what_is_refused_shows_and_leaves_no_value() {
     std::fs::write(&file, hostile()).unwrap();
     assert!(guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]).status.success());
     guillemet.write("hostile/a.toml", "token = '<< secret \"telnyx-user-production\" >>'\n");
-    guillemet.write("mcp-server/unfit.toml", &CALENDAR.replace("NAME", "gateway-egress-production"));
-    guillemet
-        .write("mcp-server/missing.toml", &CALENDAR.replace("NAME", "calendar-token-production' >><< secret 'nope"));
-    guillemet.write("mcp-server/broken.toml", &CALENDAR.replace("NAME", "telnyx-user-production' | nofilter | x 'y"));
+    guillemet.write("mcp-server/unfit.toml", &CONFIG.replace("NAME", "gateway-egress-production"));
+    guillemet.write("mcp-server/missing.toml", &CONFIG.replace("NAME", "calendar-token-production' >><< secret 'nope"));
+    guillemet.write("mcp-server/broken.toml", &CONFIG.replace("NAME", "telnyx-user-production' | nofilter | x 'y"));
     let lost = Canary::new("lost", "\"\\\n ü%&+/=\u{1}");
     let scanner = Scanner::new(canaries.iter().chain([&lost]));
     let refused = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
@@ -305,9 +321,6 @@ fn what_is_refused_shows_and_leaves_no_value() {
     of_process(&guillemet, &scanner);
 }
 
-/// A config with one secret; `NAME` is replaced.
-const CALENDAR: &str = "name = 'a'\nurl = 'https://h/mcp'\nheaders.A = \"<< secret 'NAME' >>\"\n";
-
 #[test]
 fn a_value_in_the_wrong_place_is_not_in_the_log_nor_in_memory() {
     let (mut guillemet, _) = home();
@@ -353,7 +366,7 @@ fn an_open_connection_keeps_no_value_after_its_answer() {
         let mut kept = Kept::new(&guillemet);
         let mut body = json!({"name": label, "value": value}).to_string();
         // Buffers of several sizes.
-        body.push_str(&" ".repeat([0, 3_000, 9_000, 60_000, 300_000][index % 5]));
+        body.push_str(&" ".repeat([0, 3_001, 9_000, 60_001, 300_000][index % 5]));
         let headers = format!("x-padding: {}\r\n", "x".repeat([0, 5_000][index % 2]));
         if index % 3 == 0 {
             kept.send("GET", "/healthz", &headers, "");

@@ -19,6 +19,7 @@ use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::Snapshot;
+use crate::sys::stack::leaving_nothing;
 use crate::vault::usage::Caller;
 
 /// How long a request waits for a plan.
@@ -55,7 +56,7 @@ pub async fn answer(
             let mut fields = request::object(body, transfer).await?;
             let names = fields.names("secrets");
             fields.finish()?;
-            let body = app.resolver.resolve(&names, caller)?;
+            let body = leaving_nothing(|| app.resolver.resolve(&names, caller))?;
             Ok(with_body(body, "application/json"))
         }
         Endpoint::ListSecrets => {
@@ -145,7 +146,7 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce(&Inventory) -> Result<T, InventoryError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let app = Arc::clone(app);
-    match tokio::task::spawn_blocking(move || call(&app.inventory)).await {
+    match tokio::task::spawn_blocking(move || leaving_nothing(|| call(&app.inventory))).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(ApiError::new(Code::Internal, "the request failed inside; the daemon's log says where")),
     }
@@ -215,7 +216,7 @@ async fn planned(
 
 async fn render(app: &Arc<App>, id: &str, target: Option<&str>, known: Option<&str>, caller: &Caller) -> Answer {
     let (snapshot, prepared, plan) = planned(app, id, target).await?;
-    let rendered = app.resolver.render(snapshot, &prepared, &plan, caller, known)?;
+    let rendered = leaving_nothing(|| app.resolver.render(snapshot, &prepared, &plan, caller, known))?;
     let mut response = match rendered.body {
         Some(body) => with_body(body, &rendered.media_type),
         None => empty(StatusCode::NOT_MODIFIED),

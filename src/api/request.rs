@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::error::{ApiError, Code};
 use crate::inventory::{Filter, Status};
 use crate::names::SecretName;
+use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
 
 /// The largest body, in bytes.
@@ -168,7 +169,7 @@ impl Fields {
     /// Not a JSON object.
     pub fn read(body: &[u8]) -> Result<Self, ApiError> {
         // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
-        match serde_json::from_slice(body) {
+        match leaving_nothing(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new() }),
             Ok(_) => Err(ApiError::new(Code::BadRequest, "the body has to be a JSON object")),
             Err(error) => Err(ApiError::new(

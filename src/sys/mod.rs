@@ -6,4 +6,5 @@
 pub mod map;
 pub mod memory;
 pub mod process;
+pub mod stack;
 pub mod wasm;

@@ -37,6 +37,7 @@ fn random_text() -> String {
 }
 
 /// Finds pieces of canaries in bytes.
+#[derive(Clone)]
 pub struct Scanner {
     pieces: HashMap<[u8; PIECE], String>,
     /// Whether a piece begins with these two bytes.
@@ -62,11 +63,10 @@ impl Scanner {
         scanner
     }
 
-    /// Text of no canary that has to be found, or not.
-    pub fn of_text(label: &str, text: &str) -> Self {
-        let mut scanner = Self { pieces: HashMap::new(), begins: vec![false; 1 << 16] };
-        scanner.add(label, "plain", text);
-        scanner
+    /// That looks for this text as well: one that has to be found, or the scan finds nothing at all.
+    pub fn and(mut self, label: &str, text: &str) -> Self {
+        self.add(label, "plain", text);
+        self
     }
 
     fn add(&mut self, label: &str, form: &str, text: &str) {

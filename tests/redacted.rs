@@ -1,0 +1,196 @@
+//! What holds a value cannot show it: either it has no way to be printed or written at all, which the
+//! compiler is asked, or what it prints has nothing of the value (promise 1).
+
+use std::fmt::{Debug, Display};
+use std::path::PathBuf;
+
+use guillemet::api::request::Fields;
+use guillemet::daemon;
+use guillemet::home::Home;
+use guillemet::plugin::encode::{self, Source};
+use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, ValueFilter};
+use guillemet::resolve::fill::Values;
+use guillemet::resolve::snapshot::{Current, Snapshot, State};
+use guillemet::resolve::{Rendered, Resolver};
+use guillemet::sys::memory::KeyPage;
+use guillemet::vault::crypto::Key;
+use guillemet::vault::keys::UnlockWith;
+use guillemet::vault::memory::SealedValue;
+use guillemet::vault::record::{Secret, Version};
+use guillemet::vault::store::Vault;
+use guillemet::vault::usage::Recorder;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+/// Does not compile where the type has one of the traits: `here` is then said by two implementations.
+macro_rules! never {
+    ($type:ty: $($trait:path),+) => {
+        $(const _: fn() = || {
+            trait Said<By> {
+                fn here() {}
+            }
+            impl<T: ?Sized> Said<()> for T {}
+            struct Trait;
+            impl<T: ?Sized + $trait> Said<Trait> for T {}
+            let _ = <$type as Said<_>>::here;
+        };)+
+    };
+}
+
+// Nothing of these can be printed or written, by anybody.
+never!(Fields: Debug, Display, Serialize, Clone);
+never!(Values<'static>: Debug, Display, Serialize);
+never!(Rendered: Debug, Display, Serialize, Clone);
+never!(State: Debug, Display, Serialize);
+never!(Snapshot: Debug, Display, Serialize);
+never!(Current: Debug, Display, Serialize);
+never!(KeyPage: Debug, Display, Serialize, Clone);
+// These are printed, without their values (below), and are not written in any other way.
+never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, PartialEq, std::hash::Hash);
+never!(Secret: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
+never!(Version: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
+never!(Key: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
+never!(Vault: Display, Serialize, Clone);
+never!(UnlockWith: Display, Serialize, Clone);
+never!(Resolver: Display, Serialize, Clone);
+
+const CANARY: &str = "c4n4ry \"\n\u{1}ü;${{";
+
+/// Every way a value could be printed: as it is, escaped, and as bytes.
+fn forms(value: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(value).into_owned();
+    let list = format!("{:?}", &value[..6]);
+    vec![
+        text.chars().take(6).collect(),
+        list.trim_matches(['[', ']']).to_owned(),
+        data_encoding::BASE64.encode(&value[..6]),
+        data_encoding::HEXLOWER.encode(&value[..6]),
+        data_encoding::HEXUPPER.encode(&value[..6]),
+    ]
+}
+
+fn shows_nothing(what: &str, shown: &str, value: &[u8]) {
+    for form in forms(value) {
+        assert!(!shown.contains(&form), "{what}: {form} in {shown}");
+    }
+}
+
+fn printed(value: &impl Debug) -> String {
+    format!("{value:?}\n{value:#?}\n{value:x?}")
+}
+
+#[test]
+fn the_forms_are_found_where_they_stand() {
+    for shown in [CANARY.to_owned(), format!("{CANARY:?}"), format!("{:?}", CANARY.as_bytes())] {
+        assert!(forms(CANARY.as_bytes()).iter().any(|form| shown.contains(form)), "{shown}");
+    }
+}
+
+#[test]
+fn what_can_be_printed_prints_no_value() {
+    let secret = Secret::new("name".parse().unwrap(), CANARY, true, 0).unwrap();
+    let bytes = CANARY.as_bytes();
+    shows_nothing("Secret", &printed(&secret), bytes);
+    shows_nothing("Version", &printed(secret.current()), bytes);
+    shows_nothing("Zeroizing", &printed(&Zeroizing::new(CANARY.to_owned())), bytes);
+    shows_nothing("SealedValue", &printed(&SealedValue::seal(CANARY)), bytes);
+    assert_eq!(format!("{:?}", SealedValue::seal(CANARY)), format!("{:?}", SealedValue::seal("another, longer one")));
+
+    let mut key: [u8; 32] = std::array::from_fn(|index| 100 + index as u8);
+    let plain = key;
+    let key = Key::from_bytes(&mut key);
+    shows_nothing("Key", &printed(&key), &plain);
+    let passphrase = UnlockWith::Passphrase(CANARY.to_owned().into());
+    shows_nothing("UnlockWith", &printed(&passphrase), bytes);
+    let key_file = printed(&UnlockWith::KeyFile(PathBuf::from("/where/it/lies")));
+    assert!(key_file.contains("/where/it/lies"), "{key_file}");
+}
+
+#[test]
+fn a_resolver_and_errors_about_keys_print_no_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::at(folder.path().join("home"));
+    daemon::init(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
+    let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
+    let recorder =
+        Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage")).unwrap();
+    let secret = Secret::new("name".parse().unwrap(), CANARY, true, 0).unwrap();
+    let mut state = State::default();
+    state.secrets.insert("name".into(), std::sync::Arc::new(secret));
+    shows_nothing("Resolver", &printed(&Resolver { current: Current::new(state), recorder }), CANARY.as_bytes());
+    let text = std::fs::read(home.key_file()).unwrap();
+    shows_nothing("Vault", &printed(&vault), &text);
+    drop(vault);
+
+    for wrong in [&text[1..], &text.to_ascii_uppercase()[2..], &[text.as_slice(), b"x"].concat()] {
+        std::fs::write(home.key_file(), wrong).unwrap();
+        let Err(error) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())) else { panic!("it opened") };
+        shows_nothing("VaultError", &format!("{}{error}", printed(&error)), wrong);
+    }
+    let Err(error) = Vault::open(&home, UnlockWith::Passphrase(CANARY.to_owned().into())) else { panic!("it opened") };
+    shows_nothing("VaultError", &format!("{}{error}", printed(&error)), CANARY.as_bytes());
+}
+
+/// One value for every use.
+struct One(&'static str);
+
+impl Source for One {
+    fn append(&self, _: u32, out: &mut Zeroizing<Vec<u8>>) {
+        out.extend_from_slice(self.0.as_bytes());
+    }
+}
+
+#[test]
+fn no_refusal_of_an_encoder_shows_the_value() {
+    let operations = [
+        Op::Filter(ValueFilter::Base64),
+        Op::Filter(ValueFilter::Base64url),
+        Op::Filter(ValueFilter::Hex),
+        Op::Filter(ValueFilter::Url),
+        Op::Filter(ValueFilter::Trim),
+        Op::UrlQuery,
+        Op::UrlPathSegment,
+        Op::Url,
+        Op::HeaderValue,
+        Op::Base64,
+        Op::BasicCredentials,
+        Op::SipDigestHa1(DigestAlgorithm::Md5),
+        Op::Forbid { characters: "\";\n".into(), reason: "for a reason".into() },
+        Op::ForbidSequence { sequence: "4n4".into(), reason: "for a reason".into() },
+        Op::Xml,
+        Op::Dotenv,
+        Op::AsteriskValue,
+    ];
+    let values = [
+        CANARY,
+        "c4n4ry\r\nSet-Cookie: a",
+        "c4n4ry:x",
+        " c4n4ry ",
+        "c4n4ry\0",
+        "c4n4ry'\"`\\$",
+        "c4n4ry\u{ffff}",
+        "http://c4n4ry:x@h",
+    ];
+    let mut refused = std::collections::BTreeSet::new();
+    for op in operations {
+        for value in values {
+            let secret = vec![Part::Expr(Expr::Secret(0))];
+            let args = match op {
+                Op::BasicCredentials => vec![secret.clone(), secret],
+                Op::SipDigestHa1(_) => vec![secret.clone(), vec![Part::Literal("realm".into())], secret],
+                _ => vec![secret],
+            };
+            let mut out = Zeroizing::new(Vec::new());
+            if let Err(refusal) = encode::eval(&Expr::Apply { op: op.clone(), args }, &One(value), &mut out) {
+                shows_nothing(op.name(), &format!("{}{refusal}", printed(&refusal)), b"c4n4ry");
+                refused.insert(op.name());
+            }
+        }
+    }
+    for op in
+        ["header-value", "url", "basic-credentials", "forbid", "forbid-sequence", "xml", "dotenv", "asterisk-value"]
+    {
+        assert!(refused.contains(op), "{op} has refused nothing: {refused:?}");
+    }
+}
