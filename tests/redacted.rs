@@ -12,7 +12,7 @@ use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, ValueFilter};
 use guillemet::resolve::fill::Values;
 use guillemet::resolve::snapshot::{Current, Snapshot, State};
 use guillemet::resolve::{Rendered, Resolver};
-use guillemet::sys::memory::KeyPage;
+use guillemet::sys::memory::{Clear, SecretPage};
 use guillemet::vault::crypto::Key;
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::memory::SealedValue;
@@ -45,7 +45,8 @@ never!(Rendered: Debug, Display, Serialize, Clone);
 never!(State: Debug, Display, Serialize);
 never!(Snapshot: Debug, Display, Serialize);
 never!(Current: Debug, Display, Serialize);
-never!(KeyPage: Debug, Display, Serialize, Clone);
+never!(SecretPage<[u8; 32]>: Debug, Display, Serialize, Clone);
+never!(Clear: Display, Serialize, Clone, PartialEq, std::hash::Hash);
 // These are printed, without their values (below), and are not written in any other way.
 never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, PartialEq, std::hash::Hash);
 never!(Secret: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
@@ -93,6 +94,9 @@ fn what_can_be_printed_prints_no_value() {
     let bytes = CANARY.as_bytes();
     shows_nothing("Secret", &printed(&secret), bytes);
     shows_nothing("Version", &printed(secret.current()), bytes);
+    let mut clear = Clear::new();
+    clear.extend_from_slice(bytes);
+    shows_nothing("Clear", &printed(&clear), bytes);
     shows_nothing("Zeroizing", &printed(&Zeroizing::new(CANARY.to_owned())), bytes);
     shows_nothing("SealedValue", &printed(&SealedValue::seal(CANARY)), bytes);
     assert_eq!(format!("{:?}", SealedValue::seal(CANARY)), format!("{:?}", SealedValue::seal("another, longer one")));
@@ -136,7 +140,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
 struct One(&'static str);
 
 impl Source for One {
-    fn append(&self, _: u32, out: &mut Zeroizing<Vec<u8>>) {
+    fn append(&self, _: u32, out: &mut Clear) {
         out.extend_from_slice(self.0.as_bytes());
     }
 }
@@ -181,7 +185,7 @@ fn no_refusal_of_an_encoder_shows_the_value() {
                 Op::SipDigestHa1(_) => vec![secret.clone(), vec![Part::Literal("realm".into())], secret],
                 _ => vec![secret],
             };
-            let mut out = Zeroizing::new(Vec::new());
+            let mut out = Clear::new();
             if let Err(refusal) = encode::eval(&Expr::Apply { op: op.clone(), args }, &One(value), &mut out) {
                 shows_nothing(op.name(), &format!("{}{refusal}", printed(&refusal)), b"c4n4ry");
                 refused.insert(op.name());

@@ -5,7 +5,7 @@
 
 /// How far down calls leave something that is worth overwriting. Frames of a build without optimisation
 /// are several times as large.
-const DEPTH: usize = if cfg!(debug_assertions) { 256 << 10 } else { 32 << 10 };
+const DEPTH: usize = if cfg!(debug_assertions) { 256 << 10 } else { 16 << 10 };
 
 /// Calls `work` and overwrites what it has left on the stack.
 pub fn leaving_nothing<T>(work: impl FnOnce() -> T) -> T {

@@ -6,5 +6,5 @@ pub mod canary;
 pub mod component;
 pub mod daemon;
 pub mod random;
-pub mod wasm;
 pub mod strace;
+pub mod wasm;
