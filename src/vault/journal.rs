@@ -91,7 +91,6 @@ pub struct Journal {
 
 /// What a part of an area holds.
 struct Records {
-    contents: Vec<Vec<u8>>,
     /// The word behind the last one.
     end: usize,
     /// Something between them is none.
@@ -138,13 +137,13 @@ impl Journal {
             return foreign("has a damaged area");
         };
         let (area, generation, other) = if second > first { (1, second, first) } else { (0, first, second) };
-        // No number of switches leads to the upper half, and there must be room to count on.
-        if generation != other + 1 || generation > u64::MAX / 2 {
+        // No number of switches leads to the last one.
+        if generation != other + 1 || generation >= u64::from(u32::MAX) {
             return foreign("has impossible areas");
         }
         // Never before what has been folded, even where the file is an older copy: what follows would not count.
         let start = if begin.generation == generation { begin.at.max(1) } else { 1 };
-        let Records { end, mut damaged, .. } = journal.read(area, generation, start, usize::MAX);
+        let Records { end, mut damaged } = journal.read(area, generation, start, usize::MAX, |_| {});
         let mut other_pending = false;
         if begin.generation > generation {
             journal
@@ -158,7 +157,7 @@ impl Journal {
                     .push("the vault is older than its usage journal: what was folded since then is not counted");
             }
             let from = if begin.generation == other { begin.at.max(1) } else { 1 };
-            let records = journal.read(1 - area, other, from, usize::MAX);
+            let records = journal.read(1 - area, other, from, usize::MAX, |_| {});
             // An area that was folded to its end is free.
             other_pending = records.end > from;
             damaged |= records.damaged;
@@ -249,9 +248,7 @@ impl Journal {
         };
         let begin = |generation: u64| if folded.generation == generation { folded.at.max(1) } else { 1 };
         let mut pass = |area: usize, generation: u64, end: usize| {
-            for content in self.read(area, generation, begin(generation), end).contents {
-                each(&content);
-            }
+            self.read(area, generation, begin(generation), end, &mut each);
         };
         if other_pending {
             pass(1 - area, generation - 1, usize::MAX);
@@ -268,17 +265,18 @@ impl Journal {
         }
     }
 
-    /// Reads committed records from `at` up to `end`, and past what is none.
-    fn read(&self, area: usize, generation: u64, at: usize, end: usize) -> Records {
+    /// Calls `each` with the committed records from `at` up to `end`, and passes over what is none.
+    fn read(&self, area: usize, generation: u64, at: usize, end: usize, mut each: impl FnMut(&[u8])) -> Records {
         let words = self.area(area);
         let words = &words[..end.min(words.len())];
-        let mut records = Records { contents: Vec::new(), end: at, damaged: false };
+        let mut records = Records { end: at, damaged: false };
+        let mut content = Vec::with_capacity(CONTENT_MAX);
         let mut here = at;
         while here < words.len() {
-            match record(words, generation, here) {
-                Some((content, len)) => {
+            match record(words, generation, here, &mut content) {
+                Some(len) => {
+                    each(&content);
                     records.damaged |= here > records.end;
-                    records.contents.push(content);
                     here += len;
                     records.end = here;
                 }
@@ -297,9 +295,9 @@ impl Journal {
     }
 }
 
-/// The content of the record at a word, and its length in words; `None` where there is none that is
+/// Reads the record at a word into `content`: its length in words; `None` where there is none that is
 /// committed.
-fn record(words: &[AtomicU64], generation: u64, at: usize) -> Option<(Vec<u8>, usize)> {
+fn record(words: &[AtomicU64], generation: u64, at: usize, content: &mut Vec<u8>) -> Option<usize> {
     let head = words[at].load(Ordering::Acquire);
     let (len, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
     if bytes > CONTENT_MAX || len != bytes.div_ceil(8) + FRAME_WORDS || at + len > words.len() {
@@ -309,10 +307,12 @@ fn record(words: &[AtomicU64], generation: u64, at: usize) -> Option<(Vec<u8>, u
     if committed & u64::from(u32::MAX) != commit_word(0, generation, at, head) {
         return None;
     }
-    let mut content: Vec<u8> =
-        words[at + 1..at + len - 1].iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+    content.clear();
+    for word in &words[at + 1..at + len - 1] {
+        content.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+    }
     content.truncate(bytes);
-    (committed >> 32 == u64::from(crc32fast::hash(&content))).then_some((content, len))
+    (committed >> 32 == u64::from(crc32fast::hash(content))).then_some(len)
 }
 
 /// A generation as its area holds it: with a checksum. A file begins with zeros.

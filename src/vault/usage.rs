@@ -373,76 +373,94 @@ impl Shared {
 
     fn fold(&self) -> Result<(), RecorderError> {
         let mut counters = self.counters();
-        let mut by_place: HashMap<Place, HashMap<SecretId, Added>> = HashMap::new();
-        let mut by_day: HashMap<(SecretId, u64), u64> = HashMap::new();
+        let mut folding = Folding::default();
         let mut any = false;
         let position = self.journal.records(counters.folded, |content| {
             any = true;
             if let Some(decoded) = event::decode(content) {
-                add(&decoded, &mut by_place, &mut by_day);
+                folding.add(&decoded);
             }
         });
         if !any {
             self.journal.folded(position);
             return Ok(());
         }
-        counters.write(self.journal.id(), position, by_place, by_day)?;
+        counters.write(self.journal.id(), position, folding)?;
         counters.folded = position;
         self.journal.folded(position);
         Ok(())
     }
 }
 
-fn add(
-    event: &Decoded<'_>,
-    by_place: &mut HashMap<Place, HashMap<SecretId, Added>>,
-    by_day: &mut HashMap<(SecretId, u64), u64>,
-) {
-    let counted = match event.outcome {
-        Outcome::Answered => 1,
-        Outcome::Revalidated => 0,
-        Outcome::Missing | Outcome::Disabled | Outcome::Unfit | Outcome::Forbidden => return,
-    };
-    for usage in &event.uses {
-        let Some(secret) = usage.secret else { continue };
-        let place = Place {
-            template: event.template.map(str::to_owned),
-            target: event.target.map(str::to_owned),
-            field: usage.field.to_owned(),
-            uid: event.uid,
-            exe: event.exe.to_owned(),
+/// What a fold adds up: a busy daemon's millions of records are few places.
+#[derive(Default)]
+struct Folding {
+    /// Where a place and a secret stand in `added`, by their bytes, which are put together in `key`: nothing
+    /// is allocated for what was seen before.
+    known: HashMap<Box<[u8]>, usize>,
+    key: Vec<u8>,
+    added: Vec<(Place, SecretId, Added)>,
+    by_day: HashMap<(SecretId, u64), u64>,
+}
+
+impl Folding {
+    fn add(&mut self, event: &Decoded<'_>) {
+        let counted = match event.outcome {
+            Outcome::Answered => 1,
+            Outcome::Revalidated => 0,
+            Outcome::Missing | Outcome::Disabled | Outcome::Unfit | Outcome::Forbidden => return,
         };
-        let added = by_place.entry(place).or_default().entry(secret).or_default();
-        added.count += counted;
-        added.last_used = added.last_used.max(event.time);
-        if counted > 0 {
-            *by_day.entry((secret, event.time / DAY)).or_default() += counted;
+        self.key.clear();
+        self.key.extend_from_slice(&event.uid.to_le_bytes());
+        for text in [Some(event.exe), event.template, event.target] {
+            self.key.extend_from_slice(&text.map_or(u32::MAX, |text| text.len() as u32).to_le_bytes());
+            self.key.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        let of_event = self.key.len();
+        for usage in &event.uses {
+            let Some(secret) = usage.secret else { continue };
+            self.key.truncate(of_event);
+            self.key.extend_from_slice(&secret.0);
+            self.key.extend_from_slice(usage.field.as_bytes());
+            let index = match self.known.get(self.key.as_slice()) {
+                Some(index) => *index,
+                None => {
+                    let place = Place {
+                        template: event.template.map(str::to_owned),
+                        target: event.target.map(str::to_owned),
+                        field: usage.field.to_owned(),
+                        uid: event.uid,
+                        exe: event.exe.to_owned(),
+                    };
+                    self.known.insert(self.key.as_slice().into(), self.added.len());
+                    self.added.push((place, secret, Added::default()));
+                    self.added.len() - 1
+                }
+            };
+            let added = &mut self.added[index].2;
+            added.count += counted;
+            added.last_used = added.last_used.max(event.time);
+            if counted > 0 {
+                *self.by_day.entry((secret, event.time / DAY)).or_default() += counted;
+            }
         }
     }
 }
 
 impl Counters {
-    fn write(
-        &mut self,
-        journal: [u8; 16],
-        position: Position,
-        by_place: HashMap<Place, HashMap<SecretId, Added>>,
-        by_day: HashMap<(SecretId, u64), u64>,
-    ) -> Result<(), RecorderError> {
+    fn write(&mut self, journal: [u8; 16], position: Position, folding: Folding) -> Result<(), RecorderError> {
         let key = &self.key;
         store::change(&mut self.database, |transaction| {
-            for (place, secrets) in by_place {
+            for (place, secret, added) in folding.added {
                 let place = place_id(transaction, key, &place)?;
                 let mut statement = transaction.prepare_cached(
                     "INSERT INTO usage_counters (secret, place, count, last_used) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (secret, place) DO UPDATE SET
                      count = count + ?3, last_used = MAX(last_used, ?4)",
                 )?;
-                for (secret, added) in secrets {
-                    statement.execute(params![secret.0, place, added.count, added.last_used])?;
-                }
+                statement.execute(params![secret.0, place, added.count, added.last_used])?;
             }
-            for ((secret, day), count) in by_day {
+            for ((secret, day), count) in folding.by_day {
                 let mut statement = transaction.prepare_cached(
                     "INSERT INTO usage_days (secret, day, count) VALUES (?1, ?2, ?3)
                  ON CONFLICT (secret, day) DO UPDATE SET count = count + ?3",
