@@ -283,7 +283,11 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
                 let said = String::from_utf8_lossy(&again.stderr).into_owned();
                 assert!(again.status.success() || said.contains("there is a vault"), "{fault:?}: {said}");
             }
-            let made = files(&guillemet);
+            let mut made = files(&guillemet);
+            if call == "unlink" {
+                // What could not be removed is hidden, and removed by the next attempt.
+                made.retain(|name, _| !name.to_string_lossy().starts_with(".vault.db.new"));
+            }
             assert_eq!(made.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "{fault:?}");
             for (name, bytes) in &whole {
                 let own = name.starts_with("vault.db") || name.starts_with("vault.key");

@@ -237,3 +237,5 @@ fn hundred_thousand_secrets_open() {
     assert_eq!(Vault::open(&home, key_file(&home)).unwrap().1.len(), 100_000);
     println!("100,000 secrets open in {:?}", begin.elapsed());
 }
+
+mod damage;

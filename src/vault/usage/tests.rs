@@ -247,3 +247,5 @@ fn what_a_record_costs() {
         println!("{threads} threads: {} ns a record", begin.elapsed().as_nanos() / (threads * 200_000));
     }
 }
+
+mod damage;

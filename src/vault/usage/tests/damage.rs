@@ -1,0 +1,140 @@
+//! A damaged, lost or older journal, and a clock that jumps.
+
+use super::*;
+
+/// A journal with so many records behind one that was folded.
+fn killed(records: u64) -> Files {
+    let files = Files::new();
+    let recorder = files.open(SMALL);
+    record(&recorder, 1, Outcome::Answered, &[1], "f");
+    recorder.fold().unwrap();
+    for _ in 1..records {
+        record(&recorder, 1, Outcome::Answered, &[1], "f");
+    }
+    // As a kill leaves it: nothing is folded at the end.
+    std::fs::copy(files.dir.path().join("journal"), files.dir.path().join("killed")).unwrap();
+    for end in ["", "-wal"] {
+        let _ =
+            std::fs::copy(files.dir.path().join(format!("db{end}")), files.dir.path().join(format!("killed-db{end}")));
+    }
+    drop(recorder);
+    files
+}
+
+impl Files {
+    fn put_back(&self, journal: &[u8]) {
+        let path = |name: &str| self.dir.path().join(name);
+        std::fs::write(path("journal"), journal).unwrap();
+        for end in ["", "-wal"] {
+            let _ = std::fs::remove_file(path(&format!("db{end}")));
+            let _ = std::fs::copy(path(&format!("killed-db{end}")), path(&format!("db{end}")));
+        }
+    }
+
+    fn try_open(&self) -> Result<Recorder, RecorderError> {
+        let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
+        Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), SMALL)
+    }
+}
+
+fn count(recorder: &Recorder) -> u64 {
+    recorder.of(id(1)).unwrap().totals.count
+}
+
+#[test]
+fn damage_of_the_journal_is_told_and_counts_nothing_twice() {
+    let files = killed(8);
+    let good = std::fs::read(files.dir.path().join("killed")).unwrap();
+    let (mut refused, mut warned) = (0, 0);
+    for at in (0..64).chain((4096..good.len()).step_by(5)) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        files.put_back(&bytes);
+        match files.try_open() {
+            Err(error) => {
+                assert!(error.to_string().contains("journal"), "{error}");
+                assert_eq!(std::fs::read(files.dir.path().join("journal")).unwrap(), bytes);
+                refused += 1;
+            }
+            Ok(recorder) => {
+                let counted = count(&recorder);
+                // The last record cannot be told from one that was cut off by a crash.
+                let all = counted == 8 || counted == 7;
+                assert!(all, "byte {at}: {counted}");
+                warned += usize::from(!recorder.warnings().is_empty());
+                record(&recorder, 2, Outcome::Answered, &[1], "f");
+                assert_eq!(count(&recorder), counted + 1, "byte {at}");
+            }
+        }
+    }
+    assert!(refused >= 56 && warned > 20, "{refused} refused, {warned} warned");
+    for len in [0, 8, 4096, good.len() - 8, good.len() + 8] {
+        let mut bytes = good.clone();
+        bytes.resize(len, 0);
+        files.put_back(&bytes);
+        assert!(files.try_open().is_err(), "{len}");
+        assert_eq!(std::fs::read(files.dir.path().join("journal")).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_lost_journal_is_told() {
+    let files = killed(8);
+    std::fs::remove_file(files.dir.path().join("journal")).unwrap();
+    assert_eq!(files.try_open().unwrap().warnings().len(), 1);
+    assert_eq!(files.try_open().unwrap().warnings().len(), 0, "once");
+
+    let files = Files::new();
+    drop(files.open(SMALL));
+    std::fs::remove_file(files.dir.path().join("journal")).unwrap();
+    assert_eq!(files.try_open().unwrap().warnings().len(), 1, "before anything was folded, too");
+}
+
+#[test]
+fn an_older_copy_of_the_journal_counts_nothing_twice_and_everything_after() {
+    let files = Files::new();
+    let recorder = files.open(SMALL);
+    let mut true_count = 0;
+    let mut use_once = |recorder: &Recorder| {
+        record(recorder, 1, Outcome::Answered, &[1], "f");
+        true_count += 1;
+        true_count
+    };
+    for _ in 0..3 {
+        use_once(&recorder);
+    }
+    let copy = std::fs::read(files.dir.path().join("journal")).unwrap();
+    // The same area first, then areas later.
+    for more in [5, 200] {
+        let mut last = 0;
+        let recorder = files.try_open().unwrap();
+        (0..more).for_each(|_| last = use_once(&recorder));
+        assert_eq!(count(&recorder), last);
+        drop(recorder);
+        std::fs::write(files.dir.path().join("journal"), &copy).unwrap();
+        let recorder = files.try_open().unwrap();
+        assert_eq!(count(&recorder), last);
+        let last = use_once(&recorder);
+        assert_eq!(count(&recorder), last);
+        drop(recorder);
+        assert_eq!(count(&files.try_open().unwrap()), last);
+    }
+}
+
+/// Both ways, over restarts: every resolution counts once, and the latest use does not go back.
+#[test]
+fn a_clock_that_jumps_counts_the_same() {
+    let files = Files::new();
+    let year = 365 * DAY;
+    let times = [56 * year, 0, 300 * year, 56 * year + 1, 1, 8000 * year, 55 * year];
+    for (index, time) in times.iter().enumerate() {
+        let recorder = files.open(SMALL);
+        for _ in 0..30 {
+            record(&recorder, *time, Outcome::Answered, &[1], "f");
+        }
+        let usage = recorder.of(id(1)).unwrap();
+        assert_eq!(usage.totals.count, 30 * (index as u64 + 1));
+        assert_eq!(usage.totals.last_used, times[..=index].iter().copied().max());
+        assert_eq!(usage.by_day.iter().map(|day| day.count).sum::<u64>(), usage.totals.count);
+    }
+}

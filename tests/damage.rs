@@ -1,0 +1,251 @@
+//! A disk that is full or read-only, folders that cannot be read, files that are damaged: a clear error or a
+//! complete recovery, by the real daemon (promise 9).
+
+mod support;
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use support::daemon::{Guillemet, PROGRAM};
+
+const MCP: &str =
+    "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\nX = \"<< secret \"token\" >>\"\n";
+
+/// A small disk below a folder, until dropped.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    /// Needs root and a kernel that lets it; otherwise a line says so, and with `CI=true` root that fails.
+    fn on(path: &'a Path, options: &str) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(path));
+        }
+        // An injected ENOSPC and EROFS stand in for it (`faults.rs`).
+        println!("skipped: mounting a small disk needs root with CAP_SYS_ADMIN");
+        None
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
+    let mut guillemet = Guillemet::nowhere();
+    let path = guillemet.dir.path().to_owned();
+    let Some(_mounted) = Mounted::on(&path, "size=16m,mode=0700") else { return };
+    assert!(guillemet.command(&["init"]).status.success());
+    let filler = guillemet.path("filler");
+    let fill = |leave: usize| {
+        use std::io::Write;
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        let len = file.metadata().unwrap().len();
+        file.set_len(len - leave as u64).unwrap();
+    };
+    // No room for the journal at the first start.
+    fill(8192);
+    let refused = guillemet.command(&["daemon"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(path.to_str().unwrap()) && said.contains("disk"), "{said}");
+    std::fs::remove_file(&filler).unwrap();
+    guillemet.run();
+    guillemet.add("token", "kept");
+    guillemet.write("mcp-server/a.toml", MCP);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+
+    for leave in [0, 8192, 65_536] {
+        fill(leave);
+        let mut refusals = 0;
+        for number in 0..6 {
+            let body = json!({"name": format!("new-{leave}-{number}"), "value": "v".repeat(60_000)});
+            let answer = guillemet.post("/v1/secrets", &body);
+            if answer.status != 201 {
+                assert!(answer.status == 503 && answer.text().contains("disk"), "{}", answer.text());
+                refusals += 1;
+            }
+        }
+        assert!(refusals > 0);
+        // The journal has its room: values go out and are recorded.
+        assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+        std::fs::remove_file(&filler).unwrap();
+        let body = json!({"name": format!("after-{leave}"), "value": "v"});
+        assert_eq!(guillemet.post("/v1/secrets", &body).status, 201);
+    }
+    let before = guillemet.get("/v1/secrets").text();
+    guillemet.kill();
+    fill(0);
+    if guillemet.try_run(&[]) {
+        guillemet.kill();
+    }
+    std::fs::remove_file(&filler).unwrap();
+    guillemet.run();
+    assert_eq!(guillemet.get("/v1/secrets").text(), before);
+    assert_eq!(guillemet.get("/v1/secrets/token").json()["resolution_count"], 4);
+    guillemet.kill();
+}
+
+#[test]
+fn a_read_only_disk_is_told_and_nothing_changes() {
+    let mut guillemet = Guillemet::nowhere();
+    let path = guillemet.dir.path().to_owned();
+    let Some(_mounted) = Mounted::on(&path, "size=16m,mode=0700") else { return };
+    assert!(guillemet.command(&["init"]).status.success());
+    guillemet.run();
+    guillemet.add("token", "kept");
+    assert!(guillemet.stop());
+    let remount = |how: &str| assert!(Command::new("mount").args(["-o", how]).arg(&path).status().unwrap().success());
+    let vault = std::fs::read(guillemet.path("vault.db")).unwrap();
+    remount("remount,ro");
+    let refused = guillemet.command(&["daemon"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("Read-only") && said.contains(path.to_str().unwrap()), "{said}");
+    assert_eq!(std::fs::read(guillemet.path("vault.db")).unwrap(), vault);
+    remount("remount,rw");
+    guillemet.run();
+    assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["token"]})).json()["secrets"]["token"], "kept");
+    guillemet.kill();
+}
+
+/// Runs as a user whom permissions stop, where the tests run as root.
+#[test]
+fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
+    let guillemet = Guillemet::init();
+    guillemet.write("mcp-server/a.toml", MCP);
+    guillemet.write("cal-com/b.toml", "api_key = '<< secret \"other\" >>'\n");
+    let root = rustix::process::geteuid().is_root();
+    let nobody = 65_534;
+    if root {
+        // The program too, where that user can reach it.
+        std::fs::copy(PROGRAM, guillemet.path("guillemet")).unwrap();
+        let all = Command::new("chown").arg("-R").arg(format!("{nobody}:{nobody}")).arg(guillemet.dir.path()).status();
+        assert!(all.unwrap().success());
+        chown(guillemet.dir.path(), Some(nobody), Some(nobody)).unwrap();
+    }
+    let program = if root { guillemet.path("guillemet") } else { PROGRAM.into() };
+    let mut command = Command::new(program);
+    command.arg("--home").arg(guillemet.dir.path()).arg("daemon").stdin(Stdio::null()).stderr(Stdio::null());
+    if root {
+        command.uid(nobody).gid(nobody);
+    }
+    let mut child = command.spawn().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let ask = |method: &str, path: &str, body: &str| {
+        let body = body.to_owned();
+        // The socket is that user's alone: asked by the same user.
+        let mut curl = Command::new(guillemet.path("guillemet"));
+        let _ = (&mut curl, &body);
+        support::daemon::try_ask(&guillemet.path("run/guillemet.sock"), method, path, &[], body.as_bytes())
+    };
+    while ask("GET", "/v1/health", "").is_err() {
+        assert!(std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it did not start");
+        std::thread::yield_now();
+    }
+    let created = ask("POST", "/v1/secrets", r#"{"name": "token", "value": "v"}"#).unwrap();
+    let allowed = created.status == 201;
+    println!("created: {} {}", created.status, created.text());
+    let closed = |path: &str, mode: u32| {
+        std::fs::set_permissions(guillemet.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    if allowed {
+        assert_eq!(ask("POST", "/v1/secrets", r#"{"name": "unused", "value": "v"}"#).unwrap().status, 201);
+        for (path, mode, open) in [
+            ("templates/mcp-server", 0o000, 0o700),
+            ("templates", 0o000, 0o700),
+            ("templates/cal-com/b.toml", 0o000, 0o600),
+        ] {
+            closed(path, mode);
+            let deleted = ask("DELETE", "/v1/secrets/token", "").unwrap();
+            assert_eq!(deleted.status, 409, "{path}: {}", deleted.text());
+            closed(path, open);
+            assert_eq!(ask("GET", "/v1/render/mcp-server/a", "").unwrap().status, 200, "{path}");
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(allowed, "{}", created.text());
+}
+
+#[test]
+fn a_damaged_compiled_form_is_compiled_again() {
+    let mut guillemet = Guillemet::start();
+    guillemet.add("token", "v");
+    guillemet.write("mcp-server/a.toml", MCP);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+    let forms = || -> Vec<_> {
+        let entries = std::fs::read_dir(guillemet.path("cache")).unwrap();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "compiled"))
+            .collect()
+    };
+    let forms = forms();
+    assert!(!forms.is_empty());
+    for damage in [
+        |bytes: &mut Vec<u8>| bytes[40] ^= 1,
+        |bytes: &mut Vec<u8>| bytes.truncate(1000),
+        |bytes: &mut Vec<u8>| bytes.clear(),
+    ] {
+        assert!(guillemet.stop());
+        for form in &forms {
+            let mut bytes = std::fs::read(form).unwrap();
+            damage(&mut bytes);
+            std::fs::write(form, bytes).unwrap();
+        }
+        guillemet.run();
+        let answer = guillemet.get("/v1/render/mcp-server/a");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+/// A clock that was set back or ahead shows in the times of files.
+#[test]
+fn a_template_of_another_time_is_served_as_it_is_now() {
+    let guillemet = Guillemet::start();
+    guillemet.add("token", "v");
+    let ahead = SystemTime::now() + Duration::from_secs(400 * 24 * 3600);
+    let times = [SystemTime::UNIX_EPOCH, ahead, SystemTime::UNIX_EPOCH + Duration::from_secs(1), ahead, ahead];
+    for (round, time) in times.into_iter().enumerate() {
+        guillemet.write("mcp-server/a.toml", &MCP.replace("calendar", &format!("round-{round}")));
+        let file = std::fs::File::options().write(true).open(guillemet.path("templates/mcp-server/a.toml")).unwrap();
+        file.set_modified(time).unwrap();
+        let answer = guillemet.get("/v1/render/mcp-server/a");
+        assert!(answer.text().contains(&format!("round-{round}")), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_lost_journal_shows_in_the_status() {
+    let mut guillemet = Guillemet::start();
+    assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
+    guillemet.add("token", "v");
+    guillemet.kill();
+    std::fs::remove_file(guillemet.path("usage.journal")).unwrap();
+    guillemet.run();
+    let warnings = guillemet.get("/v1/status").json()["warnings"].clone();
+    assert!(warnings[0].as_str().unwrap().contains("journal"), "{warnings}");
+    // And the log of the vault: nothing rests in it.
+    guillemet.kill();
+    for name in ["vault.db-wal", "vault.db-shm"] {
+        let _ = std::fs::remove_file(guillemet.path(name));
+    }
+    guillemet.run();
+    assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["token"]})).json()["secrets"]["token"], "v");
+    // A damaged journal: a clear error, and it stays as it is.
+    guillemet.kill();
+    let mut journal = std::fs::read(guillemet.path("usage.journal")).unwrap();
+    journal[20] ^= 1;
+    std::fs::write(guillemet.path("usage.journal"), &journal).unwrap();
+    let refused = guillemet.command(&["daemon"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("usage.journal") && said.contains("move it away"), "{said}");
+    assert!(std::fs::read(guillemet.path("usage.journal")).unwrap() == journal);
+}
