@@ -72,7 +72,8 @@ impl Attached {
                 return Self { strace, _stderr: stderr };
             }
         }
-        panic!("strace did not attach itself: {said}");
+        let status = strace.wait();
+        panic!("strace did not attach itself: {status:?}: {said}");
     }
 }
 
