@@ -282,7 +282,7 @@ fn check(guillemet: &Guillemet, workers: &mut [Worker], shared: &Shared) {
         .collect();
     let count = rows.remove(SHARED).unwrap()["resolution_count"].as_u64().unwrap();
     let (asked, answered) = (shared.asked.load(Ordering::SeqCst), shared.answered.load(Ordering::SeqCst));
-    assert!(answered <= count && count <= asked && count % 2 == 0, "{answered} <= {count} <= {asked}");
+    assert!(answered <= count && count <= asked && count.is_multiple_of(2), "{answered} <= {count} <= {asked}");
 
     let mut slots: Vec<&mut Slot> = workers.iter_mut().flat_map(|worker| &mut worker.slots).collect();
     let ready: Vec<&str> =

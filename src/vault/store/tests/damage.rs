@@ -199,4 +199,15 @@ fn a_document_that_was_taken_away_or_put_back_is_noticed() {
         database.close().unwrap();
         refused(&home, key_file(&home), |error| matches!(error, VaultError::Damaged(_)));
     }
+    restore(&home, &good);
+    let old = home.data().join("old.db");
+    fs::copy(home.vault_file(), &old).unwrap();
+    let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
+    vault.set_document("plugins", b"another").unwrap();
+    drop(vault);
+    let database = connect(&home.vault_file()).unwrap();
+    let put_back = "REPLACE INTO documents SELECT * FROM old.documents WHERE label = 'plugins'; DETACH old";
+    database.execute_batch(&format!("ATTACH '{}' AS old; {put_back}", old.display())).unwrap();
+    database.close().unwrap();
+    refused(&home, key_file(&home), |error| matches!(error, VaultError::Damaged(_)));
 }
