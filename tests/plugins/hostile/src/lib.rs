@@ -103,7 +103,9 @@ impl Guest for Plugin {
             "schema-texts" => description.schema = format!("{{\"title\":\"\\u001b[2J{HOSTILE_C1}\"}}"),
             // Says that nothing may stand where `token` does, and sends the reader elsewhere.
             "schema-lies" => {
-                description.schema = r#"{"$ref":"http://127.0.0.1:9/schema","type":"array","not":{},"properties":{"token":false}}"#.into();
+                description.schema =
+                    r#"{"$ref":"http://127.0.0.1:9/schema","type":"array","not":{},"properties":{"token":false}}"#
+                        .into();
             }
             _ => {}
         }
@@ -172,7 +174,9 @@ impl Plugin {
             "abyss" => json("[".repeat(3 << 20)),
             "abort" => core::arch::wasm32::unreachable(),
             "divide" => json(divide(std::hint::black_box(1), std::hint::black_box(0)).to_string()),
-            "wild-read" => json(unsafe { std::hint::black_box(0xffff_fff0_usize as *const u8).read_volatile() }.to_string()),
+            "wild-read" => {
+                json(unsafe { std::hint::black_box(0xffff_fff0_usize as *const u8).read_volatile() }.to_string())
+            }
             "wild-call" => {
                 let nowhere: fn() = unsafe { std::mem::transmute(std::hint::black_box(0x00ff_ffff_usize)) };
                 nowhere();
@@ -217,7 +221,8 @@ fn slots(text: &str) -> Vec<&str> {
 }
 
 /// What could clear a terminal, forge a line, or turn the direction of what is shown.
-const HOSTILE_TEXT: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nerror: forged\u{9b}31m\u{202e}\u{2066}\u{61c}\u{200f}\u{0}\u{7f}";
+const HOSTILE_TEXT: &str =
+    "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nerror: forged\u{9b}31m\u{202e}\u{2066}\u{61c}\u{200f}\u{0}\u{7f}";
 /// Control characters that JSON lets stand as they are.
 const HOSTILE_C1: &str = "\u{9b}2J\u{7f}\u{202e}";
 
