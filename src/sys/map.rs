@@ -71,14 +71,21 @@ impl MappedFile {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
-    /// Waits until what was stored is on the disk.
+    /// Waits until what was stored is on the disk. The pages then count as memory of this process no more,
+    /// until they are touched again.
     ///
     /// # Errors
     /// The system's.
     pub fn sync(&self) -> io::Result<()> {
+        let (start, len) = (self.start.as_ptr().cast(), self.words * 8);
         // SAFETY: the range is the whole live mapping; its content is not changed.
-        let result = unsafe { libc::msync(self.start.as_ptr().cast(), self.words * 8, libc::MS_SYNC) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if unsafe { libc::msync(start, len, libc::MS_SYNC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: of a shared mapping of a file this drops the page tables only: what another thread stores
+        // meanwhile is in the page cache, and read from there again. Refused, it would change nothing.
+        unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
+        Ok(())
     }
 }
 
