@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::daemon::{Guillemet, PROGRAM, try_ask};
+use support::strace::{self, Fault};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -173,4 +174,24 @@ fn another_process_of_its_user_cannot_look_into_it() {
     assert!(!peek.unwrap().status.success());
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+}
+
+#[test]
+fn a_kernel_that_lacks_a_layer_of_the_confinement_is_told() {
+    if !strace::is_there() {
+        return;
+    }
+    for (call, layer) in [("landlock_create_ruleset", "Landlock"), ("seccomp", "seccomp")] {
+        let mut guillemet = Guillemet::init();
+        let fault = Fault { call, what: "error=ENOSYS", at: 1, lasting: true };
+        assert!(guillemet.try_run(&fault.before()), "{}", guillemet.log());
+        let warnings = guillemet.get("/v1/status").json()["warnings"].to_string();
+        assert!(warnings.contains(&format!("this kernel has no {layer}")), "{warnings}");
+        assert!(guillemet.log().contains(&format!("this kernel has no {layer}")));
+        // The other layers hold, and planners work.
+        guillemet.write("mcp-server/a.toml", "name = \"a\"\nurl = \"https://example.com\"\n");
+        assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+    }
+    let guillemet = Guillemet::start();
+    assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
 }
