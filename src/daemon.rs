@@ -165,10 +165,6 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     };
     let (vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
-    let warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
-    for warning in &warnings {
-        tracing::warn!(journal = %home.journal_file().display(), "{warning}");
-    }
     let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
@@ -181,8 +177,9 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let found = catalog.rescan(Instant::now());
     let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
     inventory::update_templates(&mut state, &catalog, &found);
+    let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
+    warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
     let resolver = Arc::new(Resolver { current: Current::new(state), recorder });
-    let warnings = planner::confinement(confinement).map_err(system("planners cannot be confined"))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
