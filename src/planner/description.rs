@@ -101,7 +101,7 @@ fn is_media_type(text: &str) -> bool {
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b));
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     text.len() <= 2 * ID_MAX
-        && essence.trim_end().split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype))
+        && essence.trim_end_matches(' ').split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype))
         && parameters.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
 
@@ -232,6 +232,8 @@ mod tests {
             (|d| d.targets.clear(), "targets"),
             (|d| d.targets[1].id = "json".into(), "twice"),
             (|d| d.targets[1].media_type = "text/x\r\nSet-Cookie: a".into(), "media-type"),
+            (|d| d.targets[1].media_type = "text/x\n; a=b".into(), "media-type"),
+            (|d| d.targets[1].media_type = "text/x\u{2003}; a=b".into(), "media-type"),
             (|d| d.targets[1].file_name = "../a".into(), "file-name"),
             (|d| d.secret_fields.push("a.**.b".into()), "secret-fields"),
             (|d| d.secret_fields.push("a..b".into()), "secret-fields"),
