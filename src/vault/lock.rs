@@ -8,6 +8,9 @@ use super::store::VaultError;
 use crate::home::Home;
 
 /// Held while a daemon runs on a home; given back when dropped, or when the process ends in any way.
+///
+/// It belongs to the process, not to the descriptor: a planner that is being started at the moment when the
+/// daemon is killed does not keep the next daemon out. So a process takes it once.
 #[derive(Debug)]
 pub struct DaemonLock {
     _file: File,
@@ -25,8 +28,8 @@ impl DaemonLock {
             ErrorKind::NotFound => VaultError::NoVault(home.vault_file()),
             _ => VaultError::File { path: path.clone(), source: error },
         })?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
                 return Err(VaultError::Locked(pid.trim().parse().ok()));

@@ -4,7 +4,6 @@ use crate::sys::memory::Clear;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::vault::lock::DaemonLock;
 use crate::vault::memory::SealedValue;
 
 fn home() -> (tempfile::TempDir, Home) {
@@ -210,16 +209,6 @@ fn a_write_that_fails_changes_nothing() {
         secrets.iter().map(|secret| (secret.name.as_str(), secret.enabled)).collect::<Vec<_>>(),
         [("kept", false)]
     );
-}
-
-#[test]
-fn one_daemon_runs_on_a_home() {
-    let (_dir, home) = created();
-    let lock = DaemonLock::acquire(&home).unwrap();
-    let error = DaemonLock::acquire(&home).unwrap_err().to_string();
-    assert!(error.contains(&std::process::id().to_string()), "{error}");
-    drop(lock);
-    DaemonLock::acquire(&home).unwrap();
 }
 
 /// Prints how long 100,000 secrets take to open: `cargo test --release -- --ignored --nocapture hundred_thousand`.
