@@ -17,7 +17,7 @@ use time::macros::format_description;
 
 use crate::names::{Millis, SecretId, SecretName};
 use crate::resolve::plans::Prepared;
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Map, Released, State};
 use crate::resolve::{Resolver, now};
 use crate::template::catalog::{Blocker, Catalog, Changes};
 use crate::vault::record::{InvalidValue, Secret};
@@ -528,6 +528,6 @@ pub fn rfc3339(at: Millis) -> String {
 }
 
 /// The secrets of a vault, as a state begins with them.
-pub fn secrets(all: Vec<Secret>) -> imbl::HashMap<Box<str>, Arc<Secret>> {
+pub fn secrets(all: Vec<Secret>) -> Map<Arc<Secret>> {
     all.into_iter().map(|secret| (secret.name.key().into(), Arc::new(secret))).collect()
 }

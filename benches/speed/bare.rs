@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -26,12 +27,18 @@ impl Server for Bare {
     }
 }
 
-/// Starts a server that gives this very answer, to whatever it is asked.
-pub fn start(home: &BenchHome, kind: &str, answer: &[u8]) -> Bare {
+/// Starts a server that gives this very answer, to whatever it is asked, and computes for so long before it.
+pub fn start(home: &BenchHome, kind: &str, answer: &[u8], work: Duration) -> Bare {
     let socket = home.path().join(format!("bare-{kind}"));
     std::fs::write(home.path().join(format!("bare-{kind}.answer")), answer).expect("the answer is kept");
     let program = std::env::current_exe().expect("this program");
-    let child = Command::new(program).arg("bare").arg(&socket).arg(kind).stdin(Stdio::null()).spawn();
+    let child = Command::new(program)
+        .arg("bare")
+        .arg(&socket)
+        .arg(kind)
+        .arg(work.as_nanos().to_string())
+        .stdin(Stdio::null())
+        .spawn();
     let process = Process::new(child.expect("the bare server starts"));
     while std::os::unix::net::UnixStream::connect(&socket).is_err() {
         std::thread::yield_now();
@@ -40,7 +47,7 @@ pub fn start(home: &BenchHome, kind: &str, answer: &[u8]) -> Bare {
 }
 
 /// The server itself; ends with its parent's signal.
-pub fn serve(socket: &Path, kind: &str) {
+pub fn serve(socket: &Path, kind: &str, work: Duration) {
     let answer = std::fs::read(socket.with_file_name(format!("bare-{kind}.answer"))).expect("an answer to give");
     let head = String::from_utf8_lossy(&answer[..head_len(&answer)]).into_owned();
     let own = ["content-length", "date", "connection"];
@@ -63,6 +70,10 @@ pub fn serve(socket: &Path, kind: &str) {
                     let (headers, body) = (&headers, body.clone());
                     async move {
                         let _ = request.into_body().collect().await;
+                        let begin = Instant::now();
+                        while begin.elapsed() < work {
+                            std::hint::spin_loop();
+                        }
                         let mut response = Response::new(Full::new(body));
                         response.headers_mut().extend(headers.iter().cloned());
                         Ok::<_, Infallible>(response)

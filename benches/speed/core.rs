@@ -25,6 +25,10 @@ pub fn core(report: &mut Report, quick: bool) {
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"));
     let mut catalog = Catalog::new(home.templates());
     let found = catalog.rescan(Instant::now());
+    // A file that was written just now is not trusted by its looks until it rests.
+    while !catalog.get("mcp-server/calendar").is_some_and(|template| template.is_current()) {
+        catalog.rescan(Instant::now());
+    }
     let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
     inventory::update_templates(&mut state, &catalog, &found);
     let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal") };

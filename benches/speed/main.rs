@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use home::{BenchHome, PROGRAM};
-use load::{Load, Server as _, request};
+use load::{Load, Round, Server, request};
 use report::Report;
 
 fn main() -> ExitCode {
@@ -23,10 +23,10 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|mode| mode == "planner") {
         return guillemet::planner::run();
     }
-    if let [_, mode, socket, kind] = arguments.as_slice()
+    if let [_, mode, socket, kind, work] = arguments.as_slice()
         && mode == "bare"
     {
-        bare::serve(Path::new(socket), kind);
+        bare::serve(Path::new(socket), kind, Duration::from_nanos(work.parse().expect("a number")));
         return ExitCode::SUCCESS;
     }
     let quick = std::env::var_os("QUICK").is_some_and(|quick| !quick.is_empty());
@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     let wanted = |part: &str| only.is_empty() || only.split(',').any(|wanted| wanted == part);
     if wanted("serving") {
         serving(&mut report, quick);
+    }
+    if wanted("work") {
+        work(&mut report, quick);
     }
     if wanted("core") {
         core::core(&mut report, quick);
@@ -69,27 +72,55 @@ fn serving(report: &mut Report, quick: bool) {
         ("resolve of one secret", "resolve", request("POST", "/v1/resolve", RESOLVE)),
         ("render, three secrets", "render", request("GET", RENDER, b"")),
     ] {
-        let bare = bare::start(&home, kind, &load::ask(&home.socket(), &request));
+        let bare = bare::start(&home, kind, &load::ask(&home.socket(), &request), Duration::ZERO);
         for connections in [1, 8] {
             let ours = Load::new(&home.socket(), &request, connections);
             let theirs = Load::new(&bare.socket, &request, connections);
-            let mut results = Vec::new();
-            for round in 0..=rounds {
-                let (bare, guillemet) = if round % 2 == 0 {
-                    let bare = theirs.run(&bare, time);
-                    (bare, ours.run(&daemon, time))
-                } else {
-                    let guillemet = ours.run(&daemon, time);
-                    (theirs.run(&bare, time), guillemet)
-                };
-                // The first warms up.
-                if round > 0 {
-                    results.push((bare, guillemet));
-                }
-            }
-            report.serving(name, connections, &results);
+            let results = in_turns((&theirs, &bare), (&ours, &daemon), rounds, time);
+            report.serving(&format!("{name}, {connections} connections"), &results);
         }
     }
+}
+
+/// What a known amount of work costs such a server where its clients share its cores: how to read `serving`.
+fn work(report: &mut Report, quick: bool) {
+    let (rounds, time) = if quick { (3, Duration::from_millis(200)) } else { (11, Duration::from_secs(1)) };
+    let home = BenchHome::new(10, 0);
+    let daemon = home.start();
+    let request = request("GET", RENDER, b"");
+    let answer = load::ask(&home.socket(), &request);
+    drop(daemon);
+    let bare = bare::start(&home, "idle", &answer, Duration::ZERO);
+    let theirs = Load::new(&bare.socket, &request, 8);
+    for micros in [2, 4, 8] {
+        let busy = bare::start(&home, &format!("busy-{micros}"), &answer, Duration::from_micros(micros));
+        let ours = Load::new(&busy.socket, &request, 8);
+        let results = in_turns((&theirs, &bare), (&ours, &busy), rounds, time);
+        report.serving(&format!("a bare hyper that computes {micros} µs for each answer, 8 connections"), &results);
+    }
+}
+
+/// Rounds of both, one after the other in changing order; the first warms up and does not count.
+fn in_turns(
+    (theirs, bare): (&Load, &impl Server),
+    (ours, server): (&Load, &impl Server),
+    rounds: usize,
+    time: Duration,
+) -> Vec<(Round, Round)> {
+    let mut results = Vec::new();
+    for round in 0..=rounds {
+        let both = if round % 2 == 0 {
+            let first = theirs.run(bare, time);
+            (first, ours.run(server, time))
+        } else {
+            let first = ours.run(server, time);
+            (theirs.run(bare, time), first)
+        };
+        if round > 0 {
+            results.push(both);
+        }
+    }
+    results
 }
 
 /// How long from a new or changed template to its first render.

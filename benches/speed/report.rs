@@ -92,7 +92,7 @@ impl Report {
     }
 
     /// Throughput and work beside the bare server's; the median of the rounds.
-    pub fn serving(&mut self, name: &str, connections: usize, rounds: &[(Round, Round)]) {
+    pub fn serving(&mut self, name: &str, rounds: &[(Round, Round)]) {
         let of = |pick: fn(&(Round, Round)) -> f64| middle(rounds.iter().map(pick).collect());
         let ratio = of(|(bare, ours)| ours.per_second / bare.per_second);
         let (bare, ours) = (of(|(bare, _)| bare.per_second), of(|(_, ours)| ours.per_second));
@@ -103,10 +103,10 @@ impl Report {
             bare_cpu / ours_cpu
         );
         let value = json!({
-            "connections": connections, "ratio": ratio, "per_second": ours, "bare_per_second": bare,
+            "ratio": ratio, "per_second": ours, "bare_per_second": bare,
             "cpu_us": ours_cpu, "bare_cpu_us": bare_cpu,
         });
-        self.line(&format!("{name}, {connections} connections"), &text, value);
+        self.line(name, &text, value);
     }
 
     pub fn growth(&mut self, rows: Vec<Growth>) {

@@ -1,5 +1,6 @@
 //! Reading requests: parameters and bodies, within limits, everything wrong reported at once.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -23,9 +24,8 @@ const RESOLVE_MAX: usize = 1000;
 ///
 /// # Errors
 /// Not found: what is not UTF-8 names nothing.
-pub fn part(raw: &str) -> Result<String, ApiError> {
-    let decoded = percent_decode_str(raw).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| ApiError::new(Code::NotFound, "the path is not UTF-8"))
+pub fn part(raw: &str) -> Result<Cow<'_, str>, ApiError> {
+    percent_decode_str(raw).decode_utf8().map_err(|_| ApiError::new(Code::NotFound, "the path is not UTF-8"))
 }
 
 /// The name in a path; what is no name names no secret.

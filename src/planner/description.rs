@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn each_rule_is_told() {
         type Breakage = (fn(&mut Description), &'static str);
-        let broken: [Breakage; 12] = [
+        let broken: [Breakage; 14] = [
             (|d| d.feature = "Cal".into(), "feature"),
             (|d| d.feature = "-a".into(), "feature"),
             (|d| d.feature = "a/../b".into(), "feature"),

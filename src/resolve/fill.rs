@@ -66,9 +66,13 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
 /// Appends text as the inside of a JSON string (RFC 8259, section 7).
 pub fn append_json(text: &[u8], out: &mut Clear) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let plain = |b: &u8| *b >= 0x20 && *b != b'"' && *b != b'\\';
+    let plain = |b: &u8| (*b >= 0x20) & (*b != b'"') & (*b != b'\\');
+    // Most values need no escape at all, and many bytes are told at once.
+    if text.iter().fold(true, |all, b| all & plain(b)) {
+        out.extend_from_slice(text);
+        return;
+    }
     let mut rest = text;
-    // Most values need no escape at all.
     while let Some(at) = rest.iter().position(|b| !plain(b)) {
         let b = rest[at];
         let escape: &[u8] = match b {

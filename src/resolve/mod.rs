@@ -166,7 +166,7 @@ impl Resolver {
         let unfit = match (etag, fill::fill(plan, &Values(values.collect()))) {
             (Some(etag), Ok(bytes)) => {
                 record(Outcome::Answered, &uses_of(plan, &secrets))?;
-                let body = Some(Bytes::from_owner(Leaving { bytes, _snapshot: Arc::clone(&snapshot) }));
+                let body = Some(Bytes::from_owner(Leaving { bytes, _snapshot: snapshot }));
                 return Ok(Rendered { media_type: plan.target.media_type.clone(), etag, body });
             }
             (_, filled) => filled.err().unwrap_or_default(),
@@ -261,7 +261,7 @@ impl Resolver {
         }
         bytes.extend_from_slice(b"}}\n");
         record(Outcome::Answered, &uses)?;
-        Ok(Bytes::from_owner(Leaving { bytes, _snapshot: Arc::clone(&snapshot) }))
+        Ok(Bytes::from_owner(Leaving { bytes, _snapshot: snapshot }))
     }
 }
 

@@ -12,13 +12,16 @@ use tokio::sync::watch;
 use super::plans::Prepared;
 use crate::vault::record::Secret;
 
+/// A map that is copied by sharing. Its keys come from operators, not from callers: a fast hash will do.
+pub type Map<V> = imbl::GenericHashMap<Box<str>, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+
 /// One state of secrets and templates.
 #[derive(Clone, Default)]
 pub struct State {
     /// The secrets by the key of their name (`SecretName::key`).
-    pub secrets: imbl::HashMap<Box<str>, Arc<Secret>>,
+    pub secrets: Map<Arc<Secret>>,
     /// The templates by id.
-    pub templates: imbl::HashMap<Box<str>, Arc<Prepared>>,
+    pub templates: Map<Arc<Prepared>>,
 }
 
 /// A state that someone may hold.
