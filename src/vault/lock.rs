@@ -41,3 +41,25 @@ impl DaemonLock {
         Ok(Self { _file: file })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_has_its_file_does_not_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let lock = DaemonLock::acquire(&home).unwrap();
+        // As in a child between fork and exec: the same open file.
+        let inherited = Stdio::from(lock._file.try_clone().unwrap());
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(inherited).spawn().unwrap();
+        drop(lock);
+        let next = DaemonLock::acquire(&home);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        next.unwrap();
+    }
+}
