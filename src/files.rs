@@ -1,4 +1,4 @@
-//! New files, put in place whole or not at all.
+//! Files put in place whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,13 +16,25 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
+    write(path, bytes, RenameFlags::NOREPLACE)
+}
+
+/// As `write_new`, in place of what has the name.
+///
+/// # Errors
+/// The system's. The file is as it was then.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, RenameFlags::empty())
+}
+
+fn write(path: &Path, bytes: &[u8], how: RenameFlags) -> io::Result<()> {
     let temporary = beside(path);
     let _ = fs::remove_file(&temporary);
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.and_then(|()| place(&temporary, path)).inspect_err(|_| {
+    written.and_then(|()| rename(&temporary, path, how)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
 }
@@ -32,7 +44,11 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists`, and the system's.
 pub fn place(temporary: &Path, path: &Path) -> io::Result<()> {
-    renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE)?;
+    rename(temporary, path, RenameFlags::NOREPLACE)
+}
+
+fn rename(temporary: &Path, path: &Path, how: RenameFlags) -> io::Result<()> {
+    renameat_with(CWD, temporary, CWD, path, how)?;
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
@@ -54,6 +70,8 @@ mod tests {
         write_new(&path, b"whole").unwrap();
         assert_eq!(write_new(&path, b"other").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"whole");
+        replace(&path, b"newer").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
