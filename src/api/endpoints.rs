@@ -19,7 +19,7 @@ use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::Snapshot;
-use crate::sys::stack::{leaving_nothing, leaving_nothing_shallow};
+use crate::sys::stack::leaving_nothing;
 use crate::vault::usage::Caller;
 
 /// How long a request waits for a plan.
@@ -56,7 +56,7 @@ pub async fn answer(
             let mut fields = request::object(body, transfer).await?;
             let names = fields.names("secrets");
             fields.finish()?;
-            let body = leaving_nothing_shallow(|| app.resolver.resolve(&names, caller))?;
+            let body = leaving_nothing(|| app.resolver.resolve(&names, caller))?;
             Ok(with_body(body, "application/json"))
         }
         Endpoint::ListSecrets => {
@@ -216,7 +216,7 @@ async fn planned(
 
 async fn render(app: &Arc<App>, id: &str, target: Option<&str>, known: Option<&str>, caller: &Caller) -> Answer {
     let (snapshot, prepared, plan) = planned(app, id, target).await?;
-    let rendered = leaving_nothing_shallow(|| app.resolver.render(snapshot, &prepared, &plan, caller, known))?;
+    let rendered = leaving_nothing(|| app.resolver.render(snapshot, &prepared, &plan, caller, known))?;
     let mut response = match rendered.body {
         Some(body) => with_body(body, &rendered.media_type),
         None => empty(StatusCode::NOT_MODIFIED),

@@ -4,11 +4,11 @@
 //! Knows nothing of plans or requests. Text is appended to the caller's buffer, which wipes itself;
 //! a refusal names the reason, never the text.
 
-use crate::sys::memory::Clear;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::Digest;
 
 use super::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+use crate::sys::memory::Clear;
 
 /// Why a text cannot stand where it should. Never holds the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,11 +3,10 @@
 //! Invariant (promise 2): what a value holds is written as data of its place and never read again.
 //! Invariant (promise 1): every buffer that held a value wipes itself.
 
-use crate::sys::memory::Clear;
-
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode::{self, Refusal, Source};
 use crate::plugin::plan::{Piece, Plan};
+use crate::sys::memory::Clear;
 use crate::vault::memory::SealedValue;
 
 /// A value that its place cannot hold.

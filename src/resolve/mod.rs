@@ -13,7 +13,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::sys::memory::Clear;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -22,6 +21,7 @@ use self::plans::Prepared;
 use self::snapshot::{Current, Snapshot, State};
 use crate::names::{Millis, SecretName};
 use crate::plugin::plan::{self, Plan};
+use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
 use crate::vault::usage::{Caller, Event, Outcome, Recorder, Use};
 

@@ -40,8 +40,9 @@ unsafe impl GlobalAlloc for WipingAllocator {
     // and leave the old one as it was.
 }
 
-/// Bytes that hold a value in the clear: wiped when dropped, never printed. As `Zeroizing<Vec<u8>>`, which
-/// wipes byte by byte: too slow for the way of a request.
+/// Bytes that hold a value in the clear: never printed, and wiped when dropped or outgrown, which
+/// `WipingAllocator` does. A `Zeroizing<Vec<u8>>` would wipe them before, again and byte by byte: too slow for
+/// the way of a request.
 #[derive(Default)]
 pub struct Clear(Vec<u8>);
 
@@ -51,7 +52,7 @@ impl Clear {
         Self::default()
     }
 
-    /// Empty, with room. Growing beyond it leaves nothing behind either (`WipingAllocator`).
+    /// Empty, with room.
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
@@ -74,14 +75,6 @@ impl std::ops::DerefMut for Clear {
 impl std::fmt::Debug for Clear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Clear(…)")
-    }
-}
-
-impl Drop for Clear {
-    fn drop(&mut self) {
-        // SAFETY: the block is live and this long, and bytes of any kind may be zero.
-        unsafe { self.0.as_mut_ptr().write_bytes(0, self.0.capacity()) };
-        compiler_fence(Ordering::SeqCst);
     }
 }
 

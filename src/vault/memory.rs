@@ -98,11 +98,8 @@ mod tests {
     #[test]
     fn what_was_sealed_comes_back_and_is_never_printed() {
         let sealed = SealedValue::seal("geheim-Ü\n");
-        let mut out = {
-            let mut begun = Clear::new();
-            begun.extend_from_slice(b"x");
-            begun
-        };
+        let mut out = Clear::new();
+        out.extend_from_slice(b"x");
         sealed.clone().open_into(&mut out);
         assert_eq!(out.as_slice(), "xgeheim-Ü\n".as_bytes());
         assert_eq!(sealed.len(), "geheim-Ü\n".len());

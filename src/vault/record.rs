@@ -5,11 +5,10 @@
 //! 4, id 16, created 8, value); a text is 4 bytes of length and its bytes. Then zeros up to the padded
 //! length, so that a box does not tell how long a value is.
 
-use crate::sys::memory::Clear;
-
 use super::crypto;
 use super::memory::SealedValue;
 use crate::names::{Millis, SecretId, SecretName};
+use crate::sys::memory::Clear;
 
 /// The largest value, in bytes.
 pub const VALUE_MAX: usize = 64 << 10;
