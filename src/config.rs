@@ -11,6 +11,9 @@ use serde::Deserialize;
 /// What a fresh home is given.
 pub const DEFAULT: &str = include_str!("config/default.toml");
 
+/// The most former versions that can be kept: a record is read and written as a whole.
+const FORMER_VERSIONS_MAX: usize = 100;
+
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -20,6 +23,8 @@ pub struct Config {
     pub env: BTreeMap<String, String>,
     /// What callers may take.
     pub limits: Limits,
+    /// How many former versions of a secret are kept.
+    pub former_versions: usize,
 }
 
 /// What callers may take of the daemon.
@@ -69,6 +74,20 @@ struct Raw {
     env: RawEnv,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    secrets: RawSecrets,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSecrets {
+    former_versions: usize,
+}
+
+impl Default for RawSecrets {
+    fn default() -> Self {
+        Self { former_versions: 10 }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -109,12 +128,16 @@ impl Config {
             (line, error.message().to_owned())
         })?;
         let limits = limits(&raw.limits).map_err(|message| (None, message))?;
+        let former_versions = raw.secrets.former_versions;
+        if former_versions > FORMER_VERSIONS_MAX {
+            return Err((None, format!("secrets.former_versions can be at most {FORMER_VERSIONS_MAX}")));
+        }
         if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
         }
         let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
         let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
-        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits })
+        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits, former_versions })
     }
 }
 
@@ -172,5 +195,6 @@ mod tests {
         assert_eq!(line, Some(3));
         assert!(message.contains("limts"), "{message}");
         assert!(Config::parse("[limits]\nconnections = 0\n", |_| None).is_err());
+        assert!(Config::parse("[secrets]\nformer_versions = 101\n", |_| None).is_err());
     }
 }

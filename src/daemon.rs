@@ -163,7 +163,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         Some(passphrase) if method == Method::Passphrase => UnlockWith::Passphrase(passphrase),
         _ => UnlockWith::KeyFile(home.key_file()),
     };
-    let (vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
+    let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
     let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
@@ -173,9 +173,11 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
     let registry = Registry::new(home.plugins(), &pins, cache);
 
+    inventory::finish_rename(&mut vault)?;
     let mut catalog = Catalog::new(home.templates());
     let found = catalog.rescan(Instant::now());
-    let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
+    let mut state = State::default();
+    inventory::put_secrets(&mut state, secrets);
     inventory::update_templates(&mut state, &catalog, &found);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
@@ -183,10 +185,11 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    let former_versions = config.former_versions;
     let app = Arc::new(App {
         home: home.clone(),
         config: ArcSwap::from_pointee(config),
-        inventory: Inventory::new(vault, catalog, Arc::clone(&resolver)),
+        inventory: Inventory::new(vault, catalog, Arc::clone(&resolver), former_versions),
         resolver,
         registry,
         unlock: method.name(),
@@ -274,6 +277,7 @@ fn notify_manager(state: sd_notify::NotifyState<'_>) {
 async fn reload_config(app: &Arc<App>) {
     match load_config(&app.home) {
         Ok(config) => {
+            app.inventory.keep_former_versions(config.former_versions);
             app.config.store(Arc::new(config));
             app.inventory.forget_plans(None).wait().await;
             tracing::info!("the configuration was read again");

@@ -4,158 +4,34 @@
 //! the snapshot that answers are made from is replaced inside it. All of it blocks; callers come from a
 //! blocking thread and await the returned `Released` before they acknowledge a change (promise 8).
 //!
+//! `views` is what is shown, `index` the rows in order, `change` what can be changed.
+//!
 //! Invariant (promise 7): `delete` rescans the templates in the same critical section in which it removes.
 
-use std::collections::BTreeMap;
+mod change;
+mod index;
+mod views;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-
-use crate::names::{Millis, SecretId, SecretName};
+use self::index::Index;
+use self::views::{blocker_view, etag, field, versions};
+use crate::names::{SecretId, SecretName};
+use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
-use crate::resolve::snapshot::{Map, Released, State};
-use crate::resolve::{Resolver, now};
-use crate::template::catalog::{Blocker, Catalog, Changes};
-use crate::vault::record::{InvalidValue, Secret};
+use crate::resolve::snapshot::{Released, State};
+use crate::template::catalog::{Catalog, Changes, Unwritable};
+use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError};
-use crate::vault::usage::{RecorderError, Totals};
+use crate::vault::usage::RecorderError;
 
-/// Whether a secret can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Enabled, and has a value.
-    Active,
-    /// Kept, and refused to every resolution.
-    Disabled,
-    /// A reference names it and there is no value to be had.
-    Missing,
-}
-
-impl Status {
-    /// All of them, with the names the API uses.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("active", Self::Active), ("disabled", Self::Disabled), ("missing", Self::Missing)];
-}
-
-/// A row of the inventory, as the API shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct SecretView {
-    /// The id; null for a missing row, as is everything that is kept with a secret.
-    pub id: Option<String>,
-    /// The name, as it was typed; for a missing row as its first reference spells it.
-    pub name: String,
-    /// Whether it can be used.
-    pub status: Status,
-    /// Whether it is enabled.
-    pub enabled: Option<bool>,
-    /// The number of active references.
-    pub usage_count: usize,
-    /// How often a value left the vault.
-    pub resolution_count: Option<u64>,
-    /// When one last did.
-    pub last_used_at: Option<String>,
-    /// When it was created.
-    pub created_at: Option<String>,
-    /// When it last changed.
-    pub updated_at: Option<String>,
-    /// The number of its current version.
-    pub version: Option<u32>,
-    /// Names it had before.
-    pub former_names: Option<Vec<String>>,
-}
-
-/// A reference, as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReferenceView {
-    /// The template's id.
-    pub template: String,
-    /// Line in its file, from 1.
-    pub line: Option<u32>,
-    /// Column in characters, from 1.
-    pub column: Option<u32>,
-    /// The field of the config; null while it is not known (a branch not taken, a broken template).
-    pub field: Option<String>,
-    /// The name, as the template spells it.
-    pub name: Option<String>,
-}
-
-/// A version, as the API shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct VersionView {
-    /// Its number, from 1.
-    pub version: u32,
-    /// When it was created.
-    pub created_at: String,
-    /// Whether it is the one that is served.
-    pub current: bool,
-}
-
-/// A secret with everything known about it.
-#[derive(Clone, Debug, Serialize)]
-pub struct SecretDetail {
-    /// The row.
-    #[serde(flatten)]
-    pub secret: SecretView,
-    /// Who names it.
-    pub references: Vec<ReferenceView>,
-    /// Newest first.
-    pub versions: Vec<VersionView>,
-    /// What was resolved.
-    pub usage: UsageView,
-}
-
-/// What was resolved of a secret.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct UsageView {
-    /// By place.
-    pub by_template: Vec<PlaceView>,
-    /// By day (UTC), newest first.
-    pub by_day: Vec<DayView>,
-}
-
-/// Resolutions in one place.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlaceView {
-    /// The template; null for a raw resolve.
-    pub template: Option<String>,
-    /// The field of the config.
-    pub field: Option<String>,
-    /// The target.
-    pub target: Option<String>,
-    /// How many.
-    pub count: u64,
-    /// When last.
-    pub last_used_at: Option<String>,
-}
-
-/// Resolutions of one day.
-#[derive(Clone, Debug, Serialize)]
-pub struct DayView {
-    /// `YYYY-MM-DD`.
-    pub day: String,
-    /// How many.
-    pub count: u64,
-}
-
-/// What stands in the way of a deletion.
-#[derive(Clone, Debug, Serialize)]
-pub struct BlockerView {
-    /// The reference, as far as it is known.
-    #[serde(flatten)]
-    pub reference: ReferenceView,
-    /// What it is and how to lift it.
-    pub message: String,
-    /// Its kind.
-    pub reason: String,
-    /// When to try again, where waiting is enough.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
-}
+pub use self::change::{Change, finish_rename};
+pub use self::views::{
+    BlockerView, Changed, DayView, PlaceView, ReferenceView, SecretDetail, SecretView, Status, UsageView, VersionView,
+    rfc3339,
+};
 
 /// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +42,48 @@ pub enum InventoryError {
     /// The name is taken.
     #[error("there is a secret `{0}` already; choose another name, or change that one")]
     Taken(String),
+    /// It had this name once.
+    #[error("`{former}` is called `{name}` now; use that name")]
+    Renamed {
+        /// The name that was asked for.
+        former: String,
+        /// The present one.
+        name: String,
+    },
+    /// The name is a former name of another, and still referenced.
+    #[error("`{name}` is a former name of `{holder}` and still referenced, so it cannot be taken; nothing was changed")]
+    Formerly {
+        /// The name.
+        name: String,
+        /// Whose it was.
+        holder: String,
+        /// What references it.
+        blockers: Vec<BlockerView>,
+    },
+    /// Somebody else was faster.
+    #[error("secret `{0}` was changed meanwhile; nothing was changed now. Look at it again and repeat the change")]
+    Conflict(String),
+    /// There is no such version.
+    #[error(transparent)]
+    Version(#[from] NoVersion),
+    /// Templates that cannot be rewritten.
+    #[error("the templates that name `{name}` cannot all be rewritten; nothing was changed")]
+    Unwritable {
+        /// The new name.
+        name: String,
+        /// All of them.
+        files: Vec<Unwritable>,
+    },
+    /// The templates could not be put in place.
+    #[error(
+        "the secret is called `{name}` now, but the templates stay as they were ({problem}); references by its former name go on working"
+    )]
+    NotRewritten {
+        /// The new name.
+        name: String,
+        /// Why.
+        problem: String,
+    },
     /// The value cannot be kept.
     #[error(transparent)]
     Value(#[from] InvalidValue),
@@ -192,23 +110,37 @@ pub struct Filter {
     pub query: Option<String>,
     /// The status.
     pub status: Option<Status>,
+    /// How many rows are left out at the beginning.
+    pub offset: usize,
+    /// How many rows there are at most.
+    pub limit: Option<usize>,
 }
 
 struct Owned {
     vault: Vault,
     catalog: Catalog,
+    /// The rows, until something changes.
+    index: Option<Arc<Index>>,
 }
 
 /// See the module.
 pub struct Inventory {
     owned: Mutex<Owned>,
     resolver: Arc<Resolver>,
+    /// How many former versions of a secret are kept.
+    former_versions: AtomicUsize,
 }
 
 impl Inventory {
     /// Of this vault, these templates and what answers from them.
-    pub fn new(vault: Vault, catalog: Catalog, resolver: Arc<Resolver>) -> Self {
-        Self { owned: Mutex::new(Owned { vault, catalog }), resolver }
+    pub fn new(vault: Vault, catalog: Catalog, resolver: Arc<Resolver>, former_versions: usize) -> Self {
+        let owned = Mutex::new(Owned { vault, catalog, index: None });
+        Self { owned, resolver, former_versions: AtomicUsize::new(former_versions) }
+    }
+
+    /// How many former versions of a secret are kept from now on.
+    pub fn keep_former_versions(&self, number: usize) {
+        self.former_versions.store(number, Ordering::Relaxed);
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
@@ -222,7 +154,11 @@ impl Inventory {
     }
 
     fn rescan_owned(&self, owned: &mut Owned) -> Changes {
+        let before = owned.catalog.generation();
         let changes = owned.catalog.rescan(Instant::now());
+        if owned.catalog.generation() != before {
+            owned.index = None;
+        }
         if !changes.is_empty() {
             // Nobody is told of a rescan: there is nothing to wait for.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
@@ -253,72 +189,15 @@ impl Inventory {
         Ok(self.owned().vault.set_document(label, bytes)?)
     }
 
-    /// Creates a secret.
-    ///
-    /// # Errors
-    /// `Taken`, `Value`, `Vault`.
-    pub fn create(
-        &self,
-        name: SecretName,
-        value: &str,
-        enabled: bool,
-    ) -> Result<(SecretView, Released), InventoryError> {
-        let mut owned = self.owned();
-        let key = name.key();
-        let state = self.resolver.current.load();
-        if let Some(taken) = state.secrets.get(key.as_str()) {
-            return Err(InventoryError::Taken(taken.name.to_string()));
-        }
-        drop(state);
-        let secret = Arc::new(Secret::new(name, value, enabled, now())?);
-        owned.vault.put(&secret)?;
-        let released = self.resolver.current.change(|state| {
-            state.secrets.insert(key.into(), Arc::clone(&secret));
-        });
-        let references = References::of(&owned.catalog);
-        Ok((references.row(&secret, None), released))
-    }
-
-    /// Enables or disables a secret. Nothing changes when it is so already.
-    ///
-    /// # Errors
-    /// `NotFound`, `Vault`.
-    pub fn set_enabled(&self, name: &SecretName, enabled: bool) -> Result<(SecretView, Released), InventoryError> {
-        let (secret, references, released) = {
-            let mut owned = self.owned();
-            let state = self.resolver.current.load();
-            let secret = state.secrets.get(name.key().as_str()).cloned();
-            drop(state);
-            let secret = secret.ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
-            let changed = if secret.enabled == enabled {
-                secret
-            } else {
-                let mut changed = Secret::clone(&secret);
-                changed.enabled = enabled;
-                changed.revision += 1;
-                changed.updated_at = now().max(changed.updated_at);
-                owned.vault.put(&changed)?;
-                Arc::new(changed)
-            };
-            let released = self.resolver.current.change(|state| {
-                state.secrets.insert(name.key().into(), Arc::clone(&changed));
-            });
-            (changed, References::of(&owned.catalog), released)
-        };
-        let totals = self.resolver.recorder.totals()?;
-        Ok((references.row(&secret, totals.get(&secret.id)), released))
-    }
-
     /// Deletes a secret that nothing references.
     ///
     /// # Errors
-    /// `NotFound`, `Referenced`, `Vault`.
-    pub fn delete(&self, name: &SecretName) -> Result<(SecretId, Released), InventoryError> {
+    /// `NotFound`, `Renamed`, `Conflict`, `Referenced`, `Vault`.
+    pub fn delete(&self, name: &SecretName, expected: Option<&str>) -> Result<(SecretId, Released), InventoryError> {
         let mut owned = self.owned();
         self.rescan_owned(&mut owned);
         let state = self.resolver.current.load();
-        let secret = state.secrets.get(name.key().as_str()).cloned();
-        let secret = secret.ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
+        let secret = change::expect(&state, name, expected)?;
         let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
         let blockers = owned.catalog.blockers(&names, Instant::now());
         if !blockers.is_empty() {
@@ -327,9 +206,8 @@ impl Inventory {
         }
         drop(state);
         owned.vault.remove(secret.id)?;
-        let released = self.resolver.current.change(|state| {
-            state.secrets.remove(name.key().as_str());
-        });
+        owned.index = None;
+        let released = self.resolver.current.change(|state| state.take(&name.key()));
         Ok((secret.id, released))
     }
 
@@ -341,88 +219,86 @@ impl Inventory {
         Ok(self.resolver.recorder.forget(id)?)
     }
 
-    /// Every reference there is now: what is listed is true to the files, not to the last event of them.
-    fn references(&self) -> References {
-        let mut owned = self.owned();
-        self.rescan_owned(&mut owned);
-        References::of(&owned.catalog)
+    /// The rows as they are, whatever the files say by now.
+    fn index(&self, owned: &mut Owned) -> Arc<Index> {
+        let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog));
+        Arc::clone(owned.index.get_or_insert_with(make))
     }
 
-    /// Every row that passes the filter, by name.
+    /// The rows that are true to the files, not to the last event of them.
+    fn true_index(&self) -> Arc<Index> {
+        let mut owned = self.owned();
+        self.rescan_owned(&mut owned);
+        self.index(&mut owned)
+    }
+
+    /// Rows that pass the filter, by name, and how many do in all. The first rows are true to the files;
+    /// later ones belong to the same look.
     ///
     /// # Errors
     /// `Usage`.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<SecretView>, InventoryError> {
-        let references = self.references();
+    pub fn list(&self, filter: &Filter) -> Result<(usize, Vec<SecretView>), InventoryError> {
+        let index = if filter.offset == 0 { self.true_index() } else { self.index(&mut self.owned()) };
         let totals = self.resolver.recorder.totals()?;
-        let state = self.resolver.current.load();
-        let mut rows: Vec<(String, SecretView)> = Vec::with_capacity(state.secrets.len());
-        for (key, secret) in &state.secrets {
-            rows.push((key.to_string(), references.row(secret, totals.get(&secret.id))));
-        }
-        for (key, found) in &references.by_key {
-            if !state.secrets.contains_key(key.as_str()) {
-                rows.push((key.clone(), missing(found)));
-            }
-        }
         let query = filter.query.as_ref().map(|query| query.to_lowercase());
-        rows.retain(|(key, row)| {
-            query.as_ref().is_none_or(|query| key.contains(query.as_str()))
-                && filter.status.is_none_or(|status| row.status == status)
+        let passing = index.rows.iter().filter(|row| {
+            query.as_ref().is_none_or(|query| row.key.contains(query.as_str()))
+                && filter.status.is_none_or(|status| row.status() == status)
         });
-        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(rows.into_iter().map(|(_, row)| row).collect())
+        let mut count = 0;
+        let mut views = Vec::new();
+        let end = filter.limit.map_or(usize::MAX, |limit| filter.offset.saturating_add(limit));
+        for row in passing {
+            if (filter.offset..end).contains(&count) {
+                views.push(row.view(row.secret.as_ref().and_then(|secret| totals.get(&secret.id))));
+            }
+            count += 1;
+        }
+        Ok((count, views))
     }
 
-    /// One secret, or the row of a missing one, with everything known about it.
+    /// How many rows have each status, in the order of `Status::ALL`.
+    pub fn counts(&self) -> [usize; 3] {
+        let index = self.true_index();
+        Status::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
+    }
+
+    /// One secret, or the row of a missing one, with everything known about it. A former name finds it too.
     ///
     /// # Errors
     /// `NotFound`, `Usage`.
     pub fn show(&self, name: &SecretName) -> Result<SecretDetail, InventoryError> {
-        let references = self.references();
+        let index = self.true_index();
         let state = self.resolver.current.load();
-        let key = name.key();
-        let found = references.by_key.get(&key).map_or(&[][..], Vec::as_slice);
-        let views = found.iter().map(|(template, reference)| ReferenceView {
-            template: template.clone(),
-            line: Some(reference.line),
-            column: Some(reference.column),
-            field: field(&state, template, reference.line, reference.column),
-            name: Some(reference.name.to_string()),
-        });
-        let views: Vec<ReferenceView> = views.collect();
-        let Some(secret) = state.secrets.get(key.as_str()) else {
-            if found.is_empty() {
-                return Err(InventoryError::NotFound(name.to_string()));
+        let key = state.secret(&name.key()).map_or_else(|| name.key(), |secret| secret.name.key());
+        let row = index.get(&key).ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
+        let references = row.references.iter().map(|found| {
+            let (template, reference) = (&found.template.id, found.reference());
+            ReferenceView {
+                template: template.clone(),
+                line: Some(reference.line),
+                column: Some(reference.column),
+                field: field(&state, template, reference.line, reference.column),
+                name: Some(reference.name.to_string()),
             }
+        });
+        let references = references.collect();
+        let Some(secret) = &row.secret else {
             return Ok(SecretDetail {
-                secret: missing(found),
-                references: views,
+                secret: row.view(None),
+                references,
                 versions: Vec::new(),
                 usage: UsageView::default(),
+                etag: None,
             });
         };
         let usage = self.resolver.recorder.of(secret.id)?;
-        let versions = secret.versions.iter().rev().map(|version| VersionView {
-            version: version.number,
-            created_at: rfc3339(version.created_at),
-            current: version.number == secret.current().number,
-        });
-        let by_template = usage.by_template.into_iter().map(|place| PlaceView {
-            template: place.template,
-            field: Some(place.field).filter(|field| !field.is_empty()),
-            target: place.target,
-            count: place.count,
-            last_used_at: place.last_used.map(rfc3339),
-        });
         Ok(SecretDetail {
-            secret: references.row(secret, Some(&usage.totals)),
-            references: views,
-            versions: versions.collect(),
-            usage: UsageView {
-                by_template: by_template.collect(),
-                by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
-            },
+            secret: row.view(Some(&usage.totals)),
+            references,
+            versions: versions(secret),
+            usage: usage.into(),
+            etag: Some(etag(secret)),
         })
     }
 }
@@ -439,95 +315,9 @@ pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &Changes)
     }
 }
 
-/// A reference with the place it stands in.
-struct Found {
-    name: SecretName,
-    line: u32,
-    column: u32,
-}
-
-/// All references by the key of the name.
-struct References {
-    by_key: BTreeMap<String, Vec<(String, Found)>>,
-}
-
-impl References {
-    fn of(catalog: &Catalog) -> Self {
-        let mut by_key: BTreeMap<String, Vec<(String, Found)>> = BTreeMap::new();
-        for (template, reference) in catalog.references() {
-            let found = Found { name: reference.name.clone(), line: reference.line, column: reference.column };
-            by_key.entry(reference.name.key()).or_default().push((template.to_owned(), found));
-        }
-        Self { by_key }
+/// Puts the secrets of a vault into a state.
+pub fn put_secrets(state: &mut State, all: Vec<Secret>) {
+    for secret in all {
+        state.put(None, Arc::new(secret));
     }
-
-    fn row(&self, secret: &Secret, totals: Option<&Totals>) -> SecretView {
-        let count = |name: &SecretName| self.by_key.get(&name.key()).map_or(0, Vec::len);
-        SecretView {
-            id: Some(secret.id.to_string()),
-            name: secret.name.to_string(),
-            status: if secret.enabled { Status::Active } else { Status::Disabled },
-            enabled: Some(secret.enabled),
-            usage_count: count(&secret.name),
-            resolution_count: Some(totals.map_or(0, |totals| totals.count)),
-            last_used_at: totals.and_then(|totals| totals.last_used).map(rfc3339),
-            created_at: Some(rfc3339(secret.created_at)),
-            updated_at: Some(rfc3339(secret.updated_at)),
-            version: Some(secret.current().number),
-            former_names: Some(secret.former_names.iter().map(ToString::to_string).collect()),
-        }
-    }
-}
-
-fn missing(found: &[(String, Found)]) -> SecretView {
-    SecretView {
-        id: None,
-        name: found.first().map(|(_, found)| found.name.to_string()).unwrap_or_default(),
-        status: Status::Missing,
-        enabled: None,
-        usage_count: found.len(),
-        resolution_count: None,
-        last_used_at: None,
-        created_at: None,
-        updated_at: None,
-        version: None,
-        former_names: None,
-    }
-}
-
-/// The field a reference stands in, where a plan has told.
-fn field(state: &State, template: &str, line: u32, column: u32) -> Option<String> {
-    let plan = state.templates.get(template)?.ready(None)?.ok()?;
-    let here = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
-    Some(here.field.clone())
-}
-
-fn blocker_view(blocker: Blocker, state: &State) -> BlockerView {
-    let place = blocker.line.zip(blocker.column);
-    BlockerView {
-        message: blocker.message(),
-        reason: blocker.reason.code().to_owned(),
-        retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
-        reference: ReferenceView {
-            field: place.and_then(|(line, column)| field(state, &blocker.template, line, column)),
-            template: blocker.template,
-            line: blocker.line,
-            column: blocker.column,
-            name: blocker.name,
-        },
-    }
-}
-
-/// A time as the API writes it: RFC 3339 in UTC with milliseconds.
-pub fn rfc3339(at: Millis) -> String {
-    const FORMAT: &[BorrowedFormatItem<'_>] =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    let nanos = i128::from(at) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(FORMAT).unwrap_or_default()
-}
-
-/// The secrets of a vault, as a state begins with them.
-pub fn secrets(all: Vec<Secret>) -> Map<Arc<Secret>> {
-    all.into_iter().map(|secret| (secret.name.key().into(), Arc::new(secret))).collect()
 }

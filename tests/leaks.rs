@@ -234,6 +234,15 @@ fn after_every_way_in_and_out_a_value_is_nowhere() {
         }
     }
     assert!(take_out(&guillemet, &canaries) >= 8);
+    // Rotated to itself, so that it is a former version too, and back.
+    for Canary { label, value, .. } in &canaries {
+        let path = format!("/v1/secrets/{label}");
+        let rotated = guillemet.ask("PATCH", &path, &[], json!({"value": value}).to_string().as_bytes());
+        assert_eq!(rotated.status, 200);
+        assert_eq!(guillemet.post(&format!("{path}/rollback"), &json!({"version": 1})).status, 200);
+        let revealed = guillemet.command(&["secret", "reveal", label]);
+        assert_eq!(revealed.stdout, format!("{value}\n").as_bytes());
+    }
     gone_from_memory(&guillemet, &scanner);
     gone_from_files(&guillemet, &scanner);
     of_process(&guillemet, &scanner);
@@ -298,7 +307,8 @@ fn what_is_refused_shows_and_leaves_no_value() {
         refused("POST", "/v1/secrets", &[("content-type", "text/plain")], body.as_bytes());
         refused("POST", "/v1/resolve", &[], body.as_bytes());
         refused("POST", "/v1/plugins", &[], body.as_bytes());
-        refused("PATCH", "/v1/secrets/telnyx-user-production", &[], body.as_bytes());
+        refused("PATCH", "/v1/secrets/telnyx-user-production", &[("if-match", "\"other\"")], body.as_bytes());
+        refused("POST", "/v1/secrets/telnyx-user-production/rollback", &[], body.as_bytes());
         refused("PUT", "/v1/secrets", &[], body.as_bytes());
         refused("POST", "/v1/nowhere", &[], body.as_bytes());
     }

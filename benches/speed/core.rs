@@ -29,7 +29,8 @@ pub fn core(report: &mut Report, quick: bool) {
     while !catalog.get("mcp-server/calendar").is_some_and(|template| template.is_current()) {
         catalog.rescan(Instant::now());
     }
-    let mut state = State { secrets: inventory::secrets(secrets), ..State::default() };
+    let mut state = State::default();
+    inventory::put_secrets(&mut state, secrets);
     inventory::update_templates(&mut state, &catalog, &found);
     let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal") };
     let config = Config::load(&home.config_file(), |_| None).expect("a configuration");

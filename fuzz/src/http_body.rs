@@ -86,16 +86,20 @@ fn queries(raw: Option<&str>) {
         Err(error) => refusal(&error),
     }
     match request::inventory(raw) {
-        Ok((page, filter)) => {
-            let [limit, _, text, _] = request::query(raw, KNOWN).expect("it was read before");
+        Ok(filter) => {
+            let [limit, offset, text, _] = request::query(raw, KNOWN).expect("it was read before");
             assert_eq!(filter.query, text);
             let most = limit.map_or(100, |limit| limit.parse().unwrap());
             assert!((1..=1000).contains(&most));
-            let shown = page.of((0..2000).collect());
-            assert_eq!(shown["count"], 2000);
-            assert!(shown["items"].as_array().unwrap().len() <= most);
+            assert_eq!(filter.limit, Some(most));
+            assert_eq!(filter.offset, offset.map_or(0, |offset| offset.parse().unwrap()));
         }
         Err(error) => refusal(&error),
+    }
+    if let Ok(page) = request::page(raw) {
+        let shown = page.of((0..2000).collect());
+        assert_eq!(shown.count, 2000);
+        assert!(shown.items.len() <= 1000);
     }
     for outcome in [request::page(raw).err(), request::query(raw, []).err(), request::query(raw, ["target"]).err()] {
         outcome.iter().for_each(refusal);
@@ -107,8 +111,8 @@ fn body(bytes: &[u8]) {
     if let Err(error) = &create {
         refusal(error);
     }
-    if let Err(error) = resolve(bytes) {
-        refusal(&error);
+    for error in [resolve(bytes).err(), change(bytes).err(), rollback(bytes).err()].iter().flatten() {
+        refusal(error);
     }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(sent)) => {
@@ -138,6 +142,31 @@ fn create(bytes: &[u8]) -> Result<(), ApiError> {
     assert_eq!(sent["name"], name.expect("or a refusal").as_str());
     assert_eq!(sent["value"], value.as_str());
     assert!((1..=VALUE_MAX).contains(&value.len()));
+    Ok(())
+}
+
+/// Reads a change, as the endpoint does: what is absent, null or, of a value, empty is left as it is.
+fn change(bytes: &[u8]) -> Result<(), ApiError> {
+    let mut fields = Fields::read(bytes)?;
+    let (name, value) = (fields.optional_name("name"), fields.optional_value("value"));
+    let flags = [fields.flag("enabled"), fields.flag("rewrite")];
+    fields.finish()?;
+    let sent: Value = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(sent["name"].as_str(), name.as_ref().map(|name| name.as_str()));
+    assert_eq!(sent["value"].as_str().filter(|sent| !sent.is_empty()), value.as_ref().map(|value| value.as_str()));
+    assert!(value.is_none_or(|value| value.len() <= VALUE_MAX));
+    assert_eq!([sent["enabled"].as_bool(), sent["rewrite"].as_bool()], flags);
+    Ok(())
+}
+
+/// Reads which version is wanted, as the endpoint does.
+fn rollback(bytes: &[u8]) -> Result<(), ApiError> {
+    let mut fields = Fields::read(bytes)?;
+    let version = fields.number("version");
+    fields.finish()?;
+    let sent: Value = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(sent["version"].as_u64(), version.map(u64::from));
+    assert!(version.is_some_and(|version| version > 0));
     Ok(())
 }
 

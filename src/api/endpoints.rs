@@ -1,5 +1,6 @@
 //! What each endpoint does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,16 +10,17 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATC
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::error::{ApiError, Code};
 use super::routes::Endpoint;
 use super::{App, request, view};
-use crate::inventory::{Inventory, InventoryError};
+use crate::inventory::{Change, Changed, Inventory, InventoryError, SecretDetail};
+use crate::names::SecretName;
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
 use crate::resolve::plans::{Prepared, Unplanned};
-use crate::resolve::snapshot::Snapshot;
+use crate::resolve::snapshot::{Released, Snapshot};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::usage::Caller;
 
@@ -60,9 +62,9 @@ pub async fn answer(
             Ok(with_body(body, "application/json"))
         }
         Endpoint::ListSecrets => {
-            let (page, filter) = request::inventory(query)?;
-            let rows = blocking(app, move |inventory| inventory.list(&filter)).await?;
-            Ok(json_answer(StatusCode::OK, &page.of(rows)))
+            let filter = request::inventory(query)?;
+            let (count, items) = blocking(app, move |inventory| inventory.list(&filter)).await?;
+            Ok(json_answer(StatusCode::OK, &request::Listing { count, items }))
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
@@ -73,32 +75,48 @@ pub async fn answer(
             let (Some(name), Some(value)) = (name, value) else {
                 return Err(ApiError::new(Code::Internal, "a field was read twice"));
             };
-            let (row, released) = blocking(app, move |inventory| inventory.create(name, &value, enabled)).await?;
-            released.wait().await;
-            Ok(json_answer(StatusCode::CREATED, &row))
+            let made = blocking(app, move |inventory| inventory.create(name, &value, enabled)).await?;
+            acknowledged(StatusCode::CREATED, made).await
         }
         Endpoint::ShowSecret => {
             request::query(query, [])?;
             let name = request::name(param("name"))?;
-            Ok(json_answer(StatusCode::OK, &blocking(app, move |inventory| inventory.show(&name)).await?))
+            let shown = show(app, name).await?;
+            let answer = json_answer(StatusCode::OK, &shown);
+            Ok(match &shown.etag {
+                Some(etag) => tagged(answer, etag),
+                None => answer,
+            })
         }
         Endpoint::ChangeSecret => {
             request::query(query, [])?;
-            let name = request::name(param("name"))?;
+            let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
             let mut fields = request::object(body, transfer).await?;
-            let enabled = fields.flag("enabled");
-            fields.finish()?;
-            let Some(enabled) = enabled else {
-                return Err(ApiError::fields(vec![("enabled".into(), "missing".into())]));
+            let change = Change {
+                name: fields.optional_name("name"),
+                value: fields.optional_value("value"),
+                enabled: fields.flag("enabled"),
+                rewrite: fields.flag("rewrite").unwrap_or(false),
             };
-            let (row, released) = blocking(app, move |inventory| inventory.set_enabled(&name, enabled)).await?;
-            released.wait().await;
-            Ok(json_answer(StatusCode::OK, &row))
+            fields.finish()?;
+            let changed = blocking(app, move |inventory| inventory.update(&name, change, expected.as_deref())).await?;
+            acknowledged(StatusCode::OK, changed).await
+        }
+        Endpoint::RollBackSecret => {
+            request::query(query, [])?;
+            let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
+            let mut fields = request::object(body, transfer).await?;
+            let version = fields.number("version");
+            fields.finish()?;
+            let version = version.unwrap_or_default();
+            let changed =
+                blocking(app, move |inventory| inventory.rollback(&name, version, expected.as_deref())).await?;
+            acknowledged(StatusCode::OK, changed).await
         }
         Endpoint::DeleteSecret => {
             request::query(query, [])?;
-            let name = request::name(param("name"))?;
-            let (id, released) = blocking(app, move |inventory| inventory.delete(&name)).await?;
+            let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
+            let (id, released) = blocking(app, move |inventory| inventory.delete(&name, expected.as_deref())).await?;
             released.wait().await;
             // After the last answer that could still have recorded one.
             blocking(app, move |inventory| inventory.forget_usage(id)).await?;
@@ -138,6 +156,36 @@ pub async fn answer(
         }
         Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
     }
+}
+
+/// A secret with the fields its references stand in: they are known once their templates are planned.
+async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
+    let look = |name: SecretName| blocking(app, move |inventory| inventory.show(&name));
+    let shown = look(name.clone()).await?;
+    let snapshot = app.resolver.current.load();
+    let unknown = shown.references.iter().filter(|reference| reference.field.is_none());
+    let unplanned: BTreeSet<&str> = unknown.map(|reference| reference.template.as_str()).collect();
+    let unplanned = unplanned.into_iter().filter_map(|id| snapshot.templates.get(id));
+    let unplanned: Vec<_> = unplanned.filter(|prepared| prepared.ready(None).is_none()).cloned().collect();
+    drop(snapshot);
+    if unplanned.is_empty() {
+        return Ok(shown);
+    }
+    let config = app.config.load_full();
+    let plan = async {
+        for prepared in unplanned {
+            // A template without a plan is shown without fields.
+            let _ = prepared.plan(None, &app.registry, &config).await;
+        }
+    };
+    let _ = tokio::time::timeout(PLAN_TIME, plan).await;
+    look(name).await
+}
+
+/// A change of a secret, once no answer of the old state can still leave.
+async fn acknowledged(status: StatusCode, (changed, released): (Changed, Released)) -> Answer {
+    released.wait().await;
+    Ok(tagged(json_answer(status, &changed), &changed.etag))
 }
 
 /// Calls a part that blocks.
@@ -221,9 +269,7 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, known: Option<&s
         Some(body) => with_body(body, &rendered.media_type),
         None => empty(StatusCode::NOT_MODIFIED),
     };
-    if let Ok(etag) = HeaderValue::from_str(&rendered.etag) {
-        response.headers_mut().insert(ETAG, etag);
-    }
+    response = tagged(response, &rendered.etag);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -300,9 +346,15 @@ fn with_body(body: Bytes, media_type: &str) -> Response<Full<Bytes>> {
     response
 }
 
+fn tagged(mut response: Response<Full<Bytes>>, etag: &str) -> Response<Full<Bytes>> {
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}
+
 fn json_answer<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response<Full<Bytes>> {
-    let value = serde_json::to_value(body).unwrap_or(Value::Null);
-    let mut bytes = value.to_string().into_bytes();
+    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
     bytes.push(b'\n');
     let mut response = with_body(bytes.into(), "application/json");
     *response.status_mut() = status;

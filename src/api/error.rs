@@ -14,6 +14,7 @@ use crate::plugin::registry::AddError;
 use crate::resolve::plans::Unplanned;
 use crate::resolve::{Reason, Refused};
 use crate::template::Problem;
+use crate::template::catalog::Unwritable;
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,19 +128,32 @@ impl From<InventoryError> for ApiError {
     fn from(error: InventoryError) -> Self {
         let message = error.to_string();
         match error {
-            InventoryError::NotFound(_) => Self::new(Code::NotFound, message),
+            InventoryError::NotFound(_) | InventoryError::Renamed { .. } => Self::new(Code::NotFound, message),
             InventoryError::Taken(_) => {
                 Self::with(Code::Conflict, message.clone(), [json!({"field": "name", "message": message})])
             }
+            InventoryError::Conflict(_) | InventoryError::NotRewritten { .. } => Self::new(Code::Conflict, message),
             InventoryError::Value(_) => Self::fields(vec![("value".into(), message)]),
+            InventoryError::Version(_) => Self::fields(vec![("version".into(), message)]),
+            InventoryError::Unwritable { files, .. } => {
+                let entry = |file: Unwritable| json!({"template": file.template, "message": file.message});
+                Self::with(Code::Conflict, message, files.into_iter().map(entry))
+            }
             InventoryError::Referenced { blockers, .. } => {
-                let entries = blockers.into_iter().map(|blocker| serde_json::to_value(blocker).unwrap_or_default());
-                let mut error = Self::with(Code::Conflict, message, entries);
+                let mut error = Self::with(Code::Conflict, message, blockers);
                 error.detail = Some(
                     "take the references out of the templates, then delete it; disabling it refuses every \
                                      further resolution at once"
                         .into(),
                 );
+                error
+            }
+            InventoryError::Formerly { holder, blockers, .. } => {
+                let mut error = Self::with(Code::Conflict, message, blockers);
+                error.detail = Some(format!(
+                    "`guillemet secret edit {holder} --rewrite` writes its present name into the templates; the name is \
+                     free then"
+                ));
                 error
             }
             InventoryError::Vault(_) | InventoryError::Usage(_) => Self::new(Code::Unavailable, message),

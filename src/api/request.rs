@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -90,12 +91,19 @@ impl Page {
         Self { limit, offset }
     }
 
-    /// `{"count": of all, "items": of this page}`.
-    pub fn of<T: serde::Serialize>(self, all: Vec<T>) -> Value {
-        let count = all.len();
-        let items: Vec<T> = all.into_iter().skip(self.offset).take(self.limit).collect();
-        serde_json::json!({"count": count, "items": items})
+    /// This page of all there are.
+    pub fn of<T>(self, all: Vec<T>) -> Listing<T> {
+        Listing { count: all.len(), items: all.into_iter().skip(self.offset).take(self.limit).collect() }
     }
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Listing<T> {
+    /// Of all pages.
+    pub count: usize,
+    /// Of this one.
+    pub items: Vec<T>,
 }
 
 /// The query of a listing without filters.
@@ -113,7 +121,7 @@ pub fn page(raw: Option<&str>) -> Result<Page, ApiError> {
 ///
 /// # Errors
 /// As `query`.
-pub fn inventory(raw: Option<&str>) -> Result<(Page, Filter), ApiError> {
+pub fn inventory(raw: Option<&str>) -> Result<Filter, ApiError> {
     let [limit, offset, text, status] = query(raw, ["limit", "offset", "query", "status"])?;
     let mut errors = Vec::new();
     let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
@@ -125,7 +133,24 @@ pub fn inventory(raw: Option<&str>) -> Result<(Page, Filter), ApiError> {
         }
         known.map(|(_, status)| *status)
     });
-    if errors.is_empty() { Ok((page, Filter { query: text, status })) } else { Err(ApiError::fields(errors)) }
+    if errors.is_empty() {
+        Ok(Filter { query: text, status, offset: page.offset, limit: Some(page.limit) })
+    } else {
+        Err(ApiError::fields(errors))
+    }
+}
+
+/// The state that a change was made for (RFC 9110, section 13.1.1).
+///
+/// # Errors
+/// A bad request when it is no text, or there are several.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut tags = headers.get_all(IF_MATCH).iter();
+    match (tags.next().map(HeaderValue::to_str), tags.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(tags)), None) => Ok(Some(tags.to_owned())),
+        _ => Err(ApiError::new(Code::BadRequest, "If-Match has to be one header of entity tags")),
+    }
 }
 
 /// The body as a JSON object; `limit` is how long it may take to arrive.
@@ -218,15 +243,44 @@ impl Fields {
         text.parse().map_err(|invalid: crate::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
     }
 
+    /// The name of a secret that may be absent or null.
+    pub fn optional_name(&mut self, field: &str) -> Option<SecretName> {
+        let text = self.optional_text(field)?;
+        text.parse().map_err(|invalid: crate::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+    }
+
     /// A value that can be kept.
     pub fn value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = Zeroizing::new(self.text(field)?);
         if text.is_empty() {
             self.wrong(field, "a value cannot be empty");
-        } else if text.len() > VALUE_MAX {
+            return None;
+        }
+        self.fitting(field, text)
+    }
+
+    /// A value that can be kept; absent, null or empty where the present one stays.
+    pub fn optional_value(&mut self, field: &str) -> Option<Zeroizing<String>> {
+        let text = self.optional_text(field).map(Zeroizing::new).filter(|text| !text.is_empty())?;
+        self.fitting(field, text)
+    }
+
+    fn fitting(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
+        if text.len() > VALUE_MAX {
             self.wrong(field, format!("a value may have at most {VALUE_MAX} bytes"));
-        } else {
-            return Some(text);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A whole number from 1 that has to be there.
+    pub fn number(&mut self, field: &str) -> Option<u32> {
+        let number =
+            self.fields.remove(field).map(|value| value.as_u64().and_then(|number| u32::try_from(number).ok()));
+        match number {
+            Some(Some(number @ 1..)) => return Some(number),
+            Some(_) => self.wrong(field, "a whole number from 1 is needed"),
+            None => self.wrong(field, "missing"),
         }
         None
     }

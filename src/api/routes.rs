@@ -9,8 +9,10 @@ pub enum Endpoint {
     CreateSecret,
     /// One secret with everything known about it.
     ShowSecret,
-    /// Enable or disable.
+    /// Another name or value; enable or disable.
     ChangeSecret,
+    /// The value of a former version again.
+    RollBackSecret,
     /// Delete, unless referenced.
     DeleteSecret,
     /// Values by name.
@@ -36,11 +38,12 @@ pub enum Endpoint {
 }
 
 /// Method, path, endpoint.
-pub const ROUTES: [(&str, &str, Endpoint); 15] = [
+pub const ROUTES: [(&str, &str, Endpoint); 16] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
     ("PATCH", "/v1/secrets/{name}", Endpoint::ChangeSecret),
+    ("POST", "/v1/secrets/{name}/rollback", Endpoint::RollBackSecret),
     ("DELETE", "/v1/secrets/{name}", Endpoint::DeleteSecret),
     ("POST", "/v1/resolve", Endpoint::Resolve),
     ("GET", "/v1/templates", Endpoint::ListTemplates),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::error::ApiError;
-use crate::inventory::{Filter, InventoryError, ReferenceView, Status, rfc3339};
+use crate::inventory::{ReferenceView, rfc3339};
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode;
 use crate::plugin::expr::{Expr, Op, Part};
@@ -170,14 +170,12 @@ fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let rows = {
+    let [active, disabled, missing] = {
         let app = Arc::clone(app);
-        tokio::task::spawn_blocking(move || app.inventory.list(&Filter::default()))
+        tokio::task::spawn_blocking(move || app.inventory.counts())
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
-            .map_err(|error: InventoryError| ApiError::from(error))?
     };
-    let count = |status| rows.iter().filter(|row| row.status == status).count();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({
@@ -186,9 +184,9 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         "started_at": rfc3339(app.started_at),
         "home": app.home.data().to_string_lossy(),
         "secrets": {
-            "active": count(Status::Active),
-            "disabled": count(Status::Disabled),
-            "missing": count(Status::Missing),
+            "active": active,
+            "disabled": disabled,
+            "missing": missing,
         },
         "templates": {"ok": templates.len() - broken, "broken": broken},
         "plugins": app.registry.count(),

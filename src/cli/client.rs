@@ -7,6 +7,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
@@ -41,6 +43,8 @@ pub fn template_path(id: &str) -> Result<String, Failure> {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// Names the state of what was asked for, where the API says one.
+    pub etag: Option<String>,
     /// The body; wiped, since it may hold values.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -65,8 +69,27 @@ impl Answer {
 /// # Errors
 /// When there is none.
 pub fn call(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    call_if(home, method, path, None, body)
+}
+
+/// Asks for a change of the state that `etag` names; of any other it is refused.
+///
+/// # Errors
+/// When there is no daemon.
+pub fn call_if(
+    home: &Home,
+    method: Method,
+    path: &str,
+    etag: Option<&str>,
+    body: Option<&Value>,
+) -> Result<Answer, Failure> {
     let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-    call_with(&home.socket(), method, path, body)
+    let mut request = Request::builder().method(method).uri(path).header("host", "guillemet");
+    if let Some(etag) = etag {
+        request = request.header("if-match", etag);
+    }
+    let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?;
+    exchange(&home.socket(), request)
 }
 
 /// Asks, and gives the JSON of a good answer.
@@ -77,26 +100,44 @@ pub fn json(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Re
     Ok(call(home, method, path, body)?.good(home)?.json())
 }
 
-/// Every item of a listing.
+/// A listing.
+#[derive(Debug, Deserialize)]
+pub struct Listing<T> {
+    /// How many there are.
+    pub count: usize,
+    /// All of them.
+    pub items: Vec<T>,
+}
+
+/// Every item of a listing, as JSON.
 ///
 /// # Errors
 /// As `json`.
 pub fn all(home: &Home, path: &str, query: &str) -> Result<Value, Failure> {
-    let mut items = Vec::new();
-    loop {
-        let page = json(home, Method::GET, &format!("{path}?limit=1000&offset={}{query}", items.len()), None)?;
-        let count = page["count"].as_u64().unwrap_or(0);
-        let Value::Array(more) = page["items"].clone() else { break };
-        let last = more.is_empty();
-        items.extend(more);
-        if last || items.len() as u64 >= count {
-            break;
-        }
-    }
-    Ok(serde_json::json!({"count": items.len(), "items": items}))
+    let all: Listing<Value> = listing(home, path, query)?;
+    Ok(serde_json::json!({"count": all.count, "items": all.items}))
 }
 
-fn call_with(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+/// Every item of a listing.
+///
+/// # Errors
+/// As `json`.
+pub fn listing<T: DeserializeOwned>(home: &Home, path: &str, query: &str) -> Result<Listing<T>, Failure> {
+    let mut all = Listing { count: 0, items: Vec::new() };
+    loop {
+        let path = format!("{path}?limit=1000&offset={}{query}", all.items.len());
+        let answer = call(home, Method::GET, &path, None)?.good(home)?;
+        let page: Listing<T> = serde_json::from_slice(&answer.body)?;
+        let is_last = page.items.is_empty();
+        all.items.extend(page.items);
+        if is_last || all.items.len() >= page.count {
+            all.count = all.items.len();
+            return Ok(all);
+        }
+    }
+}
+
+fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let stream = UnixStream::connect(socket).await.map_err(|error| {
@@ -106,15 +147,10 @@ fn call_with(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result
             ))
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "guillemet")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))?;
         let exchange = async {
             let response = sender.send_request(request).await?;
             let status = response.status().as_u16();
+            let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let mut incoming = response.into_body();
             let mut body = Zeroizing::new(Vec::new());
             while let Some(frame) = incoming.frame().await {
@@ -122,7 +158,7 @@ fn call_with(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result
                     body.extend_from_slice(&data);
                 }
             }
-            Ok::<_, hyper::Error>(Answer { status, body })
+            Ok::<_, hyper::Error>(Answer { status, etag, body })
         };
         tokio::select! {
             answer = exchange => Ok(answer?),

@@ -37,7 +37,7 @@ enum Command {
     Daemon(daemon::Run),
     /// Show how the daemon is.
     Status(status::Status),
-    /// Create, list, show, enable, disable and delete secrets.
+    /// Create, list, show, rename, rotate, disable and delete secrets.
     #[command(subcommand)]
     Secret(secret::Secret),
     /// List, check and explain templates.

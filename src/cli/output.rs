@@ -1,10 +1,12 @@
 //! How things are printed: tables on a terminal, tabs in a pipe, and nothing that could move a cursor.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use anstream::eprintln;
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::planner::text::is_unfit;
 
@@ -20,7 +22,10 @@ fn moves(c: char) -> bool {
 }
 
 /// The same JSON without such characters. They can stand in its texts only, where an escape means the same.
-fn escaped(json: &str) -> String {
+fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.contains(moves) {
+        return json.into();
+    }
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if moves(c) {
@@ -30,7 +35,7 @@ fn escaped(json: &str) -> String {
             out.push(c);
         }
     }
-    out
+    out.into()
 }
 
 /// Prints an error.
@@ -51,8 +56,23 @@ pub fn line(text: &str) {
 
 /// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
-    let text = escaped(&serde_json::to_string_pretty(value).unwrap_or_default());
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let _ = writeln!(std::io::stdout(), "{}", escaped(&text));
+}
+
+/// Prints a long listing as the API gave it, a line for each item; what could move a cursor is escaped.
+pub fn json_lines(items: &[Box<RawValue>]) {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut print = || {
+        write!(out, "{{\"count\": {}, \"items\": [", items.len())?;
+        for (index, item) in items.iter().enumerate() {
+            write!(out, "{}\n  {}", if index == 0 { "" } else { "," }, escaped(item.get()))?;
+        }
+        writeln!(out, "{}]}}", if items.is_empty() { "" } else { "\n" })?;
+        out.flush()
+    };
+    // That nobody reads it any more is no mistake.
+    let _: std::io::Result<()> = print();
 }
 
 /// Whether a person reads along.
@@ -72,11 +92,11 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
         line(&table.trim_fmt());
     } else {
         // The cells are clean; the tabs between them are ours.
-        let print = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
-        print(&header.join("\t"));
-        for row in rows {
-            print(&row.join("\t"));
-        }
+        let mut lines = std::iter::once(header.join("\t")).chain(rows.iter().map(|row| row.join("\t")));
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        // That nobody reads it any more is no mistake.
+        let _ = lines.try_for_each(|line| writeln!(out, "{line}"));
+        let _ = out.flush();
     }
 }
 
@@ -90,8 +110,8 @@ pub fn text(value: &Value) -> String {
 }
 
 /// A time of the API: how long ago on a terminal, as it is in a pipe; `never` where there is none.
-pub fn ago(value: &Value, now: u64) -> String {
-    let Some(text) = value.as_str() else { return "never".into() };
+pub fn ago(time: Option<&str>, now: u64) -> String {
+    let Some(text) = time else { return "never".into() };
     if !is_terminal() {
         return text.to_owned();
     }
@@ -128,7 +148,8 @@ mod tests {
     #[test]
     fn json_is_the_same_without_what_moves_the_cursor() {
         let value = serde_json::json!({"a\u{9b}2J": ["\u{202e}\u{7f}\u{1b}\n", "ü"]});
-        let printed = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        let pretty = serde_json::to_string_pretty(&value).unwrap();
+        let printed = escaped(&pretty);
         assert!(!printed.contains(moves), "{printed:?}");
         assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value);
     }

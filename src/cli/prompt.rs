@@ -43,14 +43,7 @@ pub fn value(name: &str, from: Option<&PathBuf>) -> Result<Zeroizing<String>, Fa
             let file = file.map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
             file.take(limit).read_to_end(&mut bytes)?;
         }
-        None if std::io::stdin().is_terminal() => {
-            let ask = |question: String| rpassword::prompt_password(question).map(Zeroizing::new);
-            let first = ask(format!("Value of {name}: "))?;
-            if *first != *ask("The same again: ".into())? {
-                return Err(Failure::new("the two differ; nothing was changed"));
-            }
-            return Ok(first);
-        }
+        None if std::io::stdin().is_terminal() => return twice(format!("Value of {name}: ")),
         _ => {
             std::io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
         }
@@ -65,6 +58,24 @@ pub fn value(name: &str, from: Option<&PathBuf>) -> Result<Zeroizing<String>, Fa
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(Failure::new("the value is not UTF-8; encode it first, with base64 for instance")),
     }
+}
+
+/// Takes a new value in from a prompt without echo; blank keeps the one there is.
+///
+/// # Errors
+/// When it cannot be read, or the two typings differ.
+pub fn new_value(name: &str) -> Result<Option<Zeroizing<String>>, Failure> {
+    Ok(Some(twice(format!("New value of {name} (blank keeps it): "))?).filter(|value| !value.is_empty()))
+}
+
+/// Asks without echo; again, unless nothing was typed.
+fn twice(question: String) -> Result<Zeroizing<String>, Failure> {
+    let ask = |question: String| rpassword::prompt_password(question).map(Zeroizing::new);
+    let first = ask(question)?;
+    if !first.is_empty() && *first != *ask("The same again: ".into())? {
+        return Err(Failure::new("the two differ; nothing was changed"));
+    }
+    Ok(first)
 }
 
 /// Takes a passphrase in: from a descriptor, or from a prompt; `twice` where a new one is chosen.

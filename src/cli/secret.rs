@@ -1,10 +1,14 @@
 //! `secret …`.
 
+mod change;
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hyper::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::client::{self, part};
@@ -38,6 +42,14 @@ pub enum Secret {
     List(List),
     /// Everything known about one.
     Show(Named),
+    /// Rename, or replace the value: it is asked for, and blank keeps the one there is.
+    Edit(change::Edit),
+    /// Replace the value. Shows first who uses it.
+    Rotate(change::Rotate),
+    /// Go back to the value of a former version. Shows first who uses it.
+    Rollback(change::Rollback),
+    /// Print the value. It is recorded like every resolution.
+    Reveal(Name),
     /// Allow resolutions again.
     Enable(Name),
     /// Refuse every further resolution, at once.
@@ -101,8 +113,12 @@ impl Secret {
             Self::Add(command) => command.run(home),
             Self::List(command) => command.run(home),
             Self::Show(command) => command.run(home),
-            Self::Enable(command) => enable(home, &command.name, true),
-            Self::Disable(command) => enable(home, &command.name, false),
+            Self::Edit(command) => command.run(home),
+            Self::Rotate(command) => command.run(home),
+            Self::Rollback(command) => command.run(home),
+            Self::Reveal(command) => change::reveal(home, &command.name),
+            Self::Enable(command) => change::enable(home, &command.name, true),
+            Self::Disable(command) => change::enable(home, &command.name, false),
             Self::Delete(command) => command.run(home),
         }
     }
@@ -110,6 +126,12 @@ impl Secret {
 
 fn path(name: &str) -> String {
     format!("/v1/secrets/{}", part(name))
+}
+
+/// Where a reference stands.
+fn place(reference: &Value) -> String {
+    let part = |field: &str| output::text(&reference[field]);
+    format!("{}:{}:{} {}", part("template"), part("line"), part("column"), part("field"))
 }
 
 impl Add {
@@ -136,24 +158,30 @@ impl List {
                 query.push_str(&format!("&{name}={}", part(value)));
             }
         }
-        let secrets = client::all(home, "/v1/secrets", &query)?;
         if self.json {
-            output::json(&secrets);
+            let secrets: client::Listing<Box<RawValue>> = client::listing(home, "/v1/secrets", &query)?;
+            output::json_lines(&secrets.items);
             return Ok(());
         }
+        let secrets: client::Listing<Row> = client::listing(home, "/v1/secrets", &query)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let row = |secret: &Value| {
-            vec![
-                output::text(&secret["name"]),
-                output::text(&secret["status"]),
-                output::text(&secret["usage_count"]),
-                output::ago(&secret["last_used_at"], now),
-            ]
+        let row = |secret: Row| {
+            let last_used = output::ago(secret.last_used_at.as_deref(), now);
+            vec![secret.name, secret.status, secret.usage_count.to_string(), last_used]
         };
-        let rows = secrets["items"].as_array().into_iter().flatten().map(row).collect();
+        let rows = secrets.items.into_iter().map(row).collect();
         output::table(&["Name", "Status", "Usage count", "Last used"], rows);
         Ok(())
     }
+}
+
+/// What a listing shows of a row.
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    status: String,
+    usage_count: u64,
+    last_used_at: Option<String>,
 }
 
 impl Named {
@@ -183,13 +211,7 @@ impl Named {
             output::line("  No active references yet");
         }
         for reference in references {
-            output::line(&format!(
-                "  {}:{}:{} {}",
-                output::text(&reference["template"]),
-                output::text(&reference["line"]),
-                output::text(&reference["column"]),
-                output::text(&reference["field"])
-            ));
+            output::line(&format!("  {}", place(&reference)));
         }
         for (title, rows, fields) in [
             ("Versions", list(&secret["versions"]), &["version", "created_at", "current"][..]),
@@ -225,17 +247,12 @@ impl Named {
     }
 }
 
-fn enable(home: &Home, name: &str, enabled: bool) -> Done {
-    let secret = client::json(home, Method::PATCH, &path(name), Some(&json!({"enabled": enabled})))?;
-    output::note(&format!("{} is {}", output::text(&secret["name"]), output::text(&secret["status"])));
-    Ok(())
-}
-
 impl Delete {
     fn run(self, home: &Home) -> Done {
+        let known = client::call(home, Method::GET, &path(&self.name), None)?.good(home)?;
         prompt::confirm(&format!("Delete {} and all of its versions?", self.name), self.yes)?;
         loop {
-            let answer = client::call(home, Method::DELETE, &path(&self.name), None)?;
+            let answer = client::call_if(home, Method::DELETE, &path(&self.name), known.etag.as_deref(), None)?;
             match wait_for(&answer.json()) {
                 // Only files that vanished just now stand in the way: they may be coming back.
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),

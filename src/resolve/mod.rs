@@ -117,7 +117,7 @@ enum Wanted<'a> {
 }
 
 fn wanted<'a>(state: &'a State, key: &str) -> Wanted<'a> {
-    match state.secrets.get(key) {
+    match state.secret(key) {
         None => Wanted::Not(None, Reason::Missing),
         Some(secret) if !secret.enabled => Wanted::Not(Some(secret), Reason::Disabled),
         Some(secret) => Wanted::Ready(secret),
@@ -182,7 +182,7 @@ impl Resolver {
         for Unfit { uses, refusal } in unfit {
             for index in uses {
                 let usage = &plan.uses[index as usize];
-                let id = snapshot.secrets.get(&usage.key).map(|secret| secret.id);
+                let id = snapshot.secret(&usage.key).map(|secret| secret.id);
                 let message = format!("the value of secret `{}` cannot stand here: {refusal}", usage.name);
                 faults.push((usage, id, Reason::Unfit, message));
             }

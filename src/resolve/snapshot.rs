@@ -20,8 +20,38 @@ pub type Map<V> = imbl::GenericHashMap<Box<str>, V, foldhash::fast::RandomState,
 pub struct State {
     /// The secrets by the key of their name (`SecretName::key`).
     pub secrets: Map<Arc<Secret>>,
+    /// For the key of each former name the key of the present one. No key is in both.
+    pub former: Map<Box<str>>,
     /// The templates by id.
     pub templates: Map<Arc<Prepared>>,
+}
+
+impl State {
+    /// The secret that has this key, or had it before it was renamed.
+    pub fn secret(&self, key: &str) -> Option<&Arc<Secret>> {
+        self.secrets.get(key).or_else(|| self.secrets.get(self.former.get(key)?))
+    }
+
+    /// Puts a secret in place of the one that had the key `before`.
+    pub fn put(&mut self, before: Option<&str>, secret: Arc<Secret>) {
+        if let Some(before) = before {
+            self.take(before);
+        }
+        let key = secret.name.key();
+        for former in &secret.former_names {
+            self.former.insert(former.key().into(), key.as_str().into());
+        }
+        self.secrets.insert(key.into(), secret);
+    }
+
+    /// Takes the secret with this key out, with its former names.
+    pub fn take(&mut self, key: &str) {
+        if let Some(secret) = self.secrets.remove(key) {
+            for former in &secret.former_names {
+                self.former.remove(former.key().as_str());
+            }
+        }
+    }
 }
 
 /// A state that someone may hold.

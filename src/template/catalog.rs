@@ -6,6 +6,7 @@
 //! could.
 
 mod guard;
+mod rename;
 mod scan;
 mod watch;
 
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use self::guard::{Blocker, Reason};
+pub use self::rename::{Rewrite, Unwritable, finish};
 pub use self::scan::Fingerprint;
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
@@ -125,6 +127,7 @@ pub struct Catalog {
     vanished: Vec<Vanished>,
     /// Folders that could not be read at the last rescan, with why.
     unreadable: Vec<(PathBuf, String)>,
+    generation: u64,
 }
 
 impl Catalog {
@@ -136,6 +139,7 @@ impl Catalog {
             by_id: BTreeMap::new(),
             vanished: Vec::new(),
             unreadable: Vec::new(),
+            generation: 0,
         }
     }
 
@@ -148,6 +152,10 @@ impl Catalog {
             }
         }
         self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
+        let same_files = |(a, b): (&Arc<Template>, &Arc<Template>)| Arc::ptr_eq(a, b);
+        if files.len() != self.files.len() || !files.values().zip(self.files.values()).all(same_files) {
+            self.generation += 1;
+        }
         self.files = files;
         self.unreadable = unreadable;
         let by_id = by_id(&self.files);
@@ -182,11 +190,14 @@ impl Catalog {
         self.by_id.get(id)
     }
 
-    /// Every reference known, with the id of its template.
-    pub fn references(&self) -> impl Iterator<Item = (&str, &Reference)> {
-        self.files
-            .values()
-            .flat_map(|template| template.references().iter().map(|reference| (template.id.as_str(), reference)))
+    /// Every file, by path: two can claim the same id.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<Template>> {
+        self.files.values()
+    }
+
+    /// Another number whenever another file, or another reading of one, was found.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod lexer;
+pub mod rename;
 pub mod tokens;
 
 use serde::{Deserialize, Serialize};

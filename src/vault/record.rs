@@ -62,6 +62,24 @@ pub enum InvalidValue {
     TooLarge,
 }
 
+/// There is no such version to go back to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no version {wanted} to go back to; {}", kept(.former))]
+pub struct NoVersion {
+    /// The one that was wanted.
+    pub wanted: u32,
+    /// Those there are, oldest first; the current one is not among them.
+    pub former: Vec<u32>,
+}
+
+fn kept(former: &[u32]) -> String {
+    if former.is_empty() {
+        return "there are no former versions".into();
+    }
+    let numbers: Vec<String> = former.iter().map(ToString::to_string).collect();
+    format!("there are {}", numbers.join(", "))
+}
+
 /// Why bytes are not a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -73,32 +91,89 @@ pub enum Malformed {
     Damaged,
 }
 
+impl Version {
+    fn new(number: u32, value: &str, now: Millis) -> Self {
+        Self { number, id: crypto::random(), created_at: now, value: SealedValue::seal(value) }
+    }
+}
+
+/// A value that can be kept.
+fn check(value: &str) -> Result<&str, InvalidValue> {
+    match value.len() {
+        0 => Err(InvalidValue::Empty),
+        len if len > VALUE_MAX => Err(InvalidValue::TooLarge),
+        _ => Ok(value),
+    }
+}
+
 impl Secret {
     /// A new secret with one version.
     ///
     /// # Errors
     /// `InvalidValue`.
     pub fn new(name: SecretName, value: &str, enabled: bool, now: Millis) -> Result<Self, InvalidValue> {
-        match value.len() {
-            0 => Err(InvalidValue::Empty),
-            len if len > VALUE_MAX => Err(InvalidValue::TooLarge),
-            _ => Ok(Self {
-                id: SecretId(crypto::random()),
-                revision: 1,
-                name,
-                former_names: Vec::new(),
-                enabled,
-                note: String::new(),
-                created_at: now,
-                updated_at: now,
-                versions: vec![Version {
-                    number: 1,
-                    id: crypto::random(),
-                    created_at: now,
-                    value: SealedValue::seal(value),
-                }],
-            }),
+        Ok(Self {
+            id: SecretId(crypto::random()),
+            revision: 1,
+            name,
+            former_names: Vec::new(),
+            enabled,
+            note: String::new(),
+            created_at: now,
+            updated_at: now,
+            versions: vec![Version::new(1, check(value)?, now)],
+        })
+    }
+
+    /// The next revision of it, in which something is about to be changed. A clock that went back does not
+    /// make it older than it was.
+    pub fn next(&self, now: Millis) -> Self {
+        Self { revision: self.revision + 1, updated_at: now.max(self.updated_at), ..self.clone() }
+    }
+
+    /// Gives it a new value; of the former ones the newest `keep` stay.
+    ///
+    /// # Errors
+    /// `InvalidValue`.
+    pub fn set_value(&mut self, value: &str, keep: usize, now: Millis) -> Result<(), InvalidValue> {
+        let version = Version::new(self.current().number + 1, check(value)?, now);
+        self.push(version, keep);
+        Ok(())
+    }
+
+    /// Gives it the value of a former version again, as a new version.
+    ///
+    /// # Errors
+    /// `NoVersion`.
+    pub fn roll_back(&mut self, number: u32, keep: usize, now: Millis) -> Result<(), NoVersion> {
+        let (current, former) = (self.current().number, &self.versions[..self.versions.len() - 1]);
+        let Some(found) = former.iter().find(|version| version.number == number) else {
+            return Err(NoVersion { wanted: number, former: former.iter().map(|version| version.number).collect() });
+        };
+        let version =
+            Version { number: current + 1, id: crypto::random(), created_at: now, value: found.value.clone() };
+        self.push(version, keep);
+        Ok(())
+    }
+
+    fn push(&mut self, version: Version, keep: usize) {
+        self.versions.push(version);
+        let surplus = self.versions.len().saturating_sub(keep + 1);
+        self.versions.drain(..surplus);
+    }
+
+    /// Gives it another name; the one it had becomes a former one.
+    pub fn rename(&mut self, name: SecretName) {
+        self.forget_name(&name);
+        let before = std::mem::replace(&mut self.name, name);
+        if before != self.name {
+            self.former_names.push(before);
         }
+    }
+
+    /// Lets a former name go.
+    pub fn forget_name(&mut self, name: &SecretName) {
+        self.former_names.retain(|known| known != name);
     }
 
     /// The version that is served.

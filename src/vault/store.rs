@@ -253,21 +253,23 @@ impl Vault {
     /// # Errors
     /// `Stale` when the stored revision is not older; otherwise nothing has changed either.
     pub fn put(&mut self, secret: &Secret) -> Result<(), VaultError> {
+        self.put_all(&[secret], None)
+    }
+
+    /// Writes several, and a document with them, in one transaction.
+    ///
+    /// # Errors
+    /// As `put`; nothing of it has changed then.
+    pub fn put_all(&mut self, secrets: &[&Secret], document: Option<(&str, &[u8])>) -> Result<(), VaultError> {
         let boxes = &self.boxes;
-        let sealed = boxes.seal(RECORD, &secret.id.0, secret.revision, &secret.encode());
         change(&mut self.database, |database| {
             let mut manifest = boxes.manifest(database)?;
-            match stored_revision(database, secret.id)? {
-                Some(stored) if stored >= secret.revision => return Err(VaultError::Stale),
-                Some(stored) => manifest.toggle(&boxes.manifest_key, RECORD, &secret.id.0, stored),
-                None => manifest.count += 1,
+            for secret in secrets {
+                boxes.put_record(database, &mut manifest, secret)?;
             }
-            manifest.toggle(&boxes.manifest_key, RECORD, &secret.id.0, secret.revision);
-            database.execute(
-                "INSERT INTO records (id, revision, box) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET revision = ?2, box = ?3",
-                params![secret.id.0, secret.revision, sealed],
-            )?;
+            if let Some((label, bytes)) = document {
+                boxes.put_counted(database, &mut manifest, label, bytes)?;
+            }
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })
     }
@@ -303,17 +305,7 @@ impl Vault {
     /// # Errors
     /// Nothing has changed then.
     pub fn set_document(&mut self, label: &str, bytes: &[u8]) -> Result<(), VaultError> {
-        let boxes = &self.boxes;
-        change(&mut self.database, |database| {
-            let mut manifest = boxes.manifest(database)?;
-            let revision = boxes.put_document(database, label, bytes)?;
-            match revision - 1 {
-                0 => manifest.count += 1,
-                replaced => manifest.toggle(&boxes.manifest_key, DOCUMENT, label.as_bytes(), replaced),
-            }
-            manifest.toggle(&boxes.manifest_key, DOCUMENT, label.as_bytes(), revision);
-            boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
-        })
+        self.put_all(&[], Some((label, bytes)))
     }
 
     /// A key for another part of the program, by its label.
@@ -412,6 +404,39 @@ impl Boxes {
         };
         let opened = self.open(DOCUMENT, label.as_bytes(), revision, &sealed);
         opened.map(Some).ok_or_else(|| VaultError::Damaged(format!("its document `{label}` does not open")))
+    }
+
+    fn put_record(&self, database: &Connection, manifest: &mut Manifest, secret: &Secret) -> Result<(), VaultError> {
+        match stored_revision(database, secret.id)? {
+            Some(stored) if stored >= secret.revision => return Err(VaultError::Stale),
+            Some(stored) => manifest.toggle(&self.manifest_key, RECORD, &secret.id.0, stored),
+            None => manifest.count += 1,
+        }
+        manifest.toggle(&self.manifest_key, RECORD, &secret.id.0, secret.revision);
+        let sealed = self.seal(RECORD, &secret.id.0, secret.revision, &secret.encode());
+        database.execute(
+            "INSERT INTO records (id, revision, box) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET revision = ?2, box = ?3",
+            params![secret.id.0, secret.revision, sealed],
+        )?;
+        Ok(())
+    }
+
+    /// Writes a document that the manifest counts: any but the manifest itself.
+    fn put_counted(
+        &self,
+        database: &Connection,
+        manifest: &mut Manifest,
+        label: &str,
+        bytes: &[u8],
+    ) -> Result<(), VaultError> {
+        let revision = self.put_document(database, label, bytes)?;
+        match revision - 1 {
+            0 => manifest.count += 1,
+            replaced => manifest.toggle(&self.manifest_key, DOCUMENT, label.as_bytes(), replaced),
+        }
+        manifest.toggle(&self.manifest_key, DOCUMENT, label.as_bytes(), revision);
+        Ok(())
     }
 
     /// Writes a document; returns its new revision, which is 1 for a new one.

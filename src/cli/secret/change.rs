@@ -1,0 +1,222 @@
+//! `secret edit`, `rotate`, `rollback`, `enable`, `disable`, `reveal`: what changes a secret, or shows its value.
+//!
+//! What is asked about is what is changed: the state that was shown goes along as an entity tag, and one
+//! that somebody else has changed meanwhile is refused.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use hyper::Method;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{path, place};
+use crate::cli::client::{self, Answer};
+use crate::cli::{Done, Failure, output, prompt};
+use crate::home::Home;
+
+#[derive(Args)]
+pub struct Edit {
+    /// The secret.
+    name: String,
+    /// Its new name. References by the old one go on working.
+    #[arg(long, value_name = "NEW")]
+    rename: Option<String>,
+    /// Write the present name into the templates that use a former one: all of them or none.
+    #[arg(long)]
+    rewrite: bool,
+    /// Read the new value from this file, or from standard input with `-`.
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Rotate {
+    /// The secret.
+    name: String,
+    /// Read the new value from this file, or from standard input with `-`.
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Args)]
+pub struct Rollback {
+    /// The secret.
+    name: String,
+    /// The version; the one before the present one when it is not given.
+    #[arg(long, value_name = "N")]
+    to: Option<u32>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// A secret as it was shown, and the tag of that state.
+struct Shown {
+    secret: Value,
+    etag: Option<String>,
+}
+
+fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
+    let answer = client::call(home, Method::GET, &path(name), None)?.good(home)?;
+    let shown = Shown { secret: answer.json(), etag: answer.etag };
+    if shown.secret["id"].is_null() {
+        return Err(Failure::new(format!("there is no secret `{name}` yet; `guillemet secret add {name}` creates it")));
+    }
+    Ok(shown)
+}
+
+impl Shown {
+    fn references(&self) -> &[Value] {
+        self.secret["references"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The name as it is now: it may have been found by a former one.
+    fn name(&self) -> String {
+        output::text(&self.secret["name"])
+    }
+
+    /// Tells who uses it.
+    fn tell_flows(&self) {
+        match self.references() {
+            [] => output::note("No active references yet"),
+            references => {
+                output::note(&format!("{} is used by", self.name()));
+                for reference in references {
+                    output::note(&format!("  {}", place(reference)));
+                }
+            }
+        }
+        if let Some(last) = self.secret["last_used_at"].as_str() {
+            output::note(&format!("last used {last}"));
+        }
+    }
+
+    /// Changes it, if it is still as it was shown.
+    fn change(&self, home: &Home, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        client::call_if(home, method, path, self.etag.as_deref(), Some(body))?.good(home)
+    }
+}
+
+impl Edit {
+    pub fn run(self, home: &Home) -> Done {
+        let before = show(home, &self.name)?;
+        let only_names = (self.rename.is_some() || self.rewrite) && self.from_file.is_none();
+        let value = if only_names {
+            None
+        } else if self.from_file.is_none() && std::io::stdin().is_terminal() {
+            prompt::new_value(&before.name())?
+        } else {
+            Some(prompt::value(&before.name(), self.from_file.as_ref())?).filter(|value| !value.is_empty())
+        };
+        let body =
+            json!({"name": self.rename, "value": value.as_ref().map(|value| value.as_str()), "rewrite": self.rewrite});
+        let answer = before.change(home, Method::PATCH, &path(&before.name()), &body)?;
+        let after = answer.json();
+        let name = output::text(&after["name"]);
+        if before.name() != name {
+            output::note(&format!("{} is called {name} now", before.name()));
+        }
+        if before.secret["version"] != after["version"] {
+            output::note(&format!("{name} has a new value: version {}", output::text(&after["version"])));
+        }
+        let rewritten = after["rewritten"].as_array().map_or(&[][..], Vec::as_slice);
+        for template in rewritten {
+            output::note(&format!("rewrote {}", output::text(template)));
+        }
+        if before.etag == answer.etag && rewritten.is_empty() {
+            output::note("nothing was changed");
+        }
+        tell_former(&show(home, &name)?);
+        Ok(())
+    }
+}
+
+/// Says which templates still use a former name.
+fn tell_former(secret: &Shown) {
+    let name = secret.name();
+    let is_former = |reference: &&Value| !output::text(&reference["name"]).eq_ignore_ascii_case(&name);
+    let former: Vec<&Value> = secret.references().iter().filter(is_former).collect();
+    if former.is_empty() {
+        return;
+    }
+    output::note("these use a former name, which goes on working:");
+    for reference in former {
+        output::note(&format!("  {} ({})", place(reference), output::text(&reference["name"])));
+    }
+    output::note(&format!("`guillemet secret edit {name} --rewrite` writes the present name into them"));
+}
+
+impl Rotate {
+    pub fn run(self, home: &Home) -> Done {
+        let before = show(home, &self.name)?;
+        let name = before.name();
+        before.tell_flows();
+        prompt::confirm(&format!("Give {name} a new value?"), self.yes)?;
+        let value = prompt::value(&name, self.from_file.as_ref())?;
+        if value.is_empty() {
+            return Err(Failure::new("a value cannot be empty; nothing was changed"));
+        }
+        let after = before.change(home, Method::PATCH, &path(&name), &json!({"value": *value}))?.json();
+        output::note(&format!("rotated {name}: version {}", output::text(&after["version"])));
+        Ok(())
+    }
+}
+
+impl Rollback {
+    pub fn run(self, home: &Home) -> Done {
+        let before = show(home, &self.name)?;
+        let name = before.name();
+        let versions = before.secret["versions"].as_array().map_or(&[][..], Vec::as_slice);
+        let version = match self.to {
+            Some(version) => json!(version),
+            None => match versions.get(1) {
+                Some(former) => former["version"].clone(),
+                None => {
+                    return Err(Failure::new(format!(
+                        "{name} has no former version to go back to; nothing was changed"
+                    )));
+                }
+            },
+        };
+        before.tell_flows();
+        prompt::confirm(&format!("Give {name} the value of version {version} again?"), self.yes)?;
+        let path = format!("{}/rollback", path(&name));
+        let after = before.change(home, Method::POST, &path, &json!({"version": version}))?.json();
+        output::note(&format!(
+            "{name} has the value of version {version} again, as version {}",
+            output::text(&after["version"])
+        ));
+        Ok(())
+    }
+}
+
+pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
+    let secret = client::json(home, Method::PATCH, &path(name), Some(&json!({"enabled": enabled})))?;
+    output::note(&format!("{} is {}", output::text(&secret["name"]), output::text(&secret["status"])));
+    let uses = secret["usage_count"].as_u64().unwrap_or(0);
+    if !enabled && uses > 0 {
+        let references = if uses == 1 { "1 reference is".into() } else { format!("{uses} references are") };
+        output::note(&format!("{references} refused from now on; `guillemet secret show {name}` lists them"));
+    }
+    Ok(())
+}
+
+pub fn reveal(home: &Home, name: &str) -> Done {
+    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name]})))?.good(home)?;
+    // What is freed is wiped, this JSON too.
+    let mut values = answer.json();
+    let Value::String(value) = values["secrets"][name].take() else {
+        return Err(Failure::new("the daemon gave no value; is it of the same version as this command?"));
+    };
+    let value = Zeroizing::new(value);
+    let mut out = std::io::stdout().lock();
+    out.write_all(value.as_bytes())?;
+    // The line break that `--from-file` takes off again.
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}

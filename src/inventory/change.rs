@@ -1,0 +1,245 @@
+//! Changes of a secret: name, value, state, an earlier version. Each is one critical section and one
+//! transaction of the vault, and leaves every reference working.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use zeroize::Zeroizing;
+
+use super::views::{Changed, blocker_view, etag};
+use super::{Inventory, InventoryError, Owned, SecretView};
+use crate::names::SecretName;
+use crate::resolve::now;
+use crate::resolve::snapshot::{Released, State};
+use crate::template::catalog::{Rewrite, finish};
+use crate::vault::record::Secret;
+use crate::vault::store::{Vault, VaultError};
+
+/// Under which the vault keeps which files a rename is about to rewrite.
+const RENAME: &str = "rename";
+/// The document where no rename is under way.
+const NOTHING: &[u8] = b"{}";
+/// How many former names a secret keeps that nothing references any more.
+const FORMER_NAMES: usize = 100;
+
+/// What is to be different. What is absent stays.
+#[derive(Clone, Default)]
+pub struct Change {
+    /// Another name.
+    pub name: Option<SecretName>,
+    /// A new value; the one it had becomes a former version.
+    pub value: Option<Zeroizing<String>>,
+    /// Whether it may be resolved.
+    pub enabled: Option<bool>,
+    /// Whether references by former names are changed in the templates' files, all or none.
+    pub rewrite: bool,
+}
+
+/// Makes good what a crash left of a rename: to be called before the templates are read.
+///
+/// # Errors
+/// The vault's.
+pub fn finish_rename(vault: &mut Vault) -> Result<(), VaultError> {
+    match vault.document(RENAME)? {
+        Some(note) if note.as_slice() != NOTHING => {
+            finish(&note);
+            vault.set_document(RENAME, NOTHING)
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Inventory {
+    /// Creates a secret.
+    ///
+    /// # Errors
+    /// `Taken`, `Formerly`, `Value`, `Vault`.
+    pub fn create(&self, name: SecretName, value: &str, enabled: bool) -> Result<(Changed, Released), InventoryError> {
+        let mut owned = self.owned();
+        let state = self.resolver.current.load();
+        let robbed = self.claim(&mut owned, &state, &name, None)?;
+        drop(state);
+        let secret = Secret::new(name, value, enabled, now())?;
+        let robbed: Vec<Secret> = robbed.into_iter().collect();
+        let written: Vec<&Secret> = robbed.iter().chain([&secret]).collect();
+        owned.vault.put_all(&written, None)?;
+        let released = self.put(&mut owned, None, robbed, Arc::new(secret.clone()));
+        Ok((self.changed(&mut owned, &secret, Vec::new())?, released))
+    }
+
+    /// Changes a secret. `expected` is the entity tag of the state that the change was made for, where the
+    /// caller knows one: another state is a conflict.
+    ///
+    /// # Errors
+    /// `NotFound`, `Renamed`, `Conflict`, `Taken`, `Formerly`, `Value`, `Unwritable`, `Vault`. Nothing has
+    /// changed then, but for `NotRewritten`.
+    pub fn update(
+        &self,
+        name: &SecretName,
+        change: Change,
+        expected: Option<&str>,
+    ) -> Result<(Changed, Released), InventoryError> {
+        let mut owned = self.owned();
+        let state = self.resolver.current.load();
+        let secret = expect(&state, name, expected)?;
+        let mut next = secret.next(now());
+        let mut robbed = None;
+        let mut is_same = true;
+        if let Some(name) = change.name.filter(|name| name.as_str() != secret.name.as_str()) {
+            robbed = self.claim(&mut owned, &state, &name, Some(&secret))?;
+            next.rename(name);
+            forget_names(&mut owned, &mut next);
+            is_same = false;
+        }
+        if let Some(value) = &change.value {
+            next.set_value(value, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
+            is_same = false;
+        }
+        if let Some(enabled) = change.enabled.filter(|enabled| *enabled != secret.enabled) {
+            next.enabled = enabled;
+            is_same = false;
+        }
+        drop(state);
+        let rewrite = if change.rewrite { self.stage(&mut owned, &next)? } else { Rewrite::default() };
+        if is_same && rewrite.is_empty() {
+            // Acknowledged like a change: an earlier one to the same state may still be on its way out.
+            let released = self.resolver.current.change(|_| {});
+            return Ok((self.changed(&mut owned, &secret, Vec::new())?, released));
+        }
+        let robbed: Vec<Secret> = robbed.into_iter().collect();
+        let written: Vec<&Secret> = robbed.iter().chain([&next]).collect();
+        let note = rewrite.note(true);
+        owned.vault.put_all(&written, (!rewrite.is_empty()).then_some((RENAME, &note)))?;
+        let released = self.put(&mut owned, Some(&secret), robbed, Arc::new(next.clone()));
+        let rewritten = self.rewrite(&mut owned, &next, rewrite)?;
+        Ok((self.changed(&mut owned, &next, rewritten)?, released))
+    }
+
+    /// Gives a secret the value of a former version again, as a new version.
+    ///
+    /// # Errors
+    /// `NotFound`, `Renamed`, `Conflict`, `Version`, `Vault`.
+    pub fn rollback(
+        &self,
+        name: &SecretName,
+        version: u32,
+        expected: Option<&str>,
+    ) -> Result<(Changed, Released), InventoryError> {
+        let mut owned = self.owned();
+        let secret = expect(&self.resolver.current.load(), name, expected)?;
+        let mut next = secret.next(now());
+        next.roll_back(version, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
+        owned.vault.put(&next)?;
+        let released = self.put(&mut owned, Some(&secret), Vec::new(), Arc::new(next.clone()));
+        Ok((self.changed(&mut owned, &next, Vec::new())?, released))
+    }
+
+    /// Whether a name can be given to a secret (`to`, or a new one). Where it is a former name of another
+    /// that nothing references any more, that other one without it.
+    fn claim(
+        &self,
+        owned: &mut Owned,
+        state: &State,
+        name: &SecretName,
+        to: Option<&Secret>,
+    ) -> Result<Option<Secret>, InventoryError> {
+        let key = name.key();
+        let is_other = |holder: &&Arc<Secret>| to.is_none_or(|to| to.id != holder.id);
+        if let Some(holder) = state.secrets.get(key.as_str()).filter(is_other) {
+            return Err(InventoryError::Taken(holder.name.to_string()));
+        }
+        let Some(holder) = state.secret(&key).filter(is_other) else { return Ok(None) };
+        self.rescan_owned(owned);
+        let blockers = owned.catalog.blockers(&[name], Instant::now());
+        if !blockers.is_empty() {
+            return Err(InventoryError::Formerly {
+                name: name.to_string(),
+                holder: holder.name.to_string(),
+                blockers: blockers.into_iter().map(|blocker| blocker_view(blocker, state)).collect(),
+            });
+        }
+        let mut robbed = holder.next(now());
+        robbed.forget_name(name);
+        Ok(Some(robbed))
+    }
+
+    /// Puts a changed secret into the state, in place of what it was, together with the one whose former
+    /// name it took.
+    fn put(&self, owned: &mut Owned, before: Option<&Secret>, robbed: Vec<Secret>, secret: Arc<Secret>) -> Released {
+        owned.index = None;
+        self.resolver.current.change(|state| {
+            for robbed in robbed {
+                let key = robbed.name.key();
+                state.put(Some(&key), Arc::new(robbed));
+            }
+            state.put(before.map(|before| before.name.key()).as_deref(), secret);
+        })
+    }
+
+    /// Writes the texts that name a secret as it is called now beside the templates' files.
+    fn stage(&self, owned: &mut Owned, secret: &Secret) -> Result<Rewrite, InventoryError> {
+        self.rescan_owned(owned);
+        let names: Vec<&SecretName> = secret.former_names.iter().chain([&secret.name]).collect();
+        let unwritable = |files| InventoryError::Unwritable { name: secret.name.to_string(), files };
+        let rewrite = owned.catalog.rewrite(&names, &secret.name).map_err(unwritable)?;
+        if !rewrite.is_empty() {
+            owned.vault.set_document(RENAME, &rewrite.note(false))?;
+            rewrite.write().map_err(unwritable)?;
+        }
+        Ok(rewrite)
+    }
+
+    /// Puts those texts in place. The vault knows the new name already, and references by the former one work.
+    fn rewrite(&self, owned: &mut Owned, secret: &Secret, rewrite: Rewrite) -> Result<Vec<String>, InventoryError> {
+        if rewrite.is_empty() {
+            return Ok(Vec::new());
+        }
+        let templates = rewrite.templates().map(str::to_owned).collect();
+        let placed = rewrite.place();
+        owned.vault.set_document(RENAME, NOTHING)?;
+        self.rescan_owned(owned);
+        match placed {
+            Ok(()) => Ok(templates),
+            Err(error) => {
+                Err(InventoryError::NotRewritten { name: secret.name.to_string(), problem: error.to_string() })
+            }
+        }
+    }
+
+    fn changed(&self, owned: &mut Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
+        let index = self.index(owned);
+        let totals = self.resolver.recorder.totals()?;
+        let row = index.get(&secret.name.key()).map(|row| row.view(totals.get(&secret.id)));
+        let row: SecretView = row.ok_or_else(|| InventoryError::NotFound(secret.name.to_string()))?;
+        Ok(Changed { secret: row, etag: etag(secret), rewritten })
+    }
+}
+
+/// The secret to change, in the state that is expected.
+pub(super) fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
+    let key = name.key();
+    let Some(secret) = state.secrets.get(key.as_str()) else {
+        return Err(match state.secret(&key) {
+            Some(renamed) => InventoryError::Renamed { former: name.to_string(), name: renamed.name.to_string() },
+            None => InventoryError::NotFound(name.to_string()),
+        });
+    };
+    // RFC 9110, section 13.1.1: any of them, compared strongly; `*` is any state at all.
+    let meets = |expected: &str| expected.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag(secret));
+    match expected {
+        Some(expected) if !meets(expected) => Err(InventoryError::Conflict(secret.name.to_string())),
+        _ => Ok(Arc::clone(secret)),
+    }
+}
+
+/// Lets the oldest former names go that nothing references, where there are too many.
+fn forget_names(owned: &mut Owned, secret: &mut Secret) {
+    let now = Instant::now();
+    let mut surplus = secret.former_names.len().saturating_sub(FORMER_NAMES);
+    secret.former_names.retain(|name| {
+        let goes = surplus > 0 && owned.catalog.blockers(&[name], now).is_empty();
+        surplus -= usize::from(goes);
+        !goes
+    });
+}

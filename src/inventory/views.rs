@@ -1,0 +1,225 @@
+//! What the inventory shows: rows, references, versions, usage.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use crate::names::Millis;
+use crate::resolve::snapshot::State;
+use crate::template::catalog::Blocker;
+use crate::vault::record::Secret;
+use crate::vault::usage::SecretUsage;
+
+/// Whether a secret can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Enabled, and has a value.
+    Active,
+    /// Kept, and refused to every resolution.
+    Disabled,
+    /// A reference names it and there is no value to be had.
+    Missing,
+}
+
+impl Status {
+    /// All of them, with the names the API uses.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("active", Self::Active), ("disabled", Self::Disabled), ("missing", Self::Missing)];
+}
+
+/// A row of the inventory, as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecretView {
+    /// The id; null for a missing row, as is everything that is kept with a secret.
+    pub id: Option<String>,
+    /// The name, as it was typed; for a missing row as its first reference spells it.
+    pub name: String,
+    /// Whether it can be used.
+    pub status: Status,
+    /// Whether it is enabled.
+    pub enabled: Option<bool>,
+    /// The number of active references.
+    pub usage_count: usize,
+    /// How often a value left the vault.
+    pub resolution_count: Option<u64>,
+    /// When one last did.
+    pub last_used_at: Option<String>,
+    /// When it was created.
+    pub created_at: Option<String>,
+    /// When it last changed.
+    pub updated_at: Option<String>,
+    /// The number of its current version.
+    pub version: Option<u32>,
+    /// Names it had before.
+    pub former_names: Option<Vec<String>>,
+}
+
+/// A reference, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReferenceView {
+    /// The template's id.
+    pub template: String,
+    /// Line in its file, from 1.
+    pub line: Option<u32>,
+    /// Column in characters, from 1.
+    pub column: Option<u32>,
+    /// The field of the config; null while it is not known (a branch not taken, a broken template).
+    pub field: Option<String>,
+    /// The name, as the template spells it.
+    pub name: Option<String>,
+}
+
+/// A changed secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct Changed {
+    /// The row.
+    #[serde(flatten)]
+    pub secret: SecretView,
+    /// Names this state of it, as an HTTP entity tag.
+    #[serde(skip)]
+    pub etag: String,
+    /// The templates that were rewritten, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rewritten: Vec<String>,
+}
+
+/// A version, as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct VersionView {
+    /// Its number, from 1.
+    pub version: u32,
+    /// When it was created.
+    pub created_at: String,
+    /// Whether it is the one that is served.
+    pub current: bool,
+}
+
+/// A secret with everything known about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecretDetail {
+    /// The row.
+    #[serde(flatten)]
+    pub secret: SecretView,
+    /// Who names it.
+    pub references: Vec<ReferenceView>,
+    /// Newest first.
+    pub versions: Vec<VersionView>,
+    /// What was resolved.
+    pub usage: UsageView,
+    /// Names this state of it, as an HTTP entity tag; `None` for a missing row.
+    #[serde(skip)]
+    pub etag: Option<String>,
+}
+
+/// What was resolved of a secret.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UsageView {
+    /// By place.
+    pub by_template: Vec<PlaceView>,
+    /// By day (UTC), newest first.
+    pub by_day: Vec<DayView>,
+}
+
+/// Resolutions in one place.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlaceView {
+    /// The template; null for a raw resolve.
+    pub template: Option<String>,
+    /// The field of the config.
+    pub field: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// When last.
+    pub last_used_at: Option<String>,
+}
+
+/// Resolutions of one day.
+#[derive(Clone, Debug, Serialize)]
+pub struct DayView {
+    /// `YYYY-MM-DD`.
+    pub day: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// What stands in the way of a deletion.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockerView {
+    /// The reference, as far as it is known.
+    #[serde(flatten)]
+    pub reference: ReferenceView,
+    /// What it is and how to lift it.
+    pub message: String,
+    /// Its kind.
+    pub reason: String,
+    /// When to try again, where waiting is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Names a state of a secret, as an HTTP entity tag (RFC 9110, section 8.8.3): never made from a value.
+pub fn etag(secret: &Secret) -> String {
+    format!("\"{}-{}\"", secret.id, secret.revision)
+}
+
+impl From<SecretUsage> for UsageView {
+    fn from(usage: SecretUsage) -> Self {
+        let place = |place: crate::vault::usage::PlaceUsage| PlaceView {
+            template: place.template,
+            field: Some(place.field).filter(|field| !field.is_empty()),
+            target: place.target,
+            count: place.count,
+            last_used_at: place.last_used.map(rfc3339),
+        };
+        Self {
+            by_template: usage.by_template.into_iter().map(place).collect(),
+            by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
+        }
+    }
+}
+
+/// The versions of a secret, newest first.
+pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
+    let view = |version: &crate::vault::record::Version| VersionView {
+        version: version.number,
+        created_at: rfc3339(version.created_at),
+        current: version.number == secret.current().number,
+    };
+    secret.versions.iter().rev().map(view).collect()
+}
+
+/// The field a reference stands in, where a plan has told.
+pub(super) fn field(state: &State, template: &str, line: u32, column: u32) -> Option<String> {
+    let plan = state.templates.get(template)?.ready(None)?.ok()?;
+    let here = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
+    Some(here.field.clone())
+}
+
+pub(super) fn blocker_view(blocker: Blocker, state: &State) -> BlockerView {
+    let place = blocker.line.zip(blocker.column);
+    BlockerView {
+        message: blocker.message(),
+        reason: blocker.reason.code().to_owned(),
+        retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
+        reference: ReferenceView {
+            field: place.and_then(|(line, column)| field(state, &blocker.template, line, column)),
+            template: blocker.template,
+            line: blocker.line,
+            column: blocker.column,
+            name: blocker.name,
+        },
+    }
+}
+
+/// A time as the API writes it: RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(at: Millis) -> String {
+    const FORMAT: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let nanos = i128::from(at) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(FORMAT).unwrap_or_default()
+}
