@@ -2,11 +2,15 @@
 //!
 //! Knows nothing of what uses it.
 
+mod clients;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use self::clients::{Rule, TemplatePattern, Who};
 
 /// What a fresh home is given.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -25,6 +29,10 @@ pub struct Config {
     pub limits: Limits,
     /// How many former versions of a secret are kept.
     pub former_versions: usize,
+    /// The group that may connect to the socket, beside its owner.
+    pub api_group: Option<u32>,
+    /// Who else may ask, and what.
+    pub clients: Vec<Rule>,
 }
 
 /// What callers may take of the daemon.
@@ -76,6 +84,10 @@ struct Raw {
     limits: RawLimits,
     #[serde(default)]
     secrets: RawSecrets,
+    #[serde(default)]
+    api: clients::RawApi,
+    #[serde(default)]
+    client: Vec<clients::RawRule>,
 }
 
 #[derive(Deserialize)]
@@ -135,9 +147,11 @@ impl Config {
         if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
         }
+        let api_group = clients::api_group(&raw.api).map_err(|message| (None, message))?;
+        let clients = clients::rules(&raw.client).map_err(|message| (None, message))?;
         let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
         let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
-        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits, former_versions })
+        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits, former_versions, api_group, clients })
     }
 }
 

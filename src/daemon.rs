@@ -1,8 +1,10 @@
 //! Wires the parts together: the only place that knows them all.
 
+mod socket;
+
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +12,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
@@ -185,6 +186,8 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    let warning = config.api_group.and_then(|group| socket::unreachable(home, group));
+    warnings.extend(warning);
     let former_versions = config.former_versions;
     let app = Arc::new(App {
         home: home.clone(),
@@ -195,6 +198,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         unlock: method.name(),
         started_at: now(),
         warnings,
+        inline: api::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
     });
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
@@ -234,7 +238,7 @@ async fn live(app: Arc<App>) -> Result<(), DaemonError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
     let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
     let socket = app.home.socket();
-    let (listener, ours) = listen(&app.home)?;
+    let (listener, ours) = socket::listen(&app.home, app.config.load().api_group)?;
 
     let changed = Arc::new(Notify::new());
     let watcher = {
@@ -284,50 +288,6 @@ async fn reload_config(app: &Arc<App>) {
         }
         Err(error) => tracing::error!(%error, "the configuration stays as it was"),
     }
-}
-
-/// The listening socket, and whether it is ours to remove: ours, or one a service manager made.
-fn listen(home: &Home) -> Result<(UnixListener, bool), DaemonError> {
-    let path = home.socket();
-    let refused = |problem: String| DaemonError::Socket { path: path.clone(), problem };
-    if let Some(listener) = activated().map_err(|error| refused(error.to_string()))? {
-        return Ok((listener, false));
-    }
-    private_dir(home.runtime())?;
-    let dir = fs::metadata(home.runtime()).map_err(file(home.runtime()))?;
-    let own = rustix::process::geteuid().as_raw();
-    if dir.uid() != own || dir.mode() & 0o077 != 0 {
-        return Err(refused(format!(
-            "its folder has to be yours alone; run `chmod 700 {}` as its owner",
-            home.runtime().display()
-        )));
-    }
-    match fs::symlink_metadata(&path) {
-        // The lock says that no daemon lives behind it.
-        Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
-        Ok(_) => return Err(refused("something else than a socket lies there; move it away".into())),
-        Err(_) => {}
-    }
-    // The umask is 077 since the start: there is no moment in which another user could connect.
-    let listener = UnixListener::bind(&path).map_err(|error| {
-        refused(format!("{error}; a socket's path may have at most 107 bytes: choose a shorter --home"))
-    })?;
-    let made = fs::symlink_metadata(&path).map_err(file(&path))?;
-    if made.uid() != own || made.mode() & 0o077 != 0 {
-        let _ = fs::remove_file(&path);
-        return Err(refused("the file system does not keep it to its owner; choose another --home".into()));
-    }
-    Ok((listener, true))
-}
-
-/// The socket of systemd's socket activation (sd_listen_fds), if there is one.
-fn activated() -> io::Result<Option<UnixListener>> {
-    let Some(fd) = sd_notify::listen_fds().ok().and_then(|mut fds| fds.next()) else {
-        return Ok(None);
-    };
-    let listener = std::os::unix::net::UnixListener::from(crate::sys::process::inherited(fd)?);
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener).map(Some)
 }
 
 /// Keeps templates and plans up to date: events of the kernel, or polling where there are none.

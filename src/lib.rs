@@ -17,6 +17,7 @@ pub mod files;
 pub mod home;
 pub mod inventory;
 pub mod names;
+pub mod pattern;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;

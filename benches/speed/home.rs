@@ -47,6 +47,21 @@ impl BenchHome {
         Home::at(self.path()).socket()
     }
 
+    /// Templates that reference every secret of a home with ten times as many, each once.
+    pub fn write_references(&self, templates: usize) {
+        for number in 0..templates {
+            let headers = (0..10).map(|header| {
+                format!("X-{header} = \"<< secret \"provider-{}-production\" >>\"\n", number * 10 + header)
+            });
+            let text = format!(
+                "name = \"calendar-{number}\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n{}",
+                headers.collect::<String>()
+            );
+            let path = self.path().join(format!("templates/mcp-server/references-{number}.toml"));
+            std::fs::write(path, text).expect("a template");
+        }
+    }
+
     /// A template with one secret; `number` makes its text another.
     pub fn write_template(&self, name: &str, number: usize) {
         let text = format!(

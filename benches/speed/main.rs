@@ -174,6 +174,7 @@ fn start(report: &mut Report, quick: bool) {
 fn processes(report: &mut Report, quick: bool) {
     let secrets = if quick { 1_000 } else { 10_000 };
     let home = BenchHome::new(secrets, 0);
+    home.write_references(secrets / 10);
     let _daemon = home.start();
     let run = |program: &str, arguments: &[&str]| {
         let status = Command::new(program).args(arguments).stdout(Stdio::null()).status();
@@ -187,8 +188,18 @@ fn processes(report: &mut Report, quick: bool) {
     report.difference("guillemet --version", version, bare);
     let render = report::median(rounds, || run(PROGRAM, &["--home", &at, "render", "mcp-server/calendar"]));
     report.difference("guillemet render", render, bare);
-    let list = report::median(rounds.min(20), || run(PROGRAM, &["--home", &at, "secret", "list", "--json"]));
-    report.difference(&format!("guillemet secret list with {secrets} secrets"), list, bare);
+    // The first listing looks at what has just been written; every secret is used once, so that each has a count.
+    let wanted = request("GET", "/v1/templates?limit=1", b"");
+    load::ask(&home.socket(), &wanted);
+    for number in 0..secrets / 10 {
+        let path = format!("/v1/render/mcp-server/references-{number}");
+        load::ask(&home.socket(), &request("GET", &path, b""));
+    }
+    for (how, arguments) in [("", &["secret", "list"][..]), (" --json", &["secret", "list", "--json"])] {
+        let arguments = [&["--home", &at], arguments].concat();
+        let list = report::median(rounds.min(20), || run(PROGRAM, &arguments));
+        report.difference(&format!("guillemet secret list{how}, {secrets} secrets and references"), list, bare);
+    }
 }
 
 /// What grows with the number of secrets.

@@ -13,51 +13,94 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::{ApiError, Code};
+use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, request, view};
+use super::{App, inline, request, view};
+use crate::config::Config;
 use crate::inventory::{Change, Changed, Inventory, InventoryError, SecretDetail};
 use crate::names::SecretName;
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
+use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
-use crate::resolve::snapshot::{Released, Snapshot};
+use crate::resolve::snapshot::{Released, Snapshot, State};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::usage::Caller;
 
 /// How long a request waits for a plan.
-const PLAN_TIME: Duration = Duration::from_secs(10);
+pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";
 
-type Answer = Result<Response<Full<Bytes>>, ApiError>;
+/// What a caller is told that may not.
+pub(super) const FORBIDDEN: &str = "this caller may not do that; a [[client]] rule of guillemet.toml can allow it";
+/// The same of one secret.
+pub(super) const FORBIDDEN_SECRET: &str = "no rule allows this caller to resolve this secret by its name";
 
-/// Answers one request of an authorised caller.
+pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
+
+/// A request, and who asks.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Of the path, still percent-encoded.
+    pub params: &'a matchit::Params<'a, 'a>,
+    /// Its head.
+    pub parts: &'a Parts,
+    /// Who.
+    pub caller: &'a Caller,
+    /// What they may do.
+    pub access: &'a Access<'a>,
+    /// The configuration in force.
+    pub config: &'a Config,
+}
+
+impl Asked<'_> {
+    fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+
+    /// The version of an answer that the caller has already.
+    pub(super) fn known(&self) -> Option<&str> {
+        self.parts.headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok())
+    }
+}
+
+/// Answers one request of a caller that may ask for something.
 ///
 /// # Errors
 /// What the caller is told instead.
-pub async fn answer(
-    app: &Arc<App>,
-    endpoint: Endpoint,
-    params: &matchit::Params<'_, '_>,
-    parts: &Parts,
-    body: Incoming,
-    caller: &Caller,
-) -> Answer {
-    let query = parts.uri.query();
+pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: Incoming) -> Answer {
+    let Asked { params, parts, caller, access, config } = asked;
+    let query = asked.query();
     let param = |name: &str| params.get(name).unwrap_or_default();
-    let transfer = app.config.load().limits.transfer;
+    let transfer = config.limits.transfer;
+    if !endpoint.is_open() && !access.administers() {
+        return Err(ApiError::forbidden());
+    }
     match endpoint {
         Endpoint::Render => {
             let [target] = request::query(query, ["target"])?;
             let id = template_id(params)?;
-            let known = parts.headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-            render(app, &id, target.as_deref(), known, caller).await
+            render(app, &id, target.as_deref(), asked).await
+        }
+        Endpoint::RenderInline => {
+            request::query(query, [])?;
+            let mut fields = request::object(body, transfer).await?;
+            let wanted = inline::Inline::read(&mut fields);
+            fields.finish()?;
+            inline::render(app, wanted?, asked).await
         }
         Endpoint::Resolve => {
             request::query(query, [])?;
             let mut fields = request::object(body, transfer).await?;
             let names = fields.names("secrets");
             fields.finish()?;
+            let refused = refused(&app.resolver.current.load(), names.iter(), access);
+            if !refused.is_empty() {
+                app.resolver.forbid(caller, None, refused.iter().map(|index| (&names[*index], "")));
+                let entry = |index: &usize| json!({"field": format!("secrets.{index}"), "message": FORBIDDEN_SECRET});
+                return Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)));
+            }
             let body = leaving_nothing(|| app.resolver.resolve(&names, caller))?;
             Ok(with_body(body, "application/json"))
         }
@@ -262,16 +305,68 @@ async fn planned(
     }
 }
 
-async fn render(app: &Arc<App>, id: &str, target: Option<&str>, known: Option<&str>, caller: &Caller) -> Answer {
+async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>) -> Answer {
+    if !may_render(app, id, target, asked.access).await {
+        return Err(forbidden_render(app, id, asked.caller));
+    }
     let (snapshot, prepared, plan) = planned(app, id, target).await?;
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, &prepared, &plan, caller, known))?;
-    let mut response = match rendered.body {
+    // Another default, if the plugin has just been replaced.
+    if !asked.access.may_render(id, Some(&plan.target.id)) {
+        return Err(forbidden_render(app, id, asked.caller));
+    }
+    let of = Some(prepared.template.id.as_str());
+    let rendered = leaving_nothing(|| app.resolver.render(snapshot, of, &plan, asked.caller, asked.known()))?;
+    Ok(document(rendered))
+}
+
+/// Whether a caller may render a template for a target, without a look at the template: a problem of it is
+/// nobody's business who may not.
+async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Access<'_>) -> bool {
+    if access.administers() {
+        return true;
+    }
+    if target.is_some() || !access.may_render(id, None) {
+        return access.may_render(id, target);
+    }
+    let (feature, _) = id.split_once('/').unwrap_or_default();
+    let targets = app.registry.targets(feature).await.unwrap_or_default();
+    targets.first().is_some_and(|default| access.may_render(id, Some(&default.id)))
+}
+
+/// Notes that a caller was refused a template. It is told the same whether there is one or not, and what it
+/// typed is kept only where there is.
+fn forbidden_render(app: &Arc<App>, id: &str, caller: &Caller) -> ApiError {
+    let snapshot = app.resolver.current.load();
+    if let Some(prepared) = snapshot.templates.get(id) {
+        let template = &prepared.template;
+        let names = template.references().iter().map(|reference| (&reference.name, ""));
+        app.resolver.forbid(caller, Some(&template.id), names);
+    }
+    ApiError::forbidden()
+}
+
+/// Which of these secrets a caller may not resolve by name.
+pub(super) fn refused<'a>(
+    state: &State,
+    names: impl Iterator<Item = &'a SecretName>,
+    access: &Access<'_>,
+) -> Vec<usize> {
+    if access.administers() {
+        return Vec::new();
+    }
+    let may = |name: &SecretName| access.may_resolve(name, state.secret(&name.key()).map(|secret| &secret.name));
+    names.enumerate().filter(|(_, name)| !may(name)).map(|(index, _)| index).collect()
+}
+
+/// A rendered config as an answer.
+pub(super) fn document(rendered: Rendered) -> Response<Full<Bytes>> {
+    let response = match rendered.body {
         Some(body) => with_body(body, &rendered.media_type),
         None => empty(StatusCode::NOT_MODIFIED),
     };
-    response = tagged(response, &rendered.etag);
+    let mut response = tagged(response, &rendered.etag);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 async fn add_plugin(app: &Arc<App>, mut fields: request::Fields) -> Answer {

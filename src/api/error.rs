@@ -93,6 +93,11 @@ impl ApiError {
         Self { errors: errors.collect(), ..Self::new(code, message) }
     }
 
+    /// What a caller is told that may not: the same, whatever it asked for.
+    pub fn forbidden() -> Self {
+        Self::new(Code::Forbidden, super::endpoints::FORBIDDEN)
+    }
+
     /// Fields of the request that hold what they cannot hold: (field, message).
     pub fn fields(errors: Vec<(String, String)>) -> Self {
         let entries = errors.into_iter().map(|(field, message)| json!({"field": field, "message": message}));

@@ -5,6 +5,7 @@
 pub mod connection;
 pub mod endpoints;
 pub mod error;
+pub mod inline;
 pub mod peer;
 pub mod places;
 pub mod request;
@@ -59,6 +60,8 @@ pub struct App {
     pub started_at: Millis,
     /// What a person should know, for `status`.
     pub warnings: Vec<String>,
+    /// Who has an inline render under way.
+    pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed.
     pub pins: tokio::sync::Mutex<Vec<crate::plugin::registry::Pin>>,
 }
@@ -159,9 +162,10 @@ async fn answer(
     let found = router.find(parts.method.as_str(), parts.uri.path());
     // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
     let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-    let Some(caller) = peer.authorised(own_uid) else {
+    let config = app.config.load();
+    let Some((caller, access)) = peer.access(own_uid, &config) else {
         tracing::warn!(caller = ?peer.caller, "a caller was refused");
-        let message = "only the user this daemon runs as may ask; run the command as that user";
+        let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
         return Ok(ApiError::new(Code::Forbidden, message).response());
     };
     let result = match found {
@@ -174,7 +178,10 @@ async fn answer(
             }
             return Ok(response);
         }
-        Found::Endpoint(endpoint, params) => endpoints::answer(app, endpoint, &params, &parts, body, caller).await,
+        Found::Endpoint(endpoint, params) => {
+            let asked = endpoints::Asked { params: &params, parts: &parts, caller, access: &access, config: &config };
+            endpoints::answer(app, endpoint, asked, body).await
+        }
     };
     let response = result.unwrap_or_else(|error| error.response());
     tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");

@@ -1,36 +1,98 @@
 //! Who is on the other end of a connection, by the kernel's word, and what it may do.
 //!
-//! Invariant: a look-up that fails means no.
+//! The kernel settles user and groups when the peer connects (`SO_PEERCRED`, `SO_PEERGROUPS`), so they are
+//! asked for once; the rules are those in force at each request.
+//!
+//! Invariant: a look-up that fails means no, and so does a user or group of another namespace.
 
 use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
+use crate::config::{Config, Rule, Who};
+use crate::names::SecretName;
 use crate::vault::usage::Caller;
 
-/// What Linux shows in place of a user it cannot map (a user of another namespace).
-const OVERFLOW_UID: u32 = 65_534;
+/// What Linux shows in place of a user or group it cannot map (one of another namespace).
+const OVERFLOW: u32 = 65_534;
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Who, for the record; `None` when the kernel did not say.
     pub caller: Option<Caller>,
+    /// Its groups beside its own one; `None` when the kernel did not say.
+    groups: Option<Vec<u32>>,
+}
+
+/// What a caller may do.
+#[derive(Clone, Debug)]
+pub enum Access<'a> {
+    /// Everything.
+    All,
+    /// What the rules say that are about it.
+    Rules(Vec<&'a Rule>),
 }
 
 impl Peer {
-    /// Asks the kernel (`SO_PEERCRED`).
+    /// Asks the kernel.
     pub fn of(stream: &UnixStream) -> Self {
         let caller = stream.peer_cred().ok().map(|peer| {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
             Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: executable(pid) }
         });
-        Self { caller }
+        Self { caller, groups: crate::sys::peer::groups(stream).ok() }
     }
 
-    /// The caller, if it may: without rules that is the daemon's own user, and no one else.
-    pub fn authorised(&self, own_uid: u32) -> Option<&Caller> {
-        self.caller.as_ref().filter(|caller| caller.uid == own_uid && caller.uid != OVERFLOW_UID)
+    /// The caller and what it may do; `None` for nothing. The daemon's own user may do everything, unless a
+    /// rule names it.
+    pub fn access<'a>(&self, own_uid: u32, config: &'a Config) -> Option<(&Caller, Access<'a>)> {
+        let caller = self.caller.as_ref().filter(|caller| caller.uid != OVERFLOW)?;
+        if caller.uid == own_uid && !config.clients.iter().any(|rule| rule.who == Who::User(own_uid)) {
+            return Some((caller, Access::All));
+        }
+        let rules: Vec<&Rule> = config.clients.iter().filter(|rule| self.is(caller, rule.who)).collect();
+        match rules.iter().any(|rule| rule.admin) {
+            true => Some((caller, Access::All)),
+            false if rules.is_empty() => None,
+            false => Some((caller, Access::Rules(rules))),
+        }
+    }
+
+    fn is(&self, caller: &Caller, who: Who) -> bool {
+        match who {
+            Who::User(uid) => caller.uid == uid,
+            Who::Group(OVERFLOW) => false,
+            Who::Group(gid) => self.groups.as_ref().is_some_and(|groups| caller.gid == gid || groups.contains(&gid)),
+        }
+    }
+}
+
+impl Access<'_> {
+    /// Whether it may do more than render and resolve.
+    pub fn administers(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
+    /// Whether it may render a template, for one target or, while that is not known, for any.
+    pub fn may_render(&self, id: &str, target: Option<&str>) -> bool {
+        let Self::Rules(rules) = self else { return true };
+        rules.iter().flat_map(|rule| &rule.templates).any(|pattern| {
+            pattern.id.matches(id)
+                && match (&pattern.target, target) {
+                    (Some(pattern), Some(target)) => pattern.matches(target),
+                    _ => true,
+                }
+        })
+    }
+
+    /// Whether it may resolve a secret by this name, `present` being what it is called now.
+    pub fn may_resolve(&self, name: &SecretName, present: Option<&SecretName>) -> bool {
+        let Self::Rules(rules) = self else { return true };
+        let allowed = |name: &SecretName| {
+            rules.iter().flat_map(|rule| &rule.secrets).any(|pattern| pattern.matches(name.as_str()))
+        };
+        allowed(name) && present.is_none_or(allowed)
     }
 }
 
@@ -42,19 +104,89 @@ fn executable(pid: u32) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
+    fn config(rules: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), rules).unwrap();
+        Config::load(Path::new(file.path()), |_| None).unwrap()
+    }
+
+    fn peer(uid: u32, gid: u32, groups: Option<&[u32]>) -> Peer {
+        let caller = Caller { uid, gid, pid: 1, exe: "".into() };
+        Peer { caller: Some(caller), groups: groups.map(<[u32]>::to_vec) }
+    }
+
     #[tokio::test]
-    async fn only_the_daemons_own_user_may() {
+    async fn without_rules_only_the_daemons_own_user_may() {
         let (stream, _other) = UnixStream::pair().unwrap();
         let own = rustix::process::getuid().as_raw();
         let peer = Peer::of(&stream);
-        let caller = peer.authorised(own).unwrap();
+        let none = config("");
+        let (caller, access) = peer.access(own, &none).unwrap();
         assert_eq!(caller.pid, std::process::id());
-        assert!(!caller.exe.is_empty());
-        assert!(peer.authorised(own + 1).is_none());
-        assert!(Peer { caller: None }.authorised(own).is_none());
-        let stranger = Peer { caller: Some(Caller { uid: OVERFLOW_UID, ..caller.clone() }) };
-        assert!(stranger.authorised(OVERFLOW_UID).is_none());
+        assert!(!caller.exe.is_empty() && access.administers());
+        let mut groups: Vec<u32> =
+            rustix::process::getgroups().unwrap().into_iter().map(rustix::process::Gid::as_raw).collect();
+        let mut seen = peer.groups.clone().unwrap();
+        groups.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, groups);
+        assert!(peer.access(own + 1, &none).is_none());
+        assert!(Peer { caller: None, groups: None }.access(own, &none).is_none());
+    }
+
+    #[test]
+    fn a_rule_is_about_a_user_or_a_group_and_what_is_not_known_is_no() {
+        let rules = config(
+            "[[client]]\nuid = 7\nsecrets = ['a*']\n[[client]]\ngroup = 70\nsecrets = ['b']\n\
+             [[client]]\ngroup = 71\nadmin = true\n[[client]]\nuid = 65534\nadmin = true\n[[client]]\ngroup = 65534\nadmin = true\n",
+        );
+        let name = |text: &str| text.parse::<SecretName>().unwrap();
+        let may = |peer: &Peer, secret: &str| {
+            peer.access(0, &rules).is_some_and(|(_, access)| access.may_resolve(&name(secret), None))
+        };
+        let by_user = peer(7, 7, Some(&[]));
+        assert_eq!([may(&by_user, "abc"), may(&by_user, "b")], [true, false]);
+        for by_group in [peer(8, 70, Some(&[])), peer(8, 8, Some(&[1, 70]))] {
+            assert_eq!([may(&by_group, "abc"), may(&by_group, "b")], [false, true]);
+        }
+        assert!(may(&peer(7, 70, Some(&[])), "abc") && may(&peer(7, 70, Some(&[])), "b"));
+        assert!(may(&peer(9, 9, Some(&[71])), "anything"));
+        for nobody in [
+            peer(8, 8, Some(&[])),
+            peer(8, 70, None),
+            peer(OVERFLOW, 0, Some(&[])),
+            peer(8, OVERFLOW, Some(&[OVERFLOW])),
+        ] {
+            assert!(nobody.access(0, &rules).is_none(), "{nobody:?}");
+        }
+        // A former name opens no door that the present one does not.
+        let (_, access) = by_user.access(0, &rules).unwrap();
+        assert!(access.may_resolve(&name("a1"), Some(&name("a2"))));
+        assert!(!access.may_resolve(&name("a1"), Some(&name("root-key"))));
+        assert!(!access.administers());
+    }
+
+    #[test]
+    fn the_daemons_own_user_is_bound_by_rules_that_name_it() {
+        let others = config("[[client]]\nuid = 7\nsecrets = ['a']\n");
+        let own = config("[[client]]\nuid = 0\ntemplates = ['f/a:t', 'f/b']\n");
+        let peer = peer(0, 0, Some(&[]));
+        assert!(peer.access(0, &others).is_some_and(|(_, access)| access.administers()));
+        let (_, access) = peer.access(0, &own).unwrap();
+        assert!(!access.administers());
+        for (id, target, may) in [
+            ("f/a", Some("t"), true),
+            ("f/a", None, true),
+            ("f/a", Some("u"), false),
+            ("f/b", Some("u"), true),
+            ("f/c", None, false),
+            ("f/a", Some("t:u"), false),
+        ] {
+            assert_eq!(access.may_render(id, target), may, "{id} {target:?}");
+        }
     }
 }

@@ -225,6 +225,16 @@ impl Fields {
         }
     }
 
+    /// A text out of a list.
+    pub fn one_of(&mut self, field: &str, known: &[&str]) -> Option<String> {
+        let text = self.text(field)?;
+        if known.contains(&text.as_str()) {
+            return Some(text);
+        }
+        self.wrong(field, format!("one of {} is needed", known.join(", ")));
+        None
+    }
+
     /// A yes or no that may be absent or null.
     pub fn flag(&mut self, field: &str) -> Option<bool> {
         match self.fields.remove(field) {
@@ -311,7 +321,8 @@ impl Fields {
         names
     }
 
-    fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    /// Notes what is wrong with a field.
+    pub fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.errors.push((field.into(), message.into()));
     }
 

@@ -25,6 +25,8 @@ pub enum Endpoint {
     Explain,
     /// The config itself.
     Render,
+    /// A config of a template that comes with the request.
+    RenderInline,
     /// The plugins.
     ListPlugins,
     /// Look at a plugin, or add it.
@@ -37,8 +39,15 @@ pub enum Endpoint {
     Health,
 }
 
+impl Endpoint {
+    /// Whether it decides itself who may ask; every other is administration.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Render | Self::RenderInline | Self::Resolve | Self::Health)
+    }
+}
+
 /// Method, path, endpoint.
-pub const ROUTES: [(&str, &str, Endpoint); 16] = [
+pub const ROUTES: [(&str, &str, Endpoint); 17] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -50,6 +59,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 16] = [
     ("GET", "/v1/templates/{feature}/{name}", Endpoint::ShowTemplate),
     ("GET", "/v1/templates/{feature}/{name}/explain", Endpoint::Explain),
     ("GET", "/v1/render/{feature}/{name}", Endpoint::Render),
+    ("POST", "/v1/render", Endpoint::RenderInline),
     ("GET", "/v1/plugins", Endpoint::ListPlugins),
     ("POST", "/v1/plugins", Endpoint::AddPlugin),
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),

@@ -17,7 +17,6 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use self::fill::{Unfit, Values};
-use self::plans::Prepared;
 use self::snapshot::{Current, Snapshot, State};
 use crate::names::{Millis, SecretName};
 use crate::plugin::plan::{self, Plan};
@@ -132,24 +131,24 @@ fn unavailable(name: &str, reason: Reason) -> String {
 }
 
 impl Resolver {
-    /// Renders a template from its plan.
+    /// Renders a plan.
     ///
-    /// `prepared` must be the template of this very snapshot, and `plan` one of its plans.
+    /// `template` is what it is a plan of, in this very snapshot; `None` for a template that came with the
+    /// request.
     ///
     /// # Errors
     /// `Refused`, with everything that is wrong.
     pub fn render(
         &self,
         snapshot: Arc<Snapshot>,
-        prepared: &Prepared,
+        template: Option<&str>,
         plan: &Plan,
         caller: &Caller,
         if_none_match: Option<&str>,
     ) -> Result<Rendered, Refused> {
         let secrets: Vec<Wanted<'_>> = plan.uses.iter().map(|usage| wanted(&snapshot, &usage.key)).collect();
         let record = |outcome, uses: &[Use<'_>]| {
-            let (template, target) = (Some(prepared.template.id.as_str()), Some(plan.target.id.as_str()));
-            let event = Event { time: now(), outcome, caller, template, target, uses };
+            let event = Event { time: now(), outcome, caller, template, target: Some(plan.target.id.as_str()), uses };
             self.recorder.record(&event).map_err(|error| Refused::Unrecorded(error.to_string()))
         };
         let all_ready = secrets.iter().all(|secret| matches!(secret, Wanted::Ready(_)));
@@ -197,11 +196,32 @@ impl Resolver {
             message,
             name: usage.name.to_string(),
             reason,
-            template: Some(prepared.template.id.clone()),
+            template: template.map(str::to_owned),
             line: Some(usage.line),
             column: Some(usage.column),
         };
         Err(Refused::Secrets(faults.into_iter().map(fault).collect()))
+    }
+
+    /// Notes that a caller was refused these secrets, each with the field it stands in, because of who it is.
+    pub fn forbid<'a>(
+        &self,
+        caller: &Caller,
+        template: Option<&str>,
+        secrets: impl Iterator<Item = (&'a SecretName, &'a str)>,
+    ) {
+        let snapshot = self.current.load();
+        let usage = |(name, field): (&'a SecretName, &'a str)| Use {
+            secret: snapshot.secret(&name.key()).map(|secret| secret.id),
+            name: name.as_str(),
+            field,
+        };
+        let uses: Vec<Use<'_>> = secrets.map(usage).collect();
+        let event = Event { time: now(), outcome: Outcome::Forbidden, caller, template, target: None, uses: &uses };
+        // It is a refusal in any case.
+        if let Err(error) = self.recorder.record(&event) {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
     }
 
     /// Gives values by name: the body of `{"secrets": {name: value}}`.

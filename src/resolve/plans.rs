@@ -15,7 +15,7 @@ use crate::plugin::client::PlanFailure;
 use crate::plugin::plan::{self, Plan};
 use crate::plugin::registry::Registry;
 use crate::template::catalog::{Content, Template};
-use crate::template::{Problem, lexer::Lexed};
+use crate::template::{Format, Problem, lexer::Lexed};
 
 /// How long a failure of a plugin (not of a template) stands before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -107,18 +107,7 @@ impl Prepared {
 
     /// The wanted target of the template's feature.
     async fn target(&self, wanted: Option<&str>, registry: &Registry) -> Result<Chosen, Unplanned> {
-        let mut targets = registry.targets(&self.template.feature).await.map_err(Unplanned::Plugin)?;
-        let index = match wanted {
-            None => 0,
-            Some(id) => match targets.iter().position(|target| target.id == id) {
-                Some(index) => index,
-                None => return Err(Unplanned::NoTarget(targets.into_iter().map(|target| target.id).collect())),
-            },
-        };
-        if index >= targets.len() {
-            return Err(Unplanned::Plugin("the plugin has no targets".into()));
-        }
-        Ok(Chosen { is_default: index == 0, target: targets.swap_remove(index) })
+        choose(&self.template.feature, wanted, registry).await
     }
 
     async fn make(&self, target: Target, registry: &Registry, config: &Config) -> Result<Plan, Unplanned> {
@@ -126,20 +115,35 @@ impl Prepared {
             Content::Lexed(lexed) => lexed,
             Content::Broken { problems, .. } => return Err(Unplanned::Problems(problems.clone())),
         };
-        let request = request(lexed, &self.template, &target.id, config);
-        let planned = registry.plan(&self.template.feature, request).await.map_err(|failure| match failure {
-            PlanFailure::Problems(mut problems) => {
-                locate_names(&mut problems, lexed);
-                problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
-                Unplanned::Problems(problems)
-            }
-            PlanFailure::Failed { message } => Unplanned::Plugin(message),
-        })?;
-        let mut plan = plan::check(planned, &lexed.references, target)
-            .map_err(|violation| Unplanned::Plugin(format!("plugin `{}`: {violation}", self.template.feature)))?;
-        plan.warnings.extend(lexed.warnings.iter().cloned());
-        Ok(plan)
+        make(Source { feature: &self.template.feature, format: self.template.format, lexed }, target, registry, config)
+            .await
     }
+}
+
+/// What a plan is made of.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The feature.
+    pub feature: &'a str,
+    /// How the text is written.
+    pub format: Format,
+    /// The text, taken apart.
+    pub lexed: &'a Lexed,
+}
+
+/// The plan of a text for a target (the feature's default when `None`), remembered nowhere. Of the
+/// configuration it reads `vars` and `env`.
+///
+/// # Errors
+/// `Unplanned`.
+pub async fn plan_once(
+    source: Source<'_>,
+    target: Option<&str>,
+    registry: &Registry,
+    config: &Config,
+) -> Result<Plan, Unplanned> {
+    let chosen = choose(source.feature, target, registry).await?;
+    make(source, chosen.target, registry, config).await
 }
 
 struct Chosen {
@@ -147,8 +151,41 @@ struct Chosen {
     is_default: bool,
 }
 
-/// What a planner needs to work this template out.
-fn request(lexed: &Lexed, template: &Template, target: &str, config: &Config) -> PlanRequest {
+async fn choose(feature: &str, wanted: Option<&str>, registry: &Registry) -> Result<Chosen, Unplanned> {
+    let mut targets = registry.targets(feature).await.map_err(Unplanned::Plugin)?;
+    let index = match wanted {
+        None => 0,
+        Some(id) => match targets.iter().position(|target| target.id == id) {
+            Some(index) => index,
+            None => return Err(Unplanned::NoTarget(targets.into_iter().map(|target| target.id).collect())),
+        },
+    };
+    if index >= targets.len() {
+        return Err(Unplanned::Plugin("the plugin has no targets".into()));
+    }
+    Ok(Chosen { is_default: index == 0, target: targets.swap_remove(index) })
+}
+
+async fn make(source: Source<'_>, target: Target, registry: &Registry, config: &Config) -> Result<Plan, Unplanned> {
+    let Source { feature, lexed, .. } = source;
+    let request = request(source, &target.id, config);
+    let planned = registry.plan(feature, request).await.map_err(|failure| match failure {
+        PlanFailure::Problems(mut problems) => {
+            locate_names(&mut problems, lexed);
+            problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
+            Unplanned::Problems(problems)
+        }
+        PlanFailure::Failed { message } => Unplanned::Plugin(message),
+    })?;
+    let mut plan = plan::check(planned, &lexed.references, target)
+        .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))?;
+    plan.warnings.extend(lexed.warnings.iter().cloned());
+    Ok(plan)
+}
+
+/// What a planner needs to work a text out.
+fn request(source: Source<'_>, target: &str, config: &Config) -> PlanRequest {
+    let lexed = source.lexed;
     let references = lexed.references.iter().map(|reference| PlanReference {
         name: reference.name.to_string(),
         line: reference.line,
@@ -157,7 +194,7 @@ fn request(lexed: &Lexed, template: &Template, target: &str, config: &Config) ->
     });
     PlanRequest {
         text: lexed.engine_text.clone(),
-        format: template.format,
+        format: source.format,
         call_prefix: lexed.call_prefix.clone(),
         references: references.collect(),
         vars: config.vars.clone(),

@@ -5,6 +5,7 @@
 
 pub mod map;
 pub mod memory;
+pub mod peer;
 pub mod process;
 pub mod stack;
 pub mod wasm;

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 pub use self::guard::{Blocker, Reason};
 pub use self::rename::{Rewrite, Unwritable, finish};
-pub use self::scan::Fingerprint;
+pub use self::scan::{Fingerprint, TEMPLATE_MAX};
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
 use super::{Format, Problem};

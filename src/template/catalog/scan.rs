@@ -16,7 +16,7 @@ use crate::template::lexer::lex;
 use crate::template::{Format, Problem};
 
 /// The largest template, in bytes.
-const TEMPLATE_MAX: u64 = 256 << 10;
+pub const TEMPLATE_MAX: u64 = 256 << 10;
 /// How much of a larger file is searched for names before a secret is deleted.
 const SEARCH_MAX: u64 = 8 << 20;
 /// A file that changed this shortly before it was read may change again without looking different.

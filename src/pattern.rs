@@ -1,0 +1,91 @@
+//! Patterns of names, as in a shell: `*` is any run of characters, `?` is one; neither crosses a `/` or `:`.
+
+/// A pattern; without regard to the case of ASCII letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Of this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_ascii_lowercase().into())
+    }
+
+    /// Whether the whole of `text` is as the pattern says.
+    pub fn matches(&self, text: &str) -> bool {
+        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let (mut p, mut t) = (0, 0);
+        // Where the last `*` stands, and up to where it has taken the text.
+        let mut star: Option<(usize, usize)> = None;
+        while t < text.len() {
+            let c = text[t].to_ascii_lowercase();
+            match pattern.get(p) {
+                Some(b'*') => {
+                    star = Some((p, t));
+                    p += 1;
+                }
+                Some(b'?') if crossable(c) => (p, t) = (p + 1, t + 1),
+                Some(known) if *known == c && *known != b'?' => (p, t) = (p + 1, t + 1),
+                _ => match star {
+                    Some((at, taken)) if crossable(text[taken]) => {
+                        star = Some((at, taken + 1));
+                        (p, t) = (at + 1, taken + 1);
+                    }
+                    _ => return false,
+                },
+            }
+        }
+        pattern[p..].iter().all(|c| *c == b'*')
+    }
+}
+
+fn crossable(c: u8) -> bool {
+    !matches!(c, b'/' | b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn stars_stay_within_a_part() {
+        for (pattern, text, matches) in [
+            ("mcp-server/*", "mcp-server/calendar", true),
+            ("MCP-server/Cal?ndar", "mcp-server/calEndar", true),
+            ("mcp-server/*", "mcp-server/a/b", false),
+            ("mcp-server/*", "mcp-server/a:json", false),
+            ("*", "mcp-server/a", false),
+            ("*/*", "mcp-server/a", true),
+            ("*/*:live*", "sip-trunk/a:livekit", true),
+            ("?", "/", false),
+            ("a*b*c", "axxbxbxc", true),
+            ("a*b*c", "axxbxbxcd", false),
+            ("**", "anything", true),
+            ("", "", true),
+            ("", "a", false),
+            ("a?", "a", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).matches(text), matches, "{pattern} {text}");
+        }
+    }
+
+    /// The definition, without regard to time.
+    fn plainly(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), None) => plainly(rest, text),
+            (Some((b'*', rest)), Some((c, behind))) => plainly(rest, text) || crossable(*c) && plainly(pattern, behind),
+            (Some((b'?', rest)), Some((c, behind))) => crossable(*c) && plainly(rest, behind),
+            (Some((p, rest)), Some((c, behind))) => p == c && plainly(rest, behind),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_as_defined(pattern in "[ab/:*?]{0,8}", text in "[ab/:]{0,10}") {
+            prop_assert_eq!(Pattern::new(&pattern).matches(&text), plainly(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+}

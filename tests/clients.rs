@@ -1,0 +1,367 @@
+//! Who may ask: real processes of other users and groups against the rules of a real daemon.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use guillemet::api::routes::{Endpoint, ROUTES};
+use serde_json::{Value, json};
+use support::daemon::Guillemet;
+
+/// Users and groups that no package makes.
+const AGENT: u32 = 61_001;
+const OTHER: u32 = 61_002;
+const GROUP: u32 = 61_100;
+
+const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
+                        Authorization = \"Bearer << secret \"calendar-token\" >>\"\n";
+const PHONE: &str = "name: desk\ntermination_uri: 'sip.telnyx.com:5061'\nnumbers: ['+493012345678']\ntransport: tls\n\
+                     username: desk\npassword: << secret \"phone-password\" >>\n";
+
+/// Whether processes of other users can be started. Where not, the test is skipped with a line that says
+/// what is missing; with `CI=true` that is a failure.
+fn can() -> bool {
+    let there = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    if rustix::process::geteuid().is_root() && there("curl") && there("setpriv") {
+        return true;
+    }
+    let line = "skipped: needs root, curl and setpriv: `sudo apt-get install curl util-linux`";
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+    println!("{line}");
+    false
+}
+
+fn configured(rules: &str) -> Guillemet {
+    let mut guillemet = Guillemet::init();
+    configure(&guillemet, rules);
+    guillemet.run();
+    guillemet.write("mcp-server/calendar.toml", TEMPLATE);
+    guillemet.write("mcp-server/other.toml", &TEMPLATE.replace("calendar-token", "other-token"));
+    guillemet.write("sip-trunk/desk.yaml", PHONE);
+    for name in ["calendar-token", "other-token", "phone-password"] {
+        guillemet.add(name, &format!("value-of-{name}"));
+    }
+    guillemet
+}
+
+fn configure(guillemet: &Guillemet, rules: &str) {
+    let file = guillemet.path("guillemet.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.split("\n# Rules of a test").next().unwrap().to_owned();
+    std::fs::write(file, format!("{text}\n# Rules of a test\n{rules}")).unwrap();
+}
+
+/// A process of another user.
+#[derive(Clone, Copy)]
+struct As<'a> {
+    uid: u32,
+    gid: u32,
+    groups: &'a str,
+}
+
+const AGENT_ALONE: As<'_> = As { uid: AGENT, gid: AGENT, groups: "61100" };
+
+impl As<'_> {
+    fn command(self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={}", self.uid), format!("--regid={}", self.gid)]);
+        let groups = if self.groups.is_empty() { "--clear-groups".into() } else { format!("--groups={}", self.groups) };
+        command.arg(groups).arg(program).current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    /// Status and body; 0 where it cannot connect.
+    fn ask(self, guillemet: &Guillemet, method: &str, path: &str, headers: &[&str], body: &str) -> (u16, String) {
+        let mut command = self.command("curl");
+        command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--request", method]);
+        command.arg("--unix-socket").arg(guillemet.path("run/guillemet.sock"));
+        for header in headers {
+            command.args(["--header", header]);
+        }
+        if !body.is_empty() {
+            command.args(["--data-binary", body]);
+        }
+        let output = command.arg(format!("http://guillemet{path}")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (body, status) = text.rsplit_once('\n').unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
+    fn get(self, guillemet: &Guillemet, path: &str) -> (u16, String) {
+        self.ask(guillemet, "GET", path, &[], "")
+    }
+
+    fn post(self, guillemet: &Guillemet, path: &str, body: &Value) -> (u16, String) {
+        self.ask(guillemet, "POST", path, &[], &body.to_string())
+    }
+}
+
+const API: &str = "[api]\ngroup = 61100\n";
+
+#[test]
+fn without_a_group_nobody_else_connects_and_without_a_rule_nobody_else_gets_anything() {
+    if !can() {
+        return;
+    }
+    let closed = configured("");
+    assert_eq!(AGENT_ALONE.get(&closed, "/healthz").0, 0);
+    assert_eq!(closed.get("/v1/secrets").status, 200);
+    let open = configured(API);
+    for path in ["/healthz", "/v1/render/mcp-server/calendar", "/v1/secrets", "/nowhere"] {
+        let (status, body) = AGENT_ALONE.get(&open, path);
+        assert_eq!(status, 403, "{body}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["code"], "forbidden");
+    }
+    assert_eq!(As { groups: "", ..AGENT_ALONE }.get(&open, "/healthz").0, 0);
+    assert_eq!(open.get("/v1/secrets").status, 200);
+}
+
+#[test]
+fn a_group_gets_the_socket_and_nothing_else_of_the_home() {
+    if !can() {
+        return;
+    }
+    let mut guillemet = configured(&format!("{API}[[client]]\ngroup = 61100\ntemplates = ['mcp-server/calendar']\n"));
+    assert_eq!(AGENT_ALONE.get(&guillemet, "/v1/render/mcp-server/calendar").0, 200);
+    let mode = |path: &str| {
+        let metadata = std::fs::symlink_metadata(guillemet.path(path)).unwrap();
+        (metadata.gid(), metadata.mode() & 0o777)
+    };
+    assert_eq!([mode("run"), mode("run/guillemet.sock"), mode("")], [(GROUP, 0o710), (GROUP, 0o660), (GROUP, 0o710)]);
+    // As `init` makes it.
+    std::fs::set_permissions(guillemet.path("templates"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut seen = 0;
+    let mut folders = vec![guillemet.path("")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let read = AGENT_ALONE.command(if path.is_dir() { "ls" } else { "cat" }).arg(&path).output().unwrap();
+            assert!(!read.status.success() && read.stdout.is_empty(), "{} can be read", path.display());
+            seen += 1;
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(seen > 8);
+    // Taken back at the next start.
+    assert!(guillemet.stop());
+    configure(&guillemet, "");
+    guillemet.run();
+    assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 0);
+    // A folder that anybody could write to is not used.
+    assert!(guillemet.stop());
+    std::fs::set_permissions(guillemet.path("run"), std::fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(!guillemet.try_run(&[]));
+    assert!(guillemet.log().contains("chmod 700"), "{}", guillemet.log());
+}
+
+#[test]
+fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!(
+        "{API}[[client]]\nuid = {AGENT}\ntemplates = ['mcp-server/calendar:mcp-json', 'sip-trunk/*:pjsip']\n"
+    ));
+    let etag = guillemet.get("/v1/render/mcp-server/calendar").headers["etag"].clone();
+    for path in ["/v1/render/mcp-server/calendar", "/v1/render/mcp-server/calendar?target=mcp-json"] {
+        let (status, body) = AGENT_ALONE.get(&guillemet, path);
+        assert!(status == 200 && body.contains("value-of-calendar-token"), "{body}");
+        let known = format!("If-None-Match: {etag}");
+        assert_eq!(AGENT_ALONE.ask(&guillemet, "GET", path, &[&known], "").0, 304);
+    }
+    assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 200);
+    assert_eq!(AGENT_ALONE.get(&guillemet, "/v1/render/sip-trunk/desk?target=pjsip").0, 200);
+    // A broken template of somebody else tells nothing of itself.
+    guillemet.write("mcp-server/broken.toml", "url = '<< secret calendar");
+
+    let other_tag = guillemet.get("/v1/render/mcp-server/other").headers["etag"].clone();
+    let inline = |format: &str, text: &str| {
+        json!({"feature": "mcp-server", "format": format, "template": text, "vars": null})
+            .to_string()
+            .replace(",\"vars\":null", "")
+    };
+    let requests = [
+        ("GET", "/v1/render/mcp-server/other", String::new()),
+        ("GET", "/v1/render/mcp-server/calendar?target=other", String::new()),
+        ("GET", "/v1/render/mcp-server/none", String::new()),
+        ("GET", "/v1/render/mcp-server/broken", String::new()),
+        // Another target can hold more.
+        ("GET", "/v1/render/sip-trunk/desk", String::new()),
+        ("POST", "/v1/resolve", json!({"secrets": ["calendar-token"]}).to_string()),
+        ("POST", "/v1/resolve", json!({"secrets": ["no-such-secret"]}).to_string()),
+        ("POST", "/v1/render", inline("toml", TEMPLATE)),
+        (
+            "POST",
+            "/v1/render",
+            inline(
+                "toml",
+                &TEMPLATE.replace("<< secret", "<% if false %><< secret").replace("\" >>", "\" >><% endif %>"),
+            ),
+        ),
+    ];
+    for (method, path, body) in &requests {
+        let (status, told) = AGENT_ALONE.ask(&guillemet, method, path, &[], body);
+        assert_eq!(status, 403, "{method} {path}: {told}");
+        assert!(!told.contains("value-of"), "{told}");
+    }
+    let known = format!("If-None-Match: {other_tag}");
+    assert_eq!(AGENT_ALONE.ask(&guillemet, "GET", "/v1/render/mcp-server/other", &[&known], "").0, 403);
+    // What exists and what does not are told apart by nothing.
+    let told = |path| AGENT_ALONE.get(&guillemet, path).1;
+    assert_eq!(told("/v1/render/mcp-server/other"), told("/v1/render/mcp-server/none"));
+    // Every other route, the ones that are yet to come included.
+    let open = [Endpoint::Render, Endpoint::RenderInline, Endpoint::Resolve, Endpoint::Health];
+    for (method, path, endpoint) in ROUTES {
+        if open.contains(&endpoint) {
+            continue;
+        }
+        let path = path.replace("{feature}", "mcp-server").replace("{name}", "calendar");
+        let (status, told) = AGENT_ALONE.ask(&guillemet, method, &path, &[], "{}");
+        assert_eq!(status, 403, "{method} {path}: {told}");
+    }
+    // Another user has nothing of it.
+    assert_eq!(As { uid: OTHER, ..AGENT_ALONE }.get(&guillemet, "/v1/render/mcp-server/calendar").0, 403);
+}
+
+#[test]
+fn rules_are_by_user_and_by_either_kind_of_group_and_add_up() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!(
+        "{API}[[client]]\nuid = {AGENT}\nsecrets = ['calendar-*']\n[[client]]\ngroup = {OTHER}\nsecrets = ['phone-*']\n\
+         [[client]]\nuid = {OTHER}\nadmin = true\n"
+    ));
+    let resolve = |who: As<'_>, names: &[&str]| who.post(&guillemet, "/v1/resolve", &json!({"secrets": names}));
+    let groups = format!("{GROUP},{OTHER}");
+    let in_other = As { groups: &groups, ..AGENT_ALONE };
+    assert_eq!(resolve(AGENT_ALONE, &["Calendar-Token"]).0, 200);
+    assert_eq!(resolve(AGENT_ALONE, &["calendar-token", "phone-password"]).0, 403);
+    assert_eq!(resolve(in_other, &["calendar-token", "phone-password"]).0, 200);
+    assert_eq!(resolve(As { gid: OTHER, ..AGENT_ALONE }, &["phone-password"]).0, 200);
+    // All that are refused are named, by where they stand.
+    let (status, told) = resolve(AGENT_ALONE, &["phone-password", "calendar-token", "other-token"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let fields: Vec<&str> = told["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
+    assert_eq!((status, fields), (403, vec!["secrets.0", "secrets.2"]));
+    // A missing secret under an allowed name is missing, and a renamed one is not reached by its former name.
+    assert_eq!(resolve(AGENT_ALONE, &["calendar-none"]).0, 409);
+    let rename = json!({"name": "root-token"}).to_string();
+    assert_eq!(guillemet.ask("PATCH", "/v1/secrets/calendar-token", &[], rename.as_bytes()).status, 200);
+    assert_eq!(resolve(AGENT_ALONE, &["calendar-token"]).0, 403);
+    // Administration is everything.
+    let admin = As { uid: OTHER, ..AGENT_ALONE };
+    assert_eq!(admin.get(&guillemet, "/v1/secrets").0, 200);
+    assert_eq!(admin.get(&guillemet, "/v1/render/sip-trunk/desk").0, 200);
+    assert_eq!(resolve(admin, &["root-token"]).0, 200);
+}
+
+#[test]
+fn an_inline_template_needs_the_right_to_every_secret_in_it_and_sees_no_variables() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!("{API}[[client]]\nuid = {AGENT}\nsecrets = ['calendar-*']\n"));
+    let inline = |text: &str| json!({"feature": "mcp-server", "format": "toml", "template": text});
+    let (status, body) = AGENT_ALONE.post(&guillemet, "/v1/render", &inline(TEMPLATE));
+    assert!(status == 200 && body.contains("Bearer value-of-calendar-token"), "{body}");
+    let both = format!("{TEMPLATE}<% if false %>X = \"<< secret \"other-token\" >>\"<% endif %>\n");
+    let (status, told) = AGENT_ALONE.post(&guillemet, "/v1/render", &inline(&both));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (status, told["errors"][0]["line"].as_u64(), told["errors"].as_array().unwrap().len()),
+        (403, Some(5), 1)
+    );
+    let vars = TEMPLATE.replace("https://mcp.example.com/mcp", "<< vars.mcp_url >>");
+    let (status, told) = AGENT_ALONE.post(&guillemet, "/v1/render", &inline(&vars));
+    assert_eq!(status, 422, "{told}");
+
+    // An administrator has both; and it is recorded, with no lasting reference.
+    let rendered = guillemet.post("/v1/render", &inline(&vars.replace("calendar-token", "other-token")));
+    assert_eq!(rendered.status, 200, "{}", rendered.text());
+    assert_eq!(rendered.headers["content-type"], "application/json");
+    let again = guillemet.ask(
+        "POST",
+        "/v1/render",
+        &[("if-none-match", &rendered.headers["etag"])],
+        inline(&vars.replace("calendar-token", "other-token")).to_string().as_bytes(),
+    );
+    assert_eq!(again.status, 304);
+    let shown = guillemet.get("/v1/secrets/other-token").json();
+    assert_eq!((shown["usage_count"].as_u64(), shown["resolution_count"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(shown["usage"]["by_template"][0]["template"], Value::Null);
+    assert_eq!(shown["usage"]["by_template"][0]["field"], "headers.Authorization");
+    assert_eq!(guillemet.get("/v1/templates").json()["count"], 3);
+}
+
+#[test]
+fn an_inline_template_that_is_wrong_is_told_with_its_places() {
+    let guillemet = Guillemet::start();
+    let post = |body: Value| guillemet.post("/v1/render", &body);
+    let wrong = post(json!({"feature": "mcp-server", "format": "ini", "template": 1, "target": [], "more": 1}));
+    assert_eq!(
+        (wrong.status, wrong.errors("field")),
+        (422, ["format", "template", "target", "more"].map(String::from).to_vec())
+    );
+    let broken = post(json!({"feature": "mcp-server", "format": "toml", "template": "a = 1\nb = '<< secret x >>'"}));
+    assert_eq!((broken.status, broken.json()["code"].as_str()), (422, Some("template_invalid")));
+    assert_eq!((&broken.json()["errors"][0]["line"], &broken.json()["errors"][0]["column"]), (&json!(2), &json!(16)));
+    let unfit = post(json!({"feature": "mcp-server", "format": "json", "template": "{\"name\": \"a\"}"}));
+    assert_eq!(unfit.json()["code"], "template_invalid", "{}", unfit.text());
+    assert_eq!(post(json!({"feature": "none", "format": "json", "template": "{}"})).errors("field"), ["feature"]);
+    let target = post(json!({"feature": "mcp-server", "format": "toml", "template": TEMPLATE, "target": "none"}));
+    assert_eq!(target.status, 404);
+    let missing = post(json!({"feature": "mcp-server", "format": "toml", "template": TEMPLATE}));
+    assert_eq!((missing.status, missing.errors("name")), (409, vec!["calendar-token".to_owned()]));
+    assert_eq!(missing.json()["errors"][0]["line"], 4);
+    let large = post(json!({"feature": "mcp-server", "format": "toml", "template": "#".repeat(300 << 10)}));
+    assert_eq!((large.status, large.errors("field")), (422, vec!["template".to_owned()]));
+}
+
+/// One request on a connection that stays open; the status of the answer.
+fn ask_on(stream: &mut BufReader<UnixStream>) -> u16 {
+    stream.get_mut().write_all(b"GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut length = 0;
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        if let Some(announced) = line.to_lowercase().strip_prefix("content-length: ") {
+            length = announced.trim().parse().unwrap();
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    status
+}
+
+#[test]
+fn new_rules_are_in_force_for_connections_that_are_open() {
+    let guillemet = configured("");
+    let stream = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
+    let mut stream = BufReader::new(stream);
+    assert_eq!(ask_on(&mut stream), 200);
+    let own = rustix::process::geteuid().as_raw();
+    configure(&guillemet, &format!("[[client]]\nuid = {own}\nsecrets = ['calendar-*']\n"));
+    guillemet.signal(rustix::process::Signal::HUP);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while ask_on(&mut stream) != 403 {
+        assert!(Instant::now() < deadline, "the rules are not in force: {}", guillemet.log());
+    }
+    let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ["calendar-token"]}));
+    assert_eq!(resolved.status, 200);
+    // Rules with a mistake change nothing.
+    configure(&guillemet, "[[client]]\nuid = 'no-such-user-here'\nadmin = true\n");
+    guillemet.signal(rustix::process::Signal::HUP);
+    while !guillemet.log().contains("no-such-user-here") {
+        assert!(Instant::now() < deadline, "the mistake is not told: {}", guillemet.log());
+    }
+    assert_eq!(ask_on(&mut stream), 403);
+}
