@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::{self, App, endpoints};
 use crate::config::{self, Config, ConfigError};
+use crate::events::Events;
 use crate::files;
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError};
@@ -189,10 +190,12 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let warning = config.api_group.and_then(|group| socket::unreachable(home, group));
     warnings.extend(warning);
     let former_versions = config.former_versions;
+    let events = Arc::new(Events::default());
     let app = Arc::new(App {
         home: home.clone(),
         config: ArcSwap::from_pointee(config),
-        inventory: Inventory::new(vault, catalog, Arc::clone(&resolver), former_versions),
+        inventory: Inventory::new(vault, catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions),
+        events,
         resolver,
         registry,
         unlock: method.name(),

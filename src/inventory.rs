@@ -18,16 +18,17 @@ use std::time::Instant;
 
 use self::index::Index;
 use self::views::{blocker_view, etag, field, versions};
+use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
-use crate::template::catalog::{Catalog, Changes, Unwritable};
+use crate::template::catalog::{Catalog, Changes, Template, Unwritable};
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError};
 use crate::vault::usage::RecorderError;
 
-pub use self::change::{Change, finish_rename};
+pub use self::change::{SecretChange, finish_rename};
 pub use self::views::{
     BlockerView, Changed, DayView, PlaceView, ReferenceView, SecretDetail, SecretView, Status, UsageView, VersionView,
     rfc3339,
@@ -127,15 +128,23 @@ struct Owned {
 pub struct Inventory {
     owned: Mutex<Owned>,
     resolver: Arc<Resolver>,
+    /// Told of every change.
+    events: Arc<Events>,
     /// How many former versions of a secret are kept.
     former_versions: AtomicUsize,
 }
 
 impl Inventory {
     /// Of this vault, these templates and what answers from them.
-    pub fn new(vault: Vault, catalog: Catalog, resolver: Arc<Resolver>, former_versions: usize) -> Self {
+    pub fn new(
+        vault: Vault,
+        catalog: Catalog,
+        resolver: Arc<Resolver>,
+        events: Arc<Events>,
+        former_versions: usize,
+    ) -> Self {
         let owned = Mutex::new(Owned { vault, catalog, index: None });
-        Self { owned, resolver, former_versions: AtomicUsize::new(former_versions) }
+        Self { owned, resolver, events, former_versions: AtomicUsize::new(former_versions) }
     }
 
     /// How many former versions of a secret are kept from now on.
@@ -155,6 +164,7 @@ impl Inventory {
 
     fn rescan_owned(&self, owned: &mut Owned) -> Changes {
         let before = owned.catalog.generation();
+        let known = self.resolver.current.load();
         let changes = owned.catalog.rescan(Instant::now());
         if owned.catalog.generation() != before {
             owned.index = None;
@@ -162,8 +172,27 @@ impl Inventory {
         if !changes.is_empty() {
             // Nobody is told of a rescan: there is nothing to wait for.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
+            self.tell_templates(&known, &owned.catalog, &changes);
         }
         changes
+    }
+
+    /// Tells which templates changed, and of which the references did.
+    fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &Changes) {
+        for (ids, change) in [
+            (&changes.added, Change::Created),
+            (&changes.changed, Change::Changed),
+            (&changes.removed, Change::Deleted),
+        ] {
+            for id in ids {
+                self.events.tell(Event::Template { id: id.clone(), change });
+                let before = known.templates.get(id.as_str()).map_or_else(Vec::new, |known| names(&known.template));
+                let after = catalog.get(id).map_or_else(Vec::new, |template| names(template));
+                if before != after {
+                    self.events.tell(Event::References { template: id.clone(), secrets: after });
+                }
+            }
+        }
     }
 
     /// Drops every plan: variables or plugins have changed.
@@ -208,6 +237,7 @@ impl Inventory {
         owned.vault.remove(secret.id)?;
         owned.index = None;
         let released = self.resolver.current.change(|state| state.take(&name.key()));
+        self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         Ok((secret.id, released))
     }
 
@@ -301,6 +331,14 @@ impl Inventory {
             etag: Some(etag(secret)),
         })
     }
+}
+
+/// The names in a template, each once and in order.
+fn names(template: &Template) -> Vec<String> {
+    let mut names: Vec<String> = template.references().iter().map(|reference| reference.name.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Brings the templates of a state to what the catalog found.

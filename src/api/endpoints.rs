@@ -17,7 +17,7 @@ use super::peer::Access;
 use super::routes::Endpoint;
 use super::{App, inline, request, view};
 use crate::config::Config;
-use crate::inventory::{Change, Changed, Inventory, InventoryError, SecretDetail};
+use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::names::SecretName;
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
@@ -135,7 +135,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
             let mut fields = request::object(body, transfer).await?;
-            let change = Change {
+            let change = SecretChange {
                 name: fields.optional_name("name"),
                 value: fields.optional_value("value"),
                 enabled: fields.flag("enabled"),
@@ -193,6 +193,8 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             request::query(query, [])?;
             remove_plugin(app, &request::part(param("feature"))?).await
         }
+        // Its answer has another kind of body; who may not is refused above.
+        Endpoint::Events => Err(ApiError::new(Code::Internal, "events are a stream")),
         Endpoint::Status => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &view::status(app).await?))

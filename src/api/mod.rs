@@ -5,6 +5,7 @@
 pub mod connection;
 pub mod endpoints;
 pub mod error;
+pub mod events;
 pub mod inline;
 pub mod peer;
 pub mod places;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
@@ -31,8 +32,9 @@ use tokio::time::MissedTickBehavior;
 use self::error::{ApiError, Code};
 use self::peer::Peer;
 use self::places::{Ended, Place, Places};
-use self::routes::{Found, Router};
+use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
+use crate::events::Events;
 use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::names::Millis;
@@ -60,6 +62,8 @@ pub struct App {
     pub started_at: Millis,
     /// What a person should know, for `status`.
     pub warnings: Vec<String>,
+    /// What has changed, for those who listen.
+    pub events: Arc<Events>,
     /// Who has an inline render under way.
     pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed.
@@ -99,6 +103,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
         }
     }
     drop(listener);
+    app.events.close();
     places.stop().await;
 }
 
@@ -124,8 +129,11 @@ async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer
     let service = service_fn(async |request| {
         line.asked();
         let answer = answer(&app, &router, &peer, own_uid, request).await;
-        line.answered();
-        answer
+        // A stream of events is under way for as long as it lasts.
+        if let Either::Left(_) = answer.body() {
+            line.answered();
+        }
+        Ok::<_, Infallible>(answer)
     });
     // No timer of hyper's: it would be set and unset with each request, and `line` knows what is silent.
     let connection = http1::Builder::new()
@@ -157,7 +165,7 @@ async fn answer(
     peer: &Peer,
     own_uid: u32,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Response<Either<Full<Bytes>, events::Stream>> {
     let (parts, body) = request.into_parts();
     let found = router.find(parts.method.as_str(), parts.uri.path());
     // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
@@ -166,7 +174,7 @@ async fn answer(
     let Some((caller, access)) = peer.access(own_uid, &config) else {
         tracing::warn!(caller = ?peer.caller, "a caller was refused");
         let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
-        return Ok(ApiError::new(Code::Forbidden, message).response());
+        return ApiError::new(Code::Forbidden, message).response().map(Either::Left);
     };
     let result = match found {
         Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
@@ -176,7 +184,13 @@ async fn answer(
             if let Ok(methods) = HeaderValue::from_str(&methods) {
                 response.headers_mut().insert(ALLOW, methods);
             }
-            return Ok(response);
+            return response.map(Either::Left);
+        }
+        Found::Endpoint(Endpoint::Events, _) if access.administers() => {
+            match request::query(parts.uri.query(), []).and_then(|[]| events::stream(&app.events)) {
+                Ok(stream) => return stream.map(Either::Right),
+                Err(error) => Err(error),
+            }
         }
         Found::Endpoint(endpoint, params) => {
             let asked = endpoints::Asked { params: &params, parts: &parts, caller, access: &access, config: &config };
@@ -185,7 +199,7 @@ async fn answer(
     };
     let response = result.unwrap_or_else(|error| error.response());
     tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
-    Ok(response)
+    response.map(Either::Left)
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub enum Endpoint {
     AddPlugin,
     /// Let an added plugin go.
     RemovePlugin,
+    /// What changes from now on.
+    Events,
     /// How things are.
     Status,
     /// Whether requests are answered.
@@ -47,7 +49,7 @@ impl Endpoint {
 }
 
 /// Method, path, endpoint.
-pub const ROUTES: [(&str, &str, Endpoint); 17] = [
+pub const ROUTES: [(&str, &str, Endpoint); 18] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -63,6 +65,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 17] = [
     ("GET", "/v1/plugins", Endpoint::ListPlugins),
     ("POST", "/v1/plugins", Endpoint::AddPlugin),
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
+    ("GET", "/v1/events", Endpoint::Events),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),
 ];

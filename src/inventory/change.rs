@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned, SecretView};
+use crate::events::{Change, Event};
 use crate::names::SecretName;
 use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
@@ -25,7 +26,7 @@ const FORMER_NAMES: usize = 100;
 
 /// What is to be different. What is absent stays.
 #[derive(Clone, Default)]
-pub struct Change {
+pub struct SecretChange {
     /// Another name.
     pub name: Option<SecretName>,
     /// A new value; the one it had becomes a former version.
@@ -77,7 +78,7 @@ impl Inventory {
     pub fn update(
         &self,
         name: &SecretName,
-        change: Change,
+        change: SecretChange,
         expected: Option<&str>,
     ) -> Result<(Changed, Released), InventoryError> {
         let mut owned = self.owned();
@@ -168,13 +169,19 @@ impl Inventory {
     /// name it took.
     fn put(&self, owned: &mut Owned, before: Option<&Secret>, robbed: Vec<Secret>, secret: Arc<Secret>) -> Released {
         owned.index = None;
-        self.resolver.current.change(|state| {
-            for robbed in robbed {
-                let key = robbed.name.key();
-                state.put(Some(&key), Arc::new(robbed));
+        let (change, id, name) =
+            (if before.is_some() { Change::Changed } else { Change::Created }, secret.id, secret.name.clone());
+        let released = self.resolver.current.change(|state| {
+            for robbed in &robbed {
+                state.put(Some(&robbed.name.key()), Arc::new(robbed.clone()));
             }
             state.put(before.map(|before| before.name.key()).as_deref(), secret);
-        })
+        });
+        for robbed in robbed {
+            self.events.tell(Event::of_secret(robbed.id, &robbed.name, Change::Changed));
+        }
+        self.events.tell(Event::of_secret(id, &name, change));
+        released
     }
 
     /// Writes the texts that name a secret as it is called now beside the templates' files.

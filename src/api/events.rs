@@ -1,0 +1,100 @@
+//! `GET /v1/events`: changes as server-sent events (WHATWG HTML, section 9.2).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::body::{Body, Bytes, Frame};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::mpsc;
+
+use super::error::{ApiError, Code};
+use crate::events::Events;
+
+/// How often something is sent when nothing happens, so that each end notices that the other is gone.
+const ALIVE: Duration = Duration::from_secs(15);
+/// How many events wait for a listener that does not read.
+const WAITING: usize = 16;
+
+/// The body of the answer.
+pub struct Stream(mpsc::Receiver<Bytes>);
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// Everything that changes from now on, until the caller goes or the daemon stops.
+///
+/// # Errors
+/// When it stops already.
+pub fn stream(events: &Events) -> Result<Response<Stream>, ApiError> {
+    let stops = || ApiError::new(Code::Unavailable, "the daemon is stopping; try again when it is back");
+    let listening = events.listen().ok_or_else(stops)?;
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(forward(listening, sender));
+    let mut response = Response::new(Stream(receiver));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn forward(mut listening: Receiver<crate::events::Event>, sender: mpsc::Sender<Bytes>) {
+    // What happens after this line has been read will be told.
+    let mut next = Bytes::from_static(b"retry: 1000\n: ready\n\n");
+    loop {
+        if sender.send(next).await.is_err() {
+            return;
+        }
+        next = tokio::select! {
+            () = sender.closed() => return,
+            () = tokio::time::sleep(ALIVE) => Bytes::from_static(b": alive\n\n"),
+            event = listening.recv() => match event {
+                Ok(event) => {
+                    let data = serde_json::to_string(&event).unwrap_or_default();
+                    format!("event: {}\ndata: {data}\n\n", event.kind()).into()
+                }
+                Err(RecvError::Lagged(_)) => Bytes::from_static(b"event: missed\ndata: {}\n\n"),
+                Err(RecvError::Closed) => return,
+            },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::events::{Change, Event};
+
+    async fn next(stream: &mut Stream) -> Option<String> {
+        let frame = stream.frame().await?.unwrap();
+        Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_too_slow_is_told_that_it_missed_something() {
+        let events = Events::default();
+        let mut stream = stream(&events).unwrap().into_body();
+        assert!(next(&mut stream).await.unwrap().ends_with(": ready\n\n"));
+        for number in 0..5_000 {
+            events.tell(Event::Template { id: format!("f/{number}"), change: Change::Changed });
+        }
+        events.close();
+        let mut told = Vec::new();
+        while let Some(text) = next(&mut stream).await {
+            told.push(text);
+        }
+        assert!(told.iter().any(|text| text.starts_with("event: missed\n")));
+        assert_eq!(told.last().unwrap(), "event: template\ndata: {\"id\":\"f/4999\",\"change\":\"changed\"}\n\n");
+        assert!(super::stream(&events).is_err());
+    }
+}

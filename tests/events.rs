@@ -1,0 +1,99 @@
+//! `/v1/events`: whoever listens is told of every change, and of nothing else.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::daemon::Guillemet;
+
+struct Listening(BufReader<UnixStream>);
+
+impl Listening {
+    /// Listens, and waits until everything from now on is told.
+    fn to(guillemet: &Guillemet) -> Self {
+        let mut stream = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut listening = Self(BufReader::new(stream));
+        while listening.line().expect("it listens") != ": ready" {}
+        listening
+    }
+
+    /// The next line; `None` at the end.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        (self.0.read_line(&mut line).unwrap() > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Kind and data of the next event.
+    fn next(&mut self) -> (String, Value) {
+        let mut kind = None;
+        loop {
+            let line = self.line().expect("an event");
+            if let Some(name) = line.strip_prefix("event: ") {
+                kind = Some(name.to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return (kind.unwrap(), serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    /// The next one of this kind.
+    fn next_of(&mut self, wanted: &str) -> Value {
+        loop {
+            let (kind, data) = self.next();
+            if kind == wanted {
+                return data;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_change_is_told_in_order_and_no_value_with_it() {
+    let mut guillemet = Guillemet::start();
+    let mut listening = Listening::to(&guillemet);
+    guillemet.add("first", "canary-value");
+    let (kind, created) = listening.next();
+    assert_eq!((kind.as_str(), &created["name"], &created["change"]), ("secret", &json!("first"), &json!("created")));
+    for change in [json!({"value": "canary-other"}), json!({"enabled": false}), json!({"name": "second"})] {
+        let changed = guillemet.ask("PATCH", "/v1/secrets/first", &[], change.to_string().as_bytes()).json();
+        let expected = json!({"id": created["id"], "name": changed["name"], "change": "changed"});
+        assert_eq!(listening.next(), ("secret".into(), expected));
+    }
+    guillemet.write("mcp-server/a.toml", "x = '<< secret \"b\" >> << secret \"a\" >> << secret \"b\" >>'\n");
+    guillemet.get("/v1/secrets");
+    assert_eq!(listening.next(), ("template".into(), json!({"id": "mcp-server/a", "change": "created"})));
+    assert_eq!(listening.next(), ("references".into(), json!({"template": "mcp-server/a", "secrets": ["a", "b"]})));
+    guillemet.write("mcp-server/a.toml", "y = '<< secret \"a\" >> << secret \"b\" >>'\n");
+    guillemet.get("/v1/secrets");
+    assert_eq!(listening.next(), ("template".into(), json!({"id": "mcp-server/a", "change": "changed"})));
+    std::fs::remove_file(guillemet.path("templates/mcp-server/a.toml")).unwrap();
+    guillemet.get("/v1/secrets");
+    assert_eq!(listening.next(), ("template".into(), json!({"id": "mcp-server/a", "change": "deleted"})));
+    assert_eq!(listening.next_of("references")["secrets"], json!([]));
+    assert_eq!(guillemet.ask("DELETE", "/v1/secrets/second", &[], b"").status, 204);
+    assert_eq!(listening.next_of("secret")["change"], "deleted");
+
+    // The stop of the daemon is the end of the stream, at once.
+    assert!(guillemet.stop());
+    while listening.line().is_some_and(|line| !line.contains("canary")) {}
+    assert_eq!(listening.line(), None);
+}
+
+#[test]
+fn a_quiet_stream_is_not_taken_for_a_silent_connection() {
+    let mut guillemet = Guillemet::init();
+    let file = guillemet.path("guillemet.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("idle_seconds = 60", "idle_seconds = 1");
+    std::fs::write(file, text).unwrap();
+    guillemet.run();
+    let mut listening = Listening::to(&guillemet);
+    let mut silent = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "the silent one is ended");
+    guillemet.add("name", "value");
+    assert_eq!(listening.next_of("secret")["name"], "name");
+}
