@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::vault::usage::{EVENTS, EVENTS_MAX};
+
 /// What a fresh home is given.
 pub const DEFAULT: &str = include_str!("config/default.toml");
 
@@ -20,6 +22,32 @@ pub struct Config {
     pub env: BTreeMap<String, String>,
     /// What callers may take.
     pub limits: Limits,
+    /// What is kept of who used what.
+    pub usage: Usage,
+    /// What `/metrics` tells.
+    pub metrics: Metrics,
+}
+
+/// What is kept of who used what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Usage {
+    /// How many events of each kind (answers, refusals) the audit trail holds, at most.
+    pub events: usize,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { events: EVENTS }
+    }
+}
+
+/// What `/metrics` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Numbers for each secret, with its name as a label.
+    pub secret_names: bool,
 }
 
 /// What callers may take of the daemon.
@@ -69,6 +97,10 @@ struct Raw {
     env: RawEnv,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    usage: Usage,
+    #[serde(default)]
+    metrics: Metrics,
 }
 
 #[derive(Default, Deserialize)]
@@ -109,12 +141,15 @@ impl Config {
             (line, error.message().to_owned())
         })?;
         let limits = limits(&raw.limits).map_err(|message| (None, message))?;
+        if raw.usage.events > EVENTS_MAX {
+            return Err((None, format!("usage.events has to be between 0 and {EVENTS_MAX}")));
+        }
         if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
         }
         let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
         let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
-        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits })
+        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits, usage: raw.usage, metrics: raw.metrics })
     }
 }
 
@@ -172,5 +207,9 @@ mod tests {
         assert_eq!(line, Some(3));
         assert!(message.contains("limts"), "{message}");
         assert!(Config::parse("[limits]\nconnections = 0\n", |_| None).is_err());
+        let (_, message) = Config::parse("[usage]\nevents = 1000001\n", |_| None).unwrap_err();
+        assert!(message.contains("usage.events"), "{message}");
+        assert_eq!(Config::parse("[usage]\nevents = 0\n", |_| None).unwrap().usage.events, 0);
+        assert!(Config::parse("[metrics]\nsecrets = true\n", |_| None).is_err());
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Invariant (promise 7): `delete` rescans the templates in the same critical section in which it removes.
 
+mod usage;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,7 +24,9 @@ use crate::resolve::{Resolver, now};
 use crate::template::catalog::{Blocker, Catalog, Changes};
 use crate::vault::record::{InvalidValue, Secret};
 use crate::vault::store::{Vault, VaultError};
-use crate::vault::usage::{RecorderError, Totals};
+use crate::vault::usage::{RecorderError, SecretUsage, Totals};
+
+pub use self::usage::UsageView;
 
 /// Whether a secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -107,39 +111,6 @@ pub struct SecretDetail {
     pub versions: Vec<VersionView>,
     /// What was resolved.
     pub usage: UsageView,
-}
-
-/// What was resolved of a secret.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct UsageView {
-    /// By place.
-    pub by_template: Vec<PlaceView>,
-    /// By day (UTC), newest first.
-    pub by_day: Vec<DayView>,
-}
-
-/// Resolutions in one place.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlaceView {
-    /// The template; null for a raw resolve.
-    pub template: Option<String>,
-    /// The field of the config.
-    pub field: Option<String>,
-    /// The target.
-    pub target: Option<String>,
-    /// How many.
-    pub count: u64,
-    /// When last.
-    pub last_used_at: Option<String>,
-}
-
-/// Resolutions of one day.
-#[derive(Clone, Debug, Serialize)]
-pub struct DayView {
-    /// `YYYY-MM-DD`.
-    pub day: String,
-    /// How many.
-    pub count: u64,
 }
 
 /// What stands in the way of a deletion.
@@ -395,34 +366,26 @@ impl Inventory {
             if found.is_empty() {
                 return Err(InventoryError::NotFound(name.to_string()));
             }
+            let refusals = self.resolver.recorder.refusals(None, name.as_str())?;
             return Ok(SecretDetail {
                 secret: missing(found),
                 references: views,
                 versions: Vec::new(),
-                usage: UsageView::default(),
+                usage: UsageView::of(SecretUsage::default(), refusals),
             });
         };
         let usage = self.resolver.recorder.of(secret.id)?;
+        let refusals = self.resolver.recorder.refusals(Some(secret.id), name.as_str())?;
         let versions = secret.versions.iter().rev().map(|version| VersionView {
             version: version.number,
             created_at: rfc3339(version.created_at),
             current: version.number == secret.current().number,
         });
-        let by_template = usage.by_template.into_iter().map(|place| PlaceView {
-            template: place.template,
-            field: Some(place.field).filter(|field| !field.is_empty()),
-            target: place.target,
-            count: place.count,
-            last_used_at: place.last_used.map(rfc3339),
-        });
         Ok(SecretDetail {
             secret: references.row(secret, Some(&usage.totals)),
             references: views,
             versions: versions.collect(),
-            usage: UsageView {
-                by_template: by_template.collect(),
-                by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
-            },
+            usage: UsageView::of(usage, refusals),
         })
     }
 }

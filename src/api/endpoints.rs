@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::error::{ApiError, Code};
 use super::routes::Endpoint;
-use super::{App, request, view};
+use super::{App, metrics, request, usage, view};
 use crate::inventory::{Inventory, InventoryError};
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
@@ -132,9 +132,21 @@ pub async fn answer(
             request::query(query, [])?;
             remove_plugin(app, &request::part(param("feature"))?).await
         }
+        Endpoint::Usage => {
+            let (page, wanted) = request::events(query)?;
+            let resolver = Arc::clone(&app.resolver);
+            let events = blocking(app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
+            Ok(json_answer(StatusCode::OK, &events))
+        }
         Endpoint::Status => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &view::status(app).await?))
+        }
+        Endpoint::Metrics => {
+            request::query(query, [])?;
+            let told = Arc::clone(app);
+            let text = blocking(app, move |_| Ok(metrics::text(&told)?)).await?;
+            Ok(with_body(text.into(), metrics::MEDIA_TYPE))
         }
         Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
     }

@@ -5,10 +5,12 @@
 pub mod connection;
 pub mod endpoints;
 pub mod error;
+pub mod metrics;
 pub mod peer;
 pub mod places;
 pub mod request;
 pub mod routes;
+pub mod usage;
 pub mod view;
 
 use std::convert::Infallible;
@@ -19,15 +21,17 @@ use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use self::error::{ApiError, Code};
+use self::metrics::Counts;
 use self::peer::Peer;
 use self::places::{Ended, Place, Places};
 use self::routes::{Found, Router};
@@ -37,6 +41,7 @@ use crate::inventory::Inventory;
 use crate::names::Millis;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
+use crate::vault::usage::Caller;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -57,6 +62,8 @@ pub struct App {
     pub unlock: &'static str,
     /// When the daemon started.
     pub started_at: Millis,
+    /// What was answered since then, for `/metrics`.
+    pub counts: Counts,
     /// What a person should know, for `status`.
     pub warnings: Vec<String>,
     /// The pinned plugins; held while one is added or removed.
@@ -84,6 +91,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
                 let peer = Peer::of(&stream);
                 let Some(place) = places.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
                     refuse(&stream);
+                    app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
                     continue;
                 };
                 tokio::spawn(connection(Arc::clone(&app), Arc::clone(&router), stream, peer, own_uid, place));
@@ -118,6 +126,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer: Peer, own_uid: u32, place: Place) {
     let (limits, line) = (app.config.load().limits, &place.line);
+    let _counted = app.counts.connected();
     let service = service_fn(async |request| {
         line.asked();
         let answer = answer(&app, &router, &peer, own_uid, request).await;
@@ -159,11 +168,27 @@ async fn answer(
     let found = router.find(parts.method.as_str(), parts.uri.path());
     // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
     let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-    let Some(caller) = peer.authorised(own_uid) else {
-        tracing::warn!(caller = ?peer.caller, "a caller was refused");
-        let message = "only the user this daemon runs as may ask; run the command as that user";
-        return Ok(ApiError::new(Code::Forbidden, message).response());
+    let response = match peer.authorised(own_uid) {
+        Some(caller) => lead(app, found, &parts, body, caller).await,
+        None => {
+            tracing::warn!(caller = ?peer.caller, "a caller was refused");
+            let message = "only the user this daemon runs as may ask; run the command as that user";
+            ApiError::new(Code::Forbidden, message).response()
+        }
     };
+    app.counts.answered(known, response.status());
+    tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
+    Ok(response)
+}
+
+/// Where a path led.
+async fn lead(
+    app: &Arc<App>,
+    found: Found<'_>,
+    parts: &Parts,
+    body: Incoming,
+    caller: &Caller,
+) -> Response<Full<Bytes>> {
     let result = match found {
         Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
         Found::OtherMethods(methods) => {
@@ -172,13 +197,11 @@ async fn answer(
             if let Ok(methods) = HeaderValue::from_str(&methods) {
                 response.headers_mut().insert(ALLOW, methods);
             }
-            return Ok(response);
+            return response;
         }
-        Found::Endpoint(endpoint, params) => endpoints::answer(app, endpoint, &params, &parts, body, caller).await,
+        Found::Endpoint(endpoint, params) => endpoints::answer(app, endpoint, &params, parts, body, caller).await,
     };
-    let response = result.unwrap_or_else(|error| error.response());
-    tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
-    Ok(response)
+    result.unwrap_or_else(|error| error.response())
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
 use crate::inventory::{Filter, Status};
-use crate::names::SecretName;
+use crate::names::{InvalidName, Millis, SecretName};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
 
@@ -90,6 +92,11 @@ impl Page {
         Self { limit, offset }
     }
 
+    /// What is wanted of a list that is as long as this or longer: from where, and how many.
+    pub fn bounds(self) -> (usize, usize) {
+        (self.offset, self.limit)
+    }
+
     /// `{"count": of all, "items": of this page}`.
     pub fn of<T: serde::Serialize>(self, all: Vec<T>) -> Value {
         let count = all.len();
@@ -126,6 +133,36 @@ pub fn inventory(raw: Option<&str>) -> Result<(Page, Filter), ApiError> {
         known.map(|(_, status)| *status)
     });
     if errors.is_empty() { Ok((page, Filter { query: text, status })) } else { Err(ApiError::fields(errors)) }
+}
+
+/// Which events of the audit trail are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// Of this secret.
+    pub secret: Option<SecretName>,
+    /// From then on.
+    pub since: Option<Millis>,
+}
+
+/// The query of the audit trail.
+///
+/// # Errors
+/// As `query`.
+pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
+    let [limit, offset, secret, since] = query(raw, ["limit", "offset", "secret", "since"])?;
+    let mut errors = Vec::new();
+    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
+    let secret = secret.and_then(|name| {
+        let name = name.parse().map_err(|invalid: InvalidName| errors.push(("secret".into(), invalid.to_string())));
+        name.ok()
+    });
+    let since = since.and_then(|time| {
+        // A `+` that was not percent-encoded has become a blank, and no such time holds one.
+        let time = OffsetDateTime::parse(&time.replace(' ', "+"), &Rfc3339);
+        let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
+        time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+    });
+    if errors.is_empty() { Ok((page, Events { secret, since })) } else { Err(ApiError::fields(errors)) }
 }
 
 /// The body as a JSON object; `limit` is how long it may take to arrive.
@@ -215,7 +252,7 @@ impl Fields {
     /// The name of a secret.
     pub fn name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.text(field)?;
-        text.parse().map_err(|invalid: crate::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse().map_err(|invalid: InvalidName| self.wrong(field, invalid.to_string())).ok()
     }
 
     /// A value that can be kept.

@@ -29,14 +29,18 @@ pub enum Endpoint {
     AddPlugin,
     /// Let an added plugin go.
     RemovePlugin,
+    /// The audit trail.
+    Usage,
     /// How things are.
     Status,
     /// Whether requests are answered.
     Health,
+    /// Numbers for Prometheus.
+    Metrics,
 }
 
-/// Method, path, endpoint.
-pub const ROUTES: [(&str, &str, Endpoint); 15] = [
+/// Method, path, endpoint; in the order of the endpoints.
+pub const ROUTES: [(&str, &str, Endpoint); 17] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -50,8 +54,10 @@ pub const ROUTES: [(&str, &str, Endpoint); 15] = [
     ("GET", "/v1/plugins", Endpoint::ListPlugins),
     ("POST", "/v1/plugins", Endpoint::AddPlugin),
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
+    ("GET", "/v1/usage", Endpoint::Usage),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),
+    ("GET", "/metrics", Endpoint::Metrics),
 ];
 
 /// The endpoints of one path, by method.

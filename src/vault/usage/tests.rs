@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::fold::DAY;
 use super::*;
 
 const VAULT: [u8; 16] = [1; 16];
@@ -16,13 +17,14 @@ struct Files {
 impl Files {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Connection::open(dir.path().join("db")).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+        rusqlite::Connection::open(dir.path().join("db")).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
         Self { dir }
     }
 
     fn open(&self, len: usize) -> Recorder {
         let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
-        Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), len).unwrap()
+        let options = Options { journal_len: len, ..Options::default() };
+        Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options).unwrap()
     }
 }
 
@@ -92,7 +94,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     let files = Files::new();
     let recorder = files.open(SMALL);
     recorder.shared.counters().database.busy_timeout(std::time::Duration::ZERO).unwrap();
-    let blocker = Connection::open(files.dir.path().join("db")).unwrap();
+    let blocker = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let caller = caller();
     let uses = [Use { secret: Some(id(1)), name: "", field: "f" }];
@@ -147,8 +149,8 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
     const CHILD: &str = "GUILLEMET_TEST_RECORDER";
     if let Some(dir) = std::env::var_os(CHILD) {
         let (journal, database) = (Path::new(&dir).join("journal"), Path::new(&dir).join("db"));
-        let recorder =
-            Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), 64 << 10).unwrap();
+        let options = Options { journal_len: 64 << 10, ..Options::default() };
+        let recorder = Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options).unwrap();
         let mut out = std::io::stderr();
         loop {
             let _ = out.write_all(b"try\n");
@@ -222,7 +224,7 @@ proptest! {
         }
         let totals = recorder.totals().unwrap();
         let seen: BTreeMap<u8, (u64, Millis)> =
-            totals.into_iter().map(|(id, totals)| (id.0[0], (totals.count, totals.last_used.unwrap()))).collect();
+            totals.iter().map(|(id, totals)| (id.0[0], (totals.count, totals.last_used.unwrap()))).collect();
         prop_assert_eq!(seen, model);
     }
 }

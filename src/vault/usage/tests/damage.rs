@@ -33,7 +33,8 @@ impl Files {
 
     fn try_open(&self) -> Result<Recorder, RecorderError> {
         let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
-        Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), SMALL)
+        let options = Options { journal_len: SMALL, ..Options::default() };
+        Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
     }
 }
 
