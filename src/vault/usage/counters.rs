@@ -392,7 +392,7 @@ fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, R
     Ok(statement.insert(params![tag, sealed])?)
 }
 
-fn day_text(day: u64) -> String {
+pub(super) fn day_text(day: u64) -> String {
     let seconds = i64::try_from(day).unwrap_or(0).saturating_mul(24 * 60 * 60);
     let date = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
     format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())

@@ -1,9 +1,5 @@
 //! Counts are exact, whatever happens in between.
 
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-
 use super::fold::DAY;
 use super::*;
 
@@ -22,9 +18,27 @@ impl Files {
     }
 
     fn open(&self, len: usize) -> Recorder {
+        self.try_open(Options { journal_len: len, ..Options::default() }).unwrap()
+    }
+
+    fn try_open(&self, options: Options) -> Result<Recorder, RecorderError> {
         let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
-        let options = Options { journal_len: len, ..Options::default() };
-        Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options).unwrap()
+        Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
+    }
+
+    /// The files as a crash of the daemon leaves them at this moment.
+    fn crashed(&self) -> Self {
+        let copy = Self { dir: tempfile::tempdir().unwrap() };
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        copy
+    }
+
+    /// Changes the database behind the recorder's back.
+    fn sql(&self, statements: &str) {
+        rusqlite::Connection::open(self.dir.path().join("db")).unwrap().execute_batch(statements).unwrap();
     }
 }
 
@@ -187,48 +201,6 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    /// Against a plain model: events of any time, folds, and crashes (a copy of the files, opened again).
-    #[test]
-    fn totals_are_those_of_a_plain_model(
-        steps in proptest::collection::vec((0..10u8, 0..4u8, 0..200u64, 0..3usize), 1..120),
-    ) {
-        let mut files = Files::new();
-        let mut recorder = files.open(SMALL);
-        let mut model: BTreeMap<u8, (u64, Millis)> = BTreeMap::new();
-        for (step, secret, day, outcome) in steps {
-            match step {
-                0 => recorder.fold().unwrap(),
-                1 => {
-                    let copy = Files::new();
-                    for entry in std::fs::read_dir(files.dir.path()).unwrap() {
-                        let path = entry.unwrap().path();
-                        std::fs::copy(&path, copy.dir.path().join(path.file_name().unwrap())).unwrap();
-                    }
-                    #[expect(clippy::disallowed_methods, reason = "a crash: nothing is folded")]
-                    std::mem::forget(recorder);
-                    files = copy;
-                    recorder = files.open(SMALL);
-                }
-                _ => {
-                    let outcome = [Outcome::Answered, Outcome::Revalidated, Outcome::Missing][outcome];
-                    record(&recorder, day * DAY, outcome, &[secret], "headers.Authorization");
-                    if outcome != Outcome::Missing {
-                        let entry = model.entry(secret).or_default();
-                        entry.0 += u64::from(outcome == Outcome::Answered);
-                        entry.1 = entry.1.max(day * DAY);
-                    }
-                }
-            }
-        }
-        let totals = recorder.totals().unwrap();
-        let seen: BTreeMap<u8, (u64, Millis)> =
-            totals.iter().map(|(id, totals)| (id.0[0], (totals.count, totals.last_used.unwrap()))).collect();
-        prop_assert_eq!(seen, model);
-    }
-}
-
 /// Prints what a record costs: `cargo test --release -- --ignored --nocapture what_a_record_costs`.
 #[test]
 #[ignore = "a measurement"]
@@ -251,3 +223,5 @@ fn what_a_record_costs() {
 }
 
 mod damage;
+mod model;
+mod trail;
