@@ -26,8 +26,14 @@ impl Files {
         Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
     }
 
-    /// The files as a crash of the daemon leaves them at this moment.
-    fn crashed(&self) -> Self {
+    /// The files as they are at this moment, between two folds: one that went on while they are copied would
+    /// make a state that no crash leaves.
+    fn crashed(&self, recorder: &Recorder) -> Self {
+        let _no_fold = recorder.shared.counters();
+        self.copy()
+    }
+
+    fn copy(&self) -> Self {
         let copy = Self { dir: tempfile::tempdir().unwrap() };
         for entry in std::fs::read_dir(self.dir.path()).unwrap() {
             let path = entry.unwrap().path();

@@ -149,7 +149,7 @@ fn a_vault_without_a_trail_gets_one_and_another_missing_table_is_damage() {
     assert_eq!((count(&recorder), recorder.refusals(Some(id(1)), "").unwrap().len()), (1, 1));
     drop(recorder);
     for table in ["events", "refusals", "counters", "days", "places", "position"] {
-        let damaged = files.crashed();
+        let damaged = files.copy();
         damaged.sql(&format!("DROP TABLE usage_{table}"));
         let before = std::fs::read(damaged.dir.path().join("db")).unwrap();
         let error = small(&damaged).err().unwrap().to_string();
@@ -165,7 +165,7 @@ fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
     let files = Files::new();
     record(&files.open(SMALL), 1, Outcome::Answered, &[1], "f");
     for column in ["last = last + 0, count = count + 1", "box = CAST(box || x'00' AS BLOB)"] {
-        let damaged = files.crashed();
+        let damaged = files.copy();
         damaged.sql(&format!("UPDATE usage_events SET {column}"));
         let recorder = damaged.open(SMALL);
         record(&recorder, 2, Outcome::Answered, &[1], "f");

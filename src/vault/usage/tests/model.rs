@@ -270,7 +270,7 @@ proptest! {
                     model.forget(secret);
                 }
                 Step::Crash => {
-                    let copy = files.crashed();
+                    let copy = files.crashed(&recorder);
                     #[expect(clippy::disallowed_methods, reason = "a crash: nothing is folded")]
                     std::mem::forget(recorder);
                     files = copy;
