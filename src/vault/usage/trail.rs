@@ -252,9 +252,9 @@ pub(super) fn write(
     }
     let last = trim(database, kind, newest.limit, newest.events)?;
     let (mut chunk, mut frames) = (None, Zeroizing::new(Vec::new()));
-    if let Some((found, opened)) = last.map(|id| open(database, boxes, kind, id)).transpose()?.flatten()
-        // One that does not open stays as it is, for whoever has a copy.
-        && let Some(opened) = opened
+    let last = last.map(|id| open(database, boxes, kind, id)).transpose()?.flatten();
+    // One that does not open is left as it is.
+    if let Some(Opened { chunk: found, frames: Some(opened) }) = last
         && found.count < CHUNK_EVENTS
         && opened.len() < CHUNK_BYTES
     {
@@ -290,19 +290,21 @@ pub(super) fn write(
     Ok(())
 }
 
-/// A chunk and its frames: `None` where there is none, the inner one where it does not open.
-#[expect(clippy::type_complexity, reason = "said above")]
-fn open(
-    database: &Connection,
-    boxes: &Boxes,
-    kind: Kind,
-    id: u64,
-) -> Result<Option<(Chunk, Option<Zeroizing<Vec<u8>>>)>, RecorderError> {
+/// A chunk that was looked into.
+struct Opened {
+    chunk: Chunk,
+    /// `None` where the box is not as it was sealed.
+    frames: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A chunk by its id, where there is one.
+fn open(database: &Connection, boxes: &Boxes, kind: Kind, id: u64) -> Result<Option<Opened>, RecorderError> {
     let mut statement =
         database.prepare_cached("SELECT last, count, box FROM usage_events WHERE kind = ?1 AND id = ?2")?;
     let found = statement.query_row(params![kind as u8, id], |row| {
         let chunk = Chunk { id, last: row.get(0)?, count: row.get(1)? };
-        Ok((chunk, boxes.open(kind, chunk, row.get_ref(2)?.as_blob().unwrap_or_default())))
+        let frames = boxes.open(kind, chunk, row.get_ref(2)?.as_blob().unwrap_or_default());
+        Ok(Opened { chunk, frames })
     });
     Ok(found.optional()?)
 }
@@ -336,9 +338,9 @@ impl<'a> Backwards<'a> {
                 open(&counters.database, &counters.boxes, self.kind, chunk.id)?
             };
             // Gone meanwhile, since newer ones have come.
-            let Some((_, opened)) = opened else { continue };
+            let Some(opened) = opened else { continue };
             let damaged = || VaultError::Damaged("a part of its audit trail does not open".into());
-            self.frames = opened.ok_or_else(damaged)?;
+            self.frames = opened.frames.ok_or_else(damaged)?;
             self.records = records(&self.frames).ok_or_else(damaged)?;
             // What has come meanwhile is not part of this look.
             self.records.retain(|(number, _)| *number <= chunk.last);
