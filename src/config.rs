@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::clients::{Rule, TemplatePattern, Who};
+use crate::vault::usage::{EVENTS, EVENTS_MAX};
 
 /// What a fresh home is given.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -33,6 +34,32 @@ pub struct Config {
     pub api_group: Option<u32>,
     /// Who else may ask, and what.
     pub clients: Vec<Rule>,
+    /// What is kept of who used what.
+    pub usage: Usage,
+    /// What `/metrics` tells.
+    pub metrics: Metrics,
+}
+
+/// What is kept of who used what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Usage {
+    /// How many events of each kind (answers, refusals) the audit trail holds, at most.
+    pub events: usize,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { events: EVENTS }
+    }
+}
+
+/// What `/metrics` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Numbers for each secret, with its name as a label.
+    pub secret_names: bool,
 }
 
 /// What callers may take of the daemon.
@@ -84,6 +111,10 @@ struct Raw {
     limits: RawLimits,
     #[serde(default)]
     secrets: RawSecrets,
+    #[serde(default)]
+    usage: Usage,
+    #[serde(default)]
+    metrics: Metrics,
     #[serde(default)]
     api: clients::RawApi,
     #[serde(default)]
@@ -144,6 +175,9 @@ impl Config {
         if former_versions > FORMER_VERSIONS_MAX {
             return Err((None, format!("secrets.former_versions can be at most {FORMER_VERSIONS_MAX}")));
         }
+        if raw.usage.events > EVENTS_MAX {
+            return Err((None, format!("usage.events has to be between 0 and {EVENTS_MAX}")));
+        }
         if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
         }
@@ -151,7 +185,16 @@ impl Config {
         let clients = clients::rules(&raw.client).map_err(|message| (None, message))?;
         let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
         let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
-        Ok(Self { vars: serde_json::Value::Object(vars), env: allowed, limits, former_versions, api_group, clients })
+        Ok(Self {
+            vars: serde_json::Value::Object(vars),
+            env: allowed,
+            limits,
+            former_versions,
+            usage: raw.usage,
+            metrics: raw.metrics,
+            api_group,
+            clients,
+        })
     }
 }
 
@@ -210,5 +253,9 @@ mod tests {
         assert!(message.contains("limts"), "{message}");
         assert!(Config::parse("[limits]\nconnections = 0\n", |_| None).is_err());
         assert!(Config::parse("[secrets]\nformer_versions = 101\n", |_| None).is_err());
+        let (_, message) = Config::parse("[usage]\nevents = 1000001\n", |_| None).unwrap_err();
+        assert!(message.contains("usage.events"), "{message}");
+        assert_eq!(Config::parse("[usage]\nevents = 0\n", |_| None).unwrap().usage.events, 0);
+        assert!(Config::parse("[metrics]\nsecrets = true\n", |_| None).is_err());
     }
 }

@@ -33,7 +33,7 @@ use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::keys::{Method, UnlockWith};
 use crate::vault::lock::DaemonLock;
 use crate::vault::store::{Vault, VaultError};
-use crate::vault::usage::{Recorder, RecorderError};
+use crate::vault::usage::{self, Recorder, RecorderError};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -166,7 +166,9 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         _ => UnlockWith::KeyFile(home.key_file()),
     };
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
-    let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"))?;
+    let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey("usage"));
+    let options = usage::Options { events: config.usage.events, ..usage::Options::default() };
+    let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
     let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
@@ -200,6 +202,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         registry,
         unlock: method.name(),
         started_at: now(),
+        counts: api::metrics::Counts::default(),
         warnings,
         inline: api::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
@@ -285,7 +288,12 @@ async fn reload_config(app: &Arc<App>) {
     match load_config(&app.home) {
         Ok(config) => {
             app.inventory.keep_former_versions(config.former_versions);
+            let (resolver, events) = (Arc::clone(&app.resolver), config.usage.events);
             app.config.store(Arc::new(config));
+            let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep_events(events)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::error!(%error, "the audit trail keeps its bound until the next start");
+            }
             app.inventory.forget_plans(None).wait().await;
             tracing::info!("the configuration was read again");
         }

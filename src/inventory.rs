@@ -10,6 +10,7 @@
 
 mod change;
 mod index;
+mod usage;
 mod views;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,13 +27,11 @@ use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Catalog, Changes, Template, Unwritable};
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError};
-use crate::vault::usage::RecorderError;
+use crate::vault::usage::{RecorderError, SecretUsage};
 
 pub use self::change::{SecretChange, finish_rename};
-pub use self::views::{
-    BlockerView, Changed, DayView, PlaceView, ReferenceView, SecretDetail, SecretView, Status, UsageView, VersionView,
-    rfc3339,
-};
+pub use self::usage::UsageView;
+pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
 
 /// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
@@ -314,20 +313,22 @@ impl Inventory {
         });
         let references = references.collect();
         let Some(secret) = &row.secret else {
+            let refusals = self.resolver.recorder.refusals(None, name.as_str())?;
             return Ok(SecretDetail {
                 secret: row.view(None),
                 references,
                 versions: Vec::new(),
-                usage: UsageView::default(),
+                usage: UsageView::of(SecretUsage::default(), refusals),
                 etag: None,
             });
         };
         let usage = self.resolver.recorder.of(secret.id)?;
+        let refusals = self.resolver.recorder.refusals(Some(secret.id), name.as_str())?;
         Ok(SecretDetail {
             secret: row.view(Some(&usage.totals)),
             references,
             versions: versions(secret),
-            usage: usage.into(),
+            usage: UsageView::of(usage, refusals),
             etag: Some(etag(secret)),
         })
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, inline, request, view};
+use super::{App, inline, metrics, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::names::SecretName;
@@ -195,9 +195,21 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         // Its answer has another kind of body; who may not is refused above.
         Endpoint::Events => Err(ApiError::new(Code::Internal, "events are a stream")),
+        Endpoint::Usage => {
+            let (page, wanted) = request::events(query)?;
+            let resolver = Arc::clone(&app.resolver);
+            let events = blocking(app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
+            Ok(json_answer(StatusCode::OK, &events))
+        }
         Endpoint::Status => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &view::status(app).await?))
+        }
+        Endpoint::Metrics => {
+            request::query(query, [])?;
+            let told = Arc::clone(app);
+            let text = blocking(app, move |_| Ok(metrics::text(&told)?)).await?;
+            Ok(with_body(text.into(), metrics::MEDIA_TYPE))
         }
         Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
     }

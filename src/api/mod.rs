@@ -7,10 +7,12 @@ pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod inline;
+pub mod metrics;
 pub mod peer;
 pub mod places;
 pub mod request;
 pub mod routes;
+pub mod usage;
 pub mod view;
 
 use std::convert::Infallible;
@@ -21,16 +23,18 @@ use arc_swap::ArcSwap;
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use self::error::{ApiError, Code};
-use self::peer::Peer;
+use self::metrics::Counts;
+use self::peer::{Access, Peer};
 use self::places::{Ended, Place, Places};
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
@@ -40,6 +44,7 @@ use crate::inventory::Inventory;
 use crate::names::Millis;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
+use crate::vault::usage::Caller;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -60,6 +65,8 @@ pub struct App {
     pub unlock: &'static str,
     /// When the daemon started.
     pub started_at: Millis,
+    /// What was answered since then, for `/metrics`.
+    pub counts: Counts,
     /// What a person should know, for `status`.
     pub warnings: Vec<String>,
     /// What has changed, for those who listen.
@@ -91,6 +98,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
                 let peer = Peer::of(&stream);
                 let Some(place) = places.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
                     refuse(&stream);
+                    app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
                     continue;
                 };
                 tokio::spawn(connection(Arc::clone(&app), Arc::clone(&router), stream, peer, own_uid, place));
@@ -126,6 +134,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer: Peer, own_uid: u32, place: Place) {
     let (limits, line) = (app.config.load().limits, &place.line);
+    let _counted = app.counts.connected();
     let service = service_fn(async |request| {
         line.asked();
         let answer = answer(&app, &router, &peer, own_uid, request).await;
@@ -171,11 +180,30 @@ async fn answer(
     // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
     let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
     let config = app.config.load();
-    let Some((caller, access)) = peer.access(own_uid, &config) else {
-        tracing::warn!(caller = ?peer.caller, "a caller was refused");
-        let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
-        return ApiError::new(Code::Forbidden, message).response().map(Either::Left);
+    let response = match peer.access(own_uid, &config) {
+        Some((caller, access)) => lead(app, found, &parts, body, caller, &access, &config).await,
+        None => {
+            tracing::warn!(caller = ?peer.caller, "a caller was refused");
+            let message =
+                "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
+            ApiError::new(Code::Forbidden, message).response().map(Either::Left)
+        }
     };
+    app.counts.answered(known, response.status());
+    tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
+    response
+}
+
+/// Where a path led.
+async fn lead(
+    app: &Arc<App>,
+    found: Found<'_>,
+    parts: &Parts,
+    body: Incoming,
+    caller: &Caller,
+    access: &Access<'_>,
+    config: &Config,
+) -> Response<Either<Full<Bytes>, events::Stream>> {
     let result = match found {
         Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
         Found::OtherMethods(methods) => {
@@ -193,13 +221,11 @@ async fn answer(
             }
         }
         Found::Endpoint(endpoint, params) => {
-            let asked = endpoints::Asked { params: &params, parts: &parts, caller, access: &access, config: &config };
+            let asked = endpoints::Asked { params: &params, parts, caller, access, config };
             endpoints::answer(app, endpoint, asked, body).await
         }
     };
-    let response = result.unwrap_or_else(|error| error.response());
-    tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
-    response.map(Either::Left)
+    result.unwrap_or_else(|error| error.response()).map(Either::Left)
 }
 
 #[cfg(test)]

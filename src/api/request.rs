@@ -8,11 +8,13 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
 use crate::inventory::{Filter, Status};
-use crate::names::SecretName;
+use crate::names::{InvalidName, Millis, SecretName};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
 
@@ -65,8 +67,10 @@ pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Opt
 /// Which part of a listing is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    limit: usize,
-    offset: usize,
+    /// How many, at most.
+    pub limit: usize,
+    /// From which on, counted from 0.
+    pub offset: usize,
 }
 
 impl Page {
@@ -151,6 +155,36 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         (Some(Ok(tags)), None) => Ok(Some(tags.to_owned())),
         _ => Err(ApiError::new(Code::BadRequest, "If-Match has to be one header of entity tags")),
     }
+}
+
+/// Which events of the audit trail are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// Of this secret.
+    pub secret: Option<SecretName>,
+    /// From then on.
+    pub since: Option<Millis>,
+}
+
+/// The query of the audit trail.
+///
+/// # Errors
+/// As `query`.
+pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
+    let [limit, offset, secret, since] = query(raw, ["limit", "offset", "secret", "since"])?;
+    let mut errors = Vec::new();
+    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
+    let secret = secret.and_then(|name| {
+        let name = name.parse().map_err(|invalid: InvalidName| errors.push(("secret".into(), invalid.to_string())));
+        name.ok()
+    });
+    let since = since.and_then(|time| {
+        // A `+` that was not percent-encoded has become a blank, and no such time holds one.
+        let time = OffsetDateTime::parse(&time.replace(' ', "+"), &Rfc3339);
+        let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
+        time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+    });
+    if errors.is_empty() { Ok((page, Events { secret, since })) } else { Err(ApiError::fields(errors)) }
 }
 
 /// The body as a JSON object; `limit` is how long it may take to arrive.
@@ -250,7 +284,7 @@ impl Fields {
     /// The name of a secret.
     pub fn name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.text(field)?;
-        text.parse().map_err(|invalid: crate::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse().map_err(|invalid: InvalidName| self.wrong(field, invalid.to_string())).ok()
     }
 
     /// The name of a secret that may be absent or null.

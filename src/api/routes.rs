@@ -35,10 +35,14 @@ pub enum Endpoint {
     RemovePlugin,
     /// What changes from now on.
     Events,
+    /// The audit trail.
+    Usage,
     /// How things are.
     Status,
     /// Whether requests are answered.
     Health,
+    /// Numbers for Prometheus.
+    Metrics,
 }
 
 impl Endpoint {
@@ -48,8 +52,8 @@ impl Endpoint {
     }
 }
 
-/// Method, path, endpoint.
-pub const ROUTES: [(&str, &str, Endpoint); 18] = [
+/// Method, path, endpoint; in the order of the endpoints.
+pub const ROUTES: [(&str, &str, Endpoint); 20] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -66,8 +70,10 @@ pub const ROUTES: [(&str, &str, Endpoint); 18] = [
     ("POST", "/v1/plugins", Endpoint::AddPlugin),
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
     ("GET", "/v1/events", Endpoint::Events),
+    ("GET", "/v1/usage", Endpoint::Usage),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),
+    ("GET", "/metrics", Endpoint::Metrics),
 ];
 
 /// The endpoints of one path, by method.

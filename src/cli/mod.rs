@@ -10,6 +10,7 @@ mod render;
 mod secret;
 mod status;
 mod template;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     /// List, check and explain templates.
     #[command(subcommand)]
     Template(template::Template),
+    /// The audit trail: who used what, and what was refused.
+    Usage(usage::Usage),
     /// Print a config with its secrets filled in.
     Render(render::Render),
     /// List, show, add and remove plugins.
@@ -113,6 +116,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Status(command) => command.run(&home),
         Command::Secret(command) => command.run(&home),
         Command::Template(command) => command.run(&home),
+        Command::Usage(command) => command.run(&home),
         Command::Render(command) => command.run(&home),
         Command::Plugin(command) => command.run(&home),
         Command::Demo(command) => command.run(),

@@ -220,7 +220,13 @@ impl Named {
                 list(&secret["usage"]["by_template"]),
                 &["count", "template", "field", "target", "last_used_at"],
             ),
+            ("Resolutions by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
             ("Resolutions by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
+            (
+                "Refusals",
+                list(&secret["usage"]["refusals"]),
+                &["count", "outcome", "template", "field", "target", "uid", "exe", "last_at"],
+            ),
         ] {
             if rows.is_empty() {
                 continue;

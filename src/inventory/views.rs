@@ -1,15 +1,15 @@
-//! What the inventory shows: rows, references, versions, usage.
+//! What the inventory shows: rows, references, versions.
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
+use super::usage::UsageView;
 use crate::names::Millis;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Blocker;
 use crate::vault::record::Secret;
-use crate::vault::usage::SecretUsage;
 
 /// Whether a secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -113,39 +113,6 @@ pub struct SecretDetail {
     pub etag: Option<String>,
 }
 
-/// What was resolved of a secret.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct UsageView {
-    /// By place.
-    pub by_template: Vec<PlaceView>,
-    /// By day (UTC), newest first.
-    pub by_day: Vec<DayView>,
-}
-
-/// Resolutions in one place.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlaceView {
-    /// The template; null for a raw resolve.
-    pub template: Option<String>,
-    /// The field of the config.
-    pub field: Option<String>,
-    /// The target.
-    pub target: Option<String>,
-    /// How many.
-    pub count: u64,
-    /// When last.
-    pub last_used_at: Option<String>,
-}
-
-/// Resolutions of one day.
-#[derive(Clone, Debug, Serialize)]
-pub struct DayView {
-    /// `YYYY-MM-DD`.
-    pub day: String,
-    /// How many.
-    pub count: u64,
-}
-
 /// What stands in the way of a deletion.
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockerView {
@@ -164,22 +131,6 @@ pub struct BlockerView {
 /// Names a state of a secret, as an HTTP entity tag (RFC 9110, section 8.8.3): never made from a value.
 pub fn etag(secret: &Secret) -> String {
     format!("\"{}-{}\"", secret.id, secret.revision)
-}
-
-impl From<SecretUsage> for UsageView {
-    fn from(usage: SecretUsage) -> Self {
-        let place = |place: crate::vault::usage::PlaceUsage| PlaceView {
-            template: place.template,
-            field: Some(place.field).filter(|field| !field.is_empty()),
-            target: place.target,
-            count: place.count,
-            last_used_at: place.last_used.map(rfc3339),
-        };
-        Self {
-            by_template: usage.by_template.into_iter().map(place).collect(),
-            by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
-        }
-    }
 }
 
 /// The versions of a secret, newest first.

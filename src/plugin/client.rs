@@ -191,6 +191,11 @@ impl Planner {
         &self.plugin.digest
     }
 
+    /// Whether there is a child now: working, or waiting for work.
+    pub fn is_running(&self) -> bool {
+        self.seat.try_lock().map_or(true, |seat| seat.ready.is_some())
+    }
+
     /// Loads the plugin if it is not loaded, and says what it knows.
     ///
     /// # Errors

@@ -237,6 +237,16 @@ impl Registry {
         self.plugins.load().len()
     }
 
+    /// How many of their planners run now.
+    pub fn running(&self) -> usize {
+        let plugins = self.plugins.load();
+        plugins
+            .values()
+            .filter_map(|plugin| plugin.planner.as_ref().ok())
+            .filter(|planner| planner.is_running())
+            .count()
+    }
+
     /// What a file would add.
     ///
     /// # Errors

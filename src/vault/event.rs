@@ -37,8 +37,32 @@ pub enum Outcome {
     Forbidden = 6,
 }
 
-const OUTCOMES: [Outcome; 6] =
-    [Outcome::Answered, Outcome::Revalidated, Outcome::Missing, Outcome::Disabled, Outcome::Unfit, Outcome::Forbidden];
+impl Outcome {
+    /// All of them, with the names the API uses.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("answered", Self::Answered),
+        ("revalidated", Self::Revalidated),
+        ("missing", Self::Missing),
+        ("disabled", Self::Disabled),
+        ("unfit", Self::Unfit),
+        ("forbidden", Self::Forbidden),
+    ];
+
+    /// As the API names it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+
+    /// By the number it has in files.
+    pub fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.iter().map(|(_, outcome)| *outcome).find(|outcome| *outcome as u8 == number)
+    }
+
+    /// Whether nothing left the vault because it was not to be had.
+    pub fn is_refusal(self) -> bool {
+        !matches!(self, Self::Answered | Self::Revalidated)
+    }
+}
 
 /// One answer or refusal.
 #[derive(Clone, Debug)]
@@ -89,6 +113,14 @@ pub struct Decoded<'a> {
     pub target: Option<&'a str>,
     /// The secrets; the name is empty where there is an id.
     pub uses: Vec<Use<'a>>,
+}
+
+impl<'a> Decoded<'a> {
+    /// What is counted and listed: each use, and for a refusal that names none a single nameless one.
+    pub fn entries(&self) -> &[Use<'a>] {
+        const NAMELESS: [Use<'static>; 1] = [Use { secret: None, name: "", field: "" }];
+        if self.uses.is_empty() && self.outcome.is_refusal() { &NAMELESS } else { &self.uses }
+    }
 }
 
 /// The longest texts that are recorded whole, in bytes.
@@ -143,7 +175,7 @@ fn put(out: &mut Vec<u8>, text: Option<&str>) {
 pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     let mut reader = Reader(record);
     let [outcome] = reader.array()?;
-    let outcome = *OUTCOMES.iter().find(|known| **known as u8 == outcome)?;
+    let outcome = Outcome::numbered(outcome)?;
     let time = u64::from_le_bytes(reader.array()?);
     let uid = u32::from_le_bytes(reader.array()?);
     let gid = u32::from_le_bytes(reader.array()?);

@@ -265,6 +265,19 @@ impl Journal {
         }
     }
 
+    /// How many bytes hold what is not before `folded`, and how many there are for records.
+    pub fn fill(&self, folded: Position) -> (usize, usize) {
+        let append = self.append();
+        let area = self.area(0).len();
+        let used = match append.generation.checked_sub(folded.generation) {
+            Some(0) => append.at.saturating_sub(folded.at),
+            Some(1) => area.saturating_sub(folded.at) + append.at,
+            _ if append.other_pending => area + append.at,
+            _ => append.at,
+        };
+        (used * 8, area * 2 * 8)
+    }
+
     /// Calls `each` with the committed records from `at` up to `end`, and passes over what is none.
     fn read(&self, area: usize, generation: u64, at: usize, end: usize, mut each: impl FnMut(&[u8])) -> Records {
         let words = self.area(area);

@@ -1,9 +1,6 @@
 //! Counts are exact, whatever happens in between.
 
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-
+use super::fold::DAY;
 use super::*;
 
 const VAULT: [u8; 16] = [1; 16];
@@ -16,13 +13,38 @@ struct Files {
 impl Files {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Connection::open(dir.path().join("db")).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+        rusqlite::Connection::open(dir.path().join("db")).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
         Self { dir }
     }
 
     fn open(&self, len: usize) -> Recorder {
+        self.try_open(Options { journal_len: len, ..Options::default() }).unwrap()
+    }
+
+    fn try_open(&self, options: Options) -> Result<Recorder, RecorderError> {
         let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
-        Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), len).unwrap()
+        Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
+    }
+
+    /// The files as they are at this moment, between two folds: one that went on while they are copied would
+    /// make a state that no crash leaves.
+    fn crashed(&self, recorder: &Recorder) -> Self {
+        let _no_fold = recorder.shared.counters();
+        self.copy()
+    }
+
+    fn copy(&self) -> Self {
+        let copy = Self { dir: tempfile::tempdir().unwrap() };
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        copy
+    }
+
+    /// Changes the database behind the recorder's back.
+    fn sql(&self, statements: &str) {
+        rusqlite::Connection::open(self.dir.path().join("db")).unwrap().execute_batch(statements).unwrap();
     }
 }
 
@@ -92,7 +114,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     let files = Files::new();
     let recorder = files.open(SMALL);
     recorder.shared.counters().database.busy_timeout(std::time::Duration::ZERO).unwrap();
-    let blocker = Connection::open(files.dir.path().join("db")).unwrap();
+    let blocker = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let caller = caller();
     let uses = [Use { secret: Some(id(1)), name: "", field: "f" }];
@@ -147,8 +169,8 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
     const CHILD: &str = "GUILLEMET_TEST_RECORDER";
     if let Some(dir) = std::env::var_os(CHILD) {
         let (journal, database) = (Path::new(&dir).join("journal"), Path::new(&dir).join("db"));
-        let recorder =
-            Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), 64 << 10).unwrap();
+        let options = Options { journal_len: 64 << 10, ..Options::default() };
+        let recorder = Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options).unwrap();
         let mut out = std::io::stderr();
         loop {
             let _ = out.write_all(b"try\n");
@@ -185,48 +207,6 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    /// Against a plain model: events of any time, folds, and crashes (a copy of the files, opened again).
-    #[test]
-    fn totals_are_those_of_a_plain_model(
-        steps in proptest::collection::vec((0..10u8, 0..4u8, 0..200u64, 0..3usize), 1..120),
-    ) {
-        let mut files = Files::new();
-        let mut recorder = files.open(SMALL);
-        let mut model: BTreeMap<u8, (u64, Millis)> = BTreeMap::new();
-        for (step, secret, day, outcome) in steps {
-            match step {
-                0 => recorder.fold().unwrap(),
-                1 => {
-                    let copy = Files::new();
-                    for entry in std::fs::read_dir(files.dir.path()).unwrap() {
-                        let path = entry.unwrap().path();
-                        std::fs::copy(&path, copy.dir.path().join(path.file_name().unwrap())).unwrap();
-                    }
-                    #[expect(clippy::disallowed_methods, reason = "a crash: nothing is folded")]
-                    std::mem::forget(recorder);
-                    files = copy;
-                    recorder = files.open(SMALL);
-                }
-                _ => {
-                    let outcome = [Outcome::Answered, Outcome::Revalidated, Outcome::Missing][outcome];
-                    record(&recorder, day * DAY, outcome, &[secret], "headers.Authorization");
-                    if outcome != Outcome::Missing {
-                        let entry = model.entry(secret).or_default();
-                        entry.0 += u64::from(outcome == Outcome::Answered);
-                        entry.1 = entry.1.max(day * DAY);
-                    }
-                }
-            }
-        }
-        let totals = recorder.totals().unwrap();
-        let seen: BTreeMap<u8, (u64, Millis)> =
-            totals.into_iter().map(|(id, totals)| (id.0[0], (totals.count, totals.last_used.unwrap()))).collect();
-        prop_assert_eq!(seen, model);
-    }
-}
-
 /// Prints what a record costs: `cargo test --release -- --ignored --nocapture what_a_record_costs`.
 #[test]
 #[ignore = "a measurement"]
@@ -249,3 +229,5 @@ fn what_a_record_costs() {
 }
 
 mod damage;
+mod model;
+mod trail;

@@ -30,11 +30,10 @@ impl Files {
             let _ = std::fs::copy(path(&format!("killed-db{end}")), path(&format!("db{end}")));
         }
     }
+}
 
-    fn try_open(&self) -> Result<Recorder, RecorderError> {
-        let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
-        Recorder::open_sized(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), SMALL)
-    }
+fn small(files: &Files) -> Result<Recorder, RecorderError> {
+    files.try_open(Options { journal_len: SMALL, ..Options::default() })
 }
 
 fn count(recorder: &Recorder) -> u64 {
@@ -50,7 +49,7 @@ fn damage_of_the_journal_is_told_and_counts_nothing_twice() {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         files.put_back(&bytes);
-        match files.try_open() {
+        match small(&files) {
             Err(error) => {
                 assert!(error.to_string().contains("journal"), "{error}");
                 assert_eq!(std::fs::read(files.dir.path().join("journal")).unwrap(), bytes);
@@ -72,7 +71,7 @@ fn damage_of_the_journal_is_told_and_counts_nothing_twice() {
         let mut bytes = good.clone();
         bytes.resize(len, 0);
         files.put_back(&bytes);
-        assert!(files.try_open().is_err(), "{len}");
+        assert!(small(&files).is_err(), "{len}");
         assert_eq!(std::fs::read(files.dir.path().join("journal")).unwrap(), bytes);
     }
 }
@@ -81,13 +80,13 @@ fn damage_of_the_journal_is_told_and_counts_nothing_twice() {
 fn a_lost_journal_is_told() {
     let files = killed(8);
     std::fs::remove_file(files.dir.path().join("journal")).unwrap();
-    assert_eq!(files.try_open().unwrap().warnings().len(), 1);
-    assert_eq!(files.try_open().unwrap().warnings().len(), 0, "once");
+    assert_eq!(small(&files).unwrap().warnings().len(), 1);
+    assert_eq!(small(&files).unwrap().warnings().len(), 0, "once");
 
     let files = Files::new();
     drop(files.open(SMALL));
     std::fs::remove_file(files.dir.path().join("journal")).unwrap();
-    assert_eq!(files.try_open().unwrap().warnings().len(), 1, "before anything was folded, too");
+    assert_eq!(small(&files).unwrap().warnings().len(), 1, "before anything was folded, too");
 }
 
 #[test]
@@ -107,17 +106,17 @@ fn an_older_copy_of_the_journal_counts_nothing_twice_and_everything_after() {
     // The same area first, then areas later.
     for more in [5, 200] {
         let mut last = 0;
-        let recorder = files.try_open().unwrap();
+        let recorder = small(&files).unwrap();
         (0..more).for_each(|_| last = use_once(&recorder));
         assert_eq!(count(&recorder), last);
         drop(recorder);
         std::fs::write(files.dir.path().join("journal"), &copy).unwrap();
-        let recorder = files.try_open().unwrap();
+        let recorder = small(&files).unwrap();
         assert_eq!(count(&recorder), last);
         let last = use_once(&recorder);
         assert_eq!(count(&recorder), last);
         drop(recorder);
-        assert_eq!(count(&files.try_open().unwrap()), last);
+        assert_eq!(count(&small(&files).unwrap()), last);
     }
 }
 
@@ -136,5 +135,46 @@ fn a_clock_that_jumps_counts_the_same() {
         assert_eq!(usage.totals.count, 30 * (index as u64 + 1));
         assert_eq!(usage.totals.last_used, times[..=index].iter().copied().max());
         assert_eq!(usage.by_day.iter().map(|day| day.count).sum::<u64>(), usage.totals.count);
+    }
+}
+
+/// What a vault of an earlier version has; what is missing otherwise is damage.
+#[test]
+fn a_vault_without_a_trail_gets_one_and_another_missing_table_is_damage() {
+    let files = Files::new();
+    record(&files.open(SMALL), 1, Outcome::Answered, &[1], "f");
+    files.sql("DROP TABLE usage_events; DROP TABLE usage_refusals");
+    let recorder = files.open(SMALL);
+    record(&recorder, 2, Outcome::Disabled, &[1], "f");
+    assert_eq!((count(&recorder), recorder.refusals(Some(id(1)), "").unwrap().len()), (1, 1));
+    drop(recorder);
+    for table in ["events", "refusals", "counters", "days", "places", "position"] {
+        let damaged = files.copy();
+        damaged.sql(&format!("DROP TABLE usage_{table}"));
+        let before = std::fs::read(damaged.dir.path().join("db")).unwrap();
+        let error = small(&damaged).err().unwrap().to_string();
+        assert!(error.contains("a table of its usage is missing"), "{table}: {error}");
+        assert_eq!(std::fs::read(damaged.dir.path().join("db")).unwrap(), before);
+    }
+    assert_eq!(count(&files.open(SMALL)), 1);
+}
+
+/// A part of the trail that cannot be read is told of and kept, and counting goes on.
+#[test]
+fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
+    let files = Files::new();
+    record(&files.open(SMALL), 1, Outcome::Answered, &[1], "f");
+    for column in ["last = last + 0, count = count + 1", "box = CAST(box || x'00' AS BLOB)"] {
+        let damaged = files.copy();
+        damaged.sql(&format!("UPDATE usage_events SET {column}"));
+        let recorder = damaged.open(SMALL);
+        record(&recorder, 2, Outcome::Answered, &[1], "f");
+        assert_eq!(count(&recorder), 2);
+        let error = recorder.trail(&|_, _| true, 0, 10).unwrap_err().to_string();
+        assert!(error.contains("audit trail does not open"), "{error}");
+        drop(recorder);
+        let database = rusqlite::Connection::open(damaged.dir.path().join("db")).unwrap();
+        let chunks: u64 = database.query_row("SELECT COUNT(*) FROM usage_events", [], |row| row.get(0)).unwrap();
+        assert_eq!(chunks, 2);
     }
 }

@@ -1,0 +1,255 @@
+//! `GET /metrics`: numbers for Prometheus, as OpenMetrics text.
+//!
+//! No name of a secret is in it unless the configuration asks for it. Counting a request takes neither a
+//! lock nor memory; everything else is put together when it is asked for.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::App;
+use super::routes::{Endpoint, ROUTES};
+use crate::resolve::snapshot::State;
+use crate::template::catalog::Content;
+use crate::vault::usage::RecorderError;
+
+/// What `text` is.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every status the API answers with; another one would be counted as the last.
+const STATUSES: [u16; 15] = [200, 201, 204, 304, 400, 403, 404, 405, 409, 413, 422, 429, 502, 503, 500];
+
+/// What was answered, by route and status; the last row is of no route.
+pub struct Counts {
+    answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
+    connections: AtomicU64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
+            connections: AtomicU64::new(0),
+        }
+    }
+}
+
+/// A connection that is counted until this is dropped.
+pub struct Connected<'a>(&'a AtomicU64);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    /// Counts an answer.
+    pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
+        let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
+        let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
+        self.answers[row][column].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection.
+    pub fn connected(&self) -> Connected<'_> {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(&self.connections)
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One metric with its samples.
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    samples: Vec<(Labels, f64)>,
+}
+
+#[derive(Debug, Default)]
+struct Metrics(Vec<Metric>);
+
+impl Metrics {
+    fn add(&mut self, name: &'static str, help: &'static str, kind: MetricType, samples: Vec<(Labels, f64)>) {
+        self.0.push(Metric { name, help, kind, samples });
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: f64) {
+        self.add(name, help, MetricType::Gauge, vec![(Labels::new(), value)]);
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [(&str, f64); N],
+    ) {
+        let samples = values.map(|(of, value)| (vec![(label, of.to_owned())], value));
+        self.add(name, help, MetricType::Gauge, samples.into());
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for metric in &self.0 {
+            let mut encoder = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
+            for (labels, value) in &metric.samples {
+                match metric.kind {
+                    MetricType::Info => encoder.encode_info(labels)?,
+                    kind if labels.is_empty() => put(&mut encoder, kind, *value)?,
+                    kind => put(&mut encoder.encode_family(labels)?, kind, *value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => encoder.encode_counter::<NoLabelSet, u64, f64>(&(value as u64), None),
+        _ => encoder.encode_gauge(&value),
+    }
+}
+
+/// Everything, up to the last answer. Folds, and so blocks.
+///
+/// # Errors
+/// When usage cannot be folded or read.
+pub fn text(app: &App) -> Result<String, RecorderError> {
+    let recorder = &app.resolver.recorder;
+    // Before the sums fold it.
+    let (used, size) = recorder.journal_fill();
+    let sums = recorder.sums()?;
+    let state = app.resolver.current.load();
+    let mut all = Metrics::default();
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    all.add("build", "The version that runs.", MetricType::Info, vec![(version, 1.0)]);
+    all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
+    all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
+    let resolutions = vec![(Labels::new(), sums.resolutions as f64)];
+    all.add("resolutions", "Values that left the vault, ever.", MetricType::Counter, resolutions);
+    let refusals = sums.refusals.iter().map(|(outcome, count)| {
+        let labels = vec![("outcome", outcome.name().to_owned())];
+        (labels, *count as f64)
+    });
+    all.add("refusals", "Uses of secrets that were refused, ever.", MetricType::Counter, refusals.collect());
+    all.gauges("secrets", "Secrets, and names that only references have.", "status", secrets(&state));
+    all.gauges("templates", "Templates, as far as they have been worked out.", "status", templates(&state));
+    all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
+    all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
+    let connections = app.counts.connections.load(Ordering::Relaxed);
+    all.gauge("connections", "Connections that are open.", connections as f64);
+    let journal = [("used", used as f64), ("size", size as f64)];
+    all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
+    let events = [("answers", sums.answers_kept as f64), ("refusals", sums.refusals_kept as f64)];
+    all.gauges("audit_events", "Events in the audit trail.", "kind", events);
+    if app.config.load().metrics.secret_names {
+        by_secret(&mut all, app, &state)?;
+    }
+    let mut registry = Registry::with_prefix("guillemet");
+    registry.register_collector(Box::new(all));
+    let mut text = String::new();
+    // A text takes everything that is written to it.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    Ok(text)
+}
+
+fn requests(counts: &Counts) -> Vec<(Labels, f64)> {
+    let mut samples = Vec::new();
+    let routes = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([("none", "none")]);
+    for ((method, path), row) in routes.zip(&counts.answers) {
+        for (status, count) in STATUSES.iter().zip(row) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                let labels =
+                    vec![("endpoint", path.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
+                samples.push((labels, count as f64));
+            }
+        }
+    }
+    samples
+}
+
+/// As the last look at the templates found them.
+fn secrets(state: &State) -> [(&'static str, f64); 3] {
+    let active = state.secrets.values().filter(|secret| secret.enabled).count();
+    let mut missing = HashSet::new();
+    for prepared in state.templates.values() {
+        if let Content::Lexed(lexed) = &prepared.template.content {
+            let keys = lexed.references.iter().map(|reference| reference.name.key());
+            missing.extend(keys.filter(|key| !state.secrets.contains_key(key.as_str())));
+        }
+    }
+    let disabled = state.secrets.len() - active;
+    [("active", active as f64), ("disabled", disabled as f64), ("missing", missing.len() as f64)]
+}
+
+/// Without waiting for a plan: `pending` are those that have none yet.
+fn templates(state: &State) -> [(&'static str, f64); 3] {
+    let (mut ok, mut broken, mut pending) = (0.0, 0.0, 0.0);
+    for prepared in state.templates.values() {
+        match (&prepared.template.content, prepared.ready(None)) {
+            (Content::Broken { .. }, _) | (_, Some(Err(_))) => broken += 1.0,
+            (_, Some(Ok(_))) => ok += 1.0,
+            (_, None) => pending += 1.0,
+        }
+    }
+    [("ok", ok), ("broken", broken), ("pending", pending)]
+}
+
+fn by_secret(all: &mut Metrics, app: &App, state: &State) -> Result<(), RecorderError> {
+    let totals = app.resolver.recorder.totals()?;
+    let (mut counts, mut used) = (Vec::new(), Vec::new());
+    let mut secrets: Vec<_> = state.secrets.values().collect();
+    secrets.sort_by_key(|secret| secret.name.key());
+    for secret in secrets {
+        let labels = || vec![("secret", secret.name.to_string())];
+        let totals = totals.get(&secret.id).copied().unwrap_or_default();
+        counts.push((labels(), totals.count as f64));
+        if let Some(last) = totals.last_used {
+            used.push((labels(), last as f64 / 1000.0));
+        }
+    }
+    all.add("secret_resolutions", "How often the value of a secret left the vault.", MetricType::Counter, counts);
+    all.add("secret_last_used_seconds", "When a secret was last used, since the epoch.", MetricType::Gauge, used);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Code;
+    use super::*;
+
+    #[test]
+    fn every_route_and_every_status_has_a_counter_of_its_own() {
+        for (index, (_, path, endpoint)) in ROUTES.iter().enumerate() {
+            assert_eq!(*endpoint as usize, index, "{path}");
+        }
+        for (_, name, status) in Code::ALL {
+            assert!(STATUSES.contains(&status), "{name}");
+        }
+        let counts = Counts::default();
+        counts.answered(Some(Endpoint::Metrics), StatusCode::OK);
+        counts.answered(None, StatusCode::NOT_FOUND);
+        let samples = requests(&counts);
+        let label = |index: usize, name: &str| {
+            let (labels, count): &(Labels, f64) = &samples[index];
+            assert_eq!(*count, 1.0);
+            labels.iter().find(|(known, _)| *known == name).unwrap().1.clone()
+        };
+        assert_eq!((label(0, "endpoint"), label(0, "status")), ("/metrics".into(), "200".into()));
+        assert_eq!((label(1, "endpoint"), label(1, "status")), ("none".into(), "404".into()));
+        assert_eq!(samples.len(), 2);
+    }
+}

@@ -1,0 +1,116 @@
+//! How the usage of one secret is shown.
+
+use serde::Serialize;
+
+use super::rfc3339;
+use crate::vault::usage::{Refusals, SecretUsage};
+
+/// What was resolved of a secret, and what was refused.
+#[derive(Clone, Debug, Serialize)]
+pub struct UsageView {
+    /// By place, busiest first.
+    pub by_template: Vec<PlaceView>,
+    /// By caller, busiest first.
+    pub by_caller: Vec<CallerView>,
+    /// By day (UTC), newest first.
+    pub by_day: Vec<DayView>,
+    /// By reason, place and caller, most often first.
+    pub refusals: Vec<RefusalView>,
+}
+
+/// Resolutions in one place.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlaceView {
+    /// The template; null for a raw resolve.
+    pub template: Option<String>,
+    /// The field of the config.
+    pub field: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// When last.
+    pub last_used_at: Option<String>,
+}
+
+/// Resolutions by one program of one user.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallerView {
+    /// User.
+    pub uid: u32,
+    /// Executable.
+    pub exe: String,
+    /// How many.
+    pub count: u64,
+    /// When last.
+    pub last_used_at: String,
+}
+
+/// Resolutions of one day.
+#[derive(Clone, Debug, Serialize)]
+pub struct DayView {
+    /// `YYYY-MM-DD`.
+    pub day: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Refusals of one kind, in one place, to one program of one user.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusalView {
+    /// Why.
+    pub outcome: &'static str,
+    /// The template; null for a raw resolve.
+    pub template: Option<String>,
+    /// The field of the config.
+    pub field: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// User.
+    pub uid: u32,
+    /// Executable.
+    pub exe: String,
+    /// How often.
+    pub count: u64,
+    /// When last.
+    pub last_at: String,
+}
+
+fn field(field: String) -> Option<String> {
+    Some(field).filter(|field| !field.is_empty())
+}
+
+impl UsageView {
+    /// Of what the recorder knows.
+    pub fn of(usage: SecretUsage, refusals: Vec<Refusals>) -> Self {
+        let by_template = usage.by_template.into_iter().map(|place| PlaceView {
+            template: place.template,
+            field: field(place.field),
+            target: place.target,
+            count: place.count,
+            last_used_at: place.last_used.map(rfc3339),
+        });
+        let by_caller = usage.by_caller.into_iter().map(|caller| CallerView {
+            uid: caller.uid,
+            exe: caller.exe,
+            count: caller.count,
+            last_used_at: rfc3339(caller.last_used),
+        });
+        let refusals = refusals.into_iter().map(|refused| RefusalView {
+            outcome: refused.outcome.name(),
+            template: refused.template,
+            field: field(refused.field),
+            target: refused.target,
+            uid: refused.uid,
+            exe: refused.exe,
+            count: refused.count,
+            last_at: rfc3339(refused.last),
+        });
+        Self {
+            by_template: by_template.collect(),
+            by_caller: by_caller.collect(),
+            by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
+            refusals: refusals.collect(),
+        }
+    }
+}

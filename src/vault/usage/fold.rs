@@ -1,0 +1,133 @@
+//! What a fold adds up: a busy daemon's millions of records are few places.
+//!
+//! Knows nothing of the vault's file.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::event::{Decoded, Outcome};
+use super::trail::Newest;
+use crate::names::{Millis, SecretId};
+
+pub(super) const DAY: Millis = 24 * 60 * 60 * 1000;
+
+/// Where a counter counts; sealed in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) template: Option<String>,
+    pub(super) target: Option<String>,
+    pub(super) field: String,
+    pub(super) uid: u32,
+    pub(super) exe: String,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Secret(SecretId),
+    /// A name without a secret, in lower case; empty where not even a name was given.
+    Name(String),
+}
+
+/// What a fold adds to one counter.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) place: Place,
+    pub(super) wanted: Wanted,
+    /// `None` where it was answered.
+    pub(super) refused: Option<Outcome>,
+    pub(super) count: u64,
+    pub(super) last: Millis,
+}
+
+/// See the module.
+pub(super) struct Folding {
+    /// Where a place, what was wanted and whether it was refused stand in `counted`, by their bytes, which
+    /// are put together in `key`: nothing is allocated for what was seen before.
+    known: HashMap<Box<[u8]>, usize>,
+    key: Vec<u8>,
+    pub(super) counted: Vec<Counted>,
+    pub(super) by_day: HashMap<(SecretId, u64), u64>,
+    /// How many records there were.
+    pub(super) seen: u64,
+    pub(super) answers: Newest,
+    pub(super) refusals: Newest,
+}
+
+impl Folding {
+    /// Keeps so many of the newest uses of each kind for the trail.
+    pub(super) fn new(events: usize) -> Self {
+        Self {
+            known: HashMap::new(),
+            key: Vec::new(),
+            counted: Vec::new(),
+            by_day: HashMap::new(),
+            seen: 0,
+            answers: Newest::new(events),
+            refusals: Newest::new(events),
+        }
+    }
+
+    /// Adds a record; `content` is what `event` was read from.
+    pub(super) fn add(&mut self, content: &[u8], event: &Decoded<'_>) {
+        let refused = event.outcome.is_refusal().then_some(event.outcome);
+        let count = u64::from(event.outcome != Outcome::Revalidated);
+        let entries = event.entries();
+        let newest = if refused.is_some() { &mut self.refusals } else { &mut self.answers };
+        newest.push(self.seen, content, entries.len());
+        self.seen += 1;
+
+        self.key.clear();
+        self.key.push(refused.map_or(0, |outcome| outcome as u8));
+        self.key.extend_from_slice(&event.uid.to_le_bytes());
+        for text in [Some(event.exe), event.template, event.target] {
+            self.key.extend_from_slice(&text.map_or(u32::MAX, |text| text.len() as u32).to_le_bytes());
+            self.key.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        let of_event = self.key.len();
+        for usage in entries {
+            self.key.truncate(of_event);
+            match usage.secret {
+                Some(secret) => {
+                    self.key.push(1);
+                    self.key.extend_from_slice(&secret.0);
+                }
+                // Nothing is answered without a secret.
+                None if refused.is_none() => continue,
+                None => {
+                    self.key.push(0);
+                    self.key.extend(usage.name.bytes().map(|byte| byte.to_ascii_lowercase()));
+                    // No name holds it.
+                    self.key.push(0);
+                }
+            }
+            self.key.extend_from_slice(usage.field.as_bytes());
+            let index = match self.known.get(self.key.as_slice()) {
+                Some(index) => *index,
+                None => {
+                    let place = Place {
+                        template: event.template.map(str::to_owned),
+                        target: event.target.map(str::to_owned),
+                        field: usage.field.to_owned(),
+                        uid: event.uid,
+                        exe: event.exe.to_owned(),
+                    };
+                    let wanted = match usage.secret {
+                        Some(secret) => Wanted::Secret(secret),
+                        None => Wanted::Name(usage.name.to_ascii_lowercase()),
+                    };
+                    self.known.insert(self.key.as_slice().into(), self.counted.len());
+                    self.counted.push(Counted { place, wanted, refused, count: 0, last: 0 });
+                    self.counted.len() - 1
+                }
+            };
+            let counted = &mut self.counted[index];
+            counted.count += count;
+            counted.last = counted.last.max(event.time);
+            if let (None, 1.., Some(secret)) = (refused, count, usage.secret) {
+                *self.by_day.entry((secret, event.time / DAY)).or_default() += count;
+            }
+        }
+    }
+}

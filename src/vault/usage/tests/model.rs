@@ -1,0 +1,291 @@
+//! Against a plain model: whatever is recorded at whatever time, folded, lost in a crash, forgotten or pushed
+//! out of the trail, everything that can be asked for is what a few maps and a list say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// No secret, but a name that is asked for.
+const NAME: u8 = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Record {
+        time: Millis,
+        outcome: Outcome,
+        wanted: Vec<u8>,
+        place: u8,
+        caller: u8,
+        times: usize,
+    },
+    Fold,
+    Forget(u8),
+    /// The files are copied as they are, and opened again.
+    Crash,
+    /// The recorder ends well, and is opened again with a bound on the trail that is lower by so much.
+    Reopen(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let time = prop_oneof![
+        8 => (0..200u64, 0..3u64).prop_map(|(day, rest)| day * DAY + rest),
+        1 => Just(0),
+        1 => (0..3u64).prop_map(|day| (400_000 + day) * DAY),
+    ];
+    let outcome =
+        (0..8usize).prop_map(|index| Outcome::ALL.get(index).map_or(Outcome::Answered, |(_, outcome)| *outcome));
+    let wanted = proptest::collection::vec(0..=NAME, 0..4);
+    let record = (time, outcome, wanted, 0..3u8, 0..3u8, 1..40usize).prop_map(
+        |(time, outcome, wanted, place, caller, times)| Step::Record { time, outcome, wanted, place, caller, times },
+    );
+    prop_oneof![
+        12 => record,
+        2 => Just(Step::Fold),
+        1 => (0..NAME).prop_map(Step::Forget),
+        2 => Just(Step::Crash),
+        1 => (0..60usize).prop_map(Step::Reopen),
+    ]
+}
+
+fn caller_of(number: u8) -> Caller {
+    let exe = if number == 2 { "" } else { "/usr/bin/agent" };
+    Caller { uid: 1000 + u32::from(number % 2), gid: 7, pid: 40 + u32::from(number), exe: exe.into() }
+}
+
+/// Template, target, field.
+fn place_of(number: u8) -> (Option<&'static str>, Option<&'static str>, &'static str) {
+    [(Some("mcp-server/a"), Some("mcp-json"), "headers.A"), (Some("mcp-server/a"), None, "headers.B"), (None, None, "")]
+        [usize::from(number)]
+}
+
+fn wanted_of(number: u8) -> Use<'static> {
+    match number {
+        NAME => Use { secret: None, name: "Wanted-Name", field: "" },
+        number => Use { secret: Some(id(number)), name: "", field: "" },
+    }
+}
+
+/// Counts and latest times.
+type Counts<K> = BTreeMap<K, (u64, Millis)>;
+
+fn add<K: Ord>(counts: &mut Counts<K>, key: K, count: u64, time: Millis) {
+    let entry = counts.entry(key).or_default();
+    *entry = (entry.0 + count, entry.1.max(time));
+}
+
+#[derive(Default)]
+struct Model {
+    resolutions: u64,
+    refused: BTreeMap<u8, u64>,
+    /// By secret, place and caller.
+    answers: Counts<(u8, u8, u8)>,
+    days: BTreeMap<u8, BTreeMap<u64, u64>>,
+    /// By what was wanted, outcome, place and caller; nothing is wanted by its number 255.
+    refusals: Counts<(u8, u8, u8, u8)>,
+    trail: Vec<TrailEvent>,
+}
+
+impl Model {
+    fn record(&mut self, time: Millis, outcome: Outcome, wanted: &[u8], place: u8, caller: u8) {
+        let wanted = if wanted.is_empty() && outcome.is_refusal() { &[255] } else { wanted };
+        for number in wanted {
+            let (template, target, field) = place_of(place);
+            let usage = if *number == 255 { None } else { Some(wanted_of(*number)) };
+            self.trail.push(TrailEvent {
+                time,
+                outcome,
+                caller: caller_of(caller),
+                template: template.map(str::to_owned),
+                target: target.map(str::to_owned),
+                field: if usage.is_some() { field.to_owned() } else { String::new() },
+                secret: usage.and_then(|usage| usage.secret),
+                name: usage.filter(|usage| usage.secret.is_none()).map(|usage| usage.name.to_owned()),
+            });
+            if outcome.is_refusal() {
+                add(&mut self.refusals, (*number, outcome as u8, place, caller), 1, time);
+                *self.refused.entry(outcome as u8).or_default() += 1;
+            } else {
+                let count = u64::from(outcome == Outcome::Answered);
+                add(&mut self.answers, (*number, place, caller), count, time);
+                self.resolutions += count;
+                if count > 0 {
+                    *self.days.entry(*number).or_default().entry(time / DAY).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, secret: u8) {
+        self.answers.retain(|(of, ..), _| *of != secret);
+        self.refusals.retain(|(of, ..), _| *of != secret);
+        self.days.remove(&secret);
+    }
+
+    fn check(&self, recorder: &Recorder, bound: usize) {
+        let mut totals: Counts<SecretId> = Counts::new();
+        for ((secret, ..), (count, last)) in &self.answers {
+            add(&mut totals, id(*secret), *count, *last);
+        }
+        let told = recorder.totals().unwrap();
+        let told: Counts<SecretId> =
+            told.iter().map(|(id, totals)| (*id, (totals.count, totals.last_used.unwrap()))).collect();
+        assert_eq!(told, totals);
+        for secret in 0..NAME {
+            self.check_secret(secret, recorder);
+        }
+        self.check_refusals(recorder);
+
+        let sums = recorder.sums().unwrap();
+        assert_eq!(sums.resolutions, self.resolutions);
+        for (outcome, count) in sums.refusals {
+            assert_eq!(count, self.refused.get(&(outcome as u8)).copied().unwrap_or(0));
+        }
+        let mut left = [bound; 2];
+        let expected: Vec<&TrailEvent> = self
+            .trail
+            .iter()
+            .rev()
+            .filter(|event| {
+                let left = &mut left[usize::from(event.outcome.is_refusal())];
+                *left = left.checked_sub(1).unwrap_or(usize::MAX);
+                let kept = *left != usize::MAX;
+                *left = if kept { *left } else { 0 };
+                kept
+            })
+            .collect();
+        let (count, events) = recorder.trail(&|_, _| true, 0, usize::MAX).unwrap();
+        assert_eq!((count, events.iter().collect::<Vec<_>>()), (expected.len(), expected));
+    }
+
+    fn check_secret(&self, secret: u8, recorder: &Recorder) {
+        let usage = recorder.of(id(secret)).unwrap();
+        let (mut places, mut callers) = (Counts::new(), Counts::new());
+        for ((_, place, caller), (count, last)) in self.answers.iter().filter(|((of, ..), _)| *of == secret) {
+            add(&mut places, place_of(*place), *count, *last);
+            let caller = caller_of(*caller);
+            add(&mut callers, (caller.uid, caller.exe.to_string()), *count, *last);
+        }
+        let told = usage.by_template.iter().map(|place| {
+            let key = (place.template.as_deref(), place.target.as_deref(), place.field.as_str());
+            (key, (place.count, place.last_used.unwrap()))
+        });
+        assert_eq!(told.collect::<BTreeMap<_, _>>(), places);
+        assert!(usage.by_template.is_sorted_by_key(|place| std::cmp::Reverse(place.count)));
+        let told =
+            usage.by_caller.iter().map(|caller| ((caller.uid, caller.exe.clone()), (caller.count, caller.last_used)));
+        assert_eq!(told.collect::<BTreeMap<_, _>>(), callers);
+        let days = self.days.get(&secret).into_iter().flatten().rev().take(90);
+        let days: Vec<(String, u64)> = days.map(|(day, count)| (super::counters::day_text(*day), *count)).collect();
+        assert_eq!(usage.by_day.into_iter().map(|day| (day.day, day.count)).collect::<Vec<_>>(), days);
+    }
+
+    fn check_refusals(&self, recorder: &Recorder) {
+        // Of a secret alone, of a name alone, of both, and of nothing.
+        for (secret, name) in
+            [(Some(0), ""), (Some(1), "other"), (None, "wanted-NAME"), (Some(2), "Wanted-Name"), (None, "")]
+        {
+            let mut wanted: BTreeSet<u8> = secret.into_iter().collect();
+            wanted.insert(if name.eq_ignore_ascii_case("wanted-name") {
+                NAME
+            } else if name.is_empty() {
+                255
+            } else {
+                254
+            });
+            let mut expected = Counts::new();
+            for ((of, outcome, place, caller), (count, last)) in &self.refusals {
+                if wanted.contains(of) {
+                    let caller = caller_of(*caller);
+                    let (template, target, field) = place_of(*place);
+                    let field = if *of == 255 { "" } else { field };
+                    let key = (
+                        *of == NAME || *of == 255,
+                        *outcome,
+                        template,
+                        target,
+                        field,
+                        caller.uid,
+                        caller.exe.to_string(),
+                    );
+                    add(&mut expected, key, *count, *last);
+                }
+            }
+            let told = recorder.refusals(secret.map(id), name).unwrap();
+            assert_eq!(told.len(), expected.len());
+            let mut expected: Vec<_> =
+                expected.into_iter().map(|((_, a, b, c, d, e, f), count)| (a, b, c, d, e, f, count)).collect();
+            let mut told: Vec<_> = told
+                .iter()
+                .map(|told| {
+                    let (template, target) = (told.template.as_deref(), told.target.as_deref());
+                    (
+                        told.outcome as u8,
+                        template,
+                        target,
+                        told.field.as_str(),
+                        told.uid,
+                        told.exe.clone(),
+                        (told.count, told.last),
+                    )
+                })
+                .collect();
+            expected.sort();
+            told.sort();
+            assert_eq!(told, expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn everything_told_is_what_a_plain_model_says(
+        steps in proptest::collection::vec(step(), 1..60),
+        bound in prop_oneof![0..20usize, 100..400usize],
+    ) {
+        let mut files = Files::new();
+        let mut bound = bound;
+        let open = |files: &Files, events| files.try_open(Options { journal_len: SMALL, events }).unwrap();
+        let mut recorder = open(&files, bound);
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::Record { time, outcome, wanted, place, caller, times } => {
+                    // Nothing is answered without a secret.
+                    let wanted: Vec<u8> = wanted.into_iter().filter(|of| outcome.is_refusal() || *of != NAME).collect();
+                    let (template, target, field) = place_of(place);
+                    let uses: Vec<Use<'_>> = wanted.iter().map(|of| Use { field, ..wanted_of(*of) }).collect();
+                    let by = caller_of(caller);
+                    let event = Event { time, outcome, caller: &by, template, target, uses: &uses };
+                    for _ in 0..times {
+                        recorder.record(&event).unwrap();
+                        model.record(time, outcome, &wanted, place, caller);
+                    }
+                }
+                Step::Fold => recorder.fold().unwrap(),
+                Step::Forget(secret) => {
+                    recorder.forget(id(secret)).unwrap();
+                    model.forget(secret);
+                }
+                Step::Crash => {
+                    let copy = files.crashed(&recorder);
+                    #[expect(clippy::disallowed_methods, reason = "a crash: nothing is folded")]
+                    std::mem::forget(recorder);
+                    files = copy;
+                    recorder = open(&files, bound);
+                }
+                Step::Reopen(lower) => {
+                    drop(recorder);
+                    bound = bound.saturating_sub(lower);
+                    recorder = open(&files, bound);
+                }
+            }
+        }
+        model.check(&recorder, bound);
+        // And the file says what the memory said.
+        drop(recorder);
+        model.check(&open(&files, bound), bound);
+    }
+}

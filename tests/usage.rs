@@ -1,0 +1,444 @@
+//! The truth about use, told by the real daemon over its real socket: the audit trail, who was refused what,
+//! and the numbers of `/metrics`.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::daemon::{Guillemet, PROGRAM};
+
+const MCP: &str = r#"name = "a"
+url = "https://h/mcp"
+[headers]
+One = "<< secret "is-missing" >>"
+Two = "<< secret "is-disabled" >>"
+Three = "<< secret "does-not-fit" >>"
+"#;
+const GOOD: &str = r#"name = "b"
+url = "https://h/mcp"
+[headers]
+One = "Bearer << secret "fits" >>"
+Two = "<< secret "fits-too" >>"
+"#;
+const CANARY: &str = "canary-value";
+
+/// A home with a secret of every kind, and one refused and one answered render.
+fn used() -> Guillemet {
+    let guillemet = Guillemet::start();
+    use_all(&guillemet);
+    guillemet
+}
+
+fn use_all(guillemet: &Guillemet) {
+    guillemet.write("mcp-server/a.toml", MCP);
+    guillemet.write("mcp-server/b.toml", GOOD);
+    guillemet.add("is-disabled", CANARY);
+    guillemet.add("does-not-fit", &format!("{CANARY}\nx"));
+    guillemet.add("fits", CANARY);
+    guillemet.add("fits-too", CANARY);
+    guillemet.set_enabled("is-disabled", false);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 409);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/b").status, 200);
+}
+
+fn events(guillemet: &Guillemet, query: &str) -> Vec<Value> {
+    let answer = guillemet.get(&format!("/v1/usage?{query}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["items"].as_array().unwrap().clone()
+}
+
+fn of(event: &Value, field: &str) -> String {
+    event[field].as_str().unwrap_or_default().to_owned()
+}
+
+fn resolve(guillemet: &Guillemet, name: &str) -> u16 {
+    guillemet.post("/v1/resolve", &json!({"secrets": [name]})).status
+}
+
+#[test]
+fn answers_and_refusals_are_in_the_trail_with_who_asked() {
+    let guillemet = used();
+    let etag = guillemet.get("/v1/render/mcp-server/b").headers["etag"].clone();
+    let confirmed = guillemet.ask("GET", "/v1/render/mcp-server/b", &[("if-none-match", etag.as_str())], b"");
+    assert_eq!(confirmed.status, 304);
+    let listed = guillemet.get("/v1/usage");
+    assert!(!listed.text().contains(CANARY));
+    let listed = listed.json();
+    assert_eq!(listed["count"], 9);
+    let items = listed["items"].as_array().unwrap();
+    let told: Vec<(String, String, String)> =
+        items.iter().map(|event| (of(event, "outcome"), of(event, "secret"), of(event, "field"))).collect();
+    let expected = [
+        ("revalidated", "fits-too", "headers.Two"),
+        ("revalidated", "fits", "headers.One"),
+        ("answered", "fits-too", "headers.Two"),
+        ("answered", "fits", "headers.One"),
+        ("answered", "fits-too", "headers.Two"),
+        ("answered", "fits", "headers.One"),
+        ("unfit", "does-not-fit", "headers.Three"),
+        ("disabled", "is-disabled", "headers.Two"),
+        ("missing", "is-missing", "headers.One"),
+    ];
+    let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
+    assert_eq!(told, expected);
+    let exe = std::env::current_exe().unwrap();
+    for event in items {
+        let caller = json!({
+            "uid": rustix::process::getuid().as_raw(),
+            "gid": rustix::process::getgid().as_raw(),
+            "pid": std::process::id(),
+            "exe": exe.to_str().unwrap(),
+        });
+        assert_eq!(event["caller"], caller);
+        assert_eq!(event["target"], "mcp-json");
+        let fields: BTreeSet<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
+        let known = ["caller", "field", "outcome", "secret", "secret_id", "target", "template", "time"];
+        assert_eq!(fields, BTreeSet::from(known));
+    }
+    assert_eq!(items[8]["secret_id"], Value::Null);
+    assert_eq!(items[7]["secret_id"], guillemet.get("/v1/secrets/is-disabled").json()["id"]);
+    assert_eq!((of(&items[0], "template"), of(&items[8], "template")), ("mcp-server/b".into(), "mcp-server/a".into()));
+
+    // A raw resolve has neither template nor field.
+    assert_eq!(resolve(&guillemet, "fits"), 200);
+    let newest = &events(&guillemet, "limit=1")[0];
+    assert_eq!((&newest["template"], &newest["field"], &newest["target"]), (&Value::Null, &Value::Null, &Value::Null));
+}
+
+#[test]
+fn what_is_refused_is_counted_with_its_secret_or_its_name() {
+    let guillemet = used();
+    guillemet.get("/v1/render/mcp-server/a");
+    assert_eq!(resolve(&guillemet, "IS-MISSING"), 409);
+    let (uid, exe) = (rustix::process::getuid().as_raw(), std::env::current_exe().unwrap());
+    let usage = |name: &str| guillemet.get(&format!("/v1/secrets/{name}")).json()["usage"].clone();
+    let missing = usage("is-missing");
+    let refusals = missing["refusals"].as_array().unwrap();
+    assert_eq!(refusals.len(), 2, "{missing}");
+    let last = of(&refusals[0], "last_at");
+    assert_eq!(
+        refusals[0],
+        json!({"outcome": "missing", "template": "mcp-server/a", "field": "headers.One", "target": "mcp-json",
+               "uid": uid, "exe": exe.to_str().unwrap(), "count": 2, "last_at": last})
+    );
+    assert!(last.ends_with('Z'));
+    assert_eq!((&refusals[1]["template"], &refusals[1]["count"]), (&Value::Null, &json!(1)));
+    assert_eq!((&missing["by_template"], &missing["by_caller"]), (&json!([]), &json!([])));
+
+    assert_eq!(usage("is-disabled")["refusals"][0]["outcome"], "disabled");
+    assert_eq!(usage("does-not-fit")["refusals"][0]["outcome"], "unfit");
+    assert_eq!(usage("fits")["refusals"], json!([]));
+    let caller = &usage("fits")["by_caller"][0];
+    assert_eq!((&caller["uid"], &caller["exe"], &caller["count"]), (&json!(uid), &json!(exe.to_str()), &json!(1)));
+    assert!(caller["last_used_at"].is_string());
+
+    // The name has a secret now: what was refused before is still told.
+    guillemet.add("is-missing", "there");
+    assert_eq!(usage("is-missing")["refusals"].as_array().unwrap().len(), 2);
+    assert_eq!(events(&guillemet, "secret=is-missing").len(), 3);
+
+    let shown = guillemet.command(&["secret", "show", "is-missing"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("Refusals\n  2  missing  mcp-server/a  headers.One  mcp-json"), "{shown}");
+}
+
+#[test]
+fn the_trail_is_filtered_and_paged() {
+    let guillemet = used();
+    let all = events(&guillemet, "");
+    let fits = guillemet.get("/v1/usage?secret=FITS").json();
+    assert_eq!((fits["count"].as_u64(), of(&fits["items"][0], "secret")), (Some(1), "fits".into()));
+    assert_eq!(guillemet.get("/v1/usage?secret=never-heard-of").json(), json!({"count": 0, "items": []}));
+    let page = guillemet.get("/v1/usage?limit=2&offset=1").json();
+    assert_eq!((page["count"].as_u64(), page["items"].as_array().unwrap().as_slice()), (Some(5), &all[1..3]));
+    assert_eq!(guillemet.get("/v1/usage?offset=5").json(), json!({"count": 5, "items": []}));
+
+    let time = of(&all[0], "time");
+    let since = events(&guillemet, &format!("since={time}"));
+    assert!(!since.is_empty() && since.iter().all(|event| of(event, "time") >= time));
+    assert!(events(&guillemet, "since=2999-01-01T00:00:00%2B02:00").is_empty());
+    assert!(events(&guillemet, "since=2999-01-01T00:00:00+02:00").is_empty(), "a plus that was not encoded");
+    assert_eq!(events(&guillemet, "since=1969-12-31T23:59:59-11:00").len(), 5);
+
+    for (query, fields) in [
+        ("since=yesterday", vec!["since"]),
+        ("since=", vec!["since"]),
+        ("limit=0&offset=-1&secret=%20&since=1", vec!["limit", "offset", "secret", "since"]),
+        ("limit=1001", vec!["limit"]),
+        ("colour=red", vec!["colour"]),
+    ] {
+        let answer = guillemet.get(&format!("/v1/usage?{query}"));
+        assert_eq!((answer.status, answer.errors("field")), (422, fields.iter().map(ToString::to_string).collect()));
+    }
+}
+
+#[test]
+fn a_deleted_secret_leaves_its_events_and_the_sums() {
+    let guillemet = Guillemet::start();
+    guillemet.add("short-lived", CANARY);
+    assert_eq!(resolve(&guillemet, "short-lived"), 200);
+    let id = guillemet.get("/v1/secrets/short-lived").json()["id"].clone();
+    assert_eq!(guillemet.ask("DELETE", "/v1/secrets/short-lived", &[], b"").status, 204);
+    let event = &events(&guillemet, "")[0];
+    assert_eq!((&event["secret"], &event["secret_id"]), (&Value::Null, &id));
+    assert_eq!(sample(&metrics(&guillemet), "guillemet_resolutions_total"), 1.0);
+    // Another secret of that name is another secret.
+    guillemet.add("short-lived", CANARY);
+    assert!(events(&guillemet, "secret=short-lived").is_empty());
+    assert_eq!(guillemet.get("/v1/secrets/short-lived").json()["resolution_count"], 0);
+}
+
+#[test]
+fn after_a_kill_every_answer_is_in_the_trail() {
+    let mut guillemet = Guillemet::start();
+    guillemet.add("fits", CANARY);
+    for round in 1..=3u64 {
+        for _ in 0..40 {
+            assert_eq!(resolve(&guillemet, "fits"), 200);
+            assert_eq!(resolve(&guillemet, "not-there"), 409);
+        }
+        guillemet.kill();
+        guillemet.run();
+        let listed = guillemet.get("/v1/usage?limit=1000").json();
+        assert_eq!(listed["count"].as_u64(), Some(80 * round));
+        let outcomes: Vec<String> =
+            listed["items"].as_array().unwrap().iter().map(|event| of(event, "outcome")).collect();
+        assert!(outcomes.chunks(2).all(|pair| pair == ["missing", "answered"]), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn the_bound_holds_and_the_counts_stay_true() {
+    let mut guillemet = Guillemet::init();
+    let config = guillemet.path("guillemet.toml");
+    std::fs::write(&config, "[usage]\nevents = 5\n").unwrap();
+    guillemet.run();
+    guillemet.add("fits", CANARY);
+    guillemet
+        .write("mcp-server/m.toml", "name = \"m\"\nurl = \"https://h/mcp\"\n[headers]\nA = \"<< secret \"no\" >>\"\n");
+    assert_eq!(resolve(&guillemet, "no"), 409);
+    for _ in 0..200 {
+        assert_eq!(resolve(&guillemet, "fits"), 200);
+    }
+    let outcomes =
+        |guillemet: &Guillemet| events(guillemet, "").iter().map(|event| of(event, "outcome")).collect::<Vec<_>>();
+    let mut expected = vec!["answered".to_owned(); 5];
+    expected.push("missing".into());
+    assert_eq!(outcomes(&guillemet), expected, "a flood of answers does not push a refusal out");
+    for _ in 0..200 {
+        assert_eq!(resolve(&guillemet, "no"), 409);
+    }
+    let newest = outcomes(&guillemet);
+    assert_eq!((newest.len(), newest[0].as_str(), newest[9].as_str()), (10, "missing", "answered"));
+    assert_eq!(guillemet.get("/v1/secrets/fits").json()["resolution_count"], 200);
+    assert_eq!(guillemet.get("/v1/secrets/no").json()["usage"]["refusals"][0]["count"], 201);
+
+    // Lowered, it holds after a reload.
+    std::fs::write(&config, "[usage]\nevents = 2\n").unwrap();
+    guillemet.signal(rustix::process::Signal::HUP);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while outcomes(&guillemet) != ["missing", "missing", "answered", "answered"] {
+        assert!(Instant::now() < deadline, "{:?}", outcomes(&guillemet));
+    }
+
+    // Without a trail everything is counted all the same.
+    std::fs::write(&config, "[usage]\nevents = 0\n").unwrap();
+    assert!(guillemet.stop());
+    guillemet.run();
+    assert_eq!(resolve(&guillemet, "fits"), 200);
+    assert!(outcomes(&guillemet).is_empty());
+    assert_eq!(guillemet.get("/v1/secrets/fits").json()["resolution_count"], 201);
+}
+
+#[test]
+fn the_vault_file_shows_neither_name_nor_place_nor_caller_of_an_event() {
+    let mut guillemet = used();
+    assert_eq!(resolve(&guillemet, "nobody-has-this-name"), 409);
+    assert_eq!(events(&guillemet, "").len(), 6);
+    assert!(guillemet.stop());
+    let exe = std::env::current_exe().unwrap();
+    let exe = exe.file_name().unwrap().to_str().unwrap();
+    for file in ["vault.db", "vault.db-wal"] {
+        let bytes = std::fs::read(guillemet.path(file)).unwrap_or_default();
+        let texts = ["nobody-has-this-name", "is-missing", "fits", "mcp-server", "headers", "mcp-json", exe, CANARY];
+        for text in texts {
+            assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text} in {file}");
+        }
+    }
+}
+
+#[test]
+fn the_command_line_prints_the_trail() {
+    let guillemet = used();
+    let printed = |arguments: &[&str]| {
+        let output = guillemet.command(arguments);
+        assert!(output.status.success());
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (table, note) = printed(&["usage"]);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(lines[0], ["Time", "Outcome", "Secret", "Template", "Field", "Target", "uid", "pid", "Executable"]);
+    assert_eq!((lines.len(), note.as_str()), (6, ""));
+    assert_eq!(lines[5][1..5], ["missing", "is-missing", "mcp-server/a", "headers.One"]);
+    let (table, note) = printed(&["usage", "--limit", "2"]);
+    assert_eq!(table.lines().count(), 3);
+    assert!(note.contains("2 of 5"), "{note}");
+    let (json, _) = printed(&["usage", "--secret", "fits", "--since", "2000-01-01T00:00:00+01:00", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["count"].as_u64(), of(&json["items"][0], "secret")), (Some(1), "fits".into()));
+    let wrong = guillemet.command(&["usage", "--since", "soon"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("since: a time such as"));
+}
+
+/// This process, and the command line.
+#[test]
+fn two_programs_of_one_user_are_two_callers() {
+    let guillemet = used();
+    let rendered = guillemet.command(&["render", "mcp-server/b"]);
+    assert!(rendered.status.success());
+    let usage = guillemet.get("/v1/secrets/fits").json()["usage"].clone();
+    let callers: Vec<String> = usage["by_caller"].as_array().unwrap().iter().map(|caller| of(caller, "exe")).collect();
+    let own = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(callers.iter().collect::<BTreeSet<_>>(), BTreeSet::from([&own, &PROGRAM.to_owned()]));
+    // One place, two callers.
+    assert_eq!((usage["by_template"].as_array().unwrap().len(), &usage["by_template"][0]["count"]), (1, &json!(2)));
+}
+
+type Samples = BTreeMap<String, f64>;
+
+fn metrics(guillemet: &Guillemet) -> Samples {
+    let answer = guillemet.get("/metrics");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    parse(&answer.text())
+}
+
+fn sample(samples: &Samples, name: &str) -> f64 {
+    *samples.get(name).unwrap_or_else(|| panic!("no {name} in {samples:#?}"))
+}
+
+/// OpenMetrics 1.0, as much of it as is used, and strict: a description before the samples, each family in one
+/// piece, the suffix of its type, sorted out labels, no sample twice, an end.
+fn parse(text: &str) -> Samples {
+    let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
+    let (mut samples, mut families) = (Samples::new(), BTreeMap::new());
+    let mut family = String::new();
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    for line in body.lines() {
+        if let Some(described) = line.strip_prefix("# ") {
+            let mut words = described.splitn(3, ' ');
+            let (keyword, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            assert!(is_name(name), "{line}");
+            match keyword {
+                "HELP" => {
+                    assert!(!rest.is_empty() && !families.contains_key(name), "{line}");
+                    families.insert(name.to_owned(), String::new());
+                    family = name.to_owned();
+                }
+                "TYPE" => {
+                    assert!(["counter", "gauge", "info"].contains(&rest) && family == name, "{line}");
+                    families.insert(name.to_owned(), rest.to_owned());
+                }
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (of, value) = line.rsplit_once(' ').expect("a value");
+        let value: f64 = value.parse().expect("a number");
+        let (name, labels) = of.split_once('{').map_or((of, ""), |(name, labels)| (name, labels));
+        let suffix = match families[&family].as_str() {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert!(is_name(name) && name == format!("{family}{suffix}"), "{line}");
+        assert!(value >= 0.0 && name.starts_with("guillemet_"), "{line}");
+        assert_ne!(labels, "}", "{line}");
+        if !labels.is_empty() {
+            let mut rest = labels.strip_suffix('}').expect("labels end");
+            let mut seen = BTreeSet::new();
+            while !rest.is_empty() {
+                let (label, after) = rest.split_once("=\"").expect("a label");
+                assert!(is_name(label) && seen.insert(label.to_owned()), "{line}");
+                let mut escaped = false;
+                let end = after.find(|c| {
+                    let ends = c == '"' && !escaped;
+                    escaped = c == '\\' && !escaped;
+                    ends
+                });
+                let end = end.expect("a label's value ends");
+                rest = &after[end + 1..];
+                rest = rest.strip_prefix(',').unwrap_or(rest);
+            }
+        }
+        assert!(samples.insert(of.to_owned(), value).is_none(), "twice: {line}");
+    }
+    assert!(families.values().all(|kind| !kind.is_empty()));
+    samples
+}
+
+#[test]
+fn metrics_tell_numbers_and_no_name() {
+    let mut guillemet = used();
+    guillemet.get("/nowhere");
+    // Both templates have been worked out by then.
+    guillemet.get("/v1/templates");
+    let text = guillemet.get("/metrics").text();
+    for name in ["fits", "is-missing", "is-disabled", CANARY, "mcp-server"] {
+        assert!(!text.contains(name), "{name} in {text}");
+    }
+    let samples = metrics(&guillemet);
+    for (name, value) in [
+        ("guillemet_resolutions_total", 2.0),
+        (r#"guillemet_refusals_total{outcome="missing"}"#, 1.0),
+        (r#"guillemet_refusals_total{outcome="disabled"}"#, 1.0),
+        (r#"guillemet_refusals_total{outcome="unfit"}"#, 1.0),
+        (r#"guillemet_refusals_total{outcome="forbidden"}"#, 0.0),
+        (r#"guillemet_secrets{status="active"}"#, 3.0),
+        (r#"guillemet_secrets{status="disabled"}"#, 1.0),
+        (r#"guillemet_secrets{status="missing"}"#, 1.0),
+        (r#"guillemet_templates{status="ok"}"#, 2.0),
+        (r#"guillemet_audit_events{kind="answers"}"#, 2.0),
+        (r#"guillemet_audit_events{kind="refusals"}"#, 3.0),
+        (r#"guillemet_requests_total{endpoint="/v1/secrets",method="POST",status="201"}"#, 4.0),
+        (r#"guillemet_requests_total{endpoint="/v1/render/{feature}/{name}",method="GET",status="409"}"#, 1.0),
+        (r#"guillemet_requests_total{endpoint="none",method="none",status="404"}"#, 1.0),
+        (r#"guillemet_requests_total{endpoint="/metrics",method="GET",status="200"}"#, 1.0),
+        ("guillemet_connections", 1.0),
+        (r#"guillemet_journal_bytes{state="used"}"#, 0.0),
+    ] {
+        assert_eq!(sample(&samples, name), value, "{name}");
+    }
+    assert_eq!(sample(&samples, &format!(r#"guillemet_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"))), 1.0);
+    assert!(sample(&samples, "guillemet_start_time_seconds") > 1.7e9);
+    assert!(sample(&samples, "guillemet_plugins") >= 4.0);
+    assert!(sample(&samples, "guillemet_planners") >= 1.0);
+    assert!(sample(&samples, r#"guillemet_journal_bytes{state="size"}"#) > 1e6);
+
+    // What counts ever survives; what counts since the start begins anew.
+    guillemet.kill();
+    guillemet.run();
+    let samples = metrics(&guillemet);
+    assert_eq!(sample(&samples, "guillemet_resolutions_total"), 2.0);
+    assert!(!samples.contains_key(r#"guillemet_requests_total{endpoint="none",method="none",status="404"}"#));
+}
+
+#[test]
+fn metrics_tell_names_when_they_are_asked_to() {
+    let mut guillemet = Guillemet::init();
+    std::fs::write(guillemet.path("guillemet.toml"), "[metrics]\nsecret_names = true\n").unwrap();
+    guillemet.run();
+    use_all(&guillemet);
+    let samples = metrics(&guillemet);
+    assert_eq!(sample(&samples, r#"guillemet_secret_resolutions_total{secret="fits"}"#), 1.0);
+    assert_eq!(sample(&samples, r#"guillemet_secret_resolutions_total{secret="is-disabled"}"#), 0.0);
+    assert!(sample(&samples, r#"guillemet_secret_last_used_seconds{secret="fits"}"#) > 1.7e9);
+    assert!(!samples.contains_key(r#"guillemet_secret_last_used_seconds{secret="is-disabled"}"#));
+}
