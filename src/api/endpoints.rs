@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::error::{ApiError, Code};
 use super::routes::Endpoint;
-use super::{App, request, view};
+use super::{App, Link, request, view};
 use crate::inventory::{Inventory, InventoryError};
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
@@ -132,6 +132,10 @@ pub async fn answer(
             request::query(query, [])?;
             remove_plugin(app, &request::part(param("feature"))?).await
         }
+        Endpoint::Console => {
+            request::query(query, [])?;
+            Ok(json_answer(StatusCode::OK, &link(app).await?))
+        }
         Endpoint::Status => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &view::status(app).await?))
@@ -140,8 +144,18 @@ pub async fn answer(
     }
 }
 
+async fn link(app: &Arc<App>) -> Result<Link, ApiError> {
+    let closed = || ApiError::new(Code::Unavailable, "the console is not to be had: the daemon is stopping");
+    let (wanted, link) = tokio::sync::oneshot::channel();
+    app.links.send(wanted).await.map_err(|_| closed())?;
+    link.await.map_err(|_| closed())?.map_err(|why| ApiError::new(Code::Unavailable, why))
+}
+
 /// Calls a part that blocks.
-async fn blocking<T: Send + 'static>(
+///
+/// # Errors
+/// The part's.
+pub async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
     call: impl FnOnce(&Inventory) -> Result<T, InventoryError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -153,7 +167,10 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The newest form of a template: what is served is what is in the file now.
-async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
+///
+/// # Errors
+/// There is none, or it does not rest.
+pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
     let mut read: Option<Arc<Prepared>> = None;
     let mut rescanned = false;
     loop {
@@ -185,7 +202,10 @@ async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapsh
 }
 
 /// The newest form of a template with its plan for a target, and the snapshot both belong to.
-async fn planned(
+///
+/// # Errors
+/// As `current`, or why there is no plan.
+pub async fn planned(
     app: &Arc<App>,
     id: &str,
     target: Option<&str>,

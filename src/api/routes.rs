@@ -29,6 +29,8 @@ pub enum Endpoint {
     AddPlugin,
     /// Let an added plugin go.
     RemovePlugin,
+    /// A link to the console.
+    Console,
     /// How things are.
     Status,
     /// Whether requests are answered.
@@ -36,7 +38,7 @@ pub enum Endpoint {
 }
 
 /// Method, path, endpoint.
-pub const ROUTES: [(&str, &str, Endpoint); 15] = [
+pub const ROUTES: [(&str, &str, Endpoint); 16] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -50,6 +52,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 15] = [
     ("GET", "/v1/plugins", Endpoint::ListPlugins),
     ("POST", "/v1/plugins", Endpoint::AddPlugin),
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
+    ("POST", "/v1/console", Endpoint::Console),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),
 ];
