@@ -13,10 +13,11 @@ use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::api::{self, App, endpoints};
 use crate::config::{self, Config, ConfigError};
+use crate::console;
 use crate::events::Events;
 use crate::files;
 use crate::home::Home;
@@ -193,6 +194,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     warnings.extend(warning);
     let former_versions = config.former_versions;
     let events = Arc::new(Events::default());
+    let (links, links_wanted) = mpsc::channel(1);
     let app = Arc::new(App {
         home: home.clone(),
         config: ArcSwap::from_pointee(config),
@@ -206,6 +208,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         warnings,
         inline: api::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
+        links,
     });
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -213,7 +216,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         .enable_all()
         .build()
         .map_err(system("the runtime cannot be started"))?;
-    runtime.block_on(live(app))
+    runtime.block_on(live(app, links_wanted))
 }
 
 /// As many descriptors as the limits of the configuration can need, and no more: a leak shows early.
@@ -238,7 +241,7 @@ fn quiet_panics() {
     }));
 }
 
-async fn live(app: Arc<App>) -> Result<(), DaemonError> {
+async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
@@ -253,6 +256,7 @@ async fn live(app: Arc<App>) -> Result<(), DaemonError> {
     };
     tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
     tokio::spawn(keep_usage(Arc::clone(&app)));
+    let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
     let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped));
     tracing::info!(socket = %socket.display(), "ready");
     notify_manager(sd_notify::NotifyState::Ready);
@@ -267,7 +271,7 @@ async fn live(app: Arc<App>) -> Result<(), DaemonError> {
     tracing::info!("stopping: requests under way are answered first");
     notify_manager(sd_notify::NotifyState::Stopping);
     stop.send_replace(true);
-    let _ = serving.await;
+    let _ = tokio::join!(serving, console);
     let resolver = Arc::clone(&app.resolver);
     let folded = tokio::task::spawn_blocking(move || resolver.recorder.fold().map(|()| resolver.recorder.sync())).await;
     if ours {

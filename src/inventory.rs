@@ -30,7 +30,7 @@ use crate::vault::store::{Vault, VaultError};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
 pub use self::change::{SecretChange, finish_rename};
-pub use self::usage::UsageView;
+pub use self::usage::{DayView, UsageView};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
 
 /// Why a change was refused.

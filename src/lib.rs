@@ -2,7 +2,7 @@
 //! `<< secret "name" >>` in the configs those agents read.
 //!
 //! `ARCHITECTURE.md` tells the way of a config and the invariants. Arrows point downwards:
-//! `cli` → `api` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child
+//! `cli` → `api`, `console` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child
 //! process and uses nothing of `vault`, `api` or `resolve`.
 
 #![deny(unsafe_code)]
@@ -11,6 +11,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod events;
 pub mod examples;
@@ -26,6 +27,7 @@ pub mod resolve;
 pub mod sys;
 pub mod template;
 pub mod vault;
+pub mod when;
 
 #[global_allocator]
 static ALLOCATOR: sys::memory::WipingAllocator = sys::memory::WipingAllocator;

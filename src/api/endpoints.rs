@@ -15,7 +15,7 @@ use serde_json::json;
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, inline, metrics, request, usage, view};
+use super::{App, Link, inline, metrics, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::names::SecretName;
@@ -159,10 +159,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::DeleteSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let (id, released) = blocking(app, move |inventory| inventory.delete(&name, expected.as_deref())).await?;
-            released.wait().await;
-            // After the last answer that could still have recorded one.
-            blocking(app, move |inventory| inventory.forget_usage(id)).await?;
+            delete(app, name, expected).await?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
         Endpoint::ListTemplates => {
@@ -201,6 +198,10 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let events = blocking(app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
             Ok(json_answer(StatusCode::OK, &events))
         }
+        Endpoint::Console => {
+            request::query(query, [])?;
+            Ok(json_answer(StatusCode::OK, &link(app).await?))
+        }
         Endpoint::Status => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &view::status(app).await?))
@@ -215,12 +216,32 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     }
 }
 
-/// A secret with the fields its references stand in: they are known once their templates are planned.
-async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
-    let look = |name: SecretName| blocking(app, move |inventory| inventory.show(&name));
-    let shown = look(name.clone()).await?;
+/// A secret, or the row of a missing one, with the fields its references stand in.
+///
+/// # Errors
+/// The inventory's.
+pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
+    let shown = show_all(app, vec![name.clone()]).await?.pop();
+    shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
+}
+
+/// The same of each of these names that is there. Which fields references stand in is known once their
+/// templates are planned; what takes too long for that is shown without.
+///
+/// # Errors
+/// The inventory's, but for names that are not there.
+pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<SecretDetail>, ApiError> {
+    let names: Arc<[SecretName]> = names.into();
+    let look = |names: Arc<[SecretName]>| {
+        blocking(app, move |inventory| {
+            let shown = names.iter().map(|name| inventory.show(name));
+            shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
+        })
+    };
+    let shown = look(Arc::clone(&names)).await?;
     let snapshot = app.resolver.current.load();
-    let unknown = shown.references.iter().filter(|reference| reference.field.is_none());
+    let references = shown.iter().flat_map(|shown| &shown.references);
+    let unknown = references.filter(|reference| reference.field.is_none());
     let unplanned: BTreeSet<&str> = unknown.map(|reference| reference.template.as_str()).collect();
     let unplanned = unplanned.into_iter().filter_map(|id| snapshot.templates.get(id));
     let unplanned: Vec<_> = unplanned.filter(|prepared| prepared.ready(None).is_none()).cloned().collect();
@@ -236,7 +257,7 @@ async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError
         }
     };
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
-    look(name).await
+    look(names).await
 }
 
 /// A change of a secret, once no answer of the old state can still leave.
@@ -245,8 +266,29 @@ async fn acknowledged(status: StatusCode, (changed, released): (Changed, Release
     Ok(tagged(json_answer(status, &changed), &changed.etag))
 }
 
+/// Deletes a secret that nothing references, and what was resolved of it.
+///
+/// # Errors
+/// The inventory's.
+pub async fn delete(app: &Arc<App>, name: SecretName, expected: Option<String>) -> Result<(), ApiError> {
+    let (id, released) = blocking(app, move |inventory| inventory.delete(&name, expected.as_deref())).await?;
+    released.wait().await;
+    // After the last answer that could still have recorded one.
+    blocking(app, move |inventory| inventory.forget_usage(id)).await
+}
+
+async fn link(app: &Arc<App>) -> Result<Link, ApiError> {
+    let closed = || ApiError::new(Code::Unavailable, "the console is not to be had: the daemon is stopping");
+    let (wanted, link) = tokio::sync::oneshot::channel();
+    app.links.send(wanted).await.map_err(|_| closed())?;
+    link.await.map_err(|_| closed())?.map_err(|why| ApiError::new(Code::Unavailable, why))
+}
+
 /// Calls a part that blocks.
-async fn blocking<T: Send + 'static>(
+///
+/// # Errors
+/// The part's.
+pub async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
     call: impl FnOnce(&Inventory) -> Result<T, InventoryError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -258,7 +300,10 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The newest form of a template: what is served is what is in the file now.
-async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
+///
+/// # Errors
+/// There is none, or it does not rest.
+pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
     let mut read: Option<Arc<Prepared>> = None;
     let mut rescanned = false;
     loop {
@@ -290,7 +335,10 @@ async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapsh
 }
 
 /// The newest form of a template with its plan for a target, and the snapshot both belong to.
-async fn planned(
+///
+/// # Errors
+/// As `current`, or why there is no plan.
+pub async fn planned(
     app: &Arc<App>,
     id: &str,
     target: Option<&str>,

@@ -104,6 +104,26 @@ impl ApiError {
         Self::with(Code::Validation, "the request holds what it cannot hold", entries)
     }
 
+    /// The status of its answer.
+    pub fn status(&self) -> StatusCode {
+        self.code.row().1
+    }
+
+    /// What is wrong, and what to do.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What more there is to say.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// Everything that is wrong, one entry each.
+    pub fn errors(&self) -> &[Value] {
+        &self.errors
+    }
+
     /// The answer.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let (_, status) = self.code.row();

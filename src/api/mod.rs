@@ -29,7 +29,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::error::{ApiError, Code};
@@ -48,6 +48,18 @@ use crate::vault::usage::Caller;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A link to the console.
+#[derive(Debug, serde::Serialize)]
+pub struct Link {
+    /// Where to go.
+    pub url: String,
+    /// For how many seconds it is good.
+    pub expires_in: u64,
+}
+
+/// A wish for a link; the answer is one, or why there is none.
+pub type LinkWanted = oneshot::Sender<Result<Link, String>>;
 
 /// What requests are answered from.
 pub struct App {
@@ -75,6 +87,8 @@ pub struct App {
     pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed.
     pub pins: tokio::sync::Mutex<Vec<crate::plugin::registry::Pin>>,
+    /// To the console, which opens with the first wish.
+    pub links: mpsc::Sender<LinkWanted>,
 }
 
 /// Serves until told to stop, then lets the requests under way end.

@@ -192,10 +192,17 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
 /// # Errors
 /// Too large (after `BODY_MAX` bytes have been read), too slow, or not a JSON object.
 pub async fn object(body: Incoming, limit: Duration) -> Result<Fields, ApiError> {
-    let bytes = tokio::time::timeout(limit, read(body))
+    Fields::read(&bytes(body, limit).await?)
+}
+
+/// The body, wiped after use; `limit` is how long it may take to arrive.
+///
+/// # Errors
+/// Too large (after `BODY_MAX` bytes have been read), or too slow.
+pub async fn bytes(body: Incoming, limit: Duration) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    tokio::time::timeout(limit, read(body))
         .await
-        .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))??;
-    Fields::read(&bytes)
+        .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))?
 }
 
 async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {

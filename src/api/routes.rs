@@ -37,6 +37,8 @@ pub enum Endpoint {
     Events,
     /// The audit trail.
     Usage,
+    /// A link to the console.
+    Console,
     /// How things are.
     Status,
     /// Whether requests are answered.
@@ -53,7 +55,7 @@ impl Endpoint {
 }
 
 /// Method, path, endpoint; in the order of the endpoints.
-pub const ROUTES: [(&str, &str, Endpoint); 20] = [
+pub const ROUTES: [(&str, &str, Endpoint); 21] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -71,6 +73,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 20] = [
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
     ("GET", "/v1/events", Endpoint::Events),
     ("GET", "/v1/usage", Endpoint::Usage),
+    ("POST", "/v1/console", Endpoint::Console),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),
     ("GET", "/metrics", Endpoint::Metrics),

@@ -1,6 +1,7 @@
 //! The command line: parses, calls the API, prints. Knows no vault.
 
 mod client;
+mod console;
 mod daemon;
 mod demo;
 mod output;
@@ -51,6 +52,8 @@ enum Command {
     /// List, show, add and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Print a link to the console, the page in a browser.
+    Console(console::Console),
     /// Show everything at once, in a throw-away home.
     Demo(demo::Demo),
     /// Print completions for a shell.
@@ -119,6 +122,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Usage(command) => command.run(&home),
         Command::Render(command) => command.run(&home),
         Command::Plugin(command) => command.run(&home),
+        Command::Console(command) => command.run(&home),
         Command::Demo(command) => command.run(),
         Command::Completions { .. } | Command::Planner => Ok(()),
     }

@@ -8,13 +8,9 @@ use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub use crate::planner::text::clean;
 use crate::planner::text::is_unfit;
-
-/// Text from templates, plugins and callers as it may go to a terminal: control characters and those that
-/// turn the direction of writing are replaced.
-pub fn clean(text: &str) -> String {
-    text.replace(moves, "\u{fffd}")
-}
+use crate::when;
 
 /// Whether a character could move the cursor or turn the direction of writing.
 fn moves(c: char) -> bool {
@@ -115,35 +111,12 @@ pub fn ago(time: Option<&str>, now: u64) -> String {
     if !is_terminal() {
         return text.to_owned();
     }
-    let Some(at) = seconds(text) else { return text.to_owned() };
-    match now.saturating_sub(at) {
-        0..=59 => "just now".into(),
-        past @ 60..=3599 => format!("{} min ago", past / 60),
-        past @ 3600..=86_399 => format!("{} h ago", past / 3600),
-        past => format!("{} days ago", past / 86_400),
-    }
-}
-
-/// Seconds since the epoch of an RFC 3339 time in UTC.
-fn seconds(text: &str) -> Option<u64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u32>().ok();
-    let month = time::Month::try_from(u8::try_from(number(5..7)?).ok()?).ok()?;
-    let date =
-        time::Date::from_calendar_date(i32::try_from(number(0..4)?).ok()?, month, u8::try_from(number(8..10)?).ok()?)
-            .ok()?;
-    let part = |range| u8::try_from(number(range)?).ok();
-    let at = date.with_hms(part(11..13)?, part(14..16)?, part(17..19)?).ok()?.assume_utc();
-    u64::try_from(at.unix_timestamp()).ok()
+    when::seconds(text).map_or_else(|| text.to_owned(), |at| when::ago(at, now))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_moves_the_cursor_or_turns_the_text() {
-        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne");
-    }
 
     #[test]
     fn json_is_the_same_without_what_moves_the_cursor() {
@@ -152,11 +125,5 @@ mod tests {
         let printed = escaped(&pretty);
         assert!(!printed.contains(moves), "{printed:?}");
         assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value);
-    }
-
-    #[test]
-    fn times_are_read() {
-        assert_eq!(seconds("2026-11-23T10:00:00.123Z"), Some(1_795_428_000));
-        assert_eq!(seconds("soon"), None);
     }
 }

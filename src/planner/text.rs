@@ -16,6 +16,11 @@ pub fn is_unfit(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// The text with every such character replaced, but for line breaks: fit for a terminal or a page.
+pub fn clean(text: &str) -> String {
+    text.replace(|c| is_unfit(c) && c != '\n', "\u{fffd}")
+}
+
 /// The text without control characters and without characters that reorder what is shown, cut at
 /// `max` characters.
 pub fn tidy(text: &str, max: usize) -> String {
@@ -48,6 +53,11 @@ pub fn tidy_problems(problems: Vec<Problem>) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_moves_the_cursor_or_turns_the_text() {
+        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne");
+    }
 
     #[test]
     fn what_could_drive_a_terminal_is_left_out() {

@@ -266,7 +266,17 @@ pub fn send(
 }
 
 /// The second half: the whole answer, or an error.
-pub fn receive(mut stream: UnixStream) -> std::io::Result<Answer> {
+pub fn receive(stream: impl Read) -> std::io::Result<Answer> {
+    let answer = receive_head(stream)?;
+    let announced = answer.headers.get("content-length").and_then(|len| len.parse::<usize>().ok()).unwrap_or(0);
+    if answer.body.len() < announced {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(answer)
+}
+
+/// The same for an answer that only announces its body.
+pub fn receive_head(mut stream: impl Read) -> std::io::Result<Answer> {
     let mut bytes = Vec::new();
     if let Err(error) = stream.read_to_end(&mut bytes)
         && bytes.is_empty()
@@ -281,9 +291,5 @@ pub fn receive(mut stream: UnixStream) -> std::io::Result<Answer> {
     let headers: BTreeMap<String, String> =
         lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.into(), value.into())).collect();
     let body = bytes.split_off(end + 4);
-    let announced = headers.get("content-length").and_then(|len| len.parse::<usize>().ok()).unwrap_or(0);
-    if body.len() < announced {
-        return Err(cut_off());
-    }
     Ok(Answer { status, headers, body })
 }

@@ -1,0 +1,22 @@
+//! `console`.
+
+use clap::Args;
+use hyper::Method;
+
+use super::{Done, client, output};
+use crate::home::Home;
+
+#[derive(Args)]
+pub struct Console {}
+
+impl Console {
+    pub fn run(self, home: &Home) -> Done {
+        let link = client::json(home, Method::POST, "/v1/console", None)?;
+        output::line(&output::text(&link["url"]));
+        output::note(&format!(
+            "Open it in a browser on this machine within {} s; it works once.",
+            output::text(&link["expires_in"])
+        ));
+        Ok(())
+    }
+}

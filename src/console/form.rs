@@ -1,0 +1,88 @@
+//! What a browser's form sends. Wiped after use: a value may be in it.
+//!
+//! Knows no page.
+
+use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
+
+use crate::api::error::{ApiError, Code};
+
+/// The fields of a form, each at most once.
+pub struct Form(Vec<(String, Zeroizing<String>)>);
+
+impl Form {
+    /// Reads an `application/x-www-form-urlencoded` body that may hold these fields.
+    ///
+    /// # Errors
+    /// A bad request; nothing of the body is in its message but a field's name that is known.
+    pub fn read(body: &[u8], known: &[&str]) -> Result<Self, ApiError> {
+        let wrong = |message: &str| ApiError::new(Code::BadRequest, message);
+        let mut fields: Vec<(String, Zeroizing<String>)> = Vec::new();
+        for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            let (name, text) = (decode(&pair[..middle])?, decode(pair.get(middle + 1..).unwrap_or_default())?);
+            let Some(name) = known.iter().find(|known| **known == *name) else {
+                return Err(wrong("the form holds a field that is not ours; reload the page and try again"));
+            };
+            if fields.iter().any(|(there, _)| there == name) {
+                return Err(wrong("the form holds a field twice; reload the page and try again"));
+            }
+            fields.push(((*name).to_owned(), text));
+        }
+        Ok(Self(fields))
+    }
+
+    /// A field's text, once; empty where there is none.
+    pub fn take(&mut self, name: &str) -> Zeroizing<String> {
+        let found = self.0.iter().position(|(there, _)| there == name);
+        found.map(|index| self.0.swap_remove(index).1).unwrap_or_default()
+    }
+
+    /// Whether a box is ticked.
+    pub fn is_ticked(&mut self, name: &str) -> bool {
+        !self.take(name).is_empty()
+    }
+
+    /// A secret's value. Browsers send every line break of a text area as CR LF, whatever was typed or
+    /// pasted: they become LF again. One at the end is taken off, as it is from a file.
+    pub fn value(&mut self, name: &str) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(self.take(name).replace("\r\n", "\n"));
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        text
+    }
+}
+
+fn decode(raw: &[u8]) -> Result<Zeroizing<String>, ApiError> {
+    let spaced: Zeroizing<Vec<u8>> = Zeroizing::new(raw.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect());
+    let bytes: Vec<u8> = percent_decode(&spaced).collect();
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        // The bytes are wiped with the error, by the allocator.
+        Err(_) => Err(ApiError::new(Code::BadRequest, "the form is not UTF-8")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_as_browsers_write_them() {
+        let mut form =
+            Form::read(b"name=a%2Fb+c&value=1%0D%0A2%0D%0A&enabled=on", &["name", "value", "enabled"]).unwrap();
+        assert_eq!(*form.take("name"), "a/b c");
+        assert_eq!(*form.value("value"), "1\n2");
+        assert!(form.is_ticked("enabled"));
+        assert!(!form.is_ticked("enabled"));
+        assert_eq!(*Form::read(b"", &[]).unwrap().take("x"), "");
+    }
+
+    #[test]
+    fn what_is_not_a_form_is_refused() {
+        for body in [&b"other=1"[..], b"a=1&a=2", b"a=%FF", b"x"] {
+            assert!(Form::read(body, &["a"]).is_err());
+        }
+    }
+}

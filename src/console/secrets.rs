@@ -1,0 +1,411 @@
+//! Settings → Developers → Secrets: the table and its forms.
+//!
+//! Invariant (promise 1): no answer holds a value. What was typed into a value's field is never sent back,
+//! whatever was wrong with it.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use minijinja::context;
+use minijinja::value::Value;
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
+
+use super::actions;
+use super::form::Form;
+use super::listing::Listing;
+use super::pages::{data, part};
+use super::site::{Answer, SECRETS, Visit};
+use crate::api::error::{ApiError, Code};
+use crate::api::{endpoints, request};
+use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
+use crate::names::SecretName;
+use crate::resolve::now;
+use crate::when;
+
+const SECTION: &str = "secrets";
+
+/// Days in a chart.
+const DAYS: u32 = 30;
+/// The height of its highest bar, and the distance between bars.
+const HEIGHT: u64 = 48;
+const STEP: u32 = 10;
+
+/// A row with everything known about it.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    detail: SecretDetail,
+    /// `None` where nothing was resolved in its time.
+    chart: Option<Chart>,
+}
+
+/// Resolutions per day, as bars.
+#[derive(Debug, Serialize)]
+struct Chart {
+    from: String,
+    to: String,
+    total: u64,
+    most: u64,
+    bars: Vec<Bar>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bar {
+    day: String,
+    count: u64,
+    x: u32,
+    y: u64,
+    height: u64,
+}
+
+impl Chart {
+    /// Of these days, up to today.
+    fn new(by_day: &[DayView], today: OffsetDateTime) -> Option<Self> {
+        let days = (0..DAYS).map(|index| {
+            let date = (today - Duration::days(i64::from(DAYS - 1 - index))).date();
+            let day = format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day());
+            let count = by_day.iter().find(|known| known.day == day).map_or(0, |known| known.count);
+            (index, day, count)
+        });
+        let days: Vec<(u32, String, u64)> = days.collect();
+        let most = days.iter().map(|(_, _, count)| *count).max().filter(|most| *most > 0)?;
+        let bars: Vec<Bar> = days
+            .into_iter()
+            .map(|(index, day, count)| {
+                // A day with any use shows.
+                let height = (u128::from(count) * u128::from(HEIGHT)).div_ceil(u128::from(most)) as u64;
+                Bar { day, count, x: index * STEP, y: HEIGHT - height, height }
+            })
+            .collect();
+        let edge = |bar: Option<&Bar>| bar.map(|bar| bar.day.clone()).unwrap_or_default();
+        let total = bars.iter().map(|bar| bar.count).sum();
+        Some(Self { from: edge(bars.first()), to: edge(bars.last()), total, most, bars })
+    }
+}
+
+impl Row {
+    fn new(detail: SecretDetail) -> Self {
+        let chart = Chart::new(&detail.usage.by_day, OffsetDateTime::now_utc());
+        Self { detail, chart }
+    }
+}
+
+/// The table.
+pub async fn table(visit: &Visit<'_>) -> Answer {
+    let listing = Listing::read(visit.parts.uri.query())?;
+    let (count, rows) = actions::list_whole(&visit.site.app, &listing).await?;
+    let (before, behind) = listing.neighbours(count);
+    let last = listing.first() + rows.len() - usize::from(!rows.is_empty());
+    let shown = context! {
+        count, before, behind, last,
+        first => listing.first(),
+        listing => data(&listing),
+        columns => data(listing.columns()),
+        here => listing.to_query(),
+        statuses => Status::ALL.map(|(name, _)| name).to_vec(),
+        rows => data(rows.into_iter().map(Row::new).collect::<Vec<_>>()),
+    };
+    Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, shown))
+}
+
+/// What changes in the table while it is looked at.
+pub async fn live(visit: &Visit<'_>) -> Answer {
+    #[derive(Serialize)]
+    struct Live {
+        status: Status,
+        usage_count: usize,
+        last_used_at: Option<String>,
+        last_used: Option<String>,
+    }
+    let listing = Listing::read(visit.parts.uri.query())?;
+    let (count, rows) = actions::list(&visit.site.app, &listing).await?;
+    let names = rows.into_iter().map(|row| {
+        let last_used = row.last_used_at.as_deref().and_then(when::seconds).map(|at| when::ago(at, now() / 1000));
+        let live = Live { status: row.status, usage_count: row.usage_count, last_used_at: row.last_used_at, last_used };
+        (row.name, serde_json::to_value(live).unwrap_or_default())
+    });
+    let secrets: serde_json::Map<String, serde_json::Value> = names.collect();
+    let body = serde_json::json!({"count": count, "secrets": secrets}).to_string();
+    let mut response: Response<Full<Bytes>> = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// What stands in the form of a secret: all but its value.
+struct Entered {
+    name: String,
+    enabled: bool,
+    etag: String,
+}
+
+/// The form of a new secret (`of` is `None`) or of one there is.
+fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, wrong: Option<&ApiError>) -> Response<Full<Bytes>> {
+    let title = of.map_or_else(|| "New Secret".to_owned(), |name| format!("Edit {name}"));
+    let shown = context! {
+        of, name => entered.name.as_str(), enabled => entered.enabled, etag => entered.etag.as_str(),
+        action => of.map_or_else(|| SECRETS.to_owned(), |name| format!("{SECRETS}/{}/edit", part(name))),
+        ..wrongs(wrong, &["name", "value"])
+    };
+    visit.page("secret.html", wrong.map_or(StatusCode::OK, ApiError::status), &title, SECTION, shown)
+}
+
+/// What is wrong with a form: at its fields, and what belongs to none of them.
+fn wrongs(error: Option<&ApiError>, fields: &[&str]) -> Value {
+    let mut at: std::collections::BTreeMap<&str, String> = fields.iter().map(|name| (*name, String::new())).collect();
+    let mut others = Vec::new();
+    if let Some(error) = error {
+        let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        for entry in error.errors() {
+            let (message, template) = (text(entry, "message"), text(entry, "template"));
+            // The field of what is wrong in a template is one of its config.
+            match at.get_mut(text(entry, "field").as_str()).filter(|_| template.is_empty()) {
+                Some(there) => *there = message,
+                None if template.is_empty() => others.push(message),
+                None => others.push(format!("{template}: {message}")),
+            }
+        }
+        if error.errors().is_empty() || error.errors().iter().any(|entry| entry["template"].is_string()) {
+            others.insert(0, error.message().to_owned());
+        }
+        others.extend(error.detail().map(str::to_owned));
+    }
+    context! { wrong => data(at), others, failed => error.is_some() }
+}
+
+/// The form of a new secret; the name may be given, as it is for a missing one.
+pub fn new(visit: &Visit<'_>) -> Answer {
+    let [name] = request::query(visit.parts.uri.query(), ["name"])?;
+    Ok(form(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
+}
+
+/// Creates a secret.
+pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
+    let (name, value) = (sent.take("name"), sent.value("value"));
+    let enabled = sent.is_ticked("enabled");
+    let mut errors = Vec::new();
+    let parsed = name.trim().parse::<SecretName>().map_err(|invalid| errors.push(("name".into(), invalid.to_string())));
+    if value.is_empty() {
+        errors.push(("value".into(), "a value cannot be empty".into()));
+    }
+    let created = match parsed {
+        Ok(name) if errors.is_empty() => actions::create(&visit.site.app, name, value, enabled).await,
+        _ => Err(ApiError::fields(errors)),
+    };
+    match created {
+        Ok(created) => Ok(visit.go(SECRETS, format!("{} was created.", created.secret.name))),
+        Err(error) => {
+            let entered = Entered { name: name.to_string(), enabled, etag: String::new() };
+            Ok(form(visit, None, &entered, Some(&error)))
+        }
+    }
+}
+
+/// The secret a path names, which has to be one that is kept: a missing one has to be created first.
+async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, ApiError> {
+    let detail = endpoints::show(&visit.site.app, request::name(visit.param("name"))?).await?;
+    if detail.secret.id.is_some() {
+        return Ok(detail);
+    }
+    let message =
+        format!("`{}` is missing: templates name it, and there is no such secret. Create it first", detail.secret.name);
+    Err(ApiError::new(Code::NotFound, message))
+}
+
+/// The form of a secret there is.
+pub async fn edit(visit: &Visit<'_>) -> Answer {
+    let detail = kept(visit).await?;
+    let entered = Entered {
+        name: detail.secret.name.clone(),
+        enabled: detail.secret.enabled == Some(true),
+        etag: detail.etag.clone().unwrap_or_default(),
+    };
+    Ok(form(visit, Some(&detail.secret.name), &entered, None))
+}
+
+/// Saves it. A blank value keeps the current one.
+pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
+    let detail = kept(visit).await?;
+    let (name, value, etag) = (sent.take("name"), sent.value("value"), sent.take("etag"));
+    let (enabled, rewrite) = (sent.is_ticked("enabled"), sent.is_ticked("rewrite"));
+    let old: SecretName = request::name(visit.param("name"))?;
+    let saved = match name.trim().parse::<SecretName>() {
+        Err(invalid) => Err(ApiError::fields(vec![("name".into(), invalid.to_string())])),
+        Ok(new) => {
+            // Only what differs: `Key` and `key` are the same name, but not the same spelling.
+            let change = SecretChange {
+                name: Some(new).filter(|new| new.as_str() != detail.secret.name),
+                value: Some(value).filter(|value| !value.is_empty()),
+                enabled: Some(enabled),
+                rewrite,
+            };
+            actions::update(&visit.site.app, old, change, expected(&etag)).await
+        }
+    };
+    match saved {
+        Ok(saved) => Ok(visit.go(SECRETS, told(&saved, &detail))),
+        Err(error) => {
+            let entered = Entered { name: name.to_string(), enabled, etag: etag.to_string() };
+            Ok(form(visit, Some(&detail.secret.name), &entered, Some(&error)))
+        }
+    }
+}
+
+/// What is said of a secret that was saved; after a rename also what still has its former name.
+fn told(saved: &Changed, before: &SecretDetail) -> String {
+    let (name, former) = (&saved.secret.name, &before.secret.name);
+    let templates = saved.rewritten.len();
+    if templates > 0 {
+        let noun = if templates == 1 { "template names" } else { "templates name" };
+        return format!("{name} was saved. {templates} {noun} it by its new name: {}.", saved.rewritten.join(", "));
+    }
+    let references = before.references.len();
+    if name.eq_ignore_ascii_case(former) || references == 0 {
+        return format!("{name} was saved.");
+    }
+    format!(
+        "{name} was saved. To update: {references} reference{} by a former name; {} on working until then.",
+        if references == 1 { "" } else { "s" },
+        if references == 1 { "it goes" } else { "they go" },
+    )
+}
+
+fn expected(etag: &str) -> Option<String> {
+    Some(etag.to_owned()).filter(|etag| !etag.is_empty())
+}
+
+/// The affected flows, then the field of the new value.
+pub async fn rotate(visit: &Visit<'_>) -> Answer {
+    let detail = kept(visit).await?;
+    let etag = detail.etag.clone().unwrap_or_default();
+    Ok(rotation(visit, detail, &etag, None))
+}
+
+/// The affected flows, before the value of a former version is served again.
+pub async fn roll_back(visit: &Visit<'_>) -> Answer {
+    let [version] = request::query(visit.parts.uri.query(), ["version"])?;
+    let detail = kept(visit).await?;
+    let etag = detail.etag.clone().unwrap_or_default();
+    let version = version.and_then(|version| version.parse().ok());
+    let is_former = |version: &u32| detail.versions.iter().any(|known| !known.current && known.version == *version);
+    let Some(version) = version.filter(is_former) else {
+        return Err(ApiError::new(Code::NotFound, format!("`{}` has no such former version", detail.secret.name)));
+    };
+    Ok(back(visit, detail, &etag, version, None))
+}
+
+fn back(
+    visit: &Visit<'_>,
+    detail: SecretDetail,
+    etag: &str,
+    version: u32,
+    wrong: Option<&ApiError>,
+) -> Response<Full<Bytes>> {
+    let title = format!("Go back to version {version} of {}", detail.secret.name);
+    let status = wrong.map_or(StatusCode::OK, ApiError::status);
+    let shown = context! { etag, version, row => data(Row::new(detail)), ..wrongs(wrong, &[]) };
+    visit.page("rollback.html", status, &title, SECTION, shown)
+}
+
+/// Goes back.
+pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> Answer {
+    let detail = kept(visit).await?;
+    let (version, etag) = (sent.take("version"), sent.take("etag"));
+    let version: u32 = version.parse().map_err(|_| ApiError::new(Code::BadRequest, "`version` has to be a number"))?;
+    let name = request::name(visit.param("name"))?;
+    match actions::roll_back(&visit.site.app, name, version, expected(&etag)).await {
+        Ok(Changed { secret, .. }) => {
+            let now = secret.version.unwrap_or_default();
+            let told = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
+            Ok(visit.go(SECRETS, told))
+        }
+        Err(error) => Ok(back(visit, detail, &etag, version, Some(&error))),
+    }
+}
+
+fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&ApiError>) -> Response<Full<Bytes>> {
+    let title = format!("Rotate {}", detail.secret.name);
+    let status = wrong.map_or(StatusCode::OK, ApiError::status);
+    let shown = context! { etag, row => data(Row::new(detail)), ..wrongs(wrong, &["value"]) };
+    visit.page("rotate.html", status, &title, SECTION, shown)
+}
+
+/// Takes the new value.
+pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
+    let detail = kept(visit).await?;
+    let (value, etag) = (sent.value("value"), sent.take("etag"));
+    let replaced = if value.is_empty() {
+        Err(ApiError::fields(vec![("value".into(), "a value cannot be empty".into())]))
+    } else {
+        let name = request::name(visit.param("name"))?;
+        let change = SecretChange { value: Some(value), ..SecretChange::default() };
+        actions::update(&visit.site.app, name, change, expected(&etag)).await
+    };
+    match replaced {
+        Ok(Changed { secret, .. }) => {
+            let version = secret.version.unwrap_or_default();
+            Ok(visit.go(SECRETS, format!("{} was rotated; its version is {version} now.", secret.name)))
+        }
+        Err(error) => Ok(rotation(visit, detail, &etag, Some(&error))),
+    }
+}
+
+/// Asks once more, with the references shown.
+pub async fn delete(visit: &Visit<'_>) -> Answer {
+    let detail = kept(visit).await?;
+    Ok(deletion(visit, detail, None))
+}
+
+fn deletion(visit: &Visit<'_>, detail: SecretDetail, refused: Option<&ApiError>) -> Response<Full<Bytes>> {
+    let title = format!("Delete {}", detail.secret.name);
+    let shown = context! {
+        etag => detail.etag.clone().unwrap_or_default(),
+        row => data(Row::new(detail)),
+        refused => refused.map(ApiError::message),
+        detail => refused.and_then(ApiError::detail),
+        blockers => data(refused.map(ApiError::errors).unwrap_or_default()),
+    };
+    visit.page("delete.html", refused.map_or(StatusCode::OK, ApiError::status), &title, SECTION, shown)
+}
+
+/// Deletes it, or tells everything that has to be updated first.
+pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
+    let detail = kept(visit).await?;
+    let expected = expected(&sent.take("etag"));
+    match endpoints::delete(&visit.site.app, request::name(visit.param("name"))?, expected).await {
+        Ok(()) => Ok(visit.go(SECRETS, format!("{} was deleted.", detail.secret.name))),
+        Err(error) => Ok(deletion(visit, detail, Some(&error))),
+    }
+}
+
+/// Enables or disables it, and goes back to the same rows.
+pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> Answer {
+    let back = Listing::read(Some(&sent.take("back")))?.to_query();
+    let name = request::name(visit.param("name"))?;
+    let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
+    let Changed { secret, .. } = actions::update(&visit.site.app, name, change, None).await?;
+    let done = if enabled { "enabled" } else { "disabled" };
+    let to = if back.is_empty() { SECRETS.to_owned() } else { format!("{SECRETS}?{back}") };
+    Ok(visit.go(&to, format!("{} is {done}.", secret.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_chart_shows_every_day_with_use() {
+        let today = datetime!(2026-03-01 12:00 UTC);
+        let day = |day: &str, count| DayView { day: day.into(), count };
+        let chart = Chart::new(&[day("2026-03-01", 1), day("2026-02-28", 4000), day("2025-01-01", 9)], today).unwrap();
+        assert_eq!((chart.from.as_str(), chart.to.as_str(), chart.total), ("2026-01-31", "2026-03-01", 4001));
+        assert_eq!(chart.bars.len(), DAYS as usize);
+        let heights: Vec<u64> = chart.bars.iter().map(|bar| bar.height).filter(|height| *height > 0).collect();
+        assert_eq!(heights, [HEIGHT, 1]);
+        assert!(chart.bars.iter().all(|bar| bar.y + bar.height == HEIGHT));
+        assert!(Chart::new(&[day("2025-01-01", 9)], today).is_none());
+    }
+}

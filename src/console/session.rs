@@ -1,0 +1,272 @@
+//! Who may see the console: links that work once, and the sessions they begin.
+//!
+//! Knows no request and no clock: who asks says what time it is. Of a link's token and a session's cookie
+//! only the SHA-256 is kept, and compared in constant time.
+
+use std::time::Duration;
+
+use chacha20poly1305::aead::OsRng;
+use chacha20poly1305::aead::rand_core::RngCore;
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+
+/// Most links that wait to be used, and most sessions; the oldest gives way.
+const MOST: usize = 16;
+
+/// How long things are good.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// A link.
+    pub link: Duration,
+    /// How long after a link was given its page still says that it is no longer good.
+    pub linger: Duration,
+    /// A session that nothing is done with.
+    pub idle: Duration,
+    /// Any session.
+    pub longest: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self { link: minutes(1), linger: minutes(10), idle: minutes(30), longest: minutes(12 * 60) }
+    }
+}
+
+/// A word nobody can guess: 256 bits.
+fn word() -> String {
+    let mut bytes = [0; 32];
+    OsRng.fill_bytes(&mut bytes);
+    BASE64URL_NOPAD.encode(&bytes)
+}
+
+/// A host name nobody can guess (128 bits): cookies do not know ports, so a name that others share would
+/// share its cookies with them.
+pub fn host() -> String {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    format!("{}.localhost", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+}
+
+/// What is kept of a word.
+#[derive(Clone, Copy)]
+pub struct Kept([u8; 32]);
+
+impl Kept {
+    fn of(word: &str) -> Self {
+        Self(Sha256::digest(word.as_bytes()).into())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+struct Link {
+    token: Kept,
+    until: Instant,
+}
+
+struct Session {
+    cookie: Kept,
+    csrf: String,
+    began: Instant,
+    used: Instant,
+    flash: Option<String>,
+}
+
+/// A session as a request sees it.
+pub struct Seen {
+    /// Which.
+    pub id: Kept,
+    /// What its forms carry.
+    pub csrf: String,
+}
+
+/// The links and sessions of one opening of the console.
+pub struct Sessions {
+    times: Times,
+    links: Vec<Link>,
+    sessions: Vec<Session>,
+    last_link: Instant,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(times: Times, now: Instant) -> Self {
+        Self { times, links: Vec::new(), sessions: Vec::new(), last_link: now }
+    }
+
+    /// The token of a new link.
+    pub fn link(&mut self, now: Instant) -> String {
+        self.expire(now);
+        if self.links.len() == MOST {
+            self.links.remove(0);
+        }
+        let token = word();
+        self.links.push(Link { token: Kept::of(&token), until: now + self.times.link });
+        self.last_link = now;
+        token
+    }
+
+    /// The cookie of a new session, if the token is that of a link not used yet; it is used up by this.
+    pub fn log_in(&mut self, token: &str, now: Instant) -> Option<String> {
+        self.expire(now);
+        let token = Kept::of(token);
+        let index = self.links.iter().position(|link| link.token.is(&token))?;
+        self.links.remove(index);
+        if self.sessions.len() == MOST {
+            let stalest = (0..MOST).min_by_key(|index| self.sessions[*index].used)?;
+            self.sessions.remove(stalest);
+        }
+        let cookie = word();
+        let session = Session { cookie: Kept::of(&cookie), csrf: word(), began: now, used: now, flash: None };
+        self.sessions.push(session);
+        Some(cookie)
+    }
+
+    /// The session of a cookie. What a page asks by itself (`active` is false) does not keep it alive.
+    pub fn find(&mut self, cookie: &str, active: bool, now: Instant) -> Option<Seen> {
+        self.expire(now);
+        let id = Kept::of(cookie);
+        let session = self.get(id)?;
+        if active {
+            session.used = now;
+        }
+        Some(Seen { id, csrf: session.csrf.clone() })
+    }
+
+    /// What the next page says first.
+    pub fn set_flash(&mut self, id: Kept, text: String) {
+        if let Some(session) = self.get(id) {
+            session.flash = Some(text);
+        }
+    }
+
+    /// What this page says first; said once.
+    pub fn take_flash(&mut self, id: Kept) -> Option<String> {
+        self.get(id)?.flash.take()
+    }
+
+    /// Ends a session.
+    pub fn log_out(&mut self, id: Kept) {
+        self.sessions.retain(|session| !session.cookie.is(&id));
+    }
+
+    /// Whether nobody can need the console any more.
+    pub fn are_over(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.links.is_empty() && self.sessions.is_empty() && now >= self.last_link + self.times.linger
+    }
+
+    fn get(&mut self, id: Kept) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|session| session.cookie.is(&id))
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let Times { idle, longest, .. } = self.times;
+        self.links.retain(|link| now < link.until);
+        self.sessions.retain(|session| now < session.used + idle && now < session.began + longest);
+    }
+}
+
+/// Whether two words are the same, told in constant time.
+pub fn same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn sessions() -> (Sessions, Instant) {
+        let now = Instant::now();
+        (Sessions::new(Times::default(), now), now)
+    }
+
+    #[test]
+    fn a_link_works_once_and_for_a_minute() {
+        let (mut sessions, now) = sessions();
+        let token = sessions.link(now);
+        assert!(sessions.log_in("x", now).is_none());
+        assert!(sessions.log_in(&token, now + MINUTE - Duration::from_millis(1)).is_some());
+        assert!(sessions.log_in(&token, now + MINUTE - Duration::from_millis(1)).is_none());
+        let late = sessions.link(now);
+        assert!(sessions.log_in(&late, now + MINUTE).is_none());
+    }
+
+    #[test]
+    fn a_session_ends_when_it_rests_and_after_twelve_hours() {
+        let (mut sessions, now) = sessions();
+        let token = sessions.link(now);
+        let cookie = sessions.log_in(&token, now).unwrap();
+        assert!(sessions.find("x", true, now).is_none());
+        // Used every 29 minutes it lives for twelve hours.
+        let mut at = now;
+        while at + 29 * MINUTE < now + 720 * MINUTE {
+            at += 29 * MINUTE;
+            assert!(sessions.find(&cookie, true, at).is_some(), "{:?}", at - now);
+        }
+        assert!(sessions.find(&cookie, true, now + 720 * MINUTE).is_none());
+
+        let token = sessions.link(now);
+        let cookie = sessions.log_in(&token, now).unwrap();
+        // What a page asks by itself keeps nothing alive.
+        assert!(sessions.find(&cookie, false, now + 29 * MINUTE).is_some());
+        assert!(sessions.find(&cookie, true, now + 30 * MINUTE).is_none());
+    }
+
+    #[test]
+    fn it_is_over_when_nobody_is_left() {
+        let (mut sessions, now) = sessions();
+        let token = sessions.link(now);
+        let cookie = sessions.log_in(&token, now).unwrap();
+        assert!(!sessions.are_over(now + 29 * MINUTE));
+        assert!(sessions.are_over(now + 30 * MINUTE));
+        let token = sessions.link(now);
+        let id = sessions.find(&cookie, true, now).map(|seen| seen.id);
+        assert!(id.is_none());
+        let cookie = sessions.log_in(&token, now).unwrap();
+        let id = sessions.find(&cookie, true, now).unwrap().id;
+        sessions.log_out(id);
+        assert!(sessions.find(&cookie, true, now).is_none());
+        assert!(!sessions.are_over(now + 9 * MINUTE));
+        assert!(sessions.are_over(now + 10 * MINUTE));
+    }
+
+    #[test]
+    fn there_are_never_more_than_so_many() {
+        let (mut sessions, now) = sessions();
+        let tokens: Vec<String> = (0..MOST + 1).map(|_| sessions.link(now)).collect();
+        assert!(sessions.log_in(&tokens[0], now).is_none());
+        let first = sessions.log_in(&tokens[1], now).unwrap();
+        for _ in 0..MOST {
+            let token = sessions.link(now);
+            assert!(sessions.log_in(&token, now + MINUTE / 2).is_some());
+        }
+        assert!(sessions.find(&first, true, now + MINUTE / 2).is_none());
+    }
+
+    #[test]
+    fn a_flash_is_said_once() {
+        let (mut sessions, now) = sessions();
+        let token = sessions.link(now);
+        let cookie = sessions.log_in(&token, now).unwrap();
+        let id = sessions.find(&cookie, true, now).unwrap().id;
+        sessions.set_flash(id, "done".into());
+        assert_eq!(sessions.take_flash(id).as_deref(), Some("done"));
+        assert_eq!(sessions.take_flash(id), None);
+    }
+
+    #[test]
+    fn names_and_words_are_as_long_as_they_have_to_be() {
+        assert_eq!(host().len(), 26 + ".localhost".len());
+        assert_eq!(word().len(), 43);
+        assert_ne!(word(), word());
+        assert!(same("a", "a") && !same("a", "b") && !same("a", "ab"));
+    }
+}

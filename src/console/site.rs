@@ -1,0 +1,373 @@
+//! What stands before every page: the one host, the session, the token of forms, the headers of answers.
+//!
+//! Invariant: nothing is looked at before the host is ours, nothing shown before the cookie is a session's,
+//! and nothing changed before the form carries that session's token. Knows no page's content.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use minijinja::context;
+use minijinja::value::Value;
+use tokio::time::Instant;
+
+use super::form::Form;
+use super::pages;
+use super::session::{self, Seen};
+use super::{Site, other, secrets};
+use crate::api::error::{ApiError, Code};
+use crate::api::request;
+use crate::sys::stack::leaving_nothing;
+
+const COOKIE: &str = "guillemet_session";
+/// Where a login leads.
+pub const SECRETS: &str = "/settings/developers/secrets";
+
+/// An answer, or what a person is told instead.
+pub type Answer = Result<Response<Full<Bytes>>, ApiError>;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Root,
+    LogIn,
+    LogOut,
+    Asset,
+    Secrets,
+    Live,
+    New,
+    Edit,
+    Rotate,
+    RollBack,
+    Delete,
+    Enable,
+    Disable,
+    Templates,
+    Template,
+    Plugins,
+    Audit,
+}
+
+/// Path, what it leads to, and the fields of its form where it takes one.
+pub const ROUTES: [(&str, Route, &[&str]); 17] = [
+    ("/", Route::Root, &[]),
+    ("/login", Route::LogIn, &[]),
+    ("/logout", Route::LogOut, &["csrf"]),
+    ("/assets/{digest}/{file}", Route::Asset, &[]),
+    ("/settings/developers/secrets", Route::Secrets, &["csrf", "name", "value", "enabled"]),
+    ("/settings/developers/secrets/live", Route::Live, &[]),
+    ("/settings/developers/secrets/new", Route::New, &[]),
+    ("/settings/developers/secrets/{name}/edit", Route::Edit, &["csrf", "etag", "name", "value", "enabled", "rewrite"]),
+    ("/settings/developers/secrets/{name}/rotate", Route::Rotate, &["csrf", "etag", "value"]),
+    ("/settings/developers/secrets/{name}/rollback", Route::RollBack, &["csrf", "etag", "version"]),
+    ("/settings/developers/secrets/{name}/delete", Route::Delete, &["csrf", "etag"]),
+    ("/settings/developers/secrets/{name}/enable", Route::Enable, &["csrf", "back"]),
+    ("/settings/developers/secrets/{name}/disable", Route::Disable, &["csrf", "back"]),
+    ("/settings/developers/templates", Route::Templates, &[]),
+    ("/settings/developers/templates/{feature}/{name}", Route::Template, &[]),
+    ("/settings/developers/plugins", Route::Plugins, &[]),
+    ("/settings/developers/audit", Route::Audit, &[]),
+];
+
+impl Route {
+    fn methods(self, fields: &[&str]) -> &'static str {
+        match self {
+            // What looks at a link without going there must not use it up.
+            Self::LogIn => "GET",
+            Self::LogOut | Self::Enable | Self::Disable => "POST",
+            _ if fields.is_empty() => "GET, HEAD",
+            _ => "GET, HEAD, POST",
+        }
+    }
+}
+
+/// A request within a session.
+pub struct Visit<'a> {
+    /// Where.
+    pub site: &'a Arc<Site>,
+    /// Whose.
+    pub session: Seen,
+    /// What is asked.
+    pub parts: &'a Parts,
+    params: matchit::Params<'a, 'a>,
+}
+
+impl Visit<'_> {
+    /// A part of the path, still percent-encoded.
+    pub fn param(&self, name: &str) -> &str {
+        self.params.get(name).unwrap_or_default()
+    }
+
+    /// A page of this session.
+    pub fn page(
+        &self,
+        page: &str,
+        status: StatusCode,
+        title: &str,
+        section: &str,
+        data: Value,
+    ) -> Response<Full<Bytes>> {
+        let flash = self.site.sessions().take_flash(self.session.id);
+        let data = context! { title, section, flash, session => true, refresh => false, csrf => self.session.csrf.as_str(), ..data };
+        self.site.pages.render(page, status, data)
+    }
+
+    /// To another page, which says this first.
+    pub fn go(&self, to: &str, flash: impl Into<String>) -> Response<Full<Bytes>> {
+        self.site.sessions().set_flash(self.session.id, flash.into());
+        see_other(to)
+    }
+
+    fn error(&self, error: &ApiError) -> Response<Full<Bytes>> {
+        let data = context! {
+            message => error.message(),
+            detail => error.detail(),
+            errors => pages::data(error.errors()),
+        };
+        self.page("message.html", error.status(), "This did not work", "", data)
+    }
+}
+
+/// Answers one request.
+pub async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let mut response = unsealed(site, &parts, body).await;
+    let headers = response.headers_mut();
+    for (name, value) in SEAL {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// On every answer.
+const SEAL: [(HeaderName, &str); 7] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), clipboard-read=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+];
+
+async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<Full<Bytes>> {
+    if !is_for(&site.host, parts) {
+        // A page of another name that leads here (DNS rebinding). It is told nothing.
+        tracing::warn!("a request to the console for another host was refused");
+        return plain(StatusCode::MISDIRECTED_REQUEST, "this is another host");
+    }
+    let routes = router();
+    let found = routes.at(parts.uri.path()).ok();
+    let route = found.as_ref().map(|found| found.value.0);
+    match (route, &found) {
+        (Some(Route::LogIn), _) if parts.method == Method::GET => return log_in(site, parts),
+        (Some(Route::LogIn), _) => {
+            return not_allowed(plain(StatusCode::METHOD_NOT_ALLOWED, "a link is followed"), "GET");
+        }
+        (Some(Route::Asset), Some(found)) if parts.method == Method::GET || parts.method == Method::HEAD => {
+            let param = |name| found.params.get(name).unwrap_or_default();
+            let asset = site.pages.asset(param("digest"), param("file"));
+            return asset.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "there is no such file"));
+        }
+        _ => {}
+    }
+    // What the page asks by itself does not keep the session alive.
+    let active = route != Some(Route::Live);
+    let seen = cookie(&parts.headers).and_then(|cookie| site.sessions().find(cookie, active, Instant::now()));
+    let Some(session) = seen else { return stranger(site, parts, route) };
+    let Some(found) = found else {
+        let nothing = matchit::Params::default();
+        let visit = Visit { site, session, parts, params: nothing };
+        return visit.error(&ApiError::new(Code::NotFound, "there is no such page"));
+    };
+    let (route, fields) = *found.value;
+    let visit = Visit { site, session, parts, params: found.params };
+    let methods = route.methods(fields);
+    if !methods.split(", ").any(|known| parts.method == *known) {
+        let error = ApiError::new(Code::MethodNotAllowed, format!("this page knows {methods} only"));
+        return not_allowed(visit.error(&error), methods);
+    }
+    let answered =
+        if parts.method == Method::POST { post(&visit, route, fields, body).await } else { get(&visit, route).await };
+    let response = answered.unwrap_or_else(|error| visit.error(&error));
+    tracing::debug!(?route, method = %parts.method, status = response.status().as_u16(), "answered in the console");
+    response
+}
+
+async fn get(visit: &Visit<'_>, route: Route) -> Answer {
+    match route {
+        Route::Secrets => secrets::table(visit).await,
+        Route::Live => secrets::live(visit).await,
+        Route::New => secrets::new(visit),
+        Route::Edit => secrets::edit(visit).await,
+        Route::Rotate => secrets::rotate(visit).await,
+        Route::RollBack => secrets::roll_back(visit).await,
+        Route::Delete => secrets::delete(visit).await,
+        Route::Templates => other::templates(visit).await,
+        Route::Template => other::template(visit).await,
+        Route::Plugins => other::plugins(visit).await,
+        Route::Audit => other::audit(visit).await,
+        Route::Root | Route::LogIn | Route::LogOut | Route::Asset | Route::Enable | Route::Disable => {
+            Ok(see_other(SECRETS))
+        }
+    }
+}
+
+async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) -> Answer {
+    let headers = &visit.parts.headers;
+    if !is_from(&visit.site.host, headers) {
+        return Err(ApiError::new(Code::Forbidden, "this form was not sent by the console; nothing was changed"));
+    }
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(ApiError::new(Code::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
+    }
+    let body = request::bytes(body, visit.site.app.config.load().limits.transfer).await?;
+    let mut form = leaving_nothing(|| Form::read(&body, fields))?;
+    drop(body);
+    if !session::same(&form.take("csrf"), &visit.session.csrf) {
+        let message = "this form is not of this session; nothing was changed. Go back, reload the page and try again";
+        return Err(ApiError::new(Code::Forbidden, message));
+    }
+    match route {
+        Route::Secrets => secrets::create(visit, form).await,
+        Route::Edit => secrets::save(visit, form).await,
+        Route::Rotate => secrets::replace(visit, form).await,
+        Route::RollBack => secrets::restore(visit, form).await,
+        Route::Delete => secrets::remove(visit, form).await,
+        Route::Enable => secrets::set_enabled(visit, form, true).await,
+        Route::Disable => secrets::set_enabled(visit, form, false).await,
+        Route::LogOut => Ok(log_out(visit)),
+        // `methods` lets none of these through.
+        _ => Err(ApiError::new(Code::MethodNotAllowed, "this page takes no form")),
+    }
+}
+
+fn router() -> &'static matchit::Router<(Route, &'static [&'static str])> {
+    static ROUTER: std::sync::OnceLock<matchit::Router<(Route, &'static [&'static str])>> = std::sync::OnceLock::new();
+    ROUTER.get_or_init(|| {
+        let mut router = matchit::Router::new();
+        for (path, route, fields) in ROUTES {
+            let inserted = router.insert(path, (route, fields));
+            debug_assert!(inserted.is_ok(), "the paths of ROUTES do not conflict");
+        }
+        router
+    })
+}
+
+/// Whether a request is for this host, in its one `Host` and, where its target names one, there too.
+fn is_for(host: &str, parts: &Parts) -> bool {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let one = hosts.next().is_some_and(|named| named.as_bytes() == host.as_bytes()) && hosts.next().is_none();
+    one && parts.uri.authority().is_none_or(|authority| authority.as_str() == host)
+}
+
+/// Whether a form comes from a page of this host, as far as the browser says.
+fn is_from(host: &str, headers: &HeaderMap) -> bool {
+    let one = |name: HeaderName| -> Result<Option<&[u8]>, ()> {
+        let mut all = headers.get_all(name).iter();
+        let first = all.next().map(HeaderValue::as_bytes);
+        if all.next().is_none() { Ok(first) } else { Err(()) }
+    };
+    let (Ok(origin), Ok(site)) = (one(header::ORIGIN), one(HeaderName::from_static("sec-fetch-site"))) else {
+        return false;
+    };
+    let same_site = site.map(|site| site == b"same-origin");
+    match origin {
+        // Pages that give no referrer give no origin either: then it is `null`, and the other header tells.
+        Some(b"null") => same_site == Some(true),
+        Some(origin) => origin == format!("http://{host}").as_bytes() && same_site != Some(false),
+        None => same_site != Some(false),
+    }
+}
+
+/// The session's cookie; none where there are several, since somebody else must have set one.
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut ours = pairs
+        .flat_map(|value| value.split("; "))
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(name, _)| *name == COOKIE);
+    let (_, first) = ours.next()?;
+    ours.next().is_none().then_some(first)
+}
+
+fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
+    // A browser that only looks ahead has not followed the link.
+    let ahead = parts.headers.contains_key("sec-purpose");
+    let token = parts.uri.query().and_then(|query| query.strip_prefix("token="));
+    let cookie = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
+    let Some(cookie) = cookie else {
+        tracing::warn!("a link to the console was refused: used, too old, or not one of ours");
+        let message = "This link is no longer good: each works once, for a minute.";
+        return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
+    };
+    let mut response = see_other(SECRETS);
+    // Not `Secure`: this is plain HTTP, which never leaves the machine. Without `Domain` it is this host's alone.
+    let cookie = format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
+    visit.site.sessions().log_out(visit.session.id);
+    let mut response = outside(visit.site, StatusCode::OK, "Logged out", "You are logged out.", false);
+    let gone = HeaderValue::from_static("guillemet_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
+    response.headers_mut().insert(header::SET_COOKIE, gone);
+    response
+}
+
+/// What somebody without a session sees.
+fn stranger(site: &Arc<Site>, parts: &Parts, route: Option<Route>) -> Response<Full<Bytes>> {
+    // A link that was followed from another site's page: the browser keeps the strict cookie back from the
+    // page the login leads to, and sends it with what that page itself asks for.
+    let led = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    let again = led && route == Some(Route::Secrets) && parts.method == Method::GET;
+    let message = "There is no session here, or it has ended.";
+    outside(site, StatusCode::FORBIDDEN, "Not logged in", message, again)
+}
+
+fn outside(site: &Site, status: StatusCode, title: &str, message: &str, refresh: bool) -> Response<Full<Bytes>> {
+    let data = context! {
+        title, message, refresh,
+        section => "", session => false, flash => (), csrf => "",
+        detail => "Run `guillemet console` for a new link.",
+        errors => Vec::<Value>::new(),
+    };
+    site.pages.render("message.html", status, data)
+}
+
+fn not_allowed(mut response: Response<Full<Bytes>>, methods: &'static str) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn see_other(to: &str) -> Response<Full<Bytes>> {
+    let mut response = plain(StatusCode::SEE_OTHER, "");
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
