@@ -478,6 +478,7 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
     assert_eq!(page.all("a").filter(|a| a.get("href").is_some_and(|href| href.contains("/rollback"))).count(), 1);
     let text = browser.get(back).text();
     assert!(text.find("mcp-server/a").unwrap() < text.find("<button class=\"primary\"").unwrap());
+    assert_eq!(Page::parse(&text).value("version"), "1");
     let etag = Page::parse(&text).value("etag").to_owned();
     let done = browser.done(&path(old, "rollback"), &[("etag", &etag), ("version", "1")]);
     assert!(done.says("has the value of its version 1 again, as version 3"), "{}", done.text);

@@ -122,7 +122,7 @@ impl Pages {
     /// A page.
     pub fn render(&self, page: &str, status: StatusCode, data: Value) -> Response<Full<Bytes>> {
         let assets = format!("/assets/{}", self.digest);
-        let data = context! { assets, version => env!("CARGO_PKG_VERSION"), ..data };
+        let data = context! { assets, guillemet_version => env!("CARGO_PKG_VERSION"), ..data };
         let rendered = self.engine.get_template(page).and_then(|page| page.render(data));
         let (status, html) = match rendered {
             Ok(html) => (status, html),

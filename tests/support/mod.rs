@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod canary;
+pub mod chromium;
 pub mod component;
 pub mod daemon;
 pub mod random;
