@@ -369,7 +369,7 @@ async fn keep_usage(app: Arc<App>) {
 ///
 /// # Errors
 /// When the configuration cannot be read, or an id names no template.
-pub fn check_templates(home: &Home, ids: &[String]) -> Result<Vec<serde_json::Value>, DaemonError> {
+pub fn check_templates(home: &Home, ids: &[String]) -> Result<Checked, DaemonError> {
     let config = load_config(home)?;
     let mut catalog = Catalog::new(home.templates());
     catalog.rescan(Instant::now());
@@ -382,13 +382,23 @@ pub fn check_templates(home: &Home, ids: &[String]) -> Result<Vec<serde_json::Va
         .build()
         .map_err(system("the runtime cannot be started"))?;
     let templates = catalog.templates().filter(|template| ids.is_empty() || ids.contains(&template.id));
-    Ok(runtime.block_on(async {
+    let templates = runtime.block_on(async {
         let mut checked = Vec::new();
         for template in templates {
             checked.push(check_template(&Prepared::new(Arc::clone(template)), &registry, &config).await);
         }
         checked
-    }))
+    });
+    Ok(Checked { templates, unreadable: catalog.unreadable().collect() })
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Each template with its problems, as JSON.
+    pub templates: Vec<serde_json::Value>,
+    /// Folders in which nobody can look, with why and what to do.
+    pub unreadable: Vec<String>,
 }
 
 /// One template with everything wrong with it for any of its targets.

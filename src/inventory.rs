@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use self::index::Index;
-use self::views::{blocker_view, etag, field, versions};
+use self::views::{blocker_view, etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::Resolver;
@@ -39,6 +39,14 @@ pub enum InventoryError {
     /// No secret of this name.
     #[error("there is no secret `{0}`; `guillemet secret list` shows which there are")]
     NotFound(String),
+    /// No secret of this name, though templates name one.
+    #[error("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it")]
+    Missing {
+        /// The name.
+        name: String,
+        /// Where it is named.
+        references: Vec<ReferenceView>,
+    },
     /// The name is taken.
     #[error("there is a secret `{0}` already; choose another name, or change that one")]
     Taken(String),
@@ -88,7 +96,7 @@ pub enum InventoryError {
     #[error(transparent)]
     Value(#[from] InvalidValue),
     /// References stand in the way.
-    #[error("secret `{name}` is still referenced; nothing was deleted")]
+    #[error("secret `{name}` {} referenced; nothing was deleted", is_or_may_be(.blockers))]
     Referenced {
         /// The secret.
         name: String,
@@ -101,6 +109,13 @@ pub enum InventoryError {
     /// The usage journal.
     #[error(transparent)]
     Usage(#[from] RecorderError),
+}
+
+fn is_or_may_be(blockers: &[BlockerView]) -> &'static str {
+    match blockers.iter().any(|blocker| blocker.reason == "referenced") {
+        true => "is still",
+        false => "may still be",
+    }
 }
 
 /// What `list` picks.
@@ -225,11 +240,11 @@ impl Inventory {
         let mut owned = self.owned();
         self.rescan_owned(&mut owned);
         let state = self.resolver.current.load();
-        let secret = change::expect(&state, name, expected)?;
+        let secret = self.expect(&mut owned, &state, name, expected)?;
         let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
         let blockers = owned.catalog.blockers(&names, Instant::now());
         if !blockers.is_empty() {
-            let blockers = blockers.into_iter().map(|blocker| blocker_view(blocker, &state)).collect();
+            let blockers = blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, &state)).collect();
             return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers });
         }
         drop(state);
@@ -301,17 +316,7 @@ impl Inventory {
         let state = self.resolver.current.load();
         let key = state.secret(&name.key()).map_or_else(|| name.key(), |secret| secret.name.key());
         let row = index.get(&key).ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
-        let references = row.references.iter().map(|found| {
-            let (template, reference) = (&found.template.id, found.reference());
-            ReferenceView {
-                template: template.clone(),
-                line: Some(reference.line),
-                column: Some(reference.column),
-                field: field(&state, template, reference.line, reference.column),
-                name: Some(reference.name.to_string()),
-            }
-        });
-        let references = references.collect();
+        let references = row.references(&state);
         let Some(secret) = &row.secret else {
             let refusals = self.resolver.recorder.refusals(None, name.as_str())?;
             return Ok(SecretDetail {
@@ -331,6 +336,25 @@ impl Inventory {
             usage: UsageView::of(usage, refusals),
             etag: Some(etag(secret)),
         })
+    }
+}
+
+impl Inventory {
+    /// Why there is no such secret, told with who names it, where somebody does.
+    fn absent(&self, owned: &mut Owned, state: &State, name: &SecretName, error: InventoryError) -> InventoryError {
+        if !matches!(error, InventoryError::NotFound(_)) {
+            return error;
+        }
+        match self.index(owned).get(&name.key()) {
+            Some(row) => InventoryError::Missing { name: name.to_string(), references: row.references(state) },
+            None => error,
+        }
+    }
+
+    /// The folders of templates that cannot be read, with why: nothing in them renders, and no secret can be
+    /// deleted meanwhile. As the last look at them found.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.owned().catalog.unreadable().collect()
     }
 }
 

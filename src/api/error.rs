@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::inventory::InventoryError;
+use crate::inventory::{InventoryError, ReferenceView};
 use crate::plugin::registry::AddError;
 use crate::resolve::plans::Unplanned;
 use crate::resolve::{Reason, Refused};
@@ -154,6 +154,14 @@ impl From<InventoryError> for ApiError {
         let message = error.to_string();
         match error {
             InventoryError::NotFound(_) | InventoryError::Renamed { .. } => Self::new(Code::NotFound, message),
+            InventoryError::Missing { references, .. } => {
+                let entry = |reference: ReferenceView| {
+                    let mut entry = serde_json::to_value(reference).unwrap_or_default();
+                    entry["message"] = "named here".into();
+                    entry
+                };
+                Self::with(Code::NotFound, message, references.into_iter().map(entry))
+            }
             InventoryError::Taken(_) => {
                 Self::with(Code::Conflict, message.clone(), [json!({"field": "name", "message": message})])
             }

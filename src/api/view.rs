@@ -170,12 +170,13 @@ fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let [active, disabled, missing] = {
+    let ([active, disabled, missing], unreadable) = {
         let app = Arc::clone(app);
-        tokio::task::spawn_blocking(move || app.inventory.counts())
+        tokio::task::spawn_blocking(move || (app.inventory.counts(), app.inventory.unreadable()))
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
+    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({
@@ -191,6 +192,6 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         "templates": {"ok": templates.len() - broken, "broken": broken},
         "plugins": app.registry.count(),
         "vault": {"format": crate::vault::store::FORMAT, "unlock": app.unlock},
-        "warnings": app.warnings,
+        "warnings": warnings,
     }))
 }

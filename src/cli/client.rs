@@ -187,7 +187,9 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
         return Failure::new(format!("the daemon answered {status} and nothing that can be read"));
     };
     let mut text = message.to_owned();
-    for entry in error["errors"].as_array().into_iter().flatten() {
+    let entries = error["errors"].as_array().into_iter().flatten();
+    // One that says the same, of no place in a template, is for programs.
+    for entry in entries.filter(|entry| entry["template"].is_string() || entry["message"] != error["message"]) {
         text.push_str(&entry_text(home, entry));
     }
     if let Some(detail) = error["detail"].as_str() {

@@ -131,7 +131,8 @@ fn path(name: &str) -> String {
 /// Where a reference stands.
 fn place(reference: &Value) -> String {
     let part = |field: &str| output::text(&reference[field]);
-    format!("{}:{}:{} {}", part("template"), part("line"), part("column"), part("field"))
+    let field = reference["field"].as_str().map_or_else(String::new, |field| format!(" {field}"));
+    format!("{}:{}:{}{field}", part("template"), part("line"), part("column"))
 }
 
 impl Add {
@@ -202,9 +203,17 @@ impl Named {
             ("Updated", "updated_at"),
             ("Id", "id"),
         ] {
-            output::line(&format!("{title:<12} {}", output::text(&secret[field])));
+            let text = match (field, &secret[field]) {
+                ("last_used_at", Value::Null) => "never".into(),
+                (_, value) => output::text(value),
+            };
+            output::line(&format!("{title:<12} {text}"));
         }
         let list = |field: &Value| field.as_array().cloned().unwrap_or_default();
+        let former: Vec<String> = list(&secret["former_names"]).iter().map(output::text).collect();
+        if !former.is_empty() {
+            output::line(&format!("{:<12} {}", "Former names", former.join(", ")));
+        }
         let references = list(&secret["references"]);
         output::line("\nReferences");
         if references.is_empty() {
@@ -236,6 +245,7 @@ impl Named {
                 let cells: Vec<String> = fields
                     .iter()
                     .map(|field| match (*field, &row[*field]) {
+                        ("template", Value::Null) => "by name".into(),
                         ("current", Value::Bool(current)) => {
                             if *current {
                                 "current".into()
@@ -255,16 +265,17 @@ impl Named {
 
 impl Delete {
     fn run(self, home: &Home) -> Done {
-        let known = client::call(home, Method::GET, &path(&self.name), None)?.good(home)?;
-        prompt::confirm(&format!("Delete {} and all of its versions?", self.name), self.yes)?;
+        let known = change::show(home, &self.name)?;
+        let name = known.name();
+        prompt::confirm(&format!("Delete {name} and all of its versions?"), self.yes)?;
         loop {
-            let answer = client::call_if(home, Method::DELETE, &path(&self.name), known.etag.as_deref(), None)?;
+            let answer = client::call_if(home, Method::DELETE, &path(&name), known.etag(), None)?;
             match wait_for(&answer.json()) {
                 // Only files that vanished just now stand in the way: they may be coming back.
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
                 _ => {
                     answer.good(home)?;
-                    output::note(&format!("deleted {}", self.name));
+                    output::note(&format!("deleted {name}"));
                     return Ok(());
                 }
             }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
+use crate::daemon::Checked;
 use crate::home::Home;
 
 #[derive(Subcommand)]
@@ -97,10 +98,10 @@ impl List {
 
 impl Check {
     fn run(self, home: &Home) -> Done {
-        let checked = crate::daemon::check_templates(home, &self.ids)?;
+        let Checked { templates: checked, unreadable } = crate::daemon::check_templates(home, &self.ids)?;
         let broken = checked.iter().filter(|template| template["status"] == "broken").count();
         if self.json {
-            output::json(&serde_json::json!({"count": checked.len(), "items": checked}));
+            output::json(&serde_json::json!({"count": checked.len(), "items": checked, "unreadable": unreadable}));
         } else {
             for template in &checked {
                 output::line(&format!("{} {}", output::text(&template["id"]), output::text(&template["status"])));
@@ -113,11 +114,13 @@ impl Check {
                 }
             }
         }
+        let mut wrong = unreadable;
         match broken {
-            0 => Ok(()),
-            1 => Err(Failure::new("one template is broken; nothing can be rendered from it")),
-            broken => Err(Failure::new(format!("{broken} templates are broken; nothing can be rendered from them"))),
+            0 => {}
+            1 => wrong.push("one template is broken; nothing can be rendered from it".into()),
+            broken => wrong.push(format!("{broken} templates are broken; nothing can be rendered from them")),
         }
+        if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
     }
 }
 

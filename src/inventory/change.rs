@@ -83,7 +83,7 @@ impl Inventory {
     ) -> Result<(Changed, Released), InventoryError> {
         let mut owned = self.owned();
         let state = self.resolver.current.load();
-        let secret = expect(&state, name, expected)?;
+        let secret = self.expect(&mut owned, &state, name, expected)?;
         let mut next = secret.next(now());
         let mut robbed = None;
         let mut is_same = true;
@@ -128,12 +128,23 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<(Changed, Released), InventoryError> {
         let mut owned = self.owned();
-        let secret = expect(&self.resolver.current.load(), name, expected)?;
+        let secret = self.expect(&mut owned, &self.resolver.current.load(), name, expected)?;
         let mut next = secret.next(now());
         next.roll_back(version, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
         owned.vault.put(&next)?;
         let released = self.put(&mut owned, Some(&secret), Vec::new(), Arc::new(next.clone()));
         Ok((self.changed(&mut owned, &next, Vec::new())?, released))
+    }
+
+    /// The secret to change, in the state that is expected; where there is none, who names it.
+    pub(super) fn expect(
+        &self,
+        owned: &mut Owned,
+        state: &State,
+        name: &SecretName,
+        expected: Option<&str>,
+    ) -> Result<Arc<Secret>, InventoryError> {
+        expect(state, name, expected).map_err(|error| self.absent(owned, state, name, error))
     }
 
     /// Whether a name can be given to a secret (`to`, or a new one). Where it is a former name of another
@@ -157,7 +168,7 @@ impl Inventory {
             return Err(InventoryError::Formerly {
                 name: name.to_string(),
                 holder: holder.name.to_string(),
-                blockers: blockers.into_iter().map(|blocker| blocker_view(blocker, state)).collect(),
+                blockers: blockers.into_iter().map(|blocker| blocker_view(blocker, &holder.name, state)).collect(),
             });
         }
         let mut robbed = holder.next(now());
@@ -224,7 +235,7 @@ impl Inventory {
 }
 
 /// The secret to change, in the state that is expected.
-pub(super) fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
+fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
     let key = name.key();
     let Some(secret) = state.secrets.get(key.as_str()) else {
         return Err(match state.secret(&key) {

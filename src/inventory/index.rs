@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::views::{SecretView, Status, rfc3339};
+use super::views::{ReferenceView, SecretView, Status, field, rfc3339};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::{Catalog, Template};
 use crate::template::lexer::Reference;
@@ -30,6 +30,23 @@ pub(super) struct Row {
     pub(super) secret: Option<Arc<Secret>>,
     /// References by the name and by former names, in the order of the templates.
     pub(super) references: Vec<Found>,
+}
+
+impl Row {
+    /// Its references, as the API shows them.
+    pub(super) fn references(&self, state: &State) -> Vec<ReferenceView> {
+        let view = |found: &Found| {
+            let (template, reference) = (&found.template.id, found.reference());
+            ReferenceView {
+                template: template.clone(),
+                line: Some(reference.line),
+                column: Some(reference.column),
+                field: field(state, template, reference.line, reference.column),
+                name: Some(reference.name.to_string()),
+            }
+        };
+        self.references.iter().map(view).collect()
+    }
 }
 
 /// Every row, by key.

@@ -6,7 +6,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::usage::UsageView;
-use crate::names::Millis;
+use crate::names::{Millis, SecretName};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Blocker;
 use crate::vault::record::Secret;
@@ -150,10 +150,11 @@ pub(super) fn field(state: &State, template: &str, line: u32, column: u32) -> Op
     Some(here.field.clone())
 }
 
-pub(super) fn blocker_view(blocker: Blocker, state: &State) -> BlockerView {
+/// What stands in the way of something done to the secret that is called `name` now.
+pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -> BlockerView {
     let place = blocker.line.zip(blocker.column);
     BlockerView {
-        message: blocker.message(),
+        message: blocker.message(name),
         reason: blocker.reason.code().to_owned(),
         retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
         reference: ReferenceView {

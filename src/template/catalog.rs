@@ -195,6 +195,14 @@ impl Catalog {
         self.files.values()
     }
 
+    /// Folders that could not be read at the last rescan, with why and what to do.
+    pub fn unreadable(&self) -> impl Iterator<Item = String> {
+        let text = |(folder, why): &(PathBuf, String)| {
+            format!("the folder {} cannot be read: {why}; make it readable, or remove it", folder.display())
+        };
+        self.unreadable.iter().map(text)
+    }
+
     /// Another number whenever another file, or another reading of one, was found.
     pub fn generation(&self) -> u64 {
         self.generation

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use rusqlite::OptionalExtension;
 
@@ -155,8 +156,14 @@ pub struct Recorder {
     shared: Arc<Shared>,
     /// What was found at the start that people have to know.
     warnings: Vec<&'static str>,
-    /// Wakes the thread that folds; it ends when this is dropped.
-    fold_due: SyncSender<()>,
+    folder: Folder,
+}
+
+/// The thread that folds. It holds the vault's file open, and has ended when this has been dropped.
+struct Folder {
+    /// Wakes it; without this, it ends.
+    due: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -211,19 +218,8 @@ impl Recorder {
         let shared = Arc::new(Shared { journal, counters, events: AtomicUsize::new(options.events) });
         shared.fold()?;
         shared.counters().trim(options.events)?;
-        let (fold_due, due) = sync_channel::<()>(1);
-        let folding = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("usage-fold".into())
-            .spawn(move || {
-                while due.recv().is_ok() {
-                    if let Err(error) = folding.fold() {
-                        tracing::error!(%error, "usage could not be folded");
-                    }
-                }
-            })
-            .map_err(RecorderError::Sync)?;
-        Ok(Self { shared, warnings, fold_due })
+        let folder = Folder::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
+        Ok(Self { shared, warnings, folder })
     }
 
     /// What was found at the start that people have to know.
@@ -262,8 +258,7 @@ impl Recorder {
             match self.shared.journal.append_record(content) {
                 Ok(false) => return Ok(()),
                 Ok(true) => {
-                    // A full channel means that a fold is due already.
-                    let _ = self.fold_due.try_send(());
+                    self.folder.wake();
                     return Ok(());
                 }
                 Err(journal::Full) => self.shared.fold().map_err(|error| Unrecorded(error.to_string()))?,
@@ -361,6 +356,34 @@ impl Recorder {
     pub fn forget(&self, secret: SecretId) -> Result<(), RecorderError> {
         self.shared.fold()?;
         self.shared.counters().forget(secret)
+    }
+}
+
+impl Folder {
+    fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let (due, woken) = sync_channel::<()>(1);
+        let fold = move || {
+            while woken.recv().is_ok() {
+                if let Err(error) = shared.fold() {
+                    tracing::error!(%error, "usage could not be folded");
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("usage-fold".into()).spawn(fold)?;
+        Ok(Self { due: Some(due), thread: Some(thread) })
+    }
+
+    /// Has it fold soon. A full channel means that a fold is due already.
+    fn wake(&self) {
+        let _ = self.due.as_ref().map(|due| due.try_send(()));
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.due = None;
+        // One that panicked has said so itself.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

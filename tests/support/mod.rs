@@ -9,4 +9,5 @@ pub mod component;
 pub mod daemon;
 pub mod random;
 pub mod strace;
+pub mod transcript;
 pub mod wasm;

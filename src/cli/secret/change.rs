@@ -56,16 +56,34 @@ pub struct Rollback {
 }
 
 /// A secret as it was shown, and the tag of that state.
-struct Shown {
+pub struct Shown {
     secret: Value,
     etag: Option<String>,
 }
 
-fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
+fn with_message(reference: &Value, message: &str) -> Value {
+    let mut entry = reference.clone();
+    entry["message"] = message.into();
+    entry
+}
+
+/// The secret of this name, or that had it before.
+///
+/// # Errors
+/// When there is none; where templates name one all the same, they are told.
+pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
     let answer = client::call(home, Method::GET, &path(name), None)?.good(home)?;
     let shown = Shown { secret: answer.json(), etag: answer.etag };
     if shown.secret["id"].is_null() {
-        return Err(Failure::new(format!("there is no secret `{name}` yet; `guillemet secret add {name}` creates it")));
+        let mut text =
+            format!("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it");
+        for reference in shown.references() {
+            text.push_str(&client::entry_text(home, &with_message(reference, "named here")));
+        }
+        return Err(Failure::new(text));
+    }
+    if !shown.name().eq_ignore_ascii_case(name) {
+        output::note(&format!("`{name}` is called {} now", shown.name()));
     }
     Ok(shown)
 }
@@ -76,7 +94,7 @@ impl Shown {
     }
 
     /// The name as it is now: it may have been found by a former one.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         output::text(&self.secret["name"])
     }
 
@@ -94,6 +112,11 @@ impl Shown {
         if let Some(last) = self.secret["last_used_at"].as_str() {
             output::note(&format!("last used {last}"));
         }
+    }
+
+    /// Names the state that was shown.
+    pub fn etag(&self) -> Option<&str> {
+        self.etag.as_deref()
     }
 
     /// Changes it, if it is still as it was shown.
@@ -196,7 +219,8 @@ impl Rollback {
 }
 
 pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
-    let secret = client::json(home, Method::PATCH, &path(name), Some(&json!({"enabled": enabled})))?;
+    let name = show(home, name)?.name();
+    let secret = client::json(home, Method::PATCH, &path(&name), Some(&json!({"enabled": enabled})))?;
     output::note(&format!("{} is {}", output::text(&secret["name"]), output::text(&secret["status"])));
     let uses = secret["usage_count"].as_u64().unwrap_or(0);
     if !enabled && uses > 0 {

@@ -58,11 +58,20 @@ pub struct Blocker {
 }
 
 impl Blocker {
-    /// What it is and how to lift it.
-    pub fn message(&self) -> String {
+    /// What it is and how to lift it, told of the secret that is called `present` now.
+    pub fn message(&self, present: &SecretName) -> String {
         let template = &self.template;
         match self.reason {
-            Reason::Referenced => "this template names it; take the reference out".into(),
+            Reason::Referenced => {
+                match self.name.as_ref().filter(|name| !present.as_str().eq_ignore_ascii_case(name)) {
+                    Some(former) => {
+                        format!(
+                            "this template names it as `{former}`, a former name; take the reference out, or write `{present}`"
+                        )
+                    }
+                    None => "this template names it; take the reference out".into(),
+                }
+            }
             Reason::Vanished(_) => format!("`{template}` vanished just now and may come back; try again in a moment"),
             Reason::LastKnown => {
                 format!(

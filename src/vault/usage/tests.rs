@@ -231,3 +231,24 @@ fn what_a_record_costs() {
 mod damage;
 mod model;
 mod trail;
+
+/// The thread that folds holds the file too: SQLite leaves its log only when nobody else has it open.
+#[test]
+fn what_was_dropped_has_let_the_file_go() {
+    let files = Files::new();
+    for _ in 0..20 {
+        let recorder = files.open(SMALL);
+        for time in 0..100 {
+            record(&recorder, time, Outcome::Answered, &[1], "api_key");
+        }
+        recorder.folder.wake();
+        drop(recorder);
+        let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
+        for mode in ["delete", "wal"] {
+            let now: String = database
+                .pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0))
+                .unwrap_or_else(|error| error.to_string());
+            assert_eq!(now, mode);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Runs the console transcripts of a Markdown file, and compares what is printed with what stands there.
+//!
+//! A block ```` ```console ```` holds `$ command`, lines that continue it (`> …`), `? N` where it does not end
+//! with 0, and its output: stdout and stderr as a terminal shows them. A block ```` ```FORMAT file=PATH ````
+//! writes a file of the home. Any other block is for readers. What differs at every run is replaced by
+//! `[TIME]`, `[DAY]`, `[ID]`, `[HOME]`, `[BIN]`; `[..]` stands for any part of a line, `...` for any lines.
+//!
+//! `TRYCMD=overwrite` writes what is printed into the file, as for the other data files.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::daemon::PROGRAM;
+
+/// A part of the file.
+enum Part {
+    /// Passed over.
+    Text(String),
+    /// A file to be written: its path, its content.
+    File(String, String),
+    /// A command.
+    Step(Step),
+}
+
+struct Step {
+    /// Where it stands, from 1.
+    line: usize,
+    /// As it stands there.
+    shown: String,
+    command: String,
+    code: i32,
+    output: Vec<String>,
+}
+
+/// Runs a file in a home whose daemon runs.
+///
+/// # Panics
+/// With every step that printed something else, unless it is to be overwritten.
+pub fn run(file: &Path, home: &Path) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let (wrong, after) = compare(&text, home);
+    if std::env::var("TRYCMD").is_ok_and(|value| value == "overwrite") {
+        if after != text {
+            std::fs::write(file, after).unwrap();
+        }
+        return;
+    }
+    assert!(wrong.is_empty(), "{}\n{wrong}`TRYCMD=overwrite` takes what is printed now", file.display());
+}
+
+/// What is wrong, and the text with what was printed.
+pub fn compare(text: &str, home: &Path) -> (String, String) {
+    let (mut wrong, mut after) = (String::new(), String::new());
+    for part in parts(text) {
+        match part {
+            Part::Text(text) => after.push_str(&text),
+            Part::File(path, content) => {
+                let path = home.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            Part::Step(step) => {
+                let (code, output) = execute(&step.command, home);
+                let fits = code == step.code && fits(&step.output, &output);
+                after.push_str(&step.shown);
+                if code != 0 {
+                    writeln!(after, "? {code}").unwrap();
+                }
+                // What fits stays as it is: a person chose what may differ.
+                for line in if fits { &step.output } else { &output } {
+                    after.push_str(line);
+                    after.push('\n');
+                }
+                if !fits {
+                    writeln!(
+                        wrong,
+                        "line {}: {}\n  expected ({}):\n    {}\n  printed ({code}):\n    {}",
+                        step.line,
+                        step.command,
+                        step.code,
+                        step.output.join("\n    "),
+                        output.join("\n    ")
+                    )
+                    .unwrap();
+                }
+            }
+        }
+    }
+    (wrong, after)
+}
+
+fn parts(text: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((_, line)) = lines.next() {
+        parts.push(Part::Text(format!("{line}\n")));
+        let Some(info) = line.strip_prefix("```").filter(|info| !info.is_empty()) else { continue };
+        if let Some((_, path)) = info.split_once(" file=") {
+            let mut content = String::new();
+            while let Some((_, line)) = lines.next_if(|(_, line)| *line != "```") {
+                content.push_str(line);
+                content.push('\n');
+            }
+            parts.push(Part::Text(content.clone()));
+            parts.push(Part::File(path.to_owned(), content));
+        } else if info == "console" {
+            while let Some((number, line)) = lines.next_if(|(_, line)| *line != "```") {
+                let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("line {}: no command", number + 1));
+                let mut step = Step {
+                    line: number + 1,
+                    shown: format!("{line}\n"),
+                    command: command.to_owned(),
+                    code: 0,
+                    output: Vec::new(),
+                };
+                while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("> ")) {
+                    step.shown.push_str(&format!("{line}\n"));
+                    step.command.push_str(&format!("\n{}", &line[2..]));
+                }
+                if let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("? ")) {
+                    step.code = line[2..].parse().unwrap();
+                }
+                while let Some((_, line)) = lines.next_if(|(_, line)| *line != "```" && !line.starts_with("$ ")) {
+                    step.output.push(line.to_owned());
+                }
+                parts.push(Part::Step(step));
+            }
+        } else {
+            while let Some((_, line)) = lines.next_if(|(_, line)| *line != "```") {
+                parts.push(Part::Text(format!("{line}\n")));
+            }
+        }
+        // The end of the block, which begins no other.
+        if lines.next_if(|(_, line)| *line == "```").is_some() {
+            parts.push(Part::Text("```\n".into()));
+        }
+    }
+    parts
+}
+
+/// The exit code, and the lines that were printed.
+fn execute(command: &str, home: &Path) -> (i32, Vec<String>) {
+    let programs = Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let ended = Command::new("sh")
+        .arg("-c")
+        .arg(format!("exec 2>&1\n{command}"))
+        .current_dir(home)
+        .env("PATH", path)
+        .env("GUILLEMET_HOME", home)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let text = text.replace(PROGRAM, "[BIN]").replace(home.to_str().unwrap(), "[HOME]");
+    (ended.status.code().unwrap_or(-1), text.lines().map(|line| steady(line).trim_end().to_owned()).collect())
+}
+
+/// A line without what differs at every run: times, ids, and today, which may be yesterday by now.
+fn steady(line: &str) -> String {
+    let now = time::OffsetDateTime::now_utc();
+    let days = [now, now - time::Duration::DAY].map(|day| day.date().to_string());
+    let line = days.iter().fold(line.to_owned(), |line, day| match line.contains(&format!("{day}T")) {
+        true => line,
+        false => line.replace(day, "[DAY]"),
+    });
+    const KINDS: [(&str, &str); 2] =
+        [("dddd-dd-ddTdd:dd:dd.dddZ", "[TIME]"), ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "[ID]")];
+    let begins = |rest: &str, pattern: &str| {
+        let fits = |(byte, wanted): (u8, u8)| match wanted {
+            b'd' => byte.is_ascii_digit(),
+            b'x' => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            other => byte == other,
+        };
+        rest.len() >= pattern.len() && rest.bytes().zip(pattern.bytes()).all(fits)
+    };
+    let mut out = String::new();
+    let mut rest = line.as_str();
+    while let Some(first) = rest.chars().next() {
+        match KINDS.iter().find(|(pattern, _)| begins(rest, pattern)) {
+            Some((pattern, name)) => {
+                out.push_str(name);
+                rest = &rest[pattern.len()..];
+            }
+            None => {
+                out.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+    }
+    out
+}
+
+/// Whether lines are as expected: `...` stands for any lines, `[..]` for any part of one.
+fn fits(expected: &[String], printed: &[String]) -> bool {
+    match expected.split_first() {
+        None => printed.is_empty(),
+        Some((first, rest)) if first == "..." => (0..=printed.len()).any(|skipped| fits(rest, &printed[skipped..])),
+        Some((first, rest)) => {
+            printed.split_first().is_some_and(|(line, others)| line_fits(first, line) && fits(rest, others))
+        }
+    }
+}
+
+fn line_fits(expected: &str, printed: &str) -> bool {
+    match expected.split_once("[..]") {
+        None => expected == printed,
+        Some((before, after)) => printed.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| line_fits(after, &rest[at..]))
+        }),
+    }
+}
