@@ -45,7 +45,7 @@ impl Folder {
     fn blockers(&self, name: &str) -> Vec<(String, &'static str)> {
         let name: SecretName = name.parse().unwrap();
         let blockers = self.catalog.blockers(&[&name], Instant::now());
-        assert!(blockers.iter().all(|blocker| !blocker.message().is_empty()));
+        assert!(blockers.iter().all(|blocker| !blocker.message(&"key".parse().unwrap()).is_empty()));
         blockers.into_iter().map(|blocker| (blocker.template, blocker.reason.code())).collect()
     }
 }
