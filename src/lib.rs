@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod account;
 pub mod api;
 pub mod cli;
 pub mod config;
