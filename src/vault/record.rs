@@ -252,7 +252,7 @@ impl Secret {
 
 /// The length a plaintext of this length is padded to: multiples of 256 bytes up to 4 KiB, then of an
 /// eighth of the next lower power of two, so that padding costs at most an eighth.
-fn padded(len: usize) -> usize {
+pub(crate) fn padded(len: usize) -> usize {
     let step = if len <= 4096 { 256 } else { (len.next_power_of_two() / 16).max(256) };
     len.div_ceil(step) * step
 }
