@@ -4,6 +4,8 @@
 //! state machine without I/O, `client` the way to the server, `server` the other end. docs/account-protocol.md
 //! is the specification.
 
+pub mod engine;
+pub mod intent;
 pub mod seal;
 pub mod tree;
 pub mod wire;
