@@ -6,6 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
+use crate::account::reader::Reader;
 use crate::account::wire::{Newest, PublicKey, Wrap};
 use crate::vault::crypto::{self, DeviceSecret, WeakKey};
 
@@ -102,41 +103,45 @@ pub fn open_wrap(
         return Err(BadWrap::Misdirected);
     }
     let bytes = crypto::unwrap(me.1, &sender_key.0, &wrap.sealed.0).map_err(|_| BadWrap::Unopened)?;
-    let mut reader = Reader(&bytes);
-    if bytes.len() != LEN || reader.take(PREFIX.len())? != PREFIX {
+    if bytes.len() != LEN {
         return Err(BadWrap::Malformed);
     }
-    if AccountId(reader.array()?) != account {
+    let inside = Inside::read(&bytes).ok_or(BadWrap::Malformed)?;
+    if inside.account != account {
         return Err(BadWrap::Account);
     }
-    let epoch = u64::from_le_bytes(reader.array()?);
-    if epoch != wrap.epoch {
+    if inside.epoch != wrap.epoch {
         return Err(BadWrap::Epoch);
     }
-    if DeviceId(reader.array()?) != wrap.sender {
+    if inside.sender != wrap.sender {
         return Err(BadWrap::Sender);
     }
-    if DeviceId(reader.array()?) != me.0 {
+    if inside.recipient != me.0 {
         return Err(BadWrap::Recipient);
     }
-    let head = Newest { seq: u64::from_le_bytes(reader.array()?), hash: Hash(reader.array()?) };
-    if epoch == 0 || head.seq == 0 {
-        return Err(BadWrap::Malformed);
-    }
-    let mut key = reader.array::<KEY_LEN>()?;
-    Ok((EpochKey::new(epoch, Key::from_bytes(&mut key)), head))
+    Ok((EpochKey::new(inside.epoch, inside.key), inside.head))
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Inside {
+    account: AccountId,
+    epoch: u64,
+    sender: DeviceId,
+    recipient: DeviceId,
+    head: Newest,
+    key: Key,
+}
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], BadWrap> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(BadWrap::Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadWrap> {
-        self.take(N)?.try_into().map_err(|_| BadWrap::Malformed)
+impl Inside {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        reader.take(PREFIX.len()).filter(|prefix| *prefix == PREFIX)?;
+        Some(Self {
+            account: AccountId(reader.array()?),
+            epoch: reader.number().filter(|epoch| *epoch > 0)?,
+            sender: DeviceId(reader.array()?),
+            recipient: DeviceId(reader.array()?),
+            head: Newest { seq: reader.number().filter(|seq| *seq > 0)?, hash: Hash(reader.array()?) },
+            key: Key::from_bytes(&mut reader.array()?),
+        })
     }
 }
