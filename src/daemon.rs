@@ -21,7 +21,7 @@ use crate::console;
 use crate::events::Events;
 use crate::files;
 use crate::home::Home;
-use crate::inventory::{self, Inventory, InventoryError};
+use crate::inventory::{self, Inventory, InventoryError, Membership};
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::registry::{Pin, Registry};
@@ -33,6 +33,7 @@ use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::keys::{Method, UnlockWith};
 use crate::vault::lock::DaemonLock;
+use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError};
 use crate::vault::usage::{self, Recorder, RecorderError};
 
@@ -167,6 +168,8 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         _ => UnlockWith::KeyFile(home.key_file()),
     };
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
+    let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
+    let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
     let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey("usage"));
     let options = usage::Options { events: config.usage.events, ..usage::Options::default() };
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
@@ -198,7 +201,13 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let app = Arc::new(App {
         home: home.clone(),
         config: ArcSwap::from_pointee(config),
-        inventory: Inventory::new(vault, catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions),
+        inventory: Inventory::new(
+            (vault, membership),
+            catalog,
+            Arc::clone(&resolver),
+            Arc::clone(&events),
+            former_versions,
+        ),
         events,
         resolver,
         registry,

@@ -8,6 +8,7 @@
 //!
 //! Invariant (promise 7): `delete` rescans the templates in the same critical section in which it removes.
 
+mod account;
 mod change;
 mod index;
 mod usage;
@@ -17,8 +18,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
+use self::account::Joined;
 use self::index::Index;
-use self::views::{blocker_view, etag, versions};
+use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::Resolver;
@@ -29,6 +33,7 @@ use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
+pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};
 pub use self::usage::{DayView, UsageView};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
@@ -134,6 +139,8 @@ pub struct Filter {
 struct Owned {
     vault: Vault,
     catalog: Catalog,
+    /// Where the vault is part of an account.
+    account: Option<Joined>,
     /// The rows, until something changes.
     index: Option<Arc<Index>>,
 }
@@ -146,19 +153,22 @@ pub struct Inventory {
     events: Arc<Events>,
     /// How many former versions of a secret are kept.
     former_versions: AtomicUsize,
+    /// Told when something may have to be pushed to the account.
+    due: Notify,
 }
 
 impl Inventory {
     /// Of this vault, these templates and what answers from them.
     pub fn new(
-        vault: Vault,
+        (vault, account): (Vault, Membership),
         catalog: Catalog,
         resolver: Arc<Resolver>,
         events: Arc<Events>,
         former_versions: usize,
     ) -> Self {
-        let owned = Mutex::new(Owned { vault, catalog, index: None });
-        Self { owned, resolver, events, former_versions: AtomicUsize::new(former_versions) }
+        let owned = Mutex::new(Owned { vault, catalog, account: account.0, index: None });
+        let former_versions = AtomicUsize::new(former_versions);
+        Self { owned, resolver, events, former_versions, due: Notify::new() }
     }
 
     /// How many former versions of a secret are kept from now on.
@@ -187,6 +197,9 @@ impl Inventory {
             // Nobody is told of a rescan: there is nothing to wait for.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
             self.tell_templates(&known, &owned.catalog, &changes);
+            if owned.account.is_some() {
+                self.due.notify_one();
+            }
         }
         changes
     }
@@ -241,10 +254,8 @@ impl Inventory {
         self.rescan_owned(&mut owned);
         let state = self.resolver.current.load();
         let secret = self.expect(&mut owned, &state, name, expected)?;
-        let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
-        let blockers = owned.catalog.blockers(&names, Instant::now());
+        let blockers = self.blockers(&owned, &secret, &state);
         if !blockers.is_empty() {
-            let blockers = blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, &state)).collect();
             return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers });
         }
         drop(state);
@@ -265,7 +276,8 @@ impl Inventory {
 
     /// The rows as they are, whatever the files say by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
-        let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog));
+        let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
+        let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
         Arc::clone(owned.index.get_or_insert_with(make))
     }
 
@@ -379,8 +391,8 @@ pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &Changes)
 }
 
 /// Puts the secrets of a vault into a state.
-pub fn put_secrets(state: &mut State, all: Vec<Secret>) {
+pub fn put_secrets(state: &mut State, all: Vec<Arc<Secret>>) {
     for secret in all {
-        state.put(None, Arc::new(secret));
+        state.put(None, secret);
     }
 }

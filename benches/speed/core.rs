@@ -30,7 +30,7 @@ pub fn core(report: &mut Report, quick: bool) {
         catalog.rescan(Instant::now());
     }
     let mut state = State::default();
-    inventory::put_secrets(&mut state, secrets);
+    inventory::put_secrets(&mut state, secrets.into_iter().map(Arc::new).collect());
     inventory::update_templates(&mut state, &catalog, &found);
     let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal") };
     let config = Config::load(&home.config_file(), |_| None).expect("a configuration");

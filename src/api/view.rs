@@ -53,6 +53,7 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
         Content::Broken { .. } => &[],
     };
     let references = references.iter().enumerate().map(|(index, reference)| ReferenceView {
+        device: None,
         template: template.id.clone(),
         line: Some(reference.line),
         column: Some(reference.column),

@@ -61,11 +61,9 @@ impl Inventory {
         let state = self.resolver.current.load();
         let robbed = self.claim(&mut owned, &state, &name, None)?;
         drop(state);
-        let secret = Secret::new(name, value, enabled, now())?;
-        let robbed: Vec<Secret> = robbed.into_iter().collect();
-        let written: Vec<&Secret> = robbed.iter().chain([&secret]).collect();
-        owned.vault.put_all(&written, None)?;
-        let released = self.put(&mut owned, None, robbed, Arc::new(secret.clone()));
+        let secret = Arc::new(Secret::new(name, value, enabled, now())?);
+        self.write(&mut owned, &with_robbed(robbed.as_ref(), None, &secret), None)?;
+        let released = self.put(&mut owned, None, robbed.map(|(_, robbed)| robbed), Arc::clone(&secret));
         Ok((self.changed(&mut owned, &secret, Vec::new())?, released))
     }
 
@@ -108,11 +106,10 @@ impl Inventory {
             let released = self.resolver.current.change(|_| {});
             return Ok((self.changed(&mut owned, &secret, Vec::new())?, released));
         }
-        let robbed: Vec<Secret> = robbed.into_iter().collect();
-        let written: Vec<&Secret> = robbed.iter().chain([&next]).collect();
-        let note = rewrite.note(true);
-        owned.vault.put_all(&written, (!rewrite.is_empty()).then_some((RENAME, &note)))?;
-        let released = self.put(&mut owned, Some(&secret), robbed, Arc::new(next.clone()));
+        let (next, note) = (Arc::new(next), rewrite.note(true));
+        let document = (!rewrite.is_empty()).then_some((RENAME, note.as_slice()));
+        self.write(&mut owned, &with_robbed(robbed.as_ref(), Some(&secret), &next), document)?;
+        let released = self.put(&mut owned, Some(&secret), robbed.map(|(_, robbed)| robbed), Arc::clone(&next));
         let rewritten = self.rewrite(&mut owned, &next, rewrite)?;
         Ok((self.changed(&mut owned, &next, rewritten)?, released))
     }
@@ -131,8 +128,9 @@ impl Inventory {
         let secret = self.expect(&mut owned, &self.resolver.current.load(), name, expected)?;
         let mut next = secret.next(now());
         next.roll_back(version, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
-        owned.vault.put(&next)?;
-        let released = self.put(&mut owned, Some(&secret), Vec::new(), Arc::new(next.clone()));
+        let next = Arc::new(next);
+        self.write(&mut owned, &[(Some(&secret), Arc::clone(&next))], None)?;
+        let released = self.put(&mut owned, Some(&secret), None, Arc::clone(&next));
         Ok((self.changed(&mut owned, &next, Vec::new())?, released))
     }
 
@@ -155,7 +153,7 @@ impl Inventory {
         state: &State,
         name: &SecretName,
         to: Option<&Secret>,
-    ) -> Result<Option<Secret>, InventoryError> {
+    ) -> Result<Option<Robbed>, InventoryError> {
         let key = name.key();
         let is_other = |holder: &&Arc<Secret>| to.is_none_or(|to| to.id != holder.id);
         if let Some(holder) = state.secrets.get(key.as_str()).filter(is_other) {
@@ -164,31 +162,37 @@ impl Inventory {
         let Some(holder) = state.secret(&key).filter(is_other) else { return Ok(None) };
         self.rescan_owned(owned);
         let blockers = owned.catalog.blockers(&[name], Instant::now());
+        let mut blockers: Vec<_> =
+            blockers.into_iter().map(|blocker| blocker_view(blocker, &holder.name, state)).collect();
+        blockers.extend(owned.account.iter().flat_map(|joined| joined.references(name)));
         if !blockers.is_empty() {
-            return Err(InventoryError::Formerly {
-                name: name.to_string(),
-                holder: holder.name.to_string(),
-                blockers: blockers.into_iter().map(|blocker| blocker_view(blocker, &holder.name, state)).collect(),
-            });
+            let (name, holder) = (name.to_string(), holder.name.to_string());
+            return Err(InventoryError::Formerly { name, holder, blockers });
         }
         let mut robbed = holder.next(now());
         robbed.forget_name(name);
-        Ok(Some(robbed))
+        Ok(Some((Arc::clone(holder), Arc::new(robbed))))
     }
 
     /// Puts a changed secret into the state, in place of what it was, together with the one whose former
     /// name it took.
-    fn put(&self, owned: &mut Owned, before: Option<&Secret>, robbed: Vec<Secret>, secret: Arc<Secret>) -> Released {
+    fn put(
+        &self,
+        owned: &mut Owned,
+        before: Option<&Secret>,
+        robbed: Option<Arc<Secret>>,
+        secret: Arc<Secret>,
+    ) -> Released {
         owned.index = None;
         let (change, id, name) =
             (if before.is_some() { Change::Changed } else { Change::Created }, secret.id, secret.name.clone());
         let released = self.resolver.current.change(|state| {
-            for robbed in &robbed {
-                state.put(Some(&robbed.name.key()), Arc::new(robbed.clone()));
+            if let Some(robbed) = &robbed {
+                state.put(Some(&robbed.name.key()), Arc::clone(robbed));
             }
             state.put(before.map(|before| before.name.key()).as_deref(), secret);
         });
-        for robbed in robbed {
+        if let Some(robbed) = robbed {
             self.events.tell(Event::of_secret(robbed.id, &robbed.name, Change::Changed));
         }
         self.events.tell(Event::of_secret(id, &name, change));
@@ -234,6 +238,19 @@ impl Inventory {
     }
 }
 
+/// A secret that another takes a former name from: as it was, and without the name.
+type Robbed = (Arc<Secret>, Arc<Secret>);
+
+/// What is written together: the one that is robbed first.
+fn with_robbed<'a>(
+    robbed: Option<&'a Robbed>,
+    before: Option<&'a Secret>,
+    secret: &Arc<Secret>,
+) -> Vec<(Option<&'a Secret>, Arc<Secret>)> {
+    let robbed = robbed.map(|(before, after)| (Some(&**before), Arc::clone(after)));
+    robbed.into_iter().chain([(before, Arc::clone(secret))]).collect()
+}
+
 /// The secret to change, in the state that is expected.
 fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
     let key = name.key();
@@ -256,7 +273,8 @@ fn forget_names(owned: &mut Owned, secret: &mut Secret) {
     let now = Instant::now();
     let mut surplus = secret.former_names.len().saturating_sub(FORMER_NAMES);
     secret.former_names.retain(|name| {
-        let goes = surplus > 0 && owned.catalog.blockers(&[name], now).is_empty();
+        let is_named_elsewhere = || owned.account.iter().any(|joined| !joined.references(name).is_empty());
+        let goes = surplus > 0 && owned.catalog.blockers(&[name], now).is_empty() && !is_named_elsewhere();
         surplus -= usize::from(goes);
         !goes
     });

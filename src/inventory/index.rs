@@ -1,10 +1,11 @@
 //! The rows of the inventory in order, with the references of each: made anew when secrets or templates have
 //! changed, and shared by everybody who asks in between.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::views::{ReferenceView, SecretView, Status, field, rfc3339};
+use crate::account::engine::{Named, References};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::{Catalog, Template};
 use crate::template::lexer::Reference;
@@ -24,12 +25,27 @@ impl Found {
     }
 }
 
+/// A reference on another device.
+pub(super) struct Remote {
+    device: Arc<str>,
+    told: Arc<References>,
+    index: usize,
+}
+
+impl Remote {
+    fn named(&self) -> &Named {
+        &self.told.references[self.index]
+    }
+}
+
 /// A row: a secret, or a name that is referenced and is none.
 pub(super) struct Row {
     pub(super) key: Box<str>,
     pub(super) secret: Option<Arc<Secret>>,
     /// References by the name and by former names, in the order of the templates.
     pub(super) references: Vec<Found>,
+    /// The same of the account's other devices.
+    pub(super) remote: Vec<Remote>,
 }
 
 impl Row {
@@ -38,6 +54,7 @@ impl Row {
         let view = |found: &Found| {
             let (template, reference) = (&found.template.id, found.reference());
             ReferenceView {
+                device: None,
                 template: template.clone(),
                 line: Some(reference.line),
                 column: Some(reference.column),
@@ -45,7 +62,8 @@ impl Row {
                 name: Some(reference.name.to_string()),
             }
         };
-        self.references.iter().map(view).collect()
+        let remote = self.remote.iter().map(|remote| ReferenceView::remote(&remote.device, remote.named()));
+        self.references.iter().map(view).chain(remote).collect()
     }
 }
 
@@ -55,21 +73,37 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn of(state: &State, catalog: &Catalog) -> Self {
+    /// `others` are what the account's other devices reference, with the name of each.
+    pub(super) fn of(state: &State, catalog: &Catalog, others: &[(Arc<str>, Arc<References>)]) -> Self {
+        let present = |key: String| state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into());
+        let mut remote: HashMap<Box<str>, Vec<Remote>> = HashMap::new();
+        for (device, told) in others {
+            for (index, named) in told.references.iter().enumerate() {
+                let found = Remote { device: Arc::clone(device), told: Arc::clone(told), index };
+                remote.entry(present(named.name.to_ascii_lowercase())).or_default().push(found);
+            }
+        }
         let mut found: HashMap<Box<str>, Vec<Found>> = HashMap::new();
         for template in catalog.files() {
             for (index, reference) in template.references().iter().enumerate() {
-                let key = reference.name.key();
-                let key = state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into());
-                found.entry(key).or_default().push(Found { template: Arc::clone(template), index });
+                found
+                    .entry(present(reference.name.key()))
+                    .or_default()
+                    .push(Found { template: Arc::clone(template), index });
             }
         }
         let mut rows = Vec::with_capacity(state.secrets.len() + 16);
         for (key, secret) in &state.secrets {
             let references = found.remove(key).unwrap_or_default();
-            rows.push(Row { key: key.clone(), secret: Some(Arc::clone(secret)), references });
+            let remote = remote.remove(key).unwrap_or_default();
+            rows.push(Row { key: key.clone(), secret: Some(Arc::clone(secret)), references, remote });
         }
-        rows.extend(found.into_iter().map(|(key, references)| Row { key, secret: None, references }));
+        let missing: BTreeSet<Box<str>> = found.keys().chain(remote.keys()).cloned().collect();
+        rows.extend(missing.into_iter().map(|key| {
+            let (references, remote) =
+                (found.remove(&key).unwrap_or_default(), remote.remove(&key).unwrap_or_default());
+            Row { key, secret: None, references, remote }
+        }));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Self { rows }
     }
@@ -89,9 +123,10 @@ impl Row {
     }
 
     pub(super) fn view(&self, totals: Option<&Totals>) -> SecretView {
-        let (status, usage_count) = (self.status(), self.references.len());
+        let (status, usage_count) = (self.status(), self.references.len() + self.remote.len());
         let Some(secret) = &self.secret else {
             let name = self.references.first().map(|found| found.reference().name.to_string());
+            let name = name.or_else(|| self.remote.first().map(|remote| remote.named().name.clone()));
             return SecretView {
                 id: None,
                 name: name.unwrap_or_default(),

@@ -6,6 +6,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::usage::UsageView;
+use crate::account::engine::Named;
 use crate::names::{Millis, SecretName};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Blocker;
@@ -59,6 +60,9 @@ pub struct SecretView {
 /// A reference, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReferenceView {
+    /// The device it is on; absent for this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The template's id.
     pub template: String,
     /// Line in its file, from 1.
@@ -69,6 +73,20 @@ pub struct ReferenceView {
     pub field: Option<String>,
     /// The name, as the template spells it.
     pub name: Option<String>,
+}
+
+impl ReferenceView {
+    /// One that another device has told of.
+    pub fn remote(device: &str, named: &Named) -> Self {
+        Self {
+            device: Some(device.to_owned()),
+            template: named.template.clone(),
+            line: Some(named.line),
+            column: Some(named.column),
+            field: None,
+            name: Some(named.name.clone()),
+        }
+    }
 }
 
 /// A changed secret.
@@ -158,6 +176,7 @@ pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -
         reason: blocker.reason.code().to_owned(),
         retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
         reference: ReferenceView {
+            device: None,
             field: place.and_then(|(line, column)| field(state, &blocker.template, line, column)),
             template: blocker.template,
             line: blocker.line,

@@ -43,6 +43,8 @@ pub struct Template {
     /// Whether the next change of the file is sure to give it another fingerprint: not when it was read
     /// within the grain of the file system's clock.
     settled: AtomicBool,
+    /// Whether the other devices of the account know what it names.
+    published: AtomicBool,
     /// What is in it.
     pub content: Content,
 }
@@ -79,6 +81,16 @@ impl Template {
         self.settled.load(Ordering::Relaxed)
             && self.fingerprint.is_some()
             && Fingerprint::of(&self.path).ok() == self.fingerprint
+    }
+
+    /// Whether the other devices of the account know what it names.
+    pub fn is_published(&self) -> bool {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// They know it now.
+    pub fn publish(&self) {
+        self.published.store(true, Ordering::Release);
     }
 
     /// What it is known to name.
@@ -246,6 +258,7 @@ fn by_id(files: &BTreeMap<PathBuf, Arc<Template>>) -> BTreeMap<String, Arc<Templ
                 fingerprint: None,
                 digest: [0; 32],
                 settled: AtomicBool::new(false),
+                published: AtomicBool::new(false),
                 content: Content::Broken { problems: vec![problem], names: Names::References(references) },
             };
             (id, Arc::new(claimed))

@@ -7,8 +7,10 @@
 //! Invariant (promise 9): a change is one committed transaction, on disk before it is acknowledged.
 //! Opening checks everything before it writes anything.
 
+mod account;
 mod file;
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,6 +26,7 @@ use crate::files;
 use crate::home::Home;
 use crate::names::SecretId;
 
+pub use self::account::AccountRecord;
 pub use self::file::{FORMAT, change, connect};
 use self::file::{look, read_header, settle, wipe, write_empty};
 
@@ -152,6 +155,31 @@ impl Manifest {
     }
 }
 
+/// What one transaction changes.
+#[derive(Default)]
+pub struct Writes<'a> {
+    /// New secrets, and new revisions.
+    pub secrets: Vec<&'a Secret>,
+    /// Secrets that are gone.
+    pub removed: Vec<SecretId>,
+    /// Documents by their label; without bytes they are gone.
+    pub documents: Vec<(Cow<'a, str>, Option<&'a [u8]>)>,
+    /// What of the account's records changes.
+    pub account: AccountWrites<'a>,
+}
+
+/// What of the account's records changes.
+#[derive(Clone, Copy, Default)]
+pub enum AccountWrites<'a> {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// These; a record without a box is gone.
+    These(&'a [AccountRecord]),
+    /// There is no account any more.
+    Forget,
+}
+
 const RECORD: &str = "record";
 const DOCUMENT: &str = "document";
 
@@ -261,17 +289,8 @@ impl Vault {
     /// # Errors
     /// As `put`; nothing of it has changed then.
     pub fn put_all(&mut self, secrets: &[&Secret], document: Option<(&str, &[u8])>) -> Result<(), VaultError> {
-        let boxes = &self.boxes;
-        change(&mut self.database, |database| {
-            let mut manifest = boxes.manifest(database)?;
-            for secret in secrets {
-                boxes.put_record(database, &mut manifest, secret)?;
-            }
-            if let Some((label, bytes)) = document {
-                boxes.put_counted(database, &mut manifest, label, bytes)?;
-            }
-            boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
-        })
+        let documents = document.into_iter().map(|(label, bytes)| (label.into(), Some(bytes))).collect();
+        self.write(&Writes { secrets: secrets.to_vec(), documents, ..Writes::default() })
     }
 
     /// Removes a secret with all of its versions: nothing of its boxes is left in the file.
@@ -279,19 +298,61 @@ impl Vault {
     /// # Errors
     /// Nothing has changed then.
     pub fn remove(&mut self, id: SecretId) -> Result<(), VaultError> {
+        self.write(&Writes { removed: vec![id], ..Writes::default() })
+    }
+
+    /// Makes all of these changes in one transaction. Nothing of the boxes of what is removed is left in the file.
+    ///
+    /// # Errors
+    /// `Stale` when the stored revision of a secret is not older; otherwise nothing has changed either.
+    pub fn write(&mut self, writes: &Writes<'_>) -> Result<(), VaultError> {
         let boxes = &self.boxes;
         change(&mut self.database, |database| {
             let mut manifest = boxes.manifest(database)?;
-            let Some(stored) = stored_revision(database, id)? else {
-                return Ok(());
-            };
-            manifest.count -= 1;
-            manifest.toggle(&boxes.manifest_key, RECORD, &id.0, stored);
-            database.execute("DELETE FROM records WHERE id = ?1", [id.0])?;
+            for id in &writes.removed {
+                boxes.remove_record(database, &mut manifest, *id)?;
+            }
+            for secret in &writes.secrets {
+                boxes.put_record(database, &mut manifest, secret)?;
+            }
+            for (label, bytes) in &writes.documents {
+                match bytes {
+                    Some(bytes) => boxes.put_counted(database, &mut manifest, label, bytes)?,
+                    None => boxes.remove_counted(database, &mut manifest, label)?,
+                }
+            }
+            account::write(database, writes.account)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
-        wipe(&self.database);
+        if !writes.removed.is_empty() {
+            wipe(&self.database);
+        }
         Ok(())
+    }
+
+    /// The documents whose label begins so, by label.
+    ///
+    /// # Errors
+    /// When one cannot be read or does not open.
+    pub fn documents(&self, prefix: &str) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, VaultError> {
+        let query = "SELECT label FROM documents WHERE substr(label, 1, length(?1)) = ?1 ORDER BY label";
+        let mut statement = self.database.prepare(query)?;
+        let labels = statement.query_map([prefix], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        let mut found = Vec::with_capacity(labels.len());
+        for label in labels {
+            if let Some(bytes) = self.document(&label)? {
+                found.push((label, bytes));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The sealed records of the account, as its server has them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn account_records(&self) -> Result<Vec<AccountRecord>, VaultError> {
+        account::read(&self.database)
     }
 
     /// A small document kept sealed beside the secrets.
@@ -421,6 +482,25 @@ impl Boxes {
              ON CONFLICT (id) DO UPDATE SET revision = ?2, box = ?3",
             params![secret.id.0, secret.revision, sealed],
         )?;
+        Ok(())
+    }
+
+    fn remove_record(&self, database: &Connection, manifest: &mut Manifest, id: SecretId) -> Result<(), VaultError> {
+        if let Some(stored) = stored_revision(database, id)? {
+            manifest.count -= 1;
+            manifest.toggle(&self.manifest_key, RECORD, &id.0, stored);
+            database.execute("DELETE FROM records WHERE id = ?1", [id.0])?;
+        }
+        Ok(())
+    }
+
+    fn remove_counted(&self, database: &Connection, manifest: &mut Manifest, label: &str) -> Result<(), VaultError> {
+        let query = "DELETE FROM documents WHERE label = ?1 RETURNING revision";
+        let stored: Option<u64> = database.query_row(query, [label], |row| row.get(0)).optional()?;
+        if let Some(stored) = stored {
+            manifest.count -= 1;
+            manifest.toggle(&self.manifest_key, DOCUMENT, label.as_bytes(), stored);
+        }
         Ok(())
     }
 

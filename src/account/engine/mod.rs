@@ -49,6 +49,8 @@ pub struct Me {
 pub struct Update {
     /// Secrets as they are from now on, with the next revision of the vault's own.
     pub put: Vec<Arc<Secret>>,
+    /// The same as they were, where they were there before.
+    pub replaced: Vec<Arc<Secret>>,
     /// Secrets that are gone.
     pub removed: Vec<Arc<Secret>>,
     /// Records of the account, with their boxes.
@@ -206,6 +208,17 @@ impl Engine {
         self.pending.extend(intents.into_iter().map(Arc::new));
     }
 
+    /// Brings in what this device had before it was in the account: `mine` are its secrets as they are, and the
+    /// intents say what is to become of them. One that none is about is gone.
+    pub fn bring(&mut self, mine: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
+        for secret in mine {
+            self.differing.insert(secret.id);
+            self.view.put(Arc::clone(secret));
+        }
+        self.pending.extend(intents.into_iter().map(Arc::new));
+        self.settle(self.base.clone(), &HashSet::new())
+    }
+
     /// Remembers a push that is about to be sent; to be written down before it is.
     pub fn sending(&mut self, candidate: &Candidate) {
         self.sent.push(candidate.newest);
@@ -238,6 +251,7 @@ impl Engine {
                     let revision = before.as_ref().map_or(1, |before| before.revision + 1);
                     let next = Arc::new(Secret { revision, ..(*now).clone() });
                     update.put.push(Arc::clone(&next));
+                    update.replaced.extend(before);
                     next
                 }
             };

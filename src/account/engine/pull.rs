@@ -80,6 +80,7 @@ impl Engine {
             let base = self.base.clone();
             let again = self.settle(base, &HashSet::new());
             update.put.extend(again.put);
+            update.replaced.extend(again.replaced);
             update.notices.extend(again.notices);
         }
         Ok((update, rescued))

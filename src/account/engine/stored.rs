@@ -74,7 +74,7 @@ impl Engine {
     pub fn load(
         memory: Memory,
         records: Vec<(ObjectId, Leaf, Sealed)>,
-        secrets: &[Secret],
+        secrets: &[Arc<Secret>],
         intents: Vec<Intent>,
         keep: usize,
     ) -> Result<(Self, Update), Unreadable> {
@@ -100,7 +100,7 @@ impl Engine {
             return Err(Unreadable("records were taken out of it or put back"));
         }
         for secret in secrets {
-            view.put(Arc::new(secret.clone()));
+            view.put(Arc::clone(secret));
         }
         let mut engine = Self {
             me: Me { account: memory.account, device: memory.device, secret },

@@ -155,6 +155,7 @@ fn look(feature: &Path, path: &Path, format: Format, id: String, known: Option<&
         fingerprint,
         digest,
         settled: AtomicBool::new(settled),
+        published: AtomicBool::new(false),
         content,
     })
 }

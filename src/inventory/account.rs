@@ -1,0 +1,693 @@
+//! The vault as a part of an account: what is changed here becomes an intent in the same transaction, what the
+//! account has become replaces what was here, and a delete is checked against every device.
+//!
+//! Holds the sync engine behind the inventory's mutex. Knows no server: `membership` carries what goes in and out.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::views::{BlockerView, ReferenceView, blocker_view};
+use super::{Inventory, InventoryError, Owned};
+use crate::account::engine::{
+    Blocked, Candidate, Engine, Head, Memory, Named, Notice, References, Refusal, Unprepared, Update, Wish, Words,
+    Written,
+};
+use crate::account::intent::Intent;
+use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
+use crate::events::{Change, Event};
+use crate::names::{Millis, SecretId, SecretName};
+use crate::resolve::now;
+use crate::resolve::snapshot::{Released, State};
+use crate::template::catalog::{Catalog, Content, Names, Template};
+use crate::vault::record::Secret;
+use crate::vault::store::{AccountRecord, AccountWrites, Vault, VaultError, Writes};
+
+/// The document with everything of the membership but records and intents.
+const ACCOUNT: &str = "account";
+/// The documents with what is not in the account yet, by number.
+const INTENT: &str = "account/intent/";
+/// The document with what other devices said of their usage.
+const USAGE: &str = "account/usage";
+/// How many notices are kept.
+const NOTICES: usize = 100;
+
+/// What a membership is besides its engine.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Where the server is.
+    pub url: String,
+    /// The SHA-256 of its certificate, where that is pinned.
+    pub pin: Option<Hash>,
+    /// What shows the server who asks. The allocator wipes what is freed.
+    pub api_key: String,
+    /// What this device is called.
+    pub name: String,
+    /// Why it does not go on by itself.
+    pub stopped: Option<Stopped>,
+    /// Invitations that nobody has used yet.
+    pub invited: Vec<Invited>,
+    /// Rises with each document of usage.
+    pub usage_counter: u64,
+}
+
+/// Why a device has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// For programs: the refusal's code.
+    pub code: String,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Since when.
+    pub at: Millis,
+}
+
+/// An invitation that nobody has used yet.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Invited {
+    /// Its secret, as hexadecimal digits.
+    pub secret: String,
+    /// Until when it is good.
+    pub until: Millis,
+}
+
+/// The membership as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    facts: Facts,
+    engine: Memory,
+    notices: Vec<Notice>,
+}
+
+/// A vault's membership.
+pub(super) struct Joined {
+    pub(super) engine: Engine,
+    facts: Facts,
+    notices: Vec<Notice>,
+    /// The number of the next intent's document.
+    next: u64,
+    /// Those of the intents that are kept, in the order of the engine.
+    kept: Vec<(wire::IntentId, String)>,
+    /// What other devices said of their usage.
+    usage: Vec<wire::Usage>,
+}
+
+/// What becomes of a secret of this vault whose name is in the account already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameName {
+    /// Both stay: this one is called `NAME-2`.
+    Both,
+    /// The account's stays, this one goes.
+    Account,
+    /// The value of this one becomes the newest version of the account's.
+    Mine,
+}
+
+/// A push that is about to be sent, and the templates it tells of.
+pub struct Outgoing {
+    /// What is sent, and what it leads to.
+    pub candidate: Candidate,
+    told: Vec<Arc<Template>>,
+}
+
+/// Why an account's step is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// What the server offers is not accepted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is nothing to push, or it may not be.
+    #[error(transparent)]
+    Unprepared(#[from] Unprepared),
+    /// The inventory.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// This vault is in no account.
+    #[error("this vault is in no account; `guillemet account join` makes it part of one")]
+    None,
+    /// It is in one already.
+    #[error("this vault is in an account already; `guillemet account leave` ends that first")]
+    Already,
+    /// Names are taken on both sides.
+    #[error("secrets of this vault and of the account have the same name; say what is to become of each")]
+    SameNames(Vec<String>),
+}
+
+impl From<VaultError> for AccountError {
+    fn from(error: VaultError) -> Self {
+        Self::Inventory(error.into())
+    }
+}
+
+/// What there is to see of a membership.
+pub struct AccountState {
+    /// Where it is, and as whom.
+    pub facts: Facts,
+    /// The newest head, with its hash.
+    pub head: Option<(Head, Hash)>,
+    /// Of which account, as which device.
+    pub me: (wire::AccountId, DeviceId),
+    /// How many intents the account does not have yet.
+    pub pending: usize,
+    /// Newest last.
+    pub notices: Vec<Notice>,
+    /// What every device last said of its references, with the seq.
+    pub seen: Vec<(DeviceId, u64, usize)>,
+    /// How many secrets the account holds.
+    pub secrets: usize,
+}
+
+/// Reads the membership of a vault, where there is one.
+///
+/// # Errors
+/// When it is damaged.
+fn load(vault: &Vault, secrets: &[Arc<Secret>], keep: usize) -> Result<Option<(Joined, Update)>, VaultError> {
+    let damaged = |what: String| VaultError::Damaged(what);
+    let Some(bytes) = vault.document(ACCOUNT)?.filter(|bytes| !bytes.is_empty()) else {
+        return Ok(None);
+    };
+    let document: Document = serde_json::from_slice(&bytes)
+        .map_err(|_| damaged("what it knows of its account is not what this guillemet writes".into()))?;
+    let (mut intents, mut kept, mut next) = (Vec::new(), Vec::new(), 0);
+    for (label, bytes) in vault.documents(INTENT)? {
+        let intent =
+            Intent::decode(&bytes).map_err(|_| damaged("a change that is not in the account yet is damaged".into()))?;
+        next = u64::from_str_radix(&label[INTENT.len()..], 16).map_or(next, |number| number + 1);
+        kept.push((intent.id, label));
+        intents.push(intent);
+    }
+    let records = vault.account_records()?.into_iter().filter_map(|record| {
+        let sealed = wire::Sealed(record.sealed?);
+        let leaf = crate::account::tree::Leaf::of(record.revision, record.epoch, &sealed);
+        Some((wire::ObjectId(record.id), leaf, sealed))
+    });
+    let usage = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
+        .map_err(|error| damaged(error.to_string()))?;
+    let joined = Joined { engine, facts: document.facts, notices: document.notices, next, kept, usage };
+    Ok(Some((joined, update)))
+}
+
+/// The membership of a vault that has been opened, or none.
+pub struct Membership(pub(super) Option<Joined>);
+
+impl Membership {
+    /// Reads it, and brings the secrets to what it says.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, keep: usize) -> Result<Self, VaultError> {
+        let Some((joined, update)) = load(vault, secrets, keep)? else { return Ok(Self(None)) };
+        // Both were written in one transaction: there is nothing to put right, unless a later guillemet applies
+        // what is pending in another way.
+        if !update.put.is_empty() || !update.removed.is_empty() {
+            vault.write(&Writes {
+                secrets: update.put.iter().map(|secret| &**secret).collect(),
+                removed: update.removed.iter().map(|secret| secret.id).collect(),
+                ..Writes::default()
+            })?;
+            let is_old = |secret: &Arc<Secret>| {
+                update.replaced.iter().chain(&update.removed).any(|replaced| replaced.id == secret.id)
+            };
+            secrets.retain(|secret| !is_old(secret));
+            secrets.extend(update.put);
+        }
+        Ok(Self(Some(joined)))
+    }
+}
+
+impl Joined {
+    fn document(&self) -> Zeroizing<Vec<u8>> {
+        let document =
+            Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
+        // Strings and numbers: there is nothing in it that JSON cannot hold.
+        Zeroizing::new(serde_json::to_vec(&document).unwrap_or_default())
+    }
+
+    /// The references other devices told, with the name of each.
+    pub(super) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
+        let me = self.engine.me().device;
+        let name =
+            |device: DeviceId| self.engine.head().map_or_else(|| device.to_string(), |(head, _)| head.name_of(device));
+        let others = self.engine.base().all_references().filter(|(device, _)| **device != me);
+        let mut others: Vec<_> = others.map(|(device, told)| (name(*device).into(), Arc::clone(told))).collect();
+        others.sort_by(|a: &(Arc<str>, _), b| a.0.cmp(&b.0));
+        others
+    }
+
+    /// What other devices have against a name being taken from a secret.
+    pub(super) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
+        let mut blockers = Vec::new();
+        for (device, references) in self.others() {
+            let named = references.references.iter().filter(|named| named.is(name));
+            blockers.extend(named.map(|named| remote_view(&device, named)));
+        }
+        blockers
+    }
+}
+
+fn remote_view(device: &str, named: &Named) -> BlockerView {
+    BlockerView {
+        reference: ReferenceView::remote(device, named),
+        message: format!("a template on `{device}` names it; take the reference out there"),
+        reason: "referenced".into(),
+        retry_after_ms: None,
+    }
+}
+
+fn blocked_view(blocked: Blocked) -> BlockerView {
+    let device = &blocked.device_name;
+    let (reason, message) = match (&blocked.name, blocked.certain) {
+        (_, true) => ("referenced", format!("a template on `{device}` names it; take the reference out there")),
+        (Some(_), false) => {
+            ("in_broken_text", format!("the name stands in a template on `{device}` that is broken; mend it there"))
+        }
+        (None, false) => (
+            "unknown",
+            format!("this cannot be read on `{device}`, so nobody knows what it names; make it readable there"),
+        ),
+    };
+    BlockerView {
+        reference: ReferenceView {
+            device: Some(blocked.device_name.clone()),
+            template: blocked.template,
+            line: blocked.place.map(|(line, _)| line),
+            column: blocked.place.map(|(_, column)| column),
+            field: None,
+            name: blocked.name,
+        },
+        message,
+        reason: reason.into(),
+        retry_after_ms: None,
+    }
+}
+
+/// What the templates of this device name, for the others.
+fn local_references(catalog: &Catalog) -> References {
+    let mut told = References::default();
+    for template in catalog.files() {
+        match &template.content {
+            Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
+                told.references.extend(template.references().iter().map(|reference| Named {
+                    template: template.id.clone(),
+                    line: reference.line,
+                    column: reference.column,
+                    name: reference.name.to_string(),
+                }));
+            }
+            Content::Broken { names: Names::Text(text), .. } => told.texts.push(Words::of(&template.id, text)),
+            Content::Broken { names: Names::Unknown, .. } => told.unknown.push(template.id.clone()),
+        }
+    }
+    told.unknown.extend(catalog.unreadable());
+    told
+}
+
+impl Inventory {
+    /// Writes changed secrets, each with what it was, and a document with them. In an account they are intents
+    /// from then on.
+    pub(super) fn write(
+        &self,
+        owned: &mut Owned,
+        changed: &[(Option<&Secret>, Arc<Secret>)],
+        document: Option<(&str, &[u8])>,
+    ) -> Result<(), InventoryError> {
+        let mut writes = Writes { secrets: changed.iter().map(|(_, after)| &**after).collect(), ..Writes::default() };
+        writes.documents.extend(document.map(|(label, bytes)| (Cow::from(label), Some(bytes))));
+        let Some(joined) = &mut owned.account else {
+            return Ok(owned.vault.write(&writes)?);
+        };
+        let intents: Vec<Vec<Intent>> = changed.iter().map(|(before, after)| Intent::between(*before, after)).collect();
+        let encoded: Vec<_> = intents.iter().flatten().map(|intent| (intent.id, intent.encode())).collect();
+        let labels: Vec<_> =
+            (joined.next..).map(|number| format!("{INTENT}{number:016x}")).take(encoded.len()).collect();
+        for (label, (_, bytes)) in labels.iter().zip(&encoded) {
+            writes.documents.push((Cow::from(label.as_str()), Some(bytes)));
+        }
+        owned.vault.write(&writes)?;
+        joined.next += labels.len() as u64;
+        joined.kept.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
+        for ((_, after), intents) in changed.iter().zip(intents) {
+            joined.engine.edited(Arc::clone(after), intents);
+        }
+        self.due.notify_one();
+        Ok(())
+    }
+
+    /// Told whenever something may have to be pushed.
+    pub fn due(&self) -> &tokio::sync::Notify {
+        &self.due
+    }
+
+    /// What there is to see of the membership; nothing in a vault that is in no account.
+    pub fn account(&self) -> Option<AccountState> {
+        let owned = self.owned();
+        let joined = owned.account.as_ref()?;
+        let engine = &joined.engine;
+        let seen = engine.base().all_references().map(|(device, told)| (*device, told.seen, told.references.len()));
+        Some(AccountState {
+            facts: joined.facts.clone(),
+            head: engine.head().map(|(head, hash)| (head.clone(), hash)),
+            me: (engine.me().account, engine.me().device),
+            pending: engine.pending().len(),
+            notices: joined.notices.clone(),
+            seen: seen.collect(),
+            secrets: engine.base().secrets().count(),
+        })
+    }
+
+    /// Changes the facts of the membership.
+    ///
+    /// # Errors
+    /// `None`, and the vault's.
+    pub fn change_facts(&self, change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
+        let mut owned = self.owned();
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        change(&mut joined.facts);
+        let document = joined.document();
+        Ok(owned.vault.set_document(ACCOUNT, &document)?)
+    }
+
+    /// Looks at the engine.
+    ///
+    /// # Errors
+    /// `None`.
+    pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
+        Ok(look(&self.owned().account.as_ref().ok_or(AccountError::None)?.engine))
+    }
+
+    /// From where to pull.
+    ///
+    /// # Errors
+    /// `None`.
+    pub fn account_cursor(&self) -> Result<Cursor, AccountError> {
+        self.with_engine(Engine::cursor)
+    }
+
+    /// Takes what the server answered. When this returns it is written down; the changes can be seen by new answers,
+    /// and are acknowledged when what is returned has been awaited.
+    ///
+    /// # Errors
+    /// `Refused`: nothing has been applied. `None`, and the vault's.
+    pub fn account_pulled(&self, pages: &[Changes]) -> Result<Released, AccountError> {
+        let mut owned = self.owned();
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let update = joined.engine.pulled(pages)?;
+        self.apply(&mut owned, update, Vec::new())
+    }
+
+    /// Goes over to the state of the server, of which a person has compared the words.
+    ///
+    /// # Errors
+    /// As `account_pulled`.
+    pub fn account_adopted(&self, newest: Newest, pages: &[Changes]) -> Result<Released, AccountError> {
+        let mut owned = self.owned();
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let (update, rescued) = joined.engine.adopt(newest, pages)?;
+        joined.facts.stopped = None;
+        self.apply(&mut owned, update, rescued.iter().map(|intent| (**intent).clone()).collect())
+    }
+
+    /// What is to be pushed now, written down as about to be sent; nothing where there is nothing to push.
+    ///
+    /// # Errors
+    /// `Unprepared`, `None`, and the vault's.
+    pub fn account_push(&self, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
+        let mut owned = self.owned();
+        self.rescan_owned(&mut owned);
+        let prepared = self.prepare(&mut owned, wish)?;
+        if prepared.is_none() {
+            // Others know everything that is named here.
+            for template in owned.catalog.templates() {
+                template.publish();
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn prepare(&self, owned: &mut Owned, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
+        let local = local_references(&owned.catalog);
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        joined.engine.keep_former_versions(self.former_versions.load(Ordering::Relaxed));
+        let Some(candidate) = joined.engine.prepare(wish, &local, now())? else {
+            return Ok(None);
+        };
+        joined.engine.sending(&candidate);
+        let document = joined.document();
+        owned.vault.set_document(ACCOUNT, &document)?;
+        Ok(Some(Outgoing { candidate, told: owned.catalog.templates().cloned().collect() }))
+    }
+
+    /// What is to be pushed so that a secret is deleted: it is checked against the templates of this device and
+    /// of all others, as the account knows them at the head that the push is for.
+    ///
+    /// # Errors
+    /// As `delete`, `Unprepared`, and as `account_push`.
+    pub fn account_delete(
+        &self,
+        name: &SecretName,
+        expected: Option<&str>,
+    ) -> Result<(SecretId, Outgoing), AccountError> {
+        let mut owned = self.owned();
+        self.rescan_owned(&mut owned);
+        let state = self.resolver.current.load();
+        let secret = self.expect(&mut owned, &state, name, expected)?;
+        let mut blockers = self.blockers(&owned, &secret, &state);
+        if let Some(joined) = &owned.account {
+            blockers.extend(joined.engine.blocked(&secret).into_iter().map(blocked_view));
+        }
+        if !blockers.is_empty() {
+            return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers }.into());
+        }
+        let prepared = self.prepare(&mut owned, &Wish::Delete(secret.id))?;
+        Ok((secret.id, prepared.ok_or(Unprepared::NoSecret)?))
+    }
+
+    /// The server has accepted a push.
+    ///
+    /// # Errors
+    /// `None`, and the vault's: then the server has it, and the next pull brings it.
+    pub fn account_accepted(&self, prepared: Outgoing) -> Result<Released, AccountError> {
+        let mut owned = self.owned();
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let update = joined.engine.accepted(prepared.candidate);
+        let released = self.apply(&mut owned, update, Vec::new())?;
+        for template in prepared.told {
+            template.publish();
+        }
+        Ok(released)
+    }
+
+    /// Makes this vault part of an account: the engine has pulled everything, or is that of a new account.
+    ///
+    /// # Errors
+    /// `Already`; `SameNames` where a name is on both sides and `decide` does not say what is to become of it.
+    pub fn account_begin(
+        &self,
+        engine: &mut Option<Engine>,
+        facts: &Facts,
+        records: &[Written],
+        decide: impl Fn(&SecretName) -> Option<SameName>,
+    ) -> Result<Released, AccountError> {
+        let mut owned = self.owned();
+        if owned.account.is_some() {
+            return Err(AccountError::Already);
+        }
+        let known = engine.as_ref().ok_or(AccountError::None)?;
+        let state = self.resolver.current.load();
+        let mut mine: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
+        mine.sort_by(|a, b| a.name.key().cmp(&b.name.key()));
+        let (mut intents, mut undecided) = (Vec::new(), Vec::new());
+        for secret in &mine {
+            let create = || Intent::new(secret.id, now(), crate::account::intent::Change::Create(Arc::clone(secret)));
+            match known.view().named(&secret.name) {
+                // It is in the account already: this vault was part of it before.
+                Some(same) if same.id == secret.id => {}
+                None => intents.push(create()),
+                Some(theirs) => match decide(&secret.name) {
+                    None => undecided.push(secret.name.to_string()),
+                    Some(SameName::Both) => intents.push(create()),
+                    Some(SameName::Account) => {}
+                    Some(SameName::Mine) => {
+                        let value = crate::account::intent::Change::Value(secret.current().clone());
+                        intents.push(Intent::new(theirs.id, now(), value));
+                    }
+                },
+            }
+        }
+        if !undecided.is_empty() {
+            return Err(AccountError::SameNames(undecided));
+        }
+        let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
+        let kept = intents.clone();
+        let mut update = engine.bring(&mine, intents);
+        // Everything the account brings is new to this vault.
+        let known: std::collections::HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
+        let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
+        let brought = brought.filter(|secret| !mine.iter().any(|mine| Arc::ptr_eq(mine, secret)));
+        update.put.extend(brought.cloned());
+        update.records = records.to_vec();
+        drop(state);
+        let joined =
+            Joined { engine, facts: facts.clone(), notices: Vec::new(), next: 0, kept: Vec::new(), usage: Vec::new() };
+        owned.account = Some(joined);
+        let applied = self.apply(&mut owned, update, kept);
+        if applied.is_err() {
+            owned.account = None;
+        }
+        self.due.notify_one();
+        applied
+    }
+
+    /// Ends the membership: the secrets stay as they are.
+    ///
+    /// # Errors
+    /// The vault's.
+    pub fn account_end(&self) -> Result<(), AccountError> {
+        let mut owned = self.owned();
+        let Some(joined) = &owned.account else { return Err(AccountError::None) };
+        let labels: Vec<String> = joined.kept.iter().map(|(_, label)| label.clone()).collect();
+        let mut writes = Writes { account: AccountWrites::Forget, ..Writes::default() };
+        writes.documents.extend([(Cow::from(ACCOUNT), None), (Cow::from(USAGE), None)]);
+        writes.documents.extend(labels.iter().map(|label| (Cow::from(label.as_str()), None)));
+        owned.vault.write(&writes)?;
+        owned.account = None;
+        owned.index = None;
+        Ok(())
+    }
+
+    /// Writes an update down and answers from it. `added` are intents that are new.
+    fn apply(&self, owned: &mut Owned, update: Update, added: Vec<Intent>) -> Result<Released, AccountError> {
+        let written = Self::write_update(owned, &update, &added);
+        if let Err(error) = written {
+            // The engine is ahead of what is written: it is made again from that.
+            self.reload(owned);
+            return Err(error.into());
+        }
+        owned.index = None;
+        for notice in &update.notices {
+            tracing::warn!("{}", notice.text);
+        }
+        let released = self.resolver.current.change(|state| {
+            for secret in update.replaced.iter().chain(&update.removed) {
+                state.take(&secret.name.key());
+            }
+            for secret in &update.put {
+                state.put(None, Arc::clone(secret));
+            }
+        });
+        for (secrets, change) in [(&update.put, Change::Changed), (&update.removed, Change::Deleted)] {
+            for secret in secrets {
+                let is_new = !update.replaced.iter().any(|replaced| replaced.id == secret.id);
+                let change = if is_new && change == Change::Changed { Change::Created } else { change };
+                self.events.tell(Event::of_secret(secret.id, &secret.name, change));
+            }
+        }
+        if update.advanced {
+            self.due.notify_one();
+        }
+        Ok(released)
+    }
+
+    fn write_update(owned: &mut Owned, update: &Update, added: &[Intent]) -> Result<(), VaultError> {
+        let Some(joined) = &mut owned.account else { return Ok(()) };
+        joined.notices.extend(update.notices.iter().cloned());
+        let surplus = joined.notices.len().saturating_sub(NOTICES);
+        joined.notices.drain(..surplus);
+        let mut writes = Writes {
+            secrets: update.put.iter().map(|secret| &**secret).collect(),
+            removed: update.removed.iter().map(|secret| secret.id).collect(),
+            ..Writes::default()
+        };
+        let encoded: Vec<_> = added.iter().map(|intent| (intent.id, intent.encode())).collect();
+        let labels: Vec<_> =
+            (joined.next..).map(|number| format!("{INTENT}{number:016x}")).take(encoded.len()).collect();
+        for (label, (_, bytes)) in labels.iter().zip(&encoded) {
+            writes.documents.push((Cow::from(label.clone()), Some(bytes)));
+        }
+        let settled: std::collections::HashSet<_> = update.settled.iter().collect();
+        let (gone, mut kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut joined.kept).into_iter().partition(|(id, _)| settled.contains(id));
+        writes.documents.extend(gone.into_iter().map(|(_, label)| (Cow::from(label), None)));
+        kept.extend(encoded.iter().map(|(id, _)| *id).zip(labels.iter().cloned()));
+        joined.next += labels.len() as u64;
+        joined.kept = kept;
+        let document = joined.document();
+        writes.documents.push((Cow::from(ACCOUNT), Some(&document)));
+        let records: Vec<AccountRecord> = update.records.iter().map(account_record).collect();
+        writes.account = AccountWrites::These(&records);
+        owned.vault.write(&writes)
+    }
+
+    /// Makes the engine again from what is written, after something could not be.
+    fn reload(&self, owned: &mut Owned) {
+        let state = self.resolver.current.load();
+        let secrets: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
+        match load(&owned.vault, &secrets, self.former_versions.load(Ordering::Relaxed)) {
+            Ok(loaded) => owned.account = loaded.map(|(joined, _)| joined),
+            Err(error) => {
+                tracing::error!(%error, "the account is left alone until the next start");
+                owned.account = None;
+            }
+        }
+    }
+
+    /// What stands in the way of deleting a secret on this device.
+    pub(super) fn blockers(&self, owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerView> {
+        let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
+        let blockers = owned.catalog.blockers(&names, Instant::now());
+        blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()
+    }
+
+    /// The boxes of all records, for a repair.
+    ///
+    /// # Errors
+    /// The vault's.
+    pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
+        Ok(self.owned().vault.account_records()?)
+    }
+
+    /// What other devices said of their usage: the newest of each.
+    pub fn told_usage(&self) -> Vec<wire::Usage> {
+        self.owned().account.as_ref().map_or_else(Vec::new, |joined| joined.usage.clone())
+    }
+
+    /// Keeps what devices said of their usage, where it is newer than what is known.
+    ///
+    /// # Errors
+    /// The vault's.
+    pub fn keep_told_usage(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
+        let mut owned = self.owned();
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let mut is_new = false;
+        for told in told {
+            match joined.usage.iter_mut().find(|known| known.device == told.device) {
+                Some(known) if known.counter >= told.counter => continue,
+                Some(known) => *known = told,
+                None => joined.usage.push(told),
+            }
+            is_new = true;
+        }
+        if is_new {
+            let bytes = serde_json::to_vec(&joined.usage).unwrap_or_default();
+            owned.vault.set_document(USAGE, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn account_record((id, written): &Written) -> AccountRecord {
+    match written {
+        Some((leaf, sealed)) => {
+            AccountRecord { id: id.0, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.0.clone()) }
+        }
+        None => AccountRecord { id: id.0, revision: 0, epoch: 0, sealed: None },
+    }
+}
