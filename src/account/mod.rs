@@ -4,4 +4,7 @@
 //! state machine without I/O, `client` the way to the server, `server` the other end. docs/account-protocol.md
 //! is the specification.
 
+pub mod client;
+pub mod key;
+pub mod server;
 pub mod wire;
