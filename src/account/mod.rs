@@ -6,12 +6,14 @@
 //! docs/account-protocol.md is the specification.
 
 pub mod api_key;
+pub mod client;
 pub mod code;
 pub mod engine;
 pub mod intent;
 pub mod join;
 mod reader;
 pub mod seal;
+pub mod server;
 pub mod tree;
 pub mod wire;
 pub mod words;

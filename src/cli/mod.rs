@@ -1,5 +1,7 @@
 //! The command line: parses, calls the API, prints. Knows no vault.
 
+mod account;
+mod account_server;
 mod client;
 mod console;
 mod daemon;
@@ -52,6 +54,9 @@ enum Command {
     /// List, show, add and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// The account: what several machines share, and the server between them.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
     /// Print a link to the console, the page in a browser.
     Console(console::Console),
     /// Show everything at once, in a throw-away home.
@@ -106,7 +111,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Done {
-    let level = if matches!(arguments.command, Command::Daemon(_)) { "info" } else { "warn" };
+    let serves = match &arguments.command {
+        Command::Daemon(_) => true,
+        Command::Account(command) => command.serves(),
+        _ => false,
+    };
+    let level = if serves { "info" } else { "warn" };
     log(level);
     if let Command::Completions { shell } = arguments.command {
         clap_complete::generate(shell, &mut Arguments::command(), "guillemet", &mut std::io::stdout());
@@ -122,6 +132,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Usage(command) => command.run(&home),
         Command::Render(command) => command.run(&home),
         Command::Plugin(command) => command.run(&home),
+        Command::Account(command) => command.run(&home),
         Command::Console(command) => command.run(&home),
         Command::Demo(command) => command.run(),
         Command::Completions { .. } | Command::Planner => Ok(()),

@@ -1,0 +1,174 @@
+//! Connections to the server, and whether it is the one it should be.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Uri;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::ClientError;
+use crate::account::wire::Hash;
+
+/// How long a connection may take until its TLS is agreed.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where the server is, and what makes it the right one.
+pub struct Way {
+    authority: String,
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}", self.authority)
+    }
+}
+
+impl Way {
+    /// To `https://HOST[:PORT]`.
+    pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, ClientError> {
+        let none = || ClientError::Address(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| none())?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(none)?;
+        if uri.scheme_str() != Some("https") || uri.path() != "/" || uri.query().is_some() {
+            return Err(none());
+        }
+        // An IPv6 address stands in brackets.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host.clone()).map_err(|_| none())?;
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| ClientError::Untrusted(error.to_string()))?;
+        let mut config = match pin {
+            Some(pin) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Pinned::new(pin, &provider)))
+                .with_no_client_auth(),
+            None => builder.with_root_certificates(roots()?).with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let port = authority.port_u16().unwrap_or(443);
+        Ok(Self { authority: authority.to_string(), host, port, name, tls: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// The host, and the port where one was given.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// A new connection.
+    pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let late = || ClientError::Unreachable(format!("no connection within {CONNECT:?}"));
+        tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(|_| late())?
+    }
+
+    async fn connect_now(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let unreachable = |error: std::io::Error| ClientError::Unreachable(error.to_string());
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let stream = self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(wrong @ rustls::Error::InvalidCertificate(_)) => ClientError::Untrusted(wrong.to_string()),
+                _ => unreachable(error),
+            }
+        })?;
+        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| super::unreachable(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the account's server ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+/// What this machine trusts.
+fn roots() -> Result<RootCertStore, ClientError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() { Err(ClientError::NoRoots) } else { Ok(store) }
+}
+
+/// Trusts one certificate, whatever it says of itself. That the server has its key is verified as always.
+#[derive(Debug)]
+struct Pinned {
+    pin: Hash,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Pinned {
+    fn new(pin: Hash, provider: &CryptoProvider) -> Self {
+        Self { pin, algorithms: provider.signature_verification_algorithms }
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let shown = Hash::of(&[end_entity.as_ref()]);
+        if bool::from(shown.0.ct_eq(&self.pin.0)) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_is_an_address() {
+        let pin = Some(Hash([0; 32]));
+        for url in ["https://a.example", "https://a.example:7443", "https://127.0.0.1:1/", "https://[::1]:7443"] {
+            assert!(Way::new(url, pin).is_ok(), "{url}");
+        }
+        for url in ["http://a.example", "a.example", "https://a.example/path", "https://u@a.example", "https://", ""] {
+            assert!(matches!(Way::new(url, pin), Err(ClientError::Address(_))), "{url}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The stream of events: server-sent events, each as what it tells.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{ClientError, malformed};
+use crate::account::wire::Told;
+
+/// How long a stream may be silent; the server says something every 15 seconds.
+const SILENT: Duration = Duration::from_secs(45);
+/// The longest event.
+const EVENT_MAX: usize = 4 << 10;
+
+/// What changes, as the server tells it. Ends with an error, whatever the reason; a new stream begins with
+/// the newest head.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+    unread: Lines,
+}
+
+impl Events {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self { body, unread: Lines::default() }
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// When the stream has ended, or is silent for too long.
+    pub async fn next(&mut self) -> Result<Told, ClientError> {
+        let ended = |why: &str| ClientError::Unreachable(format!("the stream of events {why}"));
+        loop {
+            if let Some(data) = self.unread.event()? {
+                return serde_json::from_str(&data).map_err(|error| malformed(&error.to_string()));
+            }
+            let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| ended("fell silent"))?;
+            let frame =
+                frame.ok_or_else(|| ended("was ended"))?.map_err(|error| ended(&format!("broke off: {error}")))?;
+            if let Some(data) = frame.data_ref() {
+                self.unread.bytes.extend_from_slice(data);
+            }
+        }
+    }
+}
+
+/// What has arrived of a stream and is not read yet.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+}
+
+impl Lines {
+    /// The data of the next event that is whole; comments and what else there is are passed over.
+    fn event(&mut self) -> Result<Option<String>, ClientError> {
+        while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
+            let event: Vec<u8> = self.bytes.drain(..end + 2).collect();
+            let event = String::from_utf8(event).map_err(|_| malformed("an event that is no text"))?;
+            if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+                return Ok(Some(data.to_owned()));
+            }
+        }
+        if self.bytes.len() > EVENT_MAX { Err(malformed("an event without an end")) } else { Ok(None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_however_they_arrive() {
+        let stream = b"retry: 1000\nevent: head\ndata: {\"event\":\"head\",\"seq\":3}\n\n: alive\n\nevent: usage\ndata: {\"event\":\"usage\"}\n\n";
+        let mut lines = Lines::default();
+        let mut told = Vec::new();
+        for byte in stream {
+            lines.bytes.push(*byte);
+            while let Some(data) = lines.event().unwrap() {
+                told.push(serde_json::from_str::<Told>(&data).unwrap());
+            }
+        }
+        assert_eq!(told, [Told::Head { seq: 3 }, Told::Usage]);
+        lines.bytes = vec![b'a'; EVENT_MAX + 1];
+        assert!(lines.event().is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! Answers: who asks, whether it may, what the storage says.
+//!
+//! Invariant: nothing is looked up for a caller before its key is known, and whatever it asks for is of the
+//! account of that key.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use subtle::ConstantTimeEq;
+
+use super::error::{Code, ServerError};
+use super::limits::Who;
+use super::routes::{Endpoint, Found};
+use super::storage::{KeyKind, Pushing, StorageError};
+use super::{App, check, events, metrics, request};
+use crate::account::wire::{AccountId, Current, DeviceId, Enrolment, Hash, Invite, Listing, Push, Usage};
+use crate::resolve::now;
+
+/// What an answer's body is.
+pub type AnswerBody = Either<Full<Bytes>, events::Stream>;
+
+/// Whose key it is.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The id of the key.
+    pub key_id: String,
+    /// Its hash.
+    pub key_hash: Hash,
+    /// What it may.
+    pub kind: KeyKind,
+    /// Of which account.
+    pub account: AccountId,
+    /// Of which device.
+    pub device: Option<DeviceId>,
+}
+
+impl Caller {
+    fn device(&self) -> Result<DeviceId, ServerError> {
+        self.device.ok_or_else(ServerError::forbidden)
+    }
+}
+
+/// Answers a request.
+pub async fn answer(
+    app: &Arc<App>,
+    found: Found<'_>,
+    parts: &Parts,
+    body: Incoming,
+    from: IpAddr,
+) -> Response<AnswerBody> {
+    let result = match found {
+        Found::Nothing => {
+            Err(ServerError::new(Code::NotFound, "there is no such path; openapi-account.yaml lists them"))
+        }
+        Found::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
+        Found::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, body, from).await,
+    };
+    result.unwrap_or_else(|error| error.response().map(Either::Left))
+}
+
+async fn lead(
+    app: &Arc<App>,
+    endpoint: Endpoint,
+    params: &matchit::Params<'_, '_>,
+    parts: &Parts,
+    body: Incoming,
+    from: IpAddr,
+) -> Result<Response<AnswerBody>, ServerError> {
+    match endpoint {
+        Endpoint::Health => {
+            app.storage.totals().await?;
+            return json(StatusCode::OK, &serde_json::json!({"status": "ok"}));
+        }
+        Endpoint::Metrics => {
+            let text = metrics::text(app).await?;
+            return Ok(whole(StatusCode::OK, metrics::MEDIA_TYPE, text.into()));
+        }
+        Endpoint::Enrol => return enrol(app, params, parts, body, from).await,
+        _ => {}
+    }
+    let caller = caller(app, parts, from).await?;
+    if !endpoint.keys().contains(&caller.kind) {
+        return Err(ServerError::forbidden());
+    }
+    if endpoint != Endpoint::Current && request::id::<AccountId>(params.get("id"))? != caller.account {
+        return Err(ServerError::forbidden());
+    }
+    if endpoint != Endpoint::Changes {
+        request::no_query(parts.uri.query())?;
+    }
+    let (storage, account) = (&app.storage, caller.account);
+    match endpoint {
+        Endpoint::Current => {
+            let admitted = caller.kind == KeyKind::Device;
+            json(StatusCode::OK, &Current { id: account, device: caller.device, admitted })
+        }
+        Endpoint::Push => push(app, &caller, parts, body).await,
+        Endpoint::Changes => {
+            let (from, limit) = request::cursor(parts.uri.query())?;
+            json(StatusCode::OK, &storage.changes(account, caller.device()?, from, limit).await?)
+        }
+        Endpoint::Events => events::stream(app, caller).map(|response| response.map(Either::Right)),
+        Endpoint::Invite => {
+            let invite: Invite = request::body(&app.turns, body).await?;
+            check::invite(&invite)?;
+            let lasts = Duration::from_secs(invite.expires_in).as_millis() as u64;
+            storage.invite(account, invite.token_hash, now() + lasts).await?;
+            json(StatusCode::CREATED, &invite)
+        }
+        Endpoint::Enrolments => listing(storage.enrolments(account).await?),
+        Endpoint::TurnAway => {
+            let nobody =
+                || ServerError::new(Code::NotFound, "no such device waits; `guillemet account devices` lists them");
+            let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(nobody)?;
+            if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(nobody()) }
+        }
+        Endpoint::Wrap => {
+            let none =
+                || ServerError::new(Code::NotFound, "this device has not been admitted yet; wait for its account");
+            json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(none)?)
+        }
+        Endpoint::PutUsage => {
+            let usage: Usage = request::body(&app.turns, body).await?;
+            check::usage(&usage)?;
+            if Some(usage.device) != caller.device {
+                let message = "a device tells its own usage only".to_owned();
+                return Err(ServerError::fields(vec![("device".into(), message)]));
+            }
+            storage.put_usage(account, usage).await?;
+            Ok(nothing())
+        }
+        Endpoint::Usage => listing(storage.usage(account).await?),
+        Endpoint::Health | Endpoint::Metrics | Endpoint::Enrol => Err(ServerError::forbidden()),
+    }
+}
+
+/// Whose key it is. Strangers are counted by their address, so that nobody can try keys without end.
+async fn caller(app: &App, parts: &Parts, from: IpAddr) -> Result<Caller, ServerError> {
+    let stranger = Who::Stranger(from);
+    let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
+    app.turns.may(&stranger, Instant::now()).map_err(much)?;
+    let mut caller = None;
+    if let Some(key) = request::api_key(&parts.headers)
+        && let Some(known) = app.storage.key(key.id()).await?
+        && bool::from(known.hash.0.ct_eq(&key.hash().0))
+    {
+        let (key_id, key_hash) = (key.id().to_owned(), known.hash);
+        caller = Some(Caller { key_id, key_hash, kind: known.kind, account: known.account, device: known.device });
+    }
+    let Some(caller) = caller else {
+        app.turns.take(stranger, Instant::now()).map_err(much)?;
+        return Err(ServerError::unauthorized());
+    };
+    app.turns.take(Who::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
+    app.turns.take(Who::Account(caller.account), Instant::now()).map_err(much)?;
+    Ok(caller)
+}
+
+async fn push(app: &App, caller: &Caller, parts: &Parts, body: Incoming) -> Result<Response<AnswerBody>, ServerError> {
+    let expected = request::expected(&parts.headers)?;
+    if caller.kind == KeyKind::Creation && expected.is_some() {
+        return Err(ServerError::forbidden());
+    }
+    let push: Push = request::body(&app.turns, body).await?;
+    check::push(&push)?;
+    let hash = push.head.hash(caller.account);
+    let pushing = Pushing { account: caller.account, push, hash, expected, at: now(), bounds: app.limits.bounds };
+    let newest = app.storage.push(pushing).await?;
+    app.counts.pushed();
+    json(StatusCode::CREATED, &newest)
+}
+
+async fn enrol(
+    app: &App,
+    params: &matchit::Params<'_, '_>,
+    parts: &Parts,
+    body: Incoming,
+    from: IpAddr,
+) -> Result<Response<AnswerBody>, ServerError> {
+    let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
+    app.turns.take(Who::Stranger(from), Instant::now()).map_err(much)?;
+    request::no_query(parts.uri.query())?;
+    // The same answer, whether there is such an account or not.
+    let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;
+    let token = request::token(&parts.headers).ok_or(StorageError::Token)?;
+    let enrolment: Enrolment = request::body(&app.turns, body).await?;
+    check::enrolment(&enrolment)?;
+    app.storage.enrol(account, token, enrolment.clone(), now()).await?;
+    json(StatusCode::CREATED, &enrolment)
+}
+
+fn listing<T: Serialize>(items: Vec<T>) -> Result<Response<AnswerBody>, ServerError> {
+    json(StatusCode::OK, &Listing { count: items.len(), items })
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<AnswerBody>, ServerError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written");
+        ServerError::new(Code::Internal, "the account server made a mistake; its log says more")
+    })?;
+    Ok(whole(status, "application/json", bytes))
+}
+
+fn whole(status: StatusCode, media_type: &'static str, bytes: Vec<u8>) -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::new(bytes.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn nothing() -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}

@@ -1,0 +1,179 @@
+//! What a request may hold. Everything wrong is told at once.
+//!
+//! Knows no storage: what depends on what is there is found out inside of the transaction.
+
+use std::collections::HashSet;
+
+use super::error::ServerError;
+use crate::account::api_key::is_id;
+use crate::account::wire::{BOX_MAX, Enrolment, INVITE_SECONDS, Invite, Push, RECORDS_MAX, Sealed, Usage};
+
+/// The largest number a database keeps.
+const NUMBER_MAX: u64 = i64::MAX as u64;
+/// Most devices that one push speaks of.
+const DEVICES_MAX: usize = 1000;
+/// The largest wrap, link or name.
+const SMALL_MAX: usize = 4 << 10;
+
+/// What is wrong: (field, message).
+#[derive(Debug, Default)]
+struct Wrong(Vec<(String, String)>);
+
+impl Wrong {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push((field.into(), message.into()));
+    }
+
+    fn number(&mut self, field: String, number: u64, least: u64) {
+        if number < least || number > NUMBER_MAX {
+            self.add(field, format!("a whole number from {least} to {NUMBER_MAX} is needed"));
+        }
+    }
+
+    fn sealed(&mut self, field: String, sealed: &Sealed, most: usize) {
+        if sealed.0.is_empty() || sealed.0.len() > most {
+            self.add(field, format!("a box of 1 to {most} bytes is needed"));
+        }
+    }
+
+    fn count(&mut self, field: &str, count: usize, most: usize) {
+        if count > most {
+            self.add(field, format!("at most {most} at once"));
+        }
+    }
+
+    fn once<T: std::hash::Hash + Eq>(&mut self, field: impl Fn(usize) -> String, items: impl Iterator<Item = T>) {
+        let mut known = HashSet::new();
+        for (index, item) in items.enumerate() {
+            if !known.insert(item) {
+                self.add(field(index), "named twice");
+            }
+        }
+    }
+
+    fn done(self) -> Result<(), ServerError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ServerError::fields(self.0)) }
+    }
+}
+
+/// A push.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn push(push: &Push) -> Result<(), ServerError> {
+    let mut wrong = Wrong::default();
+    let epoch = push.head.epoch;
+    wrong.number("head.seq".into(), push.head.seq, 1);
+    wrong.number("head.epoch".into(), epoch, 1);
+    wrong.sealed("head.box".into(), &push.head.sealed, BOX_MAX);
+    wrong.count("records", push.records.len(), RECORDS_MAX);
+    wrong.once(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
+    for (index, record) in push.records.iter().enumerate() {
+        wrong.number(format!("records.{index}.revision"), record.revision, 0);
+        wrong.number(format!("records.{index}.epoch"), record.epoch, 1);
+        if let Some(sealed) = &record.sealed {
+            wrong.sealed(format!("records.{index}.box"), sealed, BOX_MAX);
+        }
+    }
+    wrong.count("wraps", push.wraps.len(), DEVICES_MAX);
+    wrong.once(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
+    for (index, wrap) in push.wraps.iter().enumerate() {
+        wrong.sealed(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
+        if wrap.epoch != epoch {
+            wrong.add(format!("wraps.{index}.epoch"), "the epoch of the head is needed");
+        }
+    }
+    if let Some(link) = &push.link {
+        wrong.sealed("link.box".into(), &link.sealed, SMALL_MAX);
+        if link.epoch != epoch {
+            wrong.add("link.epoch", "the epoch of the head is needed");
+        }
+    }
+    wrong.count("keys", push.keys.len(), DEVICES_MAX);
+    wrong.once(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
+    for (index, key) in push.keys.iter().enumerate() {
+        key_id(&mut wrong, format!("keys.{index}.key_id"), &key.key_id);
+    }
+    wrong.count("admitted", push.admitted.len(), DEVICES_MAX);
+    wrong.once(|index| format!("admitted.{index}"), push.admitted.iter());
+    wrong.count("revoked", push.revoked.len(), DEVICES_MAX);
+    wrong.once(|index| format!("revoked.{index}"), push.revoked.iter());
+    wrong.done()
+}
+
+fn key_id(wrong: &mut Wrong, field: String, id: &str) {
+    if !is_id(id) {
+        wrong.add(field, "eight lower-case letters or digits are needed");
+    }
+}
+
+/// An invitation.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn invite(invite: &Invite) -> Result<(), ServerError> {
+    let mut wrong = Wrong::default();
+    if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
+        wrong.add("expires_in", format!("1 to {INVITE_SECONDS} seconds are needed"));
+    }
+    wrong.done()
+}
+
+/// A device that wants to join.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
+    let mut wrong = Wrong::default();
+    key_id(&mut wrong, "key.key_id".into(), &enrolment.key.key_id);
+    wrong.sealed("name".into(), &enrolment.name, SMALL_MAX);
+    wrong.done()
+}
+
+/// A usage document.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn usage(usage: &Usage) -> Result<(), ServerError> {
+    let mut wrong = Wrong::default();
+    wrong.number("counter".into(), usage.counter, 1);
+    wrong.number("epoch".into(), usage.epoch, 1);
+    wrong.sealed("box".into(), &usage.sealed, BOX_MAX);
+    wrong.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::wire::{DeviceId, Hash, Link, ObjectId, SealedHead, SealedRecord, Wrap};
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let sealed = Sealed(vec![1]);
+        let record = SealedRecord { id: ObjectId([1; 16]), revision: u64::MAX, epoch: 1, sealed: Some(Sealed(vec![])) };
+        let device = DeviceId([2; 16]);
+        let wrong = Push {
+            head: SealedHead { seq: 0, epoch: 2, prev: Hash::default(), sealed: sealed.clone() },
+            records: vec![record.clone(), record],
+            wraps: vec![Wrap { device, epoch: 1, sender: device, sealed: Sealed(vec![0; SMALL_MAX + 1]) }],
+            link: Some(Link { epoch: 3, sealed }),
+            keys: Vec::new(),
+            admitted: vec![device, device],
+            revoked: Vec::new(),
+        };
+        let Err(error) = push(&wrong) else { panic!("it was taken") };
+        let text = format!("{error:?}");
+        for field in [
+            "head.seq",
+            "records.0.revision",
+            "records.1.id",
+            "records.1.box",
+            "wraps.0.box",
+            "wraps.0.epoch",
+            "link.epoch",
+            "admitted.1",
+        ] {
+            assert!(text.contains(&format!("\"{field}\"")), "{field}: {text}");
+        }
+    }
+}

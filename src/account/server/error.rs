@@ -1,0 +1,173 @@
+//! The one shape of every error of the account server, and the place where the storage's become HTTP.
+//!
+//! Knows nothing of what is in the boxes: no message quotes a body.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::storage::StorageError;
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The request is not one.
+    BadRequest,
+    /// The body is too large.
+    TooLarge,
+    /// The path knows other methods only.
+    MethodNotAllowed,
+    /// There is no API key, or none that is known.
+    Unauthorized,
+    /// This key may not.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// It is in the way of something else.
+    Conflict,
+    /// Heads in between are no longer kept.
+    ContinuityLost,
+    /// Another head is the newest.
+    PreconditionFailed,
+    /// A field holds what it cannot hold.
+    Validation,
+    /// The caller has as much as it gets.
+    RateLimited,
+    /// Not now.
+    Unavailable,
+    /// A mistake of this program.
+    Internal,
+}
+
+impl Code {
+    /// All of them, with the code and the status of the answer.
+    pub const ALL: [(Self, &'static str, u16); 13] = [
+        (Self::BadRequest, "bad_request", 400),
+        (Self::TooLarge, "bad_request", 413),
+        (Self::MethodNotAllowed, "bad_request", 405),
+        (Self::Unauthorized, "unauthorized", 401),
+        (Self::Forbidden, "forbidden", 403),
+        (Self::NotFound, "not_found", 404),
+        (Self::Conflict, "conflict", 409),
+        (Self::ContinuityLost, "continuity_lost", 409),
+        (Self::PreconditionFailed, "precondition_failed", 412),
+        (Self::Validation, "validation_error", 422),
+        (Self::RateLimited, "rate_limit_exceeded", 429),
+        (Self::Unavailable, "service_unavailable", 503),
+        (Self::Internal, "internal_error", 500),
+    ];
+
+    fn row(self) -> (&'static str, StatusCode) {
+        let row = Self::ALL.iter().find(|(code, ..)| *code == self);
+        let (_, name, status) = row.copied().unwrap_or((Self::Internal, "internal_error", 500));
+        (name, StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+    }
+}
+
+/// An error on its way out.
+#[derive(Debug)]
+pub struct ServerError {
+    code: Code,
+    message: String,
+    detail: Option<String>,
+    errors: Vec<(String, String)>,
+    header: Option<Header>,
+}
+
+/// What stands beside some errors.
+#[derive(Debug)]
+enum Header {
+    RetryAfter(u64),
+    Allow(String),
+}
+
+impl ServerError {
+    /// With nothing but a message, which ends with what to do.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, errors: Vec::new(), header: None }
+    }
+
+    /// Fields of the request that hold what they cannot hold: (field, message).
+    pub fn fields(errors: Vec<(String, String)>) -> Self {
+        Self { errors, ..Self::new(Code::Validation, "the request holds what it cannot hold") }
+    }
+
+    /// What a caller is told whose key is not of this account, or may not: the same, whether there is such an
+    /// account or not.
+    pub fn forbidden() -> Self {
+        Self::new(Code::Forbidden, "this API key may not do this here; use the account and the key of one device")
+    }
+
+    /// No API key, or none that is known.
+    pub fn unauthorized() -> Self {
+        let message = "X-API-Key has to hold the API key of a device of the account; one that was revoked has ended";
+        Self::new(Code::Unauthorized, message)
+    }
+
+    /// Too much; `seconds` is when it may be tried again.
+    pub fn rate_limited(message: &str, seconds: u64) -> Self {
+        let header = Some(Header::RetryAfter(seconds.max(1)));
+        Self { header, ..Self::new(Code::RateLimited, message) }
+    }
+
+    /// The path knows these methods only.
+    pub fn other_methods(methods: String) -> Self {
+        let error = Self::new(Code::MethodNotAllowed, format!("this path knows {methods} only"));
+        Self { header: Some(Header::Allow(methods)), ..error }
+    }
+
+    /// The status of its answer.
+    pub fn status(&self) -> StatusCode {
+        self.code.row().1
+    }
+
+    /// The answer.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let (name, status) = self.code.row();
+        let mut body = json!({"code": name, "message": self.message});
+        if let Some(detail) = &self.detail {
+            body["detail"] = detail.as_str().into();
+        }
+        if !self.errors.is_empty() {
+            let entry = |(field, message): &(String, String)| json!({"field": field, "message": message});
+            body["errors"] = self.errors.iter().map(entry).collect::<Vec<Value>>().into();
+        }
+        let mut response = Response::new(Full::new(format!("{body}\n").into()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let header = match &self.header {
+            None => None,
+            Some(Header::RetryAfter(seconds)) => Some((RETRY_AFTER, HeaderValue::from(*seconds))),
+            Some(Header::Allow(methods)) => HeaderValue::from_str(methods).ok().map(|methods| (ALLOW, methods)),
+        };
+        response.headers_mut().extend(header);
+        response
+    }
+}
+
+impl From<StorageError> for ServerError {
+    fn from(error: StorageError) -> Self {
+        let message = error.to_string();
+        match error {
+            StorageError::Behind(newest) => Self {
+                detail: newest.and_then(|newest| serde_json::to_string(&newest).ok()),
+                ..Self::new(Code::PreconditionFailed, message)
+            },
+            StorageError::ContinuityLost { .. } => Self::new(Code::ContinuityLost, message),
+            StorageError::Refused(errors) => Self::fields(errors),
+            StorageError::Token => Self::new(Code::Forbidden, message),
+            StorageError::NotHigher { .. } | StorageError::Taken => Self::new(Code::Conflict, message),
+            StorageError::NoHead(_) => Self::new(Code::NotFound, message),
+            // The account or the key has gone since the key was looked up.
+            StorageError::NoAccount | StorageError::Ended => Self::unauthorized(),
+            StorageError::Stopped => Self::new(Code::Unavailable, message),
+            StorageError::Database(_) | StorageError::NewerFormat { .. } | StorageError::Locked(_) => {
+                // What the database says is for the operator.
+                tracing::error!(error = message, "a request was not answered");
+                Self::new(Code::Unavailable, "the account server cannot reach its database; try again later")
+            }
+        }
+    }
+}

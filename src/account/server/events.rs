@@ -1,0 +1,128 @@
+//! `GET /v1/accounts/{id}/events`: what changes, as server-sent events (WHATWG HTML, section 9.2).
+//!
+//! Invariant: whoever listens hears of the newest head. The stream listens before it looks what is the
+//! newest, and looks again whenever something may have been missed.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::body::{Body, Bytes, Frame};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::mpsc;
+
+use super::App;
+use super::answer::Caller;
+use super::error::{Code, ServerError};
+use super::limits::Streaming;
+use super::storage::{StorageError, Wake};
+use crate::account::wire::Told;
+
+/// How often something is sent when nothing happens, so that each end notices that the other is gone.
+const ALIVE: Duration = Duration::from_secs(15);
+/// How many events wait for a listener that does not read.
+const WAITING: usize = 4;
+
+/// The body of the answer.
+#[derive(Debug)]
+pub struct Stream(mpsc::Receiver<Bytes>);
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// Everything that changes from now on, until the caller goes, its key ends, or the server stops.
+///
+/// # Errors
+/// When it stops already, or the caller has as many streams as it gets.
+pub fn stream(app: &Arc<App>, caller: Caller) -> Result<Response<Stream>, ServerError> {
+    let many = || ServerError::rate_limited("this API key has as many streams as it gets; end one of them", 15);
+    let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
+    let stops = || ServerError::new(Code::Unavailable, "the account server is stopping; try again when it is back");
+    let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let listener = Listener { app: Arc::clone(app), caller, told: 0, _counted: counted };
+    tokio::spawn(async move {
+        if let Err(error) = listener.forward(wakes, &sender).await {
+            tracing::warn!(%error, "a stream of events was ended; its device will come back");
+        }
+    });
+    let mut response = Response::new(Stream(receiver));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+struct Listener {
+    app: Arc<App>,
+    caller: Caller,
+    told: u64,
+    _counted: Streaming,
+}
+
+impl Listener {
+    async fn forward(mut self, mut wakes: Receiver<Wake>, to: &mpsc::Sender<Bytes>) -> Result<(), StorageError> {
+        let Some(mut next) = self.newest().await? else { return Ok(()) };
+        next.insert_str(0, "retry: 1000\n");
+        loop {
+            if !next.is_empty() && to.send(next.into()).await.is_err() {
+                return Ok(());
+            }
+            let wake = tokio::select! {
+                () = to.closed() => return Ok(()),
+                () = tokio::time::sleep(ALIVE) => {
+                    next = ": alive\n\n".into();
+                    continue;
+                }
+                wake = wakes.recv() => wake,
+            };
+            next = match wake {
+                Ok(Wake::Head(seq)) if seq > self.told => {
+                    self.told = seq;
+                    text(Told::Head { seq })
+                }
+                Ok(Wake::Head(_)) => String::new(),
+                Ok(Wake::Enrolment) => text(Told::Enrolment),
+                Ok(Wake::Usage) => text(Told::Usage),
+                Ok(Wake::Revoked(device)) if self.caller.device == Some(device) => return Ok(()),
+                Ok(Wake::Revoked(_)) => String::new(),
+                Ok(Wake::Look) | Err(RecvError::Lagged(_)) => match self.newest().await? {
+                    Some(head) => head + &text(Told::Enrolment) + &text(Told::Usage),
+                    None => return Ok(()),
+                },
+                Err(RecvError::Closed) => return Ok(()),
+            };
+        }
+    }
+
+    /// The newest head; `None` when the caller's key has ended.
+    async fn newest(&mut self) -> Result<Option<String>, StorageError> {
+        if self.app.storage.key(&self.caller.key_id).await?.is_none_or(|key| key.hash != self.caller.key_hash) {
+            return Ok(None);
+        }
+        let newest = match self.app.storage.newest(self.caller.account).await {
+            Err(StorageError::NoAccount) => return Ok(None),
+            newest => newest?,
+        };
+        self.told = newest.map_or(0, |newest| newest.seq);
+        Ok(Some(text(Told::Head { seq: self.told })))
+    }
+}
+
+fn text(told: Told) -> String {
+    let name = match told {
+        Told::Head { .. } => "head",
+        Told::Enrolment => "enrolment",
+        Told::Usage => "usage",
+    };
+    format!("event: {name}\ndata: {}\n\n", serde_json::to_string(&told).unwrap_or_default())
+}

@@ -1,0 +1,169 @@
+//! `GET /metrics`: numbers for Prometheus, as OpenMetrics text.
+//!
+//! No id of an account, a device or a key is in it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::App;
+use super::routes::{Endpoint, ROUTES};
+use super::storage::StorageError;
+
+/// What `text` is.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every status the server answers with; another one would be counted as the last.
+const STATUSES: [u16; 15] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 503, 500];
+
+/// What was answered, by route and status; the last row is of no route.
+#[derive(Debug)]
+pub struct Counts {
+    answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
+    connections: AtomicU64,
+    heads: AtomicU64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
+            connections: AtomicU64::new(0),
+            heads: AtomicU64::new(0),
+        }
+    }
+}
+
+/// A connection that is counted until this is dropped.
+#[derive(Debug)]
+pub struct Connected<'a>(&'a AtomicU64);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    /// Counts an answer.
+    pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
+        let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
+        let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
+        self.answers[row][column].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a push that was taken.
+    pub fn pushed(&self) {
+        self.heads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection.
+    pub fn connected(&self) -> Connected<'_> {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(&self.connections)
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One metric with its samples.
+#[derive(Debug)]
+struct Metric(&'static str, &'static str, MetricType, Vec<(Labels, f64)>);
+
+#[derive(Debug)]
+struct Metrics(Vec<Metric>);
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Metric(name, help, kind, samples) in &self.0 {
+            let mut encoder = encoder.encode_descriptor(name, help, None, *kind)?;
+            for (labels, value) in samples {
+                match kind {
+                    MetricType::Info => encoder.encode_info(labels)?,
+                    kind if labels.is_empty() => put(&mut encoder, *kind, *value)?,
+                    kind => put(&mut encoder.encode_family(labels)?, *kind, *value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => encoder.encode_counter::<NoLabelSet, u64, f64>(&(value as u64), None),
+        _ => encoder.encode_gauge(&value),
+    }
+}
+
+/// Everything, up to the last answer.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn text(app: &App) -> Result<String, StorageError> {
+    let totals = app.storage.totals().await?;
+    let counts = &app.counts;
+    let one = |value: u64| vec![(Labels::new(), value as f64)];
+    let loaded = |count: &AtomicU64| one(count.load(Ordering::Relaxed));
+    let version = vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)];
+    let started = vec![(Labels::new(), app.started_at as f64 / 1000.0)];
+    let gauge = MetricType::Gauge;
+    let all = Metrics(vec![
+        Metric("build", "The version that runs.", MetricType::Info, version),
+        Metric("start_time_seconds", "When the server started, since the epoch.", gauge, started),
+        Metric("requests", "Requests that were answered since the start.", MetricType::Counter, requests(counts)),
+        Metric("heads", "Pushes that were taken since the start.", MetricType::Counter, loaded(&counts.heads)),
+        Metric("connections", "Connections that are open.", gauge, loaded(&counts.connections)),
+        Metric("streams", "Devices that are told of changes.", gauge, one(app.turns.streams() as u64)),
+        Metric("accounts", "Accounts in the database.", gauge, one(totals.accounts)),
+        Metric("objects", "Objects of all accounts.", gauge, one(totals.objects)),
+        Metric("stored_bytes", "Bytes of all boxes.", gauge, one(totals.bytes)),
+    ]);
+    let mut registry = Registry::with_prefix("guillemet_account");
+    registry.register_collector(Box::new(all));
+    let mut text = String::new();
+    // A text takes everything that is written to it.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    Ok(text)
+}
+
+fn requests(counts: &Counts) -> Vec<(Labels, f64)> {
+    let mut samples = Vec::new();
+    let routes = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([("none", "none")]);
+    for ((method, path), row) in routes.zip(&counts.answers) {
+        for (status, count) in STATUSES.iter().zip(row) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                let labels =
+                    vec![("endpoint", path.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
+                samples.push((labels, count as f64));
+            }
+        }
+    }
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Code;
+    use super::*;
+
+    #[test]
+    fn every_route_and_every_status_has_a_counter_of_its_own() {
+        for (index, (_, path, endpoint)) in ROUTES.iter().enumerate() {
+            assert_eq!(*endpoint as usize, index, "{path}");
+        }
+        for (_, name, status) in Code::ALL {
+            assert!(STATUSES.contains(&status), "{name}");
+        }
+        let counts = Counts::default();
+        counts.answered(Some(Endpoint::Push), StatusCode::CREATED);
+        counts.answered(None, StatusCode::NOT_FOUND);
+        assert_eq!(requests(&counts).len(), 2);
+    }
+}

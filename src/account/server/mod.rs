@@ -1,0 +1,211 @@
+//! The account server: HTTP/1.1 over TLS, in front of a storage.
+//!
+//! It keeps sealed boxes, numbers and hashes, and swaps heads. It has no key of any box, and learns neither a
+//! name nor a value (promise 6).
+
+pub mod answer;
+pub mod check;
+pub mod error;
+pub mod events;
+pub mod limits;
+pub mod metrics;
+pub mod request;
+pub mod routes;
+pub mod storage;
+pub mod tls;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, body::Incoming};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use self::limits::{Limits, Turns};
+use self::metrics::Counts;
+use self::routes::{Found, Router};
+use self::storage::{Retention, Storage};
+use self::tls::{Certificate, TlsError};
+use crate::names::Millis;
+use crate::resolve::now;
+
+/// How long a connection may take until its TLS is agreed.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may be silent, or take for the head of a request.
+const SILENT: Duration = Duration::from_secs(75);
+/// How long a peer may leave bytes unacknowledged, or its window shut.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// How long requests under way have when the server stops.
+const LAST: Duration = Duration::from_secs(10);
+/// How often what is too old is cleared out.
+const PRUNE: Duration = Duration::from_secs(3600);
+
+/// What requests are answered from.
+pub struct App {
+    /// Where the accounts are.
+    pub storage: Arc<dyn Storage>,
+    /// What callers may.
+    pub limits: Limits,
+    /// What they have taken.
+    pub turns: Arc<Turns>,
+    /// What was answered, for `/metrics`.
+    pub counts: Counts,
+    /// When the server started.
+    pub started_at: Millis,
+}
+
+impl App {
+    /// In front of a storage.
+    pub fn new(storage: Arc<dyn Storage>, limits: Limits) -> Self {
+        let turns = Arc::new(Turns::new(&limits));
+        Self { storage, limits, turns, counts: Counts::default(), started_at: now() }
+    }
+}
+
+/// Serves until told to stop, then lets the requests under way end.
+///
+/// # Errors
+/// When TLS cannot be used.
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    certificate: Arc<Certificate>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), TlsError> {
+    let acceptor = TlsAcceptor::from(certificate.config()?);
+    let router = Arc::new(Router::default());
+    let connections = app.limits.connections;
+    let places = Arc::new(Semaphore::new(connections));
+    tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
+    tokio::spawn(keep_clear(Arc::clone(&app), stop.clone()));
+    loop {
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    tracing::warn!("a connection was refused: all {connections} are taken; raise --connections");
+                    continue;
+                };
+                let connection = Connection { app: Arc::clone(&app), router: Arc::clone(&router), peer, _place: place };
+                tokio::spawn(connection.run(stream, acceptor.clone(), stop.clone()));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: give connections time to end rather than spin.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    app.storage.hub().close();
+    // Each connection gives its place back when it has ended.
+    let all = u32::try_from(connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(LAST, places.acquire_many(all)).await;
+    Ok(())
+}
+
+/// Returns when the server is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, and the server with it.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Clears out what is too old, now and then.
+async fn keep_clear(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(PRUNE);
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = tick.tick() => {}
+        }
+        let age = u64::try_from(app.limits.retention.as_millis()).unwrap_or(u64::MAX);
+        let retention = Retention { before: now().saturating_sub(age), keep: app.limits.keep_heads };
+        match app.storage.prune(retention).await {
+            Ok(0) => {}
+            Ok(heads) => tracing::info!(heads, "former heads were cleared out"),
+            Err(error) => tracing::error!(%error, "former heads are kept for now"),
+        }
+    }
+}
+
+struct Connection {
+    app: Arc<App>,
+    router: Arc<Router>,
+    peer: SocketAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, acceptor: TlsAcceptor, mut stop: watch::Receiver<bool>) {
+        let _counted = self.app.counts.connected();
+        if let Err(error) = settle(&stream) {
+            tracing::debug!(%error, "a connection keeps the system's times");
+        }
+        let stream = tokio::select! {
+            () = stopped(&mut stop) => return,
+            agreed = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => match agreed {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "TLS was not agreed");
+                    return;
+                }
+                Err(_) => return,
+            },
+        };
+        let service = service_fn(|request| self.answer(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(SILENT)
+            .max_buf_size(64 << 10)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<hyper::Response<answer::AnswerBody>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let found = self.router.find(parts.method.as_str(), parts.uri.path());
+        // For the log: a path holds ids.
+        let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
+        let response = answer::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
+        self.app.counts.answered(known, response.status());
+        tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
+        Ok(response)
+    }
+}
+
+/// The same for an address that is written in two ways.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// No waiting to fill packets; a peer that is gone is noticed, also while it is written to.
+fn settle(stream: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, UNACKNOWLEDGED)?;
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Reading requests: keys, ids, parameters, preconditions and bodies, within limits.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+
+use super::error::{Code, ServerError};
+use super::limits::Turns;
+use crate::account::api_key::ApiKey;
+use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(120);
+/// How much of a message about a body is told; it may quote what was sent.
+const TOLD_MAX: usize = 200;
+
+/// The API key of a request; `None` where there is none, or what stands there is none.
+pub fn api_key(headers: &HeaderMap) -> Option<ApiKey> {
+    ApiKey::parse(one(headers, "x-api-key")?).ok()
+}
+
+/// The hash of the token that a device shows which wants to join.
+pub fn token(headers: &HeaderMap) -> Option<Hash> {
+    one(headers, "x-enrolment-token").map(|token| Hash::of(&[token.as_bytes()]))
+}
+
+/// A header that is there once, and text.
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { first.to_str().ok() }
+}
+
+/// An id in a path. What is none names nothing; the same is told of one that is not there.
+///
+/// # Errors
+/// As for a key that may not.
+pub fn id<T: FromStr>(raw: Option<&str>) -> Result<T, ServerError> {
+    raw.and_then(|raw| raw.parse().ok()).ok_or_else(ServerError::forbidden)
+}
+
+/// The head that a push is made on: `If-Match` with its hash, or `If-None-Match: *` for the first.
+///
+/// # Errors
+/// A bad request when there is neither, or both.
+pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
+    let wrong = || {
+        let message =
+            "a push needs `If-Match: \"HASH\"` with the hash of the newest head, or `If-None-Match: *` for the first";
+        ServerError::new(Code::BadRequest, message)
+    };
+    match (one(headers, IF_MATCH.as_str()), one(headers, IF_NONE_MATCH.as_str())) {
+        (None, Some("*")) if !headers.contains_key(IF_MATCH) => Ok(None),
+        (Some(tag), None) if !headers.contains_key(IF_NONE_MATCH) => {
+            let hash = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
+            hash.map(Some).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// Where a pull goes on, and how many records it wants.
+///
+/// # Errors
+/// Every parameter that is wrong.
+pub fn cursor(raw: Option<&str>) -> Result<(Cursor, usize), ServerError> {
+    let (mut from, mut limit) = (Cursor::default(), RECORDS_MAX);
+    let mut known: Vec<&str> = Vec::new();
+    let mut errors = Vec::new();
+    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        let mut number = |least: u64, most: u64| {
+            let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+            if number.is_none() {
+                errors.push((key.to_owned(), format!("a whole number from {least} to {most} is needed")));
+            }
+            number.unwrap_or(least)
+        };
+        match key {
+            "heads_after" => from.heads_after = number(0, i64::MAX as u64),
+            "records_after" => from.records_after = number(0, i64::MAX as u64),
+            "limit" => limit = number(1, RECORDS_MAX as u64) as usize,
+            "after_id" => match value.parse() {
+                Ok(id) => from.after_id = Some(id),
+                Err(wrong) => errors.push((key.to_owned(), format!("{wrong}"))),
+            },
+            _ => {
+                let message = "there is no such parameter here; there are heads_after, records_after, after_id, limit";
+                errors.push((percent_decode_str(key).decode_utf8_lossy().into_owned(), message.to_owned()));
+            }
+        }
+        if known.contains(&key) {
+            errors.push((key.to_owned(), "given twice".to_owned()));
+        }
+        known.push(key);
+    }
+    if errors.is_empty() { Ok((from, limit)) } else { Err(ServerError::fields(errors)) }
+}
+
+/// Sees that there are no parameters.
+///
+/// # Errors
+/// The first that is there.
+pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
+    match raw.unwrap_or_default() {
+        "" => Ok(()),
+        query => {
+            let field = query.split(['&', '=']).next().unwrap_or_default().to_owned();
+            Err(ServerError::fields(vec![(field, "there are no parameters here".to_owned())]))
+        }
+    }
+}
+
+/// A body as what it should be.
+///
+/// # Errors
+/// Too large, too slow, not JSON, or not what it should be.
+pub async fn body<T: DeserializeOwned>(turns: &Turns, body: Incoming) -> Result<T, ServerError> {
+    let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
+    if announced > BODY_MAX {
+        return Err(too_large());
+    }
+    let late = || ServerError::new(Code::BadRequest, "the body did not arrive in time; send it again");
+    let read = async {
+        let memory = turns.body(announced).await;
+        read(body, announced).await.map(|bytes| (bytes, memory))
+    };
+    let (bytes, _memory) = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| late())??;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let mut text = error.to_string();
+        text.truncate(text.floor_char_boundary(TOLD_MAX));
+        if error.is_data() {
+            ServerError::fields(vec![(String::new(), text)])
+        } else {
+            ServerError::new(Code::BadRequest, format!("the body is not JSON: {text}"))
+        }
+    })
+}
+
+fn too_large() -> ServerError {
+    ServerError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"))
+}
+
+async fn read(mut body: Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
+    let mut bytes = Vec::with_capacity(announced.min(1 << 20));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ServerError::new(Code::BadRequest, "the body broke off; send it again"))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > BODY_MAX {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_push_says_what_it_is_made_on() {
+        let headers = |pairs: &[(&'static str, &str)]| -> HeaderMap {
+            pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+        };
+        let hash = format!("\"{}\"", Hash([7; 32]));
+        assert_eq!(expected(&headers(&[("if-match", &hash)])).unwrap(), Some(Hash([7; 32])));
+        assert_eq!(expected(&headers(&[("if-none-match", "*")])).unwrap(), None);
+        for wrong in [
+            vec![],
+            vec![("if-match", "*")],
+            vec![("if-match", &*hash), ("if-none-match", "*")],
+            vec![("if-none-match", &hash)],
+        ] {
+            assert!(expected(&headers(&wrong)).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_told() {
+        let (from, limit) =
+            cursor(Some("heads_after=3&records_after=2&after_id=00112233445566778899aabbccddeeff&limit=5")).unwrap();
+        assert_eq!((from.heads_after, from.records_after, limit), (3, 2, 5));
+        assert!(from.after_id.is_some());
+        let error = cursor(Some("heads_after=-1&limit=0&after_id=x&what=1&limit=2")).unwrap_err();
+        let text = format!("{error:?}");
+        for field in ["heads_after", "limit", "after_id", "what", "given twice"] {
+            assert!(text.contains(field), "{field}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Accounts in one SQLite file, for one server.
+//!
+//! One connection writes, on a thread of its own; two read beside it, each from one state of the file. What
+//! is acknowledged has been handed to the disk (`synchronous=FULL`). The command line may change the file
+//! while the server runs: the writer notices and makes every listener look.
+
+mod admin;
+mod file;
+mod join;
+mod pull;
+mod push;
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
+use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
+use crate::names::Millis;
+
+/// How many connections read.
+const READERS: usize = 2;
+/// How often the writer looks whether somebody else has written.
+const LOOK: Duration = Duration::from_secs(1);
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The accounts of one file.
+#[derive(Debug)]
+pub struct Sqlite {
+    writer: Sender<Job>,
+    readers: Sender<Job>,
+    hub: Arc<Hub>,
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+impl Sqlite {
+    /// Opens the file `account.db` of a folder, and makes both where they are missing.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or a newer program wrote it.
+    pub fn open(folder: &Path) -> Result<Self, StorageError> {
+        let path = file::ready(folder)?;
+        let hub = Arc::new(Hub::default());
+        let (writer, jobs) = channel();
+        let (database, told) = (file::connect(&path)?, Arc::clone(&hub));
+        spawn("account-writer", move || write(database, &jobs, &told))?;
+        let (readers, jobs) = channel();
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..READERS {
+            let (database, jobs) = (file::connect(&path)?, Arc::clone(&jobs));
+            spawn("account-reader", move || read(database, &jobs))?;
+        }
+        Ok(Self { writer, readers, hub })
+    }
+
+    /// One transaction that changes something; `told` is who hears of it when it is on disk.
+    fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
+        told: impl FnOnce(&Hub, &T) + Send + 'static,
+    ) -> Answer<'_, T> {
+        let hub = Arc::clone(&self.hub);
+        ask(&self.writer, move |database| {
+            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = change(&transaction)?;
+            transaction.commit()?;
+            told(&hub, &done);
+            Ok(done)
+        })
+    }
+
+    /// One look at one state of the file.
+    fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
+    ) -> Answer<'_, T> {
+        ask(&self.readers, move |database| look(&database.transaction()?))
+    }
+}
+
+fn ask<'a, T: Send + 'static>(
+    to: &Sender<Job>,
+    job: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
+) -> Answer<'a, T> {
+    let (answer, answered) = oneshot::channel();
+    // That nobody waits for the answer any more is no mistake.
+    let sent = to.send(Box::new(move |database| drop(answer.send(job(database)))));
+    Box::pin(async move {
+        sent.map_err(|_| StorageError::Stopped)?;
+        answered.await.map_err(|_| StorageError::Stopped)?
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map(drop).map_err(|error| StorageError::Database(format!("a thread cannot be started: {error}")))
+}
+
+fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
+    let version = |database: &Connection| database.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+    let (mut known, mut looked) = (version(&database).ok(), Instant::now());
+    loop {
+        match jobs.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {
+            Ok(job) => job(&mut database),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            // It changes with what another connection writes, and nothing but this one does in this process.
+            let now = version(&database).ok();
+            if now != known {
+                known = now;
+                hub.look();
+            }
+        }
+    }
+}
+
+fn read(mut database: Connection, jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        // The lock is given back before the work begins.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        job(&mut database);
+    }
+}
+
+/// The same for several places: nobody hears of it.
+fn nobody<T>(_: &Hub, _: &T) {}
+
+impl Storage for Sqlite {
+    fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    fn create_account(&self, account: NewAccount) -> Answer<'_, ()> {
+        self.change(move |database| admin::create(database, &account), nobody)
+    }
+
+    fn accounts(&self) -> Answer<'_, Vec<AccountRow>> {
+        self.look(|database| admin::accounts(database))
+    }
+
+    fn delete_account(&self, account: AccountId) -> Answer<'_, ()> {
+        self.change(move |database| admin::delete(database, account), move |hub, ()| hub.wake(account, Wake::Look))
+    }
+
+    fn restore_head(&self, account: AccountId, seq: u64) -> Answer<'_, Newest> {
+        let told = move |hub: &Hub, _: &Newest| hub.wake(account, Wake::Look);
+        self.change(move |database| admin::restore(database, account, seq), told)
+    }
+
+    fn key<'a>(&'a self, id: &'a str) -> Answer<'a, Option<KnownKey>> {
+        let id = id.to_owned();
+        self.look(move |database| join::key(database, &id))
+    }
+
+    fn newest(&self, account: AccountId) -> Answer<'_, Option<Newest>> {
+        self.look(move |database| Ok(file::found(database, account)?.newest))
+    }
+
+    fn push(&self, pushing: Pushing) -> Answer<'_, Newest> {
+        let (account, revoked) = (pushing.account, pushing.push.revoked.clone());
+        let told = move |hub: &Hub, newest: &Newest| {
+            hub.wake(account, Wake::Head(newest.seq));
+            for device in revoked {
+                hub.wake(account, Wake::Revoked(device));
+            }
+        };
+        self.change(move |database| push::push(database, &pushing), told)
+    }
+
+    fn changes(&self, account: AccountId, device: DeviceId, from: Cursor, limit: usize) -> Answer<'_, Changes> {
+        self.look(move |database| pull::changes(database, account, device, from, limit))
+    }
+
+    fn wrap(&self, account: AccountId, device: DeviceId) -> Answer<'_, Option<Wrap>> {
+        self.look(move |database| join::wrap(database, account, device))
+    }
+
+    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> Answer<'_, ()> {
+        self.change(move |database| join::invite(database, account, token_hash, until), nobody)
+    }
+
+    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> Answer<'_, ()> {
+        let told = move |hub: &Hub, (): &()| hub.wake(account, Wake::Enrolment);
+        self.change(move |database| join::enrol(database, account, token_hash, &enrolment, at), told)
+    }
+
+    fn enrolments(&self, account: AccountId) -> Answer<'_, Vec<Enrolment>> {
+        self.look(move |database| join::enrolments(database, account))
+    }
+
+    fn turn_away(&self, account: AccountId, device: DeviceId) -> Answer<'_, bool> {
+        let told = move |hub: &Hub, _: &bool| hub.wake(account, Wake::Enrolment);
+        self.change(move |database| join::turn_away(database, account, device), told)
+    }
+
+    fn put_usage(&self, account: AccountId, usage: Usage) -> Answer<'_, ()> {
+        let told = move |hub: &Hub, (): &()| hub.wake(account, Wake::Usage);
+        self.change(move |database| join::put_usage(database, account, &usage), told)
+    }
+
+    fn usage(&self, account: AccountId) -> Answer<'_, Vec<Usage>> {
+        self.look(move |database| join::usage(database, account))
+    }
+
+    fn prune(&self, retention: Retention) -> Answer<'_, u64> {
+        self.change(move |database| admin::prune(database, retention), nobody)
+    }
+
+    fn totals(&self) -> Answer<'_, Totals> {
+        self.look(|database| admin::totals(database))
+    }
+}

@@ -1,0 +1,116 @@
+//! The file itself: its tables, its format, how it is opened.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use crate::account::server::storage::{Found, StorageError};
+use crate::account::wire::{AccountId, Hash, Newest};
+
+/// The format this program writes; SQLite's `user_version`.
+const FORMAT: u32 = 1;
+/// "GuAc": SQLite's `application_id`.
+const APPLICATION_ID: u32 = 0x4775_4163;
+/// How long a statement waits for another process.
+const BUSY: Duration = Duration::from_secs(10);
+/// `came` is the seq of the head that brought something, `ended` of the one it no longer counts at.
+const SCHEMA: &str = "
+    CREATE TABLE accounts (
+        id BLOB PRIMARY KEY,
+        created_at INTEGER NOT NULL,
+        seq INTEGER NOT NULL DEFAULT 0,
+        hash BLOB,
+        epoch INTEGER NOT NULL DEFAULT 0,
+        pruned INTEGER NOT NULL DEFAULT 0,
+        objects INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE heads (
+        account BLOB NOT NULL, seq INTEGER NOT NULL,
+        epoch INTEGER NOT NULL, prev BLOB NOT NULL, hash BLOB NOT NULL, pushed_at INTEGER NOT NULL, box BLOB NOT NULL,
+        PRIMARY KEY (account, seq)
+    ) STRICT;
+    CREATE TABLE records (
+        account BLOB NOT NULL, id BLOB NOT NULL, came INTEGER NOT NULL, ended INTEGER,
+        revision INTEGER NOT NULL, epoch INTEGER NOT NULL, box BLOB,
+        PRIMARY KEY (account, id, came)
+    ) STRICT;
+    CREATE INDEX records_newest ON records (account, came, id) WHERE ended IS NULL;
+    CREATE INDEX records_former ON records (account, ended) WHERE ended IS NOT NULL;
+    CREATE TABLE wraps (
+        account BLOB NOT NULL, device BLOB NOT NULL, epoch INTEGER NOT NULL, came INTEGER NOT NULL, ended INTEGER,
+        sender BLOB NOT NULL, box BLOB NOT NULL,
+        PRIMARY KEY (account, device, epoch, came)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE links (
+        account BLOB NOT NULL, epoch INTEGER NOT NULL, came INTEGER NOT NULL, box BLOB NOT NULL,
+        PRIMARY KEY (account, epoch, came)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        account BLOB NOT NULL, hash BLOB NOT NULL, kind INTEGER NOT NULL, device BLOB,
+        came INTEGER NOT NULL, ended INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keys_device ON keys (account, device);
+    CREATE TABLE invites (
+        account BLOB NOT NULL, token BLOB NOT NULL, until INTEGER NOT NULL, device BLOB,
+        PRIMARY KEY (account, token)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE enrolments (
+        account BLOB NOT NULL, device BLOB NOT NULL, at INTEGER NOT NULL,
+        key_id TEXT NOT NULL, key_hash BLOB NOT NULL, public_key BLOB NOT NULL, mac BLOB NOT NULL, name BLOB NOT NULL,
+        PRIMARY KEY (account, device)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE usage (
+        account BLOB NOT NULL, device BLOB NOT NULL,
+        counter INTEGER NOT NULL, epoch INTEGER NOT NULL, box BLOB NOT NULL,
+        PRIMARY KEY (account, device)
+    ) STRICT;
+";
+/// Every table but that of the accounts: each has a column `account`.
+pub(super) const TABLES: [&str; 8] = ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
+
+/// Makes the file where it is missing: folder 0700, file 0600; and sees that it can be used.
+pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
+    let failed = |error| StorageError::Database(format!("{}: {error}", folder.display()));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let path = folder.join("account.db");
+    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    let mut database = connect(&path)?;
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    // Two that begin at once: the second finds what the first has made.
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        0 => {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+            transaction.commit()?;
+        }
+        FORMAT => {}
+        found => return Err(StorageError::NewerFormat { found }),
+    }
+    Ok(path)
+}
+
+/// A connection to the file.
+pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
+    let database = Connection::open(path)?;
+    database.busy_timeout(BUSY)?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    database.set_prepared_statement_cache_capacity(64);
+    Ok(database)
+}
+
+/// The newest head of an account.
+pub(super) fn found(database: &Connection, account: AccountId) -> Result<Found, StorageError> {
+    let mut query = database.prepare_cached("SELECT seq, hash, epoch FROM accounts WHERE id = ?1")?;
+    let row = query.query_row([account.0], |row| {
+        let (seq, hash): (u64, Option<[u8; 32]>) = (row.get(0)?, row.get(1)?);
+        Ok(Found { newest: hash.map(|hash| Newest { seq, hash: Hash(hash) }), epoch: row.get(2)? })
+    });
+    row.optional()?.ok_or(StorageError::NoAccount)
+}

@@ -1,0 +1,162 @@
+//! Keys, invitations, devices that wait, wraps, and what devices tell of their usage.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::push::{put_key, run};
+use crate::account::server::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
+use crate::account::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
+use crate::names::Millis;
+
+pub(super) fn key(database: &Connection, id: &str) -> Result<Option<KnownKey>, StorageError> {
+    let text = "SELECT account, hash, kind, device FROM keys WHERE id = ?1 AND ended IS NULL";
+    let row = database.prepare_cached(text)?.query_row([id], |row| {
+        let device = row.get::<_, Option<[u8; 16]>>(3)?.map(DeviceId);
+        Ok((AccountId(row.get(0)?), Hash(row.get(1)?), row.get::<_, u8>(2)?, device))
+    });
+    let found = row.optional()?;
+    Ok(found.and_then(|(account, hash, kind, device)| {
+        Some(KnownKey { account, hash, kind: KeyKind::numbered(kind)?, device })
+    }))
+}
+
+pub(super) fn wrap(database: &Connection, account: AccountId, device: DeviceId) -> Result<Option<Wrap>, StorageError> {
+    let mut query = database.prepare_cached(
+        "SELECT epoch, sender, box FROM wraps WHERE account = ?1 AND device = ?2 AND ended IS NULL
+        ORDER BY epoch DESC, came DESC LIMIT 1",
+    )?;
+    let row = query.query_row(params![account.0, device.0], |row| {
+        Ok(Wrap { device, epoch: row.get(0)?, sender: DeviceId(row.get(1)?), sealed: Sealed(row.get(2)?) })
+    });
+    Ok(row.optional()?)
+}
+
+pub(super) fn invite(
+    database: &Connection,
+    account: AccountId,
+    token_hash: Hash,
+    until: Millis,
+) -> Result<(), StorageError> {
+    super::file::found(database, account)?;
+    let insert = "INSERT INTO invites (account, token, until) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    run(database, insert, params![account.0, token_hash.0, until])?;
+    Ok(())
+}
+
+pub(super) fn enrol(
+    database: &Connection,
+    account: AccountId,
+    token_hash: Hash,
+    enrolment: &Enrolment,
+    at: Millis,
+) -> Result<(), StorageError> {
+    let device = enrolment.key.device;
+    let text = "SELECT until, device FROM invites WHERE account = ?1 AND token = ?2";
+    let invited = database.prepare_cached(text)?.query_row(params![account.0, token_hash.0], |row| {
+        Ok((row.get::<_, Millis>(0)?, row.get::<_, Option<[u8; 16]>>(1)?.map(DeviceId)))
+    });
+    let (until, by) = invited.optional()?.ok_or(StorageError::Token)?;
+    // The same again, after a lost answer: nothing is left to do.
+    let known = key(database, &enrolment.key.key_id)?;
+    let same = |key: KnownKey| key.account == account && key.hash == enrolment.key.key_hash && key.device == by;
+    if by == Some(device) && known.is_some_and(same) {
+        return Ok(());
+    }
+    if until <= at || by.is_some_and(|by| by != device) {
+        return Err(StorageError::Token);
+    }
+    let mut count = database.prepare_cached("SELECT count(*) FROM enrolments WHERE account = ?1")?;
+    if count.query_row([account.0], |row| row.get::<_, u64>(0))? >= ENROLMENTS_MAX {
+        return Err(refused("key.device".into(), "too many devices wait; turn some away"));
+    }
+    let mut taken = database.prepare_cached(
+        "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind <> ?3 AND ended IS NULL",
+    )?;
+    let taken: u64 = taken.query_row(params![account.0, device.0, KeyKind::Pending.number()], |row| row.get(0))?;
+    if taken > 0 {
+        return Err(refused("key.device".into(), "this device is in the account already"));
+    }
+    forget(database, account, device)?;
+    if !put_key(database, account, &enrolment.key, KeyKind::Pending, 0)? {
+        return Err(refused("key.key_id".into(), "there is such a key already; draw another id"));
+    }
+    let used = "UPDATE invites SET device = ?3 WHERE account = ?1 AND token = ?2";
+    run(database, used, params![account.0, token_hash.0, device.0])?;
+    run(
+        database,
+        "INSERT INTO enrolments (account, device, at, key_id, key_hash, public_key, mac, name)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            account.0,
+            device.0,
+            at,
+            enrolment.key.key_id,
+            enrolment.key.key_hash.0,
+            enrolment.public_key.0,
+            enrolment.mac.0,
+            enrolment.name.0
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets a device that waits, with its key; whether it did.
+fn forget(database: &Connection, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
+    let pending = params![account.0, device.0, KeyKind::Pending.number()];
+    run(database, "DELETE FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL", pending)?;
+    let waiting = params![account.0, device.0];
+    Ok(run(database, "DELETE FROM enrolments WHERE account = ?1 AND device = ?2", waiting)? == 1)
+}
+
+pub(super) fn turn_away(database: &Connection, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
+    forget(database, account, device)
+}
+
+pub(super) fn enrolments(database: &Connection, account: AccountId) -> Result<Vec<Enrolment>, StorageError> {
+    let mut query = database.prepare_cached(
+        "SELECT device, key_id, key_hash, public_key, mac, name FROM enrolments WHERE account = ?1 ORDER BY at, device",
+    )?;
+    let read = |row: &Row<'_>| {
+        Ok(Enrolment {
+            key: DeviceKey { device: DeviceId(row.get(0)?), key_id: row.get(1)?, key_hash: Hash(row.get(2)?) },
+            public_key: PublicKey(row.get(3)?),
+            mac: Hash(row.get(4)?),
+            name: Sealed(row.get(5)?),
+        })
+    };
+    Ok(query.query_map([account.0], read)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &Usage) -> Result<(), StorageError> {
+    // It may have been revoked since it was asked who it is.
+    let text = "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL";
+    let values = params![account.0, usage.device.0, KeyKind::Device.number()];
+    if database.prepare_cached(text)?.query_row(values, |row| row.get::<_, u64>(0))? == 0 {
+        return Err(StorageError::Ended);
+    }
+    let text = "SELECT counter FROM usage WHERE account = ?1 AND device = ?2";
+    let kept =
+        database.prepare_cached(text)?.query_row(params![account.0, usage.device.0], |row| row.get(0)).optional()?;
+    if let Some(kept) = kept.filter(|kept| *kept >= usage.counter) {
+        return Err(StorageError::NotHigher { kept });
+    }
+    run(
+        database,
+        "INSERT OR REPLACE INTO usage (account, device, counter, epoch, box) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![account.0, usage.device.0, usage.counter, usage.epoch, usage.sealed.0],
+    )?;
+    Ok(())
+}
+
+pub(super) fn usage(database: &Connection, account: AccountId) -> Result<Vec<Usage>, StorageError> {
+    let text = "SELECT device, counter, epoch, box FROM usage WHERE account = ?1 ORDER BY device";
+    let mut query = database.prepare_cached(text)?;
+    let read = |row: &Row<'_>| {
+        Ok(Usage {
+            device: DeviceId(row.get(0)?),
+            counter: row.get(1)?,
+            epoch: row.get(2)?,
+            sealed: Sealed(row.get(3)?),
+        })
+    };
+    Ok(query.query_map([account.0], read)?.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,363 @@
+//! `account serve` and `account admin …`. The only commands that open the server's database.
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use hyper::Uri;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Done, Failure, output, prompt};
+use crate::account::api_key::ApiKey;
+use crate::account::code::{self, Code, Creation};
+use crate::account::server::limits::Limits;
+use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, sqlite::Sqlite};
+use crate::account::server::tls::{Certificate, own_pin};
+use crate::account::server::{self, App};
+use crate::account::wire::AccountId;
+use crate::home::Home;
+use crate::inventory::rfc3339;
+use crate::resolve::now;
+use crate::vault::crypto;
+
+/// Descriptors beside those of connections.
+const DESCRIPTORS: u64 = 64;
+
+#[derive(Args)]
+pub struct Place {
+    /// The folder of the server: its database, and the certificate it makes itself.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    place: Place,
+    /// The address to listen on; with port 0 the system chooses one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
+    listen: SocketAddr,
+    /// The certificate and those between it and its authority, in PEM; else the server makes one itself.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM. Both files are read again when they change.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// The address devices know the server by, for the certificate it makes itself.
+    #[arg(long, value_name = "https://HOST[:PORT]")]
+    url: Option<Uri>,
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArguments {
+    /// Objects in one account.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().bounds.objects)]
+    objects: u64,
+    /// Bytes of all boxes in one account, former ones too.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().bounds.bytes)]
+    bytes: u64,
+    /// Requests of one API key a second; of one account ten times as many.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().requests, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
+    /// Connections at once.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    connections: usize,
+    /// How many days former heads and forms are kept.
+    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    retention: u64,
+    /// How many heads are kept, however old.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().keep_heads)]
+    keep_heads: u64,
+}
+
+impl LimitArguments {
+    fn limits(&self) -> Limits {
+        Limits {
+            bounds: Bounds { objects: self.objects, bytes: self.bytes },
+            requests: self.requests,
+            connections: self.connections,
+            retention: Duration::from_secs(self.retention.saturating_mul(24 * 3600)),
+            keep_heads: self.keep_heads,
+            ..Limits::default()
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Admin {
+    /// Make an account, and print the code that its first device is made with.
+    CreateAccount(CreateAccount),
+    /// The accounts, with their newest heads.
+    List(List),
+    /// Remove an account and everything in it.
+    DeleteAccount(DeleteAccount),
+    /// Make a former head the newest again, with everything as it was then.
+    RestoreHead(RestoreHead),
+}
+
+#[derive(Args)]
+pub struct CreateAccount {
+    #[command(flatten)]
+    place: Place,
+    /// The address devices know the server by.
+    #[arg(long, value_name = "https://HOST[:PORT]")]
+    url: Uri,
+    /// The certificate devices trust, as `account serve` prints it; `none` for what a machine trusts anyway. Else that of
+    /// the certificate the server has made itself, if it has.
+    #[arg(long, value_name = "sha256:HASH")]
+    pin: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct DeleteAccount {
+    /// Its id.
+    account: AccountId,
+    #[command(flatten)]
+    place: Place,
+    /// Go on without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Args)]
+pub struct RestoreHead {
+    /// The account's id.
+    account: AccountId,
+    /// The number of the head.
+    seq: u64,
+    #[command(flatten)]
+    place: Place,
+    /// Go on without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Place {
+    fn folder(&self, home: &Home) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| home.data().join("account-server"))
+    }
+
+    /// Opens the accounts.
+    async fn open(&self, home: &Home) -> Result<Arc<dyn Storage>, StorageError> {
+        Ok(Arc::new(Sqlite::open(&self.folder(home))?))
+    }
+}
+
+impl Serve {
+    pub fn run(self, home: &Home) -> Done {
+        let _ = crate::sys::process::hide();
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        raise_descriptors(self.limits.connections as u64);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.serve(home))
+    }
+
+    async fn serve(self, home: &Home) -> Done {
+        let folder = self.place.folder(home);
+        let storage = self.place.open(home).await?;
+        let _lock = lock(&folder)?;
+        let certificate = match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Certificate::read(certificate, key)?,
+            _ => Certificate::own(&folder, names(self.url.as_ref(), self.listen))?,
+        };
+        let certificate = Arc::new(certificate);
+        let (stop, stopped) = watch::channel(false);
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
+            Failure::new(format!("{} cannot be listened on: {error}; choose another with --listen", self.listen))
+        })?;
+        let address = listener.local_addr()?;
+        let app = Arc::new(App::new(storage, self.limits.limits()));
+        let serving = tokio::spawn(server::serve(app, listener, Arc::clone(&certificate), stopped));
+        output::line(&format!("listening on https://{address}, pin sha256:{}", certificate.pin()));
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: requests under way are answered first");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        stop.send_replace(true);
+        serving.await??;
+        Ok(())
+    }
+}
+
+/// One server for each folder. Given back when the process ends, in any way.
+fn lock(folder: &Path) -> Result<File, Failure> {
+    let path = folder.join("account.lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = opened.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StorageError::Locked(folder.display().to_string()).into()),
+    }
+}
+
+/// As many descriptors as the connections need, if the system gives them.
+fn raise_descriptors(connections: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let needed = connections.saturating_add(DESCRIPTORS);
+    if limit.current.is_some_and(|current| current < needed) {
+        let most = limit.maximum.map_or(needed, |most| most.min(needed));
+        if most < needed {
+            tracing::warn!(needed, most, "there are too few descriptors for --connections; raise LimitNOFILE");
+        }
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
+    }
+}
+
+/// What a certificate of one's own is for.
+fn names(url: Option<&Uri>, listen: SocketAddr) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let host = url.and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());
+    let address = (!listen.ip().is_unspecified()).then(|| listen.ip().to_string());
+    for name in [host, address].into_iter().flatten() {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+impl Admin {
+    pub fn run(self, home: &Home) -> Done {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self {
+                Self::CreateAccount(command) => command.run(home).await,
+                Self::List(command) => command.run(home).await,
+                Self::DeleteAccount(command) => command.run(home).await,
+                Self::RestoreHead(command) => command.run(home).await,
+            }
+        })
+    }
+}
+
+impl CreateAccount {
+    async fn run(self, home: &Home) -> Done {
+        if self.url.scheme_str() != Some("https") || self.url.host().is_none() {
+            return Err(Failure::new("--url is the address of the server: https://HOST[:PORT]"));
+        }
+        let pin = match self.pin.as_deref() {
+            Some("none") => None,
+            Some(text) => {
+                let wrong = |_| Failure::new("--pin is what `account serve` prints: sha256: and 64 hexadecimal digits");
+                Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(wrong)?)
+            }
+            None => own_pin(&self.place.folder(home))?,
+        };
+        let storage = self.place.open(home).await?;
+        let (id, key) = (AccountId(crypto::random()), ApiKey::random());
+        let account = NewAccount { id, key_id: key.id().to_owned(), key_hash: key.hash(), at: now() };
+        storage.create_account(account).await?;
+        let url = self.url.to_string();
+        let place = code::Place::new(id, url.trim_end_matches('/'), pin.map(|pin| pin.0))?;
+        let code = Code::Creation(Creation { place, api_key: key }).text();
+        output::note(&format!(
+            "made account {id}; its code is good for one `guillemet account create`, and is shown once"
+        ));
+        if self.json {
+            output::json(&json!({"account": id, "code": *code}));
+        } else {
+            output::line(&code);
+        }
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self, home: &Home) -> Done {
+        let accounts = self.place.open(home).await?.accounts().await?;
+        if self.json {
+            let items: Vec<_> = accounts.iter().map(as_json).collect();
+            output::json(&json!({"count": items.len(), "items": items}));
+            return Ok(());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let rows = accounts.into_iter().map(|row| {
+            let pushed = row.pushed_at.map(rfc3339);
+            vec![
+                row.id.to_string(),
+                row.newest.map_or("-".to_owned(), |newest| newest.seq.to_string()),
+                row.kept_from.to_string(),
+                output::ago(pushed.as_deref(), now),
+                row.devices.to_string(),
+                row.objects.to_string(),
+                row.bytes.to_string(),
+                output::ago(Some(&rfc3339(row.created_at)), now),
+            ]
+        });
+        let header = ["Account", "Head", "Kept from", "Pushed", "Devices", "Objects", "Bytes", "Made"];
+        output::table(&header, rows.collect());
+        Ok(())
+    }
+}
+
+fn as_json(row: &AccountRow) -> serde_json::Value {
+    json!({
+        "id": row.id,
+        "created_at": rfc3339(row.created_at),
+        "newest": row.newest,
+        "kept_from": row.kept_from,
+        "pushed_at": row.pushed_at.map(rfc3339),
+        "devices": row.devices,
+        "objects": row.objects,
+        "bytes": row.bytes,
+    })
+}
+
+impl DeleteAccount {
+    async fn run(self, home: &Home) -> Done {
+        let storage = self.place.open(home).await?;
+        let account = self.account;
+        let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
+        output::note(&format!("account {account} has {} objects of {} devices", row.objects, row.devices));
+        prompt::confirm("Remove it from this server? Its devices keep what they have.", self.yes)?;
+        storage.delete_account(account).await?;
+        output::note(&format!("removed account {account}"));
+        Ok(())
+    }
+}
+
+impl RestoreHead {
+    async fn run(self, home: &Home) -> Done {
+        let storage = self.place.open(home).await?;
+        let (account, seq) = (self.account, self.seq);
+        let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
+        let newest = row.newest.map_or(0, |newest| newest.seq);
+        output::note(&format!(
+            "heads {} to {newest} of account {account} go for good, with what they changed; devices that have been \
+             revoked since are devices again, and their API keys are good again",
+            seq.saturating_add(1)
+        ));
+        prompt::confirm(&format!("Make head {seq} the newest?"), self.yes)?;
+        let newest = storage.restore_head(account, seq).await?;
+        output::note(&format!("head {} with hash {} is the newest", newest.seq, newest.hash));
+        Ok(())
+    }
+}

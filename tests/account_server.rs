@@ -1,0 +1,301 @@
+//! The account server, over real TLS: one story for every storage, and what holds when it is ended, filled,
+//! overrun and asked by those who may not.
+
+mod support;
+
+use guillemet::account::api_key::ApiKey;
+use guillemet::account::client::{Client, ClientError};
+use guillemet::account::wire::{
+    AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage,
+};
+use guillemet::vault::crypto::random;
+use support::account::{Device, Place, Server, change, ends, head, object, record, sealed, status, told};
+
+fn after(seq: u64) -> Cursor {
+    Cursor { heads_after: seq, records_after: seq, after_id: None }
+}
+
+#[tokio::test]
+async fn the_story_on_sqlite() {
+    story(&Place::sqlite()).await;
+}
+
+async fn story(place: &Place) {
+    let server = Server::start(place);
+    let (first, creation, at_1) = an_account_begins(&server, place).await;
+    let at_3 = records_come_and_go(&first, at_1).await;
+    let at_4 = one_of_many_wins(&first, at_3).await;
+    who_may_not_is_told_nothing(&server, place, &first, &creation).await;
+    let (second, at_5) = a_device_joins(&server, place, &first, at_4).await;
+    let at_6 = a_device_is_revoked(&first, &second, at_5).await;
+    keys_are_not_kept(place, &[&creation, &first.key, &second.key]);
+    let at_3_again = a_head_is_restored(place, &first, &second, at_3, at_6).await;
+    let at_4_again = first.push(at_3_again, &change(at_3_again, vec![record(object(), 1)])).await.unwrap();
+    assert_eq!(at_4_again.seq, 4);
+    assert!(server.stop());
+
+    // Another server on the same storage knows what this one knew.
+    let server = Server::start(place);
+    let first = first.at(&server);
+    assert_eq!(first.pull(Cursor::default(), 1000).await.unwrap().newest, Some(at_4_again));
+    an_account_is_removed(place, &first).await;
+    assert!(server.stop());
+}
+
+async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, Newest) {
+    let (account, creation) = server.create_account(place);
+    let client = server.client(Some(&creation));
+    let current = client.current().await.unwrap();
+    assert_eq!((current.id, current.device, current.admitted), (account, None, false));
+    // The key an account is made with makes one push.
+    assert_eq!(status(client.changes(account, &Cursor::default(), 10).await), 403);
+    assert_eq!(status(client.events(account).await), 403);
+    assert_eq!(status(client.push(account, &head(1, Hash::default()), Some(Hash([1; 32]))).await), 403);
+    let device = Device::new(server, account);
+    let push = Push { keys: vec![device.device_key()], wraps: vec![device.wrap(1)], ..head(1, Hash::default()) };
+    let newest = client.push(account, &push, None).await.unwrap();
+    assert_eq!(newest, Newest { seq: 1, hash: push.head.hash(account) });
+    // The answer was lost: the same again says which head there is.
+    let again = client.push(account, &push, None).await;
+    assert!(matches!(again, Err(ClientError::Conflict(Some(told))) if told == newest), "{again:?}");
+
+    let current = device.client.current().await.unwrap();
+    assert_eq!((current.id, current.device, current.admitted), (account, Some(device.id), true));
+    let pulled = device.pull(Cursor::default(), 1000).await.unwrap();
+    assert_eq!((pulled.newest, pulled.heads, pulled.wraps), (Some(newest), vec![push.head], push.wraps));
+    (device, creation, newest)
+}
+
+async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
+    let (kept, changed, removed) = (record(object(), 1), record(object(), 1), record(object(), 1));
+    let at_2 = device.push(at_1, &change(at_1, vec![kept.clone(), changed.clone(), removed.clone()])).await.unwrap();
+    let (newer, gone) = (record(changed.id, 2), SealedRecord { revision: 2, sealed: None, ..removed.clone() });
+    let push = change(at_2, vec![newer.clone(), gone.clone()]);
+    let at_3 = device.push(at_2, &push).await.unwrap();
+
+    // Since head 2: what head 3 changed, and a removed record as a mark.
+    let since = device.pull(after(2), 1000).await.unwrap();
+    let mut found: Vec<_> = since.records.into_iter().map(|changed| (changed.seq, changed.record)).collect();
+    found.sort_by_key(|(_, record)| record.id);
+    let mut wanted = vec![(3, newer), (3, gone)];
+    wanted.sort_by_key(|(_, record)| record.id);
+    assert_eq!(found, wanted);
+    assert_eq!(since.heads, [push.head]);
+    // From the beginning, in the smallest pages: the newest form of each.
+    let all = device.pull(Cursor::default(), 1).await.unwrap();
+    assert_eq!((all.heads.len(), all.records.len(), all.newest), (3, 3, Some(at_3)));
+    assert!(all.records.iter().any(|found| found.seq == 2 && found.record == kept));
+    assert_eq!(device.pull(after(3), 1000).await.unwrap().records, []);
+
+    for wrong in
+        [head(3, at_3.hash), Push { head: SealedHead { epoch: 0, ..head(4, at_3.hash).head }, ..head(4, at_3.hash) }]
+    {
+        assert_eq!(status(device.push(at_3, &wrong).await), 422);
+    }
+    // Of a push that is refused, nothing stays.
+    let twice = change(at_3, vec![record(object(), 1), record(kept.id, 2), record(kept.id, 2)]);
+    assert_eq!(status(device.push(at_3, &twice).await), 422);
+    let strange = Push { admitted: vec![device.id], ..change(at_3, vec![record(kept.id, 2)]) };
+    assert_eq!(status(device.push(at_3, &strange).await), 422);
+    assert_eq!(device.pull(after(3), 1000).await.unwrap().records, []);
+    at_3
+}
+
+async fn one_of_many_wins(device: &Device, on: Newest) -> Newest {
+    let shared = object();
+    let pushes: Vec<Push> = (0..8).map(|_| change(on, vec![record(shared, 1)])).collect();
+    let results = futures_of(pushes.iter().map(|push| device.push(on, push))).await;
+    let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().zip(&pushes).partition(|(result, _)| result.is_ok());
+    let [(Ok(newest), push)] = &won[..] else { panic!("{} of them have won", won.len()) };
+    for (result, _) in lost {
+        assert!(matches!(result, Err(ClientError::Conflict(Some(told))) if told == *newest), "{result:?}");
+    }
+    let pulled = device.pull(after(on.seq), 1000).await.unwrap();
+    assert_eq!(pulled.heads, std::slice::from_ref(&push.head));
+    assert_eq!(pulled.records.into_iter().map(|changed| changed.record).collect::<Vec<_>>(), push.records);
+    *newest
+}
+
+/// All of them at once.
+async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut futures: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
+    std::future::poll_fn(move |cx| {
+        for (future, result) in &mut futures {
+            if let Some(running) = future
+                && let std::task::Poll::Ready(ready) = running.as_mut().poll(cx)
+            {
+                (*future, *result) = (None, Some(ready));
+            }
+        }
+        match futures.iter().all(|(future, _)| future.is_none()) {
+            true => std::task::Poll::Ready(futures.iter_mut().filter_map(|(_, result)| result.take()).collect()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &Device, creation: &ApiKey) {
+    let (other, _) = Device::first(server, place).await;
+    let nowhere = AccountId(random());
+    let text = |result: Result<_, ClientError>| result.err().map(|error| error.to_string());
+    let of_another = text(device.client.changes(other.account, &Cursor::default(), 1).await);
+    assert!(of_another.as_ref().is_some_and(|text| text.contains("403 forbidden")), "{of_another:?}");
+    assert_eq!(of_another, text(device.client.changes(nowhere, &Cursor::default(), 1).await));
+    assert_eq!(status(device.client.push(other.account, &head(2, Hash::default()), Some(Hash([0; 32]))).await), 403);
+
+    for key in [
+        None,
+        Some(ApiKey::random()),
+        Some(ApiKey::parse(&format!("sk-{}.{}", device.key.id(), "A".repeat(43))).unwrap()),
+    ] {
+        let client = server.client(key.as_ref());
+        assert!(matches!(client.current().await, Err(ClientError::Unauthorized)), "{key:?}");
+    }
+    // Not the server that the code means.
+    let pinned = Client::new(&server.url, Some(Hash([1; 32])), Some(creation)).unwrap();
+    assert!(matches!(pinned.current().await, Err(ClientError::Untrusted(_))));
+    let trusted = Client::new(&server.url, None, Some(creation));
+    assert!(
+        matches!(trusted, Err(ClientError::NoRoots))
+            || matches!(trusted.unwrap().current().await, Err(ClientError::Untrusted(_)))
+    );
+}
+
+async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newest) -> (Device, Newest) {
+    let mut events = first.events().await;
+    assert_eq!(told(&mut events).await, Told::Head { seq: on.seq });
+    let account = first.account;
+    let (second, stranger) = (Device::new(server, account), Device::new(server, account));
+    let token = "a token of an invitation";
+    let enrolment = second.enrolment();
+    assert_eq!(status(second.client.enrol(account, token, &enrolment).await), 403);
+    assert_eq!(status(first.client.invite(account, &Invite { token_hash: Hash([0; 32]), expires_in: 601 }).await), 422);
+    first.client.invite(account, &Invite { token_hash: Hash::of(&[token.as_bytes()]), expires_in: 600 }).await.unwrap();
+    assert_eq!(status(second.client.enrol(account, "another token", &enrolment).await), 403);
+    assert_eq!(status(second.client.enrol(AccountId(random()), token, &enrolment).await), 403);
+    second.client.enrol(account, token, &enrolment).await.unwrap();
+    second.client.enrol(account, token, &enrolment).await.unwrap();
+    assert_eq!(status(stranger.client.enrol(account, token, &stranger.enrolment()).await), 403);
+    let storage = place.storage().await;
+    storage.invite(account, Hash::of(&[b"too old"]), 1_000).await.unwrap();
+    assert_eq!(status(stranger.client.enrol(account, "too old", &stranger.enrolment()).await), 403);
+    assert_eq!(told(&mut events).await, Told::Enrolment);
+    assert_eq!(first.client.enrolments(account).await.unwrap(), std::slice::from_ref(&enrolment));
+
+    // Until it is admitted it may ask for its wrap, and there is none.
+    assert!(!second.client.current().await.unwrap().admitted);
+    assert_eq!(second.client.wrap(account).await.unwrap(), None);
+    assert_eq!(status(second.client.changes(account, &Cursor::default(), 1).await), 403);
+    assert_eq!(status(second.client.enrolments(account).await), 403);
+    let wrap = second.wrap(1);
+    let push = Push { wraps: vec![wrap.clone()], admitted: vec![second.id], ..change(on, vec![]) };
+    let newest = first.push(on, &push).await.unwrap();
+    assert_eq!(second.client.wrap(account).await.unwrap(), Some(wrap.clone()));
+    assert!(second.client.current().await.unwrap().admitted);
+    assert_eq!(first.client.enrolments(account).await.unwrap(), []);
+    // The same again after all: nothing happens. A device of the account does not wait another time.
+    second.client.enrol(account, token, &enrolment).await.unwrap();
+    assert_eq!(first.client.enrolments(account).await.unwrap(), []);
+    let pulled = second.pull(Cursor { heads_after: on.seq, ..Cursor::default() }, 2).await.unwrap();
+    assert_eq!((pulled.heads, pulled.wraps), (vec![push.head], vec![wrap]));
+    assert!(pulled.records.len() >= 3, "every record since the beginning");
+    while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
+
+    // Another waits, and is turned away.
+    first.client.invite(account, &Invite { token_hash: Hash::of(&[b"next"]), expires_in: 1 }).await.unwrap();
+    stranger.client.enrol(account, "next", &stranger.enrolment()).await.unwrap();
+    assert_eq!(told(&mut events).await, Told::Enrolment);
+    assert!(first.client.turn_away(account, stranger.id).await.unwrap());
+    assert!(!first.client.turn_away(account, stranger.id).await.unwrap());
+    assert!(matches!(stranger.client.current().await, Err(ClientError::Unauthorized)));
+
+    // What was used: one document for each device, the highest counter.
+    let usage = |device: &Device, counter| Usage { device: device.id, counter, epoch: 1, sealed: sealed(512) };
+    second.client.put_usage(account, &usage(&second, 2)).await.unwrap();
+    while told(&mut events).await != Told::Usage {}
+    assert_eq!(status(second.client.put_usage(account, &usage(&second, 2)).await), 409);
+    assert_eq!(status(second.client.put_usage(account, &usage(first, 9)).await), 422);
+    let newer = usage(&second, 3);
+    second.client.put_usage(account, &newer).await.unwrap();
+    assert_eq!(first.client.usage(account).await.unwrap(), [newer]);
+    (second, newest)
+}
+
+async fn a_device_is_revoked(first: &Device, second: &Device, on: Newest) -> Newest {
+    let mut events = second.events().await;
+    assert_eq!(told(&mut events).await, Told::Head { seq: on.seq });
+    let head = SealedHead { epoch: 2, ..change(on, vec![]).head };
+    let link = Link { epoch: 2, sealed: sealed(300) };
+    let push =
+        Push { head, link: Some(link), wraps: vec![first.wrap(2)], revoked: vec![second.id], ..change(on, vec![]) };
+    let newest = first.push(on, &push).await.unwrap();
+    ends(&mut events).await;
+    assert!(matches!(second.client.current().await, Err(ClientError::Unauthorized)));
+    assert!(matches!(second.client.events(second.account).await, Err(ClientError::Unauthorized)));
+    assert_eq!(first.client.usage(first.account).await.unwrap(), []);
+    let pulled = first.pull(after(on.seq), 1000).await.unwrap();
+    assert_eq!((pulled.wraps, pulled.links), (push.wraps, 1));
+    assert_eq!(status(first.push(newest, &change(newest, vec![])).await), 422, "an epoch does not go back");
+    newest
+}
+
+fn keys_are_not_kept(place: &Place, keys: &[&ApiKey]) {
+    let mut ids = 0;
+    for file in place.files() {
+        let bytes = std::fs::read(&file).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        for key in keys {
+            ids += usize::from(has(key.id()));
+            let secret = key.expose().split_once('.').unwrap().1;
+            assert!(!has(secret), "{} holds a key", file.display());
+        }
+    }
+    assert!(ids >= keys.len(), "the ids were looked for in the wrong place");
+}
+
+async fn a_head_is_restored(place: &Place, first: &Device, second: &Device, at_3: Newest, at_6: Newest) -> Newest {
+    let mut events = first.events().await;
+    assert_eq!(told(&mut events).await, Told::Head { seq: at_6.seq });
+    let account = first.account.to_string();
+    let refused = place.admin(&["restore-head", &account, "3"]);
+    assert_eq!(refused.status.code(), Some(1), "nobody has confirmed it");
+    assert_eq!(place.admin(&["restore-head", &account, "77", "--yes"]).status.code(), Some(1));
+    let done = place.admin(&["restore-head", &account, "5", "--yes"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    while told(&mut events).await != (Told::Head { seq: 5 }) {}
+    // The device that head 6 revoked is one again, and what head 6 brought is gone.
+    assert!(second.client.current().await.unwrap().admitted);
+    assert!(second.client.wrap(second.account).await.unwrap().is_some());
+    let pulled = first.pull(Cursor::default(), 1000).await.unwrap();
+    assert_eq!((pulled.newest.unwrap().seq, pulled.links), (5, 0));
+    // Head 3 knew no second device, and the records of its time.
+    let done = place.admin(&["restore-head", &account, "3", "--yes"]);
+    assert!(done.status.success());
+    while told(&mut events).await != (Told::Head { seq: 3 }) {}
+    assert!(matches!(second.client.current().await, Err(ClientError::Unauthorized)));
+    let pulled = first.pull(Cursor::default(), 1000).await.unwrap();
+    assert_eq!((pulled.newest, pulled.heads.len(), pulled.records.len()), (Some(at_3), 3, 3));
+    at_3
+}
+
+async fn an_account_is_removed(place: &Place, device: &Device) {
+    let mut events = device.events().await;
+    told(&mut events).await;
+    let account = device.account.to_string();
+    let listed = || -> serde_json::Value { serde_json::from_slice(&place.admin(&["list", "--json"]).stdout).unwrap() };
+    let before = listed();
+    let row = before["items"].as_array().unwrap().iter().find(|row| row["id"] == *account).unwrap().clone();
+    assert_eq!(
+        (row["newest"]["seq"].as_u64(), row["devices"].as_u64(), row["objects"].as_u64()),
+        (Some(4), Some(1), Some(3))
+    );
+    let refused = place.admin(&["delete-account", &account]);
+    assert_eq!(refused.status.code(), Some(1), "nobody has confirmed it");
+    assert_eq!(listed(), before);
+    assert!(place.admin(&["delete-account", &account, "--yes"]).status.success());
+    ends(&mut events).await;
+    assert!(matches!(device.client.current().await, Err(ClientError::Unauthorized)));
+    assert_eq!(listed()["count"], 1);
+    assert_eq!(place.admin(&["delete-account", &account, "--yes"]).status.code(), Some(1));
+}

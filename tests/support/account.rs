@@ -1,0 +1,301 @@
+//! A real account server, and devices that push boxes nobody could open.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guillemet::account::api_key::ApiKey;
+use guillemet::account::client::{Client, ClientError, Events};
+use guillemet::account::code::Creation;
+use guillemet::account::server::storage::Storage;
+use guillemet::account::server::storage::sqlite::Sqlite;
+use guillemet::account::wire::{
+    AccountId, ChangedRecord, Cursor, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, Push, Sealed,
+    SealedHead, SealedRecord, Told, Wrap,
+};
+use guillemet::vault::crypto::random;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::daemon::PROGRAM;
+
+/// The longest anything in a test may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where accounts are kept.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn sqlite() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// What tells the program where that is.
+    fn arguments(&self) -> Vec<String> {
+        vec!["--data".into(), self.folder.path().display().to_string()]
+    }
+
+    /// The storage itself, beside the server.
+    pub async fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(Sqlite::open(self.folder.path()).unwrap())
+    }
+
+    /// Every file in which something is kept.
+    pub fn files(&self) -> Vec<PathBuf> {
+        files(self.folder.path())
+    }
+
+    pub fn admin(&self, arguments: &[&str]) -> Output {
+        let (command, rest) = arguments.split_first().unwrap();
+        Command::new(PROGRAM)
+            .args(["account", "admin", command])
+            .args(self.arguments())
+            .args(rest)
+            .env_remove("RUST_LOG")
+            .env("GUILLEMET_HOME", self.folder.path().join("home"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A server that runs.
+pub struct Server {
+    pub url: String,
+    pub pin: Hash,
+    child: Child,
+}
+
+impl Server {
+    pub fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    pub fn start_with(place: &Place, arguments: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["account", "serve", "--listen", "127.0.0.1:0"])
+            .args(place.arguments())
+            .args(arguments)
+            .env("GUILLEMET_HOME", place.folder.path().join("home"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told = line.trim().strip_prefix("listening on ").and_then(|rest| rest.split_once(", pin sha256:"));
+        let Some((url, pin)) = told else {
+            let _ = child.kill();
+            panic!("the server did not start: {line:?}");
+        };
+        Self { url: url.to_owned(), pin: pin.parse().unwrap(), child }
+    }
+
+    pub fn client(&self, key: Option<&ApiKey>) -> Client {
+        Client::new(&self.url, Some(self.pin), key).unwrap()
+    }
+
+    pub fn create_account(&self, place: &Place) -> (AccountId, ApiKey) {
+        let made = place.admin(&["create-account", "--url", &self.url]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let code = String::from_utf8(made.stdout).unwrap();
+        let code = Creation::parse(&code).unwrap();
+        assert_eq!((code.place.url(), code.place.pin()), (&*self.url, Some(&self.pin.0)));
+        (code.place.account(), code.api_key)
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; whether it ended with 0.
+    pub fn stop(mut self) -> bool {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A device of an account, as far as the server can tell.
+pub struct Device {
+    pub id: DeviceId,
+    pub key: ApiKey,
+    pub account: AccountId,
+    pub client: Client,
+}
+
+impl Device {
+    pub fn new(server: &Server, account: AccountId) -> Self {
+        let key = ApiKey::random();
+        Self { id: DeviceId(random()), client: server.client(Some(&key)), key, account }
+    }
+
+    /// The first device of a new account, with head 1.
+    pub async fn first(server: &Server, place: &Place) -> (Self, Newest) {
+        let (account, creation) = server.create_account(place);
+        let device = Self::new(server, account);
+        let push = Push { keys: vec![device.device_key()], wraps: vec![device.wrap(1)], ..head(1, Hash::default()) };
+        let newest = server.client(Some(&creation)).push(account, &push, None).await.unwrap();
+        (device, newest)
+    }
+
+    pub fn device_key(&self) -> DeviceKey {
+        DeviceKey { device: self.id, key_id: self.key.id().to_owned(), key_hash: self.key.hash() }
+    }
+
+    pub fn wrap(&self, epoch: u64) -> Wrap {
+        Wrap { device: self.id, epoch, sender: self.id, sealed: sealed(104) }
+    }
+
+    pub fn enrolment(&self) -> Enrolment {
+        let (public_key, mac) = (PublicKey(random()), Hash(random()));
+        Enrolment { key: self.device_key(), public_key, mac, name: sealed(60) }
+    }
+
+    /// Pushes onto this head.
+    pub async fn push(&self, on: Newest, push: &Push) -> Result<Newest, ClientError> {
+        self.client.push(self.account, push, Some(on.hash)).await
+    }
+
+    /// Another server, or the same at another port.
+    pub fn at(&self, server: &Server) -> Self {
+        let client = server.client(Some(&self.key));
+        Self { id: self.id, key: self.key.clone(), account: self.account, client }
+    }
+
+    pub async fn events(&self) -> Events {
+        self.client.events(self.account).await.unwrap()
+    }
+
+    /// Every page of a pull, by pages of this many records.
+    pub async fn pull(&self, from: Cursor, limit: usize) -> Result<Pulled, ClientError> {
+        let mut pulled = Pulled::default();
+        let mut next = Some(from);
+        while let Some(from) = next {
+            let page = self.client.changes(self.account, &from, limit).await?;
+            assert!(page.records.len() <= limit);
+            let known = page.heads.last().map_or(from.heads_after, |head| head.seq);
+            assert!(page.records.iter().all(|record| record.seq <= known), "a record is ahead of the heads");
+            pulled.newest = page.newest;
+            pulled.heads.extend(page.heads);
+            pulled.wraps.extend(page.wraps);
+            for changed in page.records {
+                pulled.records.retain(|known| known.record.id != changed.record.id);
+                pulled.records.push(changed);
+            }
+            pulled.links = page.links.len();
+            pulled.pages += 1;
+            next = page.next;
+        }
+        Ok(pulled)
+    }
+}
+
+/// What a pull brought.
+#[derive(Default, Debug)]
+pub struct Pulled {
+    pub newest: Option<Newest>,
+    pub heads: Vec<SealedHead>,
+    pub records: Vec<ChangedRecord>,
+    pub wraps: Vec<Wrap>,
+    pub links: usize,
+    pub pages: usize,
+}
+
+pub fn sealed(len: usize) -> Sealed {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        bytes.extend(random::<32>());
+    }
+    bytes.truncate(len);
+    Sealed(bytes)
+}
+
+/// A push of nothing but a head.
+pub fn head(seq: u64, prev: Hash) -> Push {
+    Push {
+        head: SealedHead { seq, epoch: 1, prev, sealed: sealed(400) },
+        records: Vec::new(),
+        wraps: Vec::new(),
+        link: None,
+        keys: Vec::new(),
+        admitted: Vec::new(),
+        revoked: Vec::new(),
+    }
+}
+
+/// A push of these records onto a head.
+pub fn change(on: Newest, records: Vec<SealedRecord>) -> Push {
+    Push { records, ..head(on.seq + 1, on.hash) }
+}
+
+pub fn record(id: ObjectId, revision: u64) -> SealedRecord {
+    SealedRecord { id, revision, epoch: 1, sealed: Some(sealed(300)) }
+}
+
+pub fn object() -> ObjectId {
+    ObjectId(random())
+}
+
+/// The next event, which has to come.
+pub async fn told(events: &mut Events) -> Told {
+    tokio::time::timeout(PATIENCE, events.next()).await.expect("an event is missing").unwrap()
+}
+
+/// That the stream ends, whatever is told before.
+pub async fn ends(events: &mut Events) {
+    let ended = async { while events.next().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the stream does not end");
+}
+
+/// The status of a refusal.
+pub fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
+    match result {
+        Err(ClientError::Refused { status, .. }) => status,
+        Err(ClientError::Unauthorized) => 401,
+        Err(ClientError::Conflict(_)) => 412,
+        Err(ClientError::ContinuityLost) => 409,
+        Err(ClientError::Busy { .. }) => 429,
+        other => panic!("it was not refused: {other:?}"),
+    }
+}
+
+/// Asks again until the answer is the one that is waited for.
+pub async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
