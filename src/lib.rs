@@ -19,6 +19,7 @@ pub mod examples;
 pub mod files;
 pub mod home;
 pub mod inventory;
+pub mod membership;
 pub mod names;
 pub mod pattern;
 pub mod planner;

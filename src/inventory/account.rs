@@ -590,7 +590,9 @@ impl Inventory {
                 self.events.tell(Event::of_secret(secret.id, &secret.name, change));
             }
         }
-        if update.advanced {
+        let joined = owned.account.as_ref();
+        if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {
+            // Others wait for a word from this device that it does not mean what was deleted.
             self.due.notify_one();
         }
         Ok(released)

@@ -1,0 +1,184 @@
+//! The task that keeps a daemon in contact with its account's server: told by events, polling where there are
+//! none, and trying again with growing patience where nobody answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{Contact, Trouble, joining, refused, steps, usage};
+use crate::account::api_key::ApiKey;
+use crate::account::client::{Client, Events};
+use crate::account::engine::Wish;
+use crate::account::wire::Told;
+use crate::api::App;
+use crate::inventory::AccountState;
+use crate::vault::crypto;
+
+/// How long it waits after a failure: the first time, and at most.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How often the server is asked where it tells no events.
+const POLL: Duration = Duration::from_secs(5);
+/// How often usage is told, where there is anything new, and the age of the head is looked at.
+const TICK: Duration = Duration::from_secs(15);
+/// How long a connection without a word is believed: the server says something every few seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Runs until the daemon stops.
+pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let mut patience = PATIENCE.0;
+    loop {
+        let begun = Instant::now();
+        let trouble = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            ended = session(&app) => ended,
+        };
+        app.account.client.store(None);
+        let Some(trouble) = trouble else {
+            patience = PATIENCE.0;
+            continue;
+        };
+        tracing::info!(%trouble, "no contact with the account's server");
+        app.account.set(match refused(&trouble) {
+            Some((code, message)) => Contact::Refused { code, message },
+            None => Contact::Offline(Some(trouble.to_string())),
+        });
+        if begun.elapsed() > PATIENCE.1 {
+            patience = PATIENCE.0;
+        }
+        // Not all at once, where a server comes back that many wait for.
+        let part = f64::from(u32::from_le_bytes(crypto::random())) / f64::from(u32::MAX);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = app.account.changed.notified() => patience = PATIENCE.0,
+            () = tokio::time::sleep(patience.mul_f64(0.5 + part / 2.0)) => patience = (patience * 2).min(PATIENCE.1),
+        }
+    }
+}
+
+/// From no contact to no contact: why it ended, or nothing where the membership changed.
+async fn session(app: &Arc<App>) -> Option<Trouble> {
+    let Some(AccountState { facts, me, head, .. }) = app.inventory.account() else {
+        app.account.set(Contact::None);
+        app.account.changed.notified().await;
+        return None;
+    };
+    app.account.made_at.store(head.map_or(0, |(head, _)| head.made_at), Ordering::Relaxed);
+    if facts.stopped.is_some() {
+        app.account.set(Contact::Offline(None));
+        app.account.changed.notified().await;
+        return None;
+    }
+    if app.account.contact.borrow().clone() == Contact::None {
+        app.account.set(Contact::Offline(None));
+    }
+    let opened = tokio::task::spawn_blocking(move || {
+        let key = ApiKey::parse(&facts.api_key).map_err(|error| Trouble::Other(error.to_string()))?;
+        Ok::<_, Trouble>(Client::new(&facts.url, facts.pin, Some(&key))?)
+    });
+    let client = match opened.await {
+        Ok(Ok(client)) => Arc::new(client),
+        Ok(Err(trouble)) => return Some(trouble),
+        Err(_) => return Some(Trouble::Other("the way to the server could not be worked out".into())),
+    };
+    tokio::select! {
+        trouble = talk(app, &client, me.0) => Some(trouble),
+        () = app.account.changed.notified() => None,
+    }
+}
+
+async fn talk(app: &Arc<App>, client: &Arc<Client>, account: crate::account::wire::AccountId) -> Trouble {
+    let events = match client.events(account).await {
+        Ok(events) => Some(events),
+        // A proxy in between may not let them through.
+        Err(error) if !error.passes() && refused(&Trouble::Server(clone(&error))).is_none() => None,
+        Err(error) => return error.into(),
+    };
+    match exchange(app, client, events).await {
+        Ok(()) => Trouble::Other("the account's server ended the connection".into()),
+        Err(trouble) => trouble,
+    }
+}
+
+/// Errors are told once and looked at twice.
+fn clone(error: &crate::account::client::ClientError) -> crate::account::client::ClientError {
+    use crate::account::client::ClientError;
+    match error {
+        ClientError::Unauthorized => ClientError::Unauthorized,
+        ClientError::Untrusted(why) => ClientError::Untrusted(why.clone()),
+        ClientError::ContinuityLost => ClientError::ContinuityLost,
+        other => ClientError::Malformed(other.to_string()),
+    }
+}
+
+async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Events>) -> Result<(), Trouble> {
+    let edits = Arc::new(Wish::Edits);
+    {
+        let _turn = app.account.turn.lock().await;
+        steps::pull(app, client).await?;
+        steps::push(app, client, &edits).await?;
+    }
+    // From here on others can wait for what this device does.
+    app.account.client.store(Some(Arc::clone(client)));
+    app.account.set(Contact::Connected);
+    tracing::info!("in contact with the account's server");
+    joining::admit(app, client).await?;
+    usage::exchange(app, client).await?;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let wait = if events.is_some() { SILENCE } else { POLL };
+        tokio::select! {
+            told = next(&mut events) => match told? {
+                Some(Told::Head { seq }) => {
+                    let _turn = app.account.turn.lock().await;
+                    if app.inventory.account_cursor()?.heads_after < seq {
+                        steps::pull(app, client).await?;
+                    } else {
+                        steps::heard(app);
+                    }
+                }
+                Some(Told::Enrolment) => joining::admit(app, client).await?,
+                Some(Told::Usage) => usage::fetch(app, client).await?,
+                None => return Ok(()),
+            },
+            () = app.inventory.due().notified() => {
+                let _turn = app.account.turn.lock().await;
+                steps::push(app, client, &edits).await?;
+            }
+            _ = tick.tick() => {
+                usage::exchange(app, client).await?;
+                beat(app, client).await?;
+            }
+            () = tokio::time::sleep(wait) => {
+                let _turn = app.account.turn.lock().await;
+                steps::pull(app, client).await?;
+                drop(_turn);
+                if events.is_none() {
+                    joining::admit(app, client).await?;
+                }
+            }
+        }
+    }
+}
+
+/// The next thing that is told; never, where nothing is.
+async fn next(events: &mut Option<Events>) -> Result<Option<Told>, Trouble> {
+    match events {
+        Some(events) => Ok(Some(events.next().await?)),
+        None => std::future::pending().await,
+    }
+}
+
+/// Where this device does not serve on an old head, it sees to it that there is a newer one.
+async fn beat(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
+    let Some(most) = app.config.load().max_head_age else { return Ok(()) };
+    let is_old = app.account.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
+    if is_old {
+        let _turn = app.account.turn.lock().await;
+        steps::push(app, client, &Arc::new(Wish::Beat)).await?;
+    }
+    Ok(())
+}
