@@ -38,6 +38,8 @@ pub struct Config {
     pub usage: Usage,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// How old the account's newest head may be for this device to serve.
+    pub max_head_age: Option<Duration>,
 }
 
 /// What is kept of who used what.
@@ -116,6 +118,8 @@ struct Raw {
     #[serde(default)]
     metrics: Metrics,
     #[serde(default)]
+    account: RawAccount,
+    #[serde(default)]
     api: clients::RawApi,
     #[serde(default)]
     client: Vec<clients::RawRule>,
@@ -131,6 +135,12 @@ impl Default for RawSecrets {
     fn default() -> Self {
         Self { former_versions: 10 }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAccount {
+    max_head_age_seconds: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -192,9 +202,19 @@ impl Config {
             former_versions,
             usage: raw.usage,
             metrics: raw.metrics,
+            max_head_age: max_head_age(&raw.account).map_err(|message| (None, message))?,
             api_group,
             clients,
         })
+    }
+}
+
+/// Nothing where it is 0. Devices make a new head when half of it has passed, which has to be worth it.
+fn max_head_age(raw: &RawAccount) -> Result<Option<Duration>, String> {
+    match raw.max_head_age_seconds {
+        0 => Ok(None),
+        1..60 => Err("account.max_head_age_seconds has to be 0, or 60 or more".into()),
+        seconds => Ok(Some(Duration::from_secs(seconds))),
     }
 }
 
@@ -257,5 +277,7 @@ mod tests {
         assert!(message.contains("usage.events"), "{message}");
         assert_eq!(Config::parse("[usage]\nevents = 0\n", |_| None).unwrap().usage.events, 0);
         assert!(Config::parse("[metrics]\nsecrets = true\n", |_| None).is_err());
+        let (_, message) = Config::parse("[account]\nmax_head_age_seconds = 5\n", |_| None).unwrap_err();
+        assert!(message.contains("max_head_age"), "{message}");
     }
 }

@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::files;
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
+use crate::membership;
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::registry::{Pin, Registry};
@@ -211,6 +212,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         events,
         resolver,
         registry,
+        account: membership::Handle::default(),
         unlock: method.name(),
         started_at: now(),
         counts: api::metrics::Counts::default(),
@@ -265,6 +267,7 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
     };
     tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
     tokio::spawn(keep_usage(Arc::clone(&app)));
+    let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
     let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped));
     tracing::info!(socket = %socket.display(), "ready");
@@ -280,7 +283,7 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
     tracing::info!("stopping: requests under way are answered first");
     notify_manager(sd_notify::NotifyState::Stopping);
     stop.send_replace(true);
-    let _ = tokio::join!(serving, console);
+    let _ = tokio::join!(serving, console, account);
     let resolver = Arc::clone(&app.resolver);
     let folded = tokio::task::spawn_blocking(move || resolver.recorder.fold().map(|()| resolver.recorder.sync())).await;
     if ours {

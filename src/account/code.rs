@@ -91,6 +91,10 @@ pub struct Recovery {
     pub device_secret: DeviceSecret,
     /// Its API key.
     pub api_key: ApiKey,
+    /// Which device made it: the key of the epoch was wrapped by that one.
+    pub sender: DeviceId,
+    /// That device's public key.
+    pub sender_key: PublicKey,
     /// The newest head when it was printed: it can know nothing newer.
     pub head: Newest,
     /// When it was printed.

@@ -246,7 +246,7 @@ pub struct Push {
 }
 
 /// The answer to a push: which head is the newest now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Newest {
     /// Its number.

@@ -15,9 +15,10 @@ use serde_json::json;
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, Link, inline, metrics, request, usage, view};
+use super::{App, Link, account, inline, metrics, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
+use crate::membership;
 use crate::names::SecretName;
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
@@ -76,6 +77,9 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     let transfer = config.limits.transfer;
     if !endpoint.is_open() && !access.administers() {
         return Err(ApiError::forbidden());
+    }
+    if matches!(endpoint, Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve) {
+        in_time(app, config)?;
     }
     match endpoint {
         Endpoint::Render => {
@@ -212,8 +216,33 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let text = blocking(app, move |_| Ok(metrics::text(&told)?)).await?;
             Ok(with_body(text.into(), metrics::MEDIA_TYPE))
         }
+        Endpoint::Account
+        | Endpoint::BeginAccount
+        | Endpoint::Invite
+        | Endpoint::ListDevices
+        | Endpoint::RevokeDevice
+        | Endpoint::Recovery
+        | Endpoint::Repair
+        | Endpoint::LeaveAccount => {
+            request::query(query, [])?;
+            account::answer(app, endpoint, asked, body).await
+        }
         Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
     }
+}
+
+/// Whether this device has heard of its account lately enough to serve.
+fn in_time(app: &App, config: &Config) -> Result<(), ApiError> {
+    let Some((most, age)) = config.max_head_age.zip(app.account.head_age()) else { return Ok(()) };
+    if u128::from(age) <= most.as_millis() {
+        return Ok(());
+    }
+    let message = format!(
+        "the newest state of the account is {} s old, and account.max_head_age_seconds is {}; nothing is resolved until this device hears of the account again. `guillemet account status` shows why",
+        age / 1000,
+        most.as_secs()
+    );
+    Err(ApiError::new(Code::Unavailable, message))
 }
 
 /// A secret, or the row of a missing one, with the fields its references stand in.
@@ -271,7 +300,7 @@ async fn acknowledged(status: StatusCode, (changed, released): (Changed, Release
 /// # Errors
 /// The inventory's.
 pub async fn delete(app: &Arc<App>, name: SecretName, expected: Option<String>) -> Result<(), ApiError> {
-    let (id, released) = blocking(app, move |inventory| inventory.delete(&name, expected.as_deref())).await?;
+    let (id, released) = membership::delete(app, name, expected).await?;
     released.wait().await;
     // After the last answer that could still have recorded one.
     blocking(app, move |inventory| inventory.forget_usage(id)).await
@@ -299,6 +328,25 @@ pub async fn blocking<T: Send + 'static>(
     }
 }
 
+/// A template that may be served: the account's other devices know what it names, or cannot be told now.
+async fn told(
+    app: &App,
+    snapshot: Arc<Snapshot>,
+    prepared: Arc<Prepared>,
+    until: Instant,
+) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
+    if app.account.is_settled(&prepared.template) {
+        return Ok((snapshot, prepared));
+    }
+    // Nothing of the old state is held while waiting: the account may change it.
+    drop(snapshot);
+    if app.account.published(&prepared.template, until).await {
+        return Ok((app.resolver.current.load(), prepared));
+    }
+    let message = "the account's other devices could not be told yet what this template names; try again";
+    Err(ApiError::new(Code::Unavailable, message))
+}
+
 /// The newest form of a template: what is served is what is in the file now.
 ///
 /// # Errors
@@ -310,10 +358,10 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
         let snapshot = app.resolver.current.load();
         let found = snapshot.templates.get(id).cloned();
         match found {
-            Some(prepared) if prepared.template.is_current() => return Ok((snapshot, prepared)),
+            Some(prepared) if prepared.template.is_current() => return told(app, snapshot, prepared, until).await,
             // Not sure by its looks, but a rescan since then has read it and found it as it was.
             Some(prepared) if read.as_ref().is_some_and(|read| Arc::ptr_eq(read, &prepared)) => {
-                return Ok((snapshot, prepared));
+                return told(app, snapshot, prepared, until).await;
             }
             None if rescanned => {
                 let message = format!("there is no template `{id}`; `guillemet template list` shows which there are");
@@ -490,7 +538,7 @@ fn template_id(params: &matchit::Params<'_, '_>) -> Result<String, ApiError> {
     Ok([&*part("feature")?, "/", &*part("name")?].concat())
 }
 
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
@@ -510,7 +558,7 @@ fn tagged(mut response: Response<Full<Bytes>>, etag: &str) -> Response<Full<Byte
     response
 }
 
-fn json_answer<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response<Full<Bytes>> {
+pub(super) fn json_answer<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response<Full<Bytes>> {
     let mut bytes = serde_json::to_vec(body).unwrap_or_default();
     bytes.push(b'\n');
     let mut response = with_body(bytes.into(), "application/json");

@@ -2,6 +2,7 @@
 //!
 //! Reads requests, asks who is asking, calls the parts, writes answers. Knows no SQL, no crypto, no plugin.
 
+pub mod account;
 pub mod connection;
 pub mod endpoints;
 pub mod error;
@@ -41,6 +42,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::home::Home;
 use crate::inventory::Inventory;
+use crate::membership;
 use crate::names::Millis;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
@@ -73,6 +75,8 @@ pub struct App {
     pub resolver: Arc<Resolver>,
     /// The plugins.
     pub registry: Registry,
+    /// How it stands with the account.
+    pub account: membership::Handle,
     /// How the vault is unlocked, for `status`.
     pub unlock: &'static str,
     /// When the daemon started.

@@ -1,6 +1,7 @@
 //! Reading requests: parameters and bodies, within limits, everything wrong reported at once.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -13,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
+use crate::inventory::SameName;
 use crate::inventory::{Filter, Status};
 use crate::names::{InvalidName, Millis, SecretName};
 use crate::sys::stack::leaving_nothing;
@@ -360,6 +362,28 @@ impl Fields {
             }
         }
         names
+    }
+
+    /// What becomes of secrets that are on both sides, by name: an object, or absent.
+    pub fn same_names(&mut self, field: &str) -> BTreeMap<String, SameName> {
+        let decided = match self.fields.remove(field) {
+            None | Some(Value::Null) => return BTreeMap::new(),
+            Some(decided) => decided,
+        };
+        serde_json::from_value(decided).unwrap_or_else(|_| {
+            self.wrong(field, "an object is needed: for each name `both`, `account` or `mine`");
+            BTreeMap::new()
+        })
+    }
+
+    /// The same of all of them.
+    pub fn same_name(&mut self, field: &str) -> Option<SameName> {
+        let text = self.optional_text(field)?;
+        let known = serde_json::from_value(Value::String(text)).ok();
+        if known.is_none() {
+            self.wrong(field, "one of both, account, mine is needed");
+        }
+        known
     }
 
     /// Notes what is wrong with a field.

@@ -37,6 +37,22 @@ pub enum Endpoint {
     Events,
     /// The audit trail.
     Usage,
+    /// How it stands with the account.
+    Account,
+    /// A new account, or this vault in one that there is.
+    BeginAccount,
+    /// An invitation for another machine.
+    Invite,
+    /// The devices of the account.
+    ListDevices,
+    /// Put a device out.
+    RevokeDevice,
+    /// A recovery code.
+    Recovery,
+    /// The way out after the server was set back.
+    Repair,
+    /// End the membership.
+    LeaveAccount,
     /// A link to the console.
     Console,
     /// How things are.
@@ -55,7 +71,7 @@ impl Endpoint {
 }
 
 /// Method, path, endpoint; in the order of the endpoints.
-pub const ROUTES: [(&str, &str, Endpoint); 21] = [
+pub const ROUTES: [(&str, &str, Endpoint); 29] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -73,6 +89,14 @@ pub const ROUTES: [(&str, &str, Endpoint); 21] = [
     ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
     ("GET", "/v1/events", Endpoint::Events),
     ("GET", "/v1/usage", Endpoint::Usage),
+    ("GET", "/v1/account", Endpoint::Account),
+    ("POST", "/v1/account", Endpoint::BeginAccount),
+    ("POST", "/v1/account/invitations", Endpoint::Invite),
+    ("GET", "/v1/account/devices", Endpoint::ListDevices),
+    ("DELETE", "/v1/account/devices/{device}", Endpoint::RevokeDevice),
+    ("POST", "/v1/account/recovery", Endpoint::Recovery),
+    ("POST", "/v1/account/repair", Endpoint::Repair),
+    ("DELETE", "/v1/account", Endpoint::LeaveAccount),
     ("POST", "/v1/console", Endpoint::Console),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),

@@ -38,6 +38,8 @@ pub(super) fn text(code: &Code) -> Zeroizing<String> {
             bytes.put(&code.device.0);
             bytes.put(code.device_secret.expose().as_slice());
             bytes.api_key(&code.api_key);
+            bytes.put(&code.sender.0);
+            bytes.put(&code.sender_key.0);
             bytes.put(&code.head.seq.to_le_bytes());
             bytes.put(&code.head.hash.0);
             bytes.put(&code.made_at.to_le_bytes());
@@ -117,6 +119,8 @@ fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<Code, BadCode> {
             device: DeviceId(array(reader)?),
             device_secret: DeviceSecret::from_bytes(&mut array(reader)?),
             api_key: api_key(reader)?,
+            sender: DeviceId(array(reader)?),
+            sender_key: PublicKey(array(reader)?),
             head: Newest { seq: u64::from_le_bytes(array(reader)?), hash: Hash(array(reader)?) },
             made_at: u64::from_le_bytes(array(reader)?),
         }),

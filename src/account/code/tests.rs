@@ -14,10 +14,11 @@ const CREATION: &str = "gc1-aeibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w
 const INVITE: &str = "gi1-aeibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqdqgbylb4jrogy7emtswlztg45t6\
      q2hjnhvgv23l5rwo23pon3xw72di5fu6u2xlnpwgz3ln5zxo634d2g7f4cqqjhsfxkxobwehins2cmn2k2fvkqu7nbpp4bmvynuohy4drojz\
      xi5lwo54hs6t3pr6x474qsgjjhfevs2lzrgm2tooj3hu7ucq2fi5euwtkpkfjvkv2zlnov5ldx6ow";
-const RECOVERY: &str = "gr1-aeibc eqtcq krmfy ydenb wha5d yprya dior2 ha4z2 f4xwc y3dn5 2w45b omv4g c3lqn rstuo bugqz qdqgb ylb4j\
-     \x20rogy7 emtsw lztg4 5t6q2 hjnhv gv23l 5rwo2 3pon3 xw74d q6fy7 e4xto p2hj5 lv6z3 po55q wey3e mvtgo 2djnj vwy3l\
-     \x20on5yh c4tto r2xm5 3ypf5 hw7d5 pz7ya ylcge zggzb tgqaa caqda qcqmb yibef awdan byhra eiscm kbkfq xdamr ugy4d\
-     \x20upb6c iaaaa aaaaa acyld mvtws 23nn5 yxg5l xpf5x 274bq ocypc mlrwh zde4v s6mzx hm663 i4xhy waiaa bzwdp 5v";
+const RECOVERY: &str = "gr1-aeibc eqtcq krmfy ydenb wha5d yprya dior2 ha4z2 f4xwc y3dn5 2w45b omv4g c3lqn rstuo bugqz qdqgb ylb4j rogy7\
+     \x20emtsw lztg4 5t6q2 hjnhv gv23l 5rwo2 3pon3 xw74d q6fy7 e4xto p2hj5 lv6z3 po55q wey3e mvtgo 2djnj vwy3l on5yh\
+     \x20c4tto r2xm5 3ypf5 hw7d5 pz7ya ylcge zggzb tgqaa caqda qcqmb yibef awdan byhra eiscm kbkfq xdamr ugy4d upb7u\
+     \x20gr2lj 5jvow 27mnt ww33t o55xz qgezd gnbvg y3tqo j2hm6 d2pr7 ibaue q2eiv deosc jjjfu ytkoj 4eqaa aaaaa aaafq\
+     \x20wgzlh nfvw2 33ron 2xo6l 3pv7y da4fq 6eyxd mpsgj zlf4z tooz5 5wrzo prmaq aadho fs5e";
 /// As `CREATION`, in a layout 2, with its checksum.
 const NEWER: &str = "gc1-aiibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqaylcgezggzbtgqaacaqdaqcqmby\
      ibefawdanbyhraeiscmkbkfqxdamrugy4dupb6jvc37xa";
@@ -51,6 +52,8 @@ fn recovery() -> Code {
         device: DeviceId(count(0xe0)),
         device_secret: DeviceSecret::from_bytes(&mut count(0x61)),
         api_key: api_key(),
+        sender: DeviceId(count(0xd0)),
+        sender_key: PublicKey(count(0x30)),
         head: Newest { seq: 9, hash: Hash(count(0xb0)) },
         made_at: 1_700_000_000_123,
     })
@@ -171,6 +174,8 @@ proptest! {
             device: DeviceId(account),
             device_secret,
             api_key: ApiKey::random(),
+            sender: DeviceId(account),
+            sender_key: PublicKey([seq as u8; 32]),
             head: Newest { seq, hash: Hash::of(&[&account]) },
             made_at: seq,
         });
