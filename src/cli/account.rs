@@ -1,17 +1,161 @@
-//! `account …`: the command group.
+//! `account …`: a vault that several machines share. Codes are typed at a prompt or come from standard input, never
+//! as an argument, which others on the machine could read.
 
-use clap::Subcommand;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
 
-use super::{Done, account_server};
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::Method;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::client::{self, part};
+use super::{Done, Failure, account_server, output, prompt};
+use crate::account::code::{Code, CodeKind, Recovery};
+use crate::account::words::words;
 use crate::home::Home;
+use crate::inventory::rfc3339;
+use crate::resolve::now;
+
+/// The longest code that is read, in bytes.
+const CODE_MAX: u64 = 8 << 10;
 
 #[derive(Subcommand)]
 pub enum AccountCommand {
+    /// Make a new account of this vault, with the code of `account admin create-account`.
+    Create(Create),
+    /// Make an invitation, for one machine and ten minutes.
+    Invite(Invite),
+    /// Join the account of an invitation, or come back with a recovery code.
+    Join(Join),
+    /// The devices of the account.
+    Devices(Devices),
+    /// Put a device out, under new keys, and say which secrets it could read.
+    Revoke(Revoke),
+    /// Print a recovery code: a device on paper.
+    Recovery(RecoveryCode),
+    /// The way out after the server was restored from a backup.
+    Repair(Repair),
+    /// How it stands: contact, the newest head, its age and words.
+    Status(Status),
+    /// Take this device out of the account; its secrets stay.
+    Leave(Leave),
     /// Run the server between the machines of an account, in the foreground.
     Serve(account_server::Serve),
     /// Look after the accounts of a server: where its database is.
     #[command(subcommand)]
     Admin(account_server::Admin),
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// The address of the server: https://HOST[:PORT].
+    url: String,
+    #[command(flatten)]
+    device: Device,
+}
+
+#[derive(Args)]
+struct Device {
+    /// What this device is called in the account; else what the machine is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Invite {
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Join {
+    /// The address of the server, if not the one in the code.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// What becomes of secrets that are in this vault and in the account; else it asks.
+    #[arg(long, value_name = "WHICH")]
+    same_names: Option<SameNames>,
+    /// Do not ask whether the words of a recovery code are right.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// What becomes of a secret that is on both sides.
+#[derive(Clone, Copy, ValueEnum)]
+enum SameNames {
+    /// Both stay; this vault's is called NAME-2.
+    Both,
+    /// The account's stays, this vault's goes.
+    Account,
+    /// This vault's value becomes the newest version of the account's.
+    Mine,
+}
+
+impl SameNames {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Account => "account",
+            Self::Mine => "mine",
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct Devices {
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Revoke {
+    /// Its id, or its name where no other has it.
+    device: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct RecoveryCode {
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Repair {
+    /// Do not ask whether the words are right. To be used by whoever has compared them.
+    #[arg(long)]
+    yes: bool,
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Status {
+    /// Print what the API says.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Leave {
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
 }
 
 impl AccountCommand {
@@ -22,8 +166,337 @@ impl AccountCommand {
 
     pub fn run(self, home: &Home) -> Done {
         match self {
+            Self::Create(command) => command.run(home),
+            Self::Invite(command) => command.run(home),
+            Self::Join(command) => command.run(home),
+            Self::Devices(command) => command.run(home),
+            Self::Revoke(command) => command.run(home),
+            Self::Recovery(command) => command.run(home),
+            Self::Repair(command) => command.run(home),
+            Self::Status(command) => command.run(home),
+            Self::Leave(command) => command.run(home),
             Self::Serve(command) => command.run(home),
             Self::Admin(command) => command.run(home),
         }
+    }
+}
+
+/// Takes a code in: from a prompt without echo, or from standard input.
+fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
+    if std::io::stdin().is_terminal() {
+        return Ok(Zeroizing::new(rpassword::prompt_password(format!("{what}: "))?));
+    }
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin().lock().take(CODE_MAX).read_to_string(&mut text)?;
+    if text.trim().is_empty() {
+        return Err(Failure::new("no code came from standard input; type it at the prompt, or pipe it in"));
+    }
+    Ok(text)
+}
+
+/// What the machine is called.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
+}
+
+fn joined(device: &Device, status: &Value) {
+    if device.json {
+        output::json(status);
+        return;
+    }
+    output::line(&format!(
+        "this vault is part of account {} as `{}`, with {} and {}",
+        output::text(&status["account"]),
+        output::text(&status["device_name"]),
+        several(&status["secrets"], "secret"),
+        several(&status["devices"], "device"),
+    ));
+    output::note(&format!("head {}: {}", output::text(&status["seq"]), output::text(&status["words"])));
+}
+
+fn several(count: &Value, what: &str) -> String {
+    match count.as_u64() {
+        Some(1) => format!("1 {what}"),
+        _ => format!("{} {what}s", output::text(count)),
+    }
+}
+
+impl Create {
+    fn run(self, home: &Home) -> Done {
+        let text = code("The code of the new account")?;
+        let found = Code::parse(&text)?.kind();
+        if found != CodeKind::Creation {
+            return Err(Failure::new(format!("this is {found}; `guillemet account join` takes it")));
+        }
+        let name = self.device.name.clone().unwrap_or_else(host_name);
+        let body = json!({"code": *text, "name": name, "server": self.url});
+        joined(&self.device, &client::json(home, Method::POST, "/v1/account", Some(&body))?);
+        Ok(())
+    }
+}
+
+impl Invite {
+    fn run(self, home: &Home) -> Done {
+        let made = client::json(home, Method::POST, "/v1/account/invitations", None)?;
+        if self.json {
+            output::json(&made);
+            return Ok(());
+        }
+        output::line(&output::text(&made["code"]));
+        let minutes = made["expires_in"].as_u64().unwrap_or_default() / 60;
+        output::note(&format!(
+            "good for one machine and {minutes} minutes, while this daemon runs: type it into `guillemet account join` there"
+        ));
+        Ok(())
+    }
+}
+
+impl Join {
+    fn run(self, home: &Home) -> Done {
+        let text = code("The code")?;
+        match Code::parse(&text)? {
+            Code::Creation(_) => {
+                return Err(Failure::new(format!("this is {}; `guillemet account create URL` takes it", CodeKind::Creation)));
+            }
+            Code::Recovery(code) => self.confirm(&code)?,
+            Code::Invite(_) => {}
+        }
+        let name = self.device.name.clone().unwrap_or_else(host_name);
+        let mut body = json!({"code": *text, "name": name, "server": self.server});
+        if let Some(which) = self.same_names {
+            body["all_same_names"] = which.name().into();
+        }
+        output::note("waiting for the account…");
+        let mut answer = client::call(home, Method::POST, "/v1/account", Some(&body))?;
+        let names = same_names(&answer.json());
+        if answer.status == 409 && !names.is_empty() && std::io::stdin().is_terminal() {
+            body["same_names"] = json!(ask_of_each(&names)?);
+            answer = client::call(home, Method::POST, "/v1/account", Some(&body))?;
+        }
+        joined(&self.device, &answer.good(home)?.json());
+        Ok(())
+    }
+
+    /// What a recovery code knows can be old: a person says whether it is the right account.
+    fn confirm(&self, code: &Recovery) -> Done {
+        output::note(&format!(
+            "this code was printed at {}, at head {} of the account: {}",
+            rfc3339(code.made_at),
+            code.head.seq,
+            words(&code.head.hash)
+        ));
+        output::note("a server could show it a state as old as that, and nothing older");
+        prompt::confirm("Are date and words those on your paper?", self.yes)
+    }
+}
+
+/// The names that are on both sides, where that is what is wrong.
+fn same_names(answer: &Value) -> Vec<String> {
+    let entries = answer["errors"].as_array().into_iter().flatten();
+    let of_name = |entry: &&Value| entry["field"].as_str().is_some_and(|field| field.starts_with("same_names."));
+    entries.filter(of_name).filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect()
+}
+
+/// Asks of each name what is to become of it.
+fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failure> {
+    output::note(&format!("{} in this vault and in the account:", several(&names.len().into(), "name")));
+    let mut decided = BTreeMap::new();
+    for name in names {
+        loop {
+            eprint!("  {} [b]oth (this one as {0}-2), the [a]ccount's, or [m]ine as its newest value? ", output::clean(name));
+            let mut line = String::new();
+            if std::io::stdin().read_line(&mut line)? == 0 {
+                return Err(Failure::new("nothing was changed in this vault"));
+            }
+            let which = match line.trim() {
+                "b" | "both" => SameNames::Both,
+                "a" | "account" => SameNames::Account,
+                "m" | "mine" => SameNames::Mine,
+                _ => continue,
+            };
+            decided.insert(name.clone(), which.name());
+            break;
+        }
+    }
+    Ok(decided)
+}
+
+impl Devices {
+    fn run(self, home: &Home) -> Done {
+        let devices = client::json(home, Method::GET, "/v1/account/devices", None)?;
+        if self.json {
+            output::json(&devices);
+            return Ok(());
+        }
+        let now = now() / 1000;
+        let row = |device: &Value| {
+            let kind = match (device["this"] == true, device["recovery"] == true) {
+                (true, _) => "this one",
+                (_, true) => "recovery code",
+                _ => "",
+            };
+            vec![
+                output::text(&device["name"]),
+                output::text(&device["id"]),
+                output::ago(device["joined_at"].as_str(), now),
+                output::text(&device["references"]),
+                output::ago(device["usage_told_at"].as_str(), now),
+                kind.to_owned(),
+            ]
+        };
+        let rows = devices["items"].as_array().into_iter().flatten().map(row).collect();
+        output::table(&["Name", "Id", "Joined", "References", "Usage told", ""], rows);
+        Ok(())
+    }
+}
+
+impl Revoke {
+    fn run(self, home: &Home) -> Done {
+        let devices = client::json(home, Method::GET, "/v1/account/devices", None)?;
+        let found: Vec<&Value> = devices["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|device| device["id"] == self.device.as_str() || device["name"] == self.device.as_str())
+            .collect();
+        let device = match found.as_slice() {
+            [device] => *device,
+            [] => {
+                return Err(Failure::new(format!(
+                    "there is no device `{}`; `guillemet account devices` shows which there are",
+                    self.device
+                )));
+            }
+            _ => return Err(Failure::new(format!("several devices are called `{}`; give the id of one", self.device))),
+        };
+        let (id, name) = (output::text(&device["id"]), output::text(&device["name"]));
+        prompt::confirm(&format!("Put `{name}` ({id}) out of the account, under new keys?"), self.yes)?;
+        let revoked = client::json(home, Method::DELETE, &format!("/v1/account/devices/{}", part(&id)), None)?;
+        if self.json {
+            output::json(&revoked);
+            return Ok(());
+        }
+        let secrets: Vec<String> = revoked["secrets"].as_array().into_iter().flatten().map(output::text).collect();
+        output::line(&format!("revoked {name}"));
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        output::note("it could read these until now; rotate them at their providers:");
+        for secret in secrets {
+            output::line(&format!("  {secret}"));
+        }
+        Ok(())
+    }
+}
+
+impl RecoveryCode {
+    fn run(self, home: &Home) -> Done {
+        let made = client::json(home, Method::POST, "/v1/account/recovery", None)?;
+        if self.json {
+            output::json(&made);
+            return Ok(());
+        }
+        output::line(&output::text(&made["code"]));
+        output::note(&format!(
+            "made at {}, head {}: {}",
+            output::text(&made["made_at"]),
+            output::text(&made["seq"]),
+            output::text(&made["words"])
+        ));
+        output::note(
+            "keep it on paper, with date and words: whoever has it can read the whole account. `guillemet account join` takes it on an empty machine; `guillemet account revoke` ends it",
+        );
+        Ok(())
+    }
+}
+
+impl Repair {
+    fn run(self, home: &Home) -> Done {
+        let ask = |confirm: Option<&Value>| {
+            client::json(home, Method::POST, "/v1/account/repair", Some(&json!({"confirm": confirm})))
+        };
+        let plan = ask(None)?;
+        let what = match plan["action"].as_str() {
+            Some("publish") => "this device is further than the server: its state would be published again",
+            Some("adopt") => "the server has another state: this device would go over to that, and keep what is only here",
+            _ => {
+                if self.json {
+                    output::json(&plan);
+                } else {
+                    output::line("there is nothing to repair");
+                }
+                return Ok(());
+            }
+        };
+        output::note(&format!("here    head {}: {}", output::text(&plan["seq"]), output::text(&plan["words"])));
+        output::note(&format!("server  head {}: {}", output::text(&plan["server_seq"]), output::text(&plan["server_words"])));
+        output::note(&format!("{what}. Compare the words with `guillemet account status` on your other machines first"));
+        prompt::confirm("Go on?", self.yes)?;
+        let done = ask(Some(&plan["server_words"]))?;
+        if self.json {
+            output::json(&done);
+        } else {
+            output::line("repaired");
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    fn run(self, home: &Home) -> Done {
+        let status = client::json(home, Method::GET, "/v1/account", None)?;
+        if self.json {
+            output::json(&status);
+            return Ok(());
+        }
+        if status["joined"] != true {
+            output::line("this vault is in no account");
+            return Ok(());
+        }
+        let now = now() / 1000;
+        let mut state = output::text(&status["state"]);
+        if let Some(code) = status["code"].as_str() {
+            state.push_str(&format!(" ({code})"));
+        }
+        let head = match status["seq"].as_u64() {
+            Some(seq) => format!("{seq}, made {}", output::ago(status["head_made_at"].as_str(), now)),
+            None => "none yet".into(),
+        };
+        for (name, value) in [
+            ("State", state),
+            ("Account", output::text(&status["account"])),
+            ("Server", output::text(&status["server"])),
+            ("Device", format!("{} ({})", output::text(&status["device_name"]), output::text(&status["device"]))),
+            ("Devices", output::text(&status["devices"])),
+            ("Secrets", output::text(&status["secrets"])),
+            ("Head", head),
+            ("Words", output::text(&status["words"])),
+            ("Heard", output::ago(status["heard_at"].as_str(), now)),
+            ("Pending", output::text(&status["pending"])),
+        ] {
+            output::line(&format!("{name:<8} {value}"));
+        }
+        if let Some(message) = status["message"].as_str() {
+            output::note(message);
+        }
+        for notice in status["notices"].as_array().into_iter().flatten() {
+            output::line(&format!("{}  {}", output::text(&notice["at"]), output::text(&notice["message"])));
+        }
+        Ok(())
+    }
+}
+
+impl Leave {
+    fn run(self, home: &Home) -> Done {
+        prompt::confirm("Take this device out of the account? Its secrets stay here as they are", self.yes)?;
+        let left = client::json(home, Method::DELETE, "/v1/account", None)?;
+        output::line("left the account; the secrets stay in this vault");
+        if left["told"] != true {
+            output::note("the account could not be told: revoke this device from another one");
+        } else {
+            output::note("it knew the account's keys: `guillemet account revoke` of any device on another one makes new ones");
+        }
+        Ok(())
     }
 }
