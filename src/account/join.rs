@@ -27,12 +27,14 @@ const UNNAMED: &str = "unnamed";
 pub enum NotInvited {
     /// It does not have the invitation's secret, or the server changed what it says.
     #[error(
-        "a device wants to join that was not invited with this code, or the server changed what it says; turn it away and invite again"
+        "a device wants to join that was not invited with this code, or the server changed what it says; turn it away \
+         and invite again"
     )]
     Forged,
     /// It has the secret, and does not say what guillemet says.
     #[error(
-        "an invited device says something that guillemet does not say; update guillemet on both machines and invite it again"
+        "an invited device says what this guillemet does not understand; update guillemet on both machines and invite \
+         it again"
     )]
     Malformed,
 }
