@@ -9,8 +9,8 @@ use serde_json::json;
 use super::App;
 use super::endpoints::{Answer, Asked, empty, json_answer};
 use super::error::{ApiError, Code};
-use super::routes::Endpoint;
 use super::request;
+use super::routes::Endpoint;
 use crate::account::client::ClientError;
 use crate::account::code;
 use crate::account::engine::Unprepared;
@@ -51,6 +51,8 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
                 _ => return Err(ApiError::new(Code::Internal, "a field was read twice")),
             };
             begun?;
+            // What this vault brings is in the account when this is answered, where the server can be reached.
+            membership::first_contact(app).await;
             Ok(json_answer(StatusCode::CREATED, &membership::status(app)))
         }
         Endpoint::Invite => {
@@ -114,7 +116,7 @@ impl From<Trouble> for ApiError {
                 Code::Conflict,
                 "this invitation was used, or is older than ten minutes; `guillemet account invite` on a machine of the account makes another",
             ),
-            Trouble::Server(_) | Trouble::DeleteOffline | Trouble::Unknown | Trouble::Crowded => {
+            Trouble::Server(_) | Trouble::Offline(_) | Trouble::DeleteOffline | Trouble::Unknown | Trouble::Crowded => {
                 Self::new(Code::Unavailable, message)
             }
         }

@@ -257,7 +257,10 @@ impl Join {
         let text = code("The code")?;
         match Code::parse(&text)? {
             Code::Creation(_) => {
-                return Err(Failure::new(format!("this is {}; `guillemet account create URL` takes it", CodeKind::Creation)));
+                return Err(Failure::new(format!(
+                    "this is {}; `guillemet account create URL` takes it",
+                    CodeKind::Creation
+                )));
             }
             Code::Recovery(code) => self.confirm(&code)?,
             Code::Invite(_) => {}
@@ -304,7 +307,10 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failu
     let mut decided = BTreeMap::new();
     for name in names {
         loop {
-            eprint!("  {} [b]oth (this one as {0}-2), the [a]ccount's, or [m]ine as its newest value? ", output::clean(name));
+            eprint!(
+                "  {} [b]oth (this one as {0}-2), the [a]ccount's, or [m]ine as its newest value? ",
+                output::clean(name)
+            );
             let mut line = String::new();
             if std::io::stdin().read_line(&mut line)? == 0 {
                 return Err(Failure::new("nothing was changed in this vault"));
@@ -419,7 +425,9 @@ impl Repair {
         let plan = ask(None)?;
         let what = match plan["action"].as_str() {
             Some("publish") => "this device is further than the server: its state would be published again",
-            Some("adopt") => "the server has another state: this device would go over to that, and keep what is only here",
+            Some("adopt") => {
+                "the server has another state: this device would go over to that, and keep what is only here"
+            }
             _ => {
                 if self.json {
                     output::json(&plan);
@@ -430,8 +438,14 @@ impl Repair {
             }
         };
         output::note(&format!("here    head {}: {}", output::text(&plan["seq"]), output::text(&plan["words"])));
-        output::note(&format!("server  head {}: {}", output::text(&plan["server_seq"]), output::text(&plan["server_words"])));
-        output::note(&format!("{what}. Compare the words with `guillemet account status` on your other machines first"));
+        output::note(&format!(
+            "server  head {}: {}",
+            output::text(&plan["server_seq"]),
+            output::text(&plan["server_words"])
+        ));
+        output::note(&format!(
+            "{what}. Compare the words with `guillemet account status` on your other machines first"
+        ));
         prompt::confirm("Go on?", self.yes)?;
         let done = ask(Some(&plan["server_words"]))?;
         if self.json {
@@ -495,7 +509,9 @@ impl Leave {
         if left["told"] != true {
             output::note("the account could not be told: revoke this device from another one");
         } else {
-            output::note("it knew the account's keys: `guillemet account revoke` of any device on another one makes new ones");
+            output::note(
+                "it knew the account's keys: `guillemet account revoke` of any device on another one makes new ones",
+            );
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::{Trouble, blocking, steps};
+use super::{Contact, Trouble, blocking, steps};
 use crate::account::api_key::ApiKey;
 use crate::account::client::Client;
 use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
@@ -119,7 +119,8 @@ pub async fn create(app: &Arc<App>, code: Creation, wanted: &Wanted) -> Result<(
 
 /// Makes the vault part of the account. Where names are on both sides and nobody has decided, it waits.
 async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted) -> Result<(), Trouble> {
-    let begun = app.inventory.account_begin(&mut joining.engine, &joining.facts, &joining.records, |name| wanted.decide(name));
+    let begun =
+        app.inventory.account_begin(&mut joining.engine, &joining.facts, &joining.records, |name| wanted.decide(name));
     match begun {
         Ok(released) => released.wait().await,
         Err(error) => {
@@ -129,6 +130,7 @@ async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted) -> Result<
             return Err(error.into());
         }
     }
+    app.account.set(Contact::Offline(None));
     app.account.changed.notify_one();
     Ok(())
 }
@@ -148,7 +150,7 @@ fn code_hash(secret: &[u8]) -> Hash {
 /// # Errors
 /// `Trouble`: the server has to know of it.
 pub async fn invite(app: &Arc<App>) -> Result<(Zeroizing<String>, u64), Trouble> {
-    let client = app.account.client()?;
+    let client = app.account.client().await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(crypto::random::<16>()), Zeroizing::new(crypto::random::<32>()));
     let text = Zeroizing::new(HEXLOWER.encode(&*token));
@@ -223,7 +225,10 @@ pub async fn join(app: &Arc<App>, code: Invitation, wanted: &Wanted) -> Result<(
     client.enrol(account, &token, &enrolment).await?;
     let wrap = admitted(&client, account).await?;
     if wrap.sender != code.inviter {
-        return Err(Trouble::Other("the key of the account comes from another device than the one that invited; do not trust this server".into()));
+        return Err(Trouble::Other(
+            "the key of the account comes from another device than the one that invited; do not trust this server"
+                .into(),
+        ));
     }
     let opened = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
     let (key, anchor) = opened.map_err(|error| Trouble::Other(error.to_string()))?;
@@ -284,7 +289,7 @@ pub struct Printed {
 /// # Errors
 /// `Trouble`: the account has to know of it.
 pub async fn recovery(app: &Arc<App>) -> Result<Printed, Trouble> {
-    let client = app.account.client()?;
+    let client = app.account.client().await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
@@ -301,8 +306,7 @@ pub async fn recovery(app: &Arc<App>) -> Result<Printed, Trouble> {
     let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| Trouble::Other(error.to_string()))?;
     let made_at = now();
-    let code =
-        Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
+    let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
     Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
 }
 
@@ -343,7 +347,8 @@ pub async fn recover(app: &Arc<App>, code: Recovery, wanted: &Wanted) -> Result<
     engine.sending(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
     paper_client.push(account, &candidate.push, Some(onto.hash)).await?;
-    let key = engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
+    let key =
+        engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
     let key = key.ok_or_else(|| Trouble::Other("the key of the account is missing".into()))?;
     let client = client(&place, Some(&api_key)).await?;
     let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
@@ -364,6 +369,9 @@ fn wrapped_for(
     let opened = wraps.filter_map(|wrap| open_wrap(account, (paper.0, &paper.1), sender_key, wrap).ok());
     let found = opened.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
     found.ok_or_else(|| {
-        Trouble::Other("the server does not have the key of this recovery code; was the code revoked, or the server set back?".into())
+        Trouble::Other(
+            "the server does not have the key of this recovery code; was the code revoked, or the server set back?"
+                .into(),
+        )
     })
 }

@@ -13,7 +13,7 @@ mod usage;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
@@ -30,10 +30,13 @@ use crate::resolve::now;
 use crate::template::catalog::Template;
 
 pub use self::contact::run;
-pub use self::joining::{Joining, Wanted, create, invite, join, recovery, recover};
+pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::{DeviceUsage, of_devices};
+
+/// How long somebody who asks waits for the first contact.
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// Why something with the account did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum Trouble {
     /// What it offers, or what is here.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// There is no contact.
+    #[error("there is no contact with the account's server ({0}); `guillemet account status` shows when there is")]
+    Offline(String),
     /// Nobody can say what other devices reference.
     #[error(
         "the account's server cannot be reached, so nobody knows what other devices reference; nothing was deleted. `guillemet secret disable` works at once"
@@ -162,10 +168,17 @@ impl Handle {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
 
-    fn client(&self) -> Result<Arc<Client>, Trouble> {
-        self.client.load_full().ok_or_else(|| {
-            Trouble::Server(ClientError::Unreachable("this daemon has no connection to it yet".into()))
-        })
+    /// The way to the server, once there is contact; a daemon that has just started, or joined, gets a moment.
+    async fn client(&self) -> Result<Arc<Client>, Trouble> {
+        let mut contact = self.contact.subscribe();
+        let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
+        let state = tokio::time::timeout(MOMENT, settled).await.ok().and_then(Result::ok).map(|state| state.clone());
+        match (state, self.client.load_full()) {
+            (Some(Contact::Connected), Some(client)) => Ok(client),
+            (Some(Contact::Refused { message, .. }), _) => Err(Trouble::Other(message)),
+            (Some(Contact::Offline(Some(why))), _) => Err(Trouble::Offline(why)),
+            _ => Err(Trouble::Offline("it has not answered yet".into())),
+        }
     }
 
     fn joining(&self) -> std::sync::MutexGuard<'_, Option<Joining>> {
@@ -221,6 +234,11 @@ pub struct DeviceView {
     usage_told_at: Option<String>,
 }
 
+/// Waits for the first contact, and gives up after a moment.
+pub async fn first_contact(app: &App) {
+    let _ = app.account.client().await;
+}
+
 /// How it stands.
 pub fn status(app: &App) -> Status {
     let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = app.inventory.account() else {
@@ -250,7 +268,10 @@ pub fn status(app: &App) -> Status {
         head_age_seconds: made_at.map(|made_at| now().saturating_sub(made_at) / 1000),
         heard_at: (heard > 0).then(|| rfc3339(heard)),
         pending,
-        notices: notices.into_iter().map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text }).collect(),
+        notices: notices
+            .into_iter()
+            .map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text })
+            .collect(),
     };
     Status { joined: true, state, code, message, account: Some(account) }
 }

@@ -42,7 +42,8 @@ pub async fn repair(app: &Arc<App>, confirmed: Option<&str>) -> Result<Plan, Tro
     let account = state.me.0;
     let facts = state.facts;
     let opened = tokio::task::spawn_blocking(move || {
-        let key = crate::account::api_key::ApiKey::parse(&facts.api_key).map_err(|error| Trouble::Other(error.to_string()))?;
+        let key = crate::account::api_key::ApiKey::parse(&facts.api_key)
+            .map_err(|error| Trouble::Other(error.to_string()))?;
         Ok::<_, Trouble>(Client::new(&facts.url, facts.pin, Some(&key))?)
     });
     let client = opened.await.map_err(|_| Trouble::Other("the way to the server could not be worked out".into()))??;

@@ -136,7 +136,7 @@ pub async fn delete(
     }
     let account = account(app)?;
     let offline = |error: ClientError| if error.passes() { Trouble::DeleteOffline } else { error.into() };
-    let client = app.account.client().map_err(|_| Trouble::DeleteOffline)?;
+    let client = app.account.client().await.map_err(|_| Trouble::DeleteOffline)?;
     let _turn = app.account.turn.lock().await;
     for attempt in 0..TRIES {
         pull(app, &client).await.map_err(|trouble| match trouble {
@@ -162,7 +162,7 @@ pub async fn delete(
 /// # Errors
 /// `Trouble`; without the newest head nothing is done.
 pub async fn revoke(app: &Arc<App>, device: DeviceId) -> Result<Vec<String>, Trouble> {
-    let client = app.account.client()?;
+    let client = app.account.client().await?;
     let _turn = app.account.turn.lock().await;
     if app.inventory.with_engine(|engine| engine.me().device == device)? {
         return Err(Trouble::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
@@ -183,8 +183,12 @@ pub async fn revoke(app: &Arc<App>, device: DeviceId) -> Result<Vec<String>, Tro
 /// # Errors
 /// When this vault is in no account, or cannot be written.
 pub async fn leave(app: &Arc<App>) -> Result<bool, Trouble> {
+    if app.inventory.account().is_none() {
+        return Err(AccountError::None.into());
+    }
+    let client = app.account.client().await;
     let _turn = app.account.turn.lock().await;
-    let told = match app.account.client() {
+    let told = match client {
         Ok(client) => {
             let told = async {
                 pull(app, &client).await?;
