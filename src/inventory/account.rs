@@ -4,6 +4,7 @@
 //! Holds the sync engine behind the inventory's mutex. Knows no server: `membership` carries what goes in and out.
 
 use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -193,6 +194,11 @@ fn load(vault: &Vault, secrets: &[Arc<Secret>], keep: usize) -> Result<Option<(J
         .map_err(|error| damaged(error.to_string()))?;
     let joined = Joined { engine, facts: document.facts, notices: document.notices, next, kept, usage };
     Ok(Some((joined, update)))
+}
+
+/// The label of an intent's document: they are in the order of the intents.
+fn label(number: u64) -> String {
+    format!("{INTENT}{number:016x}")
 }
 
 /// The membership of a vault that has been opened, or none.
@@ -400,7 +406,7 @@ impl Inventory {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.pulled(pages)?;
-        self.apply(&mut owned, update, Vec::new())
+        self.apply(&mut owned, update)
     }
 
     /// Goes over to the state of the server, of which a person has compared the words.
@@ -410,9 +416,9 @@ impl Inventory {
     pub fn account_adopted(&self, newest: Newest, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
-        let (update, rescued) = joined.engine.adopt(newest, pages)?;
+        let update = joined.engine.adopt(newest, pages)?;
         joined.facts.stopped = None;
-        self.apply(&mut owned, update, rescued.iter().map(|intent| (**intent).clone()).collect())
+        self.apply(&mut owned, update)
     }
 
     /// What is to be pushed now, written down as about to be sent; nothing where there is nothing to push.
@@ -478,7 +484,7 @@ impl Inventory {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
-        let released = self.apply(&mut owned, update, Vec::new())?;
+        let released = self.apply(&mut owned, update)?;
         for template in prepared.told {
             template.publish();
         }
@@ -526,10 +532,9 @@ impl Inventory {
             return Err(AccountError::SameNames(undecided));
         }
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
-        let kept = intents.clone();
         let mut update = engine.bring(&mine, intents);
         // Everything the account brings is new to this vault.
-        let known: std::collections::HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
+        let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
         let brought = brought.filter(|secret| !mine.iter().any(|mine| Arc::ptr_eq(mine, secret)));
         update.put.extend(brought.cloned());
@@ -538,7 +543,7 @@ impl Inventory {
         let joined =
             Joined { engine, facts: facts.clone(), notices: Vec::new(), next: 0, kept: Vec::new(), usage: Vec::new() };
         owned.account = Some(joined);
-        let applied = self.apply(&mut owned, update, kept);
+        let applied = self.apply(&mut owned, update);
         if applied.is_err() {
             owned.account = None;
         }
@@ -563,9 +568,9 @@ impl Inventory {
         Ok(())
     }
 
-    /// Writes an update down and answers from it. `added` are intents that are new.
-    fn apply(&self, owned: &mut Owned, update: Update, added: Vec<Intent>) -> Result<Released, AccountError> {
-        let written = Self::write_update(owned, &update, &added);
+    /// Writes an update down and answers from it.
+    fn apply(&self, owned: &mut Owned, update: Update) -> Result<Released, AccountError> {
+        let written = Self::write_update(owned, &update);
         if let Err(error) = written {
             // The engine is ahead of what is written: it is made again from that.
             self.reload(owned);
@@ -598,7 +603,7 @@ impl Inventory {
         Ok(released)
     }
 
-    fn write_update(owned: &mut Owned, update: &Update, added: &[Intent]) -> Result<(), VaultError> {
+    fn write_update(owned: &mut Owned, update: &Update) -> Result<(), VaultError> {
         let Some(joined) = &mut owned.account else { return Ok(()) };
         joined.notices.extend(update.notices.iter().cloned());
         let surplus = joined.notices.len().saturating_sub(NOTICES);
@@ -608,19 +613,26 @@ impl Inventory {
             removed: update.removed.iter().map(|secret| secret.id).collect(),
             ..Writes::default()
         };
-        let encoded: Vec<_> = added.iter().map(|intent| (intent.id, intent.encode())).collect();
-        let labels: Vec<_> =
-            (joined.next..).map(|number| format!("{INTENT}{number:016x}")).take(encoded.len()).collect();
-        for (label, (_, bytes)) in labels.iter().zip(&encoded) {
+        let mut kept: VecDeque<_> = std::mem::take(&mut joined.kept).into();
+        let pending: Vec<Arc<Intent>> = joined.engine.pending().cloned().collect();
+        let settled: HashSet<_> = update.settled.iter().collect();
+        let gone = |(id, _): &(wire::IntentId, String)| settled.contains(id);
+        let mut forgotten: Vec<String> =
+            kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()).collect();
+        kept.retain(|kept| !gone(kept));
+        // Labels are in the order of the intents: what comes before others is written again with them.
+        if !kept.iter().map(|(id, _)| *id).eq(pending.iter().map(|intent| intent.id).take(kept.len())) {
+            forgotten.extend(kept.drain(..).map(|(_, label)| label));
+        }
+        let added = &pending[kept.len()..];
+        let encoded: Vec<_> = added.iter().map(|intent| intent.encode()).collect();
+        let labels: Vec<_> = (joined.next..).map(label).take(added.len()).collect();
+        writes.documents.extend(forgotten.into_iter().map(|label| (Cow::from(label), None)));
+        for (label, bytes) in labels.iter().zip(&encoded) {
             writes.documents.push((Cow::from(label.clone()), Some(bytes)));
         }
-        let settled: std::collections::HashSet<_> = update.settled.iter().collect();
-        let (gone, mut kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut joined.kept).into_iter().partition(|(id, _)| settled.contains(id));
-        writes.documents.extend(gone.into_iter().map(|(_, label)| (Cow::from(label), None)));
-        kept.extend(encoded.iter().map(|(id, _)| *id).zip(labels.iter().cloned()));
         joined.next += labels.len() as u64;
-        joined.kept = kept;
+        joined.kept = kept.into_iter().chain(added.iter().map(|intent| intent.id).zip(labels)).collect();
         let document = joined.document();
         writes.documents.push((Cow::from(ACCOUNT), Some(&document)));
         let records: Vec<AccountRecord> = update.records.iter().map(account_record).collect();

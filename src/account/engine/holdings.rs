@@ -185,10 +185,19 @@ impl Holdings {
                 "`{name}` was deleted on one device and changed on another: it is there, as it was changed"
             ));
         }
-        let mut next = self.secrets.get(&intent.secret)?.next(intent.at);
+        let known = self.secrets.get(&intent.secret)?;
+        if let Change::Value(version) = &intent.change
+            && known.versions.iter().any(|known| known.id == version.id)
+        {
+            // It is in the account: by a head that this device never saw, for its server was set back.
+            return None;
+        }
+        let mut next = known.next(intent.at);
         match &intent.change {
             Change::Value(version) => next.add_version(version.clone(), maker.keep),
             Change::Enable(enabled) => next.enabled = *enabled,
+            // A template of another device still means this secret by it.
+            Change::Forget(name) if self.is_referenced(name, maker) => {}
             Change::Forget(name) => next.forget_name(name),
             Change::Rename(name) => {
                 let free = self.claim(name, next.id, maker);
@@ -211,29 +220,35 @@ impl Holdings {
         if self.secrets.contains_key(&secret.id) {
             return None;
         }
-        let free = self.claim(&secret.name, secret.id, maker);
-        if free.as_str() == secret.name.as_str() {
-            self.put(Arc::clone(secret));
-            return None;
-        }
-        let told = format!(
-            "a new secret `{}` was made on two devices: this one is called `{free}`. Keep the one that is right, and look at the templates that mean it",
-            secret.name
-        );
-        self.put(Arc::new(Secret { name: free, former_names: Vec::new(), ..(**secret).clone() }));
-        Some(told)
+        // Deleted elsewhere, and typed anew where the account was set back.
+        self.deleted.remove(&secret.id);
+        let free = self.enter(secret, maker);
+        (free.as_str() != secret.name.as_str()).then(|| {
+            format!(
+                "a new secret `{}` was made on two devices: this one is called `{free}`. Keep the one that is right, and look at the templates that mean it",
+                secret.name
+            )
+        })
     }
 
-    /// Brings a deleted secret back, under another name where its own was taken meanwhile. Former names that
-    /// were taken stay with who took them.
+    /// Puts a secret that was not there, under another name where its own is taken. Former names that are taken
+    /// stay with who has them.
+    fn enter(&mut self, secret: &Arc<Secret>, maker: Maker) -> SecretName {
+        let name = self.claim(&secret.name, secret.id, maker);
+        let is_free = |former: &SecretName| self.named(former).is_none() && *former != name;
+        if name.as_str() == secret.name.as_str() && secret.former_names.iter().all(is_free) {
+            self.put(Arc::clone(secret));
+            return name;
+        }
+        let former_names = secret.former_names.iter().filter(|former| is_free(former)).cloned().collect();
+        self.put(Arc::new(Secret { name: name.clone(), former_names, ..(**secret).clone() }));
+        name
+    }
+
+    /// Brings a deleted secret back.
     pub fn revive(&mut self, id: SecretId, maker: Maker) -> Option<SecretName> {
         let deleted = self.deleted.remove(&id)?;
-        let mut secret = (*deleted.secret).clone();
-        secret.name = self.claim(&secret.name, id, maker);
-        secret.former_names.retain(|name| self.named(name).is_none() && *name != secret.name);
-        let name = secret.name.clone();
-        self.put(Arc::new(secret));
-        Some(name)
+        Some(self.enter(&deleted.secret, maker))
     }
 
     /// A name for this secret: the one that is wanted, or the next that is free. A former name of another
@@ -245,7 +260,7 @@ impl Holdings {
         }
         let key = wanted.key();
         if !self.names.contains_key(key.as_str())
-            && !self.is_referenced(wanted)
+            && !self.is_referenced(wanted, maker)
             && let Some(holder) = self.former.get(key.as_str()).and_then(|id| self.secrets.get(id)).cloned()
         {
             let mut robbed = (*holder).clone();
@@ -266,9 +281,9 @@ impl Holdings {
         })
     }
 
-    /// Whether any device references this name.
-    fn is_referenced(&self, name: &SecretName) -> bool {
-        self.references.values().any(|references| references.names(name))
+    /// Whether another device references this name: what the maker's own templates name, it has seen to itself.
+    fn is_referenced(&self, name: &SecretName, maker: Maker) -> bool {
+        self.references.iter().any(|(device, references)| *device != maker.device && references.names(name))
     }
 
     /// The deleted secrets that these references mean: those whose name no other has now.

@@ -16,7 +16,10 @@ mod object;
 mod pull;
 mod push;
 mod references;
+mod rescue;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -90,6 +93,8 @@ pub struct Engine {
     sent: Vec<Newest>,
     /// The heads before the newest.
     past: VecDeque<Newest>,
+    /// What a person has been told of intents that are pending.
+    told: HashMap<IntentId, String>,
     /// How many former versions of a secret are kept.
     keep: usize,
 }
@@ -125,6 +130,7 @@ impl Engine {
             differing: BTreeSet::new(),
             sent: Vec::new(),
             past: VecDeque::new(),
+            told: HashMap::new(),
             keep,
         }
     }
@@ -230,11 +236,14 @@ impl Engine {
         touched.append(&mut self.differing);
         let (gone, kept): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|intent| settled.contains(&intent.id));
         self.pending = kept.into();
+        let mut notices = self.revived(&base, &touched, &gone);
         let mut view = base.clone();
-        let mut notices = Vec::new();
         let maker = Maker { device: self.me.device, seq: self.head.seq + 1, keep: self.keep };
-        for intent in &self.pending {
-            notices.extend(view.apply(intent, maker));
+        for intent in self.pending.clone() {
+            notices.extend(view.apply(&intent, maker).and_then(|notice| self.tell(intent.id, notice)));
+        }
+        for intent in &gone {
+            self.told.remove(&intent.id);
         }
         self.differing = view.take_touched();
         touched.extend(&self.differing);
@@ -263,5 +272,30 @@ impl Engine {
         (self.base, self.view) = (base, view);
         update.notices = notices;
         update
+    }
+
+    /// What is said of an intent, unless it has been said: it is applied again with every head.
+    fn tell(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
+        let before = self.told.insert(intent, notice.text.clone());
+        (before.as_ref() != Some(&notice.text)).then_some(notice)
+    }
+
+    /// What is said of deleted secrets that are there again in this state; not where an edit of this device did
+    /// that, of which it has been said.
+    fn revived(&self, base: &Holdings, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
+        let is_back = |id: &&SecretId| self.base.deleted(**id).is_some();
+        let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
+        let back = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));
+        let who = if self.head.by == self.me.device {
+            "a template of this device names"
+        } else {
+            "another device names or has changed"
+        };
+        let text = |name| {
+            format!(
+                "`{name}`, which was deleted, is there again: {who} it. Look at who needs it before it is deleted again"
+            )
+        };
+        back.map(|secret| Notice { at: self.head.made_at, text: text(&secret.name) }).collect()
     }
 }

@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use super::head::{Head, Refusal};
 use super::holdings::Holdings;
 use super::object::Object;
+use super::rescue::rescue;
 use super::*;
-use crate::account::intent::Change;
 use crate::account::seal::{Kind, NO_ID, open_wrap};
-use crate::account::wire::{ChangedRecord, Changes, Link, SealedHead, Wrap};
+use crate::account::wire::{ChangedRecord, Changes, Link, SealedHead, SealedRecord, Wrap};
+
+const GOES_BACK: &str = "a record goes back";
 
 /// What a walk over the heads has come to.
 struct Walk {
@@ -17,9 +19,21 @@ struct Walk {
     hash: Hash,
     keys: BTreeMap<u64, Arc<EpochKey>>,
     intents: HashSet<IntentId>,
+    /// Where the walk has to begin, if it does not begin at what is known.
     anchor: Option<Newest>,
     /// The oldest epoch in which a changed record may be sealed.
     oldest: u64,
+    /// Every head that is offered: one that a key was wrapped at has to be among them.
+    offered: HashSet<(u64, Hash)>,
+}
+
+/// An answer of which all is verified, and nothing applied.
+struct Verified {
+    walk: Walk,
+    base: Holdings,
+    records: Vec<Written>,
+    /// Whether nothing of what was known counts.
+    anew: bool,
 }
 
 impl Engine {
@@ -28,83 +42,86 @@ impl Engine {
     /// # Errors
     /// `Refusal`: nothing has been applied.
     pub fn pulled(&mut self, pages: &[Changes]) -> Result<Update, Refusal> {
+        let verified = self.verify(pages, self.anchor)?;
+        Ok(verified.map_or_else(Update::default, |verified| self.go_over(verified)))
+    }
+
+    /// Goes over to the state the server has, whose words a person has compared: after a repair by another device.
+    /// What this device knew and the account does not have any more is pending afterwards, as if it had just been
+    /// typed, and before what was pending already: `pending` says what is to be kept, in its order.
+    ///
+    /// # Errors
+    /// As `pulled`.
+    pub fn adopt(&mut self, newest: Newest, pages: &[Changes]) -> Result<Update, Refusal> {
+        let Some(verified) = self.verify(pages, Some(newest))? else { return Ok(Update::default()) };
+        let mut pending: VecDeque<_> = rescue(&self.base, &verified.base).into();
+        pending.append(&mut self.pending);
+        self.pending = pending;
+        Ok(self.go_over(verified))
+    }
+
+    /// Verifies an answer; nothing where it brings nothing new. `anchor` is the head that it has to begin with,
+    /// for a device that does not go on from what it knows.
+    fn verify(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Option<Verified>, Refusal> {
         let newest = pages.iter().rev().find_map(|page| page.newest);
         let newest = newest.unwrap_or(Newest { seq: 0, hash: Hash::default() });
-        let known = self.cursor().heads_after;
-        if newest.seq < known || (newest.seq == known && self.anchor.is_some()) {
+        let known = anchor.map_or(self.head.seq, |anchor| Self::cursor_of(anchor).heads_after);
+        if newest.seq < known || (newest.seq == known && anchor.is_some()) {
             return Err(Refusal::Rollback { known, offered: newest.seq });
         }
         if newest.seq == known {
             let is_same = newest.hash == self.hash;
-            return if is_same { Ok(Update::default()) } else { Err(Refusal::Fork { seq: known }) };
+            return if is_same { Ok(None) } else { Err(Refusal::Fork { seq: known }) };
         }
-        let walk = self.walk(pages)?;
+        let walk = self.walk(pages, known, anchor)?;
         if (walk.head.seq, walk.hash) != (newest.seq, newest.hash) {
             return Err(Refusal::Tampered("heads that it names are missing"));
         }
-        let (base, records) = self.records(pages, &walk)?;
-        let leaves: Vec<_> = records.iter().map(|(id, record)| (*id, record.as_ref().map(|(leaf, _)| *leaf))).collect();
-        let root = if self.anchor.is_some() { Tree::new().with(&leaves) } else { self.tree.with(&leaves) };
+        let anew = anchor.is_some();
+        let (base, records) = self.records(pages, &walk, anew)?;
+        let leaves = leaves(&records);
+        let root = if anew { Tree::new().with(&leaves) } else { self.tree.with(&leaves) };
         if root != walk.head.root {
             return Err(Refusal::Tampered("its records are not those of its head"));
         }
-        // From here on nothing fails.
-        if self.anchor.is_some() {
+        Ok(Some(Verified { walk, base, records, anew }))
+    }
+
+    /// Makes a verified answer the state in force: nothing of it fails.
+    fn go_over(&mut self, verified: Verified) -> Update {
+        let Verified { walk, base, records, anew } = verified;
+        if anew {
             self.tree = Tree::new();
         }
-        for (id, leaf) in leaves {
+        for (id, leaf) in leaves(&records) {
             self.tree.set(id, leaf);
         }
         self.keys = walk.keys;
         self.arrive(walk.head, walk.hash);
-        let mut update = self.settle(base, &walk.intents);
-        update.records = records;
-        update.advanced = true;
-        Ok(update)
+        let update = self.settle(base, &walk.intents);
+        Update { records, advanced: true, ..update }
     }
 
-    /// Goes over to the state the server has, whose words a person has compared: after a repair by another device.
-    /// What this device knew and the account does not have any more is pending afterwards, as if it had just been typed.
-    ///
-    /// # Errors
-    /// As `pulled`.
-    pub fn adopt(&mut self, newest: Newest, pages: &[Changes]) -> Result<(Update, Vec<Arc<Intent>>), Refusal> {
-        let before = self.base.clone();
-        self.anchor = Some(newest);
-        let adopted = self.pulled(pages);
-        self.anchor = None;
-        let mut update = adopted?;
-        let rescued = rescue(&before, &self.base);
-        if !rescued.is_empty() {
-            self.pending.extend(rescued.iter().cloned());
-            let base = self.base.clone();
-            let again = self.settle(base, &HashSet::new());
-            update.put.extend(again.put);
-            update.replaced.extend(again.replaced);
-            update.notices.extend(again.notices);
-        }
-        Ok((update, rescued))
-    }
-
-    fn walk(&self, pages: &[Changes]) -> Result<Walk, Refusal> {
+    fn walk(&self, pages: &[Changes], known: u64, anchor: Option<Newest>) -> Result<Walk, Refusal> {
+        let heads = || pages.iter().flat_map(|page| &page.heads);
         let mut walk = Walk {
-            head: Head { seq: self.cursor().heads_after, ..self.head.clone() },
+            head: Head { seq: known, ..self.head.clone() },
             hash: self.hash,
             keys: self.keys.clone(),
             intents: HashSet::new(),
-            anchor: self.anchor,
-            oldest: self.head.epoch,
-        };
-        if let Some(links) = pages.first().map(|page| &page.links)
-            && walk.anchor.is_some()
-        {
+            anchor,
             // Records of a device's first sync can be sealed in any epoch there was.
-            walk.oldest = 0;
-            self.open_links(&mut walk.keys, links);
-        }
+            oldest: if anchor.is_some() { 0 } else { self.head.epoch },
+            offered: heads().map(|head| (head.seq, head.hash(self.me.account))).collect(),
+        };
         let wraps: Vec<&Wrap> = pages.iter().flat_map(|page| &page.wraps).collect();
-        for sealed in pages.iter().flat_map(|page| &page.heads) {
+        for sealed in heads() {
             self.step(&mut walk, sealed, &wraps)?;
+        }
+        if let Some(page) = pages.last()
+            && anchor.is_some()
+        {
+            self.open_links(&mut walk.keys, &page.links);
         }
         Ok(walk)
     }
@@ -116,7 +133,8 @@ impl Engine {
         if sealed.seq <= known {
             return Err(Refusal::Rollback { known, offered: sealed.seq });
         }
-        match walk.anchor.take() {
+        let anchor = walk.anchor.take();
+        match anchor {
             Some(anchor) if (sealed.seq, hash) == (anchor.seq, anchor.hash) => {}
             Some(_) => return Err(Refusal::Fork { seq: sealed.seq }),
             // After a repair a number may be left out; what counts is that it follows the head that is known.
@@ -129,7 +147,7 @@ impl Engine {
             return Err(Refusal::OldEpoch);
         }
         if sealed.epoch > epoch {
-            let key = self.new_epoch(walk, sealed, hash, wraps)?;
+            let key = self.new_epoch(walk, sealed, anchor.is_some(), wraps)?;
             walk.keys.insert(sealed.epoch, Arc::new(key));
         }
         let key = walk.keys.get(&sealed.epoch).ok_or(Refusal::Tampered("the key of its epoch is missing"))?;
@@ -142,7 +160,8 @@ impl Engine {
         if head.device(self.me.device).is_none() {
             return Err(Refusal::Revoked);
         }
-        let is_ours = self.sent.iter().any(|sent| (sent.seq, sent.hash) == (head.seq, hash));
+        // Where a person has confirmed a head, it may be one that this device made long ago.
+        let is_ours = anchor.is_some() || self.sent.iter().any(|sent| (sent.seq, sent.hash) == (head.seq, hash));
         if head.by == self.me.device && !is_ours {
             return Err(Refusal::Cloned);
         }
@@ -151,19 +170,29 @@ impl Engine {
         Ok(())
     }
 
-    /// The key of the next epoch, from the wrap for this device that came with its first head.
-    fn new_epoch(&self, walk: &Walk, sealed: &SealedHead, hash: Hash, wraps: &[&Wrap]) -> Result<EpochKey, Refusal> {
-        let mine = wraps.iter().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
+    /// The key of the next epoch, from the newest wrap for this device: made with the first head of that epoch,
+    /// or with a later one of those that are offered. Where a person has confirmed a head, it may have been
+    /// wrapped, and epochs may have passed, before that.
+    fn new_epoch(
+        &self,
+        walk: &Walk,
+        sealed: &SealedHead,
+        is_confirmed: bool,
+        wraps: &[&Wrap],
+    ) -> Result<EpochKey, Refusal> {
+        let mine = wraps.iter().rev().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
         // Without one, this device has been left out of the new epoch.
         let wrap = mine.ok_or(Refusal::Revoked)?;
         let sender =
             walk.head.device(wrap.sender).ok_or(Refusal::Tampered("a key comes from no device of the account"))?;
         let opened = open_wrap(self.me.account, (self.me.device, &self.me.secret), &sender.key, wrap);
         let (key, pinned) = opened.map_err(|_| Refusal::Tampered("the key of its epoch does not open"))?;
-        if (pinned.seq, pinned.hash) != (sealed.seq, hash) || key.epoch() != walk.head.epoch + 1 {
-            return Err(Refusal::Tampered("the key of its epoch belongs to another head"));
+        let is_next = key.epoch() == walk.head.epoch + 1 && pinned.seq >= sealed.seq;
+        let is_there = walk.offered.contains(&(pinned.seq, pinned.hash));
+        if is_confirmed || (is_next && is_there) {
+            return Ok(key);
         }
-        Ok(key)
+        Err(Refusal::Tampered("the key of its epoch belongs to another head"))
     }
 
     /// The keys of former epochs, from the newest down, as far as they open.
@@ -178,21 +207,17 @@ impl Engine {
         }
     }
 
-    /// What the account holds with these records, and the records that are new.
-    fn records(&self, pages: &[Changes], walk: &Walk) -> Result<(Holdings, Vec<Written>), Refusal> {
-        let anew = self.anchor.is_some();
+    /// What the account holds with these records, and the records that are new; `anew` where nothing of what
+    /// was known counts.
+    fn records(&self, pages: &[Changes], walk: &Walk, anew: bool) -> Result<(Holdings, Vec<Written>), Refusal> {
         let mut base = if anew { Holdings::default() } else { self.base.clone() };
-        let mut found: HashMap<ObjectId, Option<(Leaf, Sealed)>> = HashMap::new();
-        for ChangedRecord { record, .. } in pages.iter().flat_map(|page| &page.records) {
-            let known = match found.get(&record.id) {
-                Some(found) => found.as_ref().map(|(leaf, _)| *leaf),
-                None if anew => None,
-                None => self.tree.get(&record.id).copied(),
-            };
+        let mut found = Vec::new();
+        for (id, record) in newest_forms(pages)? {
+            let known = self.tree.get(&id).filter(|_| !anew).copied();
             let Some(sealed) = &record.sealed else {
                 if known.is_some() {
-                    base.remove(SecretId(record.id.0));
-                    found.insert(record.id, None);
+                    base.remove(SecretId(id.0));
+                    found.push((id, None));
                 }
                 continue;
             };
@@ -201,24 +226,23 @@ impl Engine {
                 continue;
             }
             if known.is_some_and(|known| known.revision >= record.revision) {
-                return Err(Refusal::Tampered("a record goes back"));
+                return Err(Refusal::Tampered(GOES_BACK));
             }
-            if record.epoch < walk.oldest || record.epoch > walk.head.epoch {
+            if record.epoch < walk.oldest {
                 return Err(Refusal::OldEpoch);
             }
             let key =
                 walk.keys.get(&record.epoch).ok_or(Refusal::Tampered("the key of a record's epoch is missing"))?;
-            let opened = key.open(Kind::Record, self.me.account, record.id.0, record.revision, sealed);
+            let opened = key.open(Kind::Record, self.me.account, id.0, record.revision, sealed);
             let opened = opened.map_err(|_| Refusal::Tampered("a record does not open"))?;
             let object = Object::decode(&opened).map_err(|_| Refusal::Tampered("a record cannot be read"))?;
-            place(&mut base, &walk.head, record.id, object)?;
-            found.insert(record.id, Some((leaf, sealed.clone())));
+            place(&mut base, &walk.head, id, object)?;
+            found.push((id, Some((leaf, sealed.clone()))));
         }
         if anew {
             // What was known and is not there any more is gone.
-            for (id, _) in self.tree.iter() {
-                found.entry(*id).or_insert(None);
-            }
+            let there: HashSet<_> = found.iter().map(|(id, _)| *id).collect();
+            found.extend(self.tree.iter().filter(|(id, _)| !there.contains(id)).map(|(id, _)| (*id, None)));
             for secret in self.base.secrets() {
                 base.touch(secret.id);
             }
@@ -227,29 +251,25 @@ impl Engine {
         for device in known.into_iter().filter(|device| walk.head.device(*device).is_none()) {
             base.set_references(device, None);
         }
-        Ok((base, found.into_iter().collect()))
+        Ok((base, found))
     }
 }
 
-/// What one state has that another, newer one, lacks: secrets, and values that were set later.
-fn rescue(before: &Holdings, now: &Holdings) -> Vec<Arc<Intent>> {
-    let mut rescued = Vec::new();
-    for secret in before.secrets() {
-        let (id, at) = (secret.id, secret.updated_at);
-        match now.secret(id) {
-            None if now.deleted(id).is_none() => {
-                rescued.push(Arc::new(Intent::new(id, at, Change::Create(Arc::clone(secret)))));
-            }
-            Some(known)
-                if known.updated_at < at && known.versions.iter().all(|version| version.id != secret.current().id) =>
-            {
-                rescued.push(Arc::new(Intent::new(id, at, Change::Value(secret.current().clone()))));
-            }
-            _ => {}
+/// What the root says of these records.
+pub(super) fn leaves(records: &[Written]) -> Vec<(ObjectId, Option<Leaf>)> {
+    records.iter().map(|(id, written)| (*id, written.as_ref().map(|(leaf, _)| *leaf))).collect()
+}
+
+/// Of every record the form that came last: while one page after the other is read, others push.
+fn newest_forms(pages: &[Changes]) -> Result<BTreeMap<ObjectId, &SealedRecord>, Refusal> {
+    let mut forms: BTreeMap<ObjectId, &SealedRecord> = BTreeMap::new();
+    for ChangedRecord { record, .. } in pages.iter().flat_map(|page| &page.records) {
+        let before = forms.insert(record.id, record);
+        if before.is_some_and(|before| before.revision > record.revision && record.sealed.is_some()) {
+            return Err(Refusal::Tampered(GOES_BACK));
         }
     }
-    rescued.sort_by_key(|intent| intent.at);
-    rescued
+    Ok(forms)
 }
 
 /// Puts an object where it belongs: it says itself which it is, and that has to be true.

@@ -5,17 +5,20 @@
 use std::collections::HashSet;
 
 use super::object::Object;
+use super::pull::leaves;
 use super::*;
 use crate::account::intent::Change;
 use crate::account::seal::{Kind, NO_ID};
-use crate::account::wire::{DeviceKey, PublicKey, Push, SealedHead, SealedRecord, Wrap};
+use crate::account::wire::{DeviceKey, PublicKey, Push, RECORDS_MAX, SealedHead, SealedRecord, Wrap};
 use crate::names::Millis;
 use crate::vault::crypto;
 
-/// Most intents of one push.
-const INTENTS_MAX: usize = 500;
 /// About the most bytes of boxes in one push.
 const BYTES_MAX: usize = 6 << 20;
+/// The most bytes of boxes when an account is repaired: as base64 they fit into the body of a request.
+const REPAIR_MAX: usize = 11 << 20;
+/// What a change may touch: a secret, and another that had its name.
+const TOUCHED: usize = 2;
 
 /// What is wanted of the account, beside what is pending.
 pub enum Wish {
@@ -84,6 +87,9 @@ pub enum Unprepared {
     /// There is no such secret in the account.
     #[error("there is no such secret in the account any more")]
     NoSecret,
+    /// This device has more to push than one push holds.
+    #[error("edits of this device are still on their way to the account; try again in a moment")]
+    Behind,
     /// There is no such device in the account.
     #[error("there is no such device in the account; `guillemet account devices` shows them")]
     NoDevice,
@@ -97,6 +103,30 @@ pub enum Unprepared {
     TooLarge,
 }
 
+/// How much still fits into a push.
+struct Room {
+    records: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// With room for a deleted secret, and for the references of this device and of one that goes.
+    fn of_push() -> Self {
+        Self { records: RECORDS_MAX - 4, bytes: BYTES_MAX }
+    }
+
+    /// Takes in what a change of this secret may bring. The first change always fits.
+    fn take(&mut self, secret: Option<&Secret>) -> bool {
+        let bytes = secret.map_or(512, |secret| secret.versions.iter().map(|version| version.value.len() + 512).sum());
+        let fits = self.bytes == BYTES_MAX || (self.records >= TOUCHED && self.bytes >= bytes);
+        if fits {
+            self.records = self.records.saturating_sub(TOUCHED);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        fits
+    }
+}
+
 /// A push, and the state it leads to.
 pub struct Candidate {
     /// What is sent.
@@ -108,7 +138,7 @@ pub struct Candidate {
     head: Head,
     base: Holdings,
     records: Vec<Written>,
-    notices: Vec<Notice>,
+    notices: Vec<(IntentId, Notice)>,
     key: Option<Arc<EpochKey>>,
 }
 
@@ -166,8 +196,13 @@ impl Engine {
         let mut next = self.base.clone();
         let mut notices = Vec::new();
         let mut devices = self.head.devices.clone();
-        let mut intents = self.carry(&mut next, maker, &mut notices);
+        let mut room = Room::of_push();
+        let mut intents = self.carry(&mut next, maker, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
+        if !is_all && matches!(wish, Wish::Delete(_) | Wish::Leave) {
+            // What is left behind would bring the secret back, or never arrive.
+            return Err(Unprepared::Behind);
+        }
 
         let mut epoch_key = None;
         match wish {
@@ -183,7 +218,7 @@ impl Engine {
                     return Err(Unprepared::Referenced(blocked));
                 }
                 let intent = Intent::new(*id, now, Change::Delete);
-                notices.extend(next.apply(&intent, maker));
+                next.apply(&intent, maker);
                 intents.push(intent.id);
             }
             Wish::Admit { id, key, name, paper, .. } => {
@@ -204,20 +239,9 @@ impl Engine {
             }
         }
         if !matches!(wish, Wish::Leave) && is_all && (matches!(wish, Wish::Delete(_)) || self.publishes(local)) {
-            for id in next.meant(local) {
-                if let Some(name) = next.revive(id, maker) {
-                    notices.push(Notice {
-                        at: now,
-                        text: format!(
-                            "`{name}` was deleted while a template of this device named it: it is there again"
-                        ),
-                    });
-                }
-            }
-            let published = References { device: self.me.device, seen: seq, ..local.clone() };
-            next.set_references(self.me.device, Some(Arc::new(published)));
+            self.publish(&mut next, local, maker, &mut room);
         }
-        forget_deleted(&mut next, &devices);
+        forget_deleted(&mut next, &devices, room.records);
 
         let key = epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
         // The key of the head in force is there as long as the engine is.
@@ -227,13 +251,11 @@ impl Engine {
         if is_nothing && matches!(wish, Wish::Edits) {
             return Ok(None);
         }
-        let leaves: Vec<_> =
-            records.iter().map(|(id, written)| (*id, written.as_ref().map(|(leaf, _)| *leaf))).collect();
         let head = Head {
             seq,
             epoch: key.epoch(),
             prev: self.hash,
-            root: self.tree.with(&leaves),
+            root: self.tree.with(&leaves(&records)),
             made_at: now.max(self.head.made_at),
             by: self.me.device,
             devices,
@@ -244,30 +266,48 @@ impl Engine {
         let sealed = SealedHead { seq, epoch: head.epoch, prev: head.prev, sealed };
         let newest = Newest { seq, hash: sealed.hash(self.me.account) };
         let mut push = Push { head: sealed, ..empty_push() };
+        let mut there = None;
         if let Wish::Repair { has, boxes, .. } = wish {
             records = self.differing_from(has, boxes, records)?;
+            there = Some(has);
         }
-        push.records = records.iter().map(|(id, written)| record(*id, written.as_ref(), self.tree.get(id))).collect();
-        self.add_keys(&mut push, wish, &head, newest, epoch_key.as_ref(), &key)?;
+        let known = |id| self.tree.get(id).or_else(|| there?.get(id)).copied();
+        push.records = records.iter().map(|(id, written)| record(*id, written.as_ref(), known(id))).collect();
+        self.add_keys(&mut push, wish, &head, newest, &key)?;
         Ok(Some(Candidate { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
     }
 
+    /// Says what this device references, and brings back what it means of what was deleted. Where that does not
+    /// fit into one push, it is said with a later one.
+    fn publish(&self, next: &mut Holdings, local: &References, maker: Maker, room: &mut Room) {
+        for id in next.meant(local) {
+            if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
+                return;
+            }
+            next.revive(id, maker);
+        }
+        let published = References { device: self.me.device, seen: maker.seq, ..local.clone() };
+        next.set_references(self.me.device, Some(Arc::new(published)));
+    }
+
     /// Applies as much of what is pending as fits into one push.
-    fn carry(&self, next: &mut Holdings, maker: Maker, notices: &mut Vec<Notice>) -> Vec<IntentId> {
-        let mut bytes = 0;
+    fn carry(
+        &self,
+        next: &mut Holdings,
+        maker: Maker,
+        room: &mut Room,
+        notices: &mut Vec<(IntentId, Notice)>,
+    ) -> Vec<IntentId> {
         let mut intents = Vec::new();
         for intent in &self.pending {
-            let size: usize = match &intent.change {
-                Change::Create(secret) => secret.versions.iter().map(|version| version.value.len() + 512).sum(),
-                _ => next
-                    .secret(intent.secret)
-                    .map_or(512, |secret| secret.versions.iter().map(|version| version.value.len() + 512).sum()),
+            let changed = match &intent.change {
+                Change::Create(secret) => Some(secret),
+                _ => next.secret(intent.secret),
             };
-            bytes += size;
-            if !intents.is_empty() && (intents.len() == INTENTS_MAX || bytes > BYTES_MAX) {
+            if !room.take(changed.map(|secret| &**secret)) {
                 break;
             }
-            notices.extend(next.apply(intent, maker));
+            notices.extend(next.apply(intent, maker).map(|notice| (intent.id, notice)));
             intents.push(intent.id);
         }
         intents
@@ -330,7 +370,8 @@ impl Engine {
         for id in has.keys().filter(|id| self.tree.get(id).is_none()) {
             written.entry(*id).or_insert(None);
         }
-        if written.len() > crate::account::wire::RECORDS_MAX {
+        let bytes: usize = written.values().flatten().map(|(_, sealed)| sealed.0.len() + 200).sum();
+        if written.len() > RECORDS_MAX || bytes > REPAIR_MAX {
             return Err(Unprepared::TooLarge);
         }
         Ok(written.into_iter().collect())
@@ -343,7 +384,6 @@ impl Engine {
         wish: &Wish,
         head: &Head,
         newest: Newest,
-        epoch_key: Option<&Arc<EpochKey>>,
         key: &EpochKey,
     ) -> Result<(), Unprepared> {
         let wrap = |device: &Device| -> Result<Wrap, crypto::WeakKey> {
@@ -363,31 +403,34 @@ impl Engine {
             Wish::Leave => push.revoked.push(self.me.device),
             _ => {}
         }
-        if let Some(fresh) = epoch_key
-            && let Some(former) = self.keys.get(&self.head.epoch)
-        {
-            push.wraps =
-                head.devices.iter().filter(|device| device.id != self.me.device).map(wrap).collect::<Result<_, _>>()?;
-            push.link = Some(fresh.link(self.me.account, former));
+        if head.epoch > self.head.epoch || matches!(wish, Wish::Repair { .. }) {
+            // For this device too: the answer may be lost, and its key with it. After a repair the server may
+            // know nothing of the newest epoch.
+            push.wraps = head.devices.iter().map(wrap).collect::<Result<_, _>>()?;
+            push.link = self.keys.get(&(head.epoch - 1)).map(|former| key.link(self.me.account, former));
         }
         Ok(())
     }
 
-    /// The server has accepted a push: its state is the one in force.
+    /// The server has accepted a push: its state is the one in force. An answer that comes after a pull has
+    /// brought that head already changes nothing.
     pub fn accepted(&mut self, candidate: Candidate) -> Update {
-        for (id, written) in &candidate.records {
-            self.tree.set(*id, written.as_ref().map(|(leaf, _)| *leaf));
+        if candidate.head.prev != self.hash {
+            return Update::default();
+        }
+        for (id, leaf) in leaves(&candidate.records) {
+            self.tree.set(id, leaf);
         }
         if let Some(key) = candidate.key {
             self.keys.insert(key.epoch(), key);
         }
         let settled: HashSet<IntentId> = candidate.head.intents.iter().copied().collect();
+        let mut notices: Vec<_> =
+            candidate.notices.into_iter().filter_map(|(intent, notice)| self.tell(intent, notice)).collect();
         self.arrive(candidate.head, candidate.newest.hash);
-        let mut update = self.settle(candidate.base, &settled);
-        update.notices.splice(0..0, candidate.notices);
-        update.records = candidate.records;
-        update.advanced = true;
-        update
+        let update = self.settle(candidate.base, &settled);
+        notices.extend(update.notices);
+        Update { records: candidate.records, notices, advanced: true, ..update }
     }
 }
 
@@ -395,24 +438,25 @@ fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, paper: bool) ->
     Device { id, key, name: name.to_owned(), joined_at: now, paper, references: ObjectId(crypto::random()) }
 }
 
-/// Lets go of what was deleted, once every device has said since then that it does not mean it.
-fn forget_deleted(next: &mut Holdings, devices: &[Device]) {
+/// Lets go of what was deleted, once every device has said since then that it does not mean it; of so many.
+fn forget_deleted(next: &mut Holdings, devices: &[Device], most: usize) {
     let seen = |device: &Device| next.references(device.id).map_or(0, |references| references.seen);
     let seen = devices.iter().filter(|device| !device.paper).map(seen).min().unwrap_or(0);
-    let gone: Vec<_> = next.all_deleted().filter(|(_, deleted)| deleted.seq <= seen).map(|(id, _)| *id).collect();
+    let gone = next.all_deleted().filter(|(_, deleted)| deleted.seq <= seen).map(|(id, _)| *id);
+    let gone: Vec<_> = gone.take(most).collect();
     for id in gone {
         next.remove(id);
     }
 }
 
-fn record(id: ObjectId, written: Option<&(Leaf, Sealed)>, known: Option<&Leaf>) -> SealedRecord {
+fn record(id: ObjectId, written: Option<&(Leaf, Sealed)>, known: Option<Leaf>) -> SealedRecord {
     match written {
         Some((leaf, sealed)) => {
             SealedRecord { id, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.clone()) }
         }
         None => {
             let revision = known.map_or(1, |known| known.revision + 1);
-            SealedRecord { id, revision, epoch: known.map_or(0, |known| known.epoch), sealed: None }
+            SealedRecord { id, revision, epoch: known.map_or(1, |known| known.epoch), sealed: None }
         }
     }
 }

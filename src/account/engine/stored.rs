@@ -22,6 +22,8 @@ pub struct Memory {
     keys: BTreeMap<u64, Bytes>,
     head: Head,
     hash: Hash,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    anchor: Option<Newest>,
     sent: Vec<Newest>,
     past: VecDeque<Newest>,
 }
@@ -61,6 +63,7 @@ impl Engine {
             keys: self.keys.iter().map(|(epoch, key)| (*epoch, bytes(key.key().expose()))).collect(),
             head: self.head.clone(),
             hash: self.hash,
+            anchor: self.anchor,
             sent: self.sent.clone(),
             past: self.past.clone(),
         }
@@ -96,7 +99,8 @@ impl Engine {
             place(&mut base, &memory.head, id, object).map_err(|_| Unreadable("a record is another than it says"))?;
             tree.set(id, Some(leaf));
         }
-        if memory.head.seq > 0 && tree.root() != memory.head.root {
+        let is_known = memory.head.by != DeviceId::default();
+        if is_known && tree.root() != memory.head.root {
             return Err(Unreadable("records were taken out of it or put back"));
         }
         for secret in secrets {
@@ -107,7 +111,7 @@ impl Engine {
             keys,
             head: memory.head,
             hash: memory.hash,
-            anchor: None,
+            anchor: memory.anchor,
             tree,
             base: Holdings::default(),
             differing: secrets.iter().map(|secret| secret.id).collect::<BTreeSet<_>>(),
@@ -115,6 +119,7 @@ impl Engine {
             pending: intents.into_iter().map(Arc::new).collect(),
             sent: memory.sent,
             past: memory.past,
+            told: HashMap::new(),
             keep,
         };
         let update = engine.settle(base, &HashSet::new());

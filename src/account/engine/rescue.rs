@@ -1,0 +1,57 @@
+//! What is typed anew where an account has lost it: its server was set back, and another device has repaired it.
+
+use std::sync::Arc;
+
+use super::holdings::Holdings;
+use crate::account::intent::{Change, Intent};
+use crate::vault::crypto;
+use crate::vault::record::{Secret, Version};
+
+/// What one state has that another, confirmed by a person, lacks: secrets, values, and what is later by its
+/// clock of names and of being enabled. A delete is not among it: a person can delete again.
+pub(super) fn rescue(before: &Holdings, now: &Holdings) -> Vec<Arc<Intent>> {
+    let mut rescued = Vec::new();
+    for secret in before.secrets() {
+        let want = |change| Intent::new(secret.id, secret.updated_at, change);
+        match now.secret(secret.id) {
+            Some(known) => rescued.extend(of_living(secret, known).into_iter().map(want)),
+            None => match now.deleted(secret.id) {
+                Some(deleted) => rescued.extend(values(secret, &deleted.secret).into_iter().map(want)),
+                None => rescued.push(want(Change::Create(Arc::clone(secret)))),
+            },
+        }
+    }
+    rescued.sort_by_key(|intent| (intent.at, intent.secret));
+    rescued.into_iter().map(Arc::new).collect()
+}
+
+fn of_living(secret: &Secret, known: &Secret) -> Vec<Change> {
+    let mut changes = values(secret, known);
+    if is_later(secret, known) {
+        if secret.name.as_str() != known.name.as_str() {
+            changes.push(Change::Rename(secret.name.clone()));
+        }
+        if secret.enabled != known.enabled {
+            changes.push(Change::Enable(secret.enabled));
+        }
+    } else if !changes.is_empty() && secret.versions.iter().all(|version| version.id != known.current().id) {
+        // Set in the account after the values that it lost: it is served on, and they are former ones.
+        changes.push(Change::Value(Version { id: crypto::random(), ..known.current().clone() }));
+    }
+    changes
+}
+
+/// The values behind the last one that both have: what is before it and missing was pruned.
+fn values(secret: &Secret, known: &Secret) -> Vec<Change> {
+    let is_known = |version: &Version| known.versions.iter().any(|known| known.id == version.id);
+    let lost = match secret.versions.iter().rposition(is_known) {
+        Some(common) => common + 1,
+        None if is_later(secret, known) => secret.versions.len() - 1,
+        None => secret.versions.len(),
+    };
+    secret.versions[lost..].iter().cloned().map(Change::Value).collect()
+}
+
+fn is_later(secret: &Secret, known: &Secret) -> bool {
+    secret.updated_at > known.updated_at
+}

@@ -1,0 +1,301 @@
+//! A device as a test has it: an engine, what a daemon writes down beside it, and templates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::*;
+use crate::account::intent::Intent;
+use crate::account::wire::{Changes, ObjectId, Sealed};
+use crate::names::{Millis, SecretId, SecretName};
+use crate::sys::memory::Clear;
+use crate::vault::record::Secret;
+
+/// More than any test makes: nothing is pruned.
+pub const KEEP: usize = 1000;
+
+/// What survives a crash. Every method of `Daemon` that changes it is one transaction.
+#[derive(Clone, Default)]
+pub struct Disk {
+    memory: Vec<u8>,
+    records: BTreeMap<ObjectId, (Leaf, Sealed)>,
+    secrets: BTreeMap<SecretId, Secret>,
+    intents: Vec<(IntentId, Vec<u8>)>,
+    pub notices: Vec<String>,
+}
+
+pub struct Daemon {
+    pub name: String,
+    pub engine: Engine,
+    pub disk: Disk,
+    /// The names in each template.
+    pub templates: BTreeMap<String, BTreeSet<String>>,
+    /// Files that cannot be taken apart.
+    pub broken: BTreeMap<String, String>,
+    /// What cannot be read at all.
+    pub unknown: Vec<String>,
+}
+
+/// The inventory of the device refuses a name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken;
+
+/// A value as text.
+pub fn text(version: &crate::vault::record::Version) -> String {
+    let mut out = Clear::new();
+    version.value.open_into(&mut out);
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+/// Everything of a secret that devices have to agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub name: String,
+    pub former: Vec<String>,
+    pub enabled: bool,
+    pub values: Vec<(u32, String)>,
+    pub updated_at: Millis,
+}
+
+impl Shown {
+    pub fn of(secret: &Secret) -> Self {
+        Self {
+            name: secret.name.to_string(),
+            former: secret.former_names.iter().map(ToString::to_string).collect(),
+            enabled: secret.enabled,
+            values: secret.versions.iter().map(|version| (version.number, text(version))).collect(),
+            updated_at: secret.updated_at,
+        }
+    }
+}
+
+pub fn shown<'a>(secrets: impl Iterator<Item = &'a Arc<Secret>>) -> BTreeMap<SecretId, Shown> {
+    secrets.map(|secret| (secret.id, Shown::of(secret))).collect()
+}
+
+impl Daemon {
+    pub fn new(name: &str, engine: Engine) -> Self {
+        let (templates, broken) = (BTreeMap::new(), BTreeMap::new());
+        let mut new = Self { name: name.into(), engine, disk: Disk::default(), templates, broken, unknown: Vec::new() };
+        new.remember();
+        new
+    }
+
+    pub fn id(&self) -> DeviceId {
+        self.engine.me().device
+    }
+
+    fn remember(&mut self) {
+        self.disk.memory = serde_json::to_vec(&self.engine.memory()).unwrap();
+    }
+
+    /// Writes an update down.
+    pub fn commit(&mut self, update: Update) {
+        let disk = &mut self.disk;
+        for secret in update.put {
+            let before = disk.secrets.insert(secret.id, (*secret).clone());
+            assert!(before.is_none_or(|before| before.revision < secret.revision), "a revision has to rise");
+        }
+        for secret in update.removed {
+            assert!(disk.secrets.remove(&secret.id).is_some(), "only what is there is removed");
+        }
+        for (id, written) in update.records {
+            match written {
+                Some(record) => disk.records.insert(id, record),
+                None => disk.records.remove(&id),
+            };
+        }
+        disk.intents.retain(|(id, _)| !update.settled.contains(id));
+        disk.notices.extend(update.notices.into_iter().map(|notice| notice.text));
+        self.remember();
+        self.check();
+    }
+
+    /// What is answered from is what is written down.
+    pub fn check(&self) {
+        assert_eq!(self.engine.view().secrets().count(), self.disk.secrets.len(), "{}: the vault", self.name);
+        for secret in self.engine.view().secrets() {
+            let kept = self.disk.secrets.get(&secret.id).unwrap();
+            assert!(is_same(secret, kept) && secret.revision == kept.revision, "{}: `{}`", self.name, secret.name);
+        }
+        let kept: Vec<_> = self.disk.intents.iter().map(|(id, _)| *id).collect();
+        let pending: Vec<_> = self.engine.pending().map(|intent| intent.id).collect();
+        assert_eq!(kept, pending, "{}: what is pending and what is kept", self.name);
+        assert_unique(self.engine.view());
+        assert_unique(self.engine.base());
+    }
+
+    /// `kill -9`, and up again.
+    pub fn crash(&mut self) {
+        let memory: Memory = serde_json::from_slice(&self.disk.memory).unwrap();
+        let records = self.disk.records.iter().map(|(id, (leaf, sealed))| (*id, *leaf, sealed.clone())).collect();
+        let secrets: Vec<_> = self.disk.secrets.values().cloned().collect();
+        let intents = self.disk.intents.iter().map(|(_, bytes)| Intent::decode(bytes).unwrap()).collect();
+        let (engine, update) = Engine::load(memory, records, &secrets, intents, KEEP).unwrap();
+        self.engine = engine;
+        self.commit(update);
+    }
+
+    /// The same machine a second time.
+    pub fn cloned(&self) -> Self {
+        let me = self.engine.me();
+        let mut secret = *me.secret.expose();
+        let me = Me { account: me.account, device: me.device, secret: DeviceSecret::from_bytes(&mut secret) };
+        let mut clone = Self {
+            name: format!("{}, cloned", self.name),
+            engine: Engine::found(me, KEEP),
+            disk: self.disk.clone(),
+            templates: self.templates.clone(),
+            broken: self.broken.clone(),
+            unknown: self.unknown.clone(),
+        };
+        clone.crash();
+        clone
+    }
+
+    /// What its templates name now.
+    pub fn references(&self) -> References {
+        let named = |(template, names): (&String, &BTreeSet<String>)| {
+            let place = |(line, name): (usize, &String)| Named {
+                template: template.clone(),
+                line: line as u32 + 1,
+                column: 1,
+                name: name.clone(),
+            };
+            names.iter().enumerate().map(place).collect::<Vec<_>>()
+        };
+        References {
+            device: self.id(),
+            seen: 0,
+            references: self.templates.iter().flat_map(named).collect(),
+            texts: self.broken.iter().map(|(template, text)| Words::of(template, text)).collect(),
+            unknown: self.unknown.clone(),
+        }
+    }
+
+    pub fn refer(&mut self, template: &str, name: &str) {
+        self.templates.entry(template.into()).or_default().insert(name.into());
+    }
+
+    /// The secret with this name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.engine.view().named(&name.parse().unwrap())
+    }
+
+    pub fn id_of(&self, name: &str) -> SecretId {
+        self.find(name).unwrap_or_else(|| panic!("{}: `{name}` is not there", self.name)).id
+    }
+
+    /// All values of a secret, the present one last.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        self.find(name).map_or_else(Vec::new, |secret| secret.versions.iter().map(text).collect())
+    }
+
+    /// Writes an edit down, and acknowledges it.
+    fn edit(&mut self, before: Option<&Secret>, after: Secret) {
+        let after = Arc::new(after);
+        let intents = Intent::between(before, &after);
+        self.disk.secrets.insert(after.id, (*after).clone());
+        self.disk.intents.extend(intents.iter().map(|intent| (intent.id, intent.encode().to_vec())));
+        self.engine.edited(after, intents);
+        self.check();
+    }
+
+    /// As the inventory does: a name in use is refused, a former one that nothing here references is taken.
+    fn claim(&mut self, name: &SecretName, to: Option<SecretId>, now: Millis) -> Result<(), Taken> {
+        let Some(holder) = self.engine.view().named(name).filter(|holder| Some(holder.id) != to).cloned() else {
+            return Ok(());
+        };
+        if holder.name == *name || self.references().names(name) {
+            return Err(Taken);
+        }
+        let mut robbed = holder.next(now);
+        robbed.forget_name(name);
+        self.edit(Some(&holder), robbed);
+        Ok(())
+    }
+
+    pub fn create(&mut self, name: &str, value: &str, now: Millis) -> Result<SecretId, Taken> {
+        let name = name.parse().unwrap();
+        self.claim(&name, None, now)?;
+        let secret = Secret::new(name, value, true, now).unwrap();
+        let id = secret.id;
+        self.edit(None, secret);
+        Ok(id)
+    }
+
+    pub fn change(&mut self, id: SecretId, now: Millis, change: impl FnOnce(&mut Secret)) {
+        let before = Arc::clone(self.engine.view().secret(id).unwrap());
+        let mut after = before.next(now);
+        change(&mut after);
+        self.edit(Some(&before), after);
+    }
+
+    pub fn set_value(&mut self, name: &str, value: &str, now: Millis) {
+        self.change(self.id_of(name), now, |secret| secret.set_value(value, KEEP, now).unwrap());
+    }
+
+    pub fn rename(&mut self, name: &str, to: &str, now: Millis) -> Result<(), Taken> {
+        let (id, to) = (self.id_of(name), to.parse().unwrap());
+        self.claim(&to, Some(id), now)?;
+        self.change(id, now, |secret| secret.rename(to));
+        Ok(())
+    }
+
+    pub fn enable(&mut self, name: &str, enabled: bool, now: Millis) {
+        self.change(self.id_of(name), now, |secret| secret.enabled = enabled);
+    }
+
+    /// Works a push out and writes down that it is about to be sent.
+    pub fn prepare(&mut self, wish: &Wish, now: Millis) -> Result<Option<Candidate>, Unprepared> {
+        let candidate = self.engine.prepare(wish, &self.references(), now)?;
+        if let Some(candidate) = &candidate {
+            self.engine.sending(candidate);
+            self.remember();
+        }
+        Ok(candidate)
+    }
+
+    pub fn accepted(&mut self, candidate: Candidate) {
+        let update = self.engine.accepted(candidate);
+        self.commit(update);
+    }
+
+    pub fn pulled(&mut self, pages: &[Changes]) -> Result<(), Refusal> {
+        let update = self.engine.pulled(pages)?;
+        self.commit(update);
+        Ok(())
+    }
+
+    pub fn adopt(&mut self, newest: Newest, pages: &[Changes]) -> Result<(), Refusal> {
+        let update = self.engine.adopt(newest, pages)?;
+        self.disk.intents = self.engine.pending().map(|intent| (intent.id, intent.encode().to_vec())).collect();
+        self.commit(update);
+        Ok(())
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.engine.is_due(&self.references())
+    }
+
+    /// Everything a refusal must not change.
+    pub fn state(&self) -> (Vec<u8>, BTreeMap<SecretId, Shown>, BTreeMap<SecretId, Shown>, Vec<IntentId>) {
+        let memory = serde_json::to_vec(&self.engine.memory()).unwrap();
+        let (view, base) = (shown(self.engine.view().secrets()), shown(self.engine.base().secrets()));
+        (memory, view, base, self.engine.pending().map(|intent| intent.id).collect())
+    }
+
+    pub fn boxes(&self) -> HashMap<ObjectId, Sealed> {
+        self.disk.records.iter().map(|(id, (_, sealed))| (*id, sealed.clone())).collect()
+    }
+}
+
+/// No name is in use twice, as present or former one.
+pub fn assert_unique(holdings: &Holdings) {
+    let mut names = BTreeSet::new();
+    for secret in holdings.secrets() {
+        for name in std::iter::once(&secret.name).chain(&secret.former_names) {
+            assert!(names.insert(name.key()), "`{name}` is in use twice");
+            assert_eq!(holdings.named(name).map(|holder| holder.id), Some(secret.id), "`{name}` is found");
+        }
+    }
+}
