@@ -267,17 +267,24 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<Secr
             shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
         })
     };
-    let shown = look(Arc::clone(&names)).await?;
+    let mut shown = look(Arc::clone(&names)).await?;
     let snapshot = app.resolver.current.load();
     let references = shown.iter().flat_map(|shown| &shown.references);
-    let unknown = references.filter(|reference| reference.field.is_none());
+    let unknown = references.filter(|reference| reference.device.is_none() && reference.field.is_none());
     let unplanned: BTreeSet<&str> = unknown.map(|reference| reference.template.as_str()).collect();
     let unplanned = unplanned.into_iter().filter_map(|id| snapshot.templates.get(id));
     let unplanned: Vec<_> = unplanned.filter(|prepared| prepared.ready(None).is_none()).cloned().collect();
     drop(snapshot);
-    if unplanned.is_empty() {
-        return Ok(shown);
+    if !unplanned.is_empty() {
+        plan_for_fields(app, unplanned).await;
+        shown = look(names).await?;
     }
+    membership::add_others(app, &mut shown);
+    Ok(shown)
+}
+
+/// Works templates out, so that the fields of their references are known.
+async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
     let config = app.config.load_full();
     let plan = async {
         for prepared in unplanned {
@@ -286,7 +293,6 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<Secr
         }
     };
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
-    look(names).await
 }
 
 /// A change of a secret, once no answer of the old state can still leave.

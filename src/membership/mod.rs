@@ -33,7 +33,7 @@ pub use self::contact::run;
 pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
-pub use self::usage::{DeviceUsage, of_devices};
+pub use self::usage::add_others;
 
 /// How long somebody who asks waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
