@@ -3,8 +3,8 @@
 
 mod support;
 
+use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError};
-use guillemet::account::key::ApiKey;
 use guillemet::account::wire::{
     AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage,
 };
@@ -116,6 +116,12 @@ async fn one_of_many_wins(device: &Device, on: Newest) -> Newest {
     *newest
 }
 
+fn with_another_secret(key: &ApiKey) -> ApiKey {
+    let other = ApiKey::random();
+    let secret = other.expose().split_once('.').unwrap().1;
+    ApiKey::parse(&format!("sk-{}.{secret}", key.id())).unwrap()
+}
+
 /// All of them at once.
 async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
@@ -144,9 +150,7 @@ async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &De
     assert_eq!(of_another, text(device.client.changes(nowhere, &Cursor::default(), 1).await));
     assert_eq!(status(device.client.push(other.account, &head(2, Hash::default()), Some(Hash([0; 32]))).await), 403);
 
-    for key in
-        [None, Some(ApiKey::random()), Some(format!("sk-{}.{}", device.key.id(), "0123456789abcdef").parse().unwrap())]
-    {
+    for key in [None, Some(ApiKey::random()), Some(with_another_secret(&device.key))] {
         let client = server.client(key.as_ref());
         assert!(matches!(client.current().await, Err(ClientError::Unauthorized)), "{key:?}");
     }
@@ -165,19 +169,19 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     assert_eq!(told(&mut events).await, Told::Head { seq: on.seq });
     let account = first.account;
     let (second, stranger) = (Device::new(server, account), Device::new(server, account));
-    let token = "a token of an invitation";
+    let token: &[u8; 32] = &random();
     let enrolment = second.enrolment();
     assert_eq!(status(second.client.enrol(account, token, &enrolment).await), 403);
     assert_eq!(status(first.client.invite(account, &Invite { token_hash: Hash([0; 32]), expires_in: 601 }).await), 422);
-    first.client.invite(account, &Invite { token_hash: Hash::of(&[token.as_bytes()]), expires_in: 600 }).await.unwrap();
-    assert_eq!(status(second.client.enrol(account, "another token", &enrolment).await), 403);
+    first.client.invite(account, &Invite { token_hash: Hash::of(&[token]), expires_in: 600 }).await.unwrap();
+    assert_eq!(status(second.client.enrol(account, &random(), &enrolment).await), 403);
     assert_eq!(status(second.client.enrol(AccountId(random()), token, &enrolment).await), 403);
     second.client.enrol(account, token, &enrolment).await.unwrap();
     second.client.enrol(account, token, &enrolment).await.unwrap();
     assert_eq!(status(stranger.client.enrol(account, token, &stranger.enrolment()).await), 403);
     let storage = place.storage().await;
-    storage.invite(account, Hash::of(&[b"too old"]), 1_000).await.unwrap();
-    assert_eq!(status(stranger.client.enrol(account, "too old", &stranger.enrolment()).await), 403);
+    storage.invite(account, Hash::of(&[&[7; 32]]), 1_000).await.unwrap();
+    assert_eq!(status(stranger.client.enrol(account, &[7; 32], &stranger.enrolment()).await), 403);
     assert_eq!(told(&mut events).await, Told::Enrolment);
     assert_eq!(first.client.enrolments(account).await.unwrap(), std::slice::from_ref(&enrolment));
 
@@ -201,8 +205,8 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
 
     // Another waits, and is turned away.
-    first.client.invite(account, &Invite { token_hash: Hash::of(&[b"next"]), expires_in: 1 }).await.unwrap();
-    stranger.client.enrol(account, "next", &stranger.enrolment()).await.unwrap();
+    first.client.invite(account, &Invite { token_hash: Hash::of(&[&[8; 32]]), expires_in: 1 }).await.unwrap();
+    stranger.client.enrol(account, &[8; 32], &stranger.enrolment()).await.unwrap();
     assert_eq!(told(&mut events).await, Told::Enrolment);
     assert!(first.client.turn_away(account, stranger.id).await.unwrap());
     assert!(!first.client.turn_away(account, stranger.id).await.unwrap());

@@ -347,7 +347,7 @@ pub async fn planned(
     loop {
         let (snapshot, prepared) = current(app, id, until).await?;
         if let Some(ready) = prepared.ready(target) {
-            let plan = ready.map_err(|unplanned| ApiError::unplanned(id, &unplanned))?;
+            let plan = ready.map_err(|unplanned| ApiError::unplanned(Some(id), &unplanned))?;
             return Ok((snapshot, prepared, plan));
         }
         // Nothing of the old state is held while waiting, so that no change has to wait for this plan.
@@ -360,7 +360,7 @@ pub async fn planned(
                 return Err(ApiError::new(Code::Unavailable, message));
             }
             Ok(Err(unplanned @ (Unplanned::NoTarget(_) | Unplanned::Plugin(_)))) => {
-                return Err(ApiError::unplanned(id, &unplanned));
+                return Err(ApiError::unplanned(Some(id), &unplanned));
             }
             Ok(_) => {}
         }

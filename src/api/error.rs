@@ -169,7 +169,8 @@ impl From<InventoryError> for ApiError {
             InventoryError::Value(_) => Self::fields(vec![("value".into(), message)]),
             InventoryError::Version(_) => Self::fields(vec![("version".into(), message)]),
             InventoryError::Unwritable { files, .. } => {
-                let entry = |file: Unwritable| json!({"template": file.template, "message": file.message});
+                let entry =
+                    |file: Unwritable| json!({"field": null, "template": file.template, "message": file.message});
                 Self::with(Code::Conflict, message, files.into_iter().map(entry))
             }
             InventoryError::Referenced { blockers, .. } => {
@@ -212,30 +213,36 @@ impl From<Refused> for ApiError {
 }
 
 /// Problems of a template as entries of `errors`.
-fn problem_entry(template: &str, problem: &Problem) -> Value {
+fn problem_entry(template: Option<&str>, problem: &Problem) -> Value {
     let mut entry = serde_json::to_value(problem).unwrap_or_default();
     entry["field"] = problem.path.as_str().into();
-    entry["template"] = template.into();
+    if let Some(template) = template {
+        entry["template"] = template.into();
+    }
     entry
 }
 
 impl ApiError {
-    /// Why a template has no plan.
-    pub fn unplanned(template: &str, unplanned: &Unplanned) -> Self {
+    /// Why a template has no plan; `template` is its id, or nothing where it came with the request.
+    pub fn unplanned(template: Option<&str>, unplanned: &Unplanned) -> Self {
+        let shown = template.map_or_else(|| "the template".into(), |id| format!("template `{id}`"));
         match unplanned {
             Unplanned::Problems(problems) => Self::with(
                 Code::TemplateInvalid,
-                format!("template `{template}` cannot be rendered; `guillemet template check {template}` shows why"),
+                match template {
+                    Some(id) => format!("{shown} cannot be rendered; `guillemet template check {id}` shows why"),
+                    None => format!("{shown} cannot be rendered"),
+                },
                 problems.iter().map(|problem| problem_entry(template, problem)),
             ),
             Unplanned::Plugin(message) => Self::with(
                 Code::PluginFailed,
-                format!("template `{template}` cannot be rendered: {message}"),
-                [json!({"field": "", "message": message, "template": template})],
+                format!("{shown} cannot be rendered: {message}"),
+                [problem_entry(template, &Problem { message: message.clone(), ..Problem::default() })],
             ),
             Unplanned::NoTarget(targets) => Self::with(
                 Code::NotFound,
-                format!("template `{template}` has no such target; there are {}", targets.join(", ")),
+                format!("{shown} has no such target; there are {}", targets.join(", ")),
                 [json!({"field": "target", "message": format!("one of {}", targets.join(", "))})],
             ),
         }
@@ -245,7 +252,8 @@ impl ApiError {
 impl From<AddError> for ApiError {
     fn from(error: AddError) -> Self {
         let code = match error {
-            AddError::Unreadable(_) => Code::BadRequest,
+            AddError::Unreadable(_) => Code::NotFound,
+            AddError::Unkept(_) => Code::Unavailable,
             AddError::Unfit(_) => Code::Validation,
             AddError::Changed(_) => Code::Conflict,
         };

@@ -19,9 +19,6 @@ use crate::template::Format;
 use crate::template::catalog::TEMPLATE_MAX;
 use crate::template::lexer::{Lexed, lex};
 
-/// What such a template is called in errors.
-const NAME: &str = "the template";
-
 /// One inline render at a time for each caller, so that none of them keeps the planners from the others.
 #[derive(Default)]
 pub struct Turns(Mutex<HashMap<u32, Weak<tokio::sync::Mutex<()>>>>);
@@ -71,7 +68,7 @@ impl Inline {
 
 /// Renders it.
 pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer {
-    let lexed = lex(&inline.text).map_err(|problems| ApiError::unplanned(NAME, &Unplanned::Problems(problems)))?;
+    let lexed = lex(&inline.text).map_err(|problems| ApiError::unplanned(None, &Unplanned::Problems(problems)))?;
     permit(app, &app.resolver.current.load(), &lexed, asked)?;
     if !app.registry.knows(&inline.feature) {
         let message = "there is no plugin for this feature; `guillemet plugin list` shows which there are";
@@ -93,7 +90,7 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
     let plan = tokio::time::timeout(PLAN_TIME, planning)
         .await
         .map_err(|_| ApiError::new(Code::Unavailable, "the template is still being worked out; try again"))?
-        .map_err(|unplanned| ApiError::unplanned(NAME, &unplanned))?;
+        .map_err(|unplanned| ApiError::unplanned(None, &unplanned))?;
     let snapshot = app.resolver.current.load();
     // The names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, asked)?;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use data_encoding::BASE64URL_NOPAD;
 use hyper::Uri;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -16,9 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
-use crate::account::key::ApiKey;
+use crate::account::api_key::ApiKey;
+use crate::account::code::{Code, Creation, Place as CodePlace};
 use crate::account::server::limits::Limits;
-use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, sqlite::Sqlite};
+use crate::account::server::storage::sqlite::Sqlite;
+use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError};
 use crate::account::server::tls::{Certificate, own_pin};
 use crate::account::server::{self, App};
 use crate::account::wire::{AccountId, Hash};
@@ -271,30 +272,22 @@ impl CreateAccount {
             }
             None => own_pin(&self.place.folder(home))?,
         };
-        let storage = self.place.open(home).await?;
-        let (id, key) = (AccountId(crypto::random()), ApiKey::random());
-        let account = NewAccount { id, key_id: key.id().to_owned(), key_hash: key.hash(), at: now() };
-        storage.create_account(account).await?;
+        let (id, api_key) = (AccountId(crypto::random()), ApiKey::random());
         let url = self.url.to_string();
-        let code = creation_code(id, url.trim_end_matches('/'), pin, &key);
+        let place = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
+        let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };
+        self.place.open(home).await?.create_account(account).await?;
+        let code = Code::Creation(Creation { place, api_key }).text();
         output::note(&format!(
             "made account {id}; its code is good for one `guillemet account create`, and is shown once"
         ));
         if self.json {
-            output::json(&json!({"account": id, "code": code}));
+            output::json(&json!({"account": id, "code": *code}));
         } else {
             output::line(&code);
         }
         Ok(())
     }
-}
-
-/// The code that makes the first device of an account.
-///
-/// For now in a format of its own: the account's codes take its place.
-fn creation_code(account: AccountId, url: &str, pin: Option<Hash>, key: &ApiKey) -> String {
-    let fields = json!({"account": account, "url": url, "pin": pin, "key": key.expose()});
-    format!("guillemet-creation-{}", BASE64URL_NOPAD.encode(fields.to_string().as_bytes()))
 }
 
 impl List {

@@ -69,6 +69,9 @@ pub enum AddError {
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
+    /// It cannot be written down.
+    #[error("{0}")]
+    Unkept(String),
     /// It is no plugin, or breaks the contract.
     #[error("{0}")]
     Unfit(String),
@@ -272,9 +275,9 @@ impl Registry {
             return Err(AddError::Changed(plugin.digest));
         }
         let feature = description.feature.clone();
-        let unreadable = |error: std::io::Error| AddError::Unreadable(format!("the plugin cannot be kept: {error}"));
-        write_component(&self.dir, &self.file(&feature), &component).map_err(unreadable)?;
-        pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unreadable)?;
+        let unkept = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be kept: {error}"));
+        write_component(&self.dir, &self.file(&feature), &component).map_err(unkept)?;
+        pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
         let shown = view(&feature, Source::Added, &plugin.digest, Ok(description));
         self.change(|plugins| {
             plugins.insert(feature, Arc::new(plugin));

@@ -1,7 +1,10 @@
 //! Everything cryptographic of the vault.
 //!
 //! One fixed suite: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) for boxes, HMAC-SHA-256 (RFC 2104) for
-//! subkeys and tags, Argon2id (RFC 9106) for passphrases. Knows nothing of what it seals.
+//! subkeys and tags, Argon2id (RFC 9106) for passphrases; `wrap` has the boxes from one device to another.
+//! Knows nothing of what it seals.
+
+mod wrap;
 
 use std::fmt;
 
@@ -11,12 +14,15 @@ use chacha20poly1305::aead::{Aead, KeyInit, OsRng, Payload};
 use chacha20poly1305::{Key as AeadKey, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+#[cfg(test)]
+pub(crate) use self::wrap::wrap_with;
+pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap};
 use crate::sys::memory::{KEY_LEN, SecretPage};
 
 /// Bytes of a nonce at the beginning of a box.
-const NONCE_LEN: usize = 24;
+pub(crate) const NONCE_LEN: usize = 24;
 
 /// A key in a page of its own. Cannot be printed, copied or serialized.
 pub struct Key(SecretPage<[u8; KEY_LEN]>);
@@ -121,7 +127,7 @@ pub fn seal(key: &Key, associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     seal_with(key, &random(), associated, plaintext)
 }
 
-fn seal_with(key: &Key, nonce: &[u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_with(key: &Key, nonce: &[u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let cipher = XChaCha20Poly1305::new(AeadKey::from_slice(key.expose()));
     let payload = Payload { msg: plaintext, aad: associated };
     // Fails only for a plaintext of more than 256 GiB.
@@ -147,9 +153,7 @@ pub fn open(key: &Key, associated: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec
 pub fn open_key(key: &Key, associated: &[u8], sealed: &[u8]) -> Result<Key, Unopened> {
     let bytes = open(key, associated, sealed)?;
     let mut bytes: [u8; KEY_LEN] = bytes.as_slice().try_into().map_err(|_| Unopened)?;
-    let opened = Key::from_bytes(&mut bytes);
-    bytes.zeroize();
-    Ok(opened)
+    Ok(Key::from_bytes(&mut bytes))
 }
 
 #[cfg(test)]

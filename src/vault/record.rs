@@ -92,6 +92,30 @@ pub enum Malformed {
 }
 
 impl Version {
+    /// Writes it, with its value in the clear.
+    pub fn encode(&self, out: &mut Clear) {
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.id);
+        out.extend_from_slice(&self.created_at.to_le_bytes());
+        out.extend_from_slice(&length(self.value.len()).to_le_bytes());
+        self.value.open_into(out);
+    }
+
+    /// Reads what `encode` wrote.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let number = u32::from_le_bytes(reader.array()?);
+        let id = reader.array()?;
+        let created_at = reader.number()?;
+        let value = reader.text()?;
+        if value.is_empty() || value.len() > VALUE_MAX {
+            return Err(Malformed::Damaged);
+        }
+        Ok(Self { number, id, created_at, value: SealedValue::seal(value) })
+    }
+
     fn new(number: u32, value: &str, now: Millis) -> Self {
         Self { number, id: crypto::random(), created_at: now, value: SealedValue::seal(value) }
     }
@@ -156,6 +180,11 @@ impl Secret {
         Ok(())
     }
 
+    /// Puts a version on top of those there are, under the next number.
+    pub fn add_version(&mut self, version: Version, keep: usize) {
+        self.push(Version { number: self.current().number + 1, ..version }, keep);
+    }
+
     fn push(&mut self, version: Version, keep: usize) {
         self.versions.push(version);
         let surplus = self.versions.len().saturating_sub(keep + 1);
@@ -199,14 +228,9 @@ impl Secret {
         }
         put_count(&mut out, self.versions.len());
         for version in &self.versions {
-            out.extend_from_slice(&version.number.to_le_bytes());
-            out.extend_from_slice(&version.id);
-            out.extend_from_slice(&version.created_at.to_le_bytes());
-            out.extend_from_slice(&length(version.value.len()).to_le_bytes());
-            version.value.open_into(&mut out);
+            version.encode(&mut out);
         }
-        let len = padded(out.len());
-        out.resize(len, 0);
+        pad(&mut out);
         out
     }
 
@@ -215,7 +239,7 @@ impl Secret {
     /// # Errors
     /// `Malformed`.
     pub fn decode(bytes: &[u8], revision: u64) -> Result<Self, Malformed> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader::new(bytes);
         match reader.array::<1>()? {
             [LAYOUT] => {}
             [0] => return Err(Malformed::Damaged),
@@ -234,27 +258,27 @@ impl Secret {
         let former_names = (0..reader.count()?).map(|_| reader.name()).collect::<Result<Vec<_>, _>>()?;
         let mut versions = Vec::new();
         for _ in 0..reader.count()? {
-            let number = u32::from_le_bytes(reader.array()?);
-            let id = reader.array()?;
-            let created_at = reader.number()?;
-            let value = reader.text()?;
-            if value.is_empty() || value.len() > VALUE_MAX {
-                return Err(Malformed::Damaged);
-            }
-            versions.push(Version { number, id, created_at, value: SealedValue::seal(value) });
+            versions.push(Version::decode(&mut reader)?);
         }
-        if versions.is_empty() || reader.0.iter().any(|b| *b != 0) {
+        if versions.is_empty() {
             return Err(Malformed::Damaged);
         }
+        reader.ends()?;
         Ok(Self { id, revision, name, former_names, enabled, note, created_at, updated_at, versions })
     }
 }
 
 /// The length a plaintext of this length is padded to: multiples of 256 bytes up to 4 KiB, then of an
 /// eighth of the next lower power of two, so that padding costs at most an eighth.
-fn padded(len: usize) -> usize {
+pub(crate) fn padded(len: usize) -> usize {
     let step = if len <= 4096 { 256 } else { (len.next_power_of_two() / 16).max(256) };
     len.div_ceil(step) * step
+}
+
+/// Appends zeros up to the padded length.
+pub fn pad(out: &mut Clear) {
+    let len = padded(out.len());
+    out.resize(len, 0);
 }
 
 /// A length as it is written. Texts of a secret are bounded far below.
@@ -262,7 +286,8 @@ fn length(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+/// Writes a text behind its length.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&length(text.len()).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }
@@ -271,20 +296,47 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes());
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads what was written before it was sealed.
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Of these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// All that is left.
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Checks that nothing but padding is left.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    pub fn ends(&self) -> Result<(), Malformed> {
+        if self.0.iter().any(|byte| *byte != 0) { Err(Malformed::Damaged) } else { Ok(()) }
+    }
+
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed::Damaged)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    /// So many bytes.
+    ///
+    /// # Errors
+    /// `Damaged`: there is none.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         self.bytes(N)?.try_into().map_err(|_| Malformed::Damaged)
     }
 
-    fn number(&mut self) -> Result<u64, Malformed> {
+    /// An integer of eight bytes.
+    ///
+    /// # Errors
+    /// `Damaged`: there is none.
+    pub fn number(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
     }
 
@@ -292,13 +344,21 @@ impl<'a> Reader<'a> {
         self.array().map(|bytes| usize::from(u16::from_le_bytes(bytes)))
     }
 
-    fn text(&mut self) -> Result<&'a str, Malformed> {
+    /// A text behind its length.
+    ///
+    /// # Errors
+    /// `Damaged`: there is none.
+    pub fn text(&mut self) -> Result<&'a str, Malformed> {
         let len = u32::from_le_bytes(self.array()?);
         let bytes = self.bytes(usize::try_from(len).map_err(|_| Malformed::Damaged)?)?;
         std::str::from_utf8(bytes).map_err(|_| Malformed::Damaged)
     }
 
-    fn name(&mut self) -> Result<SecretName, Malformed> {
+    /// The name of a secret.
+    ///
+    /// # Errors
+    /// `Damaged`: there is none.
+    pub fn name(&mut self) -> Result<SecretName, Malformed> {
         self.text()?.parse().map_err(|_| Malformed::Damaged)
     }
 }

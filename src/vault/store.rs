@@ -25,7 +25,7 @@ use crate::home::Home;
 use crate::names::SecretId;
 
 pub use self::file::{FORMAT, change, connect};
-use self::file::{look, read_header, settle, write_empty};
+use self::file::{look, read_header, settle, wipe, write_empty};
 
 /// The label of the manifest.
 const MANIFEST: &str = "manifest";
@@ -274,7 +274,7 @@ impl Vault {
         })
     }
 
-    /// Removes a secret.
+    /// Removes a secret with all of its versions: nothing of its boxes is left in the file.
     ///
     /// # Errors
     /// Nothing has changed then.
@@ -289,7 +289,9 @@ impl Vault {
             manifest.toggle(&boxes.manifest_key, RECORD, &id.0, stored);
             database.execute("DELETE FROM records WHERE id = ?1", [id.0])?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
-        })
+        })?;
+        wipe(&self.database);
+        Ok(())
     }
 
     /// A small document kept sealed beside the secrets.

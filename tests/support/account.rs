@@ -6,9 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use data_encoding::BASE64URL_NOPAD;
+use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError, Events};
-use guillemet::account::key::ApiKey;
+use guillemet::account::code::Creation;
 use guillemet::account::server::storage::Storage;
 use guillemet::account::server::storage::sqlite::Sqlite;
 use guillemet::account::wire::{
@@ -115,13 +115,9 @@ impl Server {
         let made = place.admin(&["create-account", "--url", &self.url]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let code = String::from_utf8(made.stdout).unwrap();
-        let fields = BASE64URL_NOPAD.decode(code.trim().strip_prefix("guillemet-creation-").unwrap().as_bytes());
-        let fields: serde_json::Value = serde_json::from_slice(&fields.unwrap()).unwrap();
-        assert_eq!(
-            (fields["url"].as_str().unwrap(), fields["pin"].as_str().unwrap()),
-            (&*self.url, &*self.pin.to_string())
-        );
-        (fields["account"].as_str().unwrap().parse().unwrap(), fields["key"].as_str().unwrap().parse().unwrap())
+        let code = Creation::parse(&code).unwrap();
+        assert_eq!((code.place.url(), code.place.pin()), (&*self.url, Some(&self.pin.0)));
+        (code.place.account(), code.api_key)
     }
 
     pub fn pid(&self) -> Pid {
@@ -172,7 +168,7 @@ impl Device {
     }
 
     pub fn device_key(&self) -> DeviceKey {
-        DeviceKey { device: self.id, key_id: self.key.id().to_owned(), key_hash: self.key.hash() }
+        self.key.device_key(self.id)
     }
 
     pub fn wrap(&self, epoch: u64) -> Wrap {
@@ -192,7 +188,7 @@ impl Device {
     /// Another server, or the same at another port.
     pub fn at(&self, server: &Server) -> Self {
         let client = server.client(Some(&self.key));
-        Self { id: self.id, key: self.key.clone(), account: self.account, client }
+        Self { id: self.id, key: ApiKey::parse(self.key.expose()).unwrap(), account: self.account, client }
     }
 
     pub async fn events(&self) -> Events {

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::error::ServerError;
-use crate::account::key::is_id;
+use crate::account::api_key::is_id;
 use crate::account::wire::{BOX_MAX, Enrolment, INVITE_SECONDS, Invite, Push, RECORDS_MAX, Sealed, Usage};
 
 /// The largest number a database keeps.

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Code, ServerError};
 use super::limits::Turns;
-use crate::account::key::ApiKey;
+use crate::account::api_key::ApiKey;
 use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
 
 /// How long a body may take to arrive.
@@ -21,12 +22,13 @@ const TOLD_MAX: usize = 200;
 
 /// The API key of a request; `None` where there is none, or what stands there is none.
 pub fn api_key(headers: &HeaderMap) -> Option<ApiKey> {
-    one(headers, "x-api-key")?.parse().ok()
+    ApiKey::parse(one(headers, "x-api-key")?).ok()
 }
 
-/// The hash of the token that a device shows which wants to join.
+/// The hash of the token that a device shows which wants to join: 32 bytes, as hexadecimal digits.
 pub fn token(headers: &HeaderMap) -> Option<Hash> {
-    one(headers, "x-enrolment-token").map(|token| Hash::of(&[token.as_bytes()]))
+    let token = HEXLOWER.decode(one(headers, "x-enrolment-token")?.as_bytes()).ok().filter(|token| token.len() == 32);
+    token.map(|token| Hash::of(&[&token]))
 }
 
 /// A header that is there once, and text.

@@ -75,8 +75,10 @@ pub fn connect(path: &Path) -> Result<Connection, VaultError> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;
-    // A removed box is overwritten, not only unlinked.
+    // A removed box is overwritten, not only unlinked; for the rest see `wipe`.
     database.pragma_update(None, "secure_delete", "ON")?;
+    // `wipe` leaves no file elsewhere.
+    database.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(database)
 }
 
@@ -107,6 +109,19 @@ pub(super) fn settle(database: &Connection) {
     let settled = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     if !matches!(settled, Ok(false)) {
         tracing::warn!("a change of the vault is in vault.db-wal only for now; check the disk");
+    }
+}
+
+/// Writes the file anew without whatever was removed from it. `secure_delete` overwrites a box where it lies;
+/// where SQLite moved it to another page before, parts of it stay in a gap of the former one.
+///
+/// Where that fails, the next removal does it.
+pub(super) fn wipe(database: &Connection) {
+    match database.execute_batch("VACUUM") {
+        Ok(()) => settle(database),
+        Err(error) => {
+            tracing::warn!(%error, "sealed parts of a deleted secret may be left in vault.db; check the disk")
+        }
     }
 }
 

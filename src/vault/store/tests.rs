@@ -211,6 +211,48 @@ fn a_write_that_fails_changes_nothing() {
     );
 }
 
+#[test]
+fn nothing_is_left_of_what_was_deleted() {
+    let (_dir, home) = created();
+    let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
+    // Boxes of several sizes that share pages, so that they are moved about.
+    let value = |number: usize| "x".repeat(1 + number * number * 37 % 1_500);
+    let sealed = |vault: &Vault, secret: &Secret| -> Vec<u8> {
+        let sql = "SELECT box FROM records WHERE id = ?1";
+        vault.database.query_row(sql, [secret.id.0], |row| row.get(0)).unwrap()
+    };
+    // Each with all the boxes it ever had.
+    let mut secrets = Vec::new();
+    for number in 0..60 {
+        let secret = Secret::new(format!("name-{number}").parse().unwrap(), &value(number), true, 1).unwrap();
+        vault.put(&secret).unwrap();
+        secrets.push((vec![sealed(&vault, &secret)], secret));
+    }
+    let left = |boxes: &[Vec<u8>]| -> usize {
+        let pieces: std::collections::HashSet<&[u8]> =
+            boxes.iter().flat_map(|sealed| sealed.chunks_exact(24)).collect();
+        let files = bytes(&home);
+        files.values().flat_map(|file| file.windows(24)).filter(|window| pieces.contains(window)).count()
+    };
+    assert!(left(&secrets[0].0) > 0, "what is there is found");
+    for round in 1..100 {
+        let at = round * 7 % secrets.len();
+        if round % 4 == 0 {
+            let (boxes, secret) = secrets.remove(at);
+            vault.remove(secret.id).unwrap();
+            assert_eq!(left(&boxes), 0, "in round {round}");
+        } else {
+            let (boxes, secret) = &mut secrets[at];
+            *secret = secret.next(2);
+            secret.set_value(&value(round), 1, 2).unwrap();
+            vault.put(secret).unwrap();
+            boxes.push(sealed(&vault, secret));
+        }
+    }
+    drop(vault);
+    assert_eq!(Vault::open(&home, key_file(&home)).unwrap().1.len(), secrets.len());
+}
+
 /// Prints how long 100,000 secrets take to open: `cargo test --release -- --ignored --nocapture hundred_thousand`.
 #[test]
 #[ignore = "a measurement"]
@@ -225,6 +267,10 @@ fn hundred_thousand_secrets_open() {
     let begin = std::time::Instant::now();
     assert_eq!(Vault::open(&home, key_file(&home)).unwrap().1.len(), 100_000);
     println!("100,000 secrets open in {:?}", begin.elapsed());
+    let (mut vault, secrets) = Vault::open(&home, key_file(&home)).unwrap();
+    let begin = std::time::Instant::now();
+    vault.remove(secrets[0].id).unwrap();
+    println!("one of them is removed in {:?}", begin.elapsed());
 }
 
 mod damage;

@@ -1,0 +1,163 @@
+//! The API key of a device: `sk-ID.SECRET`. The server keeps its hash; the whole is known to its device alone.
+
+use std::fmt;
+
+use data_encoding::BASE64URL_NOPAD;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::wire::{DeviceId, DeviceKey, Hash};
+use crate::vault::crypto;
+
+/// What every key begins with.
+const PREFIX: &str = "sk-";
+/// Characters of the id.
+pub(super) const ID_LEN: usize = 8;
+/// Bytes of the secret.
+pub(super) const SECRET_LEN: usize = 32;
+/// Of the id.
+const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
+/// An API key: wiped when dropped; cannot be printed, copied or serialized.
+pub struct ApiKey(Zeroizing<String>);
+
+/// A text is no API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an API key is sk-, 8 lower-case letters or digits, a dot and 43 characters; copy all of it again")]
+pub struct NotAnApiKey;
+
+impl ApiKey {
+    /// A fresh key.
+    pub fn random() -> Self {
+        let mut secret = crypto::random::<SECRET_LEN>();
+        let key = Self::assemble(&random_id(), &secret);
+        secret.zeroize();
+        key
+    }
+
+    /// Reads a key as it is shown.
+    ///
+    /// # Errors
+    /// `NotAnApiKey`.
+    pub fn parse(text: &str) -> Result<Self, NotAnApiKey> {
+        let (id, secret) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')).ok_or(NotAnApiKey)?;
+        let bytes = BASE64URL_NOPAD.decode(secret.as_bytes()).map(Zeroizing::new).map_err(|_| NotAnApiKey)?;
+        if !is_id(id) || bytes.len() != SECRET_LEN {
+            return Err(NotAnApiKey);
+        }
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// From its two parts; `None` where the first is no id.
+    pub(super) fn from_parts(id: &[u8; ID_LEN], secret: &[u8; SECRET_LEN]) -> Option<Self> {
+        std::str::from_utf8(id).ok().filter(|id| is_id(id)).map(|id| Self::assemble(id, secret))
+    }
+
+    fn assemble(id: &str, secret: &[u8; SECRET_LEN]) -> Self {
+        let secret = Zeroizing::new(BASE64URL_NOPAD.encode(secret));
+        Self(Zeroizing::new(format!("{PREFIX}{id}.{}", *secret)))
+    }
+
+    /// The whole key, for `X-API-Key`.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What the server finds it by.
+    pub fn id(&self) -> &str {
+        &self.0[PREFIX.len()..PREFIX.len() + ID_LEN]
+    }
+
+    /// The bytes of the secret.
+    pub(super) fn secret(&self) -> Zeroizing<Vec<u8>> {
+        let text = &self.0.as_bytes()[PREFIX.len() + ID_LEN + 1..];
+        // It was base64url when the key was made.
+        Zeroizing::new(BASE64URL_NOPAD.decode(text).unwrap_or_default())
+    }
+
+    /// What the server knows it by: the SHA-256 of the whole key.
+    pub fn hash(&self) -> Hash {
+        Hash::of(&[self.0.as_bytes()])
+    }
+
+    /// As the server is told of it.
+    pub fn device_key(&self, device: DeviceId) -> DeviceKey {
+        DeviceKey { device, key_id: self.id().to_owned(), key_hash: self.hash() }
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// Whether a text can be the id of a key.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == ID_LEN && text.bytes().all(|byte| LETTERS.contains(&byte))
+}
+
+/// Each letter as likely as any other: bytes beyond the last multiple of 36 are thrown again.
+fn random_id() -> String {
+    let mut id = String::with_capacity(ID_LEN);
+    while id.len() < ID_LEN {
+        let [byte] = crypto::random::<1>();
+        if usize::from(byte) < 256 / LETTERS.len() * LETTERS.len() {
+            id.push(char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+        }
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "sk-ab12cd34.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+    /// `hashlib.sha256(TEXT).hexdigest()` of Python.
+    #[test]
+    fn a_key_is_known_by_its_id_and_hash() {
+        let key = ApiKey::parse(TEXT).unwrap();
+        assert_eq!((key.expose(), key.id()), (TEXT, "ab12cd34"));
+        assert_eq!(key.secret()[..], std::array::from_fn::<u8, 32, _>(|index| index as u8));
+        assert_eq!(key.hash().to_string(), "70bbe665bd3d2badb5782ca0c04e7fe40527a59d156e025bd123cf80aabc00d0");
+        let known = key.device_key(DeviceId([7; 16]));
+        assert_eq!((known.device, known.key_id.as_str(), known.key_hash), (DeviceId([7; 16]), "ab12cd34", key.hash()));
+    }
+
+    #[test]
+    fn random_keys_are_keys_and_differ() {
+        let (one, other) = (ApiKey::random(), ApiKey::random());
+        assert!(one.expose() != other.expose() && one.id() != other.id());
+        assert_eq!(ApiKey::parse(one.expose()).unwrap().expose(), one.expose());
+        let id = one.id().as_bytes().try_into().unwrap();
+        let secret = one.secret().as_slice().try_into().unwrap();
+        assert_eq!(ApiKey::from_parts(id, secret).unwrap().expose(), one.expose());
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in [
+            "",
+            "sk-",
+            &TEXT[3..],
+            &TEXT[..TEXT.len() - 1],
+            &format!("{TEXT}A"),
+            &format!("{TEXT}="),
+            &format!(" {TEXT}"),
+            &TEXT.replace("ab12", "aB12"),
+            &TEXT.replace("ab12", "ä12"),
+            &TEXT.replace("ab12", "ab1"),
+            &TEXT.replace('.', "-"),
+            &TEXT.replace("Hh8", "Hh9"),
+            &TEXT.replace("AAEC", "AA+C"),
+        ] {
+            assert_eq!(ApiKey::parse(text).unwrap_err(), NotAnApiKey, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        assert_eq!(format!("{:?}", ApiKey::parse(TEXT).unwrap()), "ApiKey(…)");
+    }
+}

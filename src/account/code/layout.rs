@@ -1,0 +1,175 @@
+//! How a code is written: a prefix, then base32 of version, fields and checksum.
+//!
+//! Knows every byte of a code; which kinds there are, `code` says.
+
+use data_encoding::{BASE32_NOPAD, DecodeKind};
+use zeroize::Zeroizing;
+
+use super::{BadCode, Code, CodeKind, Creation, Invitation, Place, Recovery};
+use crate::account::api_key::ApiKey;
+use crate::account::reader::Reader;
+use crate::account::wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
+use crate::vault::crypto::DeviceSecret;
+
+/// The layout written by this program.
+const LAYOUT: u8 = 1;
+/// Bytes of the checksum.
+const CHECK_LEN: usize = 4;
+/// Characters of one group on paper.
+const GROUP: usize = 5;
+
+pub(super) fn text(code: &Code) -> Zeroizing<String> {
+    let mut bytes = Bytes::default();
+    bytes.put(&[LAYOUT]);
+    match code {
+        Code::Creation(code) => {
+            bytes.place(&code.place);
+            bytes.api_key(&code.api_key);
+        }
+        Code::Invite(code) => {
+            bytes.place(&code.place);
+            bytes.put(&code.inviter.0);
+            bytes.put(&code.inviter_key.0);
+            bytes.put(code.secret.as_slice());
+            bytes.put(code.token.as_slice());
+        }
+        Code::Recovery(code) => {
+            bytes.place(&code.place);
+            bytes.put(&code.device.0);
+            bytes.put(code.device_secret.expose().as_slice());
+            bytes.api_key(&code.api_key);
+            bytes.put(&code.head.seq.to_le_bytes());
+            bytes.put(&code.head.hash.0);
+            bytes.put(&code.made_at.to_le_bytes());
+        }
+    }
+    let kind = code.kind();
+    let check = check(kind, &bytes.0);
+    bytes.put(&check);
+    let mut body = Zeroizing::new(BASE32_NOPAD.encode(&bytes.0));
+    body.make_ascii_lowercase();
+    let mut out = Zeroizing::new(String::with_capacity(4 + body.len() / GROUP * (GROUP + 1) + GROUP));
+    out.push_str(kind.prefix());
+    for (at, c) in body.chars().enumerate() {
+        if kind == CodeKind::Recovery && at > 0 && at % GROUP == 0 {
+            out.push(' ');
+        }
+        out.push(c);
+    }
+    out
+}
+
+pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<Code, BadCode> {
+    let mut upper = Zeroizing::new(String::with_capacity(text.len()));
+    upper.extend(text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()));
+    let (found, body) = split(&upper)?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
+        return Err(BadCode::Another { wanted, found });
+    }
+    let bytes = BASE32_NOPAD.decode(body.as_bytes()).map(Zeroizing::new).map_err(|error| match error.kind {
+        DecodeKind::Length | DecodeKind::Trailing => BadCode::CutOff,
+        DecodeKind::Symbol | DecodeKind::Padding => BadCode::Mistyped,
+    })?;
+    let (fields, checked) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(BadCode::CutOff)?;
+    let matches = *checked == check(found, fields);
+    let mut reader = Reader(fields);
+    match (matches, reader.array::<1>()) {
+        (true, Some([layout])) if layout > LAYOUT => return Err(BadCode::Newer),
+        (_, Some([LAYOUT])) => {}
+        (_, Some(_)) => return Err(BadCode::Mistyped),
+        (_, None) => return Err(BadCode::CutOff),
+    }
+    let code = read(found, &mut reader)?;
+    if matches && reader.0.is_empty() { Ok(code) } else { Err(BadCode::Mistyped) }
+}
+
+/// Which kind a text is, and what follows the prefix.
+fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
+    for kind in [CodeKind::Creation, CodeKind::Invite, CodeKind::Recovery] {
+        let prefix = kind.prefix().as_bytes();
+        // `gc1-`: a kind, then the generation of its text form.
+        let Some((begin, body)) = upper.split_at_checked(prefix.len()) else { continue };
+        let bytes = begin.as_bytes();
+        if begin.eq_ignore_ascii_case(kind.prefix()) {
+            return Ok((kind, body));
+        }
+        if bytes[..2].eq_ignore_ascii_case(&prefix[..2]) && matches!(bytes[2], b'2'..=b'9') && bytes[3] == b'-' {
+            return Err(BadCode::Newer);
+        }
+    }
+    Err(BadCode::NotACode)
+}
+
+/// The fields of a code. That they end too early is told as such; nothing of them counts before the checksum does.
+fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<Code, BadCode> {
+    let place = place(reader)?;
+    Ok(match kind {
+        CodeKind::Creation => Code::Creation(Creation { place, api_key: api_key(reader)? }),
+        CodeKind::Invite => Code::Invite(Invitation {
+            place,
+            inviter: DeviceId(array(reader)?),
+            inviter_key: PublicKey(array(reader)?),
+            secret: Zeroizing::new(array(reader)?),
+            token: Zeroizing::new(array(reader)?),
+        }),
+        CodeKind::Recovery => Code::Recovery(Recovery {
+            place,
+            device: DeviceId(array(reader)?),
+            device_secret: DeviceSecret::from_bytes(&mut array(reader)?),
+            api_key: api_key(reader)?,
+            head: Newest { seq: u64::from_le_bytes(array(reader)?), hash: Hash(array(reader)?) },
+            made_at: u64::from_le_bytes(array(reader)?),
+        }),
+    })
+}
+
+fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], BadCode> {
+    reader.array().ok_or(BadCode::CutOff)
+}
+
+fn place(reader: &mut Reader<'_>) -> Result<Place, BadCode> {
+    let account = AccountId(array(reader)?);
+    let len = usize::from(u16::from_le_bytes(array(reader)?));
+    let url = reader.take(len).ok_or(BadCode::CutOff)?;
+    let pin = match array(reader)? {
+        [0] => None,
+        [1] => Some(array(reader)?),
+        _ => return Err(BadCode::Mistyped),
+    };
+    let url = std::str::from_utf8(url).map_err(|_| BadCode::Mistyped)?;
+    Place::new(account, url, pin).map_err(|_| BadCode::Mistyped)
+}
+
+fn api_key(reader: &mut Reader<'_>) -> Result<ApiKey, BadCode> {
+    let (id, secret) = (array(reader)?, Zeroizing::new(array(reader)?));
+    ApiKey::from_parts(&id, &secret).ok_or(BadCode::Mistyped)
+}
+
+fn check(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
+    let hash = Hash::of(&[b"guillemet code 1\0", kind.prefix().as_bytes(), fields]).0;
+    [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// What is about to be written; wiped when dropped.
+#[derive(Default)]
+struct Bytes(Zeroizing<Vec<u8>>);
+
+impl Bytes {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn place(&mut self, place: &Place) {
+        self.put(&place.account().0);
+        // `Place::new` bounds it far below.
+        self.put(&(place.url().len() as u16).to_le_bytes());
+        self.put(place.url().as_bytes());
+        self.put(&[u8::from(place.pin().is_some())]);
+        self.put(place.pin().map_or(&[][..], |pin| pin));
+    }
+
+    fn api_key(&mut self, key: &ApiKey) {
+        self.put(key.id().as_bytes());
+        self.put(&key.secret());
+    }
+}

@@ -1,0 +1,299 @@
+//! What an account holds: secrets, deleted secrets that may come back, and what every device references; and
+//! what an intent makes of it.
+//!
+//! A copy shares everything that is not changed, so that a state can be worked out beside the one in force.
+//! Knows no key, no head and nothing of the network.
+//!
+//! Invariants: no name is in use twice, as present or former one. What somebody typed is in here, or in a
+//! former version, or under another name; never nowhere.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::references::References;
+use crate::account::intent::{Change, Intent};
+use crate::account::wire::DeviceId;
+use crate::names::{Millis, NAME_MAX, SecretId, SecretName};
+use crate::vault::record::Secret;
+
+type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+
+/// A secret that was deleted and is kept until every device has said that it does not reference it.
+#[derive(Clone, Debug)]
+pub struct Deleted {
+    /// By which head.
+    pub seq: u64,
+    /// When.
+    pub at: Millis,
+    /// By which device.
+    pub by: DeviceId,
+    /// As it was.
+    pub secret: Arc<Secret>,
+}
+
+/// Something a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Notice {
+    /// When it happened.
+    pub at: Millis,
+    /// What, and what to do.
+    pub text: String,
+}
+
+/// Who makes a head, and which: for what is written down with a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Maker {
+    /// The device.
+    pub device: DeviceId,
+    /// The head's number.
+    pub seq: u64,
+    /// How many former versions are kept.
+    pub keep: usize,
+}
+
+/// See the module.
+#[derive(Clone, Default)]
+pub struct Holdings {
+    secrets: Map<SecretId, Arc<Secret>>,
+    deleted: Map<SecretId, Arc<Deleted>>,
+    /// By the key of the present name.
+    names: Map<Box<str>, SecretId>,
+    /// By the key of each former name.
+    former: Map<Box<str>, SecretId>,
+    references: Map<DeviceId, Arc<References>>,
+    /// What has changed since somebody last asked.
+    touched: BTreeSet<SecretId>,
+}
+
+impl Holdings {
+    /// A secret by its id.
+    pub fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
+        self.secrets.get(&id)
+    }
+
+    /// Every secret.
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.secrets.values()
+    }
+
+    /// The secret that has this name, or had it.
+    pub fn named(&self, name: &SecretName) -> Option<&Arc<Secret>> {
+        let key = name.key();
+        let id = self.names.get(key.as_str()).or_else(|| self.former.get(key.as_str()))?;
+        self.secrets.get(id)
+    }
+
+    /// A deleted one by its id.
+    pub fn deleted(&self, id: SecretId) -> Option<&Arc<Deleted>> {
+        self.deleted.get(&id)
+    }
+
+    /// Every deleted one.
+    pub fn all_deleted(&self) -> impl Iterator<Item = (&SecretId, &Arc<Deleted>)> {
+        self.deleted.iter()
+    }
+
+    /// What a device references, as it last said.
+    pub fn references(&self, device: DeviceId) -> Option<&Arc<References>> {
+        self.references.get(&device)
+    }
+
+    /// What every device references.
+    pub fn all_references(&self) -> impl Iterator<Item = (&DeviceId, &Arc<References>)> {
+        self.references.iter()
+    }
+
+    /// What a device references from now on; nothing where it is gone.
+    pub fn set_references(&mut self, device: DeviceId, references: Option<Arc<References>>) {
+        match references {
+            Some(references) => self.references.insert(device, references),
+            None => self.references.remove(&device),
+        };
+    }
+
+    /// The secrets that were put or taken since this was last asked.
+    pub fn take_touched(&mut self) -> BTreeSet<SecretId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Counts a secret as touched.
+    pub fn touch(&mut self, id: SecretId) {
+        self.touched.insert(id);
+    }
+
+    /// Puts a secret in place of what has its id, living or deleted.
+    pub fn put(&mut self, secret: Arc<Secret>) {
+        self.take(secret.id);
+        self.deleted.remove(&secret.id);
+        self.names.insert(secret.name.key().into(), secret.id);
+        for former in &secret.former_names {
+            self.former.insert(former.key().into(), secret.id);
+        }
+        self.secrets.insert(secret.id, secret);
+    }
+
+    /// Puts a deleted one in place of what has its id.
+    pub fn bury(&mut self, deleted: Arc<Deleted>) {
+        let id = deleted.secret.id;
+        self.take(id);
+        self.deleted.insert(id, deleted);
+    }
+
+    /// Takes what has this id away, living or deleted.
+    pub fn remove(&mut self, id: SecretId) {
+        self.take(id);
+        self.deleted.remove(&id);
+    }
+
+    /// Puts another object in the place of the same secret: nothing of it differs.
+    pub fn share(&mut self, secret: &Arc<Secret>) {
+        self.secrets.insert(secret.id, Arc::clone(secret));
+    }
+
+    fn take(&mut self, id: SecretId) {
+        self.touched.insert(id);
+        let Some(secret) = self.secrets.remove(&id) else { return };
+        let mut forget = |names: fn(&mut Self) -> &mut Map<Box<str>, SecretId>, name: &SecretName| {
+            let (key, names) = (name.key(), names(self));
+            if names.get(key.as_str()) == Some(&id) {
+                names.remove(key.as_str());
+            }
+        };
+        forget(|holdings| &mut holdings.names, &secret.name);
+        for former in &secret.former_names {
+            forget(|holdings| &mut holdings.former, former);
+        }
+    }
+
+    /// Applies what somebody wanted to what there is now, and says what a person should know of it.
+    pub fn apply(&mut self, intent: &Intent, maker: Maker) -> Option<Notice> {
+        let notice = |text| Some(Notice { at: intent.at, text });
+        if let Change::Create(secret) = &intent.change {
+            return self.create(secret, maker).and_then(notice);
+        }
+        if matches!(intent.change, Change::Delete) {
+            if let Some(secret) = self.secrets.get(&intent.secret).cloned() {
+                let deleted = Deleted { seq: maker.seq, at: intent.at, by: maker.device, secret };
+                self.bury(Arc::new(deleted));
+            }
+            return None;
+        }
+        let mut told = None;
+        if !self.secrets.contains_key(&intent.secret) {
+            let name = self.revive(intent.secret, maker)?;
+            told = Some(format!(
+                "`{name}` was deleted on one device and changed on another: it is there, as it was changed"
+            ));
+        }
+        let mut next = self.secrets.get(&intent.secret)?.next(intent.at);
+        match &intent.change {
+            Change::Value(version) => next.add_version(version.clone(), maker.keep),
+            Change::Enable(enabled) => next.enabled = *enabled,
+            Change::Forget(name) => next.forget_name(name),
+            Change::Rename(name) => {
+                let free = self.claim(name, next.id, maker);
+                if free.as_str() != name.as_str() {
+                    told = Some(format!(
+                        "`{}` was to be called `{name}`, which was taken on another device: it is called `{free}`. Rename one of them, and look at the templates that mean it",
+                        next.name
+                    ));
+                }
+                next.rename(free);
+            }
+            Change::Create(_) | Change::Delete => {}
+        }
+        self.put(Arc::new(next));
+        told.and_then(notice)
+    }
+
+    /// A new secret; what is said of it.
+    fn create(&mut self, secret: &Arc<Secret>, maker: Maker) -> Option<String> {
+        if self.secrets.contains_key(&secret.id) {
+            return None;
+        }
+        let free = self.claim(&secret.name, secret.id, maker);
+        if free.as_str() == secret.name.as_str() {
+            self.put(Arc::clone(secret));
+            return None;
+        }
+        let told = format!(
+            "a new secret `{}` was made on two devices: this one is called `{free}`. Keep the one that is right, and look at the templates that mean it",
+            secret.name
+        );
+        self.put(Arc::new(Secret { name: free, former_names: Vec::new(), ..(**secret).clone() }));
+        Some(told)
+    }
+
+    /// Brings a deleted secret back, under another name where its own was taken meanwhile. Former names that
+    /// were taken stay with who took them.
+    pub fn revive(&mut self, id: SecretId, maker: Maker) -> Option<SecretName> {
+        let deleted = self.deleted.remove(&id)?;
+        let mut secret = (*deleted.secret).clone();
+        secret.name = self.claim(&secret.name, id, maker);
+        secret.former_names.retain(|name| self.named(name).is_none() && *name != secret.name);
+        let name = secret.name.clone();
+        self.put(Arc::new(secret));
+        Some(name)
+    }
+
+    /// A name for this secret: the one that is wanted, or the next that is free. A former name of another
+    /// that nothing references is free, and taken from it.
+    fn claim(&mut self, wanted: &SecretName, id: SecretId, maker: Maker) -> SecretName {
+        let is_free = |name: &SecretName| self.named(name).is_none_or(|holder| holder.id == id);
+        if is_free(wanted) {
+            return wanted.clone();
+        }
+        let key = wanted.key();
+        if !self.names.contains_key(key.as_str())
+            && !self.is_referenced(wanted)
+            && let Some(holder) = self.former.get(key.as_str()).and_then(|id| self.secrets.get(id)).cloned()
+        {
+            let mut robbed = (*holder).clone();
+            robbed.forget_name(wanted);
+            self.put(Arc::new(robbed));
+            return wanted.clone();
+        }
+        let numbered = |number: u32| -> Option<SecretName> {
+            let end = format!("-{number}");
+            let room = NAME_MAX - end.len();
+            let text = wanted.as_str();
+            format!("{}{end}", &text[..text.len().min(room)]).parse().ok()
+        };
+        // There are fewer secrets than numbers.
+        (2..).filter_map(numbered).find(is_free).unwrap_or_else(|| {
+            debug_assert!(false, "{maker:?}: no number is free");
+            wanted.clone()
+        })
+    }
+
+    /// Whether any device references this name.
+    fn is_referenced(&self, name: &SecretName) -> bool {
+        self.references.values().any(|references| references.names(name))
+    }
+
+    /// The deleted secrets that these references mean: those whose name no other has now.
+    pub fn meant(&self, references: &References) -> Vec<SecretId> {
+        if self.deleted.is_empty() {
+            return Vec::new();
+        }
+        let mut deleted: Vec<_> = self.deleted.iter().collect();
+        deleted.sort_unstable_by_key(|(id, deleted)| (deleted.seq, **id));
+        let names = |deleted: &Deleted| {
+            std::iter::once(&deleted.secret.name)
+                .chain(&deleted.secret.former_names)
+                .any(|name| references.means(name) && self.named(name).is_none())
+        };
+        deleted.into_iter().filter(|(_, deleted)| names(deleted)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// Whether two forms of a secret say the same.
+pub fn is_same(a: &Secret, b: &Secret) -> bool {
+    let exact =
+        |a: &[SecretName], b: &[SecretName]| a.iter().map(SecretName::as_str).eq(b.iter().map(SecretName::as_str));
+    let version = |of: &Secret| of.versions.iter().map(|v| (v.number, v.id, v.created_at)).collect::<Vec<_>>();
+    (a.id, a.enabled, &a.note, a.created_at, a.updated_at) == (b.id, b.enabled, &b.note, b.created_at, b.updated_at)
+        && a.name.as_str() == b.name.as_str()
+        && exact(&a.former_names, &b.former_names)
+        && version(a) == version(b)
+}

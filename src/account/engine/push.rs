@@ -1,0 +1,430 @@
+//! What a device pushes: a new head over what is pending here, and over what somebody wants of the account.
+//!
+//! A candidate is worked out beside the state in force, and becomes it when the server has accepted it.
+
+use std::collections::HashSet;
+
+use super::object::Object;
+use super::*;
+use crate::account::intent::Change;
+use crate::account::seal::{Kind, NO_ID};
+use crate::account::wire::{DeviceKey, PublicKey, Push, SealedHead, SealedRecord, Wrap};
+use crate::names::Millis;
+use crate::vault::crypto;
+
+/// Most intents of one push.
+const INTENTS_MAX: usize = 500;
+/// About the most bytes of boxes in one push.
+const BYTES_MAX: usize = 6 << 20;
+
+/// What is wanted of the account, beside what is pending.
+pub enum Wish {
+    /// Nothing more.
+    Edits,
+    /// A head, whatever has changed: it shows others, and this device, that the account lives.
+    Beat,
+    /// The first head, with this device in it.
+    Found {
+        /// What it is called.
+        name: String,
+    },
+    /// A secret is deleted, where nobody references it.
+    Delete(SecretId),
+    /// A device is taken in.
+    Admit {
+        /// Its id.
+        id: DeviceId,
+        /// Its public key.
+        key: PublicKey,
+        /// What it is called.
+        name: String,
+        /// Whether it is a recovery code.
+        paper: bool,
+        /// Its API key, where it has not told the server itself.
+        api_key: Option<DeviceKey>,
+    },
+    /// A device is put out, under a new epoch.
+    Revoke(DeviceId),
+    /// This device goes.
+    Leave,
+    /// The state of this device, on a server that was set back to `onto`, which has these records.
+    Repair {
+        /// The newest head it has.
+        onto: Newest,
+        /// What it has.
+        has: HashMap<ObjectId, Leaf>,
+        /// The boxes this device has.
+        boxes: HashMap<ObjectId, Sealed>,
+    },
+}
+
+/// What stands in the way of a delete, on another device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// The device.
+    pub device: DeviceId,
+    /// What it is called.
+    pub device_name: String,
+    /// The template, or the folder that cannot be read.
+    pub template: String,
+    /// Line and column, where they are known.
+    pub place: Option<(u32, u32)>,
+    /// The name, as it is spelled there; nothing where nobody knows what is named.
+    pub name: Option<String>,
+    /// Whether it is named for certain.
+    pub certain: bool,
+}
+
+/// Why there is no push.
+#[derive(Debug, thiserror::Error)]
+pub enum Unprepared {
+    /// Other devices reference the secret.
+    #[error("other devices of the account reference it")]
+    Referenced(Vec<Blocked>),
+    /// There is no such secret in the account.
+    #[error("there is no such secret in the account any more")]
+    NoSecret,
+    /// There is no such device in the account.
+    #[error("there is no such device in the account; `guillemet account devices` shows them")]
+    NoDevice,
+    /// A key protects nothing.
+    #[error(transparent)]
+    WeakKey(#[from] crypto::WeakKey),
+    /// It does not fit into one push.
+    #[error(
+        "the account and the server differ in too many records to repair it in one piece; restore the server from a newer backup"
+    )]
+    TooLarge,
+}
+
+/// A push, and the state it leads to.
+pub struct Candidate {
+    /// What is sent.
+    pub push: Push,
+    /// On which head.
+    pub onto: Newest,
+    /// The head it makes.
+    pub newest: Newest,
+    head: Head,
+    base: Holdings,
+    records: Vec<Written>,
+    notices: Vec<Notice>,
+    key: Option<Arc<EpochKey>>,
+}
+
+impl Engine {
+    /// What other devices have against deleting a secret.
+    pub fn blocked(&self, secret: &Secret) -> Vec<Blocked> {
+        let names: Vec<_> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
+        let mut blocked = Vec::new();
+        for (device, references) in self.base.all_references().filter(|(device, _)| **device != self.me.device) {
+            let by = |template: &str| Blocked {
+                device: *device,
+                device_name: self.head.name_of(*device),
+                template: template.to_owned(),
+                place: None,
+                name: None,
+                certain: false,
+            };
+            for named in references.references.iter().filter(|named| names.iter().any(|name| named.is(name))) {
+                let (place, name) = (Some((named.line, named.column)), Some(named.name.clone()));
+                blocked.push(Blocked { place, name, certain: true, ..by(&named.template) });
+            }
+            for text in &references.texts {
+                for name in names.iter().filter(|name| text.hold(name)) {
+                    blocked.push(Blocked { name: Some(name.to_string()), ..by(&text.template) });
+                }
+            }
+            blocked.extend(references.unknown.iter().map(|unknown| by(unknown)));
+        }
+        blocked.sort_by(|a, b| (&a.device_name, &a.template, a.place).cmp(&(&b.device_name, &b.template, b.place)));
+        blocked
+    }
+
+    /// Whether there is anything to push of itself: edits, or references that others do not know.
+    pub fn is_due(&self, local: &References) -> bool {
+        !self.pending.is_empty() || self.publishes(local)
+    }
+
+    /// Whether others have to be told of these references: they are other ones, or something was deleted since.
+    fn publishes(&self, local: &References) -> bool {
+        let Some(known) = self.base.references(self.me.device) else { return true };
+        !known.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > known.seen)
+    }
+
+    /// Works a push out. `local` is what the templates of this device name now.
+    ///
+    /// # Errors
+    /// `Unprepared`. The state stays as it is, in any case.
+    pub fn prepare(&self, wish: &Wish, local: &References, now: Millis) -> Result<Option<Candidate>, Unprepared> {
+        let onto = match wish {
+            Wish::Repair { onto, .. } => *onto,
+            _ => Newest { seq: self.head.seq, hash: self.hash },
+        };
+        let seq = self.head.seq.max(onto.seq) + 1;
+        let maker = Maker { device: self.me.device, seq, keep: self.keep };
+        let mut next = self.base.clone();
+        let mut notices = Vec::new();
+        let mut devices = self.head.devices.clone();
+        let mut intents = self.carry(&mut next, maker, &mut notices);
+        let is_all = intents.len() == self.pending.len();
+
+        let mut epoch_key = None;
+        match wish {
+            Wish::Edits | Wish::Beat | Wish::Repair { .. } => {}
+            Wish::Found { name } => {
+                let public = PublicKey(self.me.secret.public());
+                devices.push(device(self.me.device, public, name, now, false));
+            }
+            Wish::Delete(id) => {
+                let secret = next.secret(*id).ok_or(Unprepared::NoSecret)?;
+                let blocked = self.blocked(secret);
+                if !blocked.is_empty() {
+                    return Err(Unprepared::Referenced(blocked));
+                }
+                let intent = Intent::new(*id, now, Change::Delete);
+                notices.extend(next.apply(&intent, maker));
+                intents.push(intent.id);
+            }
+            Wish::Admit { id, key, name, paper, .. } => {
+                // One that is there already asks again: its answer was lost.
+                if self.head.device(*id).is_none() {
+                    devices.push(device(*id, *key, name, now, *paper));
+                }
+            }
+            Wish::Revoke(id) => {
+                self.head.device(*id).ok_or(Unprepared::NoDevice)?;
+                devices.retain(|device| device.id != *id);
+                next.set_references(*id, None);
+                epoch_key = Some(Arc::new(EpochKey::random(self.head.epoch + 1)));
+            }
+            Wish::Leave => {
+                devices.retain(|device| device.id != self.me.device);
+                next.set_references(self.me.device, None);
+            }
+        }
+        if !matches!(wish, Wish::Leave) && is_all && (matches!(wish, Wish::Delete(_)) || self.publishes(local)) {
+            for id in next.meant(local) {
+                if let Some(name) = next.revive(id, maker) {
+                    notices.push(Notice {
+                        at: now,
+                        text: format!(
+                            "`{name}` was deleted while a template of this device named it: it is there again"
+                        ),
+                    });
+                }
+            }
+            let published = References { device: self.me.device, seen: seq, ..local.clone() };
+            next.set_references(self.me.device, Some(Arc::new(published)));
+        }
+        forget_deleted(&mut next, &devices);
+
+        let key = epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
+        // The key of the head in force is there as long as the engine is.
+        let key = key.ok_or(Unprepared::NoDevice)?;
+        let mut records = self.seal_changed(&mut next, &devices, &key);
+        let is_nothing = records.is_empty() && intents.is_empty();
+        if is_nothing && matches!(wish, Wish::Edits) {
+            return Ok(None);
+        }
+        let leaves: Vec<_> =
+            records.iter().map(|(id, written)| (*id, written.as_ref().map(|(leaf, _)| *leaf))).collect();
+        let head = Head {
+            seq,
+            epoch: key.epoch(),
+            prev: self.hash,
+            root: self.tree.with(&leaves),
+            made_at: now.max(self.head.made_at),
+            by: self.me.device,
+            devices,
+            intents,
+        };
+        let plain = serde_json::to_vec(&head).unwrap_or_default();
+        let sealed = key.seal(Kind::Head, self.me.account, NO_ID, seq, &plain);
+        let sealed = SealedHead { seq, epoch: head.epoch, prev: head.prev, sealed };
+        let newest = Newest { seq, hash: sealed.hash(self.me.account) };
+        let mut push = Push { head: sealed, ..empty_push() };
+        if let Wish::Repair { has, boxes, .. } = wish {
+            records = self.differing_from(has, boxes, records)?;
+        }
+        push.records = records.iter().map(|(id, written)| record(*id, written.as_ref(), self.tree.get(id))).collect();
+        self.add_keys(&mut push, wish, &head, newest, epoch_key.as_ref(), &key)?;
+        Ok(Some(Candidate { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
+    }
+
+    /// Applies as much of what is pending as fits into one push.
+    fn carry(&self, next: &mut Holdings, maker: Maker, notices: &mut Vec<Notice>) -> Vec<IntentId> {
+        let mut bytes = 0;
+        let mut intents = Vec::new();
+        for intent in &self.pending {
+            let size: usize = match &intent.change {
+                Change::Create(secret) => secret.versions.iter().map(|version| version.value.len() + 512).sum(),
+                _ => next
+                    .secret(intent.secret)
+                    .map_or(512, |secret| secret.versions.iter().map(|version| version.value.len() + 512).sum()),
+            };
+            bytes += size;
+            if !intents.is_empty() && (intents.len() == INTENTS_MAX || bytes > BYTES_MAX) {
+                break;
+            }
+            notices.extend(next.apply(intent, maker));
+            intents.push(intent.id);
+        }
+        intents
+    }
+
+    /// The boxes of what differs from the account.
+    fn seal_changed(&self, next: &mut Holdings, devices: &[Device], key: &EpochKey) -> Vec<Written> {
+        let mut records = Vec::new();
+        let mut seal = |id: ObjectId, object: Option<Object>| {
+            let known = self.tree.get(&id);
+            let Some(object) = object else {
+                if known.is_some() {
+                    records.push((id, None));
+                }
+                return;
+            };
+            let revision = known.map_or(1, |known| known.revision + 1);
+            let sealed = key.seal(Kind::Record, self.me.account, id.0, revision, &object.encode());
+            records.push((id, Some((Leaf::of(revision, key.epoch(), &sealed), sealed))));
+        };
+        let touched = next.take_touched();
+        for id in &touched {
+            next.touch(*id);
+            let object = match (next.secret(*id), next.deleted(*id)) {
+                (Some(now), _) if self.base.secret(*id).is_some_and(|before| is_same(before, now)) => continue,
+                (Some(now), _) => Some(Object::Secret(Arc::clone(now))),
+                (None, Some(now)) if self.base.deleted(*id).is_some_and(|before| Arc::ptr_eq(before, now)) => continue,
+                (None, Some(now)) => Some(Object::Deleted(Arc::clone(now))),
+                (None, None) => None,
+            };
+            seal(ObjectId(id.0), object);
+        }
+        for known in self.head.devices.iter().filter(|known| devices.iter().all(|device| device.id != known.id)) {
+            seal(known.references, None);
+        }
+        let published = next.references(self.me.device);
+        let before = self.base.references(self.me.device);
+        if let Some(published) = published
+            && before.is_none_or(|before| !Arc::ptr_eq(before, published))
+            && let Some(me) = devices.iter().find(|device| device.id == self.me.device)
+        {
+            seal(me.references, Some(Object::References(Arc::clone(published))));
+        }
+        records
+    }
+
+    /// What of the whole state the server does not have, or has otherwise.
+    fn differing_from(
+        &self,
+        has: &HashMap<ObjectId, Leaf>,
+        boxes: &HashMap<ObjectId, Sealed>,
+        records: Vec<Written>,
+    ) -> Result<Vec<Written>, Unprepared> {
+        let mut written: HashMap<_, _> = records.into_iter().collect();
+        for (id, leaf) in self.tree.iter().filter(|(id, leaf)| has.get(*id) != Some(*leaf)) {
+            if let Some(sealed) = boxes.get(id) {
+                written.entry(*id).or_insert_with(|| Some((*leaf, sealed.clone())));
+            }
+        }
+        for id in has.keys().filter(|id| self.tree.get(id).is_none()) {
+            written.entry(*id).or_insert(None);
+        }
+        if written.len() > crate::account::wire::RECORDS_MAX {
+            return Err(Unprepared::TooLarge);
+        }
+        Ok(written.into_iter().collect())
+    }
+
+    /// Keys for devices: of the epoch for those that are new to it, API keys for those that come and go.
+    fn add_keys(
+        &self,
+        push: &mut Push,
+        wish: &Wish,
+        head: &Head,
+        newest: Newest,
+        epoch_key: Option<&Arc<EpochKey>>,
+        key: &EpochKey,
+    ) -> Result<(), Unprepared> {
+        let wrap = |device: &Device| -> Result<Wrap, crypto::WeakKey> {
+            key.wrap_for(self.me.account, (self.me.device, &self.me.secret), (device.id, device.key), newest)
+        };
+        match wish {
+            Wish::Admit { id, api_key, .. } => {
+                if let Some(device) = head.device(*id) {
+                    push.wraps.push(wrap(device)?);
+                }
+                match api_key {
+                    Some(api_key) => push.keys.push(api_key.clone()),
+                    None => push.admitted.push(*id),
+                }
+            }
+            Wish::Revoke(id) => push.revoked.push(*id),
+            Wish::Leave => push.revoked.push(self.me.device),
+            _ => {}
+        }
+        if let Some(fresh) = epoch_key
+            && let Some(former) = self.keys.get(&self.head.epoch)
+        {
+            push.wraps =
+                head.devices.iter().filter(|device| device.id != self.me.device).map(wrap).collect::<Result<_, _>>()?;
+            push.link = Some(fresh.link(self.me.account, former));
+        }
+        Ok(())
+    }
+
+    /// The server has accepted a push: its state is the one in force.
+    pub fn accepted(&mut self, candidate: Candidate) -> Update {
+        for (id, written) in &candidate.records {
+            self.tree.set(*id, written.as_ref().map(|(leaf, _)| *leaf));
+        }
+        if let Some(key) = candidate.key {
+            self.keys.insert(key.epoch(), key);
+        }
+        let settled: HashSet<IntentId> = candidate.head.intents.iter().copied().collect();
+        self.arrive(candidate.head, candidate.newest.hash);
+        let mut update = self.settle(candidate.base, &settled);
+        update.notices.splice(0..0, candidate.notices);
+        update.records = candidate.records;
+        update.advanced = true;
+        update
+    }
+}
+
+fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, paper: bool) -> Device {
+    Device { id, key, name: name.to_owned(), joined_at: now, paper, references: ObjectId(crypto::random()) }
+}
+
+/// Lets go of what was deleted, once every device has said since then that it does not mean it.
+fn forget_deleted(next: &mut Holdings, devices: &[Device]) {
+    let seen = |device: &Device| next.references(device.id).map_or(0, |references| references.seen);
+    let seen = devices.iter().filter(|device| !device.paper).map(seen).min().unwrap_or(0);
+    let gone: Vec<_> = next.all_deleted().filter(|(_, deleted)| deleted.seq <= seen).map(|(id, _)| *id).collect();
+    for id in gone {
+        next.remove(id);
+    }
+}
+
+fn record(id: ObjectId, written: Option<&(Leaf, Sealed)>, known: Option<&Leaf>) -> SealedRecord {
+    match written {
+        Some((leaf, sealed)) => {
+            SealedRecord { id, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.clone()) }
+        }
+        None => {
+            let revision = known.map_or(1, |known| known.revision + 1);
+            SealedRecord { id, revision, epoch: known.map_or(0, |known| known.epoch), sealed: None }
+        }
+    }
+}
+
+fn empty_push() -> Push {
+    Push {
+        head: SealedHead { seq: 0, epoch: 0, prev: Hash::default(), sealed: Sealed::default() },
+        records: Vec::new(),
+        wraps: Vec::new(),
+        link: None,
+        keys: Vec::new(),
+        admitted: Vec::new(),
+        revoked: Vec::new(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The engine as it is written down, and made again from that.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::object::Object;
+use super::pull::place;
+use super::*;
+use crate::account::seal::Kind;
+use crate::vault::crypto::Key;
+
+/// Everything of an engine but records, secrets and intents; to be kept sealed, for it holds keys.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    account: AccountId,
+    device: DeviceId,
+    secret: Bytes,
+    keys: BTreeMap<u64, Bytes>,
+    head: Head,
+    hash: Hash,
+    sent: Vec<Newest>,
+    past: VecDeque<Newest>,
+}
+
+/// A key as it is written down. The allocator wipes what is freed.
+#[derive(Clone)]
+struct Bytes(Zeroizing<[u8; 32]>);
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(data_encoding::HEXLOWER.encode(&*self.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok().map(Zeroizing::new);
+        let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+        bytes.map(|bytes| Self(Zeroizing::new(bytes))).ok_or_else(|| serde::de::Error::custom("no key"))
+    }
+}
+
+/// What is written down does not belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what this device knows of its account is damaged: {0}")]
+pub struct Unreadable(&'static str);
+
+impl Engine {
+    /// What has to be written down with every update, and before a push is sent.
+    pub fn memory(&self) -> Memory {
+        let bytes = |key: &[u8; 32]| Bytes(Zeroizing::new(*key));
+        Memory {
+            account: self.me.account,
+            device: self.me.device,
+            secret: bytes(&self.me.secret.expose()),
+            keys: self.keys.iter().map(|(epoch, key)| (*epoch, bytes(key.key().expose()))).collect(),
+            head: self.head.clone(),
+            hash: self.hash,
+            sent: self.sent.clone(),
+            past: self.past.clone(),
+        }
+    }
+
+    /// Makes the engine again: from its memory, its records, the secrets of the vault and the intents that are
+    /// kept, oldest first. The update is what of the vault is to be put right.
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub fn load(
+        memory: Memory,
+        records: Vec<(ObjectId, Leaf, Sealed)>,
+        secrets: &[Secret],
+        intents: Vec<Intent>,
+        keep: usize,
+    ) -> Result<(Self, Update), Unreadable> {
+        let mut keys = BTreeMap::new();
+        for (epoch, mut bytes) in memory.keys {
+            keys.insert(epoch, Arc::new(EpochKey::new(epoch, Key::from_bytes(&mut bytes.0))));
+        }
+        let mut secret = memory.secret;
+        let secret = DeviceSecret::from_bytes(&mut secret.0);
+        let (mut tree, mut base, mut view) = (Tree::new(), Holdings::default(), Holdings::default());
+        for (id, leaf, sealed) in records {
+            if leaf != Leaf::of(leaf.revision, leaf.epoch, &sealed) {
+                return Err(Unreadable("a record was changed"));
+            }
+            let key = keys.get(&leaf.epoch).ok_or(Unreadable("a key is missing"))?;
+            let opened = key.open(Kind::Record, memory.account, id.0, leaf.revision, &sealed);
+            let opened = opened.map_err(|_| Unreadable("a record does not open"))?;
+            let object = Object::decode(&opened).map_err(|_| Unreadable("a record cannot be read"))?;
+            place(&mut base, &memory.head, id, object).map_err(|_| Unreadable("a record is another than it says"))?;
+            tree.set(id, Some(leaf));
+        }
+        if memory.head.seq > 0 && tree.root() != memory.head.root {
+            return Err(Unreadable("records were taken out of it or put back"));
+        }
+        for secret in secrets {
+            view.put(Arc::new(secret.clone()));
+        }
+        let mut engine = Self {
+            me: Me { account: memory.account, device: memory.device, secret },
+            keys,
+            head: memory.head,
+            hash: memory.hash,
+            anchor: None,
+            tree,
+            base: Holdings::default(),
+            differing: secrets.iter().map(|secret| secret.id).collect::<BTreeSet<_>>(),
+            view,
+            pending: intents.into_iter().map(Arc::new).collect(),
+            sent: memory.sent,
+            past: memory.past,
+            keep,
+        };
+        let update = engine.settle(base, &HashSet::new());
+        Ok((engine, update))
+    }
+}

@@ -1,0 +1,117 @@
+//! How a device shows that it was invited: an HMAC under the secret of an invitation, over the account and both
+//! public keys, so that the server can put no key of its own in the place of either.
+//!
+//! Pure. Knows no vault and no network; whether an invitation is still good, the server and the inviter know.
+
+#[cfg(test)]
+mod tests;
+
+use sha2::{Digest, Sha256};
+
+use super::api_key::{ApiKey, is_id};
+use super::code::Invitation;
+use super::seal::{pad, unpad};
+use super::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed};
+use crate::planner::text::tidy;
+use crate::vault::crypto::{self, Key};
+
+/// What the key and the HMAC begin with.
+const PREFIX: &[u8] = b"guillemet join 1\0";
+/// Most characters of a device's name.
+const NAME_MAX: usize = 64;
+/// The name of a device that has none.
+const UNNAMED: &str = "unnamed";
+
+/// Why a device that wants to join is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotInvited {
+    /// It does not have the invitation's secret, or the server changed what it says.
+    #[error(
+        "a device wants to join that was not invited with this code, or the server changed what it says; turn it away and invite again"
+    )]
+    Forged,
+    /// It has the secret, and does not say what guillemet says.
+    #[error(
+        "an invited device says something that guillemet does not say; update guillemet on both machines and invite it again"
+    )]
+    Malformed,
+}
+
+/// The key that inviter and joiner share: the server never has the secret.
+fn join_key(secret: &[u8; 16]) -> Key {
+    let mut bytes = Sha256::new().chain_update(PREFIX).chain_update(secret).finalize().into();
+    Key::from_bytes(&mut bytes)
+}
+
+/// What a device says that wants to join.
+pub fn hello(
+    invitation: &Invitation,
+    joiner: DeviceId,
+    public_key: PublicKey,
+    name: &str,
+    api_key: &ApiKey,
+) -> Enrolment {
+    hello_with(&crypto::random(), invitation, joiner, public_key, name, api_key)
+}
+
+fn hello_with(
+    nonce: &[u8; crypto::NONCE_LEN],
+    invitation: &Invitation,
+    joiner: DeviceId,
+    public_key: PublicKey,
+    name: &str,
+    api_key: &ApiKey,
+) -> Enrolment {
+    let (key, account) = (join_key(&invitation.secret), invitation.place.account());
+    let device_key = api_key.device_key(joiner);
+    let said = said(account, &invitation.inviter_key, &device_key, &public_key);
+    let mac = Hash(key.subkey("account-join-mac").mac(&said));
+    let bound = name_bound(account, joiner);
+    let padded = pad(clean(name).as_bytes());
+    let name = Sealed(crypto::seal_with(&key.subkey("account-join-name"), nonce, &bound, &padded));
+    Enrolment { key: device_key, public_key, mac, name }
+}
+
+/// Whether a device was invited with this secret, to this account and by the device with this public key; its
+/// name, fit to be shown.
+///
+/// # Errors
+/// `NotInvited`.
+pub fn verify(
+    secret: &[u8; 16],
+    account: AccountId,
+    inviter_key: &PublicKey,
+    enrolment: &Enrolment,
+) -> Result<String, NotInvited> {
+    let key = join_key(secret);
+    let said = said(account, inviter_key, &enrolment.key, &enrolment.public_key);
+    if !key.subkey("account-join-mac").verify_mac(&said, &enrolment.mac.0) {
+        return Err(NotInvited::Forged);
+    }
+    let bound = name_bound(account, enrolment.key.device);
+    let name = crypto::open(&key.subkey("account-join-name"), &bound, &enrolment.name.0);
+    let name = name.map_err(|_| NotInvited::Forged)?;
+    if !is_id(&enrolment.key.key_id) || crypto::is_weak(&enrolment.public_key.0) {
+        return Err(NotInvited::Malformed);
+    }
+    let name = unpad(name).map_err(|_| NotInvited::Malformed)?;
+    std::str::from_utf8(&name).map(clean).map_err(|_| NotInvited::Malformed)
+}
+
+/// What the HMAC is over.
+fn said(account: AccountId, inviter_key: &PublicKey, key: &DeviceKey, public_key: &PublicKey) -> Vec<u8> {
+    let joiner = [key.device.0.as_slice(), &public_key.0].concat();
+    [PREFIX, &account.0, &inviter_key.0, &joiner, key.key_id.as_bytes(), &key.key_hash.0].concat()
+}
+
+/// What the box of a name is bound to.
+fn name_bound(account: AccountId, joiner: DeviceId) -> Vec<u8> {
+    [b"guillemet join name 1\0".as_slice(), &account.0, &joiner.0].concat()
+}
+
+/// A name that is fit to be shown, however it was typed.
+fn clean(name: &str) -> String {
+    // One more is the sign that something was cut off.
+    let name = tidy(name.trim(), NAME_MAX - 1);
+    if name.trim().is_empty() { UNNAMED.to_owned() } else { name }
+}

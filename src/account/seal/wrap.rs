@@ -1,0 +1,147 @@
+//! The key of an epoch for one device, from another: everything it is about stands inside and is compared.
+//!
+//! Knows no head but the one that is named inside; whether that is the right one, and whether the sender is a
+//! device of the last verified head, its callers know.
+
+use zeroize::Zeroizing;
+
+use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
+use crate::account::reader::Reader;
+use crate::account::wire::{Newest, PublicKey, Wrap};
+use crate::vault::crypto::{self, DeviceSecret, WeakKey};
+
+/// What it begins with.
+const PREFIX: &[u8] = b"guillemet wrap 1\0";
+/// Bytes inside.
+const LEN: usize = PREFIX.len() + 16 + 8 + 16 + 16 + 8 + 32 + KEY_LEN;
+
+/// Why a wrapped key is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the account's server handed over a key that {}; {ADVICE}", self.reason())]
+pub enum BadWrap {
+    /// It says outside that it is for another device.
+    Misdirected,
+    /// Sealed with other keys, or changed.
+    Unopened,
+    /// Not what this program writes.
+    Malformed,
+    /// Of another account.
+    Account,
+    /// Of another epoch than it says outside.
+    Epoch,
+    /// From another device than it says outside.
+    Sender,
+    /// For another device.
+    Recipient,
+}
+
+const ADVICE: &str = "nothing was changed: do not trust this server until `guillemet account status` shows the \
+                      same words here and on another device";
+
+impl BadWrap {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Misdirected => "is for another device",
+            Self::Unopened => "does not open: another device sealed it, or it was changed",
+            Self::Malformed => "is not in the form guillemet writes",
+            Self::Account => "was sealed for another account",
+            Self::Epoch => "was sealed for another epoch",
+            Self::Sender => "was sealed by another device than it says",
+            Self::Recipient => "was sealed for another device than it says",
+        }
+    }
+}
+
+impl EpochKey {
+    /// This key for one device, at a head.
+    ///
+    /// # Errors
+    /// `WeakKey` where the recipient's public key protects nothing.
+    pub fn wrap_for(
+        &self,
+        account: AccountId,
+        sender: (DeviceId, &DeviceSecret),
+        recipient: (DeviceId, PublicKey),
+        head: Newest,
+    ) -> Result<Wrap, WeakKey> {
+        let plaintext = self.wrapped(account, sender.0, recipient.0, head);
+        let sealed = crypto::wrap(sender.1, &recipient.1.0, &plaintext)?;
+        Ok(Wrap { device: recipient.0, epoch: self.epoch, sender: sender.0, sealed: Sealed(sealed) })
+    }
+
+    /// What is inside.
+    pub(super) fn wrapped(
+        &self,
+        account: AccountId,
+        sender: DeviceId,
+        recipient: DeviceId,
+        head: Newest,
+    ) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(LEN));
+        for part in [PREFIX, &account.0, &self.epoch.to_le_bytes(), &sender.0, &recipient.0] {
+            out.extend_from_slice(part);
+        }
+        for part in [head.seq.to_le_bytes().as_slice(), &head.hash.0, self.key.expose()] {
+            out.extend_from_slice(part);
+        }
+        out
+    }
+}
+
+/// The key of an epoch from another device, and the head it was wrapped at, which the caller compares with the
+/// one it came with. `sender_key` is that of the device `wrap.sender`, as the last verified head has it.
+///
+/// # Errors
+/// `BadWrap`.
+pub fn open_wrap(
+    account: AccountId,
+    me: (DeviceId, &DeviceSecret),
+    sender_key: &PublicKey,
+    wrap: &Wrap,
+) -> Result<(EpochKey, Newest), BadWrap> {
+    if wrap.device != me.0 {
+        return Err(BadWrap::Misdirected);
+    }
+    let bytes = crypto::unwrap(me.1, &sender_key.0, &wrap.sealed.0).map_err(|_| BadWrap::Unopened)?;
+    if bytes.len() != LEN {
+        return Err(BadWrap::Malformed);
+    }
+    let inside = Inside::read(&bytes).ok_or(BadWrap::Malformed)?;
+    if inside.account != account {
+        return Err(BadWrap::Account);
+    }
+    if inside.epoch != wrap.epoch {
+        return Err(BadWrap::Epoch);
+    }
+    if inside.sender != wrap.sender {
+        return Err(BadWrap::Sender);
+    }
+    if inside.recipient != me.0 {
+        return Err(BadWrap::Recipient);
+    }
+    Ok((EpochKey::new(inside.epoch, inside.key), inside.head))
+}
+
+struct Inside {
+    account: AccountId,
+    epoch: u64,
+    sender: DeviceId,
+    recipient: DeviceId,
+    head: Newest,
+    key: Key,
+}
+
+impl Inside {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        reader.take(PREFIX.len()).filter(|prefix| *prefix == PREFIX)?;
+        Some(Self {
+            account: AccountId(reader.array()?),
+            epoch: reader.number().filter(|epoch| *epoch > 0)?,
+            sender: DeviceId(reader.array()?),
+            recipient: DeviceId(reader.array()?),
+            head: Newest { seq: reader.number().filter(|seq| *seq > 0)?, hash: Hash(reader.array()?) },
+            key: Key::from_bytes(&mut reader.array()?),
+        })
+    }
+}
