@@ -4,6 +4,10 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
+use guillemet::account::api_key::ApiKey;
+use guillemet::account::code::{Code, Creation, Invitation, Place, Recovery};
+use guillemet::account::seal::EpochKey;
+use guillemet::account::wire::{AccountId, DeviceId, Newest, PublicKey};
 use guillemet::api::request::Fields;
 use guillemet::daemon;
 use guillemet::home::Home;
@@ -13,7 +17,7 @@ use guillemet::resolve::fill::Values;
 use guillemet::resolve::snapshot::{Current, Snapshot, State};
 use guillemet::resolve::{Rendered, Resolver};
 use guillemet::sys::memory::{Clear, SecretPage};
-use guillemet::vault::crypto::Key;
+use guillemet::vault::crypto::{DeviceSecret, Key};
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::memory::SealedValue;
 use guillemet::vault::record::{Secret, Version};
@@ -52,6 +56,13 @@ never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str
 never!(Secret: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
 never!(Version: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
 never!(Key: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
+never!(DeviceSecret: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
+never!(EpochKey: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
+never!(ApiKey: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
+never!(Code: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
+never!(Creation: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
+never!(Invitation: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
+never!(Recovery: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Vault: Display, Serialize, Clone);
 never!(UnlockWith: Display, Serialize, Clone);
 never!(Resolver: Display, Serialize, Clone);
@@ -109,6 +120,59 @@ fn what_can_be_printed_prints_no_value() {
     shows_nothing("UnlockWith", &printed(&passphrase), bytes);
     let key_file = printed(&UnlockWith::KeyFile(PathBuf::from("/where/it/lies")));
     assert!(key_file.contains("/where/it/lies"), "{key_file}");
+}
+
+#[test]
+fn nothing_of_an_account_prints_a_key() {
+    let plain: [u8; 32] = std::array::from_fn(|index| 100 + index as u8);
+    let device = || DeviceSecret::from_bytes(&mut { plain });
+    let place = || Place::new(AccountId([1; 16]), "https://account.example", None).unwrap();
+    let text = format!("sk-c4n4ry77.{}", data_encoding::BASE64URL_NOPAD.encode(&plain));
+    let api_key = || ApiKey::parse(&text).unwrap();
+    let epoch = EpochKey::new(1, Key::from_bytes(&mut { plain }));
+    let mut shown = vec![printed(&device()), printed(&epoch), printed(&api_key())];
+    let codes = || {
+        let (head, inviter_key) = (Newest { seq: 1, hash: Default::default() }, PublicKey(device().public()));
+        let secret: [u8; 16] = plain[..16].try_into().unwrap();
+        (
+            Creation { place: place(), api_key: api_key() },
+            Invitation {
+                place: place(),
+                inviter: DeviceId([2; 16]),
+                inviter_key,
+                secret: secret.into(),
+                token: plain.into(),
+            },
+            Recovery {
+                place: place(),
+                device: DeviceId([2; 16]),
+                device_secret: device(),
+                api_key: api_key(),
+                head,
+                made_at: 0,
+            },
+        )
+    };
+    let (creation, invitation, recovery) = codes();
+    shown.extend([printed(&creation), printed(&invitation), printed(&recovery)]);
+    let (creation, invitation, recovery) = codes();
+    for code in [Code::Creation(creation), Code::Invite(invitation), Code::Recovery(recovery)] {
+        shown.push(printed(&code));
+        let written = code.text();
+        for mistyped in [&written[..written.len() - 9], &written.replacen('a', "b", 1)] {
+            let error = Code::parse(mistyped).unwrap_err();
+            let told = format!("{}{error}", printed(&error));
+            assert!(!told.contains(&written[20..25]), "{told}");
+            shown.push(told);
+        }
+    }
+    let error = ApiKey::parse(&text[..50]).unwrap_err();
+    shown.push(format!("{}{error}", printed(&error)));
+    for shown in shown {
+        shows_nothing("of an account", &shown, &plain);
+        shows_nothing("of an account", &shown, text.as_bytes().split_at(3).1);
+        assert!(!shown.contains(&data_encoding::BASE64URL_NOPAD.encode(&plain[..6])), "{shown}");
+    }
 }
 
 #[test]

@@ -113,5 +113,6 @@ fn name_bound(account: AccountId, joiner: DeviceId) -> Vec<u8> {
 fn clean(name: &str) -> String {
     // One more is the sign that something was cut off.
     let name = tidy(name.trim(), NAME_MAX - 1);
-    if name.trim().is_empty() { UNNAMED.to_owned() } else { name }
+    let name = name.trim();
+    if name.is_empty() { UNNAMED.to_owned() } else { name.to_owned() }
 }

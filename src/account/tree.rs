@@ -145,3 +145,116 @@ fn root(hashes: impl Iterator<Item = Hash>) -> Hash {
     }
     Hash::of(&[&bytes])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn leaf(revision: u64, epoch: u64, of: &[u8]) -> Leaf {
+        Leaf { revision, epoch, hash: Hash::of(&[of]) }
+    }
+
+    /// Made in Python, with `hashlib.sha256` over `struct.pack("<H", bucket)` and, of each leaf in
+    /// `sorted(leaves.items())` with `int.from_bytes(id[:2], "big") >> 6 == bucket`,
+    /// `id + struct.pack("<QQ", revision, epoch) + hash`.
+    #[test]
+    fn roots_are_those_of_another_implementation() {
+        let mut tree = Tree::new();
+        let empty = "8c1bd3c0f7ab49d9efa36cd6218b264dca4f710779e8897e66f585d1e5a10e1f";
+        assert_eq!(tree.root().to_string(), empty);
+        for i in 0..5_u8 {
+            let id = ObjectId(Hash::of(&[&[i]]).0[..16].try_into().unwrap());
+            tree.set(id, Some(leaf(u64::from(i) + 1, u64::from(i) % 3 + 1, &[i, i])));
+        }
+        let id = |first: [u8; 2], rest: u8, last: u8| {
+            let mut id = [rest; 16];
+            (id[0], id[1], id[15]) = (first[0], first[1], last);
+            ObjectId(id)
+        };
+        // Two in the last bucket, and one on each side of the first border.
+        tree.set(id([0xff, 0xff], 0xff, 0xff), Some(leaf(1 << 40, 9, b"")));
+        tree.set(id([0xff, 0xff], 0xff, 0x00), Some(leaf(1, 1, b"")));
+        tree.set(id([0x00, 0x3f], 0x01, 0x01), Some(leaf(1, 1, b"a")));
+        tree.set(id([0x00, 0x40], 0x01, 0x01), Some(leaf(1, 1, b"a")));
+        assert_eq!(tree.root().to_string(), "48619706465f07651300b8b8201cd223d638aa33f1cd832e8a6736b024e45922");
+        assert_eq!(tree.len(), 9);
+        let ids: Vec<ObjectId> = tree.iter().map(|(id, _)| *id).collect();
+        for id in ids {
+            assert!(tree.get(&id).is_some() && tree.set(id, None).is_some() && tree.set(id, None).is_none());
+        }
+        assert!(tree.is_empty() && tree.root().to_string() == empty);
+    }
+
+    #[test]
+    fn only_buckets_that_changed_are_hashed_anew() {
+        let mut tree = Tree::new();
+        for first in 0..=255 {
+            tree.set(ObjectId([first; 16]), Some(leaf(1, 1, b"")));
+        }
+        tree.root();
+        let unknown = |tree: &Tree| tree.buckets.iter().filter(|bucket| bucket.hash.get().is_none()).count();
+        assert_eq!(unknown(&tree), 0);
+        tree.set(ObjectId([7; 16]), Some(leaf(1, 1, b"")));
+        assert_eq!(unknown(&tree), 0, "what is as it was costs nothing");
+        tree.set(ObjectId([7; 16]), Some(leaf(2, 1, b"")));
+        tree.set(ObjectId([8; 16]), None);
+        assert_eq!(unknown(&tree), 2);
+    }
+
+    #[test]
+    fn a_leaf_is_about_its_box() {
+        assert_eq!(Leaf::of(2, 3, &Sealed(b"box".to_vec())), leaf(2, 3, b"box"));
+    }
+
+    /// The root from nothing, the long way.
+    fn naive(leaves: &BTreeMap<ObjectId, Leaf>) -> Hash {
+        let mut all = b"guillemet root 1\0".to_vec();
+        for number in 0..1024_u16 {
+            let mut bytes = b"guillemet bucket 1\0".to_vec();
+            bytes.extend(number.to_le_bytes());
+            for (id, leaf) in leaves {
+                if u16::from(id.0[0]) * 4 + u16::from(id.0[1] / 64) == number {
+                    bytes.extend(id.0.iter().chain(&leaf.revision.to_le_bytes()).chain(&leaf.epoch.to_le_bytes()));
+                    bytes.extend(leaf.hash.0);
+                }
+            }
+            all.extend(Hash::of(&[&bytes]).0);
+        }
+        Hash::of(&[&all])
+    }
+
+    /// Few ids, so that buckets are shared and changes meet.
+    fn changes() -> impl Strategy<Value = Vec<(ObjectId, Option<Leaf>)>> {
+        let id = (0..4_u8, 0..4_u8, 0..2_u8).prop_map(|(first, second, last)| {
+            let mut id = [0; 16];
+            (id[0], id[1], id[15]) = (first, second << 6, last);
+            ObjectId(id)
+        });
+        let leaf = (1..4_u64, 1..3_u64, any::<u8>()).prop_map(|(revision, epoch, of)| leaf(revision, epoch, &[of]));
+        proptest::collection::vec((id, proptest::option::weighted(0.7, leaf)), 0..20)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_root_is_that_of_a_naive_computation(steps in proptest::collection::vec(changes(), 1..4)) {
+            let (mut tree, mut plain) = (Tree::new(), BTreeMap::new());
+            for step in steps {
+                let before = (tree.root(), tree.len());
+                let foreseen = tree.with(&step);
+                prop_assert_eq!((tree.root(), tree.len()), before);
+                for (id, leaf) in step {
+                    prop_assert_eq!(tree.set(id, leaf), change(&mut plain, id, leaf));
+                    prop_assert_eq!(tree.get(&id), plain.get(&id));
+                }
+                // Also where buckets are not hashed yet.
+                prop_assert_eq!(tree.with(&[]), foreseen);
+                prop_assert_eq!((tree.root(), tree.len()), (naive(&plain), plain.len()));
+                prop_assert_eq!(foreseen, tree.root());
+                prop_assert!(tree.iter().eq(&plain));
+            }
+        }
+    }
+}

@@ -15,3 +15,30 @@ pub fn words(hash: &Hash) -> String {
     let word = |index: usize| list[(first >> (64 - BITS * (index + 1))) as usize % list.len()];
     [0, 1, 2, 3].map(word).join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The list is the one of BIP-39: `hashlib.sha256("".join(word + "\n" for word in list))`, as of its
+    /// `english.txt`. The bits were taken apart in Python: `bin(…)`, 11 digits at a time.
+    #[test]
+    fn words_are_those_of_the_list() {
+        let list = Language::English.word_list().join("\n") + "\n";
+        let whole = "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda";
+        assert_eq!(Hash::of(&[list.as_bytes()]).to_string(), whole);
+        assert_eq!(words(&Hash::of(&[b"guillemet"])), "coast motor icon fish");
+        assert_eq!(words(&Hash([0; 32])), "abandon abandon abandon abandon");
+        assert_eq!(words(&Hash([0xff; 32])), "zoo zoo zoo zoo");
+    }
+
+    #[test]
+    fn the_first_44_bits_count_and_no_others() {
+        let mut hash = Hash([0; 32]);
+        hash.0[5] = 0x10;
+        assert_eq!(words(&hash), "abandon abandon abandon ability");
+        hash.0[5] = 0x0f;
+        hash.0[6..].fill(0xff);
+        assert_eq!(words(&hash), words(&Hash([0; 32])));
+    }
+}

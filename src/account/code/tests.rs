@@ -1,1 +1,192 @@
+//! Vectors, and what is told of codes that are not right.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::account::wire::Hash;
+
+fn count<const N: usize>(from: u8) -> [u8; N] {
+    std::array::from_fn(|index| from.wrapping_add(index as u8))
+}
+
+const CREATION: &str = "gc1-aeibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqaylcgezggzbtgqaacaqdaqcqmby\
+     ibefawdanbyhraeiscmkbkfqxdamrugy4dupb7g2y6zia";
+const INVITE: &str = "gi1-aeibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqdqgbylb4jrogy7emtswlztg45t6\
+     q2hjnhvgv23l5rwo23pon3xw72di5fu6u2xlnpwgz3ln5zxo634d2g7f4cqqjhsfxkxobwehins2cmn2k2fvkqu7nbpp4bmvynuohy4drojz\
+     xi5lwo54hs6t3pr6x474qsgjjhfevs2lzrgm2tooj3hu7ucq2fi5euwtkpkfjvkv2zlnov5ldx6ow";
+const RECOVERY: &str = "gr1-aeibc eqtcq krmfy ydenb wha5d yprya dior2 ha4z2 f4xwc y3dn5 2w45b omv4g c3lqn rstuo bugqz qdqgb ylb4j\
+     \x20rogy7 emtsw lztg4 5t6q2 hjnhv gv23l 5rwo2 3pon3 xw74d q6fy7 e4xto p2hj5 lv6z3 po55q wey3e mvtgo 2djnj vwy3l\
+     \x20on5yh c4tto r2xm5 3ypf5 hw7d5 pz7ya ylcge zggzb tgqaa caqda qcqmb yibef awdan byhra eiscm kbkfq xdamr ugy4d\
+     \x20upb6c iaaaa aaaaa acyld mvtws 23nn5 yxg5l xpf5x 274bq ocypc mlrwh zde4v s6mzx hm663 i4xhy waiaa bzwdp 5v";
+/// As `CREATION`, in a layout 2, with its checksum.
+const NEWER: &str = "gc1-aiibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqaylcgezggzbtgqaacaqdaqcqmby\
+     ibefawdanbyhraeiscmkbkfqxdamrugy4dupb6jvc37xa";
+
+fn place(pin: Option<[u8; 32]>) -> Place {
+    Place::new(AccountId(count(0x10)), "https://account.example:8443", pin).unwrap()
+}
+
+fn api_key() -> ApiKey {
+    ApiKey::from_parts(b"ab12cd34", &count(0)).unwrap()
+}
+
+fn creation() -> Code {
+    Code::Creation(Creation { place: place(None), api_key: api_key() })
+}
+
+fn invite() -> Code {
+    let inviter = DeviceSecret::from_bytes(&mut count(0x01));
+    Code::Invite(Invitation {
+        place: place(Some(count(0xc0))),
+        inviter: DeviceId(count(0xd0)),
+        inviter_key: PublicKey(inviter.public()),
+        secret: Zeroizing::new(count(0x70)),
+        token: Zeroizing::new(count(0x90)),
+    })
+}
+
+fn recovery() -> Code {
+    Code::Recovery(Recovery {
+        place: place(Some(count(0xc0))),
+        device: DeviceId(count(0xe0)),
+        device_secret: DeviceSecret::from_bytes(&mut count(0x61)),
+        api_key: api_key(),
+        head: Newest { seq: 9, hash: Hash(count(0xb0)) },
+        made_at: 1_700_000_000_123,
+    })
+}
+
+/// Made in Python: `base64.b32encode` of `struct.pack` and of `hashlib.sha256(b"guillemet code 1\0" + prefix + …)`.
+#[test]
+fn codes_are_those_of_another_implementation() {
+    assert_eq!(creation().text().as_str(), CREATION);
+    assert_eq!(invite().text().as_str(), INVITE);
+    assert_eq!(recovery().text().as_str(), RECOVERY);
+}
+
+#[test]
+fn codes_are_read_as_they_were_made() {
+    for text in [CREATION, INVITE, RECOVERY] {
+        let code = Code::parse(text).unwrap();
+        assert_eq!(code.text().as_str(), text);
+        assert_eq!(code.place().account(), AccountId(count(0x10)));
+        assert_eq!(code.place().url(), "https://account.example:8443");
+    }
+    let code = Recovery::parse(RECOVERY).unwrap();
+    assert_eq!(*code.device_secret.expose(), count(0x61));
+    assert_eq!((code.api_key.expose(), code.made_at, code.head.seq), (api_key().expose(), 1_700_000_000_123, 9));
+    let code = Invitation::parse(INVITE).unwrap();
+    assert_eq!((*code.secret, *code.token, code.place.pin()), (count(0x70), count(0x90), Some(&count(0xc0))));
+    assert_eq!(Creation::parse(CREATION).unwrap().place.pin(), None);
+}
+
+#[test]
+fn blanks_line_breaks_and_upper_case_do_no_harm() {
+    for text in [CREATION, INVITE, RECOVERY] {
+        let upper = text.to_uppercase();
+        let broken: String =
+            text.chars().enumerate().flat_map(|(at, c)| [c, if at % 7 == 3 { '\n' } else { ' ' }]).collect();
+        let joined: String = text.split(' ').collect();
+        for form in [upper, broken, joined, format!(" \t{text}\r\n\u{a0}")] {
+            assert_eq!(Code::parse(&form).unwrap().text().as_str(), text);
+        }
+    }
+}
+
+fn refusal(text: &str) -> BadCode {
+    Code::parse(text).unwrap_err()
+}
+
+#[test]
+fn every_mistake_in_one_character_is_seen() {
+    for text in [CREATION, INVITE, RECOVERY] {
+        for (at, was) in text.char_indices().filter(|(at, c)| *at >= 4 && *c != ' ') {
+            for other in ['a', '7', '0', '-', 'ü'] {
+                if was != other {
+                    let typed = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+                    assert!(matches!(refusal(&typed), BadCode::Mistyped | BadCode::CutOff), "{at}: {other}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    for text in ["", "g", "gc", "gc1", "gx1-aaaa", "sk-ab12cd34.AAEC", "ü", "ggüü", "gc1_aaaa", "hello there"] {
+        assert_eq!(refusal(text), BadCode::NotACode, "{text}");
+    }
+    assert_eq!(refusal(&CREATION.replacen("gc", "gi", 1)), BadCode::CutOff, "an invitation is longer");
+    assert_eq!(refusal(&RECOVERY.replacen("gr", "gc", 1)), BadCode::Mistyped);
+    for cut in 0..CREATION.len() {
+        let told = refusal(&CREATION[..cut]);
+        assert_eq!(told, if cut < 4 { BadCode::NotACode } else { BadCode::CutOff }, "{cut}");
+        assert_eq!(refusal(&RECOVERY[..cut]), told, "{cut}");
+    }
+    assert_eq!(refusal(&format!("{CREATION}aaaaaaaa")), BadCode::Mistyped);
+    assert_eq!(refusal(&CREATION.replacen("ibceq", "biceq", 1)), BadCode::Mistyped);
+    assert_eq!(refusal(NEWER), BadCode::Newer);
+    assert_eq!(refusal(&NEWER.replacen("ibceq", "bbceq", 1)), BadCode::Mistyped, "its checksum does not match");
+    for later in ["gc2-whatever", "GI9-whatever!", "gr3-"] {
+        assert_eq!(refusal(later), BadCode::Newer);
+    }
+}
+
+#[test]
+fn another_kind_is_told_apart_before_anything_else() {
+    let (wanted, found) = (CodeKind::Invite, CodeKind::Recovery);
+    assert_eq!(Invitation::parse(RECOVERY).unwrap_err(), BadCode::Another { wanted, found });
+    assert_eq!(Invitation::parse("gr1-mistyped").unwrap_err(), BadCode::Another { wanted, found });
+    let told = Invitation::parse(RECOVERY).unwrap_err().to_string();
+    assert_eq!(told, "this is a recovery code; an invitation is wanted, which begins with gi1-");
+    assert!(matches!(Creation::parse(INVITE).unwrap_err(), BadCode::Another { .. }));
+    assert!(matches!(Recovery::parse(CREATION).unwrap_err(), BadCode::Another { .. }));
+}
+
+#[test]
+fn addresses_fit_a_terminal() {
+    let new = |url: &str| Place::new(AccountId::default(), url, None).map(|_| ());
+    for url in ["", "https://a b", "https://a\n", "https://\u{202e}a", "https://\u{1b}[2J", &"a".repeat(URL_MAX + 1)] {
+        assert_eq!(new(url), Err(BadUrl), "{url:?}");
+    }
+    assert_eq!(new(&"a".repeat(URL_MAX)), Ok(()));
+}
+
+#[test]
+fn nothing_of_a_code_is_printed() {
+    let printed: Vec<String> = [creation(), invite(), recovery()].iter().map(|code| format!("{code:?}")).collect();
+    assert_eq!(printed, ["Creation(…)", "Invite(…)", "Recovery(…)"]);
+    assert_eq!(format!("{:?}", Creation::parse(CREATION).unwrap()), "Creation(…)");
+    assert_eq!(format!("{:?}", Invitation::parse(INVITE).unwrap()), "Invitation(…)");
+    assert_eq!(format!("{:?}", Recovery::parse(RECOVERY).unwrap()), "Recovery(…)");
+}
+
+proptest! {
+    #[test]
+    fn every_code_comes_back(url in "[!-~]{1,80}", pin in any::<Option<[u8; 32]>>(), account in any::<[u8; 16]>(), seq in any::<u64>()) {
+        let place = || Place::new(AccountId(account), &url, pin).unwrap();
+        let device_secret = DeviceSecret::random();
+        let code = Code::Recovery(Recovery {
+            place: place(),
+            device: DeviceId(account),
+            device_secret,
+            api_key: ApiKey::random(),
+            head: Newest { seq, hash: Hash::of(&[&account]) },
+            made_at: seq,
+        });
+        for code in [code, Code::Creation(Creation { place: place(), api_key: ApiKey::random() })] {
+            let read = Code::parse(&code.text()).unwrap();
+            prop_assert_eq!(read.text(), code.text());
+            prop_assert_eq!(read.place(), &place());
+        }
+    }
+
+    #[test]
+    fn arbitrary_texts_never_panic(text in "\\PC{0,80}", rest in "[a-z2-7 ]{0,400}") {
+        prop_assert!(Code::parse(&text).is_err());
+        for prefix in ["gc1-", "gi1-", "gr1-aeib"] {
+            let text = format!("{prefix}{rest}");
+            prop_assert!(Code::parse(&text).is_err());
+        }
+    }
+}
