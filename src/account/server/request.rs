@@ -17,6 +17,8 @@ use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
+/// How much of a body is heard before it is refused.
+const HEARD_MAX: usize = 4 * BODY_MAX;
 /// How much of a message about a body is told; it may quote what was sent.
 const TOLD_MAX: usize = 200;
 
@@ -125,9 +127,6 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// Too large, too slow, not JSON, or not what it should be.
 pub async fn body<T: DeserializeOwned>(turns: &Turns, body: Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
-    if announced > BODY_MAX {
-        return Err(too_large());
-    }
     let late = || ServerError::new(Code::BadRequest, "the body did not arrive in time; send it again");
     let read = async {
         let memory = turns.body(announced).await;
@@ -149,18 +148,23 @@ fn too_large() -> ServerError {
     ServerError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"))
 }
 
+/// A body that is too large is read on for a while, and let go: who is still sending hears no answer.
 async fn read(mut body: Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
-    let mut bytes = Vec::with_capacity(announced.min(1 << 20));
+    let (mut bytes, mut len) = (Vec::with_capacity(announced.min(1 << 20)), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ServerError::new(Code::BadRequest, "the body broke off; send it again"))?;
         if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > BODY_MAX {
-                return Err(too_large());
+            len += data.len();
+            if len > HEARD_MAX {
+                break;
+            } else if len > BODY_MAX {
+                bytes = Vec::new();
+            } else {
+                bytes.extend_from_slice(data);
             }
-            bytes.extend_from_slice(data);
         }
     }
-    Ok(bytes)
+    if len > BODY_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
