@@ -8,6 +8,7 @@ pub mod canary;
 pub mod chromium;
 pub mod component;
 pub mod daemon;
+pub mod postgres;
 pub mod random;
 pub mod strace;
 pub mod transcript;
