@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
+use super::index::Row;
 use super::views::{Changed, blocker_view, etag};
-use super::{Inventory, InventoryError, Owned, SecretView};
+use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
 use crate::names::SecretName;
 use crate::resolve::now;
@@ -66,7 +67,7 @@ impl Inventory {
         let written: Vec<&Secret> = robbed.iter().chain([&secret]).collect();
         owned.vault.put_all(&written, None)?;
         let released = self.put(&mut owned, None, robbed, Arc::new(secret.clone()));
-        Ok((self.changed(&mut owned, &secret, Vec::new())?, released))
+        Ok((self.changed(&owned, &secret, Vec::new())?, released))
     }
 
     /// Changes a secret. `expected` is the entity tag of the state that the change was made for, where the
@@ -106,7 +107,7 @@ impl Inventory {
         if is_same && rewrite.is_empty() {
             // Acknowledged like a change: an earlier one to the same state may still be on its way out.
             let released = self.resolver.current.change(|_| {});
-            return Ok((self.changed(&mut owned, &secret, Vec::new())?, released));
+            return Ok((self.changed(&owned, &secret, Vec::new())?, released));
         }
         let robbed: Vec<Secret> = robbed.into_iter().collect();
         let written: Vec<&Secret> = robbed.iter().chain([&next]).collect();
@@ -114,7 +115,7 @@ impl Inventory {
         owned.vault.put_all(&written, (!rewrite.is_empty()).then_some((RENAME, &note)))?;
         let released = self.put(&mut owned, Some(&secret), robbed, Arc::new(next.clone()));
         let rewritten = self.rewrite(&mut owned, &next, rewrite)?;
-        Ok((self.changed(&mut owned, &next, rewritten)?, released))
+        Ok((self.changed(&owned, &next, rewritten)?, released))
     }
 
     /// Gives a secret the value of a former version again, as a new version.
@@ -133,7 +134,7 @@ impl Inventory {
         next.roll_back(version, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
         owned.vault.put(&next)?;
         let released = self.put(&mut owned, Some(&secret), Vec::new(), Arc::new(next.clone()));
-        Ok((self.changed(&mut owned, &next, Vec::new())?, released))
+        Ok((self.changed(&owned, &next, Vec::new())?, released))
     }
 
     /// The secret to change, in the state that is expected; where there is none, who names it.
@@ -225,12 +226,10 @@ impl Inventory {
         }
     }
 
-    fn changed(&self, owned: &mut Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
-        let index = self.index(owned);
+    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
         let totals = self.resolver.recorder.totals()?;
-        let row = index.get(&secret.name.key()).map(|row| row.view(totals.get(&secret.id)));
-        let row: SecretView = row.ok_or_else(|| InventoryError::NotFound(secret.name.to_string()))?;
-        Ok(Changed { secret: row, etag: etag(secret), rewritten })
+        let row = Row::of(&self.resolver.current.load(), &owned.catalog, Arc::new(secret.clone()));
+        Ok(Changed { secret: row.view(totals.get(&secret.id)), etag: etag(secret), rewritten })
     }
 }
 

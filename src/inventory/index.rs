@@ -33,6 +33,13 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The row of one secret, without a look at all the others.
+    pub(super) fn of(state: &State, catalog: &Catalog, secret: Arc<Secret>) -> Self {
+        let key: Box<str> = secret.name.key().into();
+        let of_it = references(state, catalog).filter(|(found, _)| *found == key);
+        Self { references: of_it.map(|(_, reference)| reference).collect(), key, secret: Some(secret) }
+    }
+
     /// Its references, as the API shows them.
     pub(super) fn references(&self, state: &State) -> Vec<ReferenceView> {
         let view = |found: &Found| {
@@ -49,6 +56,17 @@ impl Row {
     }
 }
 
+/// Every reference, in the order of the templates, with the key of what it leads to now.
+fn references(state: &State, catalog: &Catalog) -> impl Iterator<Item = (Box<str>, Found)> {
+    catalog.files().flat_map(move |template| {
+        template.references().iter().enumerate().map(move |(index, reference)| {
+            let key = reference.name.key();
+            let key = state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into());
+            (key, Found { template: Arc::clone(template), index })
+        })
+    })
+}
+
 /// Every row, by key.
 pub(super) struct Index {
     pub(super) rows: Vec<Row>,
@@ -57,12 +75,8 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn of(state: &State, catalog: &Catalog) -> Self {
         let mut found: HashMap<Box<str>, Vec<Found>> = HashMap::new();
-        for template in catalog.files() {
-            for (index, reference) in template.references().iter().enumerate() {
-                let key = reference.name.key();
-                let key = state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into());
-                found.entry(key).or_default().push(Found { template: Arc::clone(template), index });
-            }
+        for (key, reference) in references(state, catalog) {
+            found.entry(key).or_default().push(reference);
         }
         let mut rows = Vec::with_capacity(state.secrets.len() + 16);
         for (key, secret) in &state.secrets {
