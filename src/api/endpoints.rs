@@ -111,7 +111,9 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::ListSecrets => {
             let filter = request::inventory(query)?;
             let (count, items) = blocking(app, move |inventory| inventory.list(&filter)).await?;
-            Ok(json_answer(StatusCode::OK, &request::Listing { count, items }))
+            // The longest answer there is: it grows into one buffer, not through many.
+            let bytes = Vec::with_capacity(64 + 384 * items.len());
+            Ok(json_answer_in(bytes, StatusCode::OK, &request::Listing { count, items }))
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
@@ -565,7 +567,14 @@ fn tagged(mut response: Response<Full<Bytes>>, etag: &str) -> Response<Full<Byte
 }
 
 pub(super) fn json_answer<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response<Full<Bytes>> {
-    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
+    json_answer_in(Vec::with_capacity(512), status, body)
+}
+
+/// The same in a buffer that has room for it.
+fn json_answer_in<T: Serialize + ?Sized>(mut bytes: Vec<u8>, status: StatusCode, body: &T) -> Response<Full<Bytes>> {
+    if serde_json::to_writer(&mut bytes, body).is_err() {
+        bytes.clear();
+    }
     bytes.push(b'\n');
     let mut response = with_body(bytes.into(), "application/json");
     *response.status_mut() = status;
