@@ -34,6 +34,10 @@ const ACCOUNT: &str = "account";
 const INTENT: &str = "account/intent/";
 /// The document with what other devices said of their usage.
 const USAGE: &str = "account/usage";
+/// The most references one device tells of, and the most bytes of texts that cannot be taken apart: they have to
+/// fit into one record.
+const REFERENCES_MAX: usize = 20_000;
+const WORDS_MAX: usize = 1 << 20;
 /// How many notices are kept.
 const NOTICES: usize = 100;
 
@@ -295,21 +299,31 @@ fn blocked_view(blocked: Blocked) -> BlockerView {
     }
 }
 
-/// What the templates of this device name, for the others.
+/// What the templates of this device name, for the others. What is too much for one record is told as unknown,
+/// which stands in the way of every delete.
 fn local_references(catalog: &Catalog) -> References {
     let mut told = References::default();
+    let mut words = 0;
     for template in catalog.files() {
         match &template.content {
             Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
-                told.references.extend(template.references().iter().map(|reference| Named {
+                let references = template.references();
+                if told.references.len() + references.len() > REFERENCES_MAX {
+                    told.unknown.push(template.id.clone());
+                    continue;
+                }
+                told.references.extend(references.iter().map(|reference| Named {
                     template: template.id.clone(),
                     line: reference.line,
                     column: reference.column,
                     name: reference.name.to_string(),
                 }));
             }
-            Content::Broken { names: Names::Text(text), .. } => told.texts.push(Words::of(&template.id, text)),
-            Content::Broken { names: Names::Unknown, .. } => told.unknown.push(template.id.clone()),
+            Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
+                words += text.len();
+                told.texts.push(Words::of(&template.id, text));
+            }
+            Content::Broken { .. } => told.unknown.push(template.id.clone()),
         }
     }
     told.unknown.extend(catalog.unreadable());
