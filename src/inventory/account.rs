@@ -119,6 +119,8 @@ pub enum SameName {
 pub struct Outgoing {
     /// What is sent, and what it leads to.
     pub candidate: Candidate,
+    /// What this device's templates named when it was worked out, and which those were.
+    local: References,
     told: Vec<Arc<Template>>,
 }
 
@@ -462,7 +464,7 @@ impl Inventory {
         joined.engine.sending(&candidate);
         let document = joined.document();
         owned.vault.set_document(ACCOUNT, &document)?;
-        Ok(Some(Outgoing { candidate, told: owned.catalog.templates().cloned().collect() }))
+        Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
     }
 
     /// What is to be pushed so that a secret is deleted: it is checked against the templates of this device and
@@ -499,7 +501,12 @@ impl Inventory {
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
         let released = self.apply(&mut owned, update)?;
-        for template in prepared.told {
+        // A push with much that is pending carries no references yet.
+        let is_told = owned.account.as_ref().is_some_and(|joined| {
+            let known = joined.engine.base().references(joined.engine.me().device);
+            known.is_some_and(|known| known.is_same(&prepared.local))
+        });
+        for template in prepared.told.iter().filter(|_| is_told) {
             template.publish();
         }
         Ok(released)
@@ -550,7 +557,8 @@ impl Inventory {
         // Everything the account brings is new to this vault.
         let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
-        let brought = brought.filter(|secret| !mine.iter().any(|mine| Arc::ptr_eq(mine, secret)));
+        let is_mine: HashSet<_> = mine.iter().map(|secret| secret.id).collect();
+        let brought = brought.filter(|secret| !is_mine.contains(&secret.id));
         update.put.extend(brought.cloned());
         update.records = records.to_vec();
         drop(state);
@@ -602,12 +610,13 @@ impl Inventory {
                 state.put(None, Arc::clone(secret));
             }
         });
-        for (secrets, change) in [(&update.put, Change::Changed), (&update.removed, Change::Deleted)] {
-            for secret in secrets {
-                let is_new = !update.replaced.iter().any(|replaced| replaced.id == secret.id);
-                let change = if is_new && change == Change::Changed { Change::Created } else { change };
-                self.events.tell(Event::of_secret(secret.id, &secret.name, change));
-            }
+        let replaced: HashSet<_> = update.replaced.iter().map(|secret| secret.id).collect();
+        for secret in &update.put {
+            let change = if replaced.contains(&secret.id) { Change::Changed } else { Change::Created };
+            self.events.tell(Event::of_secret(secret.id, &secret.name, change));
+        }
+        for secret in &update.removed {
+            self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         }
         let joined = owned.account.as_ref();
         if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {

@@ -276,6 +276,12 @@ pub fn status(app: &App) -> Status {
     Status { joined: true, state, code, message, account: Some(account) }
 }
 
+/// For metrics: whether there is contact, and how many changes are pending; nothing without an account.
+pub fn gauges(app: &App) -> Option<(bool, usize)> {
+    let pending = app.inventory.with_engine(|engine| engine.pending().len()).ok()?;
+    Some((app.account.is_connected.load(Ordering::Relaxed), pending))
+}
+
 /// The devices of the account.
 ///
 /// # Errors
