@@ -35,7 +35,7 @@ use crate::vault::usage::{RecorderError, SecretUsage};
 
 pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};
-pub use self::usage::{DayView, UsageView};
+pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
 
 /// Why a change was refused.

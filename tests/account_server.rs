@@ -9,7 +9,7 @@ use guillemet::account::wire::{
     AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage,
 };
 use guillemet::vault::crypto::random;
-use support::account::{Device, Place, Server, change, ends, head, object, record, sealed, status, told};
+use support::account::{Device, Place, Server, change, ends, head, object, record, sealed, status, told, until};
 
 fn after(seq: u64) -> Cursor {
     Cursor { heads_after: seq, records_after: seq, after_id: None }
@@ -18,6 +18,13 @@ fn after(seq: u64) -> Cursor {
 #[tokio::test]
 async fn the_story_on_sqlite() {
     story(&Place::sqlite()).await;
+}
+
+#[tokio::test]
+async fn the_story_on_postgresql() {
+    if let Some(place) = Place::postgres() {
+        story(&place).await;
+    }
 }
 
 async fn story(place: &Place) {
@@ -116,6 +123,12 @@ async fn one_of_many_wins(device: &Device, on: Newest) -> Newest {
     *newest
 }
 
+fn with_another_secret(key: &ApiKey) -> ApiKey {
+    let other = ApiKey::random();
+    let secret = other.expose().split_once('.').unwrap().1;
+    ApiKey::parse(&format!("sk-{}.{secret}", key.id())).unwrap()
+}
+
 /// All of them at once.
 async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
@@ -144,11 +157,7 @@ async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &De
     assert_eq!(of_another, text(device.client.changes(nowhere, &Cursor::default(), 1).await));
     assert_eq!(status(device.client.push(other.account, &head(2, Hash::default()), Some(Hash([0; 32]))).await), 403);
 
-    for key in [
-        None,
-        Some(ApiKey::random()),
-        Some(ApiKey::parse(&format!("sk-{}.{}", device.key.id(), "A".repeat(43))).unwrap()),
-    ] {
+    for key in [None, Some(ApiKey::random()), Some(with_another_secret(&device.key))] {
         let client = server.client(key.as_ref());
         assert!(matches!(client.current().await, Err(ClientError::Unauthorized)), "{key:?}");
     }
@@ -167,19 +176,19 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     assert_eq!(told(&mut events).await, Told::Head { seq: on.seq });
     let account = first.account;
     let (second, stranger) = (Device::new(server, account), Device::new(server, account));
-    let token = "a token of an invitation";
+    let token: &[u8; 32] = &random();
     let enrolment = second.enrolment();
     assert_eq!(status(second.client.enrol(account, token, &enrolment).await), 403);
     assert_eq!(status(first.client.invite(account, &Invite { token_hash: Hash([0; 32]), expires_in: 601 }).await), 422);
-    first.client.invite(account, &Invite { token_hash: Hash::of(&[token.as_bytes()]), expires_in: 600 }).await.unwrap();
-    assert_eq!(status(second.client.enrol(account, "another token", &enrolment).await), 403);
+    first.client.invite(account, &Invite { token_hash: Hash::of(&[token]), expires_in: 600 }).await.unwrap();
+    assert_eq!(status(second.client.enrol(account, &random(), &enrolment).await), 403);
     assert_eq!(status(second.client.enrol(AccountId(random()), token, &enrolment).await), 403);
     second.client.enrol(account, token, &enrolment).await.unwrap();
     second.client.enrol(account, token, &enrolment).await.unwrap();
     assert_eq!(status(stranger.client.enrol(account, token, &stranger.enrolment()).await), 403);
     let storage = place.storage().await;
-    storage.invite(account, Hash::of(&[b"too old"]), 1_000).await.unwrap();
-    assert_eq!(status(stranger.client.enrol(account, "too old", &stranger.enrolment()).await), 403);
+    storage.invite(account, Hash::of(&[&[7; 32]]), 1_000).await.unwrap();
+    assert_eq!(status(stranger.client.enrol(account, &[7; 32], &stranger.enrolment()).await), 403);
     assert_eq!(told(&mut events).await, Told::Enrolment);
     assert_eq!(first.client.enrolments(account).await.unwrap(), std::slice::from_ref(&enrolment));
 
@@ -203,8 +212,8 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
 
     // Another waits, and is turned away.
-    first.client.invite(account, &Invite { token_hash: Hash::of(&[b"next"]), expires_in: 1 }).await.unwrap();
-    stranger.client.enrol(account, "next", &stranger.enrolment()).await.unwrap();
+    first.client.invite(account, &Invite { token_hash: Hash::of(&[&[8; 32]]), expires_in: 1 }).await.unwrap();
+    stranger.client.enrol(account, &[8; 32], &stranger.enrolment()).await.unwrap();
     assert_eq!(told(&mut events).await, Told::Enrolment);
     assert!(first.client.turn_away(account, stranger.id).await.unwrap());
     assert!(!first.client.turn_away(account, stranger.id).await.unwrap());
@@ -298,4 +307,280 @@ async fn an_account_is_removed(place: &Place, device: &Device) {
     assert!(matches!(device.client.current().await, Err(ClientError::Unauthorized)));
     assert_eq!(listed()["count"], 1);
     assert_eq!(place.admin(&["delete-account", &account, "--yes"]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn two_servers_on_one_database_are_one() {
+    let Some(mut place) = Place::postgres() else { return };
+    let (one, other) = (Server::start(&place), Server::second(&place));
+    let (first, at_1) = Device::first(&one, &place).await;
+    let there = first.at(&other);
+    let mut events = there.events().await;
+    assert_eq!(told(&mut events).await, Told::Head { seq: 1 });
+    let at_2 = first.push(at_1, &change(at_1, vec![record(object(), 1)])).await.unwrap();
+    assert_eq!(told(&mut events).await, Told::Head { seq: 2 });
+    assert_eq!(there.pull(after(1), 10).await.unwrap().records.len(), 1);
+
+    // Of the pushes onto one head, by way of both, one is taken.
+    let mut newest = at_2;
+    for _ in 0..5 {
+        let pushes: Vec<Push> = (0..6).map(|_| change(newest, vec![record(object(), 1)])).collect();
+        let ways = pushes.iter().enumerate().map(|(index, push)| [&first, &there][index % 2].push(newest, push));
+        let won: Vec<Newest> = futures_of(ways).await.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(won.len(), 1);
+        newest = won[0];
+        while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
+    }
+
+    // The database goes away for a moment: what was missed is told, and what is asked then is answered later.
+    place.postgres.as_mut().unwrap().restart();
+    let seq = newest.seq + 1;
+    newest = until(async || first.push(newest, &change(newest, vec![])).await.ok()).await;
+    assert_eq!(newest.seq, seq);
+    while told(&mut events).await != (Told::Head { seq }) {}
+
+    // A device that one server revokes is cut off by the other.
+    let revoked = Device::new(&other, first.account);
+    let push = Push { keys: vec![revoked.device_key()], ..change(newest, vec![]) };
+    let newest = first.push(newest, &push).await.unwrap();
+    let mut events = revoked.events().await;
+    first.push(newest, &Push { revoked: vec![revoked.id], ..change(newest, vec![]) }).await.unwrap();
+    ends(&mut events).await;
+    assert!(one.stop() && other.stop());
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_survives_a_killed_server() {
+    killed(&Place::sqlite()).await;
+    if let Some(place) = Place::postgres() {
+        killed(&place).await;
+    }
+}
+
+async fn killed(place: &Place) {
+    let mut server = Server::start(place);
+    let (mut device, mut newest) = Device::first(&server, place).await;
+    let mut acknowledged: Vec<(u64, SealedRecord)> = Vec::new();
+    for round in 0..5 {
+        // Ended in the middle of one push or another.
+        let killer = {
+            let (pid, pushes) = (server.pid(), random::<1>()[0] % 8);
+            (pid, usize::from(pushes))
+        };
+        let mut pushed = 0;
+        loop {
+            let record = record(object(), 1);
+            let push = change(newest, vec![record.clone(), SealedRecord { revision: 2, ..record.clone() }]);
+            let push = Push { records: push.records[..1].to_vec(), ..push };
+            if pushed == killer.1 {
+                let (answer, ()) = tokio::join!(device.push(newest, &push), async {
+                    tokio::task::yield_now().await;
+                    let _ = rustix::process::kill_process(killer.0, rustix::process::Signal::KILL);
+                });
+                if let Ok(taken) = answer {
+                    acknowledged.push((taken.seq, record));
+                }
+                break;
+            }
+            newest = device.push(newest, &push).await.unwrap();
+            acknowledged.push((newest.seq, record));
+            pushed += 1;
+        }
+        server.kill();
+        server = Server::start(place);
+        device = device.at(&server);
+        let pulled = device.pull(Cursor::default(), 7).await.unwrap();
+        for (seq, record) in &acknowledged {
+            let kept = pulled.records.iter().any(|found| found.seq == *seq && found.record == *record);
+            assert!(kept, "round {round}: the push with head {seq} is lost");
+        }
+        let seqs: Vec<u64> = pulled.heads.iter().map(|head| head.seq).collect();
+        newest = pulled.newest.unwrap();
+        assert_eq!(seqs, (1..=newest.seq).collect::<Vec<_>>(), "round {round}");
+        assert_eq!(pulled.heads.last().unwrap().hash(device.account), newest.hash);
+    }
+}
+
+#[tokio::test]
+async fn pages_fit_together_while_others_push() {
+    paged(&Place::sqlite()).await;
+    if let Some(place) = Place::postgres() {
+        paged(&place).await;
+    }
+}
+
+async fn paged(place: &Place) {
+    let server = Server::start_with(place, &["--requests", "100000"]);
+    let (device, mut newest) = Device::first(&server, place).await;
+    let ids: Vec<_> = (0..60).map(|_| object()).collect();
+    for some in ids.chunks(7) {
+        newest = device.push(newest, &change(newest, some.iter().map(|id| record(*id, 1)).collect())).await.unwrap();
+    }
+    // Small pages, and before each of them another change.
+    let (mut next, mut records, mut heads) = (Some(Cursor::default()), Vec::new(), Vec::new());
+    let mut pages = 0;
+    let told = loop {
+        let Some(from) = next else { break newest };
+        if pages < 40 {
+            let (one, other) = (ids[pages % ids.len()], ids[(pages * 17) % ids.len()]);
+            let removed = SealedRecord { sealed: None, ..record(one, 2) };
+            let changed = if one == other { vec![removed] } else { vec![removed, record(other, 2)] };
+            newest = device.push(newest, &change(newest, changed)).await.unwrap();
+        }
+        let page = device.client.changes(device.account, &from, 5).await.unwrap();
+        let reached = page.heads.last().map_or(from.heads_after, |head| head.seq);
+        assert!(page.records.iter().all(|found| found.seq <= reached));
+        heads.extend(page.heads.iter().map(|head| head.seq));
+        for found in page.records {
+            records.retain(|known: &guillemet::account::wire::ChangedRecord| known.record.id != found.record.id);
+            records.push(found);
+        }
+        pages += 1;
+        next = page.next;
+        assert!(pages < 200, "it comes to no end");
+    };
+    assert!(pages > 10);
+    assert_eq!(heads, (1..=told.seq).collect::<Vec<_>>());
+    let mut whole = device.pull(Cursor::default(), 1000).await.unwrap().records;
+    for list in [&mut whole, &mut records] {
+        list.sort_by_key(|found| found.record.id);
+    }
+    assert_eq!(records, whole);
+
+    // A page is bounded by its bytes too: each of these boxes fills most of one.
+    let large = |_| SealedRecord { sealed: Some(sealed(4 << 20)), ..record(object(), 1) };
+    let before = newest;
+    for _ in 0..2 {
+        newest = device.push(newest, &change(newest, (0..2).map(large).collect())).await.unwrap();
+    }
+    let pulled = device.pull(after(before.seq), 1000).await.unwrap();
+    assert_eq!((pulled.pages, pulled.records.len(), pulled.newest), (4, 4, Some(newest)));
+}
+
+#[tokio::test]
+async fn a_certificate_is_read_again_when_it_changes() {
+    let place = Place::sqlite();
+    let (certificate, key) = (place.folder.path().join("cert.pem"), place.folder.path().join("key.pem"));
+    let write = || {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        Hash::of(&[made.cert.der()])
+    };
+    let pin = write();
+    let arguments =
+        [&"--cert".into(), &certificate, &"--key".into(), &key].map(|word| word.to_str().unwrap().to_owned());
+    let server = Server::start_with(&place, &arguments.each_ref().map(String::as_str));
+    assert_eq!(server.pin, pin);
+    let kept = server.client(None);
+    assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
+    // Rubbish in between changes nothing.
+    std::fs::write(&key, "no key").unwrap();
+    let newer = write();
+    let client = Client::new(&server.url, Some(newer), None).unwrap();
+    until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    // A connection that is there goes on; another is not begun.
+    assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
+    assert!(matches!(server.client(None).current().await, Err(ClientError::Untrusted(_))));
+    assert!(server.stop());
+}
+
+#[tokio::test]
+async fn nobody_gets_more_than_its_share() {
+    let place = Place::sqlite();
+    let server =
+        Server::start_with(&place, &["--objects", "3", "--bytes", "20000", "--requests", "5", "--connections", "12"]);
+    let (device, at_1) = Device::first(&server, &place).await;
+    let many = |count: usize| (0..count).map(|_| record(object(), 1)).collect::<Vec<_>>();
+    assert_eq!(status(device.push(at_1, &change(at_1, many(4))).await), 422);
+    let kept = many(3);
+    let at_2 = device.push(at_1, &change(at_1, kept.clone())).await.unwrap();
+    // One goes and another comes: three there are, whatever was there before.
+    let gone = SealedRecord { revision: 2, sealed: None, ..kept[0].clone() };
+    let at_3 = device.push(at_2, &change(at_2, [many(1), vec![gone]].concat())).await.unwrap();
+    assert_eq!(status(device.push(at_3, &change(at_3, many(1))).await), 422);
+    let large = SealedRecord { revision: 2, sealed: Some(sealed(19_000)), ..kept[1].clone() };
+    assert_eq!(status(device.push(at_3, &change(at_3, vec![large])).await), 422);
+
+    // More than anybody gets, whatever the limits are.
+    assert_eq!(status(device.push(at_3, &change(at_3, many(1001))).await), 422);
+    let box_of = |len| SealedRecord { sealed: Some(sealed(len)), ..record(object(), 1) };
+    assert_eq!(status(device.push(at_3, &change(at_3, vec![box_of((4 << 20) + 1)])).await), 422);
+    let body = change(at_3, (0..4).map(|_| box_of(4 << 20)).collect());
+    assert_eq!(status(device.push(at_3, &body).await), 413);
+
+    // Twenty requests at once, five a second.
+    let busy = until(async || device.client.current().await.err()).await;
+    assert!(matches!(busy, ClientError::Busy { after } if after.as_secs() == 1), "{busy:?}");
+    until(async || device.client.current().await.ok()).await;
+
+    // As many streams as a key gets, and as many connections as there are.
+    let mut streams = Vec::new();
+    until(async || {
+        match device.client.events(device.account).await {
+            Ok(stream) => streams.push(stream),
+            Err(ClientError::Busy { .. }) if streams.len() == 8 => return Some(()),
+            Err(ClientError::Busy { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        None
+    })
+    .await;
+    let connections = futures_of((0..20).map(|_| tokio::net::TcpStream::connect(server.address()))).await;
+    let refused = server.client(None).current().await;
+    assert!(matches!(refused, Err(ClientError::Unreachable(_))), "{refused:?}");
+    drop(connections);
+    until(async || matches!(server.client(None).current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+
+    // Somebody without a key is not listened to for ever.
+    let stranger = server.client(None);
+    until(async || matches!(stranger.current().await, Err(ClientError::Busy { .. })).then_some(())).await;
+    assert!(server.stop());
+}
+
+#[tokio::test]
+async fn former_heads_are_kept_for_a_while() {
+    kept_for_a_while(&Place::sqlite()).await;
+    if let Some(place) = Place::postgres() {
+        kept_for_a_while(&place).await;
+    }
+}
+
+async fn kept_for_a_while(place: &Place) {
+    let server = Server::start(place);
+    let (device, mut newest) = Device::first(&server, place).await;
+    let (changed, removed) = (object(), object());
+    newest = device.push(newest, &change(newest, vec![record(changed, 1), record(removed, 1)])).await.unwrap();
+    let gone = SealedRecord { sealed: None, ..record(removed, 2) };
+    newest = device.push(newest, &change(newest, vec![record(changed, 2), gone])).await.unwrap();
+    for revision in 3..=10 {
+        newest = device.push(newest, &change(newest, vec![record(changed, revision)])).await.unwrap();
+    }
+    let before = device.pull(Cursor::default(), 1000).await.unwrap();
+    assert_eq!((newest.seq, before.heads.len(), before.records.len()), (11, 11, 2));
+    assert!(server.stop());
+
+    // Old enough, but not far enough back; and the other way round.
+    for (days, heads) in [("0", "11"), ("1", "2")] {
+        let server = Server::start_with(place, &["--retention", days, "--keep-heads", heads]);
+        let device = device.at(&server);
+        assert_eq!(device.pull(Cursor::default(), 1000).await.unwrap().heads.len(), 11);
+        assert!(server.stop());
+    }
+    let server = Server::start_with(place, &["--retention", "0", "--keep-heads", "4"]);
+    let device = device.at(&server);
+    let lost = until(async || device.pull(after(6), 1000).await.err()).await;
+    assert!(matches!(lost, ClientError::ContinuityLost), "{lost}");
+    assert_eq!(device.pull(after(7), 1000).await.unwrap().heads.len(), 4);
+    // A device that joins begins at a head that is kept, and gets every record; removed ones as marks.
+    let joined = device.pull(Cursor { heads_after: 10, ..Cursor::default() }, 1000).await.unwrap();
+    assert_eq!((joined.heads.len(), joined.records), (1, before.records));
+    // The way back ends where the heads end.
+    let account = device.account.to_string();
+    assert_eq!(place.admin(&["restore-head", &account, "7", "--yes"]).status.code(), Some(1));
+    assert!(place.admin(&["restore-head", &account, "8", "--yes"]).status.success());
+    let pulled = device.pull(after(7), 1000).await.unwrap();
+    let form = pulled.records.iter().find(|found| found.record.id == changed).unwrap();
+    assert_eq!((pulled.newest.unwrap().seq, form.record.revision), (8, 7));
+    assert!(server.stop());
 }

@@ -28,7 +28,14 @@ fn the_demo_goes_as_it_should() {
     let output = command.output().unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{errors}");
-    for word in ["«calendar-token-production»", "secret_unavailable", "conflict", "All went as it should"] {
+    for word in [
+        "«calendar-token-production»",
+        "secret_unavailable",
+        "conflict",
+        "was rotated on `office`",
+        "on `laptop`",
+        "All went as it should",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(!said.contains("p\"a'ss") && !errors.contains("p\"a'ss"), "a value was shown without --reveal");

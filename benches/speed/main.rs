@@ -233,6 +233,11 @@ fn growth(report: &mut Report, sizes: &[usize]) {
             let answer = load::ask(&home.socket(), &request("POST", "/v1/secrets", body.as_bytes()));
             assert!(answer.starts_with(b"HTTP/1.1 201"));
         });
+        let delete = report::median(5, || {
+            let path = format!("/v1/secrets/fresh-{number}");
+            number -= 1;
+            assert!(load::ask(&home.socket(), &request("DELETE", &path, b"")).starts_with(b"HTTP/1.1 204"));
+        });
         let list = report::median(5, || drop(load::ask(&home.socket(), &request("GET", "/v1/secrets?limit=100", b""))));
         rows.push(report::Growth {
             size,
@@ -241,6 +246,7 @@ fn growth(report: &mut Report, sizes: &[usize]) {
             render,
             edit,
             create,
+            delete,
             list,
             memory: daemon.memory().0,
         });

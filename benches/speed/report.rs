@@ -32,6 +32,7 @@ pub struct Growth {
     pub render: Duration,
     pub edit: Duration,
     pub create: Duration,
+    pub delete: Duration,
     pub list: Duration,
     pub memory: u64,
 }
@@ -111,18 +112,19 @@ impl Report {
 
     pub fn growth(&mut self, rows: Vec<Growth>) {
         println!(
-            "\n| secrets | start to first render | resolve, work | render, work | edit to render | create | list of 100 | memory |"
+            "\n| secrets | start to first render | resolve, work | render, work | edit to render | create | delete | list of 100 | memory |"
         );
-        println!("|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|");
         for row in rows {
             println!(
-                "| {} | {} | {:.1} µs | {:.1} µs | {} | {} | {} | {:.1} MiB |",
+                "| {} | {} | {:.1} µs | {:.1} µs | {} | {} | {} | {} | {:.1} MiB |",
                 row.size,
                 ms(row.first_render),
                 row.resolve.as_secs_f64() * 1e6,
                 row.render.as_secs_f64() * 1e6,
                 ms(row.edit),
                 ms(row.create),
+                ms(row.delete),
                 ms(row.list),
                 row.memory as f64 / f64::from(1 << 20),
             );
@@ -130,7 +132,7 @@ impl Report {
             self.entries.push(json!({
                 "what": "growth", "secrets": row.size, "first_render_ms": ms(row.first_render),
                 "resolve_cpu_us": ms(row.resolve) * 1e3, "render_cpu_us": ms(row.render) * 1e3, "edit_ms": ms(row.edit),
-                "create_ms": ms(row.create), "list_ms": ms(row.list), "resident_bytes": row.memory,
+                "create_ms": ms(row.create), "delete_ms": ms(row.delete), "list_ms": ms(row.list), "resident_bytes": row.memory,
             }));
         }
     }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -17,6 +18,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_MATCH, IF_NO
 use hyper::{Method, Request, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use self::connect::Way;
 pub use self::events::Events;
@@ -220,9 +222,9 @@ impl Client {
     ///
     /// # Errors
     /// `Refused` with 403 for a token that is unknown, used by another device, or too old.
-    pub async fn enrol(&self, account: AccountId, token: &str, enrolment: &Enrolment) -> Result<(), ClientError> {
+    pub async fn enrol(&self, account: AccountId, token: &[u8; 32], enrolment: &Enrolment) -> Result<(), ClientError> {
         let asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/enrolments"), enrolment)?;
-        let mut token = value(token)?;
+        let mut token = value(&Zeroizing::new(HEXLOWER.encode(token)))?;
         token.set_sensitive(true);
         let headers = [asking.headers, vec![(HeaderName::from_static("x-enrolment-token"), token)]].concat();
         self.done(Asking { headers, key: None, ..asking }).await

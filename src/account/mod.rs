@@ -15,5 +15,6 @@ mod reader;
 pub mod seal;
 pub mod server;
 pub mod tree;
+mod trust;
 pub mod wire;
 pub mod words;

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 /// Most records of one push, and of one page of changes.
 pub const RECORDS_MAX: usize = 1000;
-/// The largest box, in bytes.
-pub const BOX_MAX: usize = 4 << 20;
+/// The largest box, in bytes: a secret with as many former versions as can be kept, each as large as can be.
+pub const BOX_MAX: usize = 8 << 20;
 /// The largest body of a request, in bytes.
 pub const BODY_MAX: usize = 16 << 20;
 /// How long an invitation is good, in seconds.

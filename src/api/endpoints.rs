@@ -111,7 +111,9 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::ListSecrets => {
             let filter = request::inventory(query)?;
             let (count, items) = blocking(app, move |inventory| inventory.list(&filter)).await?;
-            Ok(json_answer(StatusCode::OK, &request::Listing { count, items }))
+            // The longest answer there is: it grows into one buffer, not through many.
+            let bytes = Vec::with_capacity(64 + 384 * items.len());
+            Ok(json_answer_in(bytes, StatusCode::OK, &request::Listing { count, items }))
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
@@ -267,17 +269,24 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<Secr
             shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
         })
     };
-    let shown = look(Arc::clone(&names)).await?;
+    let mut shown = look(Arc::clone(&names)).await?;
     let snapshot = app.resolver.current.load();
     let references = shown.iter().flat_map(|shown| &shown.references);
-    let unknown = references.filter(|reference| reference.field.is_none());
+    let unknown = references.filter(|reference| reference.device.is_none() && reference.field.is_none());
     let unplanned: BTreeSet<&str> = unknown.map(|reference| reference.template.as_str()).collect();
     let unplanned = unplanned.into_iter().filter_map(|id| snapshot.templates.get(id));
     let unplanned: Vec<_> = unplanned.filter(|prepared| prepared.ready(None).is_none()).cloned().collect();
     drop(snapshot);
-    if unplanned.is_empty() {
-        return Ok(shown);
+    if !unplanned.is_empty() {
+        plan_for_fields(app, unplanned).await;
+        shown = look(names).await?;
     }
+    membership::add_others(app, &mut shown);
+    Ok(shown)
+}
+
+/// Works templates out, so that the fields of their references are known.
+async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
     let config = app.config.load_full();
     let plan = async {
         for prepared in unplanned {
@@ -286,7 +295,6 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<Secr
         }
     };
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
-    look(names).await
 }
 
 /// A change of a secret, once no answer of the old state can still leave.
@@ -559,7 +567,14 @@ fn tagged(mut response: Response<Full<Bytes>>, etag: &str) -> Response<Full<Byte
 }
 
 pub(super) fn json_answer<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response<Full<Bytes>> {
-    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
+    json_answer_in(Vec::with_capacity(512), status, body)
+}
+
+/// The same in a buffer that has room for it.
+fn json_answer_in<T: Serialize + ?Sized>(mut bytes: Vec<u8>, status: StatusCode, body: &T) -> Response<Full<Bytes>> {
+    if serde_json::to_writer(&mut bytes, body).is_err() {
+        bytes.clear();
+    }
     bytes.push(b'\n');
     let mut response = with_body(bytes.into(), "application/json");
     *response.status_mut() = status;

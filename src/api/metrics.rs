@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::App;
 use super::routes::{Endpoint, ROUTES};
+use crate::membership;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Content;
 use crate::vault::usage::RecorderError;
@@ -137,6 +138,12 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.add("build", "The version that runs.", MetricType::Info, vec![(version, 1.0)]);
     all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
     all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
+    if let Some((connected, pending)) = membership::gauges(app) {
+        all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
+        all.gauge("account_pending_changes", "Changes that the account does not have yet.", pending as f64);
+        let age = app.account.head_age().unwrap_or(0) as f64 / 1000.0;
+        all.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
+    }
     let resolutions = vec![(Labels::new(), sums.resolutions as f64)];
     all.add("resolutions", "Values that left the vault, ever.", MetricType::Counter, resolutions);
     let refusals = sums.refusals.iter().map(|(outcome, count)| {

@@ -1,8 +1,8 @@
 //! `account serve` and `account admin …`. The only commands that open the server's database.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,12 +16,14 @@ use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
 use crate::account::api_key::ApiKey;
-use crate::account::code::{self, Code, Creation};
+use crate::account::code::{Code, Creation, Place as CodePlace};
 use crate::account::server::limits::Limits;
-use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, sqlite::Sqlite};
+use crate::account::server::storage::postgres::Postgres;
+use crate::account::server::storage::sqlite::Sqlite;
+use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError};
 use crate::account::server::tls::{Certificate, own_pin};
 use crate::account::server::{self, App};
-use crate::account::wire::AccountId;
+use crate::account::wire::{AccountId, Hash};
 use crate::home::Home;
 use crate::inventory::rfc3339;
 use crate::resolve::now;
@@ -35,6 +37,10 @@ pub struct Place {
     /// The folder of the server: its database, and the certificate it makes itself.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Keep accounts in PostgreSQL instead, for several servers on one database; else $GUILLEMET_DATABASE, where
+    /// a password is not seen by others.
+    #[arg(long, value_name = "postgres://…")]
+    database: Option<String>,
 }
 
 #[derive(Args)]
@@ -161,7 +167,14 @@ impl Place {
 
     /// Opens the accounts.
     async fn open(&self, home: &Home) -> Result<Arc<dyn Storage>, StorageError> {
-        Ok(Arc::new(Sqlite::open(&self.folder(home))?))
+        Ok(match self.database() {
+            Some(url) => Arc::new(Postgres::open(&url).await?),
+            None => Arc::new(Sqlite::open(&self.folder(home))?),
+        })
+    }
+
+    fn database(&self) -> Option<String> {
+        self.database.clone().or_else(|| std::env::var("GUILLEMET_DATABASE").ok().filter(|url| !url.is_empty()))
     }
 }
 
@@ -177,7 +190,11 @@ impl Serve {
     async fn serve(self, home: &Home) -> Done {
         let folder = self.place.folder(home);
         let storage = self.place.open(home).await?;
-        let _lock = lock(&folder)?;
+        // Of the folder: its database, and the certificate that is made in it.
+        let _lock = match (self.place.database(), &self.cert) {
+            (Some(_), Some(_)) => None,
+            _ => Some(lock(&folder)?),
+        };
         let certificate = match (&self.cert, &self.key) {
             (Some(certificate), Some(key)) => Certificate::read(certificate, key)?,
             _ => Certificate::own(&folder, names(self.url.as_ref(), self.listen))?,
@@ -207,9 +224,11 @@ impl Serve {
 
 /// One server for each folder. Given back when the process ends, in any way.
 fn lock(folder: &Path) -> Result<File, Failure> {
+    let failed = |error| Failure::new(format!("{}: {error}", folder.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let path = folder.join("account.lock");
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = opened.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let file = opened.map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(_) => Err(StorageError::Locked(folder.display().to_string()).into()),
@@ -271,13 +290,12 @@ impl CreateAccount {
             }
             None => own_pin(&self.place.folder(home))?,
         };
-        let storage = self.place.open(home).await?;
-        let (id, key) = (AccountId(crypto::random()), ApiKey::random());
-        let account = NewAccount { id, key_id: key.id().to_owned(), key_hash: key.hash(), at: now() };
-        storage.create_account(account).await?;
+        let (id, api_key) = (AccountId(crypto::random()), ApiKey::random());
         let url = self.url.to_string();
-        let place = code::Place::new(id, url.trim_end_matches('/'), pin.map(|pin| pin.0))?;
-        let code = Code::Creation(Creation { place, api_key: key }).text();
+        let place = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
+        let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };
+        self.place.open(home).await?.create_account(account).await?;
+        let code = Code::Creation(Creation { place, api_key }).text();
         output::note(&format!(
             "made account {id}; its code is good for one `guillemet account create`, and is shown once"
         ));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -100,6 +100,8 @@ pub fn json(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Re
     Ok(call(home, method, path, body)?.good(home)?.json())
 }
 
+/// For how much of an answer there is room from the start, at most.
+const ANSWER: usize = 1 << 20;
 /// Items of one page; the most there can be.
 const PAGE: usize = 1000;
 /// How many pages are read at once.
@@ -163,7 +165,8 @@ fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, Fail
             let status = response.status().as_u16();
             let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let mut incoming = response.into_body();
-            let mut body = Zeroizing::new(Vec::new());
+            let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(ANSWER);
+            let mut body = Zeroizing::new(Vec::with_capacity(announced));
             while let Some(frame) = incoming.frame().await {
                 if let Ok(data) = frame?.into_data() {
                     body.extend_from_slice(&data);

@@ -3,6 +3,7 @@
 //! Each step says what it does and checks that it went as it should; the first that does not ends the demo
 //! with 1.
 
+mod account;
 mod parts;
 
 use std::path::PathBuf;
@@ -103,6 +104,8 @@ impl Demo {
         for secret in items(&inventory) {
             must(secret["resolution_count"].as_u64() > Some(0), "a resolution was not counted")?;
         }
+        step(8, "An account: a server that knows nothing, a second machine, and a rotation that crosses");
+        account::show(&home)?;
         drop(daemon);
         output::line("\nAll went as it should. The home of this demo is gone; `guillemet init` makes yours.");
         Ok(())

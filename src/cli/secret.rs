@@ -132,7 +132,8 @@ fn path(name: &str) -> String {
 fn place(reference: &Value) -> String {
     let part = |field: &str| output::text(&reference[field]);
     let field = reference["field"].as_str().map_or_else(String::new, |field| format!(" {field}"));
-    format!("{}:{}:{}{field}", part("template"), part("line"), part("column"))
+    let device = reference["device"].as_str().map_or_else(String::new, |device| format!(" on {device}"));
+    format!("{}:{}:{}{field}{device}", part("template"), part("line"), part("column"))
 }
 
 impl Add {
@@ -230,6 +231,7 @@ impl Named {
                 &["count", "template", "field", "target", "last_used_at"],
             ),
             ("Resolutions by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
+            ("Resolutions on other devices", list(&secret["usage"]["by_device"]), &["count", "device", "last_used_at"]),
             ("Resolutions by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
             (
                 "Refusals",

@@ -35,6 +35,10 @@ const ACCOUNT: &str = "account";
 const INTENT: &str = "account/intent/";
 /// The document with what other devices said of their usage.
 const USAGE: &str = "account/usage";
+/// The most references one device tells of, and the most bytes of texts that cannot be taken apart: they have to
+/// fit into one record.
+const REFERENCES_MAX: usize = 20_000;
+const WORDS_MAX: usize = 1 << 20;
 /// How many notices are kept.
 const NOTICES: usize = 100;
 
@@ -116,6 +120,8 @@ pub enum SameName {
 pub struct Outgoing {
     /// What is sent, and what it leads to.
     pub candidate: Candidate,
+    /// What this device's templates named when it was worked out, and which those were.
+    local: References,
     told: Vec<Arc<Template>>,
 }
 
@@ -296,21 +302,31 @@ fn blocked_view(blocked: Blocked) -> BlockerView {
     }
 }
 
-/// What the templates of this device name, for the others.
+/// What the templates of this device name, for the others. What is too much for one record is told as unknown,
+/// which stands in the way of every delete.
 fn local_references(catalog: &Catalog) -> References {
     let mut told = References::default();
+    let mut words = 0;
     for template in catalog.files() {
         match &template.content {
             Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
-                told.references.extend(template.references().iter().map(|reference| Named {
+                let references = template.references();
+                if told.references.len() + references.len() > REFERENCES_MAX {
+                    told.unknown.push(template.id.clone());
+                    continue;
+                }
+                told.references.extend(references.iter().map(|reference| Named {
                     template: template.id.clone(),
                     line: reference.line,
                     column: reference.column,
                     name: reference.name.to_string(),
                 }));
             }
-            Content::Broken { names: Names::Text(text), .. } => told.texts.push(Words::of(&template.id, text)),
-            Content::Broken { names: Names::Unknown, .. } => told.unknown.push(template.id.clone()),
+            Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
+                words += text.len();
+                told.texts.push(Words::of(&template.id, text));
+            }
+            Content::Broken { .. } => told.unknown.push(template.id.clone()),
         }
     }
     told.unknown.extend(catalog.unreadable());
@@ -449,8 +465,7 @@ impl Inventory {
         joined.engine.sending(&candidate);
         let document = joined.document();
         owned.vault.set_document(ACCOUNT, &document)?;
-        let told = if candidate.tells(&local) { owned.catalog.templates().cloned().collect() } else { Vec::new() };
-        Ok(Some(Outgoing { candidate, told }))
+        Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
     }
 
     /// What is to be pushed so that a secret is deleted: it is checked against the templates of this device and
@@ -487,7 +502,12 @@ impl Inventory {
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
         let released = self.apply(&mut owned, update)?;
-        for template in prepared.told {
+        // A push with much that is pending carries no references yet.
+        let is_told = owned.account.as_ref().is_some_and(|joined| {
+            let known = joined.engine.base().references(joined.engine.me().device);
+            known.is_some_and(|known| known.is_same(&prepared.local))
+        });
+        for template in prepared.told.iter().filter(|_| is_told) {
             template.publish();
         }
         Ok(released)
@@ -544,7 +564,8 @@ impl Inventory {
         // Everything the account brings is new to this vault.
         let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
-        let brought = brought.filter(|secret| !mine.iter().any(|mine| Arc::ptr_eq(mine, secret)));
+        let is_mine: HashSet<_> = mine.iter().map(|secret| secret.id).collect();
+        let brought = brought.filter(|secret| !is_mine.contains(&secret.id));
         update.put.extend(brought.cloned());
         update.records = records.to_vec();
         drop(state);
@@ -596,12 +617,13 @@ impl Inventory {
                 state.put(None, Arc::clone(secret));
             }
         });
-        for (secrets, change) in [(&update.put, Change::Changed), (&update.removed, Change::Deleted)] {
-            for secret in secrets {
-                let is_new = !update.replaced.iter().any(|replaced| replaced.id == secret.id);
-                let change = if is_new && change == Change::Changed { Change::Created } else { change };
-                self.events.tell(Event::of_secret(secret.id, &secret.name, change));
-            }
+        let replaced: HashSet<_> = update.replaced.iter().map(|secret| secret.id).collect();
+        for secret in &update.put {
+            let change = if replaced.contains(&secret.id) { Change::Changed } else { Change::Created };
+            self.events.tell(Event::of_secret(secret.id, &secret.name, change));
+        }
+        for secret in &update.removed {
+            self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         }
         let joined = owned.account.as_ref();
         if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {

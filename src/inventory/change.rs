@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
+use super::account::Joined;
+use super::index::Row;
 use super::views::{Changed, blocker_view, etag};
-use super::{Inventory, InventoryError, Owned, SecretView};
+use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
 use crate::names::SecretName;
 use crate::resolve::now;
@@ -64,7 +66,7 @@ impl Inventory {
         let secret = Arc::new(Secret::new(name, value, enabled, now())?);
         self.write(&mut owned, &with_robbed(robbed.as_ref(), None, &secret), None)?;
         let released = self.put(&mut owned, None, robbed.map(|(_, robbed)| robbed), Arc::clone(&secret));
-        Ok((self.changed(&mut owned, &secret, Vec::new())?, released))
+        Ok((self.changed(&owned, &secret, Vec::new())?, released))
     }
 
     /// Changes a secret. `expected` is the entity tag of the state that the change was made for, where the
@@ -104,14 +106,14 @@ impl Inventory {
         if is_same && rewrite.is_empty() {
             // Acknowledged like a change: an earlier one to the same state may still be on its way out.
             let released = self.resolver.current.change(|_| {});
-            return Ok((self.changed(&mut owned, &secret, Vec::new())?, released));
+            return Ok((self.changed(&owned, &secret, Vec::new())?, released));
         }
         let (next, note) = (Arc::new(next), rewrite.note(true));
         let document = (!rewrite.is_empty()).then_some((RENAME, note.as_slice()));
         self.write(&mut owned, &with_robbed(robbed.as_ref(), Some(&secret), &next), document)?;
         let released = self.put(&mut owned, Some(&secret), robbed.map(|(_, robbed)| robbed), Arc::clone(&next));
         let rewritten = self.rewrite(&mut owned, &next, rewrite)?;
-        Ok((self.changed(&mut owned, &next, rewritten)?, released))
+        Ok((self.changed(&owned, &next, rewritten)?, released))
     }
 
     /// Gives a secret the value of a former version again, as a new version.
@@ -131,7 +133,7 @@ impl Inventory {
         let next = Arc::new(next);
         self.write(&mut owned, &[(Some(&secret), Arc::clone(&next))], None)?;
         let released = self.put(&mut owned, Some(&secret), None, Arc::clone(&next));
-        Ok((self.changed(&mut owned, &next, Vec::new())?, released))
+        Ok((self.changed(&owned, &next, Vec::new())?, released))
     }
 
     /// The secret to change, in the state that is expected; where there is none, who names it.
@@ -229,12 +231,11 @@ impl Inventory {
         }
     }
 
-    fn changed(&self, owned: &mut Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
-        let index = self.index(owned);
+    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
         let totals = self.resolver.recorder.totals()?;
-        let row = index.get(&secret.name.key()).map(|row| row.view(totals.get(&secret.id)));
-        let row: SecretView = row.ok_or_else(|| InventoryError::NotFound(secret.name.to_string()))?;
-        Ok(Changed { secret: row, etag: etag(secret), rewritten })
+        let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
+        let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
+        Ok(Changed { secret: row.view(totals.get(&secret.id)), etag: etag(secret), rewritten })
     }
 }
 

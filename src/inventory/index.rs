@@ -25,6 +25,9 @@ impl Found {
     }
 }
 
+/// What another device references, with what it is called.
+pub(super) type Others = (Arc<str>, Arc<References>);
+
 /// A reference on another device.
 pub(super) struct Remote {
     device: Arc<str>,
@@ -49,6 +52,19 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The row of one secret, without a look at all the others.
+    pub(super) fn of(state: &State, catalog: &Catalog, others: &[Others], secret: Arc<Secret>) -> Self {
+        let key: Box<str> = secret.name.key().into();
+        let references = references(state, catalog).filter(|(found, _)| *found == key);
+        let remote = remote_references(state, others).filter(|(found, _)| *found == key);
+        Self {
+            references: references.map(|(_, reference)| reference).collect(),
+            remote: remote.map(|(_, reference)| reference).collect(),
+            key,
+            secret: Some(secret),
+        }
+    }
+
     /// Its references, as the API shows them.
     pub(super) fn references(&self, state: &State) -> Vec<ReferenceView> {
         let view = |found: &Found| {
@@ -67,6 +83,30 @@ impl Row {
     }
 }
 
+/// Every reference, in the order of the templates, with the key of what it leads to now.
+fn references(state: &State, catalog: &Catalog) -> impl Iterator<Item = (Box<str>, Found)> {
+    catalog.files().flat_map(move |template| {
+        template.references().iter().enumerate().map(move |(index, reference)| {
+            (leads_to(state, reference.name.key()), Found { template: Arc::clone(template), index })
+        })
+    })
+}
+
+/// The key of the secret that a key leads to: the one it is a former name of, or its own.
+fn leads_to(state: &State, key: String) -> Box<str> {
+    state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into())
+}
+
+/// The same of the account's other devices.
+fn remote_references(state: &State, others: &[Others]) -> impl Iterator<Item = (Box<str>, Remote)> {
+    others.iter().flat_map(move |(device, told)| {
+        told.references.iter().enumerate().map(move |(index, named)| {
+            let remote = Remote { device: Arc::clone(device), told: Arc::clone(told), index };
+            (leads_to(state, named.name.to_ascii_lowercase()), remote)
+        })
+    })
+}
+
 /// Every row, by key.
 pub(super) struct Index {
     pub(super) rows: Vec<Row>,
@@ -74,23 +114,14 @@ pub(super) struct Index {
 
 impl Index {
     /// `others` are what the account's other devices reference, with the name of each.
-    pub(super) fn of(state: &State, catalog: &Catalog, others: &[(Arc<str>, Arc<References>)]) -> Self {
-        let present = |key: String| state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into());
+    pub(super) fn of(state: &State, catalog: &Catalog, others: &[Others]) -> Self {
         let mut remote: HashMap<Box<str>, Vec<Remote>> = HashMap::new();
-        for (device, told) in others {
-            for (index, named) in told.references.iter().enumerate() {
-                let found = Remote { device: Arc::clone(device), told: Arc::clone(told), index };
-                remote.entry(present(named.name.to_ascii_lowercase())).or_default().push(found);
-            }
+        for (key, reference) in remote_references(state, others) {
+            remote.entry(key).or_default().push(reference);
         }
         let mut found: HashMap<Box<str>, Vec<Found>> = HashMap::new();
-        for template in catalog.files() {
-            for (index, reference) in template.references().iter().enumerate() {
-                found
-                    .entry(present(reference.name.key()))
-                    .or_default()
-                    .push(Found { template: Arc::clone(template), index });
-            }
+        for (key, reference) in references(state, catalog) {
+            found.entry(key).or_default().push(reference);
         }
         let mut rows = Vec::with_capacity(state.secrets.len() + 16);
         for (key, secret) in &state.secrets {

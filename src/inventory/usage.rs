@@ -14,6 +14,8 @@ pub struct UsageView {
     pub by_caller: Vec<CallerView>,
     /// By day (UTC), newest first.
     pub by_day: Vec<DayView>,
+    /// What the account's other devices told, by the device's name.
+    pub by_device: Vec<DeviceUsage>,
     /// By reason, place and caller, most often first.
     pub refusals: Vec<RefusalView>,
 }
@@ -53,6 +55,19 @@ pub struct DayView {
     pub day: String,
     /// How many.
     pub count: u64,
+}
+
+/// What another device of the account told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceUsage {
+    /// What the device is called.
+    pub device: String,
+    /// How many resolutions.
+    pub count: u64,
+    /// When last.
+    pub last_used_at: Option<String>,
+    /// When it said so.
+    pub told_at: String,
 }
 
 /// Refusals of one kind, in one place, to one program of one user.
@@ -110,6 +125,7 @@ impl UsageView {
             by_template: by_template.collect(),
             by_caller: by_caller.collect(),
             by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
+            by_device: Vec::new(),
             refusals: refusals.collect(),
         }
     }

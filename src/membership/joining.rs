@@ -153,8 +153,7 @@ pub async fn invite(app: &Arc<App>) -> Result<(Zeroizing<String>, u64), Trouble>
     let client = app.account.client().await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(crypto::random::<16>()), Zeroizing::new(crypto::random::<32>()));
-    let text = Zeroizing::new(HEXLOWER.encode(&*token));
-    let invite = Invite { token_hash: Hash::of(&[text.as_bytes()]), expires_in: INVITE_SECONDS };
+    let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
     blocking(app, move |inventory| {
@@ -222,9 +221,8 @@ pub async fn join(app: &Arc<App>, code: Invitation, wanted: &Wanted) -> Result<(
     let account = place.account();
     let (device, secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
     let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &wanted.name, &api_key);
-    let token = Zeroizing::new(HEXLOWER.encode(&*code.token));
     let client = client(&place, Some(&api_key)).await?;
-    client.enrol(account, &token, &enrolment).await?;
+    client.enrol(account, &code.token, &enrolment).await?;
     let wrap = admitted(&client, account).await?;
     if wrap.sender != code.inviter {
         return Err(Trouble::Other(

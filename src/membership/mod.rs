@@ -33,7 +33,7 @@ pub use self::contact::run;
 pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
-pub use self::usage::{DeviceUsage, of_devices};
+pub use self::usage::add_others;
 
 /// How long somebody who asks waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -280,6 +280,12 @@ pub fn status(app: &App) -> Status {
             .collect(),
     };
     Status { joined: true, state, code, message, account: Some(account) }
+}
+
+/// For metrics: whether there is contact, and how many changes are pending; nothing without an account.
+pub fn gauges(app: &App) -> Option<(bool, usize)> {
+    let pending = app.inventory.with_engine(|engine| engine.pending().len()).ok()?;
+    Some((app.account.is_connected.load(Ordering::Relaxed), pending))
 }
 
 /// The devices of the account.

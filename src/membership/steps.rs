@@ -60,7 +60,8 @@ pub(super) async fn pull(app: &Arc<App>, client: &Client) -> Result<(), Trouble>
             blocking(app, |inventory| inventory.change_facts(|facts| facts.stopped = Some(stopped))).await?;
         }
     }
-    pulled?.wait().await;
+    // Nobody waits for what others have changed: it was acknowledged where it was changed.
+    drop(pulled?);
     heard(app);
     Ok(())
 }
@@ -86,7 +87,8 @@ pub(super) async fn push(app: &Arc<App>, client: &Client, wish: &Arc<Wish>) -> R
         };
         match send(app, client, account, outgoing).await? {
             Some((newest, released)) => {
-                released.wait().await;
+                // Edits were acknowledged when they were made.
+                drop(released);
                 pushed = pushed.or(Some(newest));
                 app.account.published.notify_waiters();
                 // What was typed meanwhile goes on its own.

@@ -10,8 +10,8 @@ use crate::account::client::{Client, ClientError};
 use crate::account::seal::Kind;
 use crate::account::wire::{DeviceId, Usage};
 use crate::api::App;
-use crate::inventory::{AccountError, rfc3339};
-use crate::names::{Millis, SecretId};
+use crate::inventory::{AccountError, DeviceUsage, SecretDetail, rfc3339};
+use crate::names::Millis;
 use crate::resolve::now;
 
 /// What one device tells.
@@ -24,19 +24,6 @@ pub(super) struct Told {
     pub(super) at: Millis,
     /// How often and when last, by secret.
     secrets: BTreeMap<String, (u64, Option<Millis>)>,
-}
-
-/// What another device told of one secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DeviceUsage {
-    /// What the device is called.
-    pub device: String,
-    /// How many resolutions.
-    pub count: u64,
-    /// When last.
-    pub last_used_at: Option<String>,
-    /// When it said so.
-    pub told_at: String,
 }
 
 /// What the other devices told, opened.
@@ -53,21 +40,22 @@ pub(super) fn told(app: &App) -> Vec<Told> {
     told.iter().filter_map(|told| open(told).ok().flatten()).collect()
 }
 
-/// What the other devices told of one secret.
-pub fn of_devices(app: &App, id: SecretId) -> Vec<DeviceUsage> {
-    let Some(state) = app.inventory.account() else { return Vec::new() };
-    let Some((head, _)) = state.head else { return Vec::new() };
-    let id = id.to_string();
-    let others = told(app).into_iter().filter(|told| told.device != state.me.1);
-    let view = |told: Told| {
-        let name = head.device(told.device)?.name.clone();
-        let (count, last) = told.secrets.get(&id).copied().unwrap_or_default();
-        let last_used_at = last.map(rfc3339);
-        Some(DeviceUsage { device: name, count, last_used_at, told_at: rfc3339(told.at) })
-    };
-    let mut found: Vec<DeviceUsage> = others.filter_map(view).collect();
-    found.sort_by(|a, b| a.device.cmp(&b.device));
-    found
+/// Adds to secrets what the account's other devices told of them.
+pub fn add_others(app: &App, secrets: &mut [SecretDetail]) {
+    let Some(state) = app.inventory.account() else { return };
+    let Some((head, _)) = state.head else { return };
+    let named = |told: Told| Some((head.device(told.device)?.name.clone(), told));
+    let mut others: Vec<_> = told(app).into_iter().filter(|told| told.device != state.me.1).filter_map(named).collect();
+    others.sort_by(|a, b| a.0.cmp(&b.0));
+    for secret in secrets {
+        let Some(id) = &secret.secret.id else { continue };
+        let of = |(device, told): &(String, Told)| {
+            let (count, last) = told.secrets.get(id).copied().unwrap_or_default();
+            let (device, last_used_at) = (device.clone(), last.map(rfc3339));
+            DeviceUsage { device, count, last_used_at, told_at: rfc3339(told.at) }
+        };
+        secret.usage.by_device = others.iter().map(of).collect();
+    }
 }
 
 /// Tells what was used here, where that is new, and hears what others tell.

@@ -65,6 +65,9 @@ pub struct Totals {
     pub last_used: Option<Millis>,
 }
 
+/// The same of every secret. Ids are random: their hash need not withstand attacks, and a listing asks for each.
+pub type AllTotals = HashMap<SecretId, Totals, foldhash::fast::RandomState>;
+
 /// Where and when a secret was resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretUsage {
@@ -286,7 +289,7 @@ impl Recorder {
     ///
     /// # Errors
     /// When usage cannot be folded.
-    pub fn totals(&self) -> Result<Arc<HashMap<SecretId, Totals>>, RecorderError> {
+    pub fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
         self.shared.fold()?;
         Ok(Arc::clone(&self.shared.counters().totals))
     }

@@ -10,6 +10,7 @@ use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError, Events};
 use guillemet::account::code::Creation;
 use guillemet::account::server::storage::Storage;
+use guillemet::account::server::storage::postgres::Postgres as PostgresStorage;
 use guillemet::account::server::storage::sqlite::Sqlite;
 use guillemet::account::wire::{
     AccountId, ChangedRecord, Cursor, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, Push, Sealed,
@@ -19,6 +20,7 @@ use guillemet::vault::crypto::random;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::daemon::PROGRAM;
+use super::postgres::Postgres;
 
 /// The longest anything in a test may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,26 +28,45 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Where accounts are kept.
 pub struct Place {
     pub folder: tempfile::TempDir,
+    pub postgres: Option<Postgres>,
 }
 
 impl Place {
     pub fn sqlite() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), postgres: None }
+    }
+
+    /// `None` where there is no PostgreSQL.
+    pub fn postgres() -> Option<Self> {
+        let postgres = Postgres::start()?;
+        Some(Self { folder: tempfile::tempdir().unwrap(), postgres: Some(postgres) })
     }
 
     /// What tells the program where that is.
     fn arguments(&self) -> Vec<String> {
-        vec!["--data".into(), self.folder.path().display().to_string()]
+        self.arguments_in(&self.folder.path().display().to_string())
+    }
+
+    /// The same with another folder.
+    fn arguments_in(&self, folder: &str) -> Vec<String> {
+        let mut arguments = vec!["--data".into(), folder.to_owned()];
+        if let Some(postgres) = &self.postgres {
+            arguments.extend(["--database".into(), postgres.url()]);
+        }
+        arguments
     }
 
     /// The storage itself, beside the server.
     pub async fn storage(&self) -> Arc<dyn Storage> {
-        Arc::new(Sqlite::open(self.folder.path()).unwrap())
+        match &self.postgres {
+            Some(postgres) => Arc::new(PostgresStorage::open(&postgres.url()).await.unwrap()),
+            None => Arc::new(Sqlite::open(self.folder.path()).unwrap()),
+        }
     }
 
     /// Every file in which something is kept.
     pub fn files(&self) -> Vec<PathBuf> {
-        files(self.folder.path())
+        files(self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder))
     }
 
     pub fn admin(&self, arguments: &[&str]) -> Output {
@@ -68,7 +89,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else {
+        } else if path.is_file() {
             found.push(path);
         }
     }
@@ -88,9 +109,19 @@ impl Server {
     }
 
     pub fn start_with(place: &Place, arguments: &[&str]) -> Self {
+        Self::run(place, place.arguments(), arguments)
+    }
+
+    /// Another one in another folder, on the same database.
+    pub fn second(place: &Place) -> Self {
+        let folder = place.folder.path().join("second").display().to_string();
+        Self::run(place, place.arguments_in(&folder), &[])
+    }
+
+    fn run(place: &Place, where_: Vec<String>, arguments: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["account", "serve", "--listen", "127.0.0.1:0"])
-            .args(place.arguments())
+            .args(where_)
             .args(arguments)
             .env("GUILLEMET_HOME", place.folder.path().join("home"))
             .stdin(Stdio::null())
@@ -118,6 +149,10 @@ impl Server {
         let code = Creation::parse(&code).unwrap();
         assert_eq!((code.place.url(), code.place.pin()), (&*self.url, Some(&self.pin.0)));
         (code.place.account(), code.api_key)
+    }
+
+    pub fn address(&self) -> &str {
+        self.url.strip_prefix("https://").unwrap()
     }
 
     pub fn pid(&self) -> Pid {
@@ -168,7 +203,7 @@ impl Device {
     }
 
     pub fn device_key(&self) -> DeviceKey {
-        DeviceKey { device: self.id, key_id: self.key.id().to_owned(), key_hash: self.key.hash() }
+        self.key.device_key(self.id)
     }
 
     pub fn wrap(&self, epoch: u64) -> Wrap {
@@ -188,7 +223,7 @@ impl Device {
     /// Another server, or the same at another port.
     pub fn at(&self, server: &Server) -> Self {
         let client = server.client(Some(&self.key));
-        Self { id: self.id, key: self.key.clone(), account: self.account, client }
+        Self { id: self.id, key: ApiKey::parse(self.key.expose()).unwrap(), account: self.account, client }
     }
 
     pub async fn events(&self) -> Events {
@@ -289,7 +324,7 @@ pub fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
 }
 
 /// Asks again until the answer is the one that is waited for.
-pub async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+pub async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = ask().await {

@@ -9,6 +9,7 @@ pub mod chromium;
 pub mod component;
 pub mod daemon;
 pub mod listening;
+pub mod postgres;
 pub mod random;
 pub mod strace;
 pub mod team;

@@ -12,12 +12,13 @@ use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::ClientError;
+use crate::account::trust;
 use crate::account::wire::Hash;
 
 /// How long a connection may take until its TLS is agreed.
@@ -58,7 +59,13 @@ impl Way {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Pinned::new(pin, &provider)))
                 .with_no_client_auth(),
-            None => builder.with_root_certificates(roots()?).with_no_client_auth(),
+            None => {
+                let roots = trust::roots();
+                if roots.is_empty() {
+                    return Err(ClientError::NoRoots);
+                }
+                builder.with_root_certificates(roots).with_no_client_auth()
+            }
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let port = authority.port_u16().unwrap_or(443);
@@ -95,13 +102,6 @@ impl Way {
         });
         Ok(sender)
     }
-}
-
-/// What this machine trusts.
-fn roots() -> Result<RootCertStore, ClientError> {
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if store.is_empty() { Err(ClientError::NoRoots) } else { Ok(store) }
 }
 
 /// Trusts one certificate, whatever it says of itself. That the server has its key is verified as always.

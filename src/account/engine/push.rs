@@ -142,14 +142,6 @@ pub struct Candidate {
     key: Option<Arc<EpochKey>>,
 }
 
-impl Candidate {
-    /// Whether the other devices know of these references of this one when it is accepted: what does not fit into
-    /// one push is told with a later one.
-    pub fn tells(&self, local: &References) -> bool {
-        self.base.references(self.head.by).is_some_and(|told| told.is_same(local))
-    }
-}
-
 impl Engine {
     /// What other devices have against deleting a secret.
     pub fn blocked(&self, secret: &Secret) -> Vec<Blocked> {

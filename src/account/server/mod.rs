@@ -84,6 +84,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(connections));
     tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
     tokio::spawn(keep_clear(Arc::clone(&app), stop.clone()));
+    let mut full = false;
     loop {
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
@@ -92,9 +93,12 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::warn!("a connection was refused: all {connections} are taken; raise --connections");
+                    if !std::mem::replace(&mut full, true) {
+                        tracing::warn!("connections are refused: all {connections} are taken; raise --connections");
+                    }
                     continue;
                 };
+                full = false;
                 let connection = Connection { app: Arc::clone(&app), router: Arc::clone(&router), peer, _place: place };
                 tokio::spawn(connection.run(stream, acceptor.clone(), stop.clone()));
             }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
@@ -16,6 +17,8 @@ use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
+/// How much of a body is heard before it is refused.
+const HEARD_MAX: usize = 4 * BODY_MAX;
 /// How much of a message about a body is told; it may quote what was sent.
 const TOLD_MAX: usize = 200;
 
@@ -24,9 +27,10 @@ pub fn api_key(headers: &HeaderMap) -> Option<ApiKey> {
     ApiKey::parse(one(headers, "x-api-key")?).ok()
 }
 
-/// The hash of the token that a device shows which wants to join.
+/// The hash of the token that a device shows which wants to join: 32 bytes, as hexadecimal digits.
 pub fn token(headers: &HeaderMap) -> Option<Hash> {
-    one(headers, "x-enrolment-token").map(|token| Hash::of(&[token.as_bytes()]))
+    let token = HEXLOWER.decode(one(headers, "x-enrolment-token")?.as_bytes()).ok().filter(|token| token.len() == 32);
+    token.map(|token| Hash::of(&[&token]))
 }
 
 /// A header that is there once, and text.
@@ -123,9 +127,6 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// Too large, too slow, not JSON, or not what it should be.
 pub async fn body<T: DeserializeOwned>(turns: &Turns, body: Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
-    if announced > BODY_MAX {
-        return Err(too_large());
-    }
     let late = || ServerError::new(Code::BadRequest, "the body did not arrive in time; send it again");
     let read = async {
         let memory = turns.body(announced).await;
@@ -147,18 +148,23 @@ fn too_large() -> ServerError {
     ServerError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"))
 }
 
+/// A body that is too large is read on for a while, and let go: who is still sending hears no answer.
 async fn read(mut body: Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
-    let mut bytes = Vec::with_capacity(announced.min(1 << 20));
+    let (mut bytes, mut len) = (Vec::with_capacity(announced.min(1 << 20)), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ServerError::new(Code::BadRequest, "the body broke off; send it again"))?;
         if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > BODY_MAX {
-                return Err(too_large());
+            len += data.len();
+            if len > HEARD_MAX {
+                break;
+            } else if len > BODY_MAX {
+                bytes = Vec::new();
+            } else {
+                bytes.extend_from_slice(data);
             }
-            bytes.extend_from_slice(data);
         }
     }
-    Ok(bytes)
+    if len > BODY_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

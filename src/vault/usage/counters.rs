@@ -15,7 +15,7 @@ use super::super::journal::Position;
 use super::super::store::{self, VaultError};
 use super::fold::{Counted, Folding, Place, Wanted};
 use super::trail::{self, Kind};
-use super::{CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
+use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
 use crate::names::{Millis, SecretId};
 
 /// How many daily buckets of a secret are kept.
@@ -80,7 +80,7 @@ pub(super) struct Counters {
     pub(super) boxes: trail::Boxes,
     pub(super) folded: Position,
     /// What the table says, so that a listing need not add it up: changed when a transaction has been committed.
-    pub(super) totals: Arc<HashMap<SecretId, Totals>>,
+    pub(super) totals: Arc<AllTotals>,
 }
 
 /// All in all, deleted secrets too.
@@ -97,7 +97,7 @@ pub struct Sums {
 }
 
 /// Adds the table up.
-pub(super) fn totals(database: &Connection) -> Result<HashMap<SecretId, Totals>, RecorderError> {
+pub(super) fn totals(database: &Connection) -> Result<AllTotals, RecorderError> {
     let query = "SELECT secret, SUM(count), MAX(last_used) FROM usage_counters WHERE secret <> ?1 GROUP BY secret";
     let mut statement = database.prepare(query)?;
     let rows = statement.query_map([NOBODY], |row| {

@@ -8,6 +8,7 @@
 
 mod hub;
 mod page;
+pub mod postgres;
 pub mod sqlite;
 
 use std::future::Future;

@@ -1,0 +1,281 @@
+//! Accounts in PostgreSQL, for as many servers as there should be: none of them keeps anything.
+//!
+//! Pushes of one account wait for each other (`SELECT … FOR UPDATE` on its row); pages are read from one
+//! state of the database. Whatever changes is told to every server with `NOTIFY`, in the transaction of the
+//! change itself.
+
+mod admin;
+mod join;
+mod listen;
+mod pull;
+mod push;
+mod schema;
+mod tls;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Pool, PoolError, Runtime};
+use tokio::task::AbortHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Config, IsolationLevel, Row};
+
+use self::tls::Tls;
+use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
+use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
+use crate::names::Millis;
+
+/// How many connections one server has to the database, beside the one that listens.
+const CONNECTIONS: usize = 16;
+/// How long a connection may take, and a request wait for one.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long the database may leave bytes unacknowledged.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// The accounts of one database.
+#[derive(Debug)]
+pub struct Postgres {
+    pool: Pool,
+    hub: Arc<Hub>,
+    listening: AbortHandle,
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+impl From<tokio_postgres::Error> for StorageError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        // Its own text does not say what it is about.
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::Database(format!("{error}{cause}"))
+    }
+}
+
+impl From<PoolError> for StorageError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => error.into(),
+            error => Self::Database(error.to_string()),
+        }
+    }
+}
+
+impl Postgres {
+    /// Opens the database at `postgres://…`, and makes its tables where they are missing. Listens for what
+    /// other servers change until this is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or a newer program made the tables.
+    pub async fn open(url: &str) -> Result<Self, StorageError> {
+        let config = config(url)?;
+        let tls = Tls::new().map_err(|error| StorageError::Database(error.to_string()))?;
+        let manager = Manager::from_config(config.clone(), tls.clone(), ManagerConfig::default());
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAIT))
+            .create_timeout(Some(WAIT))
+            .build()
+            .map_err(|error| StorageError::Database(error.to_string()))?;
+        schema::migrate(&mut *pool.get().await?).await?;
+        let hub = Arc::new(Hub::default());
+        let listening = tokio::spawn(listen::listen(config, tls, Arc::clone(&hub))).abort_handle();
+        Ok(Self { pool, hub, listening })
+    }
+}
+
+fn config(url: &str) -> Result<Config, StorageError> {
+    let wrong = |error: tokio_postgres::Error| StorageError::Database(format!("the address is wrong: {error}"));
+    let mut config: Config = url.parse().map_err(wrong)?;
+    // A certificate is always verified where there is one. On this machine none is asked for.
+    let here = |host: &Host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+    };
+    if config.get_ssl_mode() == SslMode::Prefer && config.get_hosts().iter().all(here) {
+        config.ssl_mode(SslMode::Disable);
+    }
+    config.application_name("guillemet").connect_timeout(WAIT);
+    config.keepalives_idle(UNACKNOWLEDGED).tcp_user_timeout(UNACKNOWLEDGED);
+    Ok(config)
+}
+
+/// A number as the database keeps it. None that is larger gets this far.
+fn big(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn number(row: &Row, column: usize) -> Result<u64, StorageError> {
+    let odd = |_| StorageError::Database("a number below zero".into());
+    u64::try_from(row.try_get::<_, i64>(column)?).map_err(odd)
+}
+
+fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StorageError> {
+    let odd = |_| StorageError::Database("an id or hash of another length".into());
+    row.try_get::<_, &[u8]>(column)?.try_into().map_err(odd)
+}
+
+/// As `bytes`, where there may be none.
+fn some_bytes<const N: usize>(row: &Row, column: usize) -> Result<Option<[u8; N]>, StorageError> {
+    row.try_get::<_, Option<&[u8]>>(column)?.map(|_| bytes(row, column)).transpose()
+}
+
+type Value<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
+
+/// One statement; how many rows it changed.
+async fn run(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<u64, StorageError> {
+    let statement = on.prepare_cached(text).await?;
+    Ok(on.execute(&statement, values).await?)
+}
+
+/// One query.
+async fn rows(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
+    let statement = on.prepare_cached(text).await?;
+    Ok(on.query(&statement, values).await?)
+}
+
+/// One query with at most one row.
+async fn row(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Option<Row>, StorageError> {
+    let statement = on.prepare_cached(text).await?;
+    Ok(on.query_opt(&statement, values).await?)
+}
+
+/// Work in one transaction; what fails leaves everything as it was.
+macro_rules! change {
+    ($postgres:expr, |$on:ident| $work:expr) => {
+        Box::pin(async move {
+            let mut client = $postgres.pool.get().await?;
+            let transaction = client.transaction().await?;
+            let $on = &transaction;
+            let done = $work.await?;
+            transaction.commit().await?;
+            Ok(done)
+        })
+    };
+}
+
+/// One query without a transaction of its own.
+macro_rules! read {
+    ($postgres:expr, |$on:ident| $work:expr) => {
+        Box::pin(async move {
+            let client = $postgres.pool.get().await?;
+            let $on = &client;
+            $work.await
+        })
+    };
+}
+
+/// A look at one state of the database.
+macro_rules! look {
+    ($postgres:expr, |$on:ident| $work:expr) => {
+        Box::pin(async move {
+            let mut client = $postgres.pool.get().await?;
+            let begun = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let transaction = begun.start().await?;
+            let $on = &transaction;
+            let found = $work.await?;
+            transaction.commit().await?;
+            Ok(found)
+        })
+    };
+}
+
+impl Storage for Postgres {
+    fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    fn create_account(&self, account: NewAccount) -> Answer<'_, ()> {
+        change!(self, |on| admin::create(on, &account))
+    }
+
+    fn accounts(&self) -> Answer<'_, Vec<AccountRow>> {
+        look!(self, |on| admin::accounts(on))
+    }
+
+    fn delete_account(&self, account: AccountId) -> Answer<'_, ()> {
+        change!(self, |on| async {
+            admin::delete(on, account).await?;
+            listen::tell(on, account, Wake::Look).await
+        })
+    }
+
+    fn restore_head(&self, account: AccountId, seq: u64) -> Answer<'_, Newest> {
+        change!(self, |on| async {
+            listen::tell(on, account, Wake::Look).await?;
+            admin::restore(on, account, seq).await
+        })
+    }
+
+    fn key<'a>(&'a self, id: &'a str) -> Answer<'a, Option<KnownKey>> {
+        read!(self, |on| join::key(on, id))
+    }
+
+    fn newest(&self, account: AccountId) -> Answer<'_, Option<Newest>> {
+        read!(self, |on| async { Ok(push::found(on, account).await?.newest) })
+    }
+
+    fn push(&self, pushing: Pushing) -> Answer<'_, Newest> {
+        change!(self, |on| async {
+            let newest = push::push(on, &pushing).await?;
+            listen::tell(on, pushing.account, Wake::Head(newest.seq)).await?;
+            for device in &pushing.push.revoked {
+                listen::tell(on, pushing.account, Wake::Revoked(*device)).await?;
+            }
+            Ok::<_, StorageError>(newest)
+        })
+    }
+
+    fn changes(&self, account: AccountId, device: DeviceId, from: Cursor, limit: usize) -> Answer<'_, Changes> {
+        look!(self, |on| pull::changes(on, account, device, from, limit))
+    }
+
+    fn wrap(&self, account: AccountId, device: DeviceId) -> Answer<'_, Option<Wrap>> {
+        read!(self, |on| join::wrap(on, account, device))
+    }
+
+    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> Answer<'_, ()> {
+        change!(self, |on| join::invite(on, account, token_hash, until))
+    }
+
+    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> Answer<'_, ()> {
+        change!(self, |on| async {
+            join::enrol(on, account, token_hash, &enrolment, at).await?;
+            listen::tell(on, account, Wake::Enrolment).await
+        })
+    }
+
+    fn enrolments(&self, account: AccountId) -> Answer<'_, Vec<Enrolment>> {
+        read!(self, |on| join::enrolments(on, account))
+    }
+
+    fn turn_away(&self, account: AccountId, device: DeviceId) -> Answer<'_, bool> {
+        change!(self, |on| async {
+            listen::tell(on, account, Wake::Enrolment).await?;
+            join::turn_away(on, account, device).await
+        })
+    }
+
+    fn put_usage(&self, account: AccountId, usage: Usage) -> Answer<'_, ()> {
+        change!(self, |on| async {
+            join::put_usage(on, account, &usage).await?;
+            listen::tell(on, account, Wake::Usage).await
+        })
+    }
+
+    fn usage(&self, account: AccountId) -> Answer<'_, Vec<Usage>> {
+        read!(self, |on| join::usage(on, account))
+    }
+
+    fn prune(&self, retention: Retention) -> Answer<'_, u64> {
+        change!(self, |on| admin::prune(on, retention))
+    }
+
+    fn totals(&self) -> Answer<'_, Totals> {
+        read!(self, |on| admin::totals(on))
+    }
+}

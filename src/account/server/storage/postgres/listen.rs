@@ -1,0 +1,107 @@
+//! What other servers on the same database change: `NOTIFY` in the transaction of a change, `LISTEN` on a
+//! connection of its own in every server.
+//!
+//! Invariant: whoever was not listening for a moment looks at everything afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::{AsyncMessage, Config};
+
+use super::tls::Tls;
+use crate::account::server::storage::{Hub, StorageError, Wake};
+use crate::account::wire::AccountId;
+
+/// Where it is told.
+const CHANNEL: &str = "guillemet_account";
+/// How long after a lost connection another one is tried.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How often the connection is asked whether it is still there…
+const ALIVE: Duration = Duration::from_secs(15);
+/// …and how long it may take to say so.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Tells every server when the transaction is done.
+pub(super) async fn tell(on: &Transaction<'_>, account: AccountId, wake: Wake) -> Result<(), StorageError> {
+    let text = text(account, wake);
+    super::run(on, "SELECT pg_notify($1, $2)", &[&CHANNEL, &text]).await.map(drop)
+}
+
+/// Listens for ever.
+pub(super) async fn listen(config: Config, tls: Tls, hub: Arc<Hub>) {
+    loop {
+        if let Err(error) = listen_once(&config, &tls, &hub).await {
+            tracing::warn!(%error, "what other servers change is not heard for a moment");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn listen_once(config: &Config, tls: &Tls, hub: &Arc<Hub>) -> Result<(), StorageError> {
+    let (client, mut connection) = config.connect(tls.clone()).await?;
+    let told = Arc::clone(hub);
+    let heard = async move {
+        while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) = message?
+                && let Some((account, wake)) = read(notification.payload())
+            {
+                told.wake(account, wake);
+            }
+        }
+        Err(StorageError::Database("the connection that listens was ended".into()))
+    };
+    let asked = async {
+        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        hub.look();
+        loop {
+            tokio::time::sleep(ALIVE).await;
+            let late = |_| StorageError::Database("the connection that listens fell silent".into());
+            tokio::time::timeout(WAIT, client.batch_execute("SELECT 1")).await.map_err(late)??;
+        }
+    };
+    tokio::select! {
+        ended = heard => ended,
+        ended = asked => ended,
+    }
+}
+
+fn text(account: AccountId, wake: Wake) -> String {
+    match wake {
+        Wake::Head(seq) => format!("{account} head {seq}"),
+        Wake::Enrolment => format!("{account} enrolment"),
+        Wake::Usage => format!("{account} usage"),
+        Wake::Revoked(device) => format!("{account} revoked {device}"),
+        Wake::Look => format!("{account} look"),
+    }
+}
+
+/// What was told; a kind that this program does not know makes everybody look.
+fn read(text: &str) -> Option<(AccountId, Wake)> {
+    let mut words = text.split(' ');
+    let account = words.next()?.parse().ok()?;
+    let wake = match (words.next()?, words.next()) {
+        ("head", Some(seq)) => Wake::Head(seq.parse().ok()?),
+        ("enrolment", None) => Wake::Enrolment,
+        ("usage", None) => Wake::Usage,
+        ("revoked", Some(device)) => Wake::Revoked(device.parse().ok()?),
+        _ => Wake::Look,
+    };
+    Some((account, wake))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::wire::DeviceId;
+
+    #[test]
+    fn what_is_told_is_heard() {
+        let account = AccountId([1; 16]);
+        for wake in [Wake::Head(7), Wake::Enrolment, Wake::Usage, Wake::Revoked(DeviceId([2; 16])), Wake::Look] {
+            assert_eq!(read(&text(account, wake)), Some((account, wake)));
+        }
+        assert_eq!(read(&format!("{account} something newer")), Some((account, Wake::Look)));
+        assert_eq!(read("nothing"), None);
+    }
+}

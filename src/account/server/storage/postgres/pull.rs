@@ -1,0 +1,132 @@
+//! A page of what changed. Lengths are asked for first: rows that do not fit into the page are not sent.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+
+use super::{big, bytes, number, row, rows};
+use crate::account::server::storage::StorageError;
+use crate::account::server::storage::page::{HEADS_MAX, Room, behind, next};
+use crate::account::wire::{
+    AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, ObjectId, Sealed, SealedHead, SealedRecord, Wrap,
+};
+
+/// One page, from one state of the database.
+pub(super) async fn changes(
+    on: &Transaction<'_>,
+    account: AccountId,
+    device: DeviceId,
+    from: Cursor,
+    limit: usize,
+) -> Result<Changes, StorageError> {
+    let newest = super::push::found(on, account).await?.newest;
+    let account = account.0.as_slice();
+    let pruned = row(on, "SELECT pruned FROM accounts WHERE id = $1", &[&account]).await?;
+    let pruned = pruned.map_or(Ok(0), |row| number(&row, 0))?;
+    if from.heads_after < pruned {
+        return Err(StorageError::ContinuityLost { pruned });
+    }
+    let mut room = Room::default();
+    let heads = heads(on, account, from.heads_after, &mut room).await?;
+    let reached = heads.last().map_or(from.heads_after, |head| head.seq);
+    let (records, cut) = records(on, account, &from, reached, limit, &mut room).await?;
+    Ok(Changes {
+        newest,
+        wraps: wraps(on, account, device, &heads).await?,
+        links: links(on, account).await?,
+        next: next(&from, reached, newest.map_or(0, |newest| newest.seq), &records, cut),
+        heads,
+        records,
+    })
+}
+
+/// How many of these rows, which hold lengths, fit; as the limit of the query for the rows themselves.
+fn fitting(lengths: &[Row], room: &mut Room) -> Result<i64, StorageError> {
+    let mut count = 0;
+    for row in lengths {
+        if !room.take(usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0)) {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+async fn heads(
+    on: &Transaction<'_>,
+    account: &[u8],
+    after: u64,
+    room: &mut Room,
+) -> Result<Vec<SealedHead>, StorageError> {
+    let after = big(after);
+    let text = "SELECT length(box) FROM heads WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    let lengths = rows(on, text, &[&account, &after, &(HEADS_MAX as i64)]).await?;
+    let count = fitting(&lengths, room)?;
+    let text = "SELECT seq, epoch, prev, box FROM heads WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    let mut heads = Vec::with_capacity(lengths.len());
+    for row in rows(on, text, &[&account, &after, &count]).await? {
+        let (seq, epoch, prev) = (number(&row, 0)?, number(&row, 1)?, Hash(bytes(&row, 2)?));
+        heads.push(SealedHead { seq, epoch, prev, sealed: Sealed(row.try_get(3)?) });
+    }
+    Ok(heads)
+}
+
+/// Records in order, and whether there are more.
+async fn records(
+    on: &Transaction<'_>,
+    account: &[u8],
+    from: &Cursor,
+    reached: u64,
+    limit: usize,
+    room: &mut Room,
+) -> Result<(Vec<ChangedRecord>, bool), StorageError> {
+    const WHERE: &str = "FROM records WHERE account = $1 AND ended IS NULL AND (came, id) > ($2, $3) AND came <= $4
+        ORDER BY came, id LIMIT $5";
+    let ((after, id), reached) = (behind(from), big(reached));
+    let (after, id) = (big(after), id.0.as_slice());
+    // One more than is wanted tells whether there are more.
+    let most = limit as i64 + 1;
+    let text = format!("SELECT coalesce(length(box), 0) {WHERE}");
+    let lengths = rows(on, &text, &[&account, &after, &id, &reached, &most]).await?;
+    let count = fitting(&lengths[..lengths.len().min(limit)], room)?;
+    let text = format!("SELECT came, id, revision, epoch, box {WHERE}");
+    let mut records = Vec::with_capacity(lengths.len());
+    for row in rows(on, &text, &[&account, &after, &id, &reached, &count]).await? {
+        let id = ObjectId(bytes(&row, 1)?);
+        let sealed = row.try_get::<_, Option<Vec<u8>>>(4)?.map(Sealed);
+        let record = SealedRecord { id, revision: number(&row, 2)?, epoch: number(&row, 3)?, sealed };
+        records.push(ChangedRecord { seq: number(&row, 0)?, record });
+    }
+    let cut = lengths.len() > records.len();
+    Ok((records, cut))
+}
+
+/// The newest wrap of each of the heads' epochs.
+async fn wraps(
+    on: &Transaction<'_>,
+    account: &[u8],
+    device: DeviceId,
+    heads: &[SealedHead],
+) -> Result<Vec<Wrap>, StorageError> {
+    let (Some(first), Some(last)) = (heads.first(), heads.last()) else {
+        return Ok(Vec::new());
+    };
+    let text = "SELECT DISTINCT ON (epoch) epoch, sender, box FROM wraps
+        WHERE account = $1 AND device = $2 AND ended IS NULL AND epoch BETWEEN $3 AND $4 ORDER BY epoch, came DESC";
+    let id = device.0.as_slice();
+    let mut wraps = Vec::new();
+    for row in rows(on, text, &[&account, &id, &big(first.epoch), &big(last.epoch)]).await? {
+        let sender = DeviceId(bytes(&row, 1)?);
+        wraps.push(Wrap { device, epoch: number(&row, 0)?, sender, sealed: Sealed(row.try_get(2)?) });
+    }
+    Ok(wraps)
+}
+
+/// The newest link of every epoch.
+async fn links(on: &Transaction<'_>, account: &[u8]) -> Result<Vec<Link>, StorageError> {
+    let text = "SELECT DISTINCT ON (epoch) epoch, box FROM links WHERE account = $1 ORDER BY epoch, came DESC";
+    let mut links = Vec::new();
+    for row in rows(on, text, &[&account]).await? {
+        links.push(Link { epoch: number(&row, 0)?, sealed: Sealed(row.try_get(1)?) });
+    }
+    Ok(links)
+}

@@ -1,0 +1,149 @@
+//! The demo's account: a server, a second machine, and a rotation that crosses.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::parts::{Daemon, TemporaryHome};
+use super::{items, must, render, show_refusal};
+use crate::cli::{Done, Failure, client, output};
+use crate::home::Home;
+
+/// How long the other machine may take to have a new value.
+const CROSSING: Duration = Duration::from_secs(10);
+const ROTATED: &str = "calendar-token-production";
+const FRESH: &str = "rotated 'while' \"both\" $run<< >>";
+
+/// An account server of this very program.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["account", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "warn");
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let url = line.strip_prefix("listening on ").and_then(|rest| rest.split(',').next()).unwrap_or_default();
+        let server = Self { child, url: url.trim().to_owned() };
+        must(!server.url.is_empty(), "the account's server did not start")?;
+        Ok(server)
+    }
+
+    /// A code for a new account.
+    fn create_account(&self, data: &Path) -> Result<String, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(data);
+        let made = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+        must(made.status.success(), "no account was made")?;
+        Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Brings the demo's vault into an account, and a second machine beside it. What was rotated, and its new value.
+pub fn show(office: &Home) -> Done {
+    let (folder, second) = (TemporaryHome::new()?, TemporaryHome::new()?);
+    let server = Server::start(folder.path())?;
+    let code = server.create_account(folder.path())?;
+    client::json(office, Method::POST, "/v1/account", Some(&json!({"code": code, "name": "office"})))?;
+
+    let laptop = Home::at(second.path());
+    crate::daemon::init(&laptop, crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()))?;
+    let _daemon = Daemon::start(&laptop)?;
+    let invited = client::json(office, Method::POST, "/v1/account/invitations", None)?;
+    let body = json!({"code": invited["code"], "name": "laptop"});
+    client::json(&laptop, Method::POST, "/v1/account", Some(&body))?;
+    let count = items(&client::all(&laptop, "/v1/secrets", "&status=active")?).len();
+    must(count == super::values().len(), "the second machine does not have every secret")?;
+    output::line(&format!(
+        "   an account server at {}, and a second machine, `laptop`: it has all {count} secrets",
+        server.url
+    ));
+
+    let crossed = rotate(office, &laptop)?;
+    output::line(&format!(
+        "   {ROTATED} was rotated on `office`, and rendered by `laptop` {:.1} ms after that was acknowledged",
+        crossed.as_secs_f64() * 1e3
+    ));
+    for home in [office, &laptop] {
+        let status = client::json(home, Method::GET, "/v1/account", None)?;
+        let shown = ["device_name", "state", "seq", "words"].map(|field| output::text(&status[field]));
+        output::line(&format!("   {}: {}, head {}: {}", shown[0], shown[1], shown[2], shown[3]));
+    }
+    guarded(office)?;
+    knows_nothing(folder.path())
+}
+
+/// From the acknowledged rotation to the other machine's render of the new value.
+fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
+    let rendered = || -> Result<bool, Failure> {
+        let config: Value = serde_json::from_slice(&render(laptop, "mcp-server/calendar", "mcp-json")?)?;
+        let header = config["mcpServers"].as_object().and_then(|servers| servers.values().next());
+        Ok(header.is_some_and(|server| server["headers"]["Authorization"] == format!("Bearer {FRESH}")))
+    };
+    must(!rendered()?, "the value is there before it was set")?;
+    let path = format!("/v1/secrets/{ROTATED}");
+    client::json(office, Method::PATCH, &path, Some(&json!({"value": FRESH})))?;
+    let acknowledged = Instant::now();
+    while !rendered()? {
+        must(acknowledged.elapsed() < CROSSING, "the rotation did not cross")?;
+    }
+    Ok(acknowledged.elapsed())
+}
+
+/// With its own template gone, `office` still may not delete what `laptop` references.
+fn guarded(office: &Home) -> Done {
+    let template = office.templates().join("mcp-server/calendar.jsonc");
+    std::fs::remove_file(&template)?;
+    let refused = loop {
+        let refused = client::call(office, Method::DELETE, &format!("/v1/secrets/{ROTATED}"), None)?;
+        let body = refused.json();
+        // A template that has just vanished may come back: the daemon says when to ask again.
+        let wait = body["errors"].as_array().into_iter().flatten().find_map(|entry| entry["retry_after_ms"].as_u64());
+        match wait {
+            Some(wait) => std::thread::sleep(Duration::from_millis(wait)),
+            None => break refused,
+        }
+    };
+    let body = refused.json();
+    must(
+        refused.status == 409 && body["errors"][0]["device"] == "laptop",
+        "a secret that another machine references was deleted",
+    )?;
+    show_refusal(office, &body);
+    Ok(())
+}
+
+/// The server's files hold neither a name nor a value nor a template.
+fn knows_nothing(folder: &Path) -> Done {
+    for entry in std::fs::read_dir(folder)? {
+        let bytes = std::fs::read(entry?.path())?;
+        for text in [ROTATED, FRESH, "mcp-server/calendar", "laptop"] {
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            must(!found, "the account's server knows something")?;
+        }
+    }
+    output::line("   the server's files hold no name, no value, no template");
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! A real PostgreSQL from Debian's packages, in a temporary folder, for as long as a test runs.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::account::PATIENCE;
+
+/// A server with one database, on a socket in its own folder.
+pub struct Postgres {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+/// Where the programs are; the newest that is installed.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let newest = versions.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| number(path).is_some());
+    newest.max_by_key(number).map(|path| path.join("bin")).filter(|path| path.join("initdb").exists())
+}
+
+/// PostgreSQL refuses to run as root: its own user does.
+fn user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let fields: Vec<&str> = passwd.lines().find(|line| line.starts_with("postgres:")).unwrap().split(':').collect();
+    Some((fields[2].parse().unwrap(), fields[3].parse().unwrap()))
+}
+
+impl Postgres {
+    /// Starts one. Where there is none, `None` and a line that says what to install; with CI=true that fails.
+    pub fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            let line = "skipped: needs PostgreSQL: `sudo apt-get install postgresql`";
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+            println!("{line}");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        if let Some((uid, gid)) = user() {
+            std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let mut initdb = command(&programs.join("initdb"));
+        initdb.args(["--auth=trust", "--username=guillemet", "--encoding=UTF8", "--locale=C", "--pgdata"]);
+        let made = initdb.arg(folder.path().join("data")).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut postgres = Self { folder, child: None };
+        postgres.run();
+        Some(postgres)
+    }
+
+    /// Runs it, and waits until it answers.
+    pub fn run(&mut self) {
+        let programs = programs().unwrap();
+        let folder = self.folder.path();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let mut postgres = command(&programs.join("postgres"));
+        postgres.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
+        self.child = Some(postgres.stdin(Stdio::null()).stderr(log).spawn().unwrap());
+        let begun = Instant::now();
+        loop {
+            let mut ready = Command::new(programs.join("pg_isready"));
+            if ready.arg("-q").arg("-h").arg(folder).args(["-U", "guillemet"]).status().unwrap().success() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{}", std::fs::read_to_string(folder.join("log")).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// Stops it at once, without a word to anybody, and runs it again.
+    pub fn restart(&mut self) {
+        self.end();
+        self.run();
+    }
+
+    fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // SIGQUIT: its children end too, and what was committed is found again in the log.
+            let _ = kill_process(Pid::from_child(&child), Signal::QUIT);
+            let _ = child.wait();
+        }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        let host = percent_encoding::utf8_percent_encode(
+            self.folder.path().to_str().unwrap(),
+            percent_encoding::NON_ALPHANUMERIC,
+        );
+        format!("postgres://guillemet@{host}/postgres")
+    }
+
+    /// Its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs SQL as its administrator.
+    pub fn sql(&self, text: &str) {
+        let mut psql = Command::new(programs().unwrap().join("psql"));
+        psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-U", "guillemet", "-d", "postgres", "-h"]).arg(self.folder.path());
+        let mut psql = psql.stdin(Stdio::piped()).spawn().unwrap();
+        psql.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(psql.wait().unwrap().success());
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if let Some((uid, gid)) = user() {
+        command.uid(uid).gid(gid);
+    }
+    // The folder it is started in may not be readable for it.
+    command.current_dir("/");
+    command
+}
