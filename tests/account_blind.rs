@@ -77,7 +77,12 @@ fn the_server_learns_nothing_and_no_log_tells() {
     // Usage is told.
     until("usage", || {
         let items = b.get("/v1/account/devices").json()["items"].clone();
-        items.as_array().unwrap().iter().any(|item| item["this"] == false && !item["usage_told_at"].is_null()).then_some(())
+        items
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|item| item["this"] == false && !item["usage_told_at"].is_null())
+            .then_some(())
     });
     // Another epoch, with what is sealed in the one before.
     let devices = a.get("/v1/account/devices").json();
@@ -102,7 +107,9 @@ fn the_server_learns_nothing_and_no_log_tells() {
     }
     known.push(("secret of the invitation".into(), data_encoding::HEXLOWER.encode(&*invite.secret)));
     known.push(("token of the invitation".into(), data_encoding::HEXLOWER.encode(&*invite.token)));
-    for (label, code) in [("the creation code", &creation), ("the invitation", &invitation), ("the recovery code", &recovery)] {
+    for (label, code) in
+        [("the creation code", &creation), ("the invitation", &invitation), ("the recovery code", &recovery)]
+    {
         known.push((label.into(), code.clone()));
     }
     let secret = known.iter().fold(Scanner::new(&values), looks_for);
@@ -118,7 +125,8 @@ fn the_server_learns_nothing_and_no_log_tells() {
 
     let names = [&one, &two, &template, &device, &other_device];
     let everything = Scanner::new(values.iter().chain(names));
-    let everything = names.iter().fold(everything, |scanner, name| scanner.and(&name.label, &name.value.to_lowercase()));
+    let everything =
+        names.iter().fold(everything, |scanner, name| scanner.and(&name.label, &name.value.to_lowercase()));
     let everything = known.iter().fold(everything, looks_for);
     let mut bytes = 0;
     let mut ids = 0;

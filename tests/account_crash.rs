@@ -213,6 +213,7 @@ fn all_is_there(a: &Machine, b: &Machine, editors: &[Editor; 2], shared: &str) {
     for machine in [a, b] {
         assert_eq!(machine.notices(), [""; 0], "nobody did the same twice");
     }
+    let of_shared = values(a, shared, of_a[shared].version);
     for editor in editors {
         for (name, sent) in editor.sent.iter().filter(|(name, _)| *name != shared) {
             let Some(held) = of_a.get(name) else {
@@ -224,16 +225,17 @@ fn all_is_there(a: &Machine, b: &Machine, editors: &[Editor; 2], shared: &str) {
             sent.check(name, &values);
             assert_eq!(Some(values.last().unwrap()), held.value.as_ref());
         }
-        let of_editor = |value: &String| value.starts_with(&format!("value-{}-", editor.name));
-        let values = values(a, shared, of_a[shared].version);
-        let values: Vec<String> = values.into_iter().filter(of_editor).collect();
+        let of_editor = |value: &&String| value.starts_with(&format!("value-{}-", editor.name));
+        let values: Vec<String> = of_shared.iter().filter(|value| of_editor(value)).cloned().collect();
         if let Some(sent) = editor.sent.get(shared) {
             sent.check(shared, &values);
         }
     }
     let is_known = |name: &&String| {
         let name = name.as_str();
-        name.starts_with("shared-") || editors.iter().any(|editor| editor.sent.contains_key(name)) || !name.ends_with("-2")
+        name.starts_with("shared-")
+            || editors.iter().any(|editor| editor.sent.contains_key(name))
+            || !name.ends_with("-2")
     };
     let unknown: Vec<_> = of_a.keys().filter(|name| !is_known(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");

@@ -131,7 +131,12 @@ fn a_code_that_is_none_changes_nothing() {
     assert!(refused.text().contains("invitation was used, or is older"), "{}", refused.text());
     for wrong in ["", "gi1-", "gi1-aaaa", &code[..code.len() - 1], &code.replace("gi1-", "gc1-"), "words"] {
         let refused = b.begin(wrong, json!({}));
-        assert_eq!((refused.status, refused.errors("field")), (422, vec!["code".into()]), "{wrong}: {}", refused.text());
+        assert_eq!(
+            (refused.status, refused.errors("field")),
+            (422, vec!["code".into()]),
+            "{wrong}: {}",
+            refused.text()
+        );
     }
     for name in [json!(""), json!("  "), json!("x".repeat(65)), Value::Null] {
         let refused = b.post("/v1/account", &json!({"code": code, "name": name}));
@@ -140,7 +145,10 @@ fn a_code_that_is_none_changes_nothing() {
     // Another server than the code means: nothing is sent to it.
     let mut other = Team::at(Place::sqlite());
     let stranger = other.machine("stranger");
-    let refused = b.post("/v1/account", &json!({"code": code, "name": "beta", "server": format!("https://{}", stranger.cable.address)}));
+    let refused = b.post(
+        "/v1/account",
+        &json!({"code": code, "name": "beta", "server": format!("https://{}", stranger.cable.address)}),
+    );
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")), "{}", refused.text());
     assert!(refused.text().contains("not the one it should be"), "{}", refused.text());
 
@@ -166,7 +174,8 @@ fn a_code_that_is_none_changes_nothing() {
     }
     assert_eq!(b.account()["joined"], false);
     let server = format!("https://{}", b.cable.address);
-    let joined = b.done(&["account", "join", "--name", "beta", "--server", &server], &format!(" {}\n", code.to_uppercase()));
+    let joined =
+        b.done(&["account", "join", "--name", "beta", "--server", &server], &format!(" {}\n", code.to_uppercase()));
     assert!(joined.contains("as `beta`") && joined.contains("2 devices"), "{joined}");
     in_sync(&[&a, &b]);
 }
@@ -245,7 +254,9 @@ fn a_machine_that_left_and_comes_back_loses_nothing_it_typed() {
     assert_eq!(joined.status, 201, "{}", joined.text());
     in_sync(&[&a, &b]);
     assert_eq!(a.holds(), b.holds());
-    for (name, value) in [("typed", "of-beta"), ("same", "after"), ("other", "before"), ("renamed", "before"), ("deleted", "before")] {
+    for (name, value) in
+        [("typed", "of-beta"), ("same", "after"), ("other", "before"), ("renamed", "before"), ("deleted", "before")]
+    {
         assert_eq!(a.value(name).as_deref(), Some(value), "{name}");
     }
     assert_eq!(a.show("off")["enabled"], false);
@@ -268,7 +279,9 @@ fn team_is_left(a: &Machine, b: &Machine) {
 fn a_machine_is_let_in_when_the_one_that_invited_it_is_there() {
     let mut team = Team::at(Place::sqlite());
     let (mut a, mut b, mut c) = (team.machine("alpha"), team.machine("beta"), team.machine("gamma"));
-    [&mut a, &mut b, &mut c].map(|machine| machine.run());
+    for machine in [&mut a, &mut b, &mut c] {
+        machine.run();
+    }
     assert_eq!(a.account(), json!({"joined": false, "state": "none", "code": null, "message": null}));
     assert_eq!(a.post("/v1/account/invitations", &json!({})).status, 409);
     assert_eq!(a.ask("DELETE", "/v1/account", &[], b"").status, 409);

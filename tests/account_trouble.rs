@@ -41,7 +41,12 @@ fn a_machine_that_is_put_out_hears_no_more() {
     a.cable.mend();
     in_sync(&[&a, &b, &c]);
     let revoked = revoke(&a, &id_of("beta"));
-    assert_eq!((revoked.status, &revoked.json()["secrets"]), (200, &json!(["one", "three", "two"])), "{}", revoked.text());
+    assert_eq!(
+        (revoked.status, &revoked.json()["secrets"]),
+        (200, &json!(["one", "three", "two"])),
+        "{}",
+        revoked.text()
+    );
 
     let status = b.stands("refused", Some("unauthorized"));
     assert!(status["message"].as_str().unwrap().contains("revoked"), "{status}");
@@ -87,11 +92,8 @@ fn a_machine_that_was_cloned_stops() {
     }
     in_sync(&[&a, &b]);
     assert!(b.stop());
-    let mut clone = Machine {
-        guillemet: Guillemet::copy(b.path("").as_path()),
-        cable: Arc::clone(&b.cable),
-        name: "clone",
-    };
+    let mut clone =
+        Machine { guillemet: Guillemet::copy(b.path("").as_path()), cable: Arc::clone(&b.cable), name: "clone" };
     b.run();
     clone.run();
     b.rotate("one", "of-beta");

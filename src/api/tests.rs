@@ -50,7 +50,8 @@ fn every_route_is_found() {
 #[test]
 fn on_an_old_head_nothing_is_served() {
     let minute = Some(Duration::from_secs(60));
-    for (age, most) in [(None, None), (None, minute), (Some(0), minute), (Some(60_000), minute), (Some(u64::MAX), None)] {
+    for (age, most) in [(None, None), (None, minute), (Some(0), minute), (Some(60_000), minute), (Some(u64::MAX), None)]
+    {
         assert!(in_time(age, most).is_ok(), "{age:?} of {most:?}");
     }
     for age in [60_001, u64::MAX] {

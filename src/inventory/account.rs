@@ -552,7 +552,9 @@ impl Inventory {
                         intents.push(want(id, IntentChange::Create(Arc::new(Secret { id, ..(**secret).clone() }))));
                     }
                     Some(SameName::Account) => {}
-                    Some(SameName::Mine) => intents.push(want(theirs.id, IntentChange::Value(secret.current().clone()))),
+                    Some(SameName::Mine) => {
+                        intents.push(want(theirs.id, IntentChange::Value(secret.current().clone())))
+                    }
                 },
             }
         }

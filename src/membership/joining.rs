@@ -150,7 +150,7 @@ fn code_hash(secret: &[u8]) -> Hash {
 /// # Errors
 /// `Trouble`: the server has to know of it.
 pub async fn invite(app: &Arc<App>) -> Result<(Zeroizing<String>, u64), Trouble> {
-    let client = app.account.client().await?;
+    let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(crypto::random::<16>()), Zeroizing::new(crypto::random::<32>()));
     let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
@@ -289,7 +289,7 @@ pub struct Printed {
 /// # Errors
 /// `Trouble`: the account has to know of it.
 pub async fn recovery(app: &Arc<App>) -> Result<Printed, Trouble> {
-    let client = app.account.client().await?;
+    let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {

@@ -175,7 +175,8 @@ impl Handle {
     }
 
     /// The way to the server, once there is contact; a daemon that has just started, or joined, gets a moment.
-    async fn client(&self) -> Result<Arc<Client>, Trouble> {
+    async fn client(&self, inventory: &Inventory) -> Result<Arc<Client>, Trouble> {
+        inventory.with_engine(|_| ())?;
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
         let state = tokio::time::timeout(MOMENT, settled).await.ok().and_then(Result::ok).map(|state| state.clone());
@@ -242,7 +243,7 @@ pub struct DeviceView {
 
 /// Waits for the first contact, and gives up after a moment.
 pub async fn first_contact(app: &App) {
-    let _ = app.account.client().await;
+    let _ = app.account.client(&app.inventory).await;
 }
 
 /// How it stands.

@@ -22,24 +22,28 @@ const QUIET: Duration = Duration::from_secs(20);
 /// Every page of what changed since.
 pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
     let mut pages = Vec::new();
-    let mut next = Some(cursor);
+    let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
     while let Some(cursor) = next {
-        let page = in_quiet(async || client.changes(account, &cursor, RECORDS_MAX).await).await?;
+        let page = client.changes(account, &cursor, RECORDS_MAX).await;
+        if is_to_be_asked_again(page.as_ref().err(), until).await {
+            continue;
+        }
+        let page = page?;
         next = page.next;
         pages.push(page);
     }
     Ok(pages)
 }
 
-/// Asks again where the server wants quiet for a moment: what it refused with that, it has not taken. What is changed
-/// meanwhile goes together then.
-async fn in_quiet<T>(ask: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
-    let until = Instant::now() + QUIET;
-    loop {
-        match ask().await {
-            Err(ClientError::Busy { after }) if Instant::now() + after < until => tokio::time::sleep(after).await,
-            asked => return asked,
+/// Waits where the server wants quiet for a moment, and says whether to ask again: what it refuses with that, it has not
+/// taken. What is changed meanwhile goes together then.
+async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
+    match refused {
+        Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
+            tokio::time::sleep(*after).await;
+            true
         }
+        _ => false,
     }
 }
 
@@ -118,7 +122,12 @@ async fn send(
 ) -> Result<Option<(Newest, Released)>, Trouble> {
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
-    match in_quiet(async || client.push(account, &outgoing.candidate.push, expected).await).await {
+    let until = Instant::now() + QUIET;
+    let mut sent = client.push(account, &outgoing.candidate.push, expected).await;
+    while is_to_be_asked_again(sent.as_ref().err(), until).await {
+        sent = client.push(account, &outgoing.candidate.push, expected).await;
+    }
+    match sent {
         Ok(newest) if newest == outgoing.candidate.newest => {
             let released = blocking(app, move |inventory| inventory.account_accepted(outgoing)).await?;
             heard(app);
@@ -154,7 +163,8 @@ pub async fn delete(
     let offline = |error: ClientError| {
         if error.passes() { Trouble::DeleteOffline(error.to_string()) } else { error.into() }
     };
-    let client = app.account.client().await.map_err(|trouble| Trouble::DeleteOffline(trouble.to_string()))?;
+    let client =
+        app.account.client(&app.inventory).await.map_err(|trouble| Trouble::DeleteOffline(trouble.to_string()))?;
     let _turn = app.account.turn.lock().await;
     for attempt in 0..TRIES {
         pull(app, &client).await.map_err(|trouble| match trouble {
@@ -180,7 +190,7 @@ pub async fn delete(
 /// # Errors
 /// `Trouble`; without the newest head nothing is done.
 pub async fn revoke(app: &Arc<App>, device: DeviceId) -> Result<Vec<String>, Trouble> {
-    let client = app.account.client().await?;
+    let client = app.account.client(&app.inventory).await?;
     let _turn = app.account.turn.lock().await;
     if app.inventory.with_engine(|engine| engine.me().device == device)? {
         return Err(Trouble::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
@@ -204,7 +214,7 @@ pub async fn leave(app: &Arc<App>) -> Result<bool, Trouble> {
     if app.inventory.account().is_none() {
         return Err(AccountError::None.into());
     }
-    let client = app.account.client().await;
+    let client = app.account.client(&app.inventory).await;
     let _turn = app.account.turn.lock().await;
     let told = match client {
         Ok(client) => {
