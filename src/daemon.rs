@@ -199,20 +199,22 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let former_versions = config.former_versions;
     let events = Arc::new(Events::default());
     let (links, links_wanted) = mpsc::channel(1);
+    let inventory = Inventory::new(
+        (vault, membership),
+        catalog,
+        Arc::clone(&resolver),
+        Arc::clone(&events),
+        former_versions,
+    );
+    let account = membership::Handle::of(&inventory);
     let app = Arc::new(App {
         home: home.clone(),
         config: ArcSwap::from_pointee(config),
-        inventory: Inventory::new(
-            (vault, membership),
-            catalog,
-            Arc::clone(&resolver),
-            Arc::clone(&events),
-            former_versions,
-        ),
+        inventory,
         events,
         resolver,
         registry,
-        account: membership::Handle::default(),
+        account,
         unlock: method.name(),
         started_at: now(),
         counts: api::metrics::Counts::default(),

@@ -116,9 +116,11 @@ impl From<Trouble> for ApiError {
                 Code::Conflict,
                 "this invitation was used, or is older than ten minutes; `guillemet account invite` on a machine of the account makes another",
             ),
-            Trouble::Server(_) | Trouble::Offline(_) | Trouble::DeleteOffline | Trouble::Unknown | Trouble::Crowded => {
-                Self::new(Code::Unavailable, message)
-            }
+            Trouble::Server(_)
+            | Trouble::Offline(_)
+            | Trouble::DeleteOffline(_)
+            | Trouble::Unknown
+            | Trouble::Crowded => Self::new(Code::Unavailable, message),
         }
     }
 }

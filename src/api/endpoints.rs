@@ -19,7 +19,7 @@ use super::{App, Link, account, inline, metrics, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
-use crate::names::SecretName;
+use crate::names::{Millis, SecretName};
 use crate::plugin::plan::Plan;
 use crate::plugin::registry::Pin;
 use crate::resolve::Rendered;
@@ -79,7 +79,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         return Err(ApiError::forbidden());
     }
     if matches!(endpoint, Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve) {
-        in_time(app, config)?;
+        in_time(app.account.head_age(), config.max_head_age)?;
     }
     match endpoint {
         Endpoint::Render => {
@@ -233,12 +233,12 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     }
 }
 
-/// Whether this device has heard of its account lately enough to serve.
-fn in_time(app: &App, config: &Config) -> Result<(), ApiError> {
-    let Some((most, age)) = config.max_head_age.zip(app.account.head_age()) else { return Ok(()) };
-    if u128::from(age) <= most.as_millis() {
+/// Whether this device has heard of its account lately enough to serve: how old the newest head is, in milliseconds,
+/// and how old it may be.
+pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(), ApiError> {
+    let Some((age, most)) = age.zip(most).filter(|(age, most)| u128::from(*age) > most.as_millis()) else {
         return Ok(());
-    }
+    };
     let message = format!(
         "the newest state of the account is {} s old, and account.max_head_age_seconds is {}; nothing is resolved until this device hears of the account again. `guillemet account status` shows why",
         age / 1000,

@@ -18,13 +18,14 @@ use crate::account::engine::{
     Blocked, Candidate, Engine, Head, Memory, Named, Notice, References, Refusal, Unprepared, Update, Wish, Words,
     Written,
 };
-use crate::account::intent::Intent;
+use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::events::{Change, Event};
 use crate::names::{Millis, SecretId, SecretName};
 use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Catalog, Content, Names, Template};
+use crate::vault::crypto;
 use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, Vault, VaultError, Writes};
 
@@ -533,19 +534,25 @@ impl Inventory {
         mine.sort_by(|a, b| a.name.key().cmp(&b.name.key()));
         let (mut intents, mut undecided) = (Vec::new(), Vec::new());
         for secret in &mine {
-            let create = || Intent::new(secret.id, now(), crate::account::intent::Change::Create(Arc::clone(secret)));
-            match known.view().named(&secret.name) {
-                // It is in the account already: this vault was part of it before.
-                Some(same) if same.id == secret.id => {}
-                None => intents.push(create()),
+            let there = known.view().secret(secret.id).or_else(|| known.view().named(&secret.name));
+            let want = |id, change| Intent::new(id, now(), change);
+            match there {
+                None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
+                // This vault was part of the account before, and knows nothing that the account does not have.
+                Some(same) if same.id == secret.id && has_all_of(same, secret) => {
+                    if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
+                        intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
+                    }
+                }
                 Some(theirs) => match decide(&secret.name) {
                     None => undecided.push(secret.name.to_string()),
-                    Some(SameName::Both) => intents.push(create()),
-                    Some(SameName::Account) => {}
-                    Some(SameName::Mine) => {
-                        let value = crate::account::intent::Change::Value(secret.current().clone());
-                        intents.push(Intent::new(theirs.id, now(), value));
+                    Some(SameName::Both) => {
+                        let is_own = theirs.id != secret.id;
+                        let id = if is_own { secret.id } else { SecretId(crypto::random()) };
+                        intents.push(want(id, IntentChange::Create(Arc::new(Secret { id, ..(**secret).clone() }))));
                     }
+                    Some(SameName::Account) => {}
+                    Some(SameName::Mine) => intents.push(want(theirs.id, IntentChange::Value(secret.current().clone()))),
                 },
             }
         }
@@ -718,6 +725,13 @@ impl Inventory {
         }
         Ok(())
     }
+}
+
+/// Whether a secret of the account has the value and the name that this vault has of it.
+fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
+    let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
+    let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);
+    has_value && names.any(|name| name.key() == mine.name.key())
 }
 
 fn account_record((id, written): &Written) -> AccountRecord {

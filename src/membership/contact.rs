@@ -66,8 +66,8 @@ async fn session(app: &Arc<App>) -> Option<Trouble> {
         return None;
     };
     app.account.made_at.store(head.map_or(0, |(head, _)| head.made_at), Ordering::Relaxed);
-    if facts.stopped.is_some() {
-        app.account.set(Contact::Offline(None));
+    if let Some(stopped) = facts.stopped {
+        app.account.set(Contact::Offline(Some(stopped.message)));
         app.account.changed.notified().await;
         return None;
     }
@@ -128,17 +128,21 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     usage::exchange(app, client).await?;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let wait = if events.is_some() { SILENCE } else { POLL };
+    // Whatever else happens meanwhile.
+    let mut look = Instant::now() + wait;
     loop {
-        let wait = if events.is_some() { SILENCE } else { POLL };
         tokio::select! {
             told = next(&mut events) => match told? {
                 Some(Told::Head { seq }) => {
                     let _turn = app.account.turn.lock().await;
-                    if app.inventory.account_cursor()?.heads_after < seq {
-                        steps::pull(app, client).await?;
-                    } else {
+                    // A lower one may be late, or the server was set back: what it has now says which.
+                    if app.inventory.account_cursor()?.heads_after == seq {
                         steps::heard(app);
+                    } else {
+                        steps::pull(app, client).await?;
                     }
+                    look = Instant::now() + wait;
                 }
                 Some(Told::Enrolment) => joining::admit(app, client).await?,
                 Some(Told::Usage) => usage::fetch(app, client).await?,
@@ -152,13 +156,15 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                 usage::exchange(app, client).await?;
                 beat(app, client).await?;
             }
-            () = tokio::time::sleep(wait) => {
-                let _turn = app.account.turn.lock().await;
-                steps::pull(app, client).await?;
-                drop(_turn);
+            () = tokio::time::sleep_until(look) => {
+                {
+                    let _turn = app.account.turn.lock().await;
+                    steps::pull(app, client).await?;
+                }
                 if events.is_none() {
                     joining::admit(app, client).await?;
                 }
+                look = Instant::now() + wait;
             }
         }
     }

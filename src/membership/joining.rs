@@ -173,7 +173,7 @@ pub async fn invite(app: &Arc<App>) -> Result<(Zeroizing<String>, u64), Trouble>
 /// Lets those in that were invited from here.
 pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let Some(state) = app.inventory.account() else { return Ok(()) };
-    let invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
+    let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
     if invited.is_empty() {
         return Ok(());
     }
@@ -190,6 +190,8 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
             tracing::warn!(device = %id, "a device wants to join that was not invited from here");
             continue;
         };
+        // For one machine, whatever the server says.
+        invited.retain(|invited| invited.secret != used);
         let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
         let _turn = app.account.turn.lock().await;
         steps::push(app, client, &Arc::new(wish)).await?;

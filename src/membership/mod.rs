@@ -24,7 +24,7 @@ use crate::account::engine::Refusal;
 use crate::account::wire::AccountId;
 use crate::account::words::words;
 use crate::api::App;
-use crate::inventory::{AccountError, AccountState, Stopped, rfc3339};
+use crate::inventory::{AccountError, AccountState, Inventory, Stopped, rfc3339};
 use crate::names::Millis;
 use crate::resolve::now;
 use crate::template::catalog::Template;
@@ -52,9 +52,9 @@ pub enum Trouble {
     Offline(String),
     /// Nobody can say what other devices reference.
     #[error(
-        "the account's server cannot be reached, so nobody knows what other devices reference; nothing was deleted. `guillemet secret disable` works at once"
+        "nobody knows now what other devices reference, so nothing was deleted; `guillemet secret disable` works at once. {0}"
     )]
-    DeleteOffline,
+    DeleteOffline(String),
     /// It was sent, and no answer came.
     #[error(
         "the account's server did not answer, so nobody knows whether this was done; look again when `guillemet account status` says connected"
@@ -123,6 +123,12 @@ impl Default for Handle {
 }
 
 impl Handle {
+    /// Of a daemon that starts: how old the newest head is, it knows before the server has answered.
+    pub fn of(inventory: &Inventory) -> Self {
+        let head = inventory.account().and_then(|state| state.head);
+        Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
+    }
+
     fn set(&self, contact: Contact) {
         self.is_connected.store(contact == Contact::Connected, Ordering::Release);
         self.contact.send_if_modified(|known| {
@@ -309,7 +315,7 @@ pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
 /// Calls the inventory, which blocks.
 async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
-    call: impl FnOnce(&crate::inventory::Inventory) -> Result<T, AccountError> + Send + 'static,
+    call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
 ) -> Result<T, Trouble> {
     let app = Arc::clone(app);
     let called = tokio::task::spawn_blocking(move || crate::sys::stack::leaving_nothing(|| call(&app.inventory)));

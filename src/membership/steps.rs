@@ -1,7 +1,7 @@
 //! A pull, a push, and what is done with a push: a secret is deleted, a device goes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Trouble, blocking, is_final};
 use crate::account::client::{Client, ClientError};
@@ -16,17 +16,31 @@ use crate::vault::crypto;
 
 /// How often a push is tried when others are faster.
 const TRIES: u32 = 12;
+/// How long a server that wants quiet is waited for.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// Every page of what changed since.
 pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
     let mut pages = Vec::new();
     let mut next = Some(cursor);
     while let Some(cursor) = next {
-        let page = client.changes(account, &cursor, RECORDS_MAX).await?;
+        let page = in_quiet(async || client.changes(account, &cursor, RECORDS_MAX).await).await?;
         next = page.next;
         pages.push(page);
     }
     Ok(pages)
+}
+
+/// Asks again where the server wants quiet for a moment: what it refused with that, it has not taken. What is changed
+/// meanwhile goes together then.
+async fn in_quiet<T>(ask: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let until = Instant::now() + QUIET;
+    loop {
+        match ask().await {
+            Err(ClientError::Busy { after }) if Instant::now() + after < until => tokio::time::sleep(after).await,
+            asked => return asked,
+        }
+    }
 }
 
 fn account(app: &App) -> Result<AccountId, Trouble> {
@@ -104,7 +118,7 @@ async fn send(
 ) -> Result<Option<(Newest, Released)>, Trouble> {
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
-    match client.push(account, &outgoing.candidate.push, expected).await {
+    match in_quiet(async || client.push(account, &outgoing.candidate.push, expected).await).await {
         Ok(newest) if newest == outgoing.candidate.newest => {
             let released = blocking(app, move |inventory| inventory.account_accepted(outgoing)).await?;
             heard(app);
@@ -137,8 +151,10 @@ pub async fn delete(
         return blocking(app, move |inventory| Ok(inventory.delete(&name, expected.as_deref())?)).await;
     }
     let account = account(app)?;
-    let offline = |error: ClientError| if error.passes() { Trouble::DeleteOffline } else { error.into() };
-    let client = app.account.client().await.map_err(|_| Trouble::DeleteOffline)?;
+    let offline = |error: ClientError| {
+        if error.passes() { Trouble::DeleteOffline(error.to_string()) } else { error.into() }
+    };
+    let client = app.account.client().await.map_err(|trouble| Trouble::DeleteOffline(trouble.to_string()))?;
     let _turn = app.account.turn.lock().await;
     for attempt in 0..TRIES {
         pull(app, &client).await.map_err(|trouble| match trouble {

@@ -1,0 +1,307 @@
+//! Two machines with one vault: real daemons, and the account's server over real TLS. What changes on one is on the
+//! other, both go on without the server, and no delete slips past a template of the other machine (promise 7).
+
+mod support;
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::account::Place;
+use support::listening::Listening;
+use support::random::Random;
+use support::team::{Machine, Team, in_sync, until};
+
+#[test]
+fn what_changes_on_one_machine_is_rendered_by_the_other() {
+    main_story(Place::sqlite());
+}
+
+fn main_story(place: Place) {
+    let (team, a, b) = Team::pair(place);
+    let mut told = Listening::to(&b);
+    a.add("one", "first");
+    let created = told.next_of("secret");
+    assert_eq!((&created["name"], &created["change"]), (&json!("one"), &json!("created")));
+    b.write_template("one", "one");
+    assert!(b.renders("one", "first"), "{}", b.render("one").text());
+    // What is told is there: the next render has it.
+    a.rotate("one", "second");
+    assert_eq!(told.next_of("secret")["change"], "changed");
+    assert!(b.renders("one", "second"));
+
+    b.rotate("one", "third");
+    until("the value", || (a.value("one")? == "third").then_some(()));
+    b.change("one", json!({"name": "uno"}));
+    until("the name", || (a.show("one")["name"] == "uno").then_some(()));
+    assert!(b.renders("one", "third"), "a former name goes on resolving");
+    assert_eq!(a.show("uno")["former_names"], json!(["one"]));
+    a.change("uno", json!({"enabled": false}));
+    until("it is disabled", || (b.render("one").status == 409).then_some(()));
+    a.change("uno", json!({"enabled": true}));
+    until("it is enabled", || b.renders("one", "third").then_some(()));
+    b.roll_back("uno", 1);
+    until("the former value", || (a.value("uno")? == "first").then_some(()));
+    let versions = a.show("uno")["versions"].clone();
+    assert_eq!(versions.as_array().unwrap().len(), 4, "{versions}");
+    assert_eq!(versions, b.show("uno")["versions"]);
+
+    // A reference of the other machine is shown with its name.
+    let references = until("the reference", || a.show("uno")["references"].as_array().filter(|r| !r.is_empty()).cloned());
+    assert_eq!((&references[0]["device"], &references[0]["template"]), (&json!("beta"), &json!("cal-com/one")));
+    b.remove_template("one");
+    a.delete_in_time("uno");
+    until("it is gone", || (b.show("uno")["code"] == "not_found").then_some(()));
+    a.add("uno", "anew");
+    until("another of this name", || (b.value("uno")? == "anew").then_some(()));
+
+    in_sync(&[&a, &b]);
+    assert_eq!(a.holds(), b.holds());
+    let status = |machine: &Machine| -> Value {
+        serde_json::from_str(&machine.done(&["account", "status", "--json"], "")).unwrap()
+    };
+    let (of_a, of_b) = (status(&a), status(&b));
+    for field in ["account", "seq", "words", "epoch"] {
+        assert_eq!(of_a[field], of_b[field], "{field}");
+    }
+    for (status, name) in [(&of_a, "alpha"), (&of_b, "beta")] {
+        assert_eq!(status["state"], "connected");
+        assert_eq!((&status["device_name"], &status["devices"], &status["secrets"]), (&json!(name), &json!(2), &json!(1)));
+        assert_eq!(status["words"].as_str().unwrap().split(' ').count(), 4);
+    }
+    let text = a.done(&["account", "status"], "");
+    assert!(text.contains("connected") && text.contains(of_a["words"].as_str().unwrap()), "{text}");
+    let devices: Value = serde_json::from_str(&b.done(&["account", "devices", "--json"], "")).unwrap();
+    assert_eq!(devices["count"], 2, "{devices}");
+    drop(team);
+}
+
+#[test]
+fn both_go_on_without_the_server_and_come_together_when_it_is_back() {
+    let (mut team, a, mut b) = Team::pair(Place::sqlite());
+    for at_once in [false, true] {
+        without_the_server(&mut team, &a, &mut b, at_once);
+    }
+}
+
+fn without_the_server(team: &mut Team, a: &Machine, b: &mut Machine, at_once: bool) {
+    let name = |name: &str| format!("{name}-{}", if at_once { "killed" } else { "stopped" });
+    let (shared, twin, toggled, kept) = (name("shared"), name("twin"), name("toggled"), name("kept"));
+    for name in [&shared, &toggled, &kept] {
+        a.add(name, "before");
+    }
+    in_sync(&[a, b]);
+    b.write_template(&shared, &shared);
+    assert!(b.renders(&shared, "before"));
+
+    team.end_server(at_once);
+    for machine in [a, &*b] {
+        machine.stands("offline", None);
+        let refused = machine.delete(&kept);
+        assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")));
+        assert!(refused.json()["message"].as_str().unwrap().contains("nothing was deleted"), "{}", refused.text());
+        assert_eq!(machine.value(&kept).as_deref(), Some("before"));
+    }
+    a.rotate(&shared, "of-alpha");
+    b.rotate(&shared, "of-beta");
+    a.add(&twin, "of-alpha");
+    b.add(&twin, "of-beta");
+    a.change(&toggled, json!({"enabled": false}));
+    b.change(&toggled, json!({"enabled": false}));
+    b.change(&toggled, json!({"enabled": true}));
+    assert!(b.renders(&shared, "of-beta"));
+    // A template that nobody could be told of is served.
+    b.write_template(&twin, &twin);
+    assert!(b.renders(&twin, "of-beta"), "{}", b.render(&twin).text());
+    // What is not told yet outlives the daemon.
+    b.kill();
+    b.run();
+    assert_eq!(b.account()["pending"], 4, "{}", b.account());
+    assert!(b.renders(&shared, "of-beta"));
+
+    // The edits of one are there before those of the other.
+    b.cable.cut();
+    team.start_server();
+    in_sync(&[a]);
+    b.cable.mend();
+    in_sync(&[a, b]);
+    assert_eq!(a.holds(), b.holds());
+    for machine in [a, &*b] {
+        assert_eq!(machine.value(&shared).as_deref(), Some("of-beta"));
+        assert_eq!(machine.show(&shared)["version"], 3);
+        assert_eq!(machine.value(&twin).as_deref(), Some("of-alpha"));
+        assert_eq!(machine.value(&format!("{twin}-2")).as_deref(), Some("of-beta"));
+        assert_eq!(machine.value(&toggled).as_deref(), Some("before"), "the later one has enabled it");
+    }
+    let notices = b.notices();
+    assert_eq!(notices.iter().filter(|text| text.contains(&format!("`{twin}-2`"))).count(), 1, "{notices:?}");
+    // The value that was overtaken is the version before.
+    a.roll_back(&shared, 2);
+    until("the value of the other", || (b.value(&shared)? == "of-alpha").then_some(()));
+}
+
+#[test]
+fn a_secret_that_was_changed_elsewhere_lives() {
+    let (_team, a, b) = Team::pair(Place::sqlite());
+    a.add("one", "before");
+    in_sync(&[&a, &b]);
+    b.cable.cut();
+    b.stands("offline", None);
+    b.rotate("one", "typed");
+    assert_eq!(a.delete("one").status, 204);
+    assert_eq!(a.value("one"), None);
+    b.cable.mend();
+    in_sync(&[&a, &b]);
+    for machine in [&a, &b] {
+        assert_eq!(machine.value("one").as_deref(), Some("typed"));
+        let notices = machine.notices();
+        assert!(notices.iter().any(|text| text.contains("`one`") && text.contains("deleted")), "{notices:?}");
+    }
+}
+
+/// Of what refuses a delete: device, template and reason of each.
+fn blockers(machine: &Machine, name: &str) -> Vec<[String; 3]> {
+    let refused = machine.delete(name);
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
+    let fields = ["device", "template", "reason"].map(|field| refused.errors(field));
+    (0..fields[0].len()).map(|index| fields.each_ref().map(|texts| texts[index].clone())).collect()
+}
+
+fn entry(device: &str, template: &str, reason: &str) -> [String; 3] {
+    [device, template, reason].map(str::to_owned)
+}
+
+#[test]
+fn no_delete_slips_past_a_template_of_another_machine() {
+    let (mut team, a, mut b) = Team::pair(Place::sqlite());
+    for name in ["one", "two", "three", "four"] {
+        a.add(name, "value");
+    }
+    in_sync(&[&a, &b]);
+    b.write_template("one", "one");
+    assert!(b.renders("one", "value"));
+    let refused = a.delete("one");
+    assert_eq!(refused.status, 409);
+    let error = &refused.json()["errors"][0];
+    let wanted = json!({"device": "beta", "template": "cal-com/one", "line": 1, "name": "one", "reason": "referenced"});
+    for (field, value) in wanted.as_object().unwrap() {
+        assert_eq!(&error[field], value, "{error}");
+    }
+    let told = a.command(&["secret", "delete", "one", "--yes"]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("beta") && told.contains("cal-com/one"), "{told}");
+
+    // By a former name too.
+    a.change("one", json!({"name": "uno"}));
+    assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
+    // A file that cannot be taken apart counts by its words.
+    b.write("cal-com/broken.toml", "api_key = \"<< secret 'two' \"\n");
+    until("the broken one", || (a.delete("two").status == 409).then_some(())).to_owned();
+    assert_eq!(blockers(&a, "two"), [entry("beta", "cal-com/broken", "in_broken_text")]);
+    assert_eq!(a.delete("three").status, 204, "nobody names it");
+
+    // A device that is off counts with what it last said.
+    assert!(b.stop());
+    b.remove_template("broken");
+    assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
+    assert_eq!(blockers(&a, "two"), [entry("beta", "cal-com/broken", "in_broken_text")]);
+    b.run();
+    until("what it says now", || (a.delete("two").status == 204).then_some(()));
+    b.remove_template("one");
+    a.delete_in_time("uno");
+
+    // Out of the account, it does not count any more.
+    b.write_template("four", "four");
+    assert!(b.renders("four", "value"));
+    assert!(b.stop());
+    assert_eq!(blockers(&a, "four"), [entry("beta", "cal-com/four", "referenced")]);
+    let revoked = a.done(&["account", "revoke", "beta", "--yes"], "");
+    assert!(revoked.contains("beta") && revoked.contains("  four"), "{revoked}");
+    assert_eq!(a.delete("four").status, 204);
+    // What it had it keeps, and it is told.
+    b.run();
+    b.stands("refused", Some("unauthorized"));
+    assert!(b.renders("four", "value"));
+    drop(team.server.take());
+}
+
+#[test]
+fn what_a_machine_that_was_away_still_names_comes_back() {
+    let (_team, a, mut b) = Team::pair(Place::sqlite());
+    a.add("one", "value");
+    a.change("one", json!({"name": "uno"}));
+    in_sync(&[&a, &b]);
+    b.cable.cut();
+    b.stands("offline", None);
+    // By a former name, and with the daemon off for a while.
+    b.write_template("one", "one");
+    assert!(b.renders("one", "value"));
+    b.kill();
+    assert_eq!(a.delete("uno").status, 204);
+    assert_eq!(a.value("uno"), None);
+    b.cable.mend();
+    b.run();
+    until("it is there again", || (a.value("uno")? == "value").then_some(()));
+    in_sync(&[&a, &b]);
+    assert_eq!(a.holds(), b.holds());
+    assert!(b.renders("one", "value"));
+    for machine in [&a, &b] {
+        let notices = machine.notices();
+        assert!(notices.iter().any(|text| text.contains("`uno`, which was deleted, is there again")), "{notices:?}");
+    }
+    assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
+    b.remove_template("one");
+    a.delete_in_time("uno");
+    until("it is gone", || (b.show("uno")["code"] == "not_found").then_some(()));
+}
+
+/// A template is served only when every delete knows of it: rendered here and deleted there at the same moment, the
+/// delete is refused, or the render says that it is missing, or the secret is there again.
+#[test]
+fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
+    const ROUNDS: u64 = 60;
+    let (_team, a, b) = Team::pair(Place::sqlite());
+    let mut random = Random::new(7);
+    let mut seen = [0; 4];
+    for round in 0..ROUNDS {
+        let name = format!("race-{round}");
+        a.add(&name, "value");
+        until("it", || b.value(&name));
+        let (here, there) = (random.below(8_000), random.below(8_000));
+        let barrier = Barrier::new(2);
+        let (rendered, deleted) = std::thread::scope(|scope| {
+            let rendering = scope.spawn(|| {
+                barrier.wait();
+                spin(here);
+                b.write_template("race", &name);
+                b.render("race")
+            });
+            barrier.wait();
+            spin(there);
+            let deleted = a.delete(&name);
+            (rendering.join().unwrap(), deleted)
+        });
+        assert!(matches!(rendered.status, 200 | 409), "{}", rendered.text());
+        assert!(matches!(deleted.status, 204 | 409), "{}", deleted.text());
+        let (is_rendered, is_deleted) = (rendered.status == 200, deleted.status == 204);
+        seen[usize::from(is_rendered) * 2 + usize::from(is_deleted)] += 1;
+        in_sync(&[&a, &b]);
+        let is_there = a.value(&name).is_some();
+        assert_eq!(is_there, b.value(&name).is_some());
+        if is_rendered || !is_deleted {
+            assert!(is_there, "round {round}: rendered ({is_rendered}) and deleted ({is_deleted}), and it is gone");
+        }
+        // In either case the next render tells the truth.
+        assert_eq!(b.render("race").status == 200, is_there);
+        b.remove_template("race");
+    }
+    eprintln!("refused and missing, deleted and missing, rendered and refused, rendered and there again: {seen:?}");
+    assert!(seen[1] > 0 && seen[2] > 0, "one of the two was always first: {seen:?}");
+}
+
+fn spin(microseconds: u64) {
+    let until = Instant::now() + Duration::from_micros(microseconds);
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}

@@ -1,0 +1,141 @@
+//! The server of an account knows nothing, and no log has what it should not: names, values, templates, devices and
+//! keys are looked for in everything the server keeps, and in what the daemons log at trace level (promises 1 and 6).
+
+mod support;
+
+use guillemet::account::code::Code;
+use guillemet::home::Home;
+use guillemet::vault::keys::UnlockWith;
+use guillemet::vault::store::Vault;
+use serde_json::{Value, json};
+use support::account::Place;
+use support::canary::{Canary, Scanner};
+use support::daemon::Guillemet;
+use support::team::{Machine, Team, in_sync, until};
+
+/// Without what follows a name in a text that is joined together.
+fn name(label: &str) -> Canary {
+    Canary::new(label, "")
+}
+
+/// The keys of a machine, of which the daemon does not run: each as text.
+fn keys(machine: &Machine) -> Vec<(String, String)> {
+    let home = Home::at(machine.path(""));
+    let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
+    let document: Value = serde_json::from_slice(&vault.document("account").unwrap().unwrap()).unwrap();
+    let api_key = document["facts"]["api_key"].as_str().unwrap();
+    let mut keys = vec![("API key".to_owned(), api_key.split_once('.').unwrap().1.to_owned())];
+    keys.push(("device key".into(), document["engine"]["secret"].as_str().unwrap().into()));
+    for (epoch, key) in document["engine"]["keys"].as_object().unwrap() {
+        keys.push((format!("key of epoch {epoch}"), key.as_str().unwrap().into()));
+    }
+    keys
+}
+
+/// A key as it may be written: as text, and where it is bytes as the other texts they are.
+fn looks_for(scanner: Scanner, (label, key): &(String, String)) -> Scanner {
+    let scanner = scanner.and(label, key);
+    let Ok(bytes) = data_encoding::HEXLOWER.decode(key.as_bytes()) else { return scanner };
+    let list = format!("{bytes:?}");
+    scanner
+        .and(label, &data_encoding::HEXUPPER.encode(&bytes))
+        .and(label, &data_encoding::BASE64.encode(&bytes))
+        .and(label, &data_encoding::BASE64URL_NOPAD.encode(&bytes))
+        .and(label, list.trim_matches(['[', ']']))
+}
+
+/// What the scan has to find, or it has looked in the wrong place.
+fn is_found(scanner: &Scanner, known: &str, bytes: &[u8]) {
+    assert!(scanner.clone().and("known", known).is_in(bytes), "{known} was not found");
+}
+
+#[test]
+fn the_server_learns_nothing_and_no_log_tells() {
+    let mut team = Team::at(Place::sqlite());
+    let [one, two, template, device, other_device] =
+        ["a name", "a name", "a template", "a device", "a device"].map(name);
+    let values: Vec<Canary> = (0..4).map(|_| Canary::new("a value", "\"\\ ü;{{x}}")).collect();
+    let leaked = |text: &Canary| -> &'static str { Box::leak(text.value.clone().into_boxed_str()) };
+    let mut a = team.machine_of(leaked(&device), Guillemet::init());
+    let mut b = team.machine_of(leaked(&other_device), Guillemet::init());
+    a.run();
+    b.run();
+    let creation = team.code();
+    assert_eq!(a.begin(&creation, json!({})).status, 201);
+    a.add(&one.value, &values[0].value);
+    let invitation = a.invite();
+    assert_eq!(b.begin(&invitation, json!({})).status, 201);
+    b.rotate(&one.value, &values[1].value);
+    b.add(&two.value, &values[2].value);
+    in_sync(&[&a, &b]);
+    a.write_template(&template.value, &one.value);
+    assert_eq!(a.render(&template.value).status, 200);
+    b.write(&format!("cal-com/{}-broken.toml", template.value), &format!("<< secret '{}'\n", two.value));
+    until("the broken template", || (a.delete(&two.value).status == 409).then_some(()));
+    a.change(&one.value, json!({"name": format!("{}-2", one.value), "value": values[3].value, "enabled": false}));
+    let recovery = a.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned();
+    // Usage is told.
+    until("usage", || {
+        let items = b.get("/v1/account/devices").json()["items"].clone();
+        items.as_array().unwrap().iter().any(|item| item["this"] == false && !item["usage_told_at"].is_null()).then_some(())
+    });
+    // Another epoch, with what is sealed in the one before.
+    let devices = a.get("/v1/account/devices").json();
+    let paper = devices["items"].as_array().unwrap().iter().find(|item| item["recovery"] == true).unwrap();
+    let path = format!("/v1/account/devices/{}", paper["id"].as_str().unwrap());
+    assert_eq!(a.ask("DELETE", &path, &[], b"").status, 200);
+    a.add("another", &values[0].value);
+    assert_eq!(a.delete("another").status, 204);
+    in_sync(&[&a, &b]);
+    team.end_server(true);
+    b.rotate(&two.value, &values[0].value);
+    b.stands("offline", None);
+    assert!(a.stop() && b.stop());
+
+    let Ok(Code::Recovery(paper)) = Code::parse(&recovery) else { panic!("{recovery}") };
+    let Ok(Code::Creation(first)) = Code::parse(&creation) else { panic!("{creation}") };
+    let Ok(Code::Invite(invite)) = Code::parse(&invitation) else { panic!("{invitation}") };
+    let mut known = [keys(&a), keys(&b)].concat();
+    assert_eq!(known.iter().filter(|(label, _)| label.starts_with("key of epoch")).count(), 4, "two epochs each");
+    for (label, key) in [("API key of the paper", &paper.api_key), ("key of the creation code", &first.api_key)] {
+        known.push((label.into(), key.expose().split_once('.').unwrap().1.to_owned()));
+    }
+    known.push(("secret of the invitation".into(), data_encoding::HEXLOWER.encode(&*invite.secret)));
+    known.push(("token of the invitation".into(), data_encoding::HEXLOWER.encode(&*invite.token)));
+    for (label, code) in [("the creation code", &creation), ("the invitation", &invitation), ("the recovery code", &recovery)] {
+        known.push((label.into(), code.clone()));
+    }
+    let secret = known.iter().fold(Scanner::new(&values), looks_for);
+
+    // Names are in a daemon's log; values and keys are not.
+    for machine in [&a, &b] {
+        let log = machine.log();
+        assert!(log.contains("TRACE"), "it logs everything");
+        is_found(&secret, "in contact with the account's server", log.as_bytes());
+        let lines = log.lines().filter(|line| secret.is_in(line.as_bytes()));
+        assert_eq!(lines.collect::<Vec<_>>(), [""; 0]);
+    }
+
+    let names = [&one, &two, &template, &device, &other_device];
+    let everything = Scanner::new(values.iter().chain(names));
+    let everything = names.iter().fold(everything, |scanner, name| scanner.and(&name.label, &name.value.to_lowercase()));
+    let everything = known.iter().fold(everything, looks_for);
+    let mut bytes = 0;
+    let mut ids = 0;
+    for file in team.place.files() {
+        let held = std::fs::read(&file).unwrap();
+        bytes += held.len();
+        let found = everything.find(&held);
+        assert!(found.is_empty(), "{}: {found:?}", file.display());
+        ids += usize::from(held.windows(8).any(|window| window == paper.api_key.id().as_bytes()));
+    }
+    assert!(bytes > 10_000, "{bytes} bytes were looked at");
+    // The account's id is there in the clear, so the right files were looked at.
+    let account = first.place.account();
+    let is_there = team.place.files().iter().any(|file| {
+        let held = std::fs::read(file).unwrap();
+        let text = account.to_string();
+        held.windows(16).any(|window| window == account.0) || held.windows(32).any(|window| window == text.as_bytes())
+    });
+    assert!(is_there, "the account is not in these files; {ids}");
+}
