@@ -3,13 +3,18 @@
 
 mod support;
 
+use std::os::unix::net::UnixDatagram;
+
 use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError};
 use guillemet::account::wire::{
     AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage,
 };
 use guillemet::vault::crypto::random;
-use support::account::{Device, Place, Server, change, ends, head, object, record, sealed, status, told, until};
+use support::account::{
+    Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
+};
+use support::daemon::PROGRAM;
 
 fn after(seq: u64) -> Cursor {
     Cursor { heads_after: seq, records_after: seq, after_id: None }
@@ -583,4 +588,109 @@ async fn kept_for_a_while(place: &Place) {
     let form = pulled.records.iter().find(|found| found.record.id == changed).unwrap();
     assert_eq!((pulled.newest.unwrap().seq, form.record.revision), (8, 7));
     assert!(server.stop());
+}
+
+#[tokio::test]
+async fn a_server_tells_how_it_is_and_ends_what_is_under_way() {
+    let place = Place::sqlite();
+    let notify = place.folder.path().join("notify");
+    let ready = UnixDatagram::bind(&notify).unwrap();
+    ready.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = Server::start_notifying(&place, &notify);
+    let mut message = [0; 64];
+    let len = ready.recv(&mut message).unwrap();
+    assert!(message[..len].starts_with(b"READY=1"));
+    let second = place.try_serve();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another account server runs"), "{second:?}");
+
+    // As anybody asks who trusts the certificate in the usual way.
+    let (device, at_1) = Device::first(&server, &place).await;
+    let health = server.plain(&place).await.ask("GET", "/healthz", &[], b"").await;
+    assert_eq!((health.status, health.text()), (200, "{\"status\":\"ok\"}".to_owned()));
+    let nothing = server.plain(&place).await.ask("GET", "/v1/nothing", &[], b"").await;
+    let other = server.plain(&place).await.ask("PATCH", "/healthz", &[], b"").await;
+    assert_eq!((nothing.status, other.status, &*other.headers["allow"]), (404, 405, "GET"));
+    let mut events = device.events().await;
+    assert_eq!(told(&mut events).await, Told::Head { seq: 1 });
+    let metrics = server.plain(&place).await.ask("GET", "/metrics", &[], b"").await.text();
+    for line in [
+        "guillemet_account_heads_total 1",
+        "guillemet_account_accounts 1.0",
+        "guillemet_account_streams 1.0",
+        "guillemet_account_requests_total{endpoint=\"/v1/accounts/{id}/heads\",method=\"POST\",status=\"201\"} 1",
+        "guillemet_account_requests_total{endpoint=\"none\",method=\"none\",status=\"404\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing:\n{metrics}");
+    }
+    for id in [device.account.to_string(), device.id.to_string(), device.key.id().to_owned()] {
+        assert!(!metrics.contains(&id), "{metrics}");
+    }
+
+    // Told to stop in the middle of a push: streams end, the push is answered, and then the server ends.
+    let push = serde_json::to_vec(&change(at_1, vec![record(object(), 1)])).unwrap();
+    let mut plain = server.plain(&place).await;
+    let on = format!("\"{}\"", at_1.hash);
+    let headers = [("x-api-key", device.key.expose()), ("if-match", &*on)];
+    plain.send("POST", &format!("/v1/accounts/{}/heads", device.account), &headers, &push, push.len() / 2).await;
+    // It has been read up to there when an answer that was asked for later is there.
+    device.client.current().await.unwrap();
+    server.terminate();
+    ends(&mut events).await;
+    let answer = plain.finish(&push[push.len() / 2..]).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert!(server.stop());
+    let server = Server::start(&place);
+    assert_eq!(device.at(&server).pull(after(1), 10).await.unwrap().records.len(), 1);
+}
+
+#[tokio::test]
+async fn accounts_move_to_postgresql() {
+    let Some(place) = Place::postgres() else { return };
+    let database = place.postgres.as_ref().unwrap().url();
+    let small = Place::sqlite();
+    let server = Server::start(&small);
+    let (device, at_1) = Device::first(&server, &small).await;
+    let removed = SealedRecord { sealed: None, ..record(object(), 1) };
+    device.push(at_1, &change(at_1, vec![record(object(), 1), removed])).await.unwrap();
+    let usage = Usage { device: device.id, counter: 1, epoch: 1, sealed: sealed(300) };
+    device.client.put_usage(device.account, &usage).await.unwrap();
+    let before = device.pull(Cursor::default(), 1000).await.unwrap();
+    let refused = small.admin(&["copy", "--database", &database]);
+    assert_eq!(refused.status.code(), Some(1), "the server runs");
+    assert!(server.stop());
+    let copied = small.admin(&["copy", "--database", &database]);
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    assert_eq!(small.admin(&["copy", "--database", &database]).status.code(), Some(1), "there are accounts");
+
+    let server = Server::start(&place);
+    let device = device.at(&server);
+    let pulled = device.pull(Cursor::default(), 1000).await.unwrap();
+    assert_eq!((pulled.heads, pulled.records, pulled.wraps), (before.heads, before.records, before.wraps));
+    assert_eq!(device.client.usage(device.account).await.unwrap(), [usage]);
+    let newest = pulled.newest.unwrap();
+    device.push(newest, &change(newest, vec![record(object(), 1)])).await.unwrap();
+    assert!(server.stop());
+}
+
+#[test]
+fn a_database_elsewhere_has_to_show_a_certificate_that_is_trusted() {
+    let Some(mut place) = Place::postgres() else { return };
+    let (url, certificate) = place.postgres.as_mut().unwrap().with_tls();
+    let list = |trusted: &str| {
+        let mut command = std::process::Command::new(PROGRAM);
+        command.args(["account", "admin", "list", "--json", "--data"]).arg(place.folder.path());
+        // As it is kept from those who look at the processes of the machine.
+        command
+            .env("GUILLEMET_DATABASE", &url)
+            .env("SSL_CERT_FILE", trusted)
+            .env_remove("SSL_CERT_DIR")
+            .output()
+            .unwrap()
+    };
+    let listed = list(certificate.to_str().unwrap());
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let refused = list("/dev/null");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && text.contains("certificate"), "{text}");
 }

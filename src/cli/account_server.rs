@@ -20,6 +20,7 @@ use crate::account::code::{Code, Creation, Place as CodePlace};
 use crate::account::server::limits::Limits;
 use crate::account::server::storage::postgres::Postgres;
 use crate::account::server::storage::sqlite::Sqlite;
+use crate::account::server::storage::transfer;
 use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError};
 use crate::account::server::tls::{Certificate, own_pin};
 use crate::account::server::{self, App};
@@ -109,6 +110,8 @@ pub enum Admin {
     DeleteAccount(DeleteAccount),
     /// Make a former head the newest again, with everything as it was then.
     RestoreHead(RestoreHead),
+    /// Copy every account from the folder into an empty PostgreSQL. The server has to be stopped.
+    Copy(Copy),
 }
 
 #[derive(Args)]
@@ -158,6 +161,12 @@ pub struct RestoreHead {
     /// Go on without asking.
     #[arg(long)]
     yes: bool,
+}
+
+#[derive(Args)]
+pub struct Copy {
+    #[command(flatten)]
+    place: Place,
 }
 
 impl Place {
@@ -272,6 +281,7 @@ impl Admin {
                 Self::List(command) => command.run(home).await,
                 Self::DeleteAccount(command) => command.run(home).await,
                 Self::RestoreHead(command) => command.run(home).await,
+                Self::Copy(command) => command.run(home).await,
             }
         })
     }
@@ -376,6 +386,19 @@ impl RestoreHead {
         prompt::confirm(&format!("Make head {seq} the newest?"), self.yes)?;
         let newest = storage.restore_head(account, seq).await?;
         output::note(&format!("head {} with hash {} is the newest", newest.seq, newest.hash));
+        Ok(())
+    }
+}
+
+impl Copy {
+    async fn run(self, home: &Home) -> Done {
+        let none = || Failure::new("--database (or $GUILLEMET_DATABASE) is where the accounts are copied to");
+        let to = Postgres::open(&self.place.database().ok_or_else(none)?).await?;
+        let folder = self.place.folder(home);
+        // Nobody pushes meanwhile.
+        let _lock = lock(&folder)?;
+        let accounts = transfer::copy(&folder, &to).await?;
+        output::note(&format!("copied {accounts} accounts; run the server with --database from now on"));
         Ok(())
     }
 }

@@ -18,8 +18,14 @@ use guillemet::account::wire::{
 };
 use guillemet::vault::crypto::random;
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::daemon::PROGRAM;
+use super::daemon::{Answer, PROGRAM, receive};
 use super::postgres::Postgres;
 
 /// The longest anything in a test may take.
@@ -69,6 +75,11 @@ impl Place {
         files(self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder))
     }
 
+    /// Tries to run another server, which is to fail.
+    pub fn try_serve(&self) -> Output {
+        command(self, &self.arguments()).output().unwrap()
+    }
+
     pub fn admin(&self, arguments: &[&str]) -> Output {
         let (command, rest) = arguments.split_first().unwrap();
         Command::new(PROGRAM)
@@ -96,6 +107,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+fn command(place: &Place, folder: &[String]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["account", "serve", "--listen", "127.0.0.1:0"]).args(folder);
+    command.env("GUILLEMET_HOME", place.folder.path().join("home")).stdin(Stdio::null());
+    command
+}
+
 /// A server that runs.
 pub struct Server {
     pub url: String,
@@ -109,25 +127,26 @@ impl Server {
     }
 
     pub fn start_with(place: &Place, arguments: &[&str]) -> Self {
-        Self::run(place, place.arguments(), arguments)
+        Self::run(place, &place.arguments(), arguments)
     }
 
     /// Another one in another folder, on the same database.
     pub fn second(place: &Place) -> Self {
         let folder = place.folder.path().join("second").display().to_string();
-        Self::run(place, place.arguments_in(&folder), &[])
+        Self::run(place, &place.arguments_in(&folder), &[])
     }
 
-    fn run(place: &Place, where_: Vec<String>, arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["account", "serve", "--listen", "127.0.0.1:0"])
-            .args(where_)
-            .args(arguments)
-            .env("GUILLEMET_HOME", place.folder.path().join("home"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// One that tells here when it is ready, as it tells a service manager.
+    pub fn start_notifying(place: &Place, socket: &Path) -> Self {
+        Self::spawn(command(place, &place.arguments()).env("NOTIFY_SOCKET", socket))
+    }
+
+    fn run(place: &Place, folder: &[String], arguments: &[&str]) -> Self {
+        Self::spawn(command(place, folder).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let told = line.trim().strip_prefix("listening on ").and_then(|rest| rest.split_once(", pin sha256:"));
@@ -151,6 +170,21 @@ impl Server {
         (code.place.account(), code.api_key)
     }
 
+    /// A connection of somebody who trusts the certificate the server has made, for the address it is at.
+    pub async fn plain(&self, place: &Place) -> Plain {
+        let certificate = CertificateDer::from_pem_file(place.folder.path().join("account.crt")).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(self.address()).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        Plain(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+    }
+
     pub fn address(&self) -> &str {
         self.url.strip_prefix("https://").unwrap()
     }
@@ -165,9 +199,14 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
     /// SIGTERM; whether it ended with 0.
     pub fn stop(mut self) -> bool {
-        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.terminate();
         self.child.wait().unwrap().success()
     }
 }
@@ -176,6 +215,36 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// One request, written by hand.
+pub struct Plain(tokio_rustls::client::TlsStream<TcpStream>);
+
+impl Plain {
+    pub async fn ask(mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.send(method, path, headers, body, body.len()).await;
+        self.finish(b"").await
+    }
+
+    /// The head, and so many bytes of the body.
+    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8], bytes: usize) {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        self.0.write_all(head.as_bytes()).await.unwrap();
+        self.0.write_all(&body[..bytes]).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// The rest of the body, and the answer.
+    pub async fn finish(mut self, rest: &[u8]) -> Answer {
+        self.0.write_all(rest).await.unwrap();
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).await.unwrap();
+        receive(&*bytes).unwrap()
     }
 }
 

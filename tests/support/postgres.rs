@@ -1,6 +1,6 @@
 //! A real PostgreSQL from Debian's packages, in a temporary folder, for as long as a test runs.
 
-use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,8 @@ use super::account::PATIENCE;
 pub struct Postgres {
     folder: tempfile::TempDir,
     child: Option<Child>,
+    /// Where it is asked by TLS.
+    port: Option<u16>,
 }
 
 /// Where the programs are; the newest that is installed.
@@ -48,10 +50,10 @@ impl Postgres {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
         let mut initdb = command(&programs.join("initdb"));
-        initdb.args(["--auth=trust", "--username=guillemet", "--encoding=UTF8", "--locale=C", "--pgdata"]);
+        initdb.args(["--auth=trust", "--username=guillemet", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
         let made = initdb.arg(folder.path().join("data")).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut postgres = Self { folder, child: None };
+        let mut postgres = Self { folder, child: None, port: None };
         postgres.run();
         Some(postgres)
     }
@@ -62,17 +64,43 @@ impl Postgres {
         let folder = self.folder.path();
         let log = std::fs::File::create(folder.join("log")).unwrap();
         let mut postgres = command(&programs.join("postgres"));
-        postgres.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
+        postgres.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+        match self.port {
+            Some(port) => {
+                postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on", "-p"]).arg(port.to_string())
+            }
+            None => postgres.args(["-c", "listen_addresses="]),
+        };
         self.child = Some(postgres.stdin(Stdio::null()).stderr(log).spawn().unwrap());
         let begun = Instant::now();
         loop {
             let mut ready = Command::new(programs.join("pg_isready"));
-            if ready.arg("-q").arg("-h").arg(folder).args(["-U", "guillemet"]).status().unwrap().success() {
+            ready.arg("-q").arg("-h").arg(folder).args(["-U", "guillemet", "-p"]);
+            if ready.arg(self.port.unwrap_or(5432).to_string()).status().unwrap().success() {
                 return;
             }
             assert!(begun.elapsed() < PATIENCE, "{}", std::fs::read_to_string(folder.join("log")).unwrap());
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
+    }
+
+    /// Runs it again so that it is asked by TLS; its address, and its certificate.
+    pub fn with_tls(&mut self) -> (String, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let data = self.folder.path().join("data");
+        for (name, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
+            let path = data.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = user() {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        // It cannot choose a port itself: one that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.port = Some(port);
+        self.restart();
+        (format!("postgres://guillemet@127.0.0.1:{port}/postgres?sslmode=require"), data.join("server.crt"))
     }
 
     /// Stops it at once, without a word to anybody, and runs it again.
@@ -101,15 +129,6 @@ impl Postgres {
     /// Its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Runs SQL as its administrator.
-    pub fn sql(&self, text: &str) {
-        let mut psql = Command::new(programs().unwrap().join("psql"));
-        psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-U", "guillemet", "-d", "postgres", "-h"]).arg(self.folder.path());
-        let mut psql = psql.stdin(Stdio::piped()).spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        assert!(psql.wait().unwrap().success());
     }
 }
 

@@ -238,7 +238,7 @@ impl Engine {
                 next.set_references(self.me.device, None);
             }
         }
-        if !matches!(wish, Wish::Leave) && is_all && (matches!(wish, Wish::Delete(_)) || self.publishes(local)) {
+        if !matches!(wish, Wish::Leave) && is_all && self.publishes(local) {
             self.publish(&mut next, local, maker, &mut room);
         }
         forget_deleted(&mut next, &devices, room.records);
@@ -286,7 +286,8 @@ impl Engine {
             }
             next.revive(id, maker);
         }
-        let published = References { device: self.me.device, seen: maker.seq, ..local.clone() };
+        // What this very push deletes, templates may come to name while it is under way.
+        let published = References { device: self.me.device, seen: self.head.seq, ..local.clone() };
         next.set_references(self.me.device, Some(Arc::new(published)));
     }
 

@@ -52,7 +52,7 @@ pub async fn answer(
     app: &Arc<App>,
     found: Found<'_>,
     parts: &Parts,
-    body: Incoming,
+    mut body: Incoming,
     from: IpAddr,
 ) -> Response<AnswerBody> {
     let result = match found {
@@ -60,9 +60,15 @@ pub async fn answer(
             Err(ServerError::new(Code::NotFound, "there is no such path; openapi-account.yaml lists them"))
         }
         Found::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
-        Found::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, body, from).await,
+        Found::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, &mut body, from).await,
     };
-    result.unwrap_or_else(|error| error.response().map(Either::Left))
+    match result {
+        Ok(response) => response,
+        Err(error) => {
+            request::let_go(&mut body).await;
+            error.response().map(Either::Left)
+        }
+    }
 }
 
 async fn lead(
@@ -70,7 +76,7 @@ async fn lead(
     endpoint: Endpoint,
     params: &matchit::Params<'_, '_>,
     parts: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
     match endpoint {
@@ -163,7 +169,12 @@ async fn caller(app: &App, parts: &Parts, from: IpAddr) -> Result<Caller, Server
     Ok(caller)
 }
 
-async fn push(app: &App, caller: &Caller, parts: &Parts, body: Incoming) -> Result<Response<AnswerBody>, ServerError> {
+async fn push(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: &mut Incoming,
+) -> Result<Response<AnswerBody>, ServerError> {
     let expected = request::expected(&parts.headers)?;
     if caller.kind == KeyKind::Creation && expected.is_some() {
         return Err(ServerError::forbidden());
@@ -181,7 +192,7 @@ async fn enrol(
     app: &App,
     params: &matchit::Params<'_, '_>,
     parts: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
     let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);

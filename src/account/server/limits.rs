@@ -20,8 +20,8 @@ const PIECE: usize = 64 << 10;
 const BURST: f64 = 4.0;
 /// How much more an account may ask than one of its keys.
 const ACCOUNT: f64 = 10.0;
-/// Requests without a good key a second, from one address.
-const STRANGER: f64 = 20.0;
+/// How much less is heard from one address without a good key.
+const STRANGER: f64 = 0.4;
 /// How many buckets there may be before full ones are let go.
 const BUCKETS: usize = 4096;
 
@@ -144,7 +144,7 @@ impl Turns {
         match who {
             Who::Key(_) => self.requests,
             Who::Account(_) => self.requests * ACCOUNT,
-            Who::Stranger(_) => STRANGER,
+            Who::Stranger(_) => self.requests * STRANGER,
         }
     }
 

@@ -17,8 +17,9 @@ use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
-/// How much of a body is heard before it is refused.
+/// How much of a body is heard before it is refused, and for how long.
 const HEARD_MAX: usize = 4 * BODY_MAX;
+const HEARD_TIME: Duration = Duration::from_secs(10);
 /// How much of a message about a body is told; it may quote what was sent.
 const TOLD_MAX: usize = 200;
 
@@ -125,7 +126,7 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 ///
 /// # Errors
 /// Too large, too slow, not JSON, or not what it should be.
-pub async fn body<T: DeserializeOwned>(turns: &Turns, body: Incoming) -> Result<T, ServerError> {
+pub async fn body<T: DeserializeOwned>(turns: &Turns, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
     let late = || ServerError::new(Code::BadRequest, "the body did not arrive in time; send it again");
     let read = async {
@@ -148,8 +149,21 @@ fn too_large() -> ServerError {
     ServerError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"))
 }
 
-/// A body that is too large is read on for a while, and let go: who is still sending hears no answer.
-async fn read(mut body: Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
+/// Hears what is left of a body nobody wants: who is still sending hears no answer.
+pub async fn let_go(body: &mut Incoming) {
+    let heard = async {
+        let mut len = 0;
+        while len <= HEARD_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            len += frame.data_ref().map_or(0, |data| data.len());
+        }
+    };
+    let _ = tokio::time::timeout(HEARD_TIME, heard).await;
+}
+
+/// A body that is too large is heard on for a while.
+async fn read(body: &mut Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
     let (mut bytes, mut len) = (Vec::with_capacity(announced.min(1 << 20)), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ServerError::new(Code::BadRequest, "the body broke off; send it again"))?;

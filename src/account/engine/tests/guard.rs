@@ -134,6 +134,20 @@ fn a_reference_of_a_device_that_was_offline_brings_a_secret_back() {
 }
 
 #[test]
+fn a_reference_that_appears_while_the_devices_own_delete_is_under_way_brings_the_secret_back() {
+    let mut world = World::of(2, &[("cal-com", "one")]);
+    let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
+    let candidate = world.devices[A].prepare(&Wish::Delete(id), now).unwrap().unwrap();
+    // Nobody has told A that it is deleted: a template of A goes on with it.
+    world.devices[A].refer("cal-com/booking", "cal-com");
+    world.send(A, &candidate).unwrap();
+    world.sync(B);
+    world.sync(B);
+    world.quiet();
+    assert_eq!(world.devices[B].values("cal-com"), ["one"]);
+}
+
+#[test]
 fn it_comes_back_by_a_former_name_and_under_another_where_its_own_was_taken() {
     let mut world = World::of(2, &[("old", "one")]);
     let now = world.tick();

@@ -180,7 +180,7 @@ fn pages_that_others_push_between_make_one_state() {
             world.delete(A, "two").unwrap();
         }
     }
-    assert!(pages.len() > 6);
+    assert!(pages.len() > 5, "{} pages", pages.len());
     world.devices[B].pulled(&pages).unwrap();
     world.devices.remove(2);
     world.quiet();

@@ -10,6 +10,7 @@ mod hub;
 mod page;
 pub mod postgres;
 pub mod sqlite;
+pub mod transfer;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -88,6 +88,13 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// One of the connections.
+    pub(super) async fn client(&self) -> Result<deadpool_postgres::Client, StorageError> {
+        Ok(self.pool.get().await?)
+    }
+}
+
 fn config(url: &str) -> Result<Config, StorageError> {
     let wrong = |error: tokio_postgres::Error| StorageError::Database(format!("the address is wrong: {error}"));
     let mut config: Config = url.parse().map_err(wrong)?;
@@ -96,7 +103,8 @@ fn config(url: &str) -> Result<Config, StorageError> {
         Host::Unix(_) => true,
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
     };
-    if config.get_ssl_mode() == SslMode::Prefer && config.get_hosts().iter().all(here) {
+    let local = config.get_hosts().iter().all(here) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+    if config.get_ssl_mode() == SslMode::Prefer && local {
         config.ssl_mode(SslMode::Disable);
     }
     config.application_name("guillemet").connect_timeout(WAIT);
@@ -277,5 +285,25 @@ impl Storage for Postgres {
 
     fn totals(&self) -> Answer<'_, Totals> {
         read!(self, |on| admin::totals(on))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_on_this_machine_no_certificate_is_asked_for() {
+        let mode = |url: &str| config(url).unwrap().get_ssl_mode();
+        for url in ["postgres://u@localhost/d", "postgres://u@[::1]/d", "postgres:///d?host=/run/postgresql"] {
+            assert_eq!(mode(url), SslMode::Disable, "{url}");
+        }
+        for url in
+            ["postgres://u@db.example/d", "postgres://u@localhost,db.example/d", "postgres:///d?hostaddr=192.0.2.1"]
+        {
+            assert_eq!(mode(url), SslMode::Prefer, "{url}");
+        }
+        assert_eq!(mode("postgres://u@localhost/d?sslmode=require"), SslMode::Require);
+        assert!(config("mysql://x").is_err());
     }
 }

@@ -22,6 +22,8 @@ use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, S
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
 use crate::names::Millis;
 
+pub(super) use self::file::{TABLES, look};
+
 /// How many connections read.
 const READERS: usize = 2;
 /// How often the writer looks whether somebody else has written.

@@ -71,7 +71,8 @@ const SCHEMA: &str = "
     ) STRICT;
 ";
 /// Every table but that of the accounts: each has a column `account`.
-pub(super) const TABLES: [&str; 8] = ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
+pub(in crate::account::server::storage) const TABLES: [&str; 8] =
+    ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
 
 /// Makes the file where it is missing: folder 0700, file 0600; and sees that it can be used.
 pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
@@ -94,6 +95,20 @@ pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
         found => return Err(StorageError::NewerFormat { found }),
     }
     Ok(path)
+}
+
+/// A connection to the file of a folder, which changes nothing.
+pub(in crate::account::server::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
+    let path = folder.join("account.db");
+    if !path.exists() {
+        return Err(StorageError::Database(format!("there is none in {}", folder.display())));
+    }
+    let database = connect(&path)?;
+    database.pragma_update(None, "query_only", "ON")?;
+    match database.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        FORMAT => Ok(database),
+        found => Err(StorageError::NewerFormat { found }),
+    }
 }
 
 /// A connection to the file.

@@ -1,0 +1,174 @@
+//! What a hostile server can do and no device can see by itself: withhold, and keep a fork up for ever. Both show
+//! to people, by the age of the head and by its words; and a fork that is joined again is refused.
+
+use super::super::*;
+use super::daemon::{Daemon, shown};
+use super::scene::{Past, Scene};
+use super::world::World;
+use crate::account::wire::Changes;
+use crate::account::words::words;
+
+const A: usize = 0;
+const B: usize = 1;
+
+fn forked(honest: &[(usize, usize)]) -> Scene {
+    Scene::new(&Past::of(honest))
+}
+
+#[test]
+fn withholding_is_not_refused_and_shows_in_the_age_of_the_head() {
+    let mut world = World::of(2, &[("cal-com", "one")]);
+    let old = world.server.clone();
+    let before = world.devices[B].state();
+    let made_at = world.devices[B].engine.head().unwrap().0.made_at;
+    for round in 0..3 {
+        let now = world.tick();
+        world.devices[A].set_value("cal-com", &format!("round {round}"), now);
+        world.sync(A);
+        let withheld = old.all_changes(world.devices[B].id(), world.devices[B].engine.cursor()).unwrap();
+        world.devices[B].pulled(&withheld).unwrap();
+    }
+    // Nothing is refused, and nothing is new: the head only grows older, beside that of a device in sync.
+    assert!(world.devices[B].state() == before);
+    let age = |world: &World, index: usize| world.clock - world.devices[index].engine.head().unwrap().0.made_at;
+    assert_eq!(world.devices[B].engine.head().unwrap().0.made_at, made_at);
+    assert!(age(&world, B) >= age(&world, A) + 3000);
+    // A beat would have shown that the account lives; it is withheld as well.
+    world.wish(A, &Wish::Beat).unwrap();
+    assert!(age(&world, B) > age(&world, A) + 3000);
+    // What the server gave up withholding is taken.
+    world.quiet();
+}
+
+#[test]
+fn an_older_answer_that_is_consistent_is_taken_as_far_as_it_goes() {
+    let scene = forked(&[(6, 0), (6, 2), (6, 4)]);
+    let (seq, _) = scene.victim.engine.head().map(|(head, hash)| (head.seq, hash)).unwrap();
+    let part = scene.snapshots.iter().find(|server| server.newest().unwrap().seq == seq + 1).unwrap();
+    let mut victim = scene.victim.cloned();
+    victim.pulled(&part.all_changes(victim.id(), victim.engine.cursor()).unwrap()).unwrap();
+    assert_eq!(victim.engine.head().unwrap().0.seq, seq + 1);
+    let rest = scene.world.server.all_changes(victim.id(), victim.engine.cursor()).unwrap();
+    victim.pulled(&rest).unwrap();
+    assert_eq!(victim.engine.head().unwrap().1, scene.world.server.newest().unwrap().hash);
+}
+
+/// The victim, on the other side of the fork.
+fn deceived(scene: &Scene) -> Daemon {
+    let mut victim = scene.victim.cloned();
+    victim.pulled(&scene.fork.all_changes(victim.id(), victim.engine.cursor()).unwrap()).unwrap();
+    victim
+}
+
+#[test]
+fn a_fork_kept_up_for_ever_is_not_refused_and_shows_in_the_words() {
+    let scene = forked(&[(6, 0), (6, 2), (6, 4)]);
+    let victim = deceived(&scene);
+    let (theirs, ours) = (scene.world.devices[A].engine.head().unwrap(), victim.engine.head().unwrap());
+    assert_eq!(theirs.0.seq, ours.0.seq, "the numbers do not tell");
+    assert_ne!(words(&theirs.1), words(&ours.1), "the words do");
+    // It goes on on both sides.
+    assert_ne!(shown(victim.engine.view().secrets()), shown(scene.world.devices[A].engine.view().secrets()));
+}
+
+#[test]
+fn a_fork_that_is_joined_again_is_refused() {
+    for (heads, expected) in [(1, "rollback"), (3, "fork"), (6, "fork")] {
+        let scene = forked(&vec![(6, 0); heads]);
+        let mut victim = deceived(&scene);
+        let before = victim.state();
+        let cursor = victim.engine.cursor();
+        let honest = scene.world.server.all_changes(victim.id(), cursor).unwrap();
+        let refused = victim.pulled(&honest).unwrap_err();
+        assert_eq!(refused.code(), expected, "{heads}: {refused}");
+        // With the whole history, from the head on that both know.
+        let whole = scene.world.server.all_changes(victim.id(), scene.victim.engine.cursor()).unwrap();
+        let refused = victim.pulled(&whole).unwrap_err();
+        assert!(matches!(refused.code(), "rollback" | "fork"), "{heads}: {refused}");
+        // Both histories in one answer.
+        let mut both = scene.fork.all_changes(victim.id(), scene.victim.engine.cursor()).unwrap();
+        both.extend(whole);
+        assert!(scene.victim.cloned().pulled(&both).is_err());
+        assert!(victim.state() == before);
+        // A push of the one side is not one of the other's: it does not follow its head.
+        let mut forged = victim.cloned();
+        let candidate = forged.prepare(&Wish::Beat, 1).unwrap().unwrap();
+        let newest = scene.world.server.newest().unwrap();
+        assert_ne!(candidate.onto, newest);
+    }
+}
+
+#[test]
+fn a_revoked_device_and_the_server_deceive_only_who_has_not_heard_of_it() {
+    let mut world = World::of(3, &[("cal-com", "one")]);
+    let (split, c) = (world.server.clone(), world.devices[2].id());
+    let mut revoked = world.devices.remove(2);
+    world.wish(A, &Wish::Revoke(c)).unwrap();
+    // In the old epoch it goes on, on a server that keeps the revocation from B.
+    let mut fork = split;
+    revoked.set_value("cal-com", "forged", 1);
+    let candidate = revoked.prepare(&Wish::Edits, 1).unwrap().unwrap();
+    fork.push(revoked.id(), candidate.onto.hash, &candidate.push).unwrap();
+    let told = |device: &Daemon| fork.all_changes(device.id(), device.engine.cursor()).unwrap();
+    let pages = told(&world.devices[A]);
+    assert!(matches!(world.devices[A].pulled(&pages), Err(Refusal::Fork { .. } | Refusal::Rollback { .. })));
+    let mut deceived = world.devices[B].cloned();
+    deceived.pulled(&told(&deceived)).unwrap();
+    assert_ne!(words(&deceived.engine.head().unwrap().1), words(&world.devices[A].engine.head().unwrap().1));
+    // One that has heard of it refuses.
+    world.pull(B).unwrap();
+    let pages = told(&world.devices[B]);
+    assert!(world.devices[B].pulled(&pages).is_err());
+}
+
+/// Everything an answer to a device that joins may be changed in.
+#[test]
+fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
+    let mut scene = forked(&[(6, 0), (0, 0), (5, 2)]);
+    let index = scene.world.join(A, "F", false);
+    let me = &scene.world.devices[index];
+    let joined = scene.world.joined(
+        A,
+        Me {
+            account: me.engine.me().account,
+            device: me.id(),
+            secret: DeviceSecret::from_bytes(&mut me.engine.me().secret.expose()),
+        },
+        "F",
+    );
+    let anchor = joined.engine.cursor().heads_after + 1;
+    scene.world.wish(A, &Wish::Beat).unwrap();
+    let honest = scene.world.server.all_changes(joined.id(), joined.engine.cursor()).unwrap();
+    let whole = honest[0].clone();
+    assert!(honest.len() == 1 && !whole.links.is_empty());
+    let mut taken = joined.cloned();
+    taken.pulled(&[whole.clone()]).unwrap();
+
+    let refused = |change: &dyn Fn(&mut Changes)| {
+        let mut changed = whole.clone();
+        change(&mut changed);
+        let mut device = joined.cloned();
+        let before = device.state();
+        let refusal = device.pulled(&[changed]).unwrap_err();
+        assert!(device.state() == before);
+        device.pulled(&honest).unwrap();
+        assert!(device.state() == taken.state());
+        refusal
+    };
+    for index in 0..whole.records.len() {
+        let is_box = whole.records[index].record.sealed.is_some();
+        if is_box {
+            assert_eq!(refused(&|all| drop(all.records.remove(index))).code(), "tampered");
+            let flip = |all: &mut Changes| all.records[index].record.sealed.as_mut().unwrap().0[40] ^= 1;
+            assert_eq!(refused(&flip).code(), "tampered");
+        }
+    }
+    assert_eq!(refused(&|all| drop(all.heads.remove(0))), Refusal::Fork { seq: anchor + 1 });
+    assert_eq!(refused(&|all| all.heads[0].sealed.0[30] ^= 1), Refusal::Fork { seq: anchor });
+    assert_eq!(refused(&|all| all.heads.clear()).code(), "tampered");
+    assert_eq!(refused(&|all| all.newest.as_mut().unwrap().seq = anchor - 1).code(), "rollback");
+    assert_eq!(refused(&|all| all.newest = None).code(), "rollback");
+    assert_eq!(refused(&|all| drop(all.heads.pop())).code(), "tampered");
+    // Without the links, what was sealed before the present epoch cannot be read.
+    assert_eq!(refused(&|all| all.links.clear()).code(), "tampered");
+}

@@ -1,0 +1,150 @@
+//! An account with a past, a device that is behind, and what an honest server would tell it: what a hostile one
+//! begins with.
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::daemon::Daemon;
+use super::server::{Pages, Server};
+use super::world::{Failed, World};
+use crate::account::wire::Changes;
+
+const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
+const D: usize = 3;
+
+/// How an account came to be what it is.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    before: Vec<(usize, usize)>,
+    after: Vec<(usize, usize)>,
+    revoked_before: bool,
+    revoked_after: bool,
+    is_pending: bool,
+    pages: usize,
+}
+
+pub fn past() -> impl Strategy<Value = Past> {
+    let edits = |least: usize| proptest::collection::vec((0..7_usize, 0..20_usize), least..8);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (edits(0), edits(1), flags, 1..6_usize).prop_map(|(before, after, flags, pages)| {
+        let (revoked_before, revoked_after, is_pending) = flags;
+        Past { before, after, revoked_before, revoked_after, is_pending, pages }
+    })
+}
+
+impl Past {
+    /// Nothing but these edits after the victim was in sync; another device was revoked before.
+    pub fn of(after: &[(usize, usize)]) -> Self {
+        Self { after: after.to_vec(), revoked_before: true, pages: 1000, ..Self::default() }
+    }
+}
+
+pub struct Scene {
+    /// The account, and everybody who is not behind.
+    pub world: World,
+    /// The device that is behind; to be cloned for every attack.
+    pub victim: Daemon,
+    /// The server as it was at every head.
+    pub snapshots: Vec<Server>,
+    /// The server that another one was split off from at the head the victim knows, with other edits.
+    pub fork: Server,
+    /// What an honest server answers.
+    pub honest: Vec<Changes>,
+    /// The key of the first epoch, which a device has that was revoked since.
+    pub first_key: Arc<EpochKey>,
+}
+
+impl Scene {
+    pub fn new(past: &Past) -> Self {
+        let mut world = World::of(4, &[("one", "1"), ("two", "2"), ("three", "3"), ("four", "4")]);
+        let mut snapshots = vec![world.server.clone()];
+        let first_key = Arc::clone(world.devices[D].engine.key().unwrap());
+        let revoke = |world: &mut World, snapshots: &mut Vec<Server>| {
+            if world.devices.len() > D {
+                let id = world.devices[D].id();
+                world.devices.remove(D);
+                world.wish(C, &Wish::Revoke(id)).unwrap();
+                snapshots.push(world.server.clone());
+            }
+        };
+        for (edit, pick) in &past.before {
+            happen(&mut world, *edit, *pick);
+            snapshots.push(world.server.clone());
+        }
+        if past.revoked_before {
+            revoke(&mut world, &mut snapshots);
+        }
+        world.sync(B);
+        let now = world.tick();
+        if past.is_pending {
+            let name = world.devices[B].engine.view().secrets().next().unwrap().name.to_string();
+            world.devices[B].set_value(&name, "not pushed", now);
+        }
+        let fork = fork(&world);
+        for (edit, pick) in &past.after {
+            happen(&mut world, *edit, *pick);
+            snapshots.push(world.server.clone());
+        }
+        if past.revoked_after {
+            revoke(&mut world, &mut snapshots);
+        }
+        world.server.pages = Pages { heads: past.pages, records: past.pages };
+        let honest = world.answer(B);
+        let victim = world.devices.remove(B);
+        Self { world, victim, snapshots, fork, honest, first_key }
+    }
+
+    /// The honest answer in one page.
+    pub fn whole(&self) -> Changes {
+        let mut whole = self.honest.last().unwrap().clone();
+        whole.heads = self.honest.iter().flat_map(|page| page.heads.clone()).collect();
+        whole.records = self.honest.iter().flat_map(|page| page.records.clone()).collect();
+        whole.wraps = self.honest.iter().flat_map(|page| page.wraps.clone()).collect();
+        whole
+    }
+}
+
+/// Something is edited on A or C, and pushed.
+fn happen(world: &mut World, edit: usize, pick: usize) {
+    let (who, now) = (if pick % 2 == 0 { A } else { C }, world.tick());
+    world.sync(who);
+    let (before, value) = (world.server.newest(), format!("at {now}"));
+    let mut known: Vec<_> = world.devices[who].engine.view().secrets().map(|secret| secret.name.to_string()).collect();
+    known.sort();
+    let name = known[pick % known.len()].clone();
+    let device = &mut world.devices[who];
+    match edit {
+        0 => drop(device.create(&format!("made-at-{now}"), &value, now).unwrap()),
+        1 => drop(device.rename(&name, &format!("called-at-{now}"), now)),
+        2 => device.enable(&name, pick % 3 == 0, now),
+        3 => device.refer("cal-com/a", &name),
+        4 => device.templates.clear(),
+        5 if known.len() > 2 => match world.delete(who, &name) {
+            Ok(_) | Err(Failed::Unprepared(Unprepared::Referenced(_))) => {}
+            Err(failed) => panic!("{failed:?}"),
+        },
+        _ => device.set_value(&name, &value, now),
+    }
+    world.sync(who);
+    if world.server.newest() == before {
+        // It was refused.
+        world.push(who, &Wish::Beat).unwrap();
+    }
+}
+
+/// Another history from here on, of a server that shows different devices different states.
+fn fork(world: &World) -> Server {
+    let mut server = world.server.clone();
+    let mut twin = world.devices[C].cloned();
+    twin.pulled(&server.all_changes(twin.id(), twin.engine.cursor()).unwrap()).unwrap();
+    for round in 0..3 {
+        let name = twin.engine.view().secrets().next().unwrap().name.to_string();
+        twin.set_value(&name, &format!("in another history, {round}"), 1);
+        let candidate = twin.prepare(&Wish::Edits, 1).unwrap().unwrap();
+        server.push(twin.id(), candidate.onto.hash, &candidate.push).unwrap();
+        twin.accepted(candidate);
+    }
+    server
+}

@@ -1,0 +1,81 @@
+//! `openapi-account.yaml` against the real account server, by Schemathesis: requests made from the description,
+//! good and bad ones, one after the other and in sequences. Every answer has to be one the description knows.
+//!
+//! Not asked: the events, a stream without an end (tests/account_server.rs).
+
+mod support;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use guillemet::account::wire::{Hash, Invite, Newest, Push};
+use support::account::{Device, Place, Server, change, object, record, sealed};
+
+/// Where the programs for it are; `tests/run` puts them there.
+fn programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/contract/venv/bin")
+}
+
+/// An account with something of every kind, and a token that is good.
+async fn account(server: &Server, place: &Place) -> (Device, Newest, [u8; 32]) {
+    let (device, at_1) = Device::first(server, place).await;
+    let push = change(at_1, (0..20).map(|_| record(object(), 1)).collect());
+    let newest = device.push(at_1, &Push { wraps: vec![device.wrap(1)], ..push }).await.unwrap();
+    let usage = guillemet::account::wire::Usage { device: device.id, counter: 1, epoch: 1, sealed: sealed(300) };
+    device.client.put_usage(device.account, &usage).await.unwrap();
+    for token in [[1; 32], [2; 32]] {
+        let invite = Invite { token_hash: Hash::of(&[&token]), expires_in: 600 };
+        device.client.invite(device.account, &invite).await.unwrap();
+    }
+    let waits = Device::new(server, device.account);
+    waits.client.enrol(device.account, &[1; 32], &waits.enrolment()).await.unwrap();
+    (device, newest, [2; 32])
+}
+
+#[tokio::test]
+async fn the_server_answers_as_described() {
+    let schemathesis = programs().join("schemathesis");
+    if !schemathesis.exists() {
+        let line =
+            "skipped: needs Schemathesis: `sudo apt-get install python3-venv`, then `make test` (Python 3.10 or newer)";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+        return;
+    }
+    let place = Place::sqlite();
+    let server = Server::start_with(&place, &["--requests", "100000"]);
+    let (device, newest, token) = account(&server, &place).await;
+    let here = tempfile::tempdir().unwrap();
+    let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    // Of drawn ids every request would be refused.
+    let fixed = format!(
+        "\n[parameters]\n\"path.id\" = \"{}\"\n\"header.If-Match\" = '\"{}\"'\n\"header.X-Enrolment-Token\" = \"{}\"\n",
+        device.account,
+        newest.hash,
+        Hash(token)
+    );
+    let config = std::fs::read_to_string(file("tests/contract/account.toml")).unwrap() + &fixed;
+    std::fs::write(here.path().join("account.toml"), config).unwrap();
+    let ended = Command::new(schemathesis)
+        .arg("--config-file")
+        .arg(here.path().join("account.toml"))
+        .arg("run")
+        .arg(file("openapi-account.yaml"))
+        .args(["--url", &server.url, "--tls-verify", "false"])
+        .args(["-H", &format!("X-API-Key: {}", device.key.expose())])
+        // The same requests every time, and so many that it takes less than half a minute.
+        .args(["--seed", "5", "--max-examples", "40"])
+        .args(["--exclude-path", "/v1/accounts/{id}/events"])
+        .args(["--request-timeout", "30"])
+        .args(["--continue-on-failure", "--no-color"])
+        .current_dir(here.path())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONWARNINGS", "ignore")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    assert!(ended.status.success(), "the server and openapi-account.yaml differ: see above");
+    assert!(device.client.current().await.unwrap().admitted);
+}
