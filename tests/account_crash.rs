@@ -17,7 +17,6 @@ use support::team::{Machine, Team, in_sync};
 
 /// Kills between two looks at everything.
 const KILLS: u64 = 5;
-const LOOKS: u64 = 8;
 /// The most values of one secret by one machine: a former one can be looked at as long as it is kept.
 const VALUES: usize = 20;
 
@@ -133,11 +132,22 @@ impl Sent {
 
 #[test]
 fn what_was_acknowledged_is_on_both_once_whoever_was_killed() {
+    kill(Place::sqlite(), 8);
+}
+
+/// With two servers, each machine at another.
+#[test]
+fn what_was_acknowledged_is_on_both_once_on_postgresql() {
+    let Some(place) = Place::postgres() else { return };
+    kill(place, 3);
+}
+
+fn kill(place: Place, looks: u64) {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| std::process::id().into());
     eprintln!("CRASH_SEED={seed}");
     let mut random = Random::new(seed);
-    let mut team = Team::at(Place::sqlite());
+    let mut team = Team::at(place);
     let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));
     for machine in [&mut a, &mut b] {
         // At trace level a daemon writes more than it does.
@@ -153,7 +163,7 @@ fn what_was_acknowledged_is_on_both_once_whoever_was_killed() {
         let random = Random::new(random.next());
         Editor { random, name, count: 0, sent: BTreeMap::new() }
     });
-    for look in 0..LOOKS {
+    for look in 0..looks {
         let shared = format!("shared-{look}");
         a.add(&shared, "first");
         in_sync(&[&a, &b]);
