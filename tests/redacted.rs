@@ -148,6 +148,8 @@ fn nothing_of_an_account_prints_a_key() {
                 device: DeviceId([2; 16]),
                 device_secret: device(),
                 api_key: api_key(),
+                sender: DeviceId([3; 16]),
+                sender_key: inviter_key,
                 head,
                 made_at: 0,
             },

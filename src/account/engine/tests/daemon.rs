@@ -128,7 +128,7 @@ impl Daemon {
     pub fn crash(&mut self) {
         let memory: Memory = serde_json::from_slice(&self.disk.memory).unwrap();
         let records = self.disk.records.iter().map(|(id, (leaf, sealed))| (*id, *leaf, sealed.clone())).collect();
-        let secrets: Vec<_> = self.disk.secrets.values().cloned().collect();
+        let secrets: Vec<_> = self.disk.secrets.values().cloned().map(Arc::new).collect();
         let intents = self.disk.intents.iter().map(|(_, bytes)| Intent::decode(bytes).unwrap()).collect();
         let (engine, update) = Engine::load(memory, records, &secrets, intents, KEEP).unwrap();
         self.engine = engine;
