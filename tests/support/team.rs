@@ -134,10 +134,10 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
-/// A server, and the cables to it.
+/// A server, or several on one database, and the cables to it.
 pub struct Team {
     pub place: Place,
-    pub server: Option<Server>,
+    servers: Vec<Server>,
     cables: Vec<Arc<Cable>>,
 }
 
@@ -167,10 +167,10 @@ fn address(server: &Server) -> SocketAddr {
 }
 
 impl Team {
-    /// A server without accounts.
+    /// A server without accounts; on PostgreSQL there are two, and every other machine asks the second.
     pub fn at(place: Place) -> Self {
-        let server = Some(Server::start(&place));
-        Self { place, server, cables: Vec::new() }
+        let servers = start(&place);
+        Self { place, servers, cables: Vec::new() }
     }
 
     /// Two machines in an account, in sync.
@@ -191,14 +191,15 @@ impl Team {
     }
 
     pub fn machine_of(&mut self, name: &'static str, guillemet: Guillemet) -> Machine {
-        let cable = Arc::new(Cable::to(address(self.server.as_ref().unwrap())));
+        let server = &self.servers[self.cables.len() % self.servers.len()];
+        let cable = Arc::new(Cable::to(address(server)));
         self.cables.push(Arc::clone(&cable));
         Machine { guillemet, cable, name }
     }
 
     /// What a new account is made with.
     pub fn code(&self) -> String {
-        let made = self.place.admin(&["create-account", "--url", &self.server.as_ref().unwrap().url]);
+        let made = self.place.admin(&["create-account", "--url", &self.servers[0].url]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
     }
@@ -210,22 +211,38 @@ impl Team {
         assert_eq!(begun.json()["state"], "connected", "{}", begun.text());
     }
 
-    /// Ends the server: `kill -9`, or SIGTERM.
+    /// Ends every server: `kill -9`, or SIGTERM.
     pub fn end_server(&mut self, at_once: bool) {
-        let server = self.server.take().unwrap();
-        if at_once {
-            server.kill();
-        } else {
-            assert!(server.stop(), "the server did not end well");
+        for server in self.servers.drain(..) {
+            if at_once {
+                server.kill();
+            } else {
+                assert!(server.stop(), "the server did not end well");
+            }
         }
         self.cables.iter().for_each(|cable| cable.lead(None));
     }
 
     pub fn start_server(&mut self) {
-        let server = Server::start(&self.place);
-        self.cables.iter().for_each(|cable| cable.lead(Some(address(&server))));
-        self.server = Some(server);
+        self.servers = start(&self.place);
+        for (cable, server) in self.cables.iter().zip(self.servers.iter().cycle()) {
+            cable.lead(Some(address(server)));
+        }
     }
+}
+
+fn start(place: &Place) -> Vec<Server> {
+    let mut servers = vec![Server::start(place)];
+    if place.postgres.is_some() {
+        // It shows the same certificate, as one behind the same name would.
+        let folder = place.folder.path();
+        std::fs::create_dir_all(folder.join("second")).unwrap();
+        for file in ["account.crt", "account.key"] {
+            std::fs::copy(folder.join(file), folder.join("second").join(file)).unwrap();
+        }
+        servers.push(Server::second(place));
+    }
+    servers
 }
 
 /// Lets a machine into the account of another, which has invited it.
