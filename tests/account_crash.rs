@@ -176,8 +176,11 @@ fn kill(place: Place, looks: u64) {
     }
 }
 
-/// Who is killed, by bits: the machines, the server; and whose cable is cut.
-const WHO: [u64; 10] = [0b00001, 0b00010, 0b00100, 0b00100, 0b00101, 0b00110, 0b00011, 0b01000, 0b10000, 0b11000];
+/// Who is killed, by bits: the machines, the server, whose cable is cut; and the database, where it is one of its own.
+const WHO: [u64; 12] = [
+    0b000001, 0b000010, 0b000100, 0b000100, 0b000101, 0b000110, 0b000011, 0b001000, 0b010000, 0b011000, 0b100000,
+    0b110001,
+];
 
 fn kill_somebody(
     random: &mut Random,
@@ -205,6 +208,11 @@ fn kill_somebody(
         }
         if who & 0b100 != 0 {
             team.end_server(true);
+        }
+        if let Some(postgres) = &mut team.place.postgres
+            && who & 0b10_0000 != 0
+        {
+            postgres.restart();
         }
         std::thread::sleep(after);
         stop.store(true, Ordering::Relaxed);

@@ -19,6 +19,8 @@ use crate::vault::crypto;
 
 /// How long it waits after a failure: the first time, and at most.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How long at most where there was contact until then: a server that restarts is back soon.
+const RETURN: Duration = Duration::from_secs(2);
 /// How often the server is asked where it tells no events.
 const POLL: Duration = Duration::from_secs(5);
 /// How often usage is told, where there is anything new, and the age of the head is looked at.
@@ -35,7 +37,9 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => return,
             ended = session(&app) => ended,
         };
-        app.account.client.store(None);
+        if app.account.client.swap(None).is_some() {
+            patience = patience.min(RETURN);
+        }
         let Some(trouble) = trouble else {
             patience = PATIENCE.0;
             continue;

@@ -152,6 +152,11 @@ impl Guillemet {
         self.child.take().unwrap().wait().unwrap().success()
     }
 
+    /// Waits until it has ended, after a signal.
+    pub fn ends(&mut self) {
+        self.child.take().unwrap().wait().unwrap();
+    }
+
     /// A command of the program on this home.
     pub fn command(&self, arguments: &[&str]) -> Output {
         self.command_with(arguments, b"")

@@ -117,6 +117,13 @@ impl Postgres {
         }
     }
 
+    /// Everything in it, as it is moved to another.
+    pub fn dump(&self) -> Vec<u8> {
+        let dumped = command(&programs().unwrap().join("pg_dump")).arg("--dbname").arg(self.url()).output().unwrap();
+        assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+        dumped.stdout
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         let host = percent_encoding::utf8_percent_encode(

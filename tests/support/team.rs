@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::account::{Place, Server};
@@ -137,6 +138,8 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
 /// A server, or several on one database, and the cables to it.
 pub struct Team {
     pub place: Place,
+    /// More arguments of servers that are started.
+    pub arguments: &'static [&'static str],
     servers: Vec<Server>,
     cables: Vec<Arc<Cable>>,
 }
@@ -169,8 +172,8 @@ fn address(server: &Server) -> SocketAddr {
 impl Team {
     /// A server without accounts; on PostgreSQL there are two, and every other machine asks the second.
     pub fn at(place: Place) -> Self {
-        let servers = start(&place);
-        Self { place, servers, cables: Vec::new() }
+        let servers = start(&place, &[]);
+        Self { place, arguments: &[], servers, cables: Vec::new() }
     }
 
     /// Two machines in an account, in sync.
@@ -223,16 +226,22 @@ impl Team {
         self.cables.iter().for_each(|cable| cable.lead(None));
     }
 
+    pub fn signal_servers(&self, signal: Signal) {
+        for server in &self.servers {
+            kill_process(server.pid(), signal).unwrap();
+        }
+    }
+
     pub fn start_server(&mut self) {
-        self.servers = start(&self.place);
+        self.servers = start(&self.place, self.arguments);
         for (cable, server) in self.cables.iter().zip(self.servers.iter().cycle()) {
             cable.lead(Some(address(server)));
         }
     }
 }
 
-fn start(place: &Place) -> Vec<Server> {
-    let mut servers = vec![Server::start(place)];
+fn start(place: &Place, arguments: &[&str]) -> Vec<Server> {
+    let mut servers = vec![Server::start_with(place, arguments)];
     if place.postgres.is_some() {
         // It shows the same certificate, as one behind the same name would.
         let folder = place.folder.path();
