@@ -3,106 +3,37 @@
 //!
 //! Holds the sync engine behind the inventory's mutex. Knows no server: `membership` carries what goes in and out.
 
+mod joined;
+mod told;
+
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use serde::Deserialize;
 
-use super::views::{BlockerView, ReferenceView, blocker_view};
+pub(super) use self::joined::Joined;
+use self::joined::{ACCOUNT, USAGE, label, load};
+pub use self::joined::{Facts, Invited, Membership, Stopped};
+use self::told::{blocked_view, local_references};
+use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
-use crate::account::engine::{
-    Blocked, Candidate, Engine, Head, Memory, Named, Notice, References, Refusal, Unprepared, Update, Wish, Words,
-    Written,
-};
+use crate::account::engine::{Candidate, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written};
 use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::events::{Change, Event};
-use crate::names::{Millis, SecretId, SecretName};
+use crate::names::{SecretId, SecretName};
 use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
-use crate::template::catalog::{Catalog, Content, Names, Template};
+use crate::template::catalog::Template;
 use crate::vault::crypto;
 use crate::vault::record::Secret;
-use crate::vault::store::{AccountRecord, AccountWrites, Vault, VaultError, Writes};
+use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 
-/// The document with everything of the membership but records and intents.
-const ACCOUNT: &str = "account";
-/// The documents with what is not in the account yet, by number.
-const INTENT: &str = "account/intent/";
-/// The document with what other devices said of their usage.
-const USAGE: &str = "account/usage";
-/// The most references one device tells of, and the most bytes of texts that cannot be taken apart: they have to
-/// fit into one record.
-const REFERENCES_MAX: usize = 20_000;
-const WORDS_MAX: usize = 1 << 20;
 /// How many notices are kept.
 const NOTICES: usize = 100;
-
-/// What a membership is besides its engine.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Facts {
-    /// Where the server is.
-    pub url: String,
-    /// The SHA-256 of its certificate, where that is pinned.
-    pub pin: Option<Hash>,
-    /// What shows the server who asks. The allocator wipes what is freed.
-    pub api_key: String,
-    /// What this device is called.
-    pub name: String,
-    /// Why it does not go on by itself.
-    pub stopped: Option<Stopped>,
-    /// Invitations that nobody has used yet.
-    pub invited: Vec<Invited>,
-    /// Rises with each document of usage.
-    pub usage_counter: u64,
-}
-
-/// Why a device has stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopped {
-    /// For programs: the refusal's code.
-    pub code: String,
-    /// What happened, and what to do.
-    pub message: String,
-    /// Since when.
-    pub at: Millis,
-}
-
-/// An invitation that nobody has used yet.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Invited {
-    /// Its secret, as hexadecimal digits.
-    pub secret: String,
-    /// Until when it is good.
-    pub until: Millis,
-}
-
-/// The membership as it is written down.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    facts: Facts,
-    engine: Memory,
-    notices: Vec<Notice>,
-}
-
-/// A vault's membership.
-pub(super) struct Joined {
-    pub(super) engine: Engine,
-    facts: Facts,
-    notices: Vec<Notice>,
-    /// The number of the next intent's document.
-    next: u64,
-    /// Those of the intents that are kept, in the order of the engine.
-    kept: Vec<(wire::IntentId, String)>,
-    /// What other devices said of their usage.
-    usage: Vec<wire::Usage>,
-}
 
 /// What becomes of a secret of this vault whose name is in the account already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -172,167 +103,6 @@ pub struct AccountState {
     pub secrets: usize,
 }
 
-/// Reads the membership of a vault, where there is one.
-///
-/// # Errors
-/// When it is damaged.
-fn load(vault: &Vault, secrets: &[Arc<Secret>], keep: usize) -> Result<Option<(Joined, Update)>, VaultError> {
-    let damaged = |what: String| VaultError::Damaged(what);
-    let Some(bytes) = vault.document(ACCOUNT)?.filter(|bytes| !bytes.is_empty()) else {
-        return Ok(None);
-    };
-    let document: Document = serde_json::from_slice(&bytes)
-        .map_err(|_| damaged("what it knows of its account is not what this guillemet writes".into()))?;
-    let (mut intents, mut kept, mut next) = (Vec::new(), Vec::new(), 0);
-    for (label, bytes) in vault.documents(INTENT)? {
-        let intent =
-            Intent::decode(&bytes).map_err(|_| damaged("a change that is not in the account yet is damaged".into()))?;
-        next = u64::from_str_radix(&label[INTENT.len()..], 16).map_or(next, |number| number + 1);
-        kept.push((intent.id, label));
-        intents.push(intent);
-    }
-    let records = vault.account_records()?.into_iter().filter_map(|record| {
-        let sealed = wire::Sealed(record.sealed?);
-        let leaf = crate::account::tree::Leaf::of(record.revision, record.epoch, &sealed);
-        Some((wire::ObjectId(record.id), leaf, sealed))
-    });
-    let usage = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
-        .map_err(|error| damaged(error.to_string()))?;
-    let joined = Joined { engine, facts: document.facts, notices: document.notices, next, kept, usage };
-    Ok(Some((joined, update)))
-}
-
-/// The label of an intent's document: they are in the order of the intents.
-fn label(number: u64) -> String {
-    format!("{INTENT}{number:016x}")
-}
-
-/// The membership of a vault that has been opened, or none.
-pub struct Membership(pub(super) Option<Joined>);
-
-impl Membership {
-    /// Reads it, and brings the secrets to what it says.
-    ///
-    /// # Errors
-    /// When it is damaged.
-    pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, keep: usize) -> Result<Self, VaultError> {
-        let Some((joined, update)) = load(vault, secrets, keep)? else { return Ok(Self(None)) };
-        // Both were written in one transaction: there is nothing to put right, unless a later guillemet applies
-        // what is pending in another way.
-        if !update.put.is_empty() || !update.removed.is_empty() {
-            vault.write(&Writes {
-                secrets: update.put.iter().map(|secret| &**secret).collect(),
-                removed: update.removed.iter().map(|secret| secret.id).collect(),
-                ..Writes::default()
-            })?;
-            let is_old = |secret: &Arc<Secret>| {
-                update.replaced.iter().chain(&update.removed).any(|replaced| replaced.id == secret.id)
-            };
-            secrets.retain(|secret| !is_old(secret));
-            secrets.extend(update.put);
-        }
-        Ok(Self(Some(joined)))
-    }
-}
-
-impl Joined {
-    fn document(&self) -> Zeroizing<Vec<u8>> {
-        let document =
-            Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
-        Zeroizing::new(serde_json::to_vec(&document).unwrap_or_default())
-    }
-
-    /// The references other devices told, with the name of each.
-    pub(super) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
-        let me = self.engine.me().device;
-        let name =
-            |device: DeviceId| self.engine.head().map_or_else(|| device.to_string(), |(head, _)| head.name_of(device));
-        let others = self.engine.base().all_references().filter(|(device, _)| **device != me);
-        let mut others: Vec<_> = others.map(|(device, told)| (name(*device).into(), Arc::clone(told))).collect();
-        others.sort_by(|a: &(Arc<str>, _), b| a.0.cmp(&b.0));
-        others
-    }
-
-    /// What other devices have against a name being taken from a secret.
-    pub(super) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
-        let mut blockers = Vec::new();
-        for (device, references) in self.others() {
-            let named = references.references.iter().filter(|named| named.is(name));
-            blockers.extend(named.map(|named| remote_view(&device, named)));
-        }
-        blockers
-    }
-}
-
-fn remote_view(device: &str, named: &Named) -> BlockerView {
-    BlockerView {
-        reference: ReferenceView::remote(device, named),
-        message: format!("a template on `{device}` names it; take the reference out there"),
-        reason: "referenced".into(),
-        retry_after_ms: None,
-    }
-}
-
-fn blocked_view(blocked: Blocked) -> BlockerView {
-    let device = &blocked.device_name;
-    let (reason, message) = match (&blocked.name, blocked.certain) {
-        (_, true) => ("referenced", format!("a template on `{device}` names it; take the reference out there")),
-        (Some(_), false) => {
-            ("in_broken_text", format!("the name stands in a template on `{device}` that is broken; mend it there"))
-        }
-        (None, false) => (
-            "unknown",
-            format!("this cannot be read on `{device}`, so nobody knows what it names; make it readable there"),
-        ),
-    };
-    BlockerView {
-        reference: ReferenceView {
-            device: Some(blocked.device_name.clone()),
-            template: blocked.template,
-            line: blocked.place.map(|(line, _)| line),
-            column: blocked.place.map(|(_, column)| column),
-            field: None,
-            name: blocked.name,
-        },
-        message,
-        reason: reason.into(),
-        retry_after_ms: None,
-    }
-}
-
-/// What the templates of this device name, for the others. What is too much for one record is told as unknown,
-/// which stands in the way of every delete.
-fn local_references(catalog: &Catalog) -> References {
-    let mut told = References::default();
-    let mut words = 0;
-    for template in catalog.files() {
-        match &template.content {
-            Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
-                let references = template.references();
-                if told.references.len() + references.len() > REFERENCES_MAX {
-                    told.unknown.push(template.id.clone());
-                    continue;
-                }
-                told.references.extend(references.iter().map(|reference| Named {
-                    template: template.id.clone(),
-                    line: reference.line,
-                    column: reference.column,
-                    name: reference.name.to_string(),
-                }));
-            }
-            Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
-                words += text.len();
-                told.texts.push(Words::of(&template.id, text));
-            }
-            Content::Broken { .. } => told.unknown.push(template.id.clone()),
-        }
-    }
-    told.unknown.extend(catalog.unreadable());
-    told
-}
-
 impl Inventory {
     /// Writes changed secrets, each with what it was, and a document with them. In an account they are intents
     /// from then on.
@@ -349,8 +119,7 @@ impl Inventory {
         };
         let intents: Vec<Vec<Intent>> = changed.iter().map(|(before, after)| Intent::between(*before, after)).collect();
         let encoded: Vec<_> = intents.iter().flatten().map(|intent| (intent.id, intent.encode())).collect();
-        let labels: Vec<_> =
-            (joined.next..).map(|number| format!("{INTENT}{number:016x}")).take(encoded.len()).collect();
+        let labels: Vec<_> = (joined.next..).map(label).take(encoded.len()).collect();
         for (label, (_, bytes)) in labels.iter().zip(&encoded) {
             writes.documents.push((Cow::from(label.as_str()), Some(bytes)));
         }

@@ -1,7 +1,7 @@
 //! A real account server, and devices that push boxes nobody could open.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,9 +70,12 @@ impl Place {
         }
     }
 
-    /// Every file in which something is kept.
-    pub fn files(&self) -> Vec<PathBuf> {
-        files(self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder))
+    /// The files among all in which something is kept that hold this text.
+    pub fn files_with(&self, text: &str) -> String {
+        let folder = self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder);
+        let found = Command::new("grep").args(["-rlaF", "-D", "skip", "-e", text]).arg(folder).output().unwrap();
+        assert!(found.stderr.is_empty(), "{}", String::from_utf8_lossy(&found.stderr));
+        String::from_utf8(found.stdout).unwrap()
     }
 
     /// Tries to run another server, which is to fail.
@@ -92,19 +95,6 @@ impl Place {
             .output()
             .unwrap()
     }
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.is_file() {
-            found.push(path);
-        }
-    }
-    found
 }
 
 fn command(place: &Place, folder: &[String]) -> Command {

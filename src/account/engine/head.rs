@@ -101,9 +101,9 @@ pub enum Refusal {
         "another machine acts as this device: it was cloned, or brought back from an image. Run `guillemet account leave` on one of the two, and join it again"
     )]
     Cloned,
-    /// This device is none of the account any more.
+    /// This device is none of the account any more, as far as it can see.
     #[error(
-        "this device was revoked. Its vault stays as it is; `guillemet account leave` ends its membership here, and an invitation brings it back"
+        "this device was revoked, or the server keeps the account's new key from it: `guillemet account devices` on another device tells. Its vault stays as it is; where it was revoked, `guillemet account leave` ends its membership here, and an invitation brings it back"
     )]
     Revoked,
 }

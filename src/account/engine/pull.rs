@@ -37,7 +37,7 @@ struct Verified {
 }
 
 impl Engine {
-    /// Takes the answer of a server, all its pages.
+    /// Takes the answer of a server to a pull from `cursor`, all its pages; no push has been accepted meanwhile.
     ///
     /// # Errors
     /// `Refusal`: nothing has been applied.
@@ -65,15 +65,15 @@ impl Engine {
     fn verify(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Option<Verified>, Refusal> {
         let newest = pages.iter().rev().find_map(|page| page.newest);
         let newest = newest.unwrap_or(Newest { seq: 0, hash: Hash::default() });
-        let known = anchor.map_or(self.head.seq, |anchor| Self::cursor_of(anchor).heads_after);
-        if newest.seq < known || (newest.seq == known && anchor.is_some()) {
+        let known = anchor.map_or(self.head.seq, |anchor| anchor.seq);
+        if newest.seq < known {
             return Err(Refusal::Rollback { known, offered: newest.seq });
         }
-        if newest.seq == known {
+        if newest.seq == known && anchor.is_none() {
             let is_same = newest.hash == self.hash;
             return if is_same { Ok(None) } else { Err(Refusal::Fork { seq: known }) };
         }
-        let walk = self.walk(pages, known, anchor)?;
+        let walk = self.walk(pages, anchor)?;
         if (walk.head.seq, walk.hash) != (newest.seq, newest.hash) {
             return Err(Refusal::Tampered("heads that it names are missing"));
         }
@@ -102,10 +102,11 @@ impl Engine {
         Update { records, advanced: true, ..update }
     }
 
-    fn walk(&self, pages: &[Changes], known: u64, anchor: Option<Newest>) -> Result<Walk, Refusal> {
+    fn walk(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Walk, Refusal> {
+        let seq = anchor.map_or(self.head.seq, |anchor| Self::cursor_of(anchor).heads_after);
         let heads = || pages.iter().flat_map(|page| &page.heads);
         let mut walk = Walk {
-            head: Head { seq: known, ..self.head.clone() },
+            head: Head { seq, ..self.head.clone() },
             hash: self.hash,
             keys: self.keys.clone(),
             intents: HashSet::new(),
@@ -156,6 +157,10 @@ impl Engine {
         let head: Head = serde_json::from_slice(&opened).map_err(|_| Refusal::Tampered("a head cannot be read"))?;
         if (head.seq, head.epoch, head.prev) != (sealed.seq, sealed.epoch, sealed.prev) {
             return Err(Refusal::Tampered("a head is not what it says it is"));
+        }
+        let is_followed = anchor.is_none() && walk.head.by != DeviceId::default();
+        if is_followed && walk.head.device(head.by).is_none() {
+            return Err(Refusal::Tampered("a head comes from no device of the account"));
         }
         if head.device(self.me.device).is_none() {
             return Err(Refusal::Revoked);

@@ -173,7 +173,7 @@ impl Engine {
 
     /// Whether there is anything to push of itself: edits, or references that others do not know.
     pub fn is_due(&self, local: &References) -> bool {
-        !self.pending.is_empty() || self.publishes(local)
+        self.head().is_some() && (!self.pending.is_empty() || self.publishes(local))
     }
 
     /// Whether others have to be told of these references: they are other ones, or something was deleted since.

@@ -215,19 +215,27 @@ fn a_device_that_joins_while_something_is_deleted_is_waited_for() {
 }
 
 #[test]
-fn many_deletes_are_forgotten_in_several_pushes() {
-    let names: Vec<_> = (0..30).map(|number| format!("key-{number}")).collect();
+fn much_that_was_deleted_comes_back_in_several_pushes() {
+    let names: Vec<_> = (0..10).map(|number| format!("key-{number}")).collect();
     let mut world = World::of(2, &names.iter().map(|name| (name.as_str(), "x")).collect::<Vec<_>>());
     for name in &names {
-        world.delete(A, name).unwrap();
+        for version in 'a'..='k' {
+            let now = world.tick();
+            world.devices[A].set_value(name, &String::from(version).repeat(60_000), now);
+        }
     }
-    assert_eq!(world.devices[A].engine.base().all_deleted().count(), 30);
-    for name in &names[..20] {
+    world.quiet();
+    for name in &names {
+        world.delete(A, name).unwrap();
         world.devices[B].refer("cal-com/booking", name);
     }
-    world.sync(B);
+    world.sync(A);
+    assert_eq!(world.devices[A].engine.base().all_deleted().count(), 10);
+    world.pull(B).unwrap();
+    assert!(world.push(B, &Wish::Edits).unwrap());
+    assert!((1..10).contains(&world.devices[B].engine.view().secrets().count()));
     world.quiet();
-    assert_eq!(world.devices[A].engine.view().secrets().count(), 20);
+    assert!(names.iter().all(|name| world.devices[A].values(name).len() == 12));
     assert_eq!(world.devices[A].engine.base().all_deleted().count(), 0);
 }
 
@@ -244,4 +252,19 @@ fn a_secret_with_edits_that_do_not_fit_into_the_push_is_not_deleted_before_them(
     assert!(world.delete(A, "cal-com").unwrap());
     world.quiet();
     assert!(world.devices[B].find("cal-com").is_none());
+}
+
+#[test]
+fn edits_that_need_several_pushes_bring_back_what_was_deleted_meanwhile() {
+    let mut world = World::of(2, &[("cal-com", "one"), ("other", "x")]);
+    for number in 0..600 {
+        let now = world.tick();
+        world.devices[B].enable("other", number % 2 == 0, now);
+    }
+    let now = world.tick();
+    world.devices[B].set_value("cal-com", "two", now);
+    assert!(world.delete(A, "cal-com").unwrap());
+    world.sync(A);
+    world.quiet();
+    assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);
 }

@@ -11,6 +11,7 @@ mod repair;
 mod scene;
 mod server;
 mod story;
+mod vectors;
 mod world;
 
 /// So many cases, or as many as `PROPTEST_CASES` says; a case that fails is not kept, for keys differ each time.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::account::wire::{
-    AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Push, RECORDS_MAX, SealedHead,
-    SealedRecord, Wrap,
+    AccountId, BODY_MAX, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Push, RECORDS_MAX,
+    SealedHead, SealedRecord, Wrap,
 };
 
 /// Why a push is not taken.
@@ -70,7 +70,11 @@ impl Server {
     /// A push, `If-Match: onto`.
     pub fn push(&mut self, by: DeviceId, onto: Hash, push: &Push) -> Result<Newest, Refused> {
         // As it travels.
-        let push: Push = serde_json::from_slice(&serde_json::to_vec(push).unwrap()).unwrap();
+        let body = serde_json::to_vec(push).unwrap();
+        if body.len() > BODY_MAX {
+            return Err(Refused::Wrong("it is too large"));
+        }
+        let push: Push = serde_json::from_slice(&body).unwrap();
         if !self.knows(by) {
             return Err(Refused::Unknown);
         }

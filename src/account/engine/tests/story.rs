@@ -272,9 +272,20 @@ fn a_device_that_goes_is_gone() {
     assert_eq!(gone.values("cal-com"), ["one", "two"], "its vault stays as it is");
     assert!(!world.server.knows(gone.id()));
     world.quiet();
+    let behind = world.devices[A].cloned();
     let (head, _) = world.devices[A].engine.head().unwrap();
     assert_eq!(head.devices.len(), 2);
     assert!(world.devices[A].engine.base().references(gone.id()).is_none());
     assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);
     assert!(world.delete(A, "cal-com").unwrap(), "its references went with it");
+
+    // It has the key still, and a server that takes its side: its heads are those of nobody.
+    let mut gone = gone;
+    gone.set_value("cal-com", "three", now);
+    let candidate = gone.prepare(&Wish::Edits, now).unwrap().unwrap();
+    let mut forged = world.answer(C - 1)[0].clone();
+    forged.newest = Some(candidate.newest);
+    forged.heads = vec![candidate.push.head];
+    let mut behind = behind;
+    assert_eq!(behind.pulled(&[forged]), Err(Refusal::Tampered("a head comes from no device of the account")));
 }

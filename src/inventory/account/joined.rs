@@ -1,0 +1,159 @@
+//! A membership as it is written down, and as it is read again when the daemon starts.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::account::engine::{Engine, Memory, Notice, Update};
+use crate::account::intent::Intent;
+use crate::account::wire::{self, Hash};
+use crate::names::Millis;
+use crate::vault::record::Secret;
+use crate::vault::store::{Vault, VaultError, Writes};
+
+/// The document with everything of the membership but records and intents.
+pub(super) const ACCOUNT: &str = "account";
+/// The documents with what is not in the account yet, by number.
+const INTENT: &str = "account/intent/";
+/// The document with what other devices said of their usage.
+pub(super) const USAGE: &str = "account/usage";
+
+/// What a membership is besides its engine.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Where the server is.
+    pub url: String,
+    /// The SHA-256 of its certificate, where that is pinned.
+    pub pin: Option<Hash>,
+    /// What shows the server who asks. The allocator wipes what is freed.
+    pub api_key: String,
+    /// What this device is called.
+    pub name: String,
+    /// Why it does not go on by itself.
+    pub stopped: Option<Stopped>,
+    /// Invitations that nobody has used yet.
+    pub invited: Vec<Invited>,
+    /// Rises with each document of usage.
+    pub usage_counter: u64,
+}
+
+/// Why a device has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// For programs: the refusal's code.
+    pub code: String,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Since when.
+    pub at: Millis,
+}
+
+/// An invitation that nobody has used yet.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Invited {
+    /// Its secret, as hexadecimal digits.
+    pub secret: String,
+    /// Until when it is good.
+    pub until: Millis,
+}
+
+/// The membership as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    facts: Facts,
+    engine: Memory,
+    notices: Vec<Notice>,
+}
+
+/// A vault's membership.
+pub(in crate::inventory) struct Joined {
+    pub(in crate::inventory) engine: Engine,
+    pub(super) facts: Facts,
+    pub(super) notices: Vec<Notice>,
+    /// The number of the next intent's document.
+    pub(super) next: u64,
+    /// Those of the intents that are kept, in the order of the engine.
+    pub(super) kept: Vec<(wire::IntentId, String)>,
+    /// What other devices said of their usage.
+    pub(super) usage: Vec<wire::Usage>,
+}
+
+/// Reads the membership of a vault, where there is one.
+///
+/// # Errors
+/// When it is damaged.
+pub(super) fn load(
+    vault: &Vault,
+    secrets: &[Arc<Secret>],
+    keep: usize,
+) -> Result<Option<(Joined, Update)>, VaultError> {
+    let damaged = |what: String| VaultError::Damaged(what);
+    let Some(bytes) = vault.document(ACCOUNT)?.filter(|bytes| !bytes.is_empty()) else {
+        return Ok(None);
+    };
+    let document: Document = serde_json::from_slice(&bytes)
+        .map_err(|_| damaged("what it knows of its account is not what this guillemet writes".into()))?;
+    let (mut intents, mut kept, mut next) = (Vec::new(), Vec::new(), 0);
+    for (label, bytes) in vault.documents(INTENT)? {
+        let intent =
+            Intent::decode(&bytes).map_err(|_| damaged("a change that is not in the account yet is damaged".into()))?;
+        next = u64::from_str_radix(&label[INTENT.len()..], 16).map_or(next, |number| number + 1);
+        kept.push((intent.id, label));
+        intents.push(intent);
+    }
+    let records = vault.account_records()?.into_iter().filter_map(|record| {
+        let sealed = wire::Sealed(record.sealed?);
+        let leaf = crate::account::tree::Leaf::of(record.revision, record.epoch, &sealed);
+        Some((wire::ObjectId(record.id), leaf, sealed))
+    });
+    let usage = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
+        .map_err(|error| damaged(error.to_string()))?;
+    let joined = Joined { engine, facts: document.facts, notices: document.notices, next, kept, usage };
+    Ok(Some((joined, update)))
+}
+
+/// The label of an intent's document: they are in the order of the intents.
+pub(super) fn label(number: u64) -> String {
+    format!("{INTENT}{number:016x}")
+}
+
+/// The membership of a vault that has been opened, or none.
+pub struct Membership(pub(in crate::inventory) Option<Joined>);
+
+impl Membership {
+    /// Reads it, and brings the secrets to what it says.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, keep: usize) -> Result<Self, VaultError> {
+        let Some((joined, update)) = load(vault, secrets, keep)? else { return Ok(Self(None)) };
+        // Both were written in one transaction: there is nothing to put right, unless a later guillemet applies
+        // what is pending in another way.
+        if !update.put.is_empty() || !update.removed.is_empty() {
+            vault.write(&Writes {
+                secrets: update.put.iter().map(|secret| &**secret).collect(),
+                removed: update.removed.iter().map(|secret| secret.id).collect(),
+                ..Writes::default()
+            })?;
+            let is_old = |secret: &Arc<Secret>| {
+                update.replaced.iter().chain(&update.removed).any(|replaced| replaced.id == secret.id)
+            };
+            secrets.retain(|secret| !is_old(secret));
+            secrets.extend(update.put);
+        }
+        Ok(Self(Some(joined)))
+    }
+}
+
+impl Joined {
+    pub(super) fn document(&self) -> Zeroizing<Vec<u8>> {
+        let document =
+            Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
+        // Strings and numbers: there is nothing in it that JSON cannot hold.
+        Zeroizing::new(serde_json::to_vec(&document).unwrap_or_default())
+    }
+}

@@ -1,0 +1,105 @@
+//! What devices tell each other of their templates, and how that is shown.
+
+use std::sync::Arc;
+
+use super::joined::Joined;
+use crate::account::engine::{Blocked, Named, References, Words};
+use crate::account::wire::DeviceId;
+use crate::inventory::views::{BlockerView, ReferenceView};
+use crate::names::SecretName;
+use crate::template::catalog::{Catalog, Content, Names};
+
+/// The most references one device tells of, and the most bytes of texts that cannot be taken apart: they have to
+/// fit into one record.
+const REFERENCES_MAX: usize = 20_000;
+const WORDS_MAX: usize = 1 << 20;
+
+impl Joined {
+    /// The references other devices told, with the name of each.
+    pub(in crate::inventory) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
+        let me = self.engine.me().device;
+        let name =
+            |device: DeviceId| self.engine.head().map_or_else(|| device.to_string(), |(head, _)| head.name_of(device));
+        let others = self.engine.base().all_references().filter(|(device, _)| **device != me);
+        let mut others: Vec<_> = others.map(|(device, told)| (name(*device).into(), Arc::clone(told))).collect();
+        others.sort_by(|a: &(Arc<str>, _), b| a.0.cmp(&b.0));
+        others
+    }
+
+    /// What other devices have against a name being taken from a secret.
+    pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
+        let mut blockers = Vec::new();
+        for (device, references) in self.others() {
+            let named = references.references.iter().filter(|named| named.is(name));
+            blockers.extend(named.map(|named| remote_view(&device, named)));
+        }
+        blockers
+    }
+}
+
+fn remote_view(device: &str, named: &Named) -> BlockerView {
+    BlockerView {
+        reference: ReferenceView::remote(device, named),
+        message: format!("a template on `{device}` names it; take the reference out there"),
+        reason: "referenced".into(),
+        retry_after_ms: None,
+    }
+}
+
+pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
+    let device = &blocked.device_name;
+    let (reason, message) = match (&blocked.name, blocked.certain) {
+        (_, true) => ("referenced", format!("a template on `{device}` names it; take the reference out there")),
+        (Some(_), false) => {
+            ("in_broken_text", format!("the name stands in a template on `{device}` that is broken; mend it there"))
+        }
+        (None, false) => (
+            "unknown",
+            format!("this cannot be read on `{device}`, so nobody knows what it names; make it readable there"),
+        ),
+    };
+    BlockerView {
+        reference: ReferenceView {
+            device: Some(blocked.device_name.clone()),
+            template: blocked.template,
+            line: blocked.place.map(|(line, _)| line),
+            column: blocked.place.map(|(_, column)| column),
+            field: None,
+            name: blocked.name,
+        },
+        message,
+        reason: reason.into(),
+        retry_after_ms: None,
+    }
+}
+
+/// What the templates of this device name, for the others. What is too much for one record is told as unknown,
+/// which stands in the way of every delete.
+pub(super) fn local_references(catalog: &Catalog) -> References {
+    let mut told = References::default();
+    let mut words = 0;
+    for template in catalog.files() {
+        match &template.content {
+            Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
+                let references = template.references();
+                if told.references.len() + references.len() > REFERENCES_MAX {
+                    told.unknown.push(template.id.clone());
+                    continue;
+                }
+                told.references.extend(references.iter().map(|reference| Named {
+                    template: template.id.clone(),
+                    line: reference.line,
+                    column: reference.column,
+                    name: reference.name.to_string(),
+                }));
+            }
+            Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
+                words += text.len();
+                told.texts.push(Words::of(&template.id, text));
+            }
+            Content::Broken { .. } => told.unknown.push(template.id.clone()),
+        }
+    }
+    told.unknown.extend(catalog.unreadable());
+    told
+}
