@@ -9,12 +9,14 @@ use zeroize::Zeroizing;
 
 use super::{Contact, Trouble, blocking, steps};
 use crate::account::api_key::ApiKey;
-use crate::account::client::Client;
+use crate::account::client::{Client, ClientError};
 use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
 use crate::account::engine::{Engine, Me, References, Wish, Written};
 use crate::account::join as joins;
 use crate::account::seal::{EpochKey, open_wrap};
-use crate::account::wire::{AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, Wrap};
+use crate::account::wire::{
+    AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap,
+};
 use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::{AccountError, Facts, Invited, SameName};
@@ -104,7 +106,7 @@ pub async fn create(app: &Arc<App>, code: Creation, wanted: &Wanted) -> Result<(
     candidate.push.keys.push(api_key.device_key(device));
     let client = client(&place, Some(&code.api_key)).await?;
     let newest = client.push(place.account(), &candidate.push, None).await.map_err(|error| match error {
-        crate::account::client::ClientError::Conflict(_) | crate::account::client::ClientError::Unauthorized => {
+        ClientError::Conflict(_) | ClientError::Unauthorized => {
             Trouble::Other("this code was used before; `guillemet account admin create-account` makes another".into())
         }
         error => error.into(),
@@ -327,9 +329,10 @@ pub async fn recover(app: &Arc<App>, code: Recovery, wanted: &Wanted) -> Result<
     let account = place.account();
     let paper_client = client(&place, Some(&code.api_key)).await?;
     let paper = (code.device, code.device_secret);
-    let pages = steps::pages(&paper_client, account, Engine::cursor_of(code.head)).await?;
+    let (mut pages, first) = since_printed(&paper_client, account, code.head).await?;
     let key = wrapped_for(&pages, account, &paper, &code.sender_key, code.head)?;
-    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, code.head, former_versions(app));
+    let first = behind_gaps(&mut pages, account, key.epoch(), first);
+    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(app));
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
@@ -357,6 +360,39 @@ pub async fn recover(app: &Arc<App>, code: Recovery, wanted: &Wanted) -> Result<
     begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted).await
 }
 
+/// Every head since a code was printed, which is the first; where the server does not keep them any more, the newest.
+/// Whoever could make that one could have made all of them: it opens with the key the code was printed with, or not
+/// at all.
+async fn since_printed(
+    client: &Client,
+    account: AccountId,
+    printed: Newest,
+) -> Result<(Vec<Changes>, Newest), Trouble> {
+    match steps::pages(client, account, Engine::cursor_of(printed)).await {
+        Err(ClientError::ContinuityLost) => {}
+        pages => return Ok((pages?, printed)),
+    }
+    let newest = steps::newest(client, account).await?;
+    if newest.seq < printed.seq {
+        return Err(ClientError::ContinuityLost.into());
+    }
+    Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
+}
+
+/// Where heads are missing because the account was repaired, the first behind that: for the same reason.
+fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: Newest) -> Newest {
+    let heads = || pages.iter().flat_map(|page| &page.heads);
+    let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
+        after.epoch == epoch && after.seq > first.seq && after.prev != before.hash(account)
+    };
+    let Some((_, begin)) = heads().zip(heads().skip(1)).filter(is_behind_gap).last() else { return first };
+    let begin = Newest { seq: begin.seq, hash: begin.hash(account) };
+    for page in pages {
+        page.heads.retain(|head| head.seq >= begin.seq);
+    }
+    begin
+}
+
 /// The key that came with the head the paper knows.
 fn wrapped_for(
     pages: &[Changes],
@@ -370,7 +406,7 @@ fn wrapped_for(
     let found = opened.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
     found.ok_or_else(|| {
         Trouble::Other(
-            "the server does not have the key of this recovery code; was the code revoked, or the server set back?"
+            "the server does not have the key of this recovery code: it was set back, or a device was revoked since the code was printed, and that is longer ago than the server keeps the account's heads. Use a newer code, or an invitation"
                 .into(),
         )
     })

@@ -47,9 +47,7 @@ pub async fn repair(app: &Arc<App>, confirmed: Option<&str>) -> Result<Plan, Tro
         Ok::<_, Trouble>(Client::new(&facts.url, facts.pin, Some(&key))?)
     });
     let client = opened.await.map_err(|_| Trouble::Other("the way to the server could not be worked out".into()))??;
-    // Past every head: nothing but which is the newest.
-    let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
-    let newest = client.changes(account, &past, 1).await?.newest.unwrap_or_default();
+    let newest = steps::newest(&client, account).await?;
     let (known, knows) = app.inventory.with_engine(|engine| {
         let known = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
         (known, engine.knows(newest))

@@ -35,6 +35,13 @@ pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -
     Ok(pages)
 }
 
+/// Which head is the newest.
+pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
+    // Past every head: nothing else.
+    let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
+    Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
+}
+
 /// Waits where the server wants quiet for a moment, and says whether to ask again: what it refuses with that, it has not
 /// taken. What is changed meanwhile goes together then.
 async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {

@@ -226,6 +226,10 @@ impl Team {
         self.cables.iter().for_each(|cable| cable.lead(None));
     }
 
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
     pub fn signal_servers(&self, signal: Signal) {
         for server in &self.servers {
             kill_process(server.pid(), signal).unwrap();

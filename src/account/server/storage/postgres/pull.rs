@@ -100,7 +100,7 @@ async fn records(
     Ok((records, cut))
 }
 
-/// The newest wrap of each of the heads' epochs.
+/// The wraps of the heads' epochs, as they came: a recovery code looks for the one that it was printed with.
 async fn wraps(
     on: &Transaction<'_>,
     account: &[u8],
@@ -110,8 +110,8 @@ async fn wraps(
     let (Some(first), Some(last)) = (heads.first(), heads.last()) else {
         return Ok(Vec::new());
     };
-    let text = "SELECT DISTINCT ON (epoch) epoch, sender, box FROM wraps
-        WHERE account = $1 AND device = $2 AND ended IS NULL AND epoch BETWEEN $3 AND $4 ORDER BY epoch, came DESC";
+    let text = "SELECT epoch, sender, box FROM wraps
+        WHERE account = $1 AND device = $2 AND ended IS NULL AND epoch BETWEEN $3 AND $4 ORDER BY epoch, came";
     let id = device.0.as_slice();
     let mut wraps = Vec::new();
     for row in rows(on, text, &[&account, &id, &big(first.epoch), &big(last.epoch)]).await? {

@@ -86,7 +86,7 @@ fn records(
     Ok((records, false))
 }
 
-/// The newest wrap of each of the heads' epochs.
+/// The wraps of the heads' epochs, as they came: a recovery code looks for the one that it was printed with.
 fn wraps(
     database: &Connection,
     account: AccountId,
@@ -97,8 +97,8 @@ fn wraps(
         return Ok(Vec::new());
     };
     let mut query = database.prepare_cached(
-        "SELECT epoch, sender, box, max(came) FROM wraps
-        WHERE account = ?1 AND device = ?2 AND ended IS NULL AND epoch BETWEEN ?3 AND ?4 GROUP BY epoch ORDER BY epoch",
+        "SELECT epoch, sender, box FROM wraps
+        WHERE account = ?1 AND device = ?2 AND ended IS NULL AND epoch BETWEEN ?3 AND ?4 ORDER BY epoch, came",
     )?;
     let rows = query.query_map(params![account.0, device.0, first.epoch, last.epoch], |row| {
         Ok(Wrap { device, epoch: row.get(0)?, sender: DeviceId(row.get(1)?), sealed: Sealed(row.get(2)?) })
