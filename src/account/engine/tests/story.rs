@@ -81,7 +81,7 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
         assert_eq!(before.len() + 1, typed.len());
         quick += usize::from(!world.devices[A].engine.pending.is_empty());
         // Worked out anew from what is written down, it is the same.
-        let mut again = world.devices[A].cloned();
+        let again = world.devices[A].cloned();
         assert_eq!(shown(again.engine.view().secrets()), typed);
         assert_eq!(shown(again.engine.base().secrets()), shown(world.devices[A].engine.base().secrets()));
         again.check();
