@@ -300,7 +300,7 @@ impl Inventory {
         let known = engine.as_ref().ok_or(AccountError::None)?;
         let state = self.resolver.current.load();
         let mut mine: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
-        mine.sort_by(|a, b| a.name.key().cmp(&b.name.key()));
+        mine.sort_by_key(|secret| secret.name.key());
         let (mut intents, mut undecided) = (Vec::new(), Vec::new());
         for secret in &mine {
             let there = known.view().secret(secret.id).or_else(|| known.view().named(&secret.name));

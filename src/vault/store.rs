@@ -168,6 +168,9 @@ pub struct Writes<'a> {
     pub account: AccountWrites<'a>,
 }
 
+/// A document with its label.
+pub type LabelledDocument = (String, Zeroizing<Vec<u8>>);
+
 /// What of the account's records changes.
 #[derive(Clone, Copy, Default)]
 pub enum AccountWrites<'a> {
@@ -334,7 +337,7 @@ impl Vault {
     ///
     /// # Errors
     /// When one cannot be read or does not open.
-    pub fn documents(&self, prefix: &str) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, VaultError> {
+    pub fn documents(&self, prefix: &str) -> Result<Vec<LabelledDocument>, VaultError> {
         let query = "SELECT label FROM documents WHERE substr(label, 1, length(?1)) = ?1 ORDER BY label";
         let mut statement = self.database.prepare(query)?;
         let labels = statement.query_map([prefix], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;

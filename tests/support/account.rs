@@ -1,7 +1,7 @@
 //! A real account server, and devices that push boxes nobody could open.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,9 +70,29 @@ impl Place {
         }
     }
 
+    fn kept_in(&self) -> &Path {
+        self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder)
+    }
+
+    /// All files in which something is kept.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let (mut folders, mut files) = (vec![self.kept_in().to_owned()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            // A database removes files of its own meanwhile.
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                    Ok(kind) if kind.is_file() => files.push(entry.path()),
+                    _ => {}
+                }
+            }
+        }
+        files
+    }
+
     /// The files among all in which something is kept that hold this text.
     pub fn files_with(&self, text: &str) -> String {
-        let folder = self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder);
+        let folder = self.kept_in();
         let found = Command::new("grep").args(["-rlaF", "-D", "skip", "-e", text]).arg(folder).output().unwrap();
         assert!(found.stderr.is_empty(), "{}", String::from_utf8_lossy(&found.stderr));
         String::from_utf8(found.stdout).unwrap()

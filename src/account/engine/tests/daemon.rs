@@ -68,6 +68,9 @@ impl Shown {
     }
 }
 
+/// Memory, view, account and what is pending.
+pub type Everything = (Vec<u8>, BTreeMap<SecretId, Shown>, BTreeMap<SecretId, Shown>, Vec<IntentId>);
+
 pub fn shown<'a>(secrets: impl Iterator<Item = &'a Arc<Secret>>) -> BTreeMap<SecretId, Shown> {
     secrets.map(|secret| (secret.id, Shown::of(secret))).collect()
 }
@@ -278,7 +281,7 @@ impl Daemon {
     }
 
     /// Everything a refusal must not change.
-    pub fn state(&self) -> (Vec<u8>, BTreeMap<SecretId, Shown>, BTreeMap<SecretId, Shown>, Vec<IntentId>) {
+    pub fn state(&self) -> Everything {
         let memory = serde_json::to_vec(&self.engine.memory()).unwrap();
         let (view, base) = (shown(self.engine.view().secrets()), shown(self.engine.base().secrets()));
         (memory, view, base, self.engine.pending().map(|intent| intent.id).collect())

@@ -142,7 +142,7 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
     let whole = honest[0].clone();
     assert!(honest.len() == 1 && !whole.links.is_empty());
     let mut taken = joined.cloned();
-    taken.pulled(&[whole.clone()]).unwrap();
+    taken.pulled(std::slice::from_ref(&whole)).unwrap();
 
     let refused = |change: &dyn Fn(&mut Changes)| {
         let mut changed = whole.clone();

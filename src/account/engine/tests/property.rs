@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What is under way between a device and the server.
 enum Flight {
-    Push { candidate: Candidate, delete: Option<SecretId>, answer: Option<Result<Newest, Refused>> },
+    Push { candidate: Box<Candidate>, delete: Option<SecretId>, answer: Option<Result<Newest, Refused>> },
     Pull { pages: Vec<Changes>, next: Option<Cursor> },
 }
 
@@ -203,7 +203,7 @@ impl Run {
             }
             Some(Flight::Push { candidate, answer: Some(answer), .. }) => {
                 match answer {
-                    Ok(_) => device.accepted(candidate),
+                    Ok(_) => device.accepted(*candidate),
                     Err(Refused::Behind) => line.is_behind = true,
                     Err(refused) => panic!("{}: {refused:?}", device.name),
                 }
@@ -242,7 +242,7 @@ impl Run {
             return None;
         }
         match device.prepare(&wish, now) {
-            Ok(Some(candidate)) => Some(Flight::Push { candidate, delete, answer: None }),
+            Ok(Some(candidate)) => Some(Flight::Push { candidate: Box::new(candidate), delete, answer: None }),
             Ok(None) => Some(pull),
             Err(Unprepared::Referenced(_) | Unprepared::NoSecret | Unprepared::NoDevice) => Some(pull),
             Err(other) => panic!("{}: {other}", device.name),

@@ -108,7 +108,7 @@ impl Scene {
 
 /// Something is edited on A or C, and pushed.
 fn happen(world: &mut World, edit: usize, pick: usize) {
-    let (who, now) = (if pick % 2 == 0 { A } else { C }, world.tick());
+    let (who, now) = (if pick.is_multiple_of(2) { A } else { C }, world.tick());
     world.sync(who);
     let (before, value) = (world.server.newest(), format!("at {now}"));
     let mut known: Vec<_> = world.devices[who].engine.view().secrets().map(|secret| secret.name.to_string()).collect();
@@ -118,7 +118,7 @@ fn happen(world: &mut World, edit: usize, pick: usize) {
     match edit {
         0 => drop(device.create(&format!("made-at-{now}"), &value, now).unwrap()),
         1 => drop(device.rename(&name, &format!("called-at-{now}"), now)),
-        2 => device.enable(&name, pick % 3 == 0, now),
+        2 => device.enable(&name, pick.is_multiple_of(3), now),
         3 => device.refer("cal-com/a", &name),
         4 => device.templates.clear(),
         5 if known.len() > 2 => match world.delete(who, &name) {
