@@ -12,6 +12,9 @@ use super::load::{self, Process, request};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
+/// The secrets that the example template names.
+const NAMED: [&str; 3] = ["calendar-token-production", "calendar-tenant-production", "calendar-workspace-production"];
+
 /// A home with secrets and templates; removed when dropped.
 pub struct BenchHome(tempfile::TempDir);
 
@@ -21,20 +24,30 @@ impl BenchHome {
         // In memory where that can be: a disk that is busy with others would be measured too.
         let shared = Path::new("/dev/shm");
         let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
-        let bench = Self(dir.expect("a folder"));
+        let bench = Self::at(dir.expect("a folder"), secrets.max(NAMED.len()));
+        for number in 0..templates {
+            bench.write_template(&format!("template-{number}"), number);
+        }
+        bench
+    }
+
+    /// With so many secrets, in a folder of which somebody says where it is; `NAMED` are the first.
+    pub fn at(folder: tempfile::TempDir, secrets: usize) -> Self {
+        let bench = Self(folder);
         let home = Home::at(bench.path());
         let key = || UnlockWith::KeyFile(home.key_file());
         guillemet::daemon::init(&home, key()).expect("a home");
         let (mut vault, _) = Vault::open(&home, key()).expect("a vault");
-        let named = ["calendar-token-production", "calendar-tenant-production", "calendar-workspace-production"];
-        let others = (0..secrets.saturating_sub(named.len())).map(|number| format!("provider-{number}-production"));
-        for name in named.into_iter().map(str::to_owned).chain(others) {
+        let others = (0..).map(|number| format!("provider-{number}-production"));
+        let names = NAMED.into_iter().map(str::to_owned).chain(others).take(secrets);
+        let made = names.map(|name| {
             let value = format!("sk_live_{:032x}", name.len() * 7919);
             let secret = Secret::new(name.parse().expect("a name"), &value, true, 1_700_000_000_000);
-            vault.put(&secret.expect("a secret")).expect("kept");
-        }
-        for number in 0..templates {
-            bench.write_template(&format!("template-{number}"), number);
+            secret.expect("a secret")
+        });
+        let made: Vec<Secret> = made.collect();
+        for some in made.chunks(1_000) {
+            vault.put_all(&some.iter().collect::<Vec<_>>(), None).expect("kept");
         }
         bench
     }

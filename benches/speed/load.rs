@@ -25,7 +25,8 @@ pub fn ask(socket: &Path, request: &[u8]) -> Vec<u8> {
     answer(&mut stream, request)
 }
 
-fn answer(stream: &mut UnixStream, request: &[u8]) -> Vec<u8> {
+/// Asks on a connection that is kept; the whole answer.
+pub fn answer(stream: &mut UnixStream, request: &[u8]) -> Vec<u8> {
     stream.write_all(request).expect("the request leaves");
     let mut bytes = Vec::new();
     let mut chunk = [0; 65_536];
@@ -60,12 +61,19 @@ pub trait Server {
 
     /// Resident bytes: all, and those that are no file's.
     fn memory(&self) -> (u64, u64) {
+        (self.status("VmRSS:"), self.status("RssAnon:"))
+    }
+
+    /// The most resident bytes there ever were.
+    fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// A size that the system tells of it, in bytes.
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let kilobytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
-        };
-        (kilobytes("VmRSS:"), kilobytes("RssAnon:"))
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
     }
 }
 

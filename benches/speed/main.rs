@@ -3,6 +3,7 @@
 //! Prints a table and writes `target/bench.json`. Judges nothing: machines differ, so ratios are told.
 //! `QUICK=1` takes a few seconds and says less.
 
+mod account;
 mod bare;
 mod core;
 mod home;
@@ -27,6 +28,12 @@ fn main() -> ExitCode {
         && mode == "bare"
     {
         bare::serve(Path::new(socket), kind, Duration::from_nanos(work.parse().expect("a number")));
+        return ExitCode::SUCCESS;
+    }
+    if let [_, mode, folder] = arguments.as_slice()
+        && mode == "bare-tls"
+    {
+        account::serve_bare(Path::new(folder));
         return ExitCode::SUCCESS;
     }
     let quick = std::env::var_os("QUICK").is_some_and(|quick| !quick.is_empty());
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     if wanted("growth") {
         growth(&mut report, if quick { &[100, 1_000] } else { &[100, 1_000, 10_000, 100_000] });
     }
+    account::account(&mut report, quick, |part| wanted("account") || wanted(part));
     report.finish();
     ExitCode::SUCCESS
 }

@@ -6,16 +6,21 @@ use serde_json::{Value, json};
 
 use super::load::Round;
 
-/// The median time of a piece of work.
-pub fn median(rounds: usize, mut work: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..rounds)
-        .map(|_| {
-            let begin = Instant::now();
-            work();
-            begin.elapsed()
-        })
-        .collect();
+/// The times of a piece of work, the shortest first.
+pub fn times(rounds: usize, mut work: impl FnMut()) -> Vec<Duration> {
+    let time = |_| {
+        let begin = Instant::now();
+        work();
+        begin.elapsed()
+    };
+    let mut times: Vec<Duration> = (0..rounds.max(1)).map(time).collect();
     times.sort();
+    times
+}
+
+/// The median time of a piece of work.
+pub fn median(rounds: usize, work: impl FnMut()) -> Duration {
+    let times = times(rounds, work);
     times[times.len() / 2]
 }
 
@@ -35,6 +40,20 @@ pub struct Growth {
     pub delete: Duration,
     pub list: Duration,
     pub memory: u64,
+}
+
+/// One size of the account's table.
+pub struct AccountGrowth {
+    pub size: usize,
+    /// How long it took; the longest resolve and the longest change meanwhile.
+    pub push: [Duration; 3],
+    pub sync: [Duration; 3],
+    pub acknowledged: Duration,
+    pub crossed: Duration,
+    pub start: Duration,
+    pub office_peak: u64,
+    pub laptop_peak: u64,
+    pub server_peak: u64,
 }
 
 /// Collects and prints.
@@ -71,6 +90,16 @@ impl Report {
         self.line(name, &ms(time), json!({"ms": time.as_secs_f64() * 1e3}));
     }
 
+    /// The middle, the 99th of a hundred and the longest of times that are in order.
+    pub fn spread(&mut self, name: &str, times: &[Duration]) {
+        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        let (p50, p99, longest) = (at(0.5), at(0.99), at(1.0));
+        let in_ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let value =
+            json!({"p50_ms": in_ms(p50), "p99_ms": in_ms(p99), "max_ms": in_ms(longest), "rounds": times.len()});
+        self.line(name, &format!("p50 {}, p99 {}, at most {}", ms(p50), ms(p99), ms(longest)), value);
+    }
+
     pub fn time_us(&mut self, name: &str, time: Duration) {
         let us = time.as_secs_f64() * 1e6;
         self.line(name, &format!("{us:.2} µs"), json!({"us": us}));
@@ -78,6 +107,14 @@ impl Report {
 
     pub fn size(&mut self, name: &str, bytes: u64) {
         self.line(name, &format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)), json!({"bytes": bytes}));
+    }
+
+    pub fn bytes(&mut self, name: &str, bytes: u64) {
+        self.line(name, &format!("{:.1} KiB", bytes as f64 / 1024.0), json!({"bytes": bytes}));
+    }
+
+    pub fn share(&mut self, name: &str, share: f64) {
+        self.line(name, &format!("{:.2} % of a core", share * 100.0), json!({"share": share}));
     }
 
     pub fn ratio(&mut self, name: &str, time: Duration, of: &str, reference: Duration) {
@@ -135,6 +172,41 @@ impl Report {
                 "create_ms": ms(row.create), "delete_ms": ms(row.delete), "list_ms": ms(row.list), "resident_bytes": row.memory,
             }));
         }
+    }
+
+    pub fn account_growth(&mut self, rows: Vec<AccountGrowth>) {
+        println!(
+            "\n| secrets | first push | longest resolve, change meanwhile | first sync | longest resolve, change meanwhile | rotate | until rendered elsewhere | start | most memory: first machine, second, server |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|");
+        for row in rows {
+            let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+            println!(
+                "| {} | {} | {}, {} | {} | {}, {} | {} | {} | {} | {}, {}, {} |",
+                row.size,
+                ms(row.push[0]),
+                ms(row.push[1]),
+                ms(row.push[2]),
+                ms(row.sync[0]),
+                ms(row.sync[1]),
+                ms(row.sync[2]),
+                ms(row.acknowledged),
+                ms(row.crossed),
+                ms(row.start),
+                mib(row.office_peak),
+                mib(row.laptop_peak),
+                mib(row.server_peak),
+            );
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
+            self.entries.push(json!({
+                "what": "account growth", "secrets": row.size,
+                "first_push_ms": row.push.map(ms), "first_sync_ms": row.sync.map(ms),
+                "acknowledged_ms": ms(row.acknowledged), "crossed_ms": ms(row.crossed), "start_ms": ms(row.start),
+                "first_peak_bytes": row.office_peak, "second_peak_bytes": row.laptop_peak,
+                "server_peak_bytes": row.server_peak,
+            }));
+        }
+        println!();
     }
 
     /// Writes `target/bench.json`.

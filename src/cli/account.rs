@@ -49,7 +49,8 @@ pub enum AccountCommand {
 
 #[derive(Args)]
 pub struct Create {
-    /// The address of the server: https://HOST[:PORT].
+    /// The address of the server.
+    #[arg(value_name = "https://HOST[:PORT]")]
     url: String,
     #[command(flatten)]
     device: Device,

@@ -156,7 +156,7 @@ impl Inventory {
             pending: engine.pending().len(),
             notices: joined.notices.clone(),
             seen: seen.collect(),
-            secrets: engine.base().secrets().count(),
+            secrets: engine.base().len(),
         })
     }
 
@@ -345,8 +345,14 @@ impl Inventory {
         update.put.extend(brought.cloned());
         update.records = records.to_vec();
         drop(state);
-        let joined =
-            Joined { engine, facts: facts.clone(), notices: Vec::new(), next: 0, kept: Vec::new(), usage: Vec::new() };
+        let joined = Joined {
+            engine,
+            facts: facts.clone(),
+            notices: Vec::new(),
+            next: 0,
+            kept: VecDeque::new(),
+            usage: Vec::new(),
+        };
         owned.account = Some(joined);
         let applied = self.apply(&mut owned, update);
         if applied.is_err() {
@@ -419,18 +425,27 @@ impl Inventory {
             removed: update.removed.iter().map(|secret| secret.id).collect(),
             ..Writes::default()
         };
-        let mut kept: VecDeque<_> = std::mem::take(&mut joined.kept).into();
-        let pending: Vec<Arc<Intent>> = joined.engine.pending().cloned().collect();
+        let mut kept = std::mem::take(&mut joined.kept);
         let settled: HashSet<_> = update.settled.iter().collect();
         let gone = |(id, _): &(wire::IntentId, String)| settled.contains(id);
-        let mut forgotten: Vec<String> =
-            kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()).collect();
-        kept.retain(|kept| !gone(kept));
-        // Labels are in the order of the intents: what comes before others is written again with them.
-        if !kept.iter().map(|(id, _)| *id).eq(pending.iter().map(|intent| intent.id).take(kept.len())) {
+        let mut forgotten = Vec::new();
+        // What is settled is the oldest, nearly always; and there may be very many behind.
+        while let Some(oldest) = kept.pop_front_if(|kept| gone(kept)) {
+            forgotten.push(oldest.1);
+        }
+        if forgotten.len() < settled.len() {
+            forgotten.extend(kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()));
+            kept.retain(|kept| !gone(kept));
+        }
+        // Labels are in the order of the intents: what comes before others is written again with them. What is kept
+        // is pending in the same order, so that nothing is between as soon as the last of both is the same.
+        let is_last = |(id, _): &(wire::IntentId, String)| {
+            joined.engine.pending().nth(kept.len() - 1).is_some_and(|pending| pending.id == *id)
+        };
+        if !kept.back().is_none_or(is_last) {
             forgotten.extend(kept.drain(..).map(|(_, label)| label));
         }
-        let added = &pending[kept.len()..];
+        let added: Vec<Arc<Intent>> = joined.engine.pending().skip(kept.len()).cloned().collect();
         let encoded: Vec<_> = added.iter().map(|intent| intent.encode()).collect();
         let labels: Vec<_> = (joined.next..).map(label).take(added.len()).collect();
         writes.documents.extend(forgotten.into_iter().map(|label| (Cow::from(label), None)));
@@ -438,7 +453,8 @@ impl Inventory {
             writes.documents.push((Cow::from(label.clone()), Some(bytes)));
         }
         joined.next += labels.len() as u64;
-        joined.kept = kept.into_iter().chain(added.iter().map(|intent| intent.id).zip(labels)).collect();
+        kept.extend(added.iter().map(|intent| intent.id).zip(labels));
+        joined.kept = kept;
         let document = joined.document();
         writes.documents.push((Cow::from(ACCOUNT), Some(&document)));
         let records: Vec<AccountRecord> = update.records.iter().map(account_record).collect();

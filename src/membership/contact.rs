@@ -129,8 +129,10 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     app.account.set(Contact::Connected);
     tracing::info!("in contact with the account's server");
     joining::admit(app, client).await?;
-    usage::exchange(app, client).await?;
-    let mut tick = tokio::time::interval(TICK);
+    usage::tell(app, client).await?;
+    usage::fetch(app, client).await?;
+    let mut heard = Heard { at: Instant::now(), is_told: false };
+    let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let wait = if events.is_some() { SILENCE } else { POLL };
     // Whatever else happens meanwhile.
@@ -150,7 +152,8 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                     look = Instant::now() + wait;
                 }
                 Some(Told::Enrolment) => joining::admit(app, client).await?,
-                Some(Told::Usage) => usage::fetch(app, client).await?,
+                Some(Told::Usage) if heard.at.elapsed() < TICK => heard.is_told = true,
+                Some(Told::Usage) => heard.fetch(app, client).await?,
                 None => return Ok(()),
             },
             () = app.inventory.due().notified() => {
@@ -163,7 +166,10 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                 steps::push(app, client, &edits).await?;
             }
             _ = tick.tick() => {
-                usage::exchange(app, client).await?;
+                usage::tell(app, client).await?;
+                if heard.is_told || events.is_none() {
+                    heard.fetch(app, client).await?;
+                }
                 beat(app, client).await?;
             }
             () = tokio::time::sleep_until(look) => {
@@ -177,6 +183,20 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                 look = Instant::now() + wait;
             }
         }
+    }
+}
+
+/// What was heard of the usage of others. Of many devices that tell theirs, none is asked for each of them.
+struct Heard {
+    at: Instant,
+    /// Whether there is more by now.
+    is_told: bool,
+}
+
+impl Heard {
+    async fn fetch(&mut self, app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
+        *self = Self { at: Instant::now(), is_told: false };
+        usage::fetch(app, client).await
     }
 }
 

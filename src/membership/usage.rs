@@ -14,6 +14,9 @@ use crate::inventory::{AccountError, DeviceUsage, SecretDetail, rfc3339};
 use crate::names::Millis;
 use crate::resolve::now;
 
+/// Of so many secrets the usage is told, of those that were used last: those of all devices come in one answer.
+const SECRETS_MAX: usize = 10_000;
+
 /// What one device tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
@@ -58,19 +61,19 @@ pub fn add_others(app: &App, secrets: &mut [SecretDetail]) {
     }
 }
 
-/// Tells what was used here, where that is new, and hears what others tell.
-pub(super) async fn exchange(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    tell(app, client).await?;
-    fetch(app, client).await
-}
-
-async fn tell(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
+/// Tells what was used here, where that is new.
+pub(super) async fn tell(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let resolver = Arc::clone(&app.resolver);
     let totals = tokio::task::spawn_blocking(move || resolver.recorder.totals()).await;
     let Ok(Ok(totals)) = totals else { return Ok(()) };
     let Some(state) = app.inventory.account() else { return Ok(()) };
     let (account, me) = state.me;
-    let secrets = totals.iter().map(|(id, totals)| (id.to_string(), (totals.count, totals.last_used))).collect();
+    let mut used: Vec<_> = totals.iter().collect();
+    if used.len() > SECRETS_MAX {
+        used.sort_unstable_by_key(|(_, totals)| std::cmp::Reverse(totals.last_used));
+        used.truncate(SECRETS_MAX);
+    }
+    let secrets = used.iter().map(|(id, totals)| (id.to_string(), (totals.count, totals.last_used))).collect();
     let document = Told { device: me, at: now(), secrets };
     let last = told(app).into_iter().find(|told| told.device == me);
     if last.is_some_and(|last| last.secrets == document.secrets) {

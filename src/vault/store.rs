@@ -480,11 +480,9 @@ impl Boxes {
         }
         manifest.toggle(&self.manifest_key, RECORD, &secret.id.0, secret.revision);
         let sealed = self.seal(RECORD, &secret.id.0, secret.revision, &secret.encode());
-        database.execute(
-            "INSERT INTO records (id, revision, box) VALUES (?1, ?2, ?3)
-             ON CONFLICT (id) DO UPDATE SET revision = ?2, box = ?3",
-            params![secret.id.0, secret.revision, sealed],
-        )?;
+        let put = "INSERT INTO records (id, revision, box) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET revision = ?2, box = ?3";
+        database.prepare_cached(put)?.execute(params![secret.id.0, secret.revision, sealed])?;
         Ok(())
     }
 
@@ -492,14 +490,15 @@ impl Boxes {
         if let Some(stored) = stored_revision(database, id)? {
             manifest.count -= 1;
             manifest.toggle(&self.manifest_key, RECORD, &id.0, stored);
-            database.execute("DELETE FROM records WHERE id = ?1", [id.0])?;
+            database.prepare_cached("DELETE FROM records WHERE id = ?1")?.execute([id.0])?;
         }
         Ok(())
     }
 
     fn remove_counted(&self, database: &Connection, manifest: &mut Manifest, label: &str) -> Result<(), VaultError> {
         let query = "DELETE FROM documents WHERE label = ?1 RETURNING revision";
-        let stored: Option<u64> = database.query_row(query, [label], |row| row.get(0)).optional()?;
+        let mut delete = database.prepare_cached(query)?;
+        let stored: Option<u64> = delete.query_row([label], |row| row.get(0)).optional()?;
         if let Some(stored) = stored {
             manifest.count -= 1;
             manifest.toggle(&self.manifest_key, DOCUMENT, label.as_bytes(), stored);
@@ -527,14 +526,12 @@ impl Boxes {
     /// Writes a document; returns its new revision, which is 1 for a new one.
     fn put_document(&self, database: &Connection, label: &str, bytes: &[u8]) -> Result<u64, VaultError> {
         let query = "SELECT revision FROM documents WHERE label = ?1";
-        let stored: Option<u64> = database.query_row(query, [label], |row| row.get(0)).optional()?;
+        let stored: Option<u64> = database.prepare_cached(query)?.query_row([label], |row| row.get(0)).optional()?;
         let revision = stored.unwrap_or(0) + 1;
         let sealed = self.seal(DOCUMENT, label.as_bytes(), revision, bytes);
-        database.execute(
-            "INSERT INTO documents (label, revision, box) VALUES (?1, ?2, ?3)
-             ON CONFLICT (label) DO UPDATE SET revision = ?2, box = ?3",
-            params![label, revision, sealed],
-        )?;
+        let put = "INSERT INTO documents (label, revision, box) VALUES (?1, ?2, ?3)
+             ON CONFLICT (label) DO UPDATE SET revision = ?2, box = ?3";
+        database.prepare_cached(put)?.execute(params![label, revision, sealed])?;
         Ok(revision)
     }
 
@@ -557,7 +554,7 @@ fn key_binding(vault: &[u8; 16]) -> Vec<u8> {
 
 fn stored_revision(database: &Connection, id: SecretId) -> Result<Option<u64>, VaultError> {
     let query = "SELECT revision FROM records WHERE id = ?1";
-    Ok(database.query_row(query, [id.0], |row| row.get(0)).optional()?)
+    Ok(database.prepare_cached(query)?.query_row([id.0], |row| row.get(0)).optional()?)
 }
 
 #[cfg(test)]

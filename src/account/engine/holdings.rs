@@ -76,6 +76,16 @@ impl Holdings {
         self.secrets.values()
     }
 
+    /// How many secrets there are.
+    pub fn len(&self) -> usize {
+        self.secrets.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty()
+    }
+
     /// The secret that has this name, or had it.
     pub fn named(&self, name: &SecretName) -> Option<&Arc<Secret>> {
         let key = name.key();
@@ -109,6 +119,11 @@ impl Holdings {
             Some(references) => self.references.insert(device, references),
             None => self.references.remove(&device),
         };
+    }
+
+    /// Takes over what every device references in another state.
+    pub fn take_references(&mut self, from: &Self) {
+        self.references = from.references.clone();
     }
 
     /// The secrets that were put or taken since this was last asked.

@@ -274,6 +274,48 @@ impl Engine {
         update
     }
 
+    /// Goes over to the state a push of this device has made. Where that is the former one with the oldest of what is
+    /// pending and nothing else, the view is what it was, and only what was pushed is looked at: a large vault is
+    /// pushed in many pieces, and each would cost as much as all that is left.
+    fn settle_pushed(&mut self, mut base: Holdings, pushed: &[IntentId]) -> Update {
+        let touched = base.take_touched();
+        if !self.is_view_of(&base, &touched, pushed) {
+            touched.into_iter().for_each(|id| base.touch(id));
+            return self.settle(base, &pushed.iter().copied().collect());
+        }
+        for id in touched {
+            if let Some(shared) = same_in_both(&base, &self.view, id).cloned() {
+                base.share(&shared);
+                self.differing.remove(&id);
+            }
+        }
+        self.view.take_references(&base);
+        self.base = base;
+        for intent in self.pending.drain(..pushed.len()) {
+            self.told.remove(&intent.id);
+        }
+        Update { settled: pushed.to_vec(), ..Update::default() }
+    }
+
+    /// Whether the view is what this state becomes by what is pending behind the oldest, which were `pushed`. What of
+    /// it was touched has to be in the view as it is; or something behind changes it further, and once that is
+    /// pushed it is looked at again.
+    fn is_view_of(&self, base: &Holdings, touched: &BTreeSet<SecretId>, pushed: &[IntentId]) -> bool {
+        let is_oldest = pushed.len() < self.pending.len()
+            && pushed.iter().eq(self.pending.iter().take(pushed.len()).map(|intent| &intent.id));
+        // What is deleted can come back by an edit, or by a reference.
+        let has_deleted = [&self.base, base].iter().any(|state| state.all_deleted().next().is_some());
+        if !is_oldest || has_deleted {
+            return false;
+        }
+        let open: Vec<_> = touched.iter().filter(|id| same_in_both(base, &self.view, **id).is_none()).collect();
+        if open.is_empty() {
+            return true;
+        }
+        let later: HashSet<_> = self.pending.iter().skip(pushed.len()).map(|intent| intent.secret).collect();
+        open.into_iter().all(|id| later.contains(id))
+    }
+
     /// What is said of an intent, unless it has been said: it is applied again with every head.
     fn tell(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
         let before = self.told.insert(intent, notice.text.clone());
@@ -298,4 +340,9 @@ impl Engine {
         };
         back.map(|secret| Notice { at: self.head.made_at, text: text(&secret.name) }).collect()
     }
+}
+
+/// The secret as the second state has it, where the first has the same.
+fn same_in_both<'a>(one: &Holdings, other: &'a Holdings, id: SecretId) -> Option<&'a Arc<Secret>> {
+    other.secret(id).filter(|other| one.secret(id).is_some_and(|one| is_same(one, other)))
 }

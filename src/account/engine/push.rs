@@ -2,8 +2,6 @@
 //!
 //! A candidate is worked out beside the state in force, and becomes it when the server has accepted it.
 
-use std::collections::HashSet;
-
 use super::object::Object;
 use super::pull::leaves;
 use super::*;
@@ -422,14 +420,18 @@ impl Engine {
         for (id, leaf) in leaves(&candidate.records) {
             self.tree.set(id, leaf);
         }
-        if let Some(key) = candidate.key {
-            self.keys.insert(key.epoch(), key);
-        }
-        let settled: HashSet<IntentId> = candidate.head.intents.iter().copied().collect();
         let mut notices: Vec<_> =
             candidate.notices.into_iter().filter_map(|(intent, notice)| self.tell(intent, notice)).collect();
+        let pushed = candidate.head.intents.clone();
         self.arrive(candidate.head, candidate.newest.hash);
-        let update = self.settle(candidate.base, &settled);
+        let update = match candidate.key {
+            None => self.settle_pushed(candidate.base, &pushed),
+            // What a device referenced that is put out holds no name any more.
+            Some(key) => {
+                self.keys.insert(key.epoch(), key);
+                self.settle(candidate.base, &pushed.into_iter().collect())
+            }
+        };
         notices.extend(update.notices);
         Update { records: candidate.records, notices, advanced: true, ..update }
     }

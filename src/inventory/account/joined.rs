@@ -1,5 +1,6 @@
 //! A membership as it is written down, and as it is read again when the daemon starts.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,7 @@ pub(in crate::inventory) struct Joined {
     /// The number of the next intent's document.
     pub(super) next: u64,
     /// Those of the intents that are kept, in the order of the engine.
-    pub(super) kept: Vec<(wire::IntentId, String)>,
+    pub(super) kept: VecDeque<(wire::IntentId, String)>,
     /// What other devices said of their usage.
     pub(super) usage: Vec<wire::Usage>,
 }
@@ -96,12 +97,12 @@ pub(super) fn load(
     };
     let document: Document = serde_json::from_slice(&bytes)
         .map_err(|_| damaged("what it knows of its account is not what this guillemet writes".into()))?;
-    let (mut intents, mut kept, mut next) = (Vec::new(), Vec::new(), 0);
+    let (mut intents, mut kept, mut next) = (Vec::new(), VecDeque::new(), 0);
     for (label, bytes) in vault.documents(INTENT)? {
         let intent =
             Intent::decode(&bytes).map_err(|_| damaged("a change that is not in the account yet is damaged".into()))?;
         next = u64::from_str_radix(&label[INTENT.len()..], 16).map_or(next, |number| number + 1);
-        kept.push((intent.id, label));
+        kept.push_back((intent.id, label));
         intents.push(intent);
     }
     let records = vault.account_records()?.into_iter().filter_map(|record| {
@@ -139,10 +140,8 @@ impl Membership {
                 removed: update.removed.iter().map(|secret| secret.id).collect(),
                 ..Writes::default()
             })?;
-            let is_old = |secret: &Arc<Secret>| {
-                update.replaced.iter().chain(&update.removed).any(|replaced| replaced.id == secret.id)
-            };
-            secrets.retain(|secret| !is_old(secret));
+            let old: HashSet<_> = update.replaced.iter().chain(&update.removed).map(|secret| secret.id).collect();
+            secrets.retain(|secret| !old.contains(&secret.id));
             secrets.extend(update.put);
         }
         Ok(Self(Some(joined)))

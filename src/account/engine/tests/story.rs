@@ -1,7 +1,7 @@
 //! What several people do to one account, and what becomes of it.
 
 use super::super::*;
-use super::daemon::Taken;
+use super::daemon::{Taken, shown};
 use super::world::{World, admit, me};
 use crate::account::intent::Intent;
 
@@ -37,6 +37,60 @@ fn a_vault_larger_than_one_push_comes_in_several() {
     world.server.pages.records = 100;
     let b = world.join(A, "B", false);
     assert_eq!(world.devices[b].engine.view().secrets().count(), 1100);
+    world.quiet();
+}
+
+#[test]
+fn what_goes_in_pieces_is_seen_as_before_after_each() {
+    let mut world = World::of(2, &[("old", "one"), ("gone", "one")]);
+    world.devices[B].refer("cal-com/booking", "old");
+    world.sync(B);
+    for number in 0..1300 {
+        let now = world.tick();
+        let device = &mut world.devices[A];
+        let known = format!("key-{}", number / 2);
+        match number % 7 {
+            0 => drop(device.create(&format!("key-{number}"), "x", now)),
+            1 if device.find(&known).is_some() => device.set_value(&known, "y", now),
+            2 if device.find(&known).is_some() => drop(device.rename(&known, &format!("other-{number}"), now)),
+            // A former name is taken from who had it.
+            3 => drop(device.create(&known, "z", now)),
+            4 if device.find(&known).is_some() => device.enable(&known, false, now),
+            _ => device.set_value("old", &format!("{number}"), now),
+        }
+        if number == 900 {
+            let now = world.tick();
+            world.devices[B].create("key-7", "of B", now).unwrap();
+            world.devices[B].rename("gone", "other-100", now).unwrap();
+            world.sync(B);
+        }
+    }
+    world.pull(A).unwrap();
+    let (mut pieces, mut quick) = (0, 0);
+    while world.devices[A].is_due() {
+        let before = shown(world.devices[A].engine.view().secrets());
+        let now = world.tick();
+        let candidate = world.devices[A].prepare(&Wish::Edits, now).unwrap().unwrap();
+        world.send(A, &candidate).unwrap();
+        // What is typed while the push is on its way.
+        world.devices[A].set_value("old", "typed meanwhile", now);
+        world.devices[A].create(&format!("meanwhile-{pieces}"), "x", now).unwrap();
+        let typed = shown(world.devices[A].engine.view().secrets());
+        world.devices[A].accepted(candidate);
+        assert_eq!(shown(world.devices[A].engine.view().secrets()), typed);
+        assert_eq!(before.len() + 1, typed.len());
+        quick += usize::from(!world.devices[A].engine.pending.is_empty());
+        // Worked out anew from what is written down, it is the same.
+        let mut again = world.devices[A].cloned();
+        assert_eq!(shown(again.engine.view().secrets()), typed);
+        assert_eq!(shown(again.engine.base().secrets()), shown(world.devices[A].engine.base().secrets()));
+        again.check();
+        pieces += 1;
+        if pieces > 3 && world.devices[A].engine.pending().len() < 5 {
+            break;
+        }
+    }
+    assert!(pieces > 2 && quick > 1, "{pieces} pieces, {quick} with more behind");
     world.quiet();
 }
 

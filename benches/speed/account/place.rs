@@ -1,0 +1,149 @@
+//! A real account server, and machines with daemons that are in its account.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use guillemet::account::api_key::ApiKey;
+use guillemet::account::client::Client;
+use guillemet::account::code::Creation;
+use guillemet::account::wire::Hash;
+use serde_json::{Value, json};
+
+use super::super::home::{BenchHome, PROGRAM};
+use super::super::load::{self, Process, Server, request};
+
+/// The longest anything may take.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// A folder on the disk that holds `target`.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
+}
+
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
+}
+
+/// What a server says when it listens: where, and with which certificate.
+pub fn listening(output: &mut impl BufRead) -> (String, String) {
+    let mut line = String::new();
+    output.read_line(&mut line).expect("its output");
+    let told = line.trim().strip_prefix("listening on ").and_then(|rest| rest.split_once(", pin sha256:"));
+    let (url, pin) = told.expect("the server listens");
+    (url.to_owned(), pin.to_owned())
+}
+
+/// `guillemet account serve`, as it comes.
+pub struct AccountServer {
+    process: Process,
+    url: String,
+    pin: Hash,
+    folder: tempfile::TempDir,
+}
+
+impl Server for AccountServer {
+    fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+impl AccountServer {
+    pub fn start() -> Self {
+        let folder = folder();
+        let mut command = Command::new(PROGRAM);
+        command.args(["account", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path());
+        command.env("RUST_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the server starts");
+        let (url, pin) = listening(&mut BufReader::new(child.stdout.take().expect("its output")));
+        Self { process: Process::new(child), url, pin: pin.parse().expect("a hash"), folder }
+    }
+
+    /// A code for a new account.
+    pub fn create_account(&self) -> String {
+        let mut command = Command::new(PROGRAM);
+        command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(self.folder.path());
+        let made = command.stdin(Stdio::null()).stderr(Stdio::null()).output().expect("it starts");
+        assert!(made.status.success(), "no account was made");
+        String::from_utf8_lossy(&made.stdout).trim().to_owned()
+    }
+
+    /// The same, read.
+    pub fn creation(&self) -> Creation {
+        Creation::parse(&self.create_account()).expect("a code")
+    }
+
+    pub fn client(&self, key: &ApiKey) -> Client {
+        Client::new(&self.url, Some(self.pin), Some(key)).expect("an address")
+    }
+}
+
+/// A machine: a vault and a daemon.
+pub struct Member {
+    pub home: BenchHome,
+    pub daemon: Process,
+}
+
+/// A connection to a daemon that is kept.
+pub struct Line(UnixStream);
+
+impl Line {
+    /// The answer's body, which has to be a good one.
+    pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+        let answer = load::answer(&mut self.0, &request(method, path, body));
+        let text = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(b"HTTP/1.1 2"), "{method} {path}: {text}");
+        answer[load::head_len(&answer)..].to_vec()
+    }
+
+    pub fn json(&mut self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        serde_json::from_slice(&self.ask(method, path, &body)).expect("JSON")
+    }
+}
+
+impl Member {
+    /// With so many secrets; with none it can still join.
+    pub fn new(secrets: usize) -> Self {
+        let home = BenchHome::at(folder(), secrets);
+        let daemon = home.spawn();
+        while UnixStream::connect(home.socket()).is_err() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Self { home, daemon }
+    }
+
+    pub fn line(&self) -> Line {
+        Line(UnixStream::connect(self.home.socket()).expect("the daemon listens"))
+    }
+
+    /// Brings the vault into a new account.
+    pub fn create(&self, code: &str) {
+        self.line().json("POST", "/v1/account", &json!({"code": code, "name": "office"}));
+    }
+
+    pub fn invite(&self) -> String {
+        let invited = self.line().json("POST", "/v1/account/invitations", &Value::Null);
+        invited["code"].as_str().expect("a code").to_owned()
+    }
+
+    /// Brings the vault into the account of a code.
+    pub fn join(&self, code: &str) {
+        self.line().json("POST", "/v1/account", &json!({"code": code, "name": "laptop"}));
+    }
+
+    /// Waits until it knows an account with so many secrets, and has no more to say.
+    pub fn wait_until_it_has(&self, secrets: usize) {
+        let (mut line, begin) = (self.line(), Instant::now());
+        loop {
+            let status = line.json("GET", "/v1/account", &Value::Null);
+            let has = status["secrets"].as_u64().is_some_and(|has| has >= secrets as u64);
+            if has && status["state"] == "connected" {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not come: {status}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
