@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Barrier;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::account::Place;
@@ -215,6 +215,13 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     // By a former name too.
     a.change("one", json!({"name": "uno"}));
     assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
+    let refused = a.post("/v1/secrets", &json!({"name": "one", "value": "another"}));
+    assert_eq!((refused.status, refused.errors("device")), (409, vec!["beta".to_owned()]), "{}", refused.text());
+    // A name that only the other machine names is missed here too.
+    b.write_template("missing", "nowhere");
+    assert_eq!(b.render("missing").status, 409);
+    let missing = until("the missing one", || Some(a.show("nowhere")).filter(|shown| shown["status"] == "missing"));
+    assert_eq!(missing["references"][0]["device"], "beta", "{missing}");
     // A file that cannot be taken apart counts by its words.
     b.write("cal-com/broken.toml", "api_key = \"<< secret 'two' \"\n");
     until("the broken one", || (a.delete("two").status == 409).then_some(()));
@@ -244,6 +251,28 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     b.stands("refused", Some("unauthorized"));
     assert!(b.renders("four", "value"));
     drop(team);
+}
+
+/// Git and editors take a file away for a moment before it is there again.
+#[test]
+fn a_template_that_another_machine_replaces_counts() {
+    let (_team, a, b) = Team::pair(Place::sqlite());
+    a.add("one", "value");
+    in_sync(&[&a, &b]);
+    b.write_template("one", "one");
+    assert!(b.renders("one", "value"));
+    let gone = Instant::now();
+    b.remove_template("one");
+    assert_eq!(b.render("one").status, 404, "it knows");
+    while gone.elapsed() < Duration::from_millis(1500) {
+        let refused = a.delete("one");
+        assert_eq!(refused.status, 409, "after {:?}: {}", gone.elapsed(), refused.text());
+    }
+    b.write_template("one", "one");
+    assert!(b.renders("one", "value"));
+    assert_eq!(blockers(&a, "one"), [entry("beta", "cal-com/one", "referenced")]);
+    b.remove_template("one");
+    a.delete_in_time("one");
 }
 
 #[test]

@@ -134,7 +134,9 @@ fn a_recovery_code_of_an_epoch_that_nobody_keeps_says_so() {
     let (mut team, a, _b) = Team::pair(Place::sqlite());
     a.add("one", "before");
     let (old, unused) = (print(&a), print(&a));
-    a.done(&["account", "revoke", "beta", "--yes"], "");
+    let revoked = a.command(&["account", "revoke", "beta", "--yes"]);
+    assert!(revoked.status.success());
+    assert!(String::from_utf8_lossy(&revoked.stderr).contains("print a new one"));
     let new = print(&a);
     a.rotate("one", "after");
     in_sync(&[&a]);

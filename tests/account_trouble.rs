@@ -8,8 +8,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use guillemet::account::code::Code;
+use guillemet::account::wire::Cursor;
 use serde_json::{Value, json};
-use support::account::Place;
+use support::account::{Place, change, object, record};
 use support::daemon::Guillemet;
 use support::team::{Machine, Team, in_sync, join, until};
 
@@ -266,4 +268,43 @@ fn all_is_there(_team: &Team, a: &Machine, b: &Machine, values: &BTreeMap<&str, 
     until("it", || (b.value("untouched")? == "at last").then_some(()));
     b.rotate("untouched", "and back");
     until("it", || (a.value("untouched")? == "and back").then_some(()));
+}
+
+#[test]
+fn what_a_stolen_key_has_pushed_is_undone() {
+    let (team, a, b) = Team::pair(Place::sqlite());
+    a.add("one", "before");
+    let code = a.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned();
+    in_sync(&[&a, &b]);
+    let Ok(Code::Recovery(stolen)) = Code::parse(&code) else { panic!("{code}") };
+    let (account, client) = (stolen.place.account(), team.servers()[0].client(Some(&stolen.api_key)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let at = runtime.block_on(async {
+        let at = client.changes(account, &Cursor::default(), 1000).await.unwrap().newest.unwrap();
+        let garbage = change(at, vec![record(object(), 1)]);
+        client.push(account, &garbage, Some(at.hash)).await.unwrap();
+        at
+    });
+    for machine in [&a, &b] {
+        machine.stands("refused", Some("tampered"));
+        assert_eq!(machine.account()["seq"], at.seq, "nothing of it is applied");
+    }
+    a.rotate("one", "of-alpha");
+    b.add("two", "of-beta");
+    let restored = team.place.admin(&["restore-head", &account.to_string(), &at.seq.to_string(), "--yes"]);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    // They go on by themselves.
+    in_sync(&[&a, &b]);
+    assert_eq!(a.holds(), b.holds());
+    assert_eq!((a.value("two").as_deref(), b.value("one").as_deref()), (Some("of-beta"), Some("of-alpha")));
+
+    // Further back than what they know is noticed at once, on a connection that stays.
+    let restored = team.place.admin(&["restore-head", &account.to_string(), &at.seq.to_string(), "--yes"]);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    for machine in [&a, &b] {
+        machine.stands("refused", Some("rollback"));
+    }
+    a.done(&["account", "repair", "--yes"], "");
+    in_sync(&[&a, &b]);
+    assert_eq!(b.value("one").as_deref(), Some("of-alpha"));
 }

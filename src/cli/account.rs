@@ -386,6 +386,12 @@ impl Revoke {
         }
         let secrets: Vec<String> = revoked["secrets"].as_array().into_iter().flatten().map(output::text).collect();
         output::line(&format!("revoked {name}"));
+        if devices["items"].as_array().into_iter().flatten().any(|other| other["recovery"] == true && other["id"] != id)
+        {
+            output::note(
+                "recovery codes that were printed before work no longer than the server keeps the account's heads: print a new one with `guillemet account recovery`",
+            );
+        }
         if secrets.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -138,6 +138,11 @@ impl Inventory {
         &self.due
     }
 
+    /// When a template that vanished does not count any more, and others can be told so; nothing where there is none.
+    pub fn vanishing(&self) -> Option<Duration> {
+        self.owned().catalog.vanishing(Instant::now())
+    }
+
     /// What there is to see of the membership; nothing in a vault that is in no account.
     pub fn account(&self) -> Option<AccountState> {
         let owned = self.owned();
@@ -225,7 +230,7 @@ impl Inventory {
     }
 
     fn prepare(&self, owned: &mut Owned, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
-        let local = local_references(&owned.catalog);
+        let local = local_references(&owned.catalog, Instant::now());
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         joined.engine.keep_former_versions(self.former_versions.load(Ordering::Relaxed));
         let Some(candidate) = joined.engine.prepare(wish, &local, now())? else {

@@ -138,6 +138,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     // Whatever else happens meanwhile.
     let mut look = Instant::now() + wait;
     loop {
+        let vanishing = app.inventory.vanishing();
         tokio::select! {
             told = next(&mut events) => match told? {
                 Some(Told::Head { seq }) => {
@@ -156,6 +157,11 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                 None => return Ok(()),
             },
             () = app.inventory.due().notified() => {
+                let _turn = app.account.turn.lock().await;
+                steps::push(app, client, &edits).await?;
+            }
+            // What a template named that is gone for good blocks nothing any more.
+            () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
                 let _turn = app.account.turn.lock().await;
                 steps::push(app, client, &edits).await?;
             }

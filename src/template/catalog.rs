@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::guard::{Blocker, Reason};
 pub use self::rename::{Rewrite, Unwritable, finish};
@@ -205,6 +205,17 @@ impl Catalog {
     /// Every file, by path: two can claim the same id.
     pub fn files(&self) -> impl Iterator<Item = &Arc<Template>> {
         self.files.values()
+    }
+
+    /// Templates of files that vanished just now and may come back.
+    pub fn vanished(&self, now: Instant) -> impl Iterator<Item = &Arc<Template>> {
+        let counts = move |vanished: &&Vanished| guard::waits(vanished.since, now).is_some();
+        self.vanished.iter().filter(counts).map(|vanished| &vanished.template)
+    }
+
+    /// When the next of them does not count any more.
+    pub fn vanishing(&self, now: Instant) -> Option<Duration> {
+        self.vanished.iter().filter_map(|vanished| guard::waits(vanished.since, now)).min()
     }
 
     /// Folders that could not be read at the last rescan, with why and what to do.

@@ -1,6 +1,7 @@
 //! What devices tell each other of their templates, and how that is shown.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::joined::Joined;
 use crate::account::engine::{Blocked, Named, References, Words};
@@ -73,12 +74,13 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     }
 }
 
-/// What the templates of this device name, for the others. What is too much for one record is told as unknown,
-/// which stands in the way of every delete.
-pub(super) fn local_references(catalog: &Catalog) -> References {
+/// What the templates of this device name, for the others; those of files that vanished just now among them, for git
+/// or an editor may be replacing them. What is too much for one record is told as unknown, which stands in the way of
+/// every delete.
+pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     let mut told = References::default();
     let mut words = 0;
-    for template in catalog.files() {
+    for template in catalog.files().chain(catalog.vanished(now)) {
         match &template.content {
             Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
                 let references = template.references();
@@ -101,5 +103,16 @@ pub(super) fn local_references(catalog: &Catalog) -> References {
         }
     }
     told.unknown.extend(catalog.unreadable());
+    // The same in another order, or twice, is nothing new to tell.
+    told.references.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+    told.references.dedup();
+    told.texts.sort_unstable_by(|a, b| (&a.template, &a.words).cmp(&(&b.template, &b.words)));
+    told.texts.dedup();
+    told.unknown.sort_unstable();
+    told.unknown.dedup();
     told
+}
+
+fn place(named: &Named) -> (&str, u32, u32, &str) {
+    (&named.template, named.line, named.column, &named.name)
 }
