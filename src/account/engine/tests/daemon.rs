@@ -203,6 +203,11 @@ impl Daemon {
         self.check();
     }
 
+    /// A secret that was there before the device was in an account.
+    pub fn bring(&mut self, secret: Secret) {
+        self.edit(None, secret);
+    }
+
     /// As the inventory does: a name in use is refused, a former one that nothing here references is taken.
     fn claim(&mut self, name: &SecretName, to: Option<SecretId>, now: Millis) -> Result<(), Taken> {
         let Some(holder) = self.engine.view().named(name).filter(|holder| Some(holder.id) != to).cloned() else {

@@ -4,7 +4,7 @@
 use super::super::*;
 use super::daemon::{Daemon, shown};
 use super::scene::{Past, Scene};
-use super::world::World;
+use super::world::{World, admit};
 use crate::account::wire::Changes;
 use crate::account::words::words;
 
@@ -96,6 +96,24 @@ fn a_fork_that_is_joined_again_is_refused() {
         let newest = scene.world.server.newest().unwrap();
         assert_ne!(candidate.onto, newest);
     }
+}
+
+#[test]
+fn a_key_that_was_wrapped_in_another_history_is_refused() {
+    let mut world = World::of(3, &[("cal-com", "one")]);
+    let c = world.devices[2].id();
+    world.devices.remove(2);
+    world.wish(A, &Wish::Revoke(c)).unwrap();
+    // On a server that shows A another history, A takes B in again, under the same key.
+    let (mut fork, mut twin) = (world.server.clone(), world.devices[A].cloned());
+    let again = admit(world.devices[B].engine.me(), "B", false);
+    let candidate = twin.prepare(&again, 1).unwrap().unwrap();
+    fork.push(twin.id(), candidate.onto.hash, &candidate.push).unwrap();
+    let mut pages = world.answer(B);
+    pages[0].wraps = vec![fork.wrap(world.devices[B].id()).unwrap()];
+    let refused = world.devices[B].pulled(&pages);
+    assert_eq!(refused, Err(Refusal::Tampered("the key of its epoch belongs to another head")));
+    world.pull(B).unwrap();
 }
 
 #[test]

@@ -135,8 +135,10 @@ fn a_reference_of_a_device_that_was_offline_brings_a_secret_back() {
 
 #[test]
 fn a_reference_that_appears_while_the_devices_own_delete_is_under_way_brings_the_secret_back() {
-    let mut world = World::of(2, &[("cal-com", "one")]);
+    let mut world = World::of(2, &[("cal-com", "one"), ("sip", "two")]);
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
+    // What A references goes with it.
+    world.devices[A].refer("sip/trunk", "sip");
     let candidate = world.devices[A].prepare(&Wish::Delete(id), now).unwrap().unwrap();
     // Nobody has told A that it is deleted: a template of A goes on with it.
     world.devices[A].refer("cal-com/booking", "cal-com");
@@ -257,14 +259,17 @@ fn a_secret_with_edits_that_do_not_fit_into_the_push_is_not_deleted_before_them(
 #[test]
 fn edits_that_need_several_pushes_bring_back_what_was_deleted_meanwhile() {
     let mut world = World::of(2, &[("cal-com", "one"), ("other", "x")]);
-    for number in 0..600 {
+    for version in 'a'..='t' {
         let now = world.tick();
-        world.devices[B].enable("other", number % 2 == 0, now);
+        world.devices[B].set_value("other", &String::from(version).repeat(60_000), now);
     }
     let now = world.tick();
     world.devices[B].set_value("cal-com", "two", now);
     assert!(world.delete(A, "cal-com").unwrap());
     world.sync(A);
+    world.pull(B).unwrap();
+    world.push(B, &Wish::Edits).unwrap();
+    assert!(world.devices[B].engine.pending().len() > 1, "it is not in the first push");
     world.quiet();
     assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);
 }

@@ -3,6 +3,7 @@
 use super::super::*;
 use super::server::Refused;
 use super::world::{World, admit, me};
+use crate::account::wire::Changes;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -160,26 +161,35 @@ fn pages_that_others_push_between_make_one_state() {
         world.sync(A);
     }
     let b = world.devices[B].id();
-    let mut pages = Vec::new();
+    let c = world.devices[2].engine.head().unwrap().0.device(world.devices[2].id()).unwrap().clone();
+    let mut pages: Vec<Changes> = Vec::new();
     let mut cursor = Some(world.devices[B].engine.cursor());
-    let mut round = 0;
+    let mut is_revoked = false;
     while let Some(from) = cursor {
         let page = world.server.changes(b, from).unwrap();
         cursor = page.next;
         pages.push(page);
-        round += 1;
-        if round == 2 {
-            // A secret that was on a page already, references that go, an epoch that begins.
+        if pages.len() == 2 {
+            // References of a device, and something behind them.
             world.devices[2].refer("sip/trunk", "four");
             world.sync(2);
+            let now = world.tick();
+            world.sync(A);
+            world.devices[A].set_value("three", "3 once more", now);
+            world.sync(A);
         }
-        if round == 3 {
-            let (c, now) = (world.devices[2].id(), world.tick());
+        let are_read = pages.iter().flat_map(|page| &page.records).any(|changed| changed.record.id == c.references);
+        if are_read && !is_revoked {
+            // They are on a page, and go; so does a secret, another one changes again, and an epoch begins.
+            let now = world.tick();
             world.devices[A].set_value("one", "1 at last", now);
-            world.wish(A, &Wish::Revoke(c)).unwrap();
+            world.wish(A, &Wish::Revoke(c.id)).unwrap();
             world.delete(A, "two").unwrap();
+            is_revoked = true;
+            assert!(cursor.is_some());
         }
     }
+    assert!(is_revoked);
     assert!(pages.len() > 5, "{} pages", pages.len());
     world.devices[B].pulled(&pages).unwrap();
     world.devices.remove(2);

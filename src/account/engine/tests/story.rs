@@ -96,18 +96,23 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
 
 #[test]
 fn a_vault_is_merged_into_the_account_that_it_joins() {
-    let mut world = World::founded(&[("cal-com", "theirs")]);
+    let mut world = World::founded(&[("cal-com", "theirs"), ("theirs-too", "t")]);
     let me = me(world.server.account);
     world.wish(A, &admit(&me, "B", false)).unwrap();
     let mut joined = world.joined(A, me, "B");
     joined.create("cal-com", "mine", 1).unwrap();
     joined.create("sip", "mine too", 2).unwrap();
+    let former = ["theirs-too", "free"].map(|name| name.parse().unwrap());
+    let renamed = Secret::new("renamed".parse().unwrap(), "long ago", true, 3).unwrap();
+    joined.bring(Secret { former_names: former.to_vec(), ..renamed });
     joined.crash();
     world.devices.push(joined);
     world.quiet();
     assert_eq!(world.devices[A].values("cal-com"), ["theirs"]);
     assert_eq!(world.devices[A].values("cal-com-2"), ["mine"]);
     assert_eq!(world.devices[A].values("sip"), ["mine too"]);
+    assert_eq!(world.devices[A].values("theirs-too"), ["t"]);
+    assert_eq!(world.devices[A].values("free"), ["long ago"], "a former name that is not taken goes on");
     assert!(notices(&world, B).contains("`cal-com-2`"), "{}", notices(&world, B));
 }
 
