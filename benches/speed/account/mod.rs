@@ -20,10 +20,6 @@ pub fn account(report: &mut Report, quick: bool, wanted: impl Fn(&str) -> bool) 
         crossing(report, quick, known);
     }
     if wanted("account-sync") {
-        if let Ok(n) = std::env::var("SIZE") {
-            sync::growth(report, &[n.parse().unwrap()]);
-            return;
-        }
         sync::growth(report, if quick { &[100, 1_000] } else { &[100, 10_000, 100_000] });
     }
     if wanted("account-told") {

@@ -117,11 +117,7 @@ pub fn growth(report: &mut Report, sizes: &[usize]) {
             laptop.join(&invitation);
             laptop.wait_until_it_has(size);
         });
-        let (acknowledged, crossed) = rotate(
-            &office,
-            &laptop,
-            std::env::var("ROUNDS").map_or(if sizes.len() < 3 { 20 } else { 100 }, |n| n.parse().unwrap()),
-        );
+        let (acknowledged, crossed) = rotate(&office, &laptop, if sizes.len() < 3 { 20 } else { 100 });
         let (laptop_peak, office_peak, server_peak) = (laptop.daemon.peak(), office.daemon.peak(), server.peak());
         rows.push(AccountGrowth {
             size,
