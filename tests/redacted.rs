@@ -231,6 +231,9 @@ fn no_refusal_of_an_encoder_shows_the_value() {
         Op::Xml,
         Op::Dotenv,
         Op::AsteriskValue,
+        Op::KamailioString,
+        Op::BaresipParameter,
+        Op::CurlConfig,
     ];
     let values = [
         CANARY,

@@ -70,7 +70,7 @@ fn secret(emission: usize) -> Part {
 /// The encoder, and how many texts it takes.
 fn op(which: u8, texts: &[&str]) -> (Op, usize) {
     let reason = || "that cannot stand here".to_owned();
-    match which % 17 {
+    match which % 20 {
         0 => (Op::Filter(ValueFilter::Base64), 1),
         1 => (Op::Filter(ValueFilter::Base64url), 1),
         2 => (Op::Filter(ValueFilter::Hex), 1),
@@ -84,13 +84,16 @@ fn op(which: u8, texts: &[&str]) -> (Op, usize) {
         10 => (Op::BasicCredentials, 2),
         11 => {
             let algorithms = [DigestAlgorithm::Md5, DigestAlgorithm::Sha256, DigestAlgorithm::Sha512_256];
-            (Op::SipDigestHa1(algorithms[usize::from(which / 17) % 3]), 3)
+            (Op::SipDigestHa1(algorithms[usize::from(which / 20) % 3]), 3)
         }
         12 => (Op::Forbid { characters: texts[1].to_owned(), reason: reason() }, 1),
         13 => (Op::ForbidSequence { sequence: texts[1].to_owned(), reason: reason() }, 1),
         14 => (Op::Xml, 1),
         15 => (Op::Dotenv, 1),
-        _ => (Op::AsteriskValue, 1),
+        16 => (Op::AsteriskValue, 1),
+        17 => (Op::KamailioString, 1),
+        18 => (Op::BaresipParameter, 1),
+        _ => (Op::CurlConfig, 1),
     }
 }
 
@@ -189,8 +192,43 @@ fn read_back(op: &Op, args: &[&str], written: &str) {
             assert!(line.len() < 8192, "Asterisk skips a longer line");
             assert_eq!(asterisk(line.into_bytes()), text.as_bytes());
         }
+        Op::KamailioString => {
+            assert!(!written.contains(['\r', '\n', '\0']), "one line");
+            assert_eq!(between_quotes(written, |escaped| escaped), text);
+        }
+        Op::BaresipParameter => {
+            assert!(!written.contains(['\\', '\r', '\n', '\0']), "nothing that is an escape somewhere");
+            assert_eq!(between_quotes(written, |escaped| escaped), text);
+        }
+        Op::CurlConfig => {
+            assert!(!written.contains(['\r', '\n', '\0']), "one line");
+            let control = |escaped| match escaped {
+                't' => '\t',
+                'n' => '\n',
+                'r' => '\r',
+                'v' => '\u{b}',
+                other => other,
+            };
+            assert_eq!(between_quotes(written, control), text);
+        }
         Op::Forbid { .. } | Op::ForbidSequence { .. } => unreachable!(),
     }
+}
+
+/// What stands between two double quotes, the second at the end: curl's `unslashquote`, and the string state of
+/// Kamailio's lexer. `meant` is what a character behind `\` stands for.
+fn between_quotes(written: &str, meant: impl Fn(char) -> char) -> String {
+    let mut chars = written.strip_prefix('"').expect("a quote").chars();
+    let mut text = String::new();
+    loop {
+        match chars.next().expect("a closing quote") {
+            '"' => break,
+            '\\' => text.push(meant(chars.next().expect("something behind a backslash"))),
+            c => text.push(c),
+        }
+    }
+    assert_eq!(chars.as_str(), "", "nothing behind the quotes");
+    text
 }
 
 /// A URL is kept as it is, and where browsers can read it, they see no other path than is written.

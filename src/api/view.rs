@@ -142,7 +142,12 @@ fn shown(expr: &Expr, plan: &Plan) -> String {
                             out.push_str(&encode::literal(op, &[text]).unwrap_or_default());
                         }
                         Op::AsteriskValue => out.push_str(&text.replace(';', "\\;")),
-                        Op::Dotenv => out.push_str(text),
+                        Op::KamailioString => out.push_str(&text.replace('\\', "\\\\").replace('"', "\\\"")),
+                        Op::CurlConfig => {
+                            let quoted = encode::literal(op, &[text]).unwrap_or_default();
+                            out.push_str(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
+                        }
+                        Op::Dotenv | Op::BaresipParameter => out.push_str(text),
                         Op::Filter(_) | Op::Base64 | Op::BasicCredentials | Op::SipDigestHa1(_) => {}
                     },
                 }

@@ -173,7 +173,7 @@ fn is_url(expr: &Expr) -> bool {
 }
 
 fn is_terminal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Apply { op: Op::Xml | Op::Dotenv | Op::AsteriskValue, .. })
+    matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
 }
 
 /// JSON in which no key stands twice. The parser bounds its depth.

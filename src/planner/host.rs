@@ -376,4 +376,16 @@ impl bindings::guillemet::feature::encode::Host for Call {
     fn asterisk_value(&mut self, text: String) -> wasmtime::Result<String> {
         self.apply(Op::AsteriskValue, &[&text])
     }
+
+    fn kamailio_string(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::KamailioString, &[&text])
+    }
+
+    fn baresip_parameter(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::BaresipParameter, &[&text])
+    }
+
+    fn curl_config(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::CurlConfig, &[&text])
+    }
 }

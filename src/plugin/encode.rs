@@ -158,6 +158,9 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
         Op::Xml => xml(utf8(&text)?, out)?,
         Op::Dotenv => dotenv(utf8(&text)?, out)?,
         Op::AsteriskValue => asterisk_value(&text, out)?,
+        Op::KamailioString => kamailio_string(&text, out)?,
+        Op::BaresipParameter => baresip_parameter(&text, out)?,
+        Op::CurlConfig => curl_config(&text, out)?,
         Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } => {
             unreachable!("`apply` takes the operations that only look")
         }
@@ -410,6 +413,55 @@ fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
         return refuse(format!("an Asterisk value may have at most {ASTERISK_VALUE_MAX} bytes"));
     }
     Ok(())
+}
+
+/// A string of Kamailio's configuration (src/core/cfg.lex): `\` goes before `"` and `\`. Line breaks
+/// would be read, but count as lines of the file.
+fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return refuse("a string of a Kamailio configuration may not hold a line break or NUL");
+    }
+    quoted(text, out, |b| matches!(b, b'"' | b'\\').then_some(b));
+    Ok(())
+}
+
+/// A quoted parameter of a baresip accounts line, which knows no escape.
+fn baresip_parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    if text.iter().any(|b| matches!(b, b'"' | b'\\' | b'\r' | b'\n' | 0)) {
+        return refuse(
+            "a parameter of a baresip account may not hold a double quote, a backslash, a line break or NUL",
+        );
+    }
+    quoted(text, out, |_| None);
+    Ok(())
+}
+
+/// A quoted value of `curl --config` (src/tool_parsecfg.c).
+fn curl_config(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    if text.contains(&0) {
+        return refuse("a value of a curl configuration may not hold NUL");
+    }
+    quoted(text, out, |b| match b {
+        b'"' | b'\\' => Some(b),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        0x0b => Some(b'v'),
+        _ => None,
+    });
+    Ok(())
+}
+
+/// The text between double quotes; `escape` says what stands behind a `\` in place of a byte.
+fn quoted(text: &[u8], out: &mut Clear, escape: impl Fn(u8) -> Option<u8>) {
+    out.push(b'"');
+    for b in text {
+        match escape(*b) {
+            Some(escaped) => out.extend_from_slice(&[b'\\', escaped]),
+            None => out.push(*b),
+        }
+    }
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -71,9 +71,21 @@ pub enum Op {
     Dotenv,
     /// `encode.asterisk-value`
     AsteriskValue,
+    /// `encode.kamailio-string`
+    KamailioString,
+    /// `encode.baresip-parameter`
+    BaresipParameter,
+    /// `encode.curl-config`
+    CurlConfig,
 }
 
 impl Op {
+    /// Whether what comes out can stand in a text document as it is (`wit/feature.wit`, terminal encoders).
+    pub fn is_terminal(&self) -> bool {
+        use Op::{AsteriskValue, BaresipParameter, CurlConfig, Dotenv, KamailioString, Xml};
+        matches!(self, Xml | Dotenv | AsteriskValue | KamailioString | BaresipParameter | CurlConfig)
+    }
+
     /// The name people see.
     pub fn name(&self) -> &'static str {
         match self {
@@ -92,6 +104,9 @@ impl Op {
             Self::Xml => "xml",
             Self::Dotenv => "dotenv",
             Self::AsteriskValue => "asterisk-value",
+            Self::KamailioString => "kamailio-string",
+            Self::BaresipParameter => "baresip-parameter",
+            Self::CurlConfig => "curl-config",
         }
     }
 }

@@ -214,7 +214,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
 
 /// The operations whose result may stand bare in a text document.
 fn is_terminal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Apply { op: Op::Xml | Op::Dotenv | Op::AsteriskValue, .. })
+    matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
 }
 
 /// How many arguments an operation takes.

@@ -34,7 +34,16 @@ pub fn planned(bytes: &[u8]) -> Result<Planned> {
     for number in 0..u.int_in_range(0..=4)? {
         let mut expr = expr(u, 0, &mut emissions)?;
         if kind == DocumentKind::Text && !rarely(u, 16)? {
-            let op = u.choose(&[Op::Xml, Op::Dotenv, Op::AsteriskValue])?.clone();
+            let op = u
+                .choose(&[
+                    Op::Xml,
+                    Op::Dotenv,
+                    Op::AsteriskValue,
+                    Op::KamailioString,
+                    Op::BaresipParameter,
+                    Op::CurlConfig,
+                ])?
+                .clone();
             expr = Expr::Apply { op, args: vec![vec![Part::Expr(expr)]] };
         }
         let written = if u.ratio(1, 4)? { slot(number).to_lowercase() } else { slot(number) };
@@ -127,7 +136,10 @@ fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
         8 => (Op::ForbidSequence { sequence: word(u)?, reason: word(u)? }, 1),
         9 => (Op::Xml, 1),
         10 => (Op::Dotenv, 1),
-        _ => (Op::AsteriskValue, 1),
+        11 => (Op::AsteriskValue, 1),
+        12 => (Op::KamailioString, 1),
+        13 => (Op::BaresipParameter, 1),
+        _ => (Op::CurlConfig, 1),
     })
 }
 

@@ -244,3 +244,35 @@ pub fn asterisk_value(text: &str) -> String {
         if fits { Ok(text.replace(';', "\\;")) } else { Err("Asterisk cannot hold it") }
     })
 }
+
+/// A string of a Kamailio configuration, with its quotes.
+pub fn kamailio_string(text: &str) -> String {
+    apply(terminal("kamailio-string"), &[], &[text], || {
+        let fits = !text.contains(['\r', '\n', '\0']);
+        if fits { Ok(quoted(text)) } else { Err("a Kamailio string must not hold line breaks") }
+    })
+}
+
+/// A parameter of a baresip account, with its quotes.
+pub fn baresip_parameter(text: &str) -> String {
+    apply(terminal("baresip-parameter"), &[], &[text], || {
+        let fits = !text.contains(['"', '\\', '\r', '\n', '\0']);
+        if fits {
+            Ok(quoted(text))
+        } else {
+            Err("a baresip parameter must not hold quotes, backslashes or line breaks")
+        }
+    })
+}
+
+/// A value of `curl --config`, with its quotes.
+pub fn curl_config(text: &str) -> String {
+    apply(terminal("curl-config"), &[], &[text], || {
+        let lines = quoted(text).replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t").replace('\u{b}', "\\v");
+        if text.contains('\0') { Err("curl cannot hold NUL") } else { Ok(lines) }
+    })
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -181,6 +181,18 @@ fn read_node_dotenv(line: &str) -> String {
     }
 }
 
+#[test]
+fn quoted_texts_of_programs_end_where_they_should() {
+    assert_eq!(literal(&Op::KamailioString, &[r#"a"b\c;d"#]).unwrap(), r#""a\"b\\c;d""#);
+    assert_eq!(literal(&Op::CurlConfig, &["a\"b\\c\n\t\r\u{b}"]).unwrap(), r#""a\"b\\c\n\t\r\v""#);
+    assert_eq!(literal(&Op::BaresipParameter, &["a;b c"]).unwrap(), r#""a;b c""#);
+    for op in [Op::KamailioString, Op::BaresipParameter] {
+        assert!(literal(&op, &["a\nb"]).is_err() && literal(&op, &["a\0b"]).is_err());
+    }
+    assert!(literal(&Op::BaresipParameter, &["a\"b"]).is_err());
+    assert!(literal(&Op::CurlConfig, &["a\0b"]).is_err());
+}
+
 proptest! {
     #[test]
     fn percent_encoding_comes_back(value in any::<String>()) {
@@ -223,7 +235,7 @@ proptest! {
 
     #[test]
     fn nothing_panics_and_no_refusal_shows_the_text(value in "[\\PC\\pC]{4,40}") {
-        for op in [Op::HeaderValue, Op::Url, Op::UrlPathSegment, Op::Xml, Op::Dotenv, Op::AsteriskValue] {
+        for op in [Op::HeaderValue, Op::Url, Op::UrlPathSegment, Op::Xml, Op::Dotenv, Op::AsteriskValue, Op::KamailioString, Op::BaresipParameter, Op::CurlConfig] {
             if let Err(refusal) = literal(&op, &[&value]) {
                 prop_assert!(!refusal.reason.contains(&value));
             }
