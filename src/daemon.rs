@@ -25,6 +25,7 @@ use crate::inventory::{self, Inventory, InventoryError, Membership};
 use crate::membership;
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
+use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Current, State};
@@ -418,15 +419,20 @@ async fn check_template(prepared: &Prepared, registry: &Registry, config: &Confi
         wanted.push(None);
     }
     let (mut problems, mut warnings): (Vec<Problem>, Vec<Problem>) = (Vec::new(), Vec::new());
-    for target in wanted {
-        let (found, list) = match prepared.plan(target, registry, config).await {
-            Ok(plan) => (plan.warnings.clone(), &mut warnings),
-            Err(unplanned) => (api::view::problems(unplanned), &mut problems),
-        };
+    let add = |list: &mut Vec<Problem>, found: Vec<Problem>| {
         for problem in found {
             if !list.contains(&problem) {
                 list.push(problem);
             }
+        }
+    };
+    for target in wanted {
+        match prepared.plan(target, registry, config).await {
+            Ok(plan) => {
+                add(&mut warnings, plan.warnings.clone());
+                add(&mut problems, canary::check(&plan));
+            }
+            Err(unplanned) => add(&mut problems, api::view::problems(unplanned)),
         }
     }
     let status = if problems.is_empty() { "ok" } else { "broken" };

@@ -2,10 +2,12 @@
 //! whether to believe it (`plan`), the children that run them (`client`), and which there are
 //! (`registry`).
 //!
-//! Runs no plugin code, no template engine, no tree parser.
+//! Runs no plugin code, no template engine, and no tree parser in the daemon: `canary`, which reads documents, is for
+//! the command line's checks.
 
 pub mod builtin;
 pub mod cache;
+pub mod canary;
 pub mod client;
 pub mod encode;
 pub mod expr;

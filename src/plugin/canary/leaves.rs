@@ -1,0 +1,123 @@
+//! The leaves of a document: its values, each with the place where it stands.
+//!
+//! Knows nothing of plans or canaries. The readers are libraries, but for dotenv.
+
+use serde_json::Value;
+
+use super::dotenv;
+use crate::planner::protocol::DocumentKind;
+use crate::plugin::plan::Plan;
+
+/// A format that there is a reader for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Xml,
+    Dotenv,
+}
+
+/// A value and its place. The places of two documents are the same when they have the same structure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Names of members, indices of items, elements and attributes, from the root.
+    pub path: Vec<String>,
+    /// The value as the reader gives it.
+    pub text: String,
+}
+
+impl Format {
+    /// The format of a plan's document, by its kind, its media type and its file's name.
+    pub fn of(plan: &Plan) -> Option<Self> {
+        if plan.kind == DocumentKind::Json {
+            return Some(Self::Json);
+        }
+        let media_type = plan.target.media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is = |name: &str| {
+            media_type
+                .strip_prefix("application/")
+                .or(media_type.strip_prefix("text/"))
+                .is_some_and(|kind| kind == name)
+                || media_type.strip_suffix(name).is_some_and(|rest| rest.ends_with('+'))
+        };
+        let file_name = plan.target.file_name.as_str();
+        if is("json") {
+            Some(Self::Json)
+        } else if is("xml") {
+            Some(Self::Xml)
+        } else if file_name == ".env" || file_name.starts_with(".env.") || file_name.ends_with(".env") {
+            Some(Self::Dotenv)
+        } else {
+            None
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Xml => "XML",
+            Self::Dotenv => "dotenv",
+        }
+    }
+
+    /// The leaves of a text, in order.
+    ///
+    /// # Errors
+    /// Why it is not a text of this format.
+    pub fn leaves(self, text: &str) -> Result<Vec<Leaf>, String> {
+        let mut leaves = Vec::new();
+        match self {
+            Self::Json => {
+                let value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                of_json(&value, &mut Vec::new(), &mut leaves);
+            }
+            Self::Xml => {
+                let document = roxmltree::Document::parse(text).map_err(|error| error.to_string())?;
+                of_xml(document.root_element(), &mut Vec::new(), &mut leaves);
+            }
+            Self::Dotenv => {
+                let pairs = dotenv::read(text)?;
+                leaves = pairs.into_iter().map(|(name, text)| Leaf { path: vec![name], text }).collect();
+            }
+        }
+        Ok(leaves)
+    }
+}
+
+fn of_json(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
+    let mut below = |name: String, value: &Value, path: &mut Vec<String>| {
+        path.push(name);
+        of_json(value, path, leaves);
+        path.pop();
+    };
+    match value {
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| below(index.to_string(), item, path));
+        }
+        Value::Object(members) => members.iter().for_each(|(name, member)| below(name.clone(), member, path)),
+        Value::String(text) => leaves.push(Leaf { path: path.clone(), text: text.clone() }),
+        // Not text, but part of the structure.
+        other => leaves.push(Leaf { path: [path.as_slice(), &["=".into()]].concat(), text: other.to_string() }),
+    }
+}
+
+fn of_xml(element: roxmltree::Node<'_, '_>, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
+    path.push(element.tag_name().name().to_owned());
+    for attribute in element.attributes() {
+        let place = [path.as_slice(), &[format!("@{}", attribute.name())]].concat();
+        leaves.push(Leaf { path: place, text: attribute.value().to_owned() });
+    }
+    let mut children = 0;
+    for child in element.children() {
+        if child.is_element() {
+            path.push(children.to_string());
+            of_xml(child, path, leaves);
+            path.pop();
+            children += 1;
+        } else if child.is_text() {
+            let place = [path.as_slice(), &[format!("text {children}")]].concat();
+            leaves.push(Leaf { path: place, text: child.text().unwrap_or_default().to_owned() });
+        }
+    }
+    path.pop();
+}

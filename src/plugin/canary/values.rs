@@ -1,0 +1,82 @@
+//! What canaries look like: texts that mean something to one format or another.
+//!
+//! Knows nothing of plans.
+
+/// A text that some format takes for syntax.
+pub struct Hostile {
+    /// For people.
+    pub name: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+const fn hostile(name: &'static str, text: &'static str) -> Hostile {
+    Hostile { name, text }
+}
+
+/// One text for each way out of a value that is known of the formats there are, and their mixtures.
+pub const HOSTILE: &[Hostile] = &[
+    hostile("`\"`", "\""),
+    hostile("`'`", "'"),
+    hostile("a backtick", "`"),
+    hostile("`\\`", "\\"),
+    hostile("`\\\\\"`", "\\\\\""),
+    hostile("`\\n`", "\\n"),
+    hostile("a line break", "\n"),
+    hostile("a carriage return", "\r\nX-Injected: 1"),
+    hostile("a tab", "\t"),
+    hostile("a control character", "\u{1}"),
+    hostile("`<`", "<"),
+    hostile("`>`", ">"),
+    hostile("`&`", "&"),
+    hostile("`&amp;`", "&amp;"),
+    hostile("`&#10;`", "&#10;"),
+    hostile("`</param>`", "</param><x y=\"z\"/>"),
+    hostile("`]]>`", "]]>"),
+    hostile("`<!--`", "<!-- -->"),
+    hostile("`#`", " # "),
+    hostile("`;`", ";"),
+    hostile("`;--`", ";-- --;"),
+    hostile("`=`", "="),
+    hostile("`,`", ","),
+    hostile("`:`", ":"),
+    hostile("`@`", "@"),
+    hostile("`/`", "/"),
+    hostile("`..`", "/../"),
+    hostile("`?`", "?a=b"),
+    hostile("`&` and `=`", "&a=b"),
+    hostile("`#` without blanks", "#f"),
+    hostile("`+`", "+"),
+    hostile("`%`", "%"),
+    hostile("`%41`", "%41%2f%0a"),
+    hostile("a blank", "a b"),
+    hostile("`$`", "$"),
+    hostile("`${`", "${HOME}"),
+    hostile("`$${`", "$${x}"),
+    hostile("`{{`", "{{ x }}"),
+    hostile("`<<`", "<< secret \"x\" >>"),
+    hostile("`[`", "[\n[x]"),
+    hostile("`{`", "{\"a\": 1}"),
+    hostile("a letter beyond ASCII", "é€😀"),
+    hostile("a line separator", "\u{2028}\u{85}"),
+    hostile("the look of a slot", "Z000000000000000000000000000000000000000"),
+    hostile("all kinds of quotes", "'\"`\\'\\\"\n\\"),
+];
+
+fn marker(emission: u32) -> String {
+    format!("k{emission}x")
+}
+
+/// How a canary is made of its text, for the use of this number.
+pub type Form = fn(emission: u32, text: &str) -> String;
+
+/// In the middle of a value, at its ends, and in a value that has to be a URL.
+pub const FORMS: &[Form] = &[
+    |emission, text| format!("{text}{}{text}", marker(emission)),
+    |emission, text| format!("{0}{text}{0}", marker(emission)),
+    |emission, text| format!("https://canary.example/{}?k={text}", marker(emission)),
+];
+
+/// Values without anything special: a word, a URL, digits.
+pub const PLAIN: &[fn(emission: u32) -> String] =
+    &[marker, |emission| format!("https://canary.example/{}", marker(emission)), |emission| format!("1{emission:06}")];

@@ -1,0 +1,62 @@
+//! Canaries: `template check` fills what a plugin wrote with hostile values and reads it back, without a daemon
+//! and without a vault.
+
+mod support;
+
+use serde_json::Value;
+use support::component::{componentize, module};
+use support::daemon::Guillemet;
+
+/// What each target of `tests/plugins/forgetful` forgot: a word of the problem, or nothing for those that did not.
+const FORGOTTEN: [(&str, Option<&str>); 10] = [
+    ("json", None),
+    ("xml", None),
+    ("env", None),
+    ("json-url", Some("does not stay one value when it holds")),
+    ("json-header", Some("a line break")),
+    ("text-json", Some("`\"`")),
+    ("xml-with-another", Some("`\"`")),
+    ("xml-comment", Some("stands outside of every value of the XML document")),
+    ("env-with-another", Some("does not stay one value when it holds")),
+    ("env-quoted-twice", Some("does not stay one value when it holds")),
+];
+
+#[test]
+fn a_plugin_that_forgot_an_encoder_is_found() {
+    let guillemet = Guillemet::init();
+    std::fs::remove_file(guillemet.path("vault.db")).unwrap();
+    std::fs::create_dir_all(guillemet.path("plugins")).unwrap();
+    std::fs::write(guillemet.path("plugins/forgetful.wasm"), componentize(&module("forgetful"))).unwrap();
+    guillemet.write("forgetful/a.toml", "# a\ntoken = '<< secret \"the-token\" >>'\n");
+    let output = guillemet.command(&["template", "check", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = said["items"][0]["problems"].as_array().unwrap();
+    for (target, words) in FORGOTTEN {
+        let told =
+            problems.iter().filter(|problem| problem["message"].as_str().unwrap().contains(&format!("`{target}`")));
+        let told: Vec<&Value> = told.collect();
+        match words {
+            None => assert!(told.is_empty(), "{target}: {told:?}"),
+            Some(words) => {
+                assert_eq!(told.len(), 1, "{target}: {problems:?}");
+                assert!(told[0]["message"].as_str().unwrap().contains(words), "{target}: {told:?}");
+                assert_eq!((&told[0]["line"], &told[0]["path"]), (&2.into(), &"token".into()));
+                assert!(told[0]["help"].as_str().unwrap().contains("encoder"));
+            }
+        }
+    }
+    assert_eq!(problems.len(), FORGOTTEN.iter().filter(|(_, words)| words.is_some()).count(), "{problems:#?}");
+    // Nobody made a vault for it.
+    assert!(!guillemet.path("vault.db").exists());
+}
+
+/// The plugins that are built in, with the templates that `init` writes: every target of them.
+#[test]
+fn the_built_in_plugins_forgot_none() {
+    let guillemet = Guillemet::nowhere();
+    assert!(guillemet.command(&["init"]).status.success());
+    let output = guillemet.command(&["template", "check"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().matches(" ok\n").count(), 4);
+}
