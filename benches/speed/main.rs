@@ -8,6 +8,7 @@ mod bare;
 mod core;
 mod home;
 mod load;
+mod plugins;
 mod report;
 
 use std::path::Path;
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
     }
     if wanted("planning") {
         planning(&mut report, quick);
+    }
+    if wanted("plugins") {
+        plugins::plugins(&mut report, quick);
     }
     if wanted("start") {
         start(&mut report, quick);
