@@ -228,6 +228,7 @@ fn no_refusal_of_an_encoder_shows_the_value() {
         Op::SipDigestHa1(DigestAlgorithm::Md5),
         Op::Forbid { characters: "\";\n".into(), reason: "for a reason".into() },
         Op::ForbidSequence { sequence: "4n4".into(), reason: "for a reason".into() },
+        Op::JsonString,
         Op::Xml,
         Op::Dotenv,
         Op::AsteriskValue,

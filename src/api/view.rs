@@ -142,6 +142,7 @@ fn shown(expr: &Expr, plan: &Plan) -> String {
                             out.push_str(&encode::literal(op, &[text]).unwrap_or_default());
                         }
                         Op::AsteriskValue => out.push_str(&text.replace(';', "\\;")),
+                        Op::JsonString => out.push_str(&encode::literal(op, &[text]).unwrap_or_default()),
                         Op::KamailioString => out.push_str(&text.replace('\\', "\\\\").replace('"', "\\\"")),
                         Op::CurlConfig => {
                             let quoted = encode::literal(op, &[text]).unwrap_or_default();

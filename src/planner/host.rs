@@ -377,6 +377,10 @@ impl bindings::guillemet::feature::encode::Host for Call {
         self.apply(Op::AsteriskValue, &[&text])
     }
 
+    fn json_string(&mut self, text: String) -> wasmtime::Result<String> {
+        self.apply(Op::JsonString, &[&text])
+    }
+
     fn kamailio_string(&mut self, text: String) -> wasmtime::Result<String> {
         self.apply(Op::KamailioString, &[&text])
     }

@@ -155,6 +155,7 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
             append_argument(args, 2, source, &mut triple)?;
             digest(*algorithm, &triple, out);
         }
+        Op::JsonString => json_string(utf8(&text)?, out),
         Op::Xml => xml(utf8(&text)?, out)?,
         Op::Dotenv => dotenv(utf8(&text)?, out)?,
         Op::AsteriskValue => asterisk_value(&text, out)?,
@@ -327,6 +328,23 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
         return refuse("a path segment of a URL may not be `.` or `..`, which would lead to another path");
     }
     Ok(())
+}
+
+/// What stands between the quotes of a JSON string (RFC 8259, section 7).
+fn json_string(text: &str, out: &mut Clear) {
+    for b in text.bytes() {
+        match b {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..b' ' => {
+                let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(b >> 4), digit(b & 15)]);
+            }
+            b => out.push(b),
+        }
+    }
 }
 
 /// Character data and attribute values of XML 1.0, section 2.2. White space other than the blank is

@@ -51,6 +51,8 @@ pub enum Op {
     BasicCredentials,
     /// `encode.sip-digest-ha1`: user, realm, password
     SipDigestHa1(DigestAlgorithm),
+    /// `encode.json-string`
+    JsonString,
     /// `encode.forbid`
     Forbid {
         /// The characters a value may not hold.
@@ -99,6 +101,7 @@ impl Op {
             Self::Base64 => "base64",
             Self::BasicCredentials => "basic-credentials",
             Self::SipDigestHa1(_) => "sip-digest-ha1",
+            Self::JsonString => "json-string",
             Self::Forbid { .. } => "forbid",
             Self::ForbidSequence { .. } => "forbid-sequence",
             Self::Xml => "xml",

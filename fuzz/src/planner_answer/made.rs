@@ -124,7 +124,7 @@ fn text(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -
 }
 
 fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
-    Ok(match u.int_in_range(0..=11)? {
+    Ok(match u.int_in_range(0..=15)? {
         0 => (Op::UrlQuery, 1),
         1 => (Op::UrlPathSegment, 1),
         2 => (Op::Url, 1),
@@ -139,7 +139,8 @@ fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
         11 => (Op::AsteriskValue, 1),
         12 => (Op::KamailioString, 1),
         13 => (Op::BaresipParameter, 1),
-        _ => (Op::CurlConfig, 1),
+        14 => (Op::CurlConfig, 1),
+        _ => (Op::JsonString, 1),
     })
 }
 

@@ -199,6 +199,14 @@ pub fn sip_digest_ha1(user: &str, realm: &str, password: &str, algorithm: &str) 
     })
 }
 
+/// What stands between the quotes of a JSON string.
+pub fn json_string(text: &str) -> String {
+    apply(inner("json-string"), &[], &[text], || {
+        let quoted = serde_json::Value::from(text).to_string();
+        Ok(quoted[1..quoted.len() - 1].into())
+    })
+}
+
 /// Refuses a value that holds one of the characters.
 pub fn forbid(text: &str, characters: &str, _reason: &str) -> String {
     apply(inner("forbid"), &[characters], &[text], || {

@@ -234,8 +234,14 @@ proptest! {
     }
 
     #[test]
+    fn what_json_reads_is_the_value(value in any::<String>()) {
+        let written = literal(&Op::JsonString, &[&value]).unwrap();
+        prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{written}\"")).unwrap(), value);
+    }
+
+    #[test]
     fn nothing_panics_and_no_refusal_shows_the_text(value in "[\\PC\\pC]{4,40}") {
-        for op in [Op::HeaderValue, Op::Url, Op::UrlPathSegment, Op::Xml, Op::Dotenv, Op::AsteriskValue, Op::KamailioString, Op::BaresipParameter, Op::CurlConfig] {
+        for op in [Op::HeaderValue, Op::Url, Op::UrlPathSegment, Op::JsonString, Op::Xml, Op::Dotenv, Op::AsteriskValue, Op::KamailioString, Op::BaresipParameter, Op::CurlConfig] {
             if let Err(refusal) = literal(&op, &[&value]) {
                 prop_assert!(!refusal.reason.contains(&value));
             }
