@@ -1,25 +1,27 @@
 //! How a request proves who makes it.
 
+use guillemet_plugin::http::is_token;
+use guillemet_plugin::variables::{self, BRACES, Expansion};
 use guillemet_plugin::{Fields, Text, Value, encode, json, present};
 
-use crate::variables::{filled, has_any};
-use crate::{Request, is_token};
+use crate::action::Request;
 
 /// Adds to the request what `auth` says. Gives the signing of the request, where it is to be signed.
-pub fn apply(auth: &Fields, request: &mut Request) -> Option<Value> {
+pub fn apply<'a>(auth: &Fields<'a>, request: &mut Request<'a>, expansions: &[Expansion]) -> Option<Value> {
     if auth.value("type").is_none() {
         auth.problem("type", "is required");
     }
     match auth.choice("type", &["none", "bearer", "basic", "api_key", "hmac"]) {
         Some("bearer") => {
             let token = secret(auth, "token")?;
-            let value = encode::header_value(&format!("Bearer {}", filled(&token)));
+            let value = encode::header_value(&format!("Bearer {}", variables::kept(&token, expansions)));
             request.headers.add(auth.notes(), &auth.path("token"), "Authorization", value);
         }
         Some("basic") => {
             let (username, password) = (auth.required("username"), secret(auth, "password"));
             let (username, password) = (username?, password?);
-            for text in [&username, &password].into_iter().filter(|text| has_any(text)) {
+            let expanded = |text: &&Text| expansions.contains(&BRACES) && BRACES.is_in(text);
+            for text in [&username, &password].into_iter().filter(expanded) {
                 text.problem("holds `{{…}}`, which nobody could fill in after Base64");
             }
             let value = format!("Basic {}", encode::basic_credentials(&username, &password));
@@ -30,12 +32,17 @@ pub fn apply(auth: &Fields, request: &mut Request) -> Option<Value> {
             let (name, value) = (auth.required("name"), secret(auth, "value"));
             let (name, value) = (name?, value?);
             if place == "query" {
-                request.add_query(&name, &value);
+                request.add_query(&name, value);
             } else {
-                request.headers.add(auth.notes(), name.path(), &name, encode::header_value(&filled(&value)));
+                request.headers.add(
+                    auth.notes(),
+                    name.path(),
+                    &name,
+                    encode::header_value(&variables::kept(&value, expansions)),
+                );
             }
         }
-        Some("hmac") => return hmac(auth, request),
+        Some("hmac") => return hmac(auth, request, expansions),
         Some(_) => {}
         // Without a type nobody knows which of the others belong.
         None => FIELDS.iter().for_each(|field| _ = auth.value(field)),
@@ -63,7 +70,7 @@ fn secret<'a>(auth: &Fields<'a>, name: &'static str) -> Option<Text<'a>> {
 }
 
 /// The key goes out as key material of the signer, in a field of its own, never as text of the request.
-fn hmac(auth: &Fields, request: &Request) -> Option<Value> {
+fn hmac(auth: &Fields, request: &Request, expansions: &[Expansion]) -> Option<Value> {
     let header = |text: Option<Text>| {
         let text = text?;
         if !is_token(&text) {
@@ -73,7 +80,7 @@ fn hmac(auth: &Fields, request: &Request) -> Option<Value> {
         }
         Some(text.get().to_owned())
     };
-    let key = secret(auth, "key").map(|key| filled(&key));
+    let key = secret(auth, "key").map(|key| variables::kept(&key, expansions));
     let algorithm = auth.choice("algorithm", &["sha256", "sha512", "sha1"]).unwrap_or("sha256");
     let encoding = auth.choice("encoding", &["hex", "base64"]).unwrap_or("hex");
     let signature = header(auth.required("signature_header"));

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::{Notes, Text, encode};
 
 /// Headers of a request, in the order of the config. No name stands twice, whatever its case.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Headers(Map<String, Value>);
 
 impl Headers {
@@ -38,13 +38,15 @@ pub fn is_token(text: &str) -> bool {
 }
 
 /// Wants a literal URL that an HTTP client takes: absolute, http or https, without blanks and without
-/// `user:password@`. Warns where it is not encrypted and leaves the machine.
+/// `user:password@`. Warns where it is not encrypted and leaves the machine. Secrets inside of it are
+/// looked at when they are known.
 pub fn check_url(url: &Text) {
-    if encode::has_secret(url) {
-        return;
-    }
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
-        return url.problem("must be an absolute URL that begins with https:// or http://");
+        // What begins with a secret is not known yet.
+        if !encode::has_secret(url) {
+            url.problem("must be an absolute URL that begins with https:// or http://");
+        }
+        return;
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() || authority.starts_with(':') {
@@ -59,6 +61,11 @@ pub fn check_url(url: &Text) {
     if scheme.eq_ignore_ascii_case("http") && !is_loopback(authority) {
         url.warning("is not encrypted: whoever is on the way can read the secrets of the request");
     }
+}
+
+/// Whether the template's own text says that the URL is not encrypted.
+pub fn is_plain(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http"))
 }
 
 fn is_http(scheme: &str) -> bool {
@@ -93,4 +100,13 @@ pub fn append_query(url: &str, query: &str) -> String {
         Some(_) => "&",
     };
     format!("{base}{joint}{query}{fragment}")
+}
+
+/// A time in seconds, for consumers that take those: whole where it can be.
+pub fn seconds(milliseconds: u64) -> Value {
+    if milliseconds.is_multiple_of(1000) {
+        Value::from(milliseconds / 1000)
+    } else {
+        Value::from(milliseconds as f64 / 1000.0)
+    }
 }

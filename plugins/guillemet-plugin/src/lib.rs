@@ -25,6 +25,7 @@ pub mod bindings {
 mod fields;
 pub mod http;
 mod notes;
+pub mod variables;
 
 /// The encoders for text that may hold secrets; `wit/feature.wit` tells what each one does.
 #[cfg(target_arch = "wasm32")]
