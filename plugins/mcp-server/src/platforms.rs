@@ -1,0 +1,74 @@
+//! Hosted agent platforms, which make the connection themselves. All of them fill in `{{…}}` in texts, so
+//! no secret may bring one in.
+//!
+//! `retell`: an entry of `mcps` [retell-sdk 6.2.13, 2026-10-26]. The query stands apart, unencoded;
+//! `timeout_ms` is that of the connection. Tools are picked one by one on the agent.
+//!
+//! `elevenlabs`: the `config` of a server [elevenlabs 2.78.0, 2026-11-12]. The URL must be https, the
+//! timeout whole seconds from 5 to 300; tools are approved by the hash of what they are. A header that is
+//! one variable has a form of its own.
+//!
+//! `vapi`: a tool of type `mcp` with its `server` [@vapi-ai/server-sdk 2.0.1, 2026-10-12]. The timeout is
+//! 1 to 300 seconds; every tool of the server is offered to the model.
+
+use guillemet_plugin::variables::{self, BRACES, LIQUID_TAGS};
+use guillemet_plugin::{Value, http, json, present};
+
+use crate::server::{Server, Site};
+
+/// How Retell reads.
+pub const RETELL: Site = Site { expansions: &[BRACES], query_apart: true, url_warning: None };
+
+/// How ElevenLabs reads.
+pub const ELEVENLABS: Site = Site { expansions: &[BRACES], query_apart: false, url_warning: None };
+
+/// How Vapi reads: Liquid.
+pub const VAPI: Site = Site { expansions: &[BRACES, LIQUID_TAGS], query_apart: false, url_warning: None };
+
+/// An entry of `mcps`.
+pub fn retell(server: &Server) -> Value {
+    server.without_transport("Retell has no such field");
+    server.without_tools("Retell's tools are picked on the agent");
+    present(json!({
+        "name": server.name,
+        "url": server.url,
+        "headers": server.headers,
+        "query_params": (!server.query.is_empty()).then_some(&server.query),
+        "timeout_ms": server.timeout_ms(),
+    }))
+}
+
+/// What `POST /v1/convai/mcp-servers` takes as `config`.
+pub fn elevenlabs(server: &Server) -> Value {
+    server.needs_https("ElevenLabs");
+    server.without_tools("ElevenLabs approves tools by their hash, after it has seen them");
+    let mut headers = server.headers.clone();
+    if let Some(Value::Object(headers)) = &mut headers {
+        for value in headers.values_mut() {
+            if let Some(name) = value.as_str().and_then(variables::whole) {
+                *value = json!({ "variable_name": name });
+            }
+        }
+    }
+    present(json!({
+        "name": server.name,
+        "url": server.url,
+        "transport": if server.sse { "SSE" } else { "STREAMABLE_HTTP" },
+        "request_headers": headers,
+        "response_timeout_secs": server.seconds_within(5000..=300_000, "ElevenLabs"),
+    }))
+}
+
+/// An entry of a model's `tools`.
+pub fn vapi(server: &Server) -> Value {
+    server.without_tools("Vapi offers every tool of the server");
+    json!({
+        "type": "mcp",
+        "server": present(json!({
+            "url": server.url,
+            "headers": server.headers,
+            "timeoutSeconds": server.timeout_within(1000..=300_000, "Vapi").map(http::seconds),
+        })),
+        "metadata": { "protocol": if server.sse { "sse" } else { "shttp" } },
+    })
+}

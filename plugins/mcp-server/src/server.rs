@@ -1,0 +1,181 @@
+//! The config of a server, read once for every target. Knows the targets by what they expand only.
+
+use std::ops::RangeInclusive;
+
+use guillemet_plugin::http::{self, Headers};
+use guillemet_plugin::variables::{self, DOLLAR, Expansion};
+use guillemet_plugin::{Fields, Map, Text, Value, encode};
+
+/// How the consumer of a target reads its texts.
+pub struct Site {
+    /// What it expands.
+    pub expansions: &'static [Expansion],
+    /// Whether it takes the query apart from the URL, and encodes it.
+    pub query_apart: bool,
+    /// What it does with a URL that a person should know, where a secret is in it.
+    pub url_warning: Option<&'static str>,
+}
+
+/// A server, ready to be written down.
+pub struct Server<'a> {
+    config: &'a Fields<'a>,
+    pub name: String,
+    pub url: Option<String>,
+    pub headers: Option<Value>,
+    /// Empty where the query is part of the URL.
+    pub query: Map<String, Value>,
+    /// Server-sent events, instead of streamable HTTP.
+    pub sse: bool,
+    plain: bool,
+    timeout_ms: Option<u64>,
+    tools: Vec<String>,
+}
+
+impl<'a> Server<'a> {
+    /// Reads all fields; notes what no consumer could use.
+    pub fn read(config: &'a Fields<'a>, site: &Site) -> Self {
+        let named =
+            |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let name = config.required("name").map(|n| n.check(named, "must be 1 to 64 letters, digits, `-` or `_`"));
+        let timeout_ms = config.number("timeout_ms", 1000..=86_400_000);
+        let tools = config.texts("tools").iter().map(|tool| tool.get().into()).collect();
+        let sse = config.choice("transport", &["http", "sse"]) == Some("sse");
+        let mut query = Map::new();
+        let plain = config.text("url").is_some_and(|url| http::is_plain(&url));
+        let url = url(config, site, &mut query);
+        let headers = headers(config, site);
+        let name = name.as_deref().unwrap_or_default().into();
+        Self { config, name, url, headers, query, sse, plain, timeout_ms, tools }
+    }
+
+    /// The timeout, for a target that has one.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        self.timeout_ms
+    }
+
+    /// The timeout, for a target that takes so much of it.
+    pub fn timeout_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
+        let milliseconds = self.timeout_ms?;
+        if !bounds.contains(&milliseconds) {
+            let message = format!("must be a whole number from {} to {} for {who}", bounds.start(), bounds.end());
+            self.config.problem("timeout_ms", message);
+        }
+        Some(milliseconds)
+    }
+
+    /// The same in whole seconds, rounded up.
+    pub fn seconds_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
+        let milliseconds = self.timeout_within(bounds, who)?;
+        let seconds = milliseconds.div_ceil(1000);
+        if seconds * 1000 != milliseconds {
+            let message = format!("is rounded up to {seconds} s: {who} takes whole seconds");
+            self.config.warning("timeout_ms", message);
+        }
+        Some(seconds)
+    }
+
+    /// The allowed tools, for a target that can restrict them.
+    pub fn tools(&self) -> Option<&[String]> {
+        (!self.tools.is_empty()).then_some(&*self.tools)
+    }
+
+    /// Says that the target has no place for the timeout.
+    pub fn without_timeout(&self, why: &str) {
+        if self.timeout_ms.is_some() {
+            self.config.warning("timeout_ms", format!("is left out: {why}"));
+        }
+    }
+
+    /// Says that the target has no place for a list of tools.
+    pub fn without_tools(&self, why: &str) {
+        if !self.tools.is_empty() {
+            self.config.warning("tools", format!("is left out: {why}"));
+        }
+    }
+
+    /// Says that the target has no place for `transport: sse`.
+    pub fn without_transport(&self, why: &str) {
+        if self.sse {
+            self.config.warning("transport", format!("is left out: {why}"));
+        }
+    }
+
+    /// Says that the target refuses a URL that is not encrypted.
+    pub fn needs_https(&self, who: &str) {
+        if self.plain {
+            self.config.problem("url", format!("must begin with https:// for {who}"));
+        }
+    }
+}
+
+/// The URL with its query, or without where it is taken apart. One that is a secret as a whole is kept
+/// as it is.
+fn url(config: &Fields, site: &Site, apart: &mut Map<String, Value>) -> Option<String> {
+    let query = config.entries("query_params");
+    let url = config.required("url")?;
+    let is_secret = encode::whole_secret(&url);
+    if is_secret && !query.is_empty() {
+        config.problem("query_params", "cannot be added to a `url` that is one secret: put them into its value");
+    }
+    let has_variable = site.expansions.iter().any(|expansion| expansion.is_in(&url));
+    if !has_variable {
+        http::check_url(&url);
+    }
+    let mut pairs = Vec::new();
+    for (name, value) in &query {
+        let secret = encode::has_secret(value);
+        warn_of_query(value, secret);
+        warn_of_url(value, secret, site);
+        if site.query_apart {
+            apart.insert((*name).into(), kept(value, site).into());
+            continue;
+        }
+        for expansion in site.expansions.iter().filter(|expansion| expansion.is_in(value)) {
+            let message = format!("is percent-encoded, so nobody fills in {} in it", expansion.shown());
+            value.warning(message);
+        }
+        pairs.push(format!("{}={}", encode::url_query(name), encode::url_query(value)));
+    }
+    warn_of_query(&url, http::secret_in_query(&url));
+    warn_of_url(&url, encode::has_secret(&url), site);
+    if is_secret {
+        return Some(encode::url(&kept(&url, site)));
+    }
+    variables::check(&url, site.expansions);
+    warn_of_dollar(&url, site);
+    let url = http::append_query(&url, &pairs.join("&"));
+    Some(if encode::has_secret(&url) { encode::url(&url) } else { url })
+}
+
+fn headers(config: &Fields, site: &Site) -> Option<Value> {
+    let mut headers = Headers::default();
+    for (name, value) in config.entries("headers") {
+        headers.add(config.notes(), value.path(), name, encode::header_value(&kept(&value, site)));
+    }
+    headers.into_json()
+}
+
+/// Text whose secrets must not bring in what the consumer would expand.
+fn kept(text: &Text, site: &Site) -> String {
+    warn_of_dollar(text, site);
+    variables::kept(text, site.expansions)
+}
+
+/// `${…}` takes from the environment of whoever runs the client, which is rarely what was meant.
+fn warn_of_dollar(text: &Text, site: &Site) {
+    if site.expansions.contains(&DOLLAR) && DOLLAR.is_in(text) {
+        text.warning("holds `${…}`, which the MCP client expands from its own environment");
+    }
+}
+
+fn warn_of_query(text: &Text, secret: bool) {
+    if secret {
+        text.warning("puts a secret into the query of the URL, which servers and proxies log; prefer a header");
+    }
+}
+
+fn warn_of_url(text: &Text, secret: bool, site: &Site) {
+    if let Some(warning) = site.url_warning.filter(|_| secret) {
+        text.warning(warning);
+    }
+}
