@@ -1,9 +1,16 @@
 //! Cal.com, API v2: availability and bookings.
 //!
-//! As documented in 2026-07: a key goes out as `Authorization: Bearer`, and every endpoint wants the
-//! header `cal-api-version` with a version of its own.
+//! As documented in 2026-07 [cal.com/docs/api-reference/v2]: a key goes out as `Authorization: Bearer`,
+//! and every endpoint wants the header `cal-api-version` with a version of its own. Bookings are documented
+//! with 2026-02-25 as well; it takes another body, so a client asks for it with `api_versions`.
+//!
+//! `env` holds the credentials alone. `retell` writes for Retell.
 
-use guillemet_plugin::{Document, Feature, Fields, Map, Target, encode, http, json, json_document, present};
+mod retell;
+
+use guillemet_plugin::{
+    Document, Feature, Fields, Map, Target, Text, Value, encode, http, json, json_document, present,
+};
 
 struct CalCom;
 
@@ -42,9 +49,45 @@ impl Feature for CalCom {
             media_type: "text/plain; charset=utf-8",
             file_name: "cal-com.env",
         },
+        Target {
+            id: "retell",
+            title: "Retell: the two built-in tools",
+            media_type: "application/json",
+            file_name: "retell-tools.json",
+        },
+        Target {
+            id: "retell-connection",
+            title: "Retell: the connection to Cal.com",
+            media_type: "application/json",
+            file_name: "retell-connection.json",
+        },
     ];
 
     fn plan(config: &Fields, target: &str) -> Document {
+        let account = Account::read(config);
+        match target {
+            "env" => account.env(),
+            "retell" => json_document(retell::tools(config, &account)),
+            "retell-connection" => json_document(retell::connection(config, &account)),
+            _ => json_document(account.json()),
+        }
+    }
+}
+
+/// What the config says, read once for every target.
+struct Account<'a> {
+    api_key: Option<Text<'a>>,
+    client_id: Option<Text<'a>>,
+    secret_key: Option<Text<'a>>,
+    webhook_secret: Option<Text<'a>>,
+    base_url: Option<Text<'a>>,
+    event_type_id: Option<u64>,
+    timezone: Option<Text<'a>>,
+    api_versions: Map<String, Value>,
+}
+
+impl<'a> Account<'a> {
+    fn read(config: &Fields<'a>) -> Self {
         let api_key = config.required("api_key").map(|key| key.credential());
         let client_id = config.text("client_id");
         let secret_key = config.text("secret_key").map(|key| key.credential());
@@ -55,38 +98,44 @@ impl Feature for CalCom {
         let base_url = config.text("base_url");
         base_url.as_ref().inspect(|url| http::check_url(url));
         let event_type_id = config.number("event_type_id", 1..=u64::MAX);
-        let timezone = config.text("timezone");
-        let timezone = timezone.map(|zone| {
+        let timezone = config.text("timezone").map(|zone| {
             zone.check(is_time_zone, "must be a time zone of the IANA database, like Europe/Berlin or UTC")
         });
         let api_versions = api_versions(config);
+        Self { api_key, client_id, secret_key, webhook_secret, base_url, event_type_id, timezone, api_versions }
+    }
 
-        if target == "env" {
-            let variables = [
-                ("CAL_API_KEY", api_key),
-                ("CAL_CLIENT_ID", client_id),
-                ("CAL_SECRET_KEY", secret_key),
-                ("CAL_WEBHOOK_SECRET", webhook_secret),
-            ];
-            let line =
-                |(name, value): (&str, _)| Some(format!("{name}={}\n", encode::dotenv(Option::as_deref(&value)?)));
-            return Document::Text(variables.into_iter().filter_map(line).collect());
-        }
-        json_document(present(json!({
-            "base_url": base_url.as_deref().unwrap_or("https://api.cal.com/v2").trim_end_matches('/'),
-            "headers": { "Authorization": api_key.map(|key| encode::header_value(&format!("Bearer {}", &*key))) },
-            "api_versions": api_versions,
-            "event_type_id": event_type_id,
-            "timezone": timezone.as_deref(),
-            "client_id": client_id.as_deref(),
-            "secret_key": secret_key.as_deref(),
-            "webhook_secret": webhook_secret.as_deref(),
-        })))
+    /// A dotenv file.
+    fn env(&self) -> Document {
+        let variables = [
+            ("CAL_API_KEY", &self.api_key),
+            ("CAL_CLIENT_ID", &self.client_id),
+            ("CAL_SECRET_KEY", &self.secret_key),
+            ("CAL_WEBHOOK_SECRET", &self.webhook_secret),
+        ];
+        let line =
+            |(name, value): (&str, &Option<Text>)| Some(format!("{name}={}\n", encode::dotenv(value.as_deref()?)));
+        Document::Text(variables.into_iter().filter_map(line).collect())
+    }
+
+    /// What an HTTP client needs.
+    fn json(self) -> Value {
+        let authorization = self.api_key.map(|key| encode::header_value(&format!("Bearer {}", &*key)));
+        present(json!({
+            "base_url": self.base_url.as_deref().unwrap_or("https://api.cal.com/v2").trim_end_matches('/'),
+            "headers": { "Authorization": authorization },
+            "api_versions": self.api_versions,
+            "event_type_id": self.event_type_id,
+            "timezone": self.timezone.as_deref(),
+            "client_id": self.client_id.as_deref(),
+            "secret_key": self.secret_key.as_deref(),
+            "webhook_secret": self.webhook_secret.as_deref(),
+        }))
     }
 }
 
 /// The version of each endpoint, with those the config sets.
-fn api_versions(config: &Fields) -> Map<String, guillemet_plugin::Value> {
+fn api_versions(config: &Fields) -> Map<String, Value> {
     let table = config.table("api_versions");
     let version = |(endpoint, default): (&'static str, &'static str)| {
         let own = table.as_ref().and_then(|table| table.text(endpoint));
