@@ -27,7 +27,7 @@ use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
-use crate::resolve::plans::Prepared;
+use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
@@ -411,7 +411,8 @@ pub struct Checked {
     pub unreadable: Vec<String>,
 }
 
-/// One template with everything wrong with it for any of its targets.
+/// One template with everything wrong with it. What another target than the default has no place for is a
+/// warning: the template is good for the others.
 async fn check_template(prepared: &Prepared, registry: &Registry, config: &Config) -> serde_json::Value {
     let targets = registry.targets(&prepared.template.feature).await.unwrap_or_default();
     let mut wanted: Vec<Option<&str>> = targets.iter().map(|target| Some(target.id.as_str())).collect();
@@ -426,11 +427,18 @@ async fn check_template(prepared: &Prepared, registry: &Registry, config: &Confi
             }
         }
     };
-    for target in wanted {
+    for (index, target) in wanted.into_iter().enumerate() {
         match prepared.plan(target, registry, config).await {
             Ok(plan) => {
                 add(&mut warnings, plan.warnings.clone());
                 add(&mut problems, canary::check(&plan));
+            }
+            Err(Unplanned::Problems(mut found)) if index > 0 => {
+                found.retain(|problem| !problems.contains(problem));
+                for problem in &mut found {
+                    problem.message += &format!(" (refused for the target `{}`)", target.unwrap_or_default());
+                }
+                add(&mut warnings, found);
             }
             Err(unplanned) => add(&mut problems, api::view::problems(unplanned)),
         }

@@ -143,11 +143,21 @@ fn templates_are_checked_without_a_daemon() {
     guillemet.write("cal-com/bad.toml", "api_ky = 'x'\n\ntimezone = 'nowhere'\n");
     guillemet
         .write("mcp-server/query.toml", "name = 'a'\nurl = 'https://h'\n[query_params]\nk = '<< secret \"q\" >>'\n");
+    guillemet.write(
+        "custom-action/signed.toml",
+        "name = 'a'\nmethod = 'POST'\nurl = 'https://h'\n[auth]\ntype = 'hmac'\nkey = '<< secret \"k\" >>'\nsignature_header = 'X-S'\n",
+    );
     let output = guillemet.command(&["template", "check"]);
     let (said, problems) = texts(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said, "cal-com/bad broken\ncal-com/good ok\nmcp-server/query ok\n");
-    for word in ["did you mean `api_key`", "timezone", "prefer a header", "one template is broken"] {
+    assert_eq!(said, "cal-com/bad broken\ncal-com/good ok\ncustom-action/signed ok\nmcp-server/query ok\n");
+    for word in [
+        "did you mean `api_key`",
+        "timezone",
+        "prefer a header",
+        "warning: curl cannot sign a request (refused for the target `curl`)",
+        "one template is broken",
+    ] {
         assert!(problems.contains(word), "{word}: {problems}");
     }
     assert_eq!(guillemet.command(&["template", "check", "cal-com/none"]).status.code(), Some(1));
