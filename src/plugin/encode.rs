@@ -10,6 +10,8 @@ use sha2::Digest;
 use super::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
 use crate::sys::memory::Clear;
 
+mod baresip;
+
 /// Why a text cannot stand where it should. Never holds the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -160,7 +162,7 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
         Op::Dotenv => dotenv(utf8(&text)?, out)?,
         Op::AsteriskValue => asterisk_value(&text, out)?,
         Op::KamailioString => kamailio_string(&text, out)?,
-        Op::BaresipParameter => baresip_parameter(&text, out)?,
+        Op::BaresipParameter => baresip::parameter(&text, out)?,
         Op::CurlConfig => curl_config(&text, out)?,
         Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } => {
             unreachable!("`apply` takes the operations that only look")
@@ -348,11 +350,18 @@ fn json_string(text: &str, out: &mut Clear) {
 }
 
 /// Character data and attribute values of XML 1.0, section 2.2. White space other than the blank is
-/// written by number, because an attribute would lose it; `$` too, because FreeSWITCH expands `$${…}`
-/// before it parses the XML.
+/// written by number, because an attribute would lose it. FreeSWITCH looks at the lines before it parses
+/// the XML (preprocess in switch_xml.c): it expands `$${…}` and drops a line that holds `X-PRE-PROCESS` in
+/// any case, so `$` and that `X` are written by number too.
 fn xml(text: &str, out: &mut Clear) -> Result<(), Refusal> {
-    for c in text.chars() {
+    const COMMAND: &[u8] = b"x-pre-process";
+    for (at, c) in text.char_indices() {
         match c {
+            'x' | 'X'
+                if text.as_bytes()[at..].get(..COMMAND.len()).is_some_and(|b| b.eq_ignore_ascii_case(COMMAND)) =>
+            {
+                out.extend_from_slice(if c == 'x' { b"&#120;" } else { b"&#88;" });
+            }
             '&' => out.extend_from_slice(b"&amp;"),
             '<' => out.extend_from_slice(b"&lt;"),
             '>' => out.extend_from_slice(b"&gt;"),
@@ -433,24 +442,13 @@ fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A string of Kamailio's configuration (src/core/cfg.lex): `\` goes before `"` and `\`. Line breaks
-/// would be read, but count as lines of the file.
+/// A string of Kamailio's configuration (state STRING1 of src/core/cfg.lex, 5.6.3): `\` goes before `"` and
+/// `\`, and every other escape begins with a `\`. Line breaks would be read, but count as lines of the file.
 fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return refuse("a string of a Kamailio configuration may not hold a line break or NUL");
     }
     quoted(text, out, |b| matches!(b, b'"' | b'\\').then_some(b));
-    Ok(())
-}
-
-/// A quoted parameter of a baresip accounts line, which knows no escape.
-fn baresip_parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
-    if text.iter().any(|b| matches!(b, b'"' | b'\\' | b'\r' | b'\n' | 0)) {
-        return refuse(
-            "a parameter of a baresip account may not hold a double quote, a backslash, a line break or NUL",
-        );
-    }
-    quoted(text, out, |_| None);
     Ok(())
 }
 

@@ -227,7 +227,8 @@ pub fn xml(text: &str) -> String {
             '<' => "&lt;".into(),
             '>' => "&gt;".into(),
             '"' => "&quot;".into(),
-            '\'' => "&apos;".into(),
+            '\'' => "&#39;".into(),
+            '$' => "&#36;".into(),
             c => String::from(c),
         };
         Ok(text.chars().map(escape).collect())
@@ -261,14 +262,15 @@ pub fn kamailio_string(text: &str) -> String {
     })
 }
 
-/// A parameter of a baresip account, with its quotes.
+/// A parameter of a baresip account, in quotes where it needs them. A host takes some more.
 pub fn baresip_parameter(text: &str) -> String {
     apply(terminal("baresip-parameter"), &[], &[text], || {
-        let fits = !text.contains(['"', '\\', '\r', '\n', '\0']);
-        if fits {
-            Ok(quoted(text))
-        } else {
-            Err("a baresip parameter must not hold quotes, backslashes or line breaks")
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~%+@*!".contains(c);
+        let fits = !text.contains(['"', '\\', '\r', '\n', '\0']) && text.len() <= 126;
+        match (fits, text.chars().all(plain)) {
+            (false, _) => Err("a baresip parameter must not hold quotes, backslashes or line breaks"),
+            (true, true) => Ok(text.into()),
+            (true, false) => Ok(quoted(text)),
         }
     })
 }

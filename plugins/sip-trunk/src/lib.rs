@@ -1,14 +1,23 @@
 //! SIP trunks: calls in and out through a carrier.
 //!
-//! `livekit` is the body of a request that creates the trunk [livekit/protocol, 2026-07]; the trunk
-//! is state on the server, so a new password means an update call. `pjsip` (see its module) is for
-//! Asterisk.
+//! One module for each target; here is what they have in common: the config, and what looks right in it.
+//!
+//! Who may log in is said by a user and a password, or by HA1, the digest of user, realm and password. HA1
+//! is as good as the password for its realm, so it is a secret too; but it opens no other door of the same
+//! password, and it holds no character that a format could trip over. So a target that takes HA1 gets it.
 
+mod baresip;
+mod freeswitch;
+mod kamailio;
+mod livekit;
 mod pjsip;
+mod vapi;
 
 use std::net::IpAddr;
 
-use guillemet_plugin::{Document, Feature, Fields, Target, Text, json, json_document, present};
+use guillemet_plugin::{Document, Feature, Fields, Target, Text, encode};
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 struct SipTrunk;
 
@@ -36,17 +45,23 @@ impl Feature for SipTrunk {
     const SECRET_FIELDS: &'static [&'static str] = &["username", "password"];
     const TARGETS: &'static [Target] = &[
         Target { id: "livekit", title: "LiveKit SIP", media_type: "application/json", file_name: "trunk.json" },
-        Target {
-            id: "pjsip",
-            title: "Asterisk",
-            media_type: "text/plain; charset=utf-8",
-            file_name: "pjsip_trunk.conf",
-        },
+        Target { id: "pjsip", title: "Asterisk", media_type: TEXT, file_name: "pjsip_trunk.conf" },
+        Target { id: "freeswitch", title: "FreeSWITCH", media_type: "application/xml", file_name: "gateway.xml" },
+        Target { id: "kamailio", title: "Kamailio", media_type: TEXT, file_name: "kamailio_trunk.cfg" },
+        Target { id: "baresip", title: "baresip", media_type: TEXT, file_name: "accounts" },
+        Target { id: "vapi", title: "Vapi", media_type: "application/json", file_name: "credential.json" },
     ];
 
     fn plan(config: &Fields, target: &str) -> Document {
         let trunk = Trunk::read(config);
-        if target == "pjsip" { pjsip::write(config, &trunk) } else { livekit(config, &trunk) }
+        match target {
+            "pjsip" => pjsip::write(config, &trunk),
+            "freeswitch" => freeswitch::write(config, &trunk),
+            "kamailio" => kamailio::write(config, &trunk),
+            "baresip" => baresip::write(config, &trunk),
+            "vapi" => vapi::write(config, &trunk),
+            _ => livekit::write(config, &trunk),
+        }
     }
 }
 
@@ -79,53 +94,89 @@ impl<'a> Trunk<'a> {
         }
         trunk
     }
+
+    /// User and password.
+    fn credentials(&self) -> Option<(&Text<'a>, &Text<'a>)> {
+        self.username.as_ref().zip(self.password.as_ref())
+    }
+
+    /// The name, where it is of letters, digits, `-` and `_`; any other is noted. `names` says what of the
+    /// target has this name.
+    fn word(&self, names: &str) -> &str {
+        let Some(name) = &self.name else { return "" };
+        if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+            return name;
+        }
+        name.problem(format!("names {names}: use letters, digits, `-` or `_` for this target"));
+        ""
+    }
+
+    /// The carrier's host, and its port.
+    fn server(&self) -> Option<(&str, Option<&str>)> {
+        let uri = self.termination_uri.as_deref()?;
+        let host = uri.len() - uri.rsplit(']').next().map_or(0, str::len);
+        let at = uri[host..].find(':').map_or(uri.len(), |colon| host + colon);
+        Some((&uri[..at], uri.get(at + 1..)))
+    }
+
+    /// `;transport=tls`, where the config says how SIP travels.
+    fn transport_parameter(&self) -> String {
+        self.transport.map(|transport| format!(";transport={transport}")).unwrap_or_default()
+    }
+
+    /// Wants a trunk that calls out or registers. `otherwise` says how the target knows who calls in.
+    fn must_call_out(&self, config: &Fields, otherwise: &str) {
+        if self.inbound && !self.register {
+            let message = format!("must be `outbound` for this target, or `register` true: {otherwise}");
+            config.problem("direction", message);
+        }
+    }
+
+    /// Wants somebody to register as.
+    fn must_know_who_registers(&self, config: &Fields) {
+        if self.register && self.credentials().is_none() {
+            config.problem("register", "needs `username` and `password`");
+        }
+    }
+
+    /// The realm of a digest that is made here.
+    fn digest_realm(&self) -> Option<&Text<'a>> {
+        let realm = self.realm.as_ref()?;
+        if realm.contains(':') {
+            realm.problem("must not hold `:`, which divides user, realm and password in a digest");
+        }
+        Some(realm)
+    }
+
+    /// Says of fields that are given why the target does not get them.
+    fn leaves_out(&self, config: &Fields, fields: &[(&'static str, &str)]) {
+        let given = |name: &str| match name {
+            "termination_uri" => self.termination_uri.is_some(),
+            "transport" => self.transport.is_some(),
+            "realm" => self.realm.is_some(),
+            "numbers" => !self.numbers.is_empty(),
+            "allowed_ips" => !self.allowed_ips.is_empty(),
+            "register" => self.register,
+            _ => false,
+        };
+        for (name, why) in fields.iter().filter(|(name, _)| given(name)) {
+            config.warning(name, format!("is left out: {why}"));
+        }
+    }
 }
 
-/// `SIPOutboundTrunkInfo` or `SIPInboundTrunkInfo`, in the request that creates it.
-fn livekit(config: &Fields, trunk: &Trunk) -> Document {
-    let texts =
-        |texts: &[Text]| (!texts.is_empty()).then(|| texts.iter().map(|text| json!(text.get())).collect::<Vec<_>>());
-    let numbers = texts(&trunk.numbers);
-    if trunk.register {
-        config
-            .warning("register", "is left out: LiveKit does not register; the carrier must send calls to its address");
-    }
-    let fields = if trunk.inbound {
-        if numbers.is_none() && trunk.allowed_ips.is_empty() && trunk.username.is_none() {
-            config.problem(
-                "",
-                "anyone could call in: LiveKit wants `numbers`, `allowed_ips`, or `username` and `password`",
-            );
+/// The text without characters that a target cannot hold: each of `refused` names some, and why. What is
+/// in the clear is a problem of the field; what is in a secret is found when it is filled in.
+fn without(text: &Text, refused: &[(&str, &str)]) -> String {
+    refused.iter().fold(text.get().to_owned(), |value, (characters, reason)| {
+        // No slot holds one of them.
+        if text.contains(|c| characters.contains(c)) {
+            text.problem(*reason);
+        } else if encode::has_secret(text) {
+            return encode::forbid(&value, characters, reason);
         }
-        json!({
-            "name": trunk.name.as_deref(),
-            "numbers": numbers,
-            "allowed_addresses": texts(&trunk.allowed_ips),
-            "auth_username": trunk.username.as_deref(),
-            "auth_password": trunk.password.as_deref(),
-        })
-    } else {
-        if numbers.is_none() {
-            config.problem("numbers", "is required: LiveKit calls out from one of them");
-        }
-        if !trunk.allowed_ips.is_empty() {
-            config.warning("allowed_ips", "is left out: LiveKit looks at the caller's address on inbound trunks only");
-        }
-        json!({
-            "name": trunk.name.as_deref(),
-            "address": trunk.termination_uri.as_deref(),
-            "transport": match trunk.transport {
-                None => "SIP_TRANSPORT_AUTO",
-                Some("udp") => "SIP_TRANSPORT_UDP",
-                Some("tcp") => "SIP_TRANSPORT_TCP",
-                Some(_) => "SIP_TRANSPORT_TLS",
-            },
-            "numbers": numbers,
-            "auth_username": trunk.username.as_deref(),
-            "auth_password": trunk.password.as_deref(),
-        })
-    };
-    json_document(json!({ "trunk": present(fields) }))
+        value
+    })
 }
 
 /// `host` or `host:port`: a name, an IPv4 address, or an IPv6 address in brackets.

@@ -10,18 +10,10 @@ use crate::Trunk;
 
 /// Writes the sections of a trunk: endpoint and aor under its name, and what belongs to them.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
-    let section = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    let name = trunk.name.as_deref().filter(section).unwrap_or_default();
-    if trunk.name.is_some() && name.is_empty() {
-        config.problem(
-            "name",
-            "names sections of Asterisk's configuration: use letters, digits, `-` or `_` for this target",
-        );
-    }
-    let credentials = trunk.username.as_ref().zip(trunk.password.as_ref());
-    if trunk.register && credentials.is_none() {
-        config.problem("register", "needs `username` and `password`");
-    }
+    let name = trunk.word("sections of Asterisk's configuration");
+    let credentials = trunk.credentials();
+    trunk.must_know_who_registers(config);
+    trunk.leaves_out(config, &[("numbers", "Asterisk routes numbers in its dialplan")]);
     if trunk.inbound && credentials.is_none() && trunk.allowed_ips.is_empty() {
         config.problem("", "Asterisk could not tell who calls: give `allowed_ips`, or `username` and `password`");
     }
@@ -33,7 +25,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
         file.section(&format!("{name}-auth"), "auth");
         file.line("auth_type", "digest");
         file.line("username", username);
-        match &trunk.realm {
+        match trunk.digest_realm() {
             Some(realm) => {
                 let ha1 = encode::sip_digest_ha1(username, realm, password, "MD5");
                 file.line("realm", realm);
@@ -42,7 +34,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
             None => file.line("password", password),
         }
     }
-    let server = trunk.termination_uri.as_ref().map(|host| uri(None, host, trunk.transport));
+    let server = trunk.termination_uri.as_ref().map(|host| uri(None, host, trunk));
     file.section(name, "aor");
     match &server {
         Some(server) => file.line("contact", server),
@@ -72,7 +64,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
         file.section(&format!("{name}-registration"), "registration");
         file.line("outbound_auth", &format!("{name}-auth"));
         file.line("server_uri", server);
-        file.line("client_uri", &uri(Some(username), host, trunk.transport));
+        file.line("client_uri", &uri(Some(username), host, trunk));
         file.line("endpoint", name);
         file.line("line", "yes");
     }
@@ -80,10 +72,9 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
 }
 
 /// A SIP URI; the user is percent-encoded, RFC 3261 section 19.1.2.
-fn uri(user: Option<&Text>, host: &str, transport: Option<&str>) -> String {
+fn uri(user: Option<&Text>, host: &str, trunk: &Trunk) -> String {
     let user = user.map(|user| format!("{}@", encode::url_query(user))).unwrap_or_default();
-    let transport = transport.map(|transport| format!(";transport={transport}")).unwrap_or_default();
-    format!("sip:{user}{host}{transport}")
+    format!("sip:{user}{host}{}", trunk.transport_parameter())
 }
 
 /// The file as it grows.

@@ -1,0 +1,79 @@
+//! Vapi: the body of the request that creates a `byo-sip-trunk` credential.
+//!
+//! Facts [@vapi-ai/server-sdk 2.0.1, 2026-09: CreateByoSipTrunkCredentialDto, SipTrunkGateway,
+//! SipTrunkOutboundAuthenticationPlan, SipTrunkOutboundSipRegisterPlan]: a gateway that may call in has an IPv4
+//! address, one that is only called may have a name; user and password are for calls out and for
+//! registering; numbers are objects of their own that name the credential. JSON holds any value.
+
+use std::net::Ipv4Addr;
+
+use guillemet_plugin::{Document, Fields, Value, encode, json, json_document, present};
+
+use crate::Trunk;
+
+/// Writes the credential.
+pub fn write(config: &Fields, trunk: &Trunk) -> Document {
+    trunk.must_know_who_registers(config);
+    trunk.leaves_out(config, &[("numbers", "Vapi keeps numbers apart: create them with this credential's id")]);
+    if !trunk.register {
+        trunk.leaves_out(config, &[("realm", "Vapi names a realm only where it registers")]);
+    }
+    let called = !trunk.inbound || trunk.register;
+    if !called {
+        if trunk.allowed_ips.is_empty() {
+            config.problem("allowed_ips", "is required: Vapi knows by the address who calls in");
+        }
+        if let Some(username) = &trunk.username {
+            username
+                .problem("cannot be used: Vapi asks nobody who calls in for a password; leave out user and password");
+        }
+        let why = "this trunk calls nobody";
+        trunk.leaves_out(config, &[("termination_uri", why), ("transport", why)]);
+    }
+    let mut gateways: Vec<Value> = Vec::new();
+    if let (true, Some((host, port))) = (called, trunk.server()) {
+        if host.starts_with('[') {
+            config.problem("termination_uri", "must be a name or an IPv4 address for this target");
+        }
+        gateways.push(present(json!({
+            "ip": host,
+            "port": port.and_then(|port| port.parse::<u16>().ok()),
+            "inboundEnabled": false,
+            "outboundEnabled": true,
+            "outboundProtocol": trunk.transport,
+        })));
+    }
+    for allowed in &trunk.allowed_ips {
+        let (address, bits) = allowed.split_once('/').map_or((allowed.get(), None), |(ip, bits)| (ip, Some(bits)));
+        if address.parse::<Ipv4Addr>().is_err() {
+            allowed.problem("must be an IPv4 address or network for this target");
+        }
+        gateways.push(present(json!({
+            "ip": address,
+            "netmask": bits.and_then(|bits| bits.parse::<u8>().ok()),
+            "inboundEnabled": true,
+            "outboundEnabled": false,
+        })));
+    }
+    let plan = trunk.credentials().map(|(username, password)| {
+        let registration = trunk.register.then(|| {
+            present(json!({
+                "domain": trunk.server().map(|(host, _)| host),
+                // A slot of its own, for the second place.
+                "username": encode::forbid(username, "\r\n\0", "a SIP user may not hold a line break or NUL"),
+                "realm": trunk.realm.as_deref(),
+            }))
+        });
+        present(json!({
+            "authUsername": username.get(),
+            "authPassword": password.get(),
+            "sipRegisterPlan": registration,
+        }))
+    });
+    json_document(present(json!({
+        "provider": "byo-sip-trunk",
+        "name": trunk.name.as_deref(),
+        "gateways": gateways,
+        "outboundAuthenticationPlan": plan,
+    })))
+}

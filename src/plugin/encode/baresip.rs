@@ -1,0 +1,89 @@
+//! A parameter of a baresip accounts line, written so that libre reads the value back.
+//!
+//! Facts [baresip 1.0.0 and later: src/account.c, modules/account/account.c; libre 1.1.0 and later:
+//! src/fmt/regex.c, src/msg/param.c; read 2026-11, and tried with Debian's baresip by tests/consumers_sip.rs]:
+//! - A value ends at the first blank or `;` outside of double quotes. A quote opens or closes wherever it
+//!   stands; a `\` takes the meaning from the character behind it. Both stay in the value: there is no escape.
+//!   Only a quote at the very beginning together with one at the very end is taken off.
+//! - A parameter is looked for by its name in the whole line, inside of quotes too.
+//! - A line is cut after 511 bytes.
+//!
+//! Knows nothing of expressions or of secrets.
+
+use super::{Clear, Refusal, refuse};
+
+/// Most bytes that a value may take with its quotes, so that an address, a user and a password have room in
+/// one line.
+pub const MOST: usize = 128;
+
+/// Appends the value: bare where it needs no quotes, so that it may stand inside an address too.
+///
+/// # Errors
+/// A `Refusal` where baresip would read something else.
+pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    if text.is_empty() {
+        return refuse("a parameter of a baresip account may not be empty");
+    }
+    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return refuse("a parameter of a baresip account may not hold a line break or NUL");
+    }
+    if holds_parameter(text) {
+        return refuse(
+            "a parameter of a baresip account may not hold `;`, a name and `=`: baresip would take them for a \
+             parameter of their own, even in quotes",
+        );
+    }
+    let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%+@*!".contains(b));
+    let quoted = || std::iter::once(&b'"').chain(text).chain(std::iter::once(&b'"'));
+    let stripped = text.len() > 1 && text.starts_with(b"\"") && text.ends_with(b"\"");
+    let begin = out.len();
+    if !plain && is_whole(quoted()) {
+        quoted().for_each(|b| out.push(*b));
+    } else if plain || is_whole(text.iter()) && !stripped {
+        out.extend_from_slice(text);
+    } else if text.contains(&b'"') {
+        return refuse(
+            "baresip cannot read back this value: its accounts file has no escape for `\"`, so that quotes have to \
+             stand in pairs, with no blank or `;` outside of them",
+        );
+    } else {
+        return refuse(
+            "a parameter of a baresip account may not end with `\\`, which would take the meaning from the closing \
+             quote",
+        );
+    }
+    if out.len() - begin > MOST {
+        return refuse(format!(
+            "a parameter of a baresip account may have at most {MOST} bytes with its quotes: baresip cuts a line \
+             after 511"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether what is written is read to its end and no further, whatever stands behind it.
+fn is_whole<'a>(written: impl Iterator<Item = &'a u8>) -> bool {
+    let (mut quoted, mut kept) = (false, false);
+    for b in written {
+        match b {
+            _ if kept => kept = false,
+            b'\\' => kept = true,
+            b'"' => quoted = !quoted,
+            b' ' | b'\t' | b';' if !quoted => return false,
+            _ => {}
+        }
+    }
+    !quoted && !kept
+}
+
+/// Whether `;name=` stands in the text, with blanks between the three or without.
+fn holds_parameter(text: &[u8]) -> bool {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-".contains(b);
+    text.split(|b| *b == b';').skip(1).any(|behind| {
+        let named = behind.trim_ascii_start();
+        let rest = &named[named.iter().take_while(|b| name(b)).count()..];
+        let rest_begins = rest.iter().find(|b| !blank(b));
+        rest.len() < named.len() && rest_begins == Some(&b'=')
+    })
+}
