@@ -193,7 +193,7 @@ impl Registry {
         let plugin = self.get(feature)?;
         let planner = plugin.planner.as_ref().map_err(Clone::clone)?;
         let load = || async {
-            let description = planner.load().await.map_err(|error| format!("plugin `{feature}`: {error}"))?;
+            let description = planner.load().await.map_err(|error| sentence(feature, &error.to_string()))?;
             if description.feature == feature {
                 Ok(description)
             } else {
@@ -220,7 +220,7 @@ impl Registry {
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
         planner.plan(request).await.map_err(|failure| match failure {
-            PlanFailure::Failed { message } => failed(format!("plugin `{feature}`: {message}")),
+            PlanFailure::Failed { message } => failed(sentence(feature, &message)),
             problems => problems,
         })
     }
@@ -314,6 +314,14 @@ impl Registry {
         };
         plugin.description.set(description.clone()).ok();
         Ok((component, plugin, description))
+    }
+}
+
+/// What a plugin did, with its feature for a subject: "it panicked" becomes "plugin `x` panicked".
+pub fn sentence(feature: &str, message: &str) -> String {
+    match message.strip_prefix("it ") {
+        Some(did) => format!("plugin `{feature}` {did}"),
+        None => format!("plugin `{feature}`: {message}"),
     }
 }
 
