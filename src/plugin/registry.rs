@@ -345,7 +345,11 @@ fn view(feature: &str, source: Source, digest: &str, description: Result<Descrip
     }
 }
 
-fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
+/// Reads the file of a component, if it can be one.
+///
+/// # Errors
+/// `Unreadable`, and `Unfit` where it is no file or too large.
+pub fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
     let unreadable =
         |error: std::io::Error| AddError::Unreadable(format!("{} cannot be read: {error}", path.display()));
     let metadata = fs::metadata(path).map_err(unreadable)?;

@@ -129,8 +129,10 @@ impl<F: Feature> contract::Guest for F {
         tell_panics();
         let notes = Notes::default();
         let document = if !F::TARGETS.iter().any(|known| known.id == target) {
-            let targets: Vec<_> = F::TARGETS.iter().map(|known| format!("`{}`", known.id)).collect();
-            notes.problem("", "there is no such target", Some(format!("choose one of {}", targets.join(", "))));
+            // A host asks for no other; as it says it.
+            let targets: Vec<_> = F::TARGETS.iter().map(|known| known.id).collect();
+            let message = format!("the feature {} has no target \"{target}\"", F::FEATURE);
+            notes.problem("", message, Some(format!("choose one of: {}", targets.join(", "))));
             None
         } else if let Ok(Value::Object(object)) = serde_json::from_str(&config) {
             Some(F::plan(&Fields::new(&object, String::new(), &notes), &target))
