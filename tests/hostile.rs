@@ -85,7 +85,7 @@ fn fails(guillemet: &Guillemet, target: &str, words: &str) {
     let answer = guillemet.get(&format!("/v1/render/hostile/a?target={target}"));
     assert_eq!((answer.status, answer.json()["code"].as_str()), (502, Some("plugin_failed")), "{target}");
     let message = answer.json()["message"].as_str().unwrap().to_owned();
-    let named = message.starts_with("template `hostile/a` cannot be rendered: plugin `hostile`: ");
+    let named = message.starts_with("template `hostile/a` cannot be rendered: plugin `hostile`");
     assert!(named && message.contains(words) && message.len() < 1_000, "{target}: {message}");
     assert!(!answer.text().contains(VALUE), "{target}");
 }
@@ -96,15 +96,21 @@ fn works(guillemet: &Guillemet) {
 }
 
 /// What a plugin does with a config, by target, and what is said of it.
-const DEEDS: [(&str, &str); 32] = [
+const DEEDS: [(&str, &str); 34] = [
     // It does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
-    ("panic", "it panicked"),
-    ("abort", "it panicked"),
+    ("panic", "plugin `hostile` panicked; this is a mistake"),
+    ("abort", "plugin `hostile` panicked; this is a mistake"),
+    // What it says then is told, fit to be shown.
+    (
+        "last-words",
+        "plugin `hostile` panicked: no route for «secret» and «secret»[2J]0;owned error: forged31m; this is",
+    ),
+    ("last-words-huge", "plugin `hostile` panicked: xxxxxxxxxxxxxxxxxxxx"),
     ("recurse", "too deep a recursion"),
-    ("divide", "it trapped: wasm trap: integer divide by zero"),
+    ("divide", "plugin `hostile` trapped: wasm trap: integer divide by zero"),
     ("wild-read", "reached outside its memory"),
-    ("wild-call", "it trapped: wasm trap: undefined element"),
+    ("wild-call", "plugin `hostile` trapped: wasm trap: undefined element"),
     // It takes more than there is for it.
     ("memory", "needed more than 64 MiB of memory"),
     ("grow", "needed more than 64 MiB of memory"),
@@ -141,7 +147,7 @@ const MEMORY_DEEDS: [(&str, &str); 5] = [
     ("realloc-loop", "ran longer than 2 s and was stopped"),
     ("realloc-calls-out", "cannot leave component instance"),
     ("free-loop", "ran longer than 2 s and was stopped"),
-    ("free-panic", "it panicked"),
+    ("free-panic", "plugin `hostile` panicked"),
 ];
 
 #[test]
@@ -156,6 +162,7 @@ fn whatever_a_plugin_does_with_a_config_is_an_error_that_names_it() {
         let outside = guillemet.get("/v1/render/hostile/outside?target=ok");
         assert_eq!((outside.status, outside.errors("path")), (422, vec!["other".into()]), "{}", outside.text());
         works(&guillemet);
+        assert_eq!(guillemet.get("/v1/render/hostile/a?target=last-words-unsaid").status, 200);
         for (mode, words) in MEMORY_DEEDS {
             add(&guillemet, &hostile_in(mode));
             fails(&guillemet, "ok", words);

@@ -50,6 +50,28 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", clean(text));
 }
 
+/// How a line looks on a terminal.
+#[derive(Clone, Copy)]
+pub enum Colour {
+    /// As any other.
+    None,
+    /// What is gone or wrong.
+    Red,
+    /// What is new.
+    Green,
+}
+
+/// As `line`, in a colour where there are colours.
+pub fn coloured(colour: Colour, text: &str) {
+    let colour = match colour {
+        Colour::None => return line(text),
+        Colour::Red => anstyle::AnsiColor::Red,
+        Colour::Green => anstyle::AnsiColor::Green,
+    };
+    let style = anstyle::Style::new().fg_color(Some(colour.into()));
+    let _ = writeln!(anstream::stdout(), "{style}{}{style:#}", clean(text));
+}
+
 /// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();

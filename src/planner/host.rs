@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
-use wasmtime::{Config, Engine, ResourceLimiter, Store, Strategy, Trap};
+use wasmtime::{Config, Engine, Store, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
+use self::limits::Limits;
 use super::encoder::{Broken, Encoder};
 use super::protocol::{Description, DocumentKind, Target};
+use super::slots;
 use super::text::{PROBLEMS_MAX, tidy, tidy_problems};
 use crate::plugin::expr::Op;
 use crate::template::Problem;
@@ -19,14 +21,12 @@ use crate::template::Problem;
 pub const TIME_MAX: Duration = Duration::from_secs(2);
 /// How often running code is looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// Most bytes of linear memory one call may use.
-const MEMORY_MAX: usize = 64 << 20;
-/// Most elements of its tables.
-const TABLE_MAX: usize = 100_000;
 /// Stack of the plugin, in bytes.
 const STACK_MAX: usize = 512 << 10;
 /// Bytes and values that may cross from the plugin in one call of the host or one answer.
 const TRANSFER_MAX: usize = 32 << 20;
+/// Most characters of what a plugin says when it gives up.
+const LAST_WORDS_MAX: usize = 500;
 
 /// The import a plugin may have, and the export it must have, without the rest of the version.
 const ENCODE: &str = "guillemet:feature/encode@1.";
@@ -41,6 +41,8 @@ mod bindings {
         imports: { default: trappable },
     });
 }
+
+mod limits;
 
 /// The engine and its clock.
 pub struct Host {
@@ -226,7 +228,8 @@ impl Plugin {
         encoder: Encoder,
         function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
     ) -> Result<(R, Encoder), Broken> {
-        let mut store = Store::new(&self.engine, Call { encoder, limits: Limits::default() });
+        let mut store =
+            Store::new(&self.engine, Call { encoder, limits: Limits::default(), last_words: String::new() });
         store.limiter(|call| &mut call.limits);
         store.set_hostcall_fuel(TRANSFER_MAX);
         store.set_epoch_deadline(u64::try_from(TIME_MAX.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX));
@@ -234,17 +237,17 @@ impl Plugin {
             let feature = bindings::Feature::new(&mut store, &instance)?;
             function(feature.guillemet_feature_plugin(), &mut store)
         });
-        let overrun = store.data().limits.overrun;
+        let call = store.into_data();
         match result {
-            Ok(result) => Ok((result, store.into_data().encoder)),
-            Err(error) => Err(explain(&error, overrun)),
+            Ok(result) => Ok((result, call.encoder)),
+            Err(error) => Err(explain(&error, &call)),
         }
     }
 }
 
 /// Why a call has ended, for people.
-fn explain(error: &wasmtime::Error, overrun: Option<&'static str>) -> Broken {
-    if let Some(what) = overrun {
+fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
+    if let Some(what) = call.limits.overrun {
         return Broken(what.to_owned());
     }
     if let Some(Broken(rule)) = error.downcast_ref::<Broken>() {
@@ -252,6 +255,7 @@ fn explain(error: &wasmtime::Error, overrun: Option<&'static str>) -> Broken {
     }
     Broken(match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("it ran longer than {} s and was stopped", TIME_MAX.as_secs()),
+        Some(_) if !call.last_words.is_empty() => format!("it panicked: {}", call.last_words),
         Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
         Some(Trap::StackOverflow) => "it recursed too deeply".to_owned(),
         // Rust keeps its own stack in linear memory.
@@ -265,46 +269,18 @@ fn explain(error: &wasmtime::Error, overrun: Option<&'static str>) -> Broken {
 struct Call {
     encoder: Encoder,
     limits: Limits,
+    /// What `encode.panic` was told last, fit to be shown.
+    last_words: String,
 }
 
-/// Memory of one call, over all its instances.
-#[derive(Default)]
-struct Limits {
-    memory: usize,
-    elements: usize,
-    /// Which limit has been met, in words.
-    overrun: Option<&'static str>,
-}
-
-impl Limits {
-    fn stop(&mut self, what: &'static str) -> wasmtime::Result<bool> {
-        self.overrun = Some(what);
-        Err(wasmtime::Error::new(Broken(what.to_owned())))
+/// What a plugin says when it gives up, with no slot in it.
+fn last_words(message: &str) -> String {
+    // Far more than is shown, so that no slot is cut where it would be.
+    let mut text = message[..message.floor_char_boundary(16 * LAST_WORDS_MAX)].to_owned();
+    for at in slots::find(&text).into_iter().rev() {
+        slots::replace(&mut text, at, "«secret»");
     }
-}
-
-impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        self.memory = self.memory.saturating_add(desired.saturating_sub(current));
-        if self.memory > MEMORY_MAX { self.stop("it needed more than 64 MiB of memory") } else { Ok(true) }
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        self.elements = self.elements.saturating_add(desired.saturating_sub(current));
-        if self.elements > TABLE_MAX { self.stop("it needed tables that are too large") } else { Ok(true) }
-    }
-
-    fn instances(&self) -> usize {
-        32
-    }
-
-    fn tables(&self) -> usize {
-        32
-    }
-
-    fn memories(&self) -> usize {
-        8
-    }
+    tidy(&text, LAST_WORDS_MAX).trim().to_owned()
 }
 
 impl Call {
@@ -365,6 +341,11 @@ impl bindings::guillemet::feature::encode::Host for Call {
         self.encoder.forbid_sequence(&text, sequence, reason).map_err(wasmtime::Error::new)
     }
 
+    fn panic(&mut self, message: String) -> wasmtime::Result<()> {
+        self.last_words = last_words(&message);
+        Ok(())
+    }
+
     fn xml(&mut self, text: String) -> wasmtime::Result<String> {
         self.apply(Op::Xml, &[&text])
     }
@@ -391,5 +372,21 @@ impl bindings::guillemet::feature::encode::Host for Call {
 
     fn curl_config(&mut self, text: String) -> wasmtime::Result<String> {
         self.apply(Op::CurlConfig, &[&text])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_short_and_hold_no_slot_and_nothing_that_moves_a_cursor() {
+        let slot = slots::fresh();
+        let words = last_words(&format!("{slot}\u{1b}[2J no route\nfor {}! ", slot.to_lowercase()));
+        assert_eq!(words, "«secret»[2J no route for «secret»!");
+        let long = last_words(&format!("{}{slot}", "é".repeat(LAST_WORDS_MAX - 1)));
+        assert_eq!(long.chars().count(), LAST_WORDS_MAX + 1);
+        assert!(long.ends_with("é«…"), "{long}");
+        assert_eq!(last_words(&slot.repeat(10_000)).chars().count(), LAST_WORDS_MAX + 1);
     }
 }

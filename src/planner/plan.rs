@@ -26,13 +26,10 @@ pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -
             problems.truncate(PROBLEMS_MAX);
             Answer::Problems(tidy_problems(problems))
         }
-        Err(Failure::Plugin(rule)) => Answer::Failed { message: failed(description, &rule) },
+        Err(Failure::Plugin(Broken(rule))) => {
+            Answer::Failed { message: format!("{rule}; this is a mistake of the plugin: tell its author") }
+        }
     }
-}
-
-fn failed(description: &Description, Broken(rule): &Broken) -> String {
-    let feature = &description.feature;
-    format!("the plugin for {feature} failed: {rule}; this is a mistake of the plugin: tell its author")
 }
 
 enum Failure {

@@ -42,9 +42,9 @@ pub fn canonical(text: &str, at: usize) -> String {
     text[at..at + SLOT_LEN].to_ascii_uppercase()
 }
 
-/// Writes `slot` over the one that begins at `at`; no other byte moves.
-pub fn replace(text: &mut String, at: usize, slot: &str) {
-    text.replace_range(at..at + SLOT_LEN, slot);
+/// Writes `with` over the slot that begins at `at`; another slot moves no other byte.
+pub fn replace(text: &mut String, at: usize, with: &str) {
+    text.replace_range(at..at + SLOT_LEN, with);
 }
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ impl Registry {
         let plugin = self.get(feature)?;
         let planner = plugin.planner.as_ref().map_err(Clone::clone)?;
         let load = || async {
-            let description = planner.load().await.map_err(|error| format!("plugin `{feature}`: {error}"))?;
+            let description = planner.load().await.map_err(|error| sentence(feature, &error.to_string()))?;
             if description.feature == feature {
                 Ok(description)
             } else {
@@ -220,7 +220,7 @@ impl Registry {
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
         planner.plan(request).await.map_err(|failure| match failure {
-            PlanFailure::Failed { message } => failed(format!("plugin `{feature}`: {message}")),
+            PlanFailure::Failed { message } => failed(sentence(feature, &message)),
             problems => problems,
         })
     }
@@ -317,6 +317,14 @@ impl Registry {
     }
 }
 
+/// What a plugin did, with its feature for a subject: "it panicked" becomes "plugin `x` panicked".
+pub fn sentence(feature: &str, message: &str) -> String {
+    match message.strip_prefix("it ") {
+        Some(did) => format!("plugin `{feature}` {did}"),
+        None => format!("plugin `{feature}`: {message}"),
+    }
+}
+
 fn view(feature: &str, source: Source, digest: &str, description: Result<Description, String>) -> PluginView {
     let (description, problem) = match description {
         Ok(description) => (Some(description), None),
@@ -337,7 +345,11 @@ fn view(feature: &str, source: Source, digest: &str, description: Result<Descrip
     }
 }
 
-fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
+/// Reads the file of a component, if it can be one.
+///
+/// # Errors
+/// `Unreadable`, and `Unfit` where it is no file or too large.
+pub fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
     let unreadable =
         |error: std::io::Error| AddError::Unreadable(format!("{} cannot be read: {error}", path.display()));
     let metadata = fs::metadata(path).map_err(unreadable)?;

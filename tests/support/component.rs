@@ -22,6 +22,12 @@ pub fn hostile_in(mode: &str) -> Vec<u8> {
     component
 }
 
+/// The component `pager`, as a stranger writes one.
+pub fn pager() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| componentize(&module("pager")))
+}
+
 /// The core module of a plugin in `tests/plugins`.
 pub fn module(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

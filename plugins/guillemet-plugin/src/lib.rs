@@ -91,8 +91,23 @@ pub fn present(mut object: Value) -> Value {
     object
 }
 
+/// Has the host hear why a plugin gives up, and where. Every call begins in a new instance.
+#[cfg(target_arch = "wasm32")]
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+        encode::panic(&format!("{message}{place}"));
+    }));
+}
+
+/// Elsewhere the program that runs the cases tells it.
+#[cfg(not(target_arch = "wasm32"))]
+fn tell_panics() {}
+
 impl<F: Feature> contract::Guest for F {
     fn describe() -> contract::Description {
+        tell_panics();
         contract::Description {
             feature: F::FEATURE.into(),
             title: F::TITLE.into(),
@@ -112,10 +127,13 @@ impl<F: Feature> contract::Guest for F {
     }
 
     fn plan(config: String, target: String) -> Result<Planned, Vec<Problem>> {
+        tell_panics();
         let notes = Notes::default();
         let document = if !F::TARGETS.iter().any(|known| known.id == target) {
-            let targets: Vec<_> = F::TARGETS.iter().map(|known| format!("`{}`", known.id)).collect();
-            notes.problem("", "there is no such target", Some(format!("choose one of {}", targets.join(", "))));
+            // A host asks for no other; as it says it.
+            let targets: Vec<_> = F::TARGETS.iter().map(|known| known.id).collect();
+            let message = format!("the feature {} has no target \"{target}\"", F::FEATURE);
+            notes.problem("", message, Some(format!("choose one of: {}", targets.join(", "))));
             None
         } else if let Ok(Value::Object(object)) = serde_json::from_str(&config) {
             Some(F::plan(&Fields::new(&object, String::new(), &notes), &target))

@@ -13,7 +13,7 @@ use guillemet::feature::encode;
 struct Plugin;
 
 /// What each target does. `ok` and `text` keep the contract.
-const TARGETS: [&str; 40] = [
+const TARGETS: [&str; 43] = [
     "ok",
     "text",
     "encoded",
@@ -54,6 +54,9 @@ const TARGETS: [&str; 40] = [
     "beyond-memory",
     "encode-not-utf8",
     "encode-beyond-memory",
+    "last-words",
+    "last-words-huge",
+    "last-words-unsaid",
 ];
 
 impl Guest for Plugin {
@@ -198,6 +201,19 @@ impl Plugin {
             "beyond-memory" => json(beyond_memory()),
             "encode-not-utf8" => json(encode::base64(&not_utf8())),
             "encode-beyond-memory" => json(encode::base64(&beyond_memory())),
+            "last-words" => {
+                encode::panic("the first ones");
+                encode::panic(&format!("no route for {} and {}{HOSTILE_TEXT}", first(), first().to_lowercase()));
+                core::arch::wasm32::unreachable()
+            }
+            "last-words-huge" => {
+                encode::panic(&"x".repeat(8 << 20));
+                core::arch::wasm32::unreachable()
+            }
+            "last-words-unsaid" => {
+                encode::panic("it went on all the same");
+                json(config)
+            }
             "digest" => json(encode::sip_digest_ha1("u", "r", first(), "ROT13")),
             _ => json("null".into()),
         }

@@ -1,0 +1,45 @@
+//! A planner of the command line's own, for a component that no vault knows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{Failure, output};
+use crate::planner::protocol::Description;
+use crate::plugin::client::{NoCache, Planner};
+use crate::plugin::registry::read_component;
+
+/// After how long a person is told what takes so long.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Does some work with the planner of a component.
+///
+/// # Errors
+/// Where the file cannot be read or is too large, and those of the work.
+pub fn with<T>(file: &Path, work: impl AsyncFnOnce(Planner) -> Result<T, Failure>) -> Result<T, Failure> {
+    let component = read_component(file)?;
+    let planner = Planner::new(shown(file), component, Arc::new(NoCache));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work(planner))
+}
+
+/// Loads the component; says so where that takes its time.
+///
+/// # Errors
+/// Where it is no plugin.
+pub async fn load(file: &Path, planner: &Planner) -> Result<Description, Failure> {
+    let load = planner.load();
+    tokio::pin!(load);
+    let loaded = match tokio::time::timeout(SILENCE_MAX, &mut load).await {
+        Ok(loaded) => loaded,
+        Err(_) => {
+            output::note(&format!("compiling {}: a large component takes a while, once", shown(file)));
+            load.await
+        }
+    };
+    loaded.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+}
+
+fn shown(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

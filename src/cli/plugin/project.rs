@@ -1,0 +1,136 @@
+//! A plugin's project: a folder with its sources, its cases, and the component that `plugin build` leaves there.
+//!
+//! Knows no language. What is a source is told by what is none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::super::Failure;
+
+/// What the files of sources end in.
+const SOURCES: [&str; 14] =
+    ["rs", "c", "h", "cpp", "js", "mjs", "ts", "py", "wit", "toml", "json", "lock", "go", "zig"];
+/// Folders that hold no source: cases, and what builds leave behind.
+const OTHERS: [&str; 7] = ["cases", "templates", "target", "node_modules", "build", "dist", "__pycache__"];
+/// How deep sources are looked for.
+const DEPTH_MAX: usize = 8;
+
+/// A project whose component has been built.
+pub struct Project {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// The component.
+    pub component: PathBuf,
+}
+
+impl Project {
+    /// The project in a folder.
+    ///
+    /// # Errors
+    /// Where there is no component in it, or more than one.
+    pub fn find(dir: &Path) -> Result<Self, Failure> {
+        let entries = fs::read_dir(dir)
+            .map_err(|error| Failure::new(format!("{} is no plugin's folder: {error}", dir.display())))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        let is_component = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm");
+        let mut components: Vec<PathBuf> = paths.filter(is_component).collect();
+        components.sort();
+        match components.len() {
+            1 => Ok(Self { dir: dir.to_owned(), component: components.remove(0) }),
+            0 => Err(Failure::new(format!(
+                "there is no component in {}; build it with:\n\n    {}\n",
+                dir.display(),
+                build(dir)
+            ))),
+            _ => {
+                let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let names = components.iter().map(name).collect::<Vec<_>>().join(", ");
+                Err(Failure::new(format!(
+                    "there is more than one component in {}: {names}; leave the plugin's own",
+                    dir.display()
+                )))
+            }
+        }
+    }
+
+    /// The folder of its cases.
+    pub fn cases(&self) -> PathBuf {
+        self.dir.join("cases")
+    }
+
+    /// What to know before the component is used: a source that was changed after it was built.
+    pub fn outdated(&self) -> Option<String> {
+        let built = fs::metadata(&self.component).and_then(|metadata| metadata.modified()).ok()?;
+        let source = newest(&self.dir, DEPTH_MAX).filter(|(changed, _)| *changed > built)?.1;
+        let source = source.strip_prefix(&self.dir).unwrap_or(&source).display().to_string();
+        let component = self.component.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(format!("{component} is older than {source}; build it anew with:\n\n    {}\n", build(&self.dir)))
+    }
+}
+
+/// What to type to build it.
+fn build(dir: &Path) -> String {
+    let here = dir == Path::new(".") || dir == Path::new("");
+    if here { "guillemet plugin build".into() } else { format!("cd {} && guillemet plugin build", dir.display()) }
+}
+
+/// The source that was changed last, in a folder and those below it.
+fn newest(dir: &Path, depth: usize) -> Option<(SystemTime, PathBuf)> {
+    let mut newest = None;
+    for entry in fs::read_dir(dir).ok()?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let Ok(kind) = entry.file_type() else { continue };
+        let found = if name.starts_with('.') {
+            None
+        } else if kind.is_dir() {
+            // An environment of Python's is told by its file.
+            let other = OTHERS.contains(&name.as_str()) || path.join("pyvenv.cfg").exists();
+            if other || depth == 0 { None } else { self::newest(&path, depth - 1) }
+        } else {
+            let source = path.extension().is_some_and(|end| SOURCES.iter().any(|source| end == *source));
+            source
+                .then(|| entry.metadata().and_then(|metadata| metadata.modified()).ok())
+                .flatten()
+                .map(|at| (at, path))
+        };
+        newest = newest.max(found);
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_older_than_a_source_is_told_and_what_builds_leave_behind_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, age: u64| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = fs::File::create(path).unwrap();
+            file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+        };
+        assert!(Project::find(dir.path()).err().unwrap().0.contains("guillemet plugin build"));
+        write("a.wasm", 50);
+        write("src/lib.rs", 100);
+        for other in [
+            "target/x.rs",
+            "node_modules/a/b.js",
+            "cases/a.toml",
+            ".git/a.toml",
+            "README.md",
+            "venv/pyvenv.cfg",
+            "venv/a.py",
+        ] {
+            write(other, 10);
+        }
+        assert_eq!(Project::find(dir.path()).unwrap().outdated(), None);
+        write("src/deep/er.rs", 20);
+        let told = Project::find(dir.path()).unwrap().outdated().unwrap();
+        assert!(told.starts_with("a.wasm is older than src/deep/er.rs;"), "{told}");
+        write("b.wasm", 1);
+        assert!(Project::find(dir.path()).err().unwrap().0.contains("a.wasm, b.wasm"));
+    }
+}

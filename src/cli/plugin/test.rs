@@ -1,0 +1,135 @@
+//! `plugin test`: the cases of a project, through its component.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::super::{Done, Failure, output};
+use super::planner;
+use super::project::Project;
+use crate::planner::protocol::Description;
+use crate::plugin::cases::{self, Difference, File, Found, Line};
+use crate::plugin::client::Planner;
+
+#[derive(Args)]
+pub struct Test {
+    /// The project's folder.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Write what was found into the cases that fail; look at the difference before you keep it.
+    #[arg(long)]
+    bless: bool,
+}
+
+/// A case that has been run.
+struct Ran {
+    found: Found,
+    differences: Vec<Difference>,
+}
+
+impl Test {
+    pub fn run(self) -> Done {
+        let project = Project::find(&self.dir)?;
+        let files = cases::read(&project.cases())?;
+        if let Some(outdated) = project.outdated() {
+            // What an old component says is not to be written down.
+            if self.bless {
+                return Err(Failure::new(outdated));
+            }
+            output::note(&format!("note: {outdated}"));
+        }
+        let (description, ran) = planner::with(&project.component, async |planner| {
+            let description = planner::load(&project.component, &planner).await?;
+            let ran = run_all(&planner, &description, &files).await;
+            Ok((description, ran))
+        })?;
+        for (file, ran) in files.iter().zip(&ran) {
+            print(file, ran);
+        }
+        let gaps = cases::gaps(&description, &files);
+        gaps.iter().for_each(|gap| output::line(gap));
+        let all: usize = ran.iter().map(Vec::len).sum();
+        let failed = |ran: &&Ran| !ran.differences.is_empty();
+        let mut failing = ran.iter().flatten().filter(failed).count();
+        if self.bless {
+            failing -= bless(&files, &ran)?;
+        }
+        match (failing, gaps.is_empty()) {
+            (0, true) => {
+                let targets: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();
+                let cases = if all == 1 { "the case holds".into() } else { format!("all {all} cases hold") };
+                output::line(&format!("{cases}, for every target: {}", targets.join(", ")));
+                Ok(())
+            }
+            (0, false) => Err(Failure::new("the cases leave something out")),
+            (failing, _) => Err(Failure::new(summary(failing, all, self.bless))),
+        }
+    }
+}
+
+fn summary(failing: usize, all: usize, blessed: bool) -> String {
+    let help = if blessed {
+        "what a plugin that fails has found cannot be written down: mend the plugin"
+    } else {
+        "mend the plugin, or write what it does into its cases with `--bless`"
+    };
+    let failed = if failing == 1 { "one case".into() } else { format!("{failing} cases") };
+    format!("{failed} of {all} failed; {help}")
+}
+
+async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
+    let mut all = Vec::with_capacity(files.len());
+    for file in files {
+        let mut ran = Vec::with_capacity(file.cases.len());
+        for case in &file.cases {
+            let found = cases::run(planner, description, case).await;
+            let differences = cases::judge(case, &found);
+            ran.push(Ran { found, differences });
+        }
+        all.push(ran);
+    }
+    all
+}
+
+fn print(file: &File, ran: &[Ran]) {
+    output::line(&name(&file.path));
+    for (case, ran) in file.cases.iter().zip(ran) {
+        if ran.differences.is_empty() {
+            output::line(&format!("  ok      {}", case.name));
+            continue;
+        }
+        output::line(&format!("  failed  {} (line {})", case.name, case.line));
+        for difference in &ran.differences {
+            output::line(&format!("    {}", difference.what));
+            for line in &difference.lines {
+                let style = match line {
+                    Line::Expected(_) => output::Colour::Red,
+                    Line::Found(_) => output::Colour::Green,
+                    Line::Same(_) | Line::Left => output::Colour::None,
+                };
+                output::coloured(style, &format!("    {line}"));
+            }
+        }
+    }
+}
+
+/// Writes what failing cases found; gives how many were written.
+fn bless(files: &[File], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
+    let mut count = 0;
+    for (file, ran) in files.iter().zip(ran) {
+        let failed = ran.iter().enumerate().filter(|(_, ran)| !ran.differences.is_empty());
+        let found: Vec<(usize, &Found)> = failed.map(|(index, ran)| (index, &ran.found)).collect();
+        let written = file
+            .bless(&found)
+            .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.path.display())))?;
+        for case in &written {
+            output::line(&format!("{}: wrote what was found for \"{case}\"", name(&file.path)));
+        }
+        count += written.len();
+    }
+    Ok(count)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,97 @@
+//! Writes what was found into a file of cases. Comments, order and everything else stay.
+
+use std::fs;
+use std::io;
+
+use toml_edit::{DocumentMut, Item, Table, Value};
+
+use super::judge::{of_documents, of_problems, of_warnings, told};
+use super::{Case, File, Found};
+use crate::template::Problem;
+
+/// Writes what was found for the cases at these places; gives the names of those that changed.
+///
+/// # Errors
+/// Where the file cannot be written, or was changed since it was read.
+pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> {
+    if fs::read_to_string(&file.path)? != file.text {
+        return Err(io::Error::other("it was changed meanwhile; run the cases again"));
+    }
+    let mut document: DocumentMut = file.text.parse().map_err(io::Error::other)?;
+    let mut blessed = Vec::new();
+    for (index, found) in found {
+        let table = document.get_mut("case").and_then(|cases| cases.as_array_of_tables_mut()?.get_mut(*index));
+        if let Some(table) = table
+            && write(table, &file.cases[*index], found)
+        {
+            blessed.push(file.cases[*index].name.clone());
+        }
+    }
+    if !blessed.is_empty() {
+        // Through a link the file itself, with the rights it had.
+        let path = file.path.canonicalize()?;
+        let rights = fs::metadata(&path)?.permissions();
+        crate::files::replace(&path, document.to_string().as_bytes())?;
+        fs::set_permissions(&path, rights)?;
+    }
+    Ok(blessed)
+}
+
+/// Whether there was something to write: a plugin that failed has found nothing. What holds stays as it is written.
+fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
+    let texts = |problems: &[Problem]| problems.iter().map(told).collect::<Vec<_>>();
+    match found {
+        Found::Failed(_) => return false,
+        Found::Problems(problems) => {
+            table.remove("document");
+            table.remove("warnings");
+            if !of_problems(&case.problems, problems).is_empty() {
+                set(table, "problems", list(&texts(problems)));
+            }
+        }
+        Found::Planned { document, plan } => {
+            table.remove("problems");
+            let expected = case.document.as_deref();
+            if expected.is_none_or(|expected| of_documents(expected, document, plan.kind).is_some()) {
+                set(table, "document", text(document));
+            }
+            if of_warnings(&case.warnings, &plan.warnings).is_some() {
+                match texts(&plan.warnings) {
+                    none if none.is_empty() => drop(table.remove("warnings")),
+                    some => set(table, "warnings", list(&some)),
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Sets a value; a comment behind the one that was there stays.
+fn set(table: &mut Table, key: &str, mut value: Value) {
+    match table.get_mut(key) {
+        Some(Item::Value(old)) => {
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        _ => drop(table.insert(key, Item::Value(value))),
+    }
+}
+
+/// Text as a person writes it: several lines between `'''`, where they can stand there.
+fn text(text: &str) -> Value {
+    let literal = if text.contains('\n') { format!("'''\n{text}'''") } else { format!("'{text}'") };
+    match literal.parse::<Value>() {
+        Ok(value) if value.as_str() == Some(text) => value,
+        _ => text.into(),
+    }
+}
+
+/// Several texts, a line each.
+fn list(texts: &[String]) -> Value {
+    let quoted = |text: &String| Value::from(text.as_str()).to_string();
+    let lines = match texts {
+        [one] => format!("[{}]", quoted(one)),
+        texts => format!("[\n{}]", texts.iter().map(|text| format!("  {},\n", quoted(text))).collect::<String>()),
+    };
+    lines.parse().unwrap_or_else(|_| texts.iter().collect())
+}

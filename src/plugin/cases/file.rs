@@ -1,0 +1,155 @@
+//! Reads a file of cases and finds everything that is wrong with it.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Number, Value as Json};
+use toml_edit::{ArrayOfTables, Document, Item, Table, TableLike, Value};
+
+use super::{Case, File};
+use crate::names::SecretName;
+
+/// What a case may hold.
+const FIELDS: [&str; 6] = ["name", "target", "config", "document", "warnings", "problems"];
+
+/// Reads one.
+///
+/// # Errors
+/// A line for each mistake, with its place.
+pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(&path).map_err(|error| vec![format!("{shown} cannot be read: {error}")])?;
+    let document = Document::parse(text.as_str()).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(&text, span.start));
+        vec![format!("{shown}:{line}: {}", error.message())]
+    })?;
+    let mut reader = Reader { shown, text: &text, wrong: Vec::new() };
+    let cases = reader.file(document.as_table());
+    if reader.wrong.is_empty() { Ok(File { path, cases, text }) } else { Err(reader.wrong) }
+}
+
+/// The line of an offset, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+}
+
+struct Reader<'a> {
+    shown: String,
+    text: &'a str,
+    wrong: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, span: Option<std::ops::Range<usize>>, message: impl std::fmt::Display) {
+        let line = span.map_or(1, |span| line_of(self.text, span.start));
+        self.wrong.push(format!("{}:{line}: {message}", self.shown));
+    }
+
+    fn file(&mut self, root: &Table) -> Vec<Case> {
+        let none = ArrayOfTables::new();
+        let mut cases = &none;
+        for (key, item) in root {
+            match item {
+                Item::ArrayOfTables(found) if key == "case" => cases = found,
+                _ => self.wrong(item.span(), format!("`{key}` is not known here; write `[[case]]` for each case")),
+            }
+        }
+        cases.iter().map(|table| self.case(table)).collect()
+    }
+
+    fn case(&mut self, table: &Table) -> Case {
+        let line = table.span().map_or(1, |span| line_of(self.text, span.start));
+        for (key, item) in table {
+            if !FIELDS.contains(&key) {
+                self.wrong(item.span(), format!("a case has no `{key}`; there are {}", FIELDS.join(", ")));
+            }
+        }
+        let mut text = |key: &str| match table.get(key).map(|item| (item.as_str(), item.span())) {
+            Some((None, span)) => {
+                self.wrong(span, format!("`{key}` has to be text"));
+                None
+            }
+            found => found.and_then(|(text, _)| Some(text?.to_owned())),
+        };
+        let (name, target, document) = (text("name"), text("target"), text("document"));
+        if name.is_none() {
+            self.wrong(table.span(), "a case needs a `name` that says what it shows");
+        }
+        let mut list = |key: &str| self.texts(key, table.get(key));
+        let (warnings, problems) = (list("warnings"), list("problems"));
+        if document.is_some() && !problems.is_empty() {
+            self.wrong(table.span(), "a case has either a `document` or `problems`");
+        }
+        let config = match table.get("config").map(|item| (item.as_table_like(), item.span())) {
+            Some((Some(config), _)) => self.table(config),
+            Some((None, span)) => {
+                self.wrong(span, "`config` has to be a table");
+                Map::new()
+            }
+            None => {
+                self.wrong(table.span(), "a case needs a `config`");
+                Map::new()
+            }
+        };
+        Case { name: name.unwrap_or_default(), line, target, config, document, warnings, problems }
+    }
+
+    fn texts(&mut self, key: &str, item: Option<&Item>) -> Vec<String> {
+        let Some(item) = item else { return Vec::new() };
+        let texts = item.as_array().map(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
+        match texts.and_then(|texts: Vec<Option<String>>| texts.into_iter().collect()) {
+            Some(texts) => texts,
+            None => {
+                self.wrong(item.span(), format!("`{key}` has to be a list of texts"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn table(&mut self, table: &dyn TableLike) -> Map<String, Json> {
+        table.iter().map(|(key, item)| (key.to_owned(), self.item(item))).collect()
+    }
+
+    fn item(&mut self, item: &Item) -> Json {
+        match item {
+            Item::Value(value) => self.value(value),
+            Item::Table(table) => Json::Object(self.table(table)),
+            Item::ArrayOfTables(tables) => tables.iter().map(|table| Json::Object(self.table(table))).collect(),
+            Item::None => Json::Null,
+        }
+    }
+
+    fn value(&mut self, value: &Value) -> Json {
+        match value {
+            Value::String(text) => {
+                self.names(text.value(), value.span());
+                Json::String(text.value().clone())
+            }
+            Value::Integer(number) => (*number.value()).into(),
+            Value::Float(number) => match Number::from_f64(*number.value()) {
+                Some(number) => Json::Number(number),
+                None => {
+                    self.wrong(value.span(), "a config has no such number");
+                    Json::Null
+                }
+            },
+            Value::Boolean(truth) => (*truth.value()).into(),
+            Value::Datetime(time) => Json::String(time.value().to_string()),
+            Value::Array(list) => list.iter().map(|value| self.value(value)).collect(),
+            Value::InlineTable(table) => Json::Object(self.table(table)),
+        }
+    }
+
+    /// Holds what stands between `«` and `»` to the rules of names.
+    fn names(&mut self, text: &str, span: Option<std::ops::Range<usize>>) {
+        for piece in text.split('«').skip(1) {
+            match piece.split_once('»') {
+                Some((name, _)) if name.parse::<SecretName>().is_ok() => {}
+                Some((name, _)) => {
+                    let wrong = name.parse::<SecretName>().map_or_else(|error| error.to_string(), |_| String::new());
+                    self.wrong(span.clone(), format!("`«{name}»`: {wrong}"));
+                }
+                None => self.wrong(span.clone(), "`«` without `»`: a secret is written «name»"),
+            }
+        }
+    }
+}

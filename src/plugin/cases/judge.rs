@@ -1,0 +1,182 @@
+//! Whether a case led to what it says, and what differs.
+
+use std::fmt;
+
+use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
+
+use super::{Case, Found};
+use crate::planner::protocol::DocumentKind;
+use crate::template::Problem;
+
+/// Lines shown around what differs.
+const AROUND: usize = 3;
+
+/// One way in which a case does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What it is about, a sentence.
+    pub what: String,
+    /// Expected and found, side by side; empty where the sentence says it all.
+    pub lines: Vec<Line>,
+}
+
+/// A line of a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// In both.
+    Same(String),
+    /// Of the case alone.
+    Expected(String),
+    /// Of the plugin alone.
+    Found(String),
+    /// Equal lines that are left out.
+    Left,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same(text) => write!(f, "  {text}"),
+            Self::Expected(text) => write!(f, "- {text}"),
+            Self::Found(text) => write!(f, "+ {text}"),
+            Self::Left => f.write_str("  …"),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.lines.iter().try_for_each(|line| write!(f, "\n{line}"))
+    }
+}
+
+fn says(what: impl Into<String>) -> Vec<Difference> {
+    vec![Difference { what: what.into(), lines: Vec::new() }]
+}
+
+/// Everything in which what was found differs from the case; nothing where the case holds.
+pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
+    let (document, plan) = match found {
+        Found::Failed(message) => return says(message),
+        Found::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
+            let what = "the case has neither a `document` nor `problems`; these problems were found:";
+            return vec![Difference { what: what.into(), lines: problems.iter().map(told).map(Line::Found).collect() }];
+        }
+        Found::Problems(problems) => return of_problems(&case.problems, problems),
+        Found::Planned { document, plan } => (document, plan),
+    };
+    let mut differences = of_problems(&case.problems, &[]);
+    match &case.document {
+        Some(expected) => differences.extend(of_documents(expected, document, plan.kind)),
+        None if case.problems.is_empty() => {
+            let what = "the case has neither a `document` nor `problems`; this document was found:";
+            let lines = document.lines().map(|line| Line::Found(line.into())).collect();
+            differences.push(Difference { what: what.into(), lines });
+        }
+        None => {}
+    }
+    if case.document.is_some() || case.problems.is_empty() {
+        differences.extend(of_warnings(&case.warnings, &plan.warnings));
+    }
+    differences
+}
+
+/// In what two documents differ.
+pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<Difference> {
+    let expected = match kind {
+        DocumentKind::Text => expected.to_owned(),
+        DocumentKind::Json => match serde_json::from_str::<Value>(expected) {
+            Ok(tree) => format!("{tree:#}\n"),
+            Err(error) => return says(format!("the document of the case is not JSON: {error}")).pop(),
+        },
+    };
+    if expected == found {
+        return None;
+    }
+    if expected.trim_end_matches('\n') == found.trim_end_matches('\n') {
+        let breaks = |text: &str| text.len() - text.trim_end_matches('\n').len();
+        let (wanted, is) = (breaks(&expected), breaks(found));
+        return says(format!("the document ends with {is} line breaks, that of the case with {wanted}")).pop();
+    }
+    Some(Difference {
+        what: "the document differs; - is the case, + was found:".into(),
+        lines: lines(&expected, found),
+    })
+}
+
+/// The lines of both, with what is equal far from any difference left out.
+fn lines(expected: &str, found: &str) -> Vec<Line> {
+    let diff = TextDiff::from_lines(expected, found);
+    let mut lines = Vec::new();
+    let mut next = 0;
+    for group in diff.grouped_ops(AROUND) {
+        if group.first().is_some_and(|first| first.old_range().start > next) {
+            lines.push(Line::Left);
+        }
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let text = change.value().trim_end_matches('\n').to_owned();
+            lines.push(match change.tag() {
+                ChangeTag::Equal => Line::Same(text),
+                ChangeTag::Delete => Line::Expected(text),
+                ChangeTag::Insert => Line::Found(text),
+            });
+        }
+        next = group.last().map_or(next, |last| last.old_range().end);
+    }
+    if next < expected.lines().count() {
+        lines.push(Line::Left);
+    }
+    lines
+}
+
+/// A problem in one line.
+pub fn told(problem: &Problem) -> String {
+    format!("{}: {}", problem.path, problem.message)
+}
+
+/// Whether a problem is what `field: part of the text` means.
+fn means(expected: &str, found: &Problem) -> bool {
+    let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
+    let text = format!("{} {}", found.message, found.help.as_deref().unwrap_or_default());
+    (path.is_empty() || path == found.path) && text.contains(part)
+}
+
+/// In what warnings differ, which come in order.
+pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference> {
+    if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
+        return None;
+    }
+    let gone = expected.iter().cloned().map(Line::Expected);
+    let lines = gone.chain(found.iter().map(told).map(Line::Found)).collect();
+    Some(Difference { what: "the warnings differ; - are the case's, + were found:".into(), lines })
+}
+
+/// In what problems differ. Each expectation of a field is one problem; those of no field stand for one or more.
+pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
+    let mut left: Vec<&Problem> = found.iter().collect();
+    let mut missing: Vec<&String> = Vec::new();
+    let of_any_field = |expected: &&String| expected.starts_with(": ");
+    for expected in expected.iter().filter(|expected| !of_any_field(expected)) {
+        match left.iter().position(|found| means(expected, found)) {
+            Some(at) => drop(left.remove(at)),
+            None => missing.push(expected),
+        }
+    }
+    let mut covered = vec![false; left.len()];
+    for expected in expected.iter().filter(of_any_field) {
+        let meant: Vec<usize> = (0..left.len()).filter(|at| means(expected, left[*at])).collect();
+        if meant.is_empty() {
+            missing.push(expected);
+        }
+        meant.into_iter().for_each(|at| covered[at] = true);
+    }
+    let unexpected = left.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| told(found));
+    let gone = missing.into_iter().cloned().map(Line::Expected);
+    let lines: Vec<Line> = gone.chain(unexpected.map(Line::Found)).collect();
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    vec![Difference { what: "the problems differ; - are the case's, + were found:".into(), lines }]
+}

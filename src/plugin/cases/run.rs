@@ -1,0 +1,131 @@
+//! Runs a case: its config goes to the planner as a template would, and the answer through the check of the daemon.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Case;
+use crate::names::SecretName;
+use crate::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest};
+use crate::plugin::client::{PlanFailure, Planner};
+use crate::plugin::expr::{Expr, Op, Part};
+use crate::plugin::plan::{self, Piece, Plan};
+use crate::template::lexer::{Reference, VARIABLE};
+use crate::template::{Format, Problem};
+
+/// The beginning of the calls that stand for secrets. A config is data, so nothing else is called.
+const CALL: &str = "secret_";
+
+/// What a case has led to.
+#[derive(Debug)]
+pub enum Found {
+    /// A document.
+    Planned {
+        /// As cases write it: JSON set anew, and `«…»` where a slot stands.
+        document: String,
+        /// What would be filled.
+        plan: Box<Plan>,
+    },
+    /// What is wrong with the config.
+    Problems(Vec<Problem>),
+    /// What is wrong with the plugin.
+    Failed(String),
+}
+
+/// Runs a case in the planner of its plugin.
+pub async fn run(planner: &Planner, description: &Description, case: &Case) -> Found {
+    let id = case.target(description);
+    let (request, references) = match request(case, id) {
+        Ok(request) => request,
+        Err(message) => return Found::Failed(message),
+    };
+    let planned = match planner.plan(request).await {
+        Ok(planned) => planned,
+        Err(PlanFailure::Problems(problems)) => return Found::Problems(problems),
+        Err(PlanFailure::Failed { message }) => return Found::Failed(message),
+    };
+    let Some(target) = description.targets.iter().find(|target| target.id == id) else {
+        return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));
+    };
+    match plan::check(planned, &references, target.clone()) {
+        Ok(plan) => Found::Planned { document: document(&plan), plan: Box::new(plan) },
+        Err(violation) => Found::Failed(violation.to_string()),
+    }
+}
+
+/// The config as a JSON template whose `«name»` are secrets, the way the daemon's lexer hands one on.
+fn request(case: &Case, target: &str) -> Result<(PlanRequest, Vec<Reference>), String> {
+    let config = serde_json::to_string_pretty(&case.config).map_err(|error| error.to_string())?;
+    // The delimiters of tags are text here.
+    let config = config.replace(|c| ('\u{e000}'..='\u{e00f}').contains(&c), "\\ue000");
+    let mut references: Vec<Reference> = Vec::new();
+    let mut pieces = config.split('«');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (name, rest) = piece.split_once('»').ok_or("`«` without `»` in its config")?;
+        let name: SecretName = name.parse().map_err(|error| format!("`«{name}»`: {error}"))?;
+        let line = u32::try_from(text.matches('\n').count() + 1).unwrap_or(u32::MAX);
+        text += &format!("{} {CALL}{}() {}{rest}", VARIABLE.0, references.len(), VARIABLE.1);
+        references.push(Reference { name, line, column: 1, filters: Vec::new() });
+    }
+    let of_planner = |reference: &Reference| PlanReference {
+        name: reference.name.to_string(),
+        line: reference.line,
+        column: reference.column,
+        filters: Vec::new(),
+    };
+    let request = PlanRequest {
+        text,
+        format: Format::Json,
+        call_prefix: CALL.into(),
+        references: references.iter().map(of_planner).collect(),
+        vars: json!({}),
+        env: BTreeMap::new(),
+        target: target.to_owned(),
+    };
+    Ok((request, references))
+}
+
+/// The document as cases write it.
+fn document(plan: &Plan) -> String {
+    let json = plan.kind == DocumentKind::Json;
+    let piece = |piece: &Piece| match piece {
+        Piece::Text(text) => text.clone(),
+        Piece::Slot { expr, .. } if json => {
+            let quoted = Value::String(notation(expr, plan)).to_string();
+            quoted[1..quoted.len() - 1].to_owned()
+        }
+        Piece::Slot { expr, .. } => notation(expr, plan),
+    };
+    let text: String = plan.pieces.iter().map(piece).collect();
+    match serde_json::from_str::<Value>(&text) {
+        Ok(tree) if json => format!("{tree:#}\n"),
+        _ => text,
+    }
+}
+
+/// `«name»` for a secret, `«operation(argument; …)»` for what is done to it.
+fn notation(expr: &Expr, plan: &Plan) -> String {
+    let (op, args) = match expr {
+        Expr::Secret(emission) => {
+            let name = plan.uses.get(*emission as usize).map_or_else(String::new, |usage| usage.name.to_string());
+            return format!("«{name}»");
+        }
+        Expr::Apply { op, args } => (op, args),
+    };
+    let shown = match op {
+        Op::Forbid { characters, .. } => Some(characters.clone()),
+        Op::ForbidSequence { sequence, .. } => Some(sequence.clone()),
+        Op::SipDigestHa1(algorithm) => serde_json::to_value(algorithm).ok().and_then(|v| Some(v.as_str()?.to_owned())),
+        _ => None,
+    };
+    let text = |parts: &Vec<Part>| {
+        let part = |part: &Part| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Expr(expr) => notation(expr, plan),
+        };
+        parts.iter().map(part).collect::<String>()
+    };
+    let arguments: Vec<String> = shown.into_iter().chain(args.iter().map(text)).collect();
+    format!("«{}({})»", op.name(), arguments.join("; "))
+}
