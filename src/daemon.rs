@@ -375,11 +375,12 @@ async fn keep_usage(app: Arc<App>) {
     }
 }
 
-/// Checks templates in a planner of its own: needs neither daemon nor vault. Every target is worked out.
+/// Checks templates in a planner of its own: needs neither daemon nor vault. Every target is worked out, or the one
+/// that is named.
 ///
 /// # Errors
 /// When the configuration cannot be read, or an id names no template.
-pub fn check_templates(home: &Home, ids: &[String]) -> Result<Checked, DaemonError> {
+pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Result<Checked, DaemonError> {
     let config = load_config(home)?;
     let mut catalog = Catalog::new(home.templates());
     catalog.rescan(Instant::now());
@@ -395,7 +396,7 @@ pub fn check_templates(home: &Home, ids: &[String]) -> Result<Checked, DaemonErr
     let templates = runtime.block_on(async {
         let mut checked = Vec::new();
         for template in templates {
-            checked.push(check_template(&Prepared::new(Arc::clone(template)), &registry, &config).await);
+            checked.push(check_template(&Prepared::new(Arc::clone(template)), target, &registry, &config).await);
         }
         checked
     });
@@ -411,13 +412,18 @@ pub struct Checked {
     pub unreadable: Vec<String>,
 }
 
-/// One template with everything wrong with it. What another target than the default has no place for is a
-/// warning: the template is good for the others.
-async fn check_template(prepared: &Prepared, registry: &Registry, config: &Config) -> serde_json::Value {
+/// One template with everything wrong with it. Where no target is named, what another one than the default has no
+/// place for is a warning: the template is good for the others.
+async fn check_template(
+    prepared: &Prepared,
+    target: Option<&str>,
+    registry: &Registry,
+    config: &Config,
+) -> serde_json::Value {
     let targets = registry.targets(&prepared.template.feature).await.unwrap_or_default();
     let mut wanted: Vec<Option<&str>> = targets.iter().map(|target| Some(target.id.as_str())).collect();
-    if wanted.is_empty() {
-        wanted.push(None);
+    if wanted.is_empty() || target.is_some() {
+        wanted = vec![target];
     }
     let (mut problems, mut warnings): (Vec<Problem>, Vec<Problem>) = (Vec::new(), Vec::new());
     let add = |list: &mut Vec<Problem>, found: Vec<Problem>| {

@@ -160,6 +160,12 @@ fn templates_are_checked_without_a_daemon() {
     ] {
         assert!(problems.contains(word), "{word}: {problems}");
     }
+    let curl = guillemet.command(&["template", "check", "custom-action/signed", "--target", "curl"]);
+    assert_eq!((curl.status.code(), texts(&curl).0.as_str()), (Some(1), "custom-action/signed broken\n"));
+    let json = guillemet.command(&["template", "check", "custom-action/signed", "--target", "json"]);
+    assert_eq!((json.status.code(), texts(&json).1.as_str()), (Some(0), ""));
+    let none = guillemet.command(&["template", "check", "custom-action/signed", "--target", "pjsip"]);
+    assert!(texts(&none).1.contains("elevenlabs"), "the targets there are: {}", texts(&none).1);
     assert_eq!(guillemet.command(&["template", "check", "cal-com/none"]).status.code(), Some(1));
     assert_eq!(guillemet.command(&["template", "chek"]).status.code(), Some(2));
     assert!(!texts(&guillemet.command(&["completions", "bash"])).0.is_empty());

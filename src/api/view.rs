@@ -153,7 +153,8 @@ fn shown(expr: &Expr, plan: &Plan) -> String {
                     },
                 }
             }
-            out
+            // These always write quotes; others do where they have to.
+            if matches!(op, Op::KamailioString | Op::CurlConfig) { format!("\"{out}\"") } else { out }
         }
     }
 }

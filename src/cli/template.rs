@@ -30,6 +30,9 @@ pub struct List {
 pub struct Check {
     /// FEATURE/NAME; all of them where none is given.
     ids: Vec<String>,
+    /// Check for this target alone; without it what another target than the default cannot hold is a warning.
+    #[arg(long, requires = "ids")]
+    target: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -98,7 +101,8 @@ impl List {
 
 impl Check {
     fn run(self, home: &Home) -> Done {
-        let Checked { templates: checked, unreadable } = crate::daemon::check_templates(home, &self.ids)?;
+        let Checked { templates: checked, unreadable } =
+            crate::daemon::check_templates(home, &self.ids, self.target.as_deref())?;
         let broken = checked.iter().filter(|template| template["status"] == "broken").count();
         if self.json {
             output::json(&serde_json::json!({"count": checked.len(), "items": checked, "unreadable": unreadable}));
