@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use guillemet::planner::protocol::{
-    Answer, Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, Request, Target,
+    Answer, Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, Report, Request,
+    Target,
 };
 use guillemet::plugin::client::{NoCache, PlanFailure, Planner};
 use guillemet::plugin::expr::Expr;
@@ -63,9 +64,13 @@ fn description() -> Description {
     }
 }
 
+fn report() -> Report {
+    Report { description: Some(description()), ..Report::default() }
+}
+
 /// What a planner says when the plugin is loaded.
 fn loaded() -> Vec<u8> {
-    [message(&Answer::Loaded(description())), frame(b"a compiled form")].concat()
+    [message(&Answer::Loaded(report())), frame(b"a compiled form")].concat()
 }
 
 /// A plan that keeps every rule.
@@ -76,6 +81,7 @@ fn planned(document: &str) -> Vec<u8> {
         slots: vec![PlannedSlot { slot: SLOT.into(), expr: Expr::Secret(0) }],
         emissions: vec![Emission { reference: 0, field: "token".into() }],
         warnings: vec![Problem { message: "beware".into(), ..Problem::default() }],
+        cost: Default::default(),
     }))
 }
 
@@ -333,7 +339,7 @@ fn body(random: &mut Random) -> Vec<u8> {
         0 => return (0..random.below(200)).map(|_| random.next() as u8).collect(),
         1 => frame(&(0..random.below(200)).map(|_| random.next() as u8).collect::<Vec<_>>()),
         2 | 3 => {
-            let loaded = answer(&message(&Answer::Loaded(description())), random);
+            let loaded = answer(&message(&Answer::Loaded(report())), random);
             return [loaded, frame(b""), planned("fuzz")].concat();
         }
         4 => answer(&message(&Answer::Problems(vec![Problem::default()])), random),

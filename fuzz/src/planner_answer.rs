@@ -3,10 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use guillemet::planner::description;
 use guillemet::planner::protocol::{Answer, DocumentKind, Planned, Target};
 use guillemet::planner::text::{PROBLEMS_MAX, tidy, tidy_problems};
-use guillemet::plugin::client::{Lost, read_answer};
+use guillemet::plugin::client::{Lost, believed, read_answer};
 use guillemet::plugin::encode;
 use guillemet::plugin::expr::{Expr, Op, Part, ValueFilter};
 use guillemet::plugin::plan::{self, DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
@@ -68,8 +67,15 @@ fn pipe(bytes: &[u8]) {
         Answer::Planned(planned) => check(planned),
         Answer::Problems(problems) => shown(&tidy_problems(problems)),
         Answer::Failed { message } => assert!(is_shown(&tidy(&message, 2000), 2001)),
-        Answer::Loaded(description) => {
-            let Ok(description) = description::check(description) else { return };
+        Answer::Loaded(report) => {
+            let Some(report) = believed(report) else { return };
+            let functions = report.imports.iter().flat_map(|import| &import.functions);
+            let texts = report.imports.iter().map(|import| &import.name).chain(functions);
+            let texts = texts.chain(report.broken.iter().map(|rule| &rule.sentence));
+            assert!(texts.into_iter().all(|text| is_shown(text, 501)));
+            let Some(description) = report.description.filter(|_| report.broken.is_empty()) else {
+                return assert!(!report.broken.is_empty(), "it is usable, or says why not");
+            };
             assert!(!description.targets.is_empty());
             for Target { id, title, media_type, file_name } in &description.targets {
                 assert!(is_shown(title, 201));

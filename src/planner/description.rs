@@ -2,7 +2,7 @@
 //!
 //! Pure: the planner and its client both ask it.
 
-use super::protocol::Description;
+use super::protocol::{About, Description, Rule};
 use super::text::{is_unfit, tidy};
 use crate::template::Problem;
 
@@ -20,46 +20,78 @@ const SEGMENTS_MAX: usize = 16;
 /// Holds a description to the contract and strips what could drive a terminal.
 ///
 /// # Errors
-/// The rule that it breaks, for the plugin's author.
-pub fn check(mut description: Description) -> Result<Description, String> {
+/// Every rule that it breaks, for the plugin's author.
+pub fn check(description: Description) -> Result<Description, Vec<Rule>> {
+    let rules = rules(&description);
+    if rules.is_empty() { Ok(shown(description)) } else { Err(rules) }
+}
+
+/// The rules that a description breaks.
+fn rules(description: &Description) -> Vec<Rule> {
+    let rule = |about| move |sentence| Rule { about, sentence };
+    let schema = schema_rule(&description.schema).map(rule(About::Schema));
+    sentences(description).into_iter().map(rule(About::Description)).chain(schema).collect()
+}
+
+/// The same without its schema.
+fn sentences(description: &Description) -> Vec<String> {
+    let mut rules = Vec::new();
     if !is_id(&description.feature) {
-        return Err(id_rule("feature"));
-    }
-    description.title = tidy(&description.title, TEXT_MAX);
-    description.version = tidy(&description.version, ID_MAX);
-    if description.schema.len() > SCHEMA_MAX {
-        return Err(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
-    }
-    match serde_json::from_str::<serde_json::Value>(&description.schema) {
-        Ok(schema @ serde_json::Value::Object(_)) => {
-            if !texts_are_fit(&schema) {
-                return Err("`schema` holds control characters".into());
-            }
-        }
-        _ => return Err("`schema` is not a JSON object".into()),
+        rules.push(id_rule("feature"));
     }
     if description.targets.is_empty() || description.targets.len() > ENTRIES_MAX {
-        return Err(format!("`targets` must have 1 to {ENTRIES_MAX} entries"));
+        rules.push(format!("`targets` must have 1 to {ENTRIES_MAX} entries"));
     }
     let mut seen = Vec::new();
-    for target in &mut description.targets {
+    for target in description.targets.iter().take(ENTRIES_MAX) {
+        let id = tidy(&target.id, ID_MAX);
         if !is_id(&target.id) {
-            return Err(id_rule("id of a target"));
+            rules.push(id_rule("id of a target"));
+        } else if seen.iter().filter(|known| **known == &target.id).count() == 1 {
+            rules.push(format!("the target `{id}` is there twice"));
         }
-        if seen.contains(&target.id) {
-            return Err(format!("the target `{}` is there twice", target.id));
-        }
-        seen.push(target.id.clone());
-        target.title = tidy(&target.title, TEXT_MAX);
+        seen.push(&target.id);
         if !is_media_type(&target.media_type) {
-            return Err(format!("`media-type` of the target `{}` is not a media type", target.id));
+            rules.push(format!("`media-type` of the target `{id}` is not a media type"));
         }
         if !is_file_name(&target.file_name) {
-            return Err(format!("`file-name` of the target `{}` is not a plain file name", target.id));
+            rules.push(format!("`file-name` of the target `{id}` is not a plain file name"));
         }
     }
-    SecretFields::new(&description.secret_fields)?;
-    Ok(description)
+    rules.extend(SecretFields::new(&description.secret_fields).err().unwrap_or_default());
+    rules
+}
+
+fn schema_rule(schema: &str) -> Option<String> {
+    if schema.len() > SCHEMA_MAX {
+        return Some(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
+    }
+    match serde_json::from_str::<serde_json::Value>(schema) {
+        Ok(schema @ serde_json::Value::Object(_)) => {
+            (!texts_are_fit(&schema)).then(|| "`schema` holds control characters".into())
+        }
+        _ => Some("`schema` is not a JSON object".into()),
+    }
+}
+
+/// A description, whatever rules it breaks, as far as it can be shown to the plugin's author.
+pub fn shown(mut description: Description) -> Description {
+    description.feature = tidy(&description.feature, ID_MAX);
+    description.title = tidy(&description.title, TEXT_MAX);
+    description.version = tidy(&description.version, ID_MAX);
+    if schema_rule(&description.schema).is_some() {
+        description.schema.clear();
+    }
+    description.targets.truncate(ENTRIES_MAX);
+    for target in &mut description.targets {
+        target.id = tidy(&target.id, ID_MAX);
+        target.title = tidy(&target.title, TEXT_MAX);
+        target.media_type = tidy(&target.media_type, TEXT_MAX);
+        target.file_name = tidy(&target.file_name, TEXT_MAX);
+    }
+    description.secret_fields.truncate(ENTRIES_MAX);
+    description.secret_fields.iter_mut().for_each(|field| *field = tidy(field, TEXT_MAX));
+    description
 }
 
 /// The problem of a target that the plugin does not have.
@@ -125,12 +157,19 @@ impl SecretFields {
     /// Reads the patterns of a description: `auth.token`, `headers.*`, `body.**`.
     ///
     /// # Errors
-    /// The rule that one of them breaks.
-    pub fn new(patterns: &[String]) -> Result<Self, String> {
+    /// The rules that they break.
+    pub fn new(patterns: &[String]) -> Result<Self, Vec<String>> {
         if patterns.len() > ENTRIES_MAX {
-            return Err(format!("`secret-fields` has more than {ENTRIES_MAX} entries"));
+            return Err(vec![format!("`secret-fields` has more than {ENTRIES_MAX} entries")]);
         }
-        patterns.iter().map(|pattern| Self::pattern(pattern)).collect::<Result<_, _>>().map(Self)
+        let (mut read, mut wrong) = (Vec::new(), Vec::new());
+        for pattern in patterns {
+            match Self::pattern(pattern) {
+                Ok(segments) => read.push(segments),
+                Err(rule) => wrong.push(rule),
+            }
+        }
+        if wrong.is_empty() { Ok(Self(read)) } else { Err(wrong) }
     }
 
     fn pattern(pattern: &str) -> Result<Vec<Segment>, String> {
@@ -241,9 +280,25 @@ mod tests {
         for (breakage, word) in broken {
             let mut description = description();
             breakage(&mut description);
-            let error = check(description).unwrap_err();
-            assert!(error.contains(word), "{error}");
+            let rules = check(description).unwrap_err();
+            assert!(rules.len() == 1 && rules[0].sentence.contains(word), "{rules:?}");
         }
+    }
+
+    #[test]
+    fn all_rules_are_told_at_once_and_what_is_shown_stays_small() {
+        let mut description = description();
+        description.feature = "\u{1b}[2J".repeat(100);
+        description.schema = "[]".into();
+        description.targets[1] = description.targets[0].clone();
+        description.targets[1].file_name = "../a".into();
+        description.secret_fields = vec!["a..b".into(), "good".into(), "**.c".into()];
+        let rules = check(description.clone()).unwrap_err();
+        let words = ["feature", "twice", "file-name", "a..b", "**.c", "schema"];
+        assert_eq!(rules.len(), words.len(), "{rules:?}");
+        assert!(rules.iter().zip(words).all(|(rule, word)| rule.sentence.contains(word)), "{rules:?}");
+        let shown = shown(description);
+        assert!(shown.feature.starts_with("[2J[2J") && shown.feature.len() < 100 && shown.schema.is_empty());
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //!
 //! Knows nothing of templates. Whatever the plugin does ends as an answer or a `Broken` with its reason.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::Limits;
 use super::encoder::{Broken, Encoder};
-use super::protocol::{Description, DocumentKind, Target};
+use super::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
 use super::slots;
 use super::text::{PROBLEMS_MAX, tidy, tidy_problems};
+use crate::plugin::contract;
 use crate::plugin::expr::Op;
 use crate::template::Problem;
 
@@ -28,9 +30,10 @@ const TRANSFER_MAX: usize = 32 << 20;
 /// Most characters of what a plugin says when it gives up.
 const LAST_WORDS_MAX: usize = 500;
 
-/// The import a plugin may have, and the export it must have, without the rest of the version.
-const ENCODE: &str = "guillemet:feature/encode@1.";
-const PLUGIN: &str = "guillemet:feature/plugin@1.";
+/// Most imports that are told, and most functions of one.
+const NAMES_MAX: usize = 200;
+/// Most characters of such a name.
+const NAME_MAX: usize = 80;
 
 /// Generated from `wit/feature.wit`. The unsafe code in it is wasmtime's own, written by its macro.
 #[allow(unsafe_code, missing_docs)]
@@ -43,6 +46,8 @@ mod bindings {
 }
 
 mod limits;
+
+pub use self::limits::MEMORY_MAX;
 
 /// The engine and its clock.
 pub struct Host {
@@ -109,94 +114,118 @@ impl Host {
         Ok(Self { engine, linker })
     }
 
-    /// Compiles a component, or takes its compiled form, and asks it to describe itself. Comes back with
-    /// the compiled form where a component was given.
-    ///
-    /// # Errors
-    /// What the plugin does against the contract.
-    pub fn load(&self, bytes: &[u8], compiled: bool) -> Result<(Plugin, Description, Vec<u8>), Broken> {
-        let component = if compiled {
-            crate::sys::wasm::deserialize(&self.engine, bytes)
-                .map_err(|_| Broken("the compiled form was made by another version".into()))?
-        } else {
-            // `Component::new` would take the text format and compiled forms as well.
-            if !bytes.starts_with(b"\0asm") {
-                return Err(Broken("it is not a WebAssembly component".into()));
-            }
-            Component::from_binary(&self.engine, bytes).map_err(|error| {
-                Broken(format!(
-                    "it is not a WebAssembly component of this contract: {}",
-                    tidy(&format!("{error:#}"), 300)
-                ))
-            })?
+    /// Compiles a component, or takes its compiled form, and asks it to describe itself. Says what was found out about
+    /// it; comes back with a plugin when nothing stands against it, and with the compiled form where a component was
+    /// given.
+    pub fn load(&self, bytes: &[u8], compiled: bool) -> (Report, Option<(Plugin, Vec<u8>)>) {
+        let mut report = Report::default();
+        let loaded = self.steps(bytes, compiled, &mut report);
+        let broken = |Broken(sentence)| report.broken.push(Rule { about: About::Component, sentence });
+        let loaded = loaded.map_err(broken).ok().flatten();
+        (report, loaded)
+    }
+
+    /// As `load`; nothing where the report says why.
+    fn steps(&self, bytes: &[u8], compiled: bool, report: &mut Report) -> Result<Option<(Plugin, Vec<u8>)>, Broken> {
+        let begun = Instant::now();
+        let component = self.component(bytes, compiled)?;
+        report.compile_micros = micros(begun);
+        let exports = self.interfaces(&component, report);
+        let rule = |about| move |sentence| Rule { about, sentence };
+        report.broken.extend(contract::foreign_rule(&report.imports).map(rule(About::Imports)));
+        report.broken.extend(contract::version_rules(&report.imports, &exports).into_iter().map(rule(About::Contract)));
+        if !report.broken.is_empty() {
+            return Ok(None);
+        }
+        let unfit = |what: &str, error: wasmtime::Error| {
+            let contract = contract::version();
+            Broken(format!("{what} not fit `guillemet:feature@{contract}`: {}", tidy(&format!("{error:#}"), 300)))
         };
-        self.interfaces(&component)?;
-        let instance = self.linker.instantiate_pre(&component).map_err(|error| {
-            Broken(format!(
-                "it does not fit `guillemet:feature@1.0.0`: {}; build it against the current contract",
-                tidy(&format!("{error:#}"), 300)
-            ))
-        })?;
-        bindings::FeaturePre::new(instance.clone()).map_err(|error| {
-            Broken(format!("its exports do not fit `guillemet:feature@1.0.0`: {}", tidy(&format!("{error:#}"), 300)))
-        })?;
+        let instance = self.linker.instantiate_pre(&component).map_err(|error| unfit("it does", error))?;
+        bindings::FeaturePre::new(instance.clone()).map_err(|error| unfit("its exports do", error))?;
         let plugin = Plugin { engine: self.engine.clone(), instance };
-        let description = super::description::check(plugin.describe()?).map_err(Broken)?;
+        let (description, cost) = plugin.describe()?;
+        report.describe = cost;
+        match super::description::check(description.clone()) {
+            Ok(description) => report.description = Some(description),
+            Err(rules) => {
+                report.description = Some(super::description::shown(description));
+                report.broken = rules;
+                return Ok(None);
+            }
+        }
         let form = if compiled {
             Vec::new()
         } else {
             component.serialize().map_err(|_| Broken("its compiled form cannot be kept".into()))?
         };
-        Ok((plugin, description, form))
+        Ok(Some((plugin, form)))
     }
 
-    /// Holds imports and exports to the contract, by name, before any of its code runs.
-    fn interfaces(&self, component: &Component) -> Result<(), Broken> {
+    fn component(&self, bytes: &[u8], compiled: bool) -> Result<Component, Broken> {
+        if compiled {
+            return crate::sys::wasm::deserialize(&self.engine, bytes)
+                .map_err(|_| Broken("its compiled form was made by another version".into()));
+        }
+        // `Component::new` would take the text format and compiled forms as well.
+        if !bytes.starts_with(b"\0asm") {
+            return Err(Broken("it is not a WebAssembly component".into()));
+        }
+        Component::from_binary(&self.engine, bytes).map_err(|error| {
+            Broken(format!("it is not a WebAssembly component of this contract: {}", tidy(&format!("{error:#}"), 300)))
+        })
+    }
+
+    /// Notes what a component imports; comes back with the names of its exports. None of its code has run.
+    fn interfaces(&self, component: &Component, report: &mut Report) -> Vec<String> {
         let interface = component.component_type();
-        let foreign: Vec<String> = interface
-            .imports(&self.engine)
-            .filter(|(name, _)| !name.starts_with(ENCODE))
-            .map(|(name, _)| format!("`{}`", tidy(name, 80)))
-            .take(10)
-            .collect();
-        if !foreign.is_empty() {
-            let names = foreign.join(", ");
-            return Err(Broken(format!(
-                "it imports {names}; a plugin may import `guillemet:feature/encode` alone (no WASI: build it for wasm32-unknown-unknown)"
-            )));
-        }
-        if !interface.exports(&self.engine).any(|(name, _)| name.starts_with(PLUGIN)) {
-            return Err(Broken("it does not export `guillemet:feature/plugin@1.0.0`, so it is not a plugin".into()));
-        }
-        Ok(())
+        let imports = interface.imports(&self.engine).take(NAMES_MAX).map(|(name, import)| Import {
+            name: tidy(name, NAME_MAX),
+            functions: match import.ty {
+                ComponentItem::ComponentInstance(instance) => {
+                    let functions = instance.exports(&self.engine);
+                    let functions = functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+                    functions.take(NAMES_MAX).map(|(name, _)| tidy(name, NAME_MAX)).collect()
+                }
+                _ => Vec::new(),
+            },
+        });
+        report.imports = imports.collect();
+        interface.exports(&self.engine).map(|(name, _)| name.to_owned()).collect()
     }
 }
 
+/// The time since, in microseconds.
+fn micros(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Plugin {
-    fn describe(&self) -> Result<Description, Broken> {
-        let (described, _) = self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
+    fn describe(&self) -> Result<(Description, Cost), Broken> {
+        let (described, _, cost) = self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
         let target = |target: guest::Target| Target {
             id: target.id,
             title: target.title,
             media_type: target.media_type,
             file_name: target.file_name,
         };
-        Ok(Description {
+        let description = Description {
             feature: described.feature,
             title: described.title,
             version: described.version,
             schema: described.schema,
             secret_fields: described.secret_fields,
             targets: described.targets.into_iter().map(target).collect(),
-        })
+        };
+        Ok((description, cost))
     }
 
-    /// Has a config written for a target. Comes back with what the encoders have made of it.
+    /// Has a config written for a target. Comes back with what the encoders have made of it, and what it took.
     ///
     /// # Errors
     /// What the plugin does against the contract.
-    pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder), Broken> {
-        let (planned, encoder) = self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
+    pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), Broken> {
+        let (planned, encoder, cost) = self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
         let problems = |problems: Vec<guest::Problem>| {
             let problems = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
                 path: problem.path,
@@ -219,7 +248,7 @@ impl Plugin {
             }
             Err(told) => Written::Problems(problems(told)),
         };
-        Ok((written, encoder))
+        Ok((written, encoder, cost))
     }
 
     /// One call in a store and an instance of its own, which never see another call.
@@ -227,7 +256,8 @@ impl Plugin {
         &self,
         encoder: Encoder,
         function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
-    ) -> Result<(R, Encoder), Broken> {
+    ) -> Result<(R, Encoder, Cost), Broken> {
+        let begun = Instant::now();
         let mut store =
             Store::new(&self.engine, Call { encoder, limits: Limits::default(), last_words: String::new() });
         store.limiter(|call| &mut call.limits);
@@ -239,7 +269,10 @@ impl Plugin {
         });
         let call = store.into_data();
         match result {
-            Ok(result) => Ok((result, call.encoder)),
+            Ok(result) => {
+                let cost = Cost { micros: micros(begun), memory: call.limits.memory as u64 };
+                Ok((result, call.encoder, cost))
+            }
             Err(error) => Err(explain(&error, &call)),
         }
     }

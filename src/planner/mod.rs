@@ -23,6 +23,7 @@ use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use self::host::{Host, Plugin};
+pub use self::host::{MEMORY_MAX, TIME_MAX};
 use self::protocol::{ANSWER_MAX, Answer, Description, FRAME_MAX, Request};
 
 /// The whole life of a planner: gives up what it does not need, then answers requests on its standard
@@ -94,15 +95,12 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
         match request {
             Request::Load { compiled } => {
                 let bytes = frame::read(input, FRAME_MAX)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                loaded = None;
-                match host.load(&bytes, compiled) {
-                    Ok((plugin, description, form)) => {
-                        answer(output, &Answer::Loaded(description.clone()))?;
-                        frame::write(output, &form)?;
-                        loaded = Some((plugin, description));
-                    }
-                    Err(error) => answer(output, &failed(format!("the plugin cannot be used: {error}")))?,
-                }
+                let (report, plugin) = host.load(&bytes, compiled);
+                let description = report.description.clone();
+                answer(output, &Answer::Loaded(report))?;
+                let (plugin, form) = plugin.unzip();
+                frame::write(output, &form.unwrap_or_default())?;
+                loaded = plugin.zip(description);
             }
             Request::Plan(request) => match &loaded {
                 Some((plugin, description)) => answer(output, &plan::plan(plugin, description, &request))?,

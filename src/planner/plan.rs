@@ -44,7 +44,7 @@ impl From<Broken> for Failure {
 }
 
 fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Result<Planned, Failure> {
-    let fields = SecretFields::new(&description.secret_fields).map_err(Broken)?;
+    let fields = SecretFields::new(&description.secret_fields).map_err(|rules| Broken(rules.join("; ")))?;
     let target = unknown_target(description, &request.target);
     // The template's own mistakes are told together with a target that is not there.
     let config = read(request, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
@@ -56,7 +56,7 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
 
     let encoder = Encoder::new(slots, &emissions, &request.references, leaves(&tree.root));
     let config = tree.root.to_string();
-    let (written, mut encoder) = plugin.plan(encoder, &config, &request.target)?;
+    let (written, mut encoder, cost) = plugin.plan(encoder, &config, &request.target)?;
     let mut problems = encoder.take_problems();
     let (text, kind, warnings) = match written {
         Written::Document { text, kind, warnings } => (text, kind, warnings),
@@ -70,7 +70,7 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
     }
     let document = document::check(text, kind, &encoder, &emissions, &request.references)?;
     let warnings = positions.fill_in(warnings);
-    Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings })
+    Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings, cost })
 }
 
 /// A config as it goes to the plugin.

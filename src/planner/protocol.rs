@@ -3,7 +3,7 @@
 //! A message is a frame: its length as a little-endian `u32`, then that many bytes. A request is one
 //! JSON frame (`Request`); `Load` is followed by one frame with the bytes it announces. An answer is
 //! one JSON frame (`Answer`); `Loaded` is followed by one frame with the compiled form, empty when the
-//! compiled form was what had been sent.
+//! compiled form was what had been sent, or the component cannot be used.
 //!
 //! Nothing here can hold a value. The daemon treats every answer as hostile (`plugin::plan::check`).
 
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::plugin::contract::Import;
 use crate::plugin::expr::{Expr, ValueFilter};
 use crate::template::{Format, Problem};
 
@@ -71,8 +72,9 @@ pub struct PlanReference {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The plugin is ready. The next frame is its compiled form, or empty.
-    Loaded(Description),
+    /// What the component is; it can be asked where nothing stands against it. The next frame is its compiled form,
+    /// or empty.
+    Loaded(Report),
     /// The template worked out.
     Planned(Planned),
     /// The template is wrong.
@@ -82,6 +84,55 @@ pub enum Answer {
         /// What it did.
         message: String,
     },
+}
+
+/// What a planner found out about a component.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it asks for.
+    pub imports: Vec<Import>,
+    /// What it says of itself, as far as it could be asked.
+    pub description: Option<Description>,
+    /// Everything that stands against using it; empty when it is loaded.
+    pub broken: Vec<Rule>,
+    /// How long it took to be compiled, or to be taken in its compiled form, in microseconds.
+    pub compile_micros: u64,
+    /// What describing itself took.
+    pub describe: Cost,
+}
+
+/// A rule of the contract that a component breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// What it is about.
+    pub about: About,
+    /// What is wrong: a sentence, in which `it` is the component.
+    pub sentence: String,
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// The component as such, or what it does when it is asked.
+    Component,
+    /// Imports that no plugin gets: one sentence for all of them.
+    Imports,
+    /// The version of the contract, and what is used of it.
+    Contract,
+    /// What it says of itself.
+    Description,
+    /// Its schema, as far as the contract knows it.
+    Schema,
+}
+
+/// What one call of a plugin took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Its time in microseconds, with that of making its instance.
+    pub micros: u64,
+    /// Bytes of linear memory that it had in the end, over all its instances; memory never shrinks.
+    pub memory: u64,
 }
 
 /// What a plugin says of itself.
@@ -127,6 +178,9 @@ pub struct Planned {
     pub emissions: Vec<Emission>,
     /// Worth telling, not an error.
     pub warnings: Vec<Problem>,
+    /// What it took. For people only.
+    #[serde(default)]
+    pub cost: Cost,
 }
 
 /// How a document is written.

@@ -17,12 +17,14 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::planner::description;
-use crate::planner::protocol::{ANSWER_MAX, Answer, Description, FRAME_MAX, PlanRequest, Planned, Request};
+use crate::planner::protocol::{
+    ANSWER_MAX, Answer, Description, FRAME_MAX, Import, PlanRequest, Planned, Report, Request, Rule,
+};
 use crate::planner::text::{tidy, tidy_problems};
 use crate::template::Problem;
 
 /// How long a plugin may take to load: compiling is most of it.
-const LOAD_TIME: Duration = Duration::from_secs(10);
+pub const LOAD_TIME: Duration = Duration::from_secs(10);
 /// How long one plan may take.
 const PLAN_TIME: Duration = Duration::from_secs(5);
 /// How long a child is kept without a request.
@@ -33,6 +35,13 @@ const EXIT_TIME: Duration = Duration::from_secs(1);
 const STDERR_MAX: usize = 4 << 10;
 /// Most characters of a failure's message.
 const MESSAGE_MAX: usize = 2_000;
+/// Most sentences on what stands against a plugin, and most characters of one.
+const RULES_MAX: usize = 200;
+const RULE_MAX: usize = 500;
+/// Most imports of a component, and most functions of one, that are believed.
+const NAMES_MAX: usize = 200;
+/// Most characters of their names.
+const NAME_MAX: usize = 100;
 
 /// Where the daemon keeps compiled forms, under a MAC, by the SHA-256 of the component. A form that comes
 /// back is deserialized by a planner as it is, so `get` must answer nothing it cannot vouch for.
@@ -141,7 +150,7 @@ struct Plugin {
 /// The child between two requests, with the plugin loaded.
 #[derive(Default)]
 struct Seat {
-    ready: Option<(Running, Description)>,
+    ready: Option<(Running, Report)>,
     idle: Option<JoinHandle<()>>,
 }
 
@@ -201,10 +210,20 @@ impl Planner {
     /// # Errors
     /// A plugin that breaks the contract, or a planner that gave no answer.
     pub async fn load(&self) -> Result<Description, PlannerError> {
+        usable(&self.look().await?)
+    }
+
+    /// Loads the plugin if it is not loaded, and says all that was found out about it, also when it cannot be used.
+    ///
+    /// # Errors
+    /// A planner that gave no answer.
+    pub async fn look(&self) -> Result<Report, PlannerError> {
         let mut seat = self.seat.lock().await;
-        let (running, description) = self.ready(&mut seat).await?;
-        self.put_back(&mut seat, running, description.clone());
-        Ok(description)
+        let (running, report) = self.ready(&mut seat).await?;
+        if report.broken.is_empty() {
+            self.put_back(&mut seat, running, report.clone());
+        }
+        Ok(report)
     }
 
     /// Works a template out.
@@ -214,7 +233,8 @@ impl Planner {
     pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
         let request = self.encode(&Request::Plan(request))?;
         let mut seat = self.seat.lock().await;
-        let (mut running, description) = self.ready(&mut seat).await?;
+        let (mut running, report) = self.ready(&mut seat).await?;
+        usable(&report)?;
         // A child whose request is given up on (an error, or a caller gone) is dropped here, and killed.
         let result = within(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
@@ -230,36 +250,33 @@ impl Planner {
             Answer::Failed { message } => Err(PlanFailure::Failed { message: tidy(&message, MESSAGE_MAX) }),
             Answer::Problems(_) | Answer::Loaded(_) => return Err(self.unfit().into()),
         };
-        self.put_back(&mut seat, running, description);
+        self.put_back(&mut seat, running, report);
         outcome
     }
 
-    /// A child with the plugin loaded, taken out of its seat.
-    async fn ready(&self, seat: &mut Seat) -> Result<(Running, Description), PlannerError> {
+    /// A child with the plugin loaded, if it can be used, taken out of its seat.
+    async fn ready(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
         if let Some(idle) = seat.idle.take() {
             idle.abort();
         }
-        if let Some((mut running, description)) = seat.ready.take()
+        if let Some((mut running, report)) = seat.ready.take()
             && running.is_fit()
         {
-            return Ok((running, description));
+            return Ok((running, report));
         }
         let mut running = Running::start(&self.plugin)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         let result = within(&self.plugin.name, LOAD_TIME, self.plugin.load_into(&mut running)).await;
         match result {
-            Ok(Ok(description)) => match description::check(description) {
-                Ok(description) => Ok((running, description)),
-                Err(_) => Err(self.unfit()),
-            },
+            Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: tidy(&message, MESSAGE_MAX) }),
             Err(lost) => Err(self.explain(lost, running).await),
         }
     }
 
     /// Keeps the child for the next request, but not for ever.
-    fn put_back(&self, seat: &mut Seat, running: Running, description: Description) {
-        seat.ready = Some((running, description));
+    fn put_back(&self, seat: &mut Seat, running: Running, report: Report) {
+        seat.ready = Some((running, report));
         let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.idle_time);
         seat.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
@@ -294,20 +311,21 @@ impl Planner {
 impl Plugin {
     /// Has a child take the plugin: in its compiled form where one is kept, else the component. The
     /// planner's own refusal is the inner error.
-    async fn load_into(&self, running: &mut Running) -> Result<Result<Description, String>, Lost> {
+    async fn load_into(&self, running: &mut Running) -> Result<Result<Report, String>, Lost> {
         let load = |compiled| serde_json::to_vec(&Request::Load { compiled }).map_err(|_| Lost::Garbage);
         if let Some(form) = self.cache.get(&self.digest).filter(|form| form.len() <= FRAME_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
             match read_answer(&mut running.output).await? {
-                Answer::Loaded(description) => {
+                Answer::Loaded(report) => {
                     read_frame(&mut running.output, 0).await?;
-                    return Ok(Ok(description));
+                    if report.broken.is_empty() {
+                        return Ok(Ok(report));
+                    }
+                    // Another version has made it, or it is damaged: compile again.
+                    tracing::debug!(plugin = self.name, "compiled form refused");
                 }
-                // Another version has made it, or it is damaged: compile again.
-                Answer::Failed { message } => {
-                    tracing::debug!(plugin = self.name, reason = tidy(&message, 200), "compiled form refused");
-                }
+                Answer::Failed { message } => return Ok(Err(message)),
                 Answer::Planned(_) | Answer::Problems(_) => return Err(Lost::Garbage),
             }
         }
@@ -317,15 +335,49 @@ impl Plugin {
         running.send(&load(false)?).await?;
         running.send(&self.component).await?;
         match read_answer(&mut running.output).await? {
-            Answer::Loaded(description) => {
+            Answer::Loaded(report) => {
                 let form = read_frame(&mut running.output, FRAME_MAX).await?;
-                self.cache.put(&self.digest, &form);
-                Ok(Ok(description))
+                if report.broken.is_empty() {
+                    self.cache.put(&self.digest, &form);
+                }
+                Ok(Ok(report))
             }
             Answer::Failed { message } => Ok(Err(message)),
             Answer::Planned(_) | Answer::Problems(_) => Err(Lost::Garbage),
         }
     }
+}
+
+/// What a usable plugin says of itself.
+fn usable(report: &Report) -> Result<Description, PlannerError> {
+    match &report.description {
+        Some(description) if report.broken.is_empty() => Ok(description.clone()),
+        _ => {
+            let broken: Vec<&str> = report.broken.iter().map(|rule| rule.sentence.as_str()).collect();
+            Err(PlannerError::Failed { message: tidy(&broken.join("; "), MESSAGE_MAX) })
+        }
+    }
+}
+
+/// A planner's report, as far as it can be believed and shown: a plugin that is said to be usable has a description
+/// that keeps every rule.
+pub fn believed(report: Report) -> Option<Report> {
+    let texts = |texts: Vec<String>, count: usize, max: usize| -> Vec<String> {
+        texts.iter().take(count).map(|text| tidy(text, max)).filter(|text| !text.is_empty()).collect()
+    };
+    let imports = report.imports.into_iter().take(NAMES_MAX).map(|import| Import {
+        name: tidy(&import.name, NAME_MAX),
+        functions: texts(import.functions, NAMES_MAX, NAME_MAX),
+    });
+    let broken = report.broken.into_iter().take(RULES_MAX);
+    let broken: Vec<Rule> =
+        broken.map(|rule| Rule { sentence: tidy(&rule.sentence, RULE_MAX), about: rule.about }).collect();
+    let description = if broken.is_empty() {
+        Some(description::check(report.description?).ok()?)
+    } else {
+        report.description.map(description::shown)
+    };
+    Some(Report { imports: imports.collect(), description, broken, ..report })
 }
 
 /// How a child was lost in the middle of a request.

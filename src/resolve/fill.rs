@@ -110,6 +110,7 @@ mod tests {
             slots: vec![PlannedSlot { slot: A.into(), expr: a }, PlannedSlot { slot: B.into(), expr: b }],
             emissions: (0..2).map(|reference| Emission { reference, field: format!("f{reference}") }).collect(),
             warnings: Vec::new(),
+            cost: Default::default(),
         };
         let target =
             Target { id: "t".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() };

@@ -2,7 +2,9 @@
 //! few lies among them.
 
 use arbitrary::{Result, Unstructured};
-use guillemet::planner::protocol::{Answer, Description, DocumentKind, Emission, Planned, PlannedSlot, Target};
+use guillemet::planner::protocol::{
+    Answer, Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, Report, Target,
+};
 use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
 use guillemet::template::Problem;
 use serde_json::Value;
@@ -66,7 +68,7 @@ pub fn planned(bytes: &[u8]) -> Result<Planned> {
         lie(u, &mut document, &mut slots, &mut emissions)?;
     }
     let warnings = if rarely(u, 8)? { vec![problem(u)?] } else { Vec::new() };
-    Ok(Planned { document, kind, slots, emissions, warnings })
+    Ok(Planned { document, kind, slots, emissions, warnings, cost: Cost::default() })
 }
 
 fn problem(u: &mut Unstructured<'_>) -> Result<Problem> {
@@ -149,7 +151,10 @@ pub fn spoiled(bytes: &[u8]) -> Result<Value> {
     let (head, body) = bytes.split_at(bytes.len().min(16));
     let u = &mut Unstructured::new(head);
     let answer = match u.int_in_range(0..=3)? {
-        0 => Answer::Loaded(description(&mut Unstructured::new(body))?),
+        0 => Answer::Loaded(Report {
+            description: Some(description(&mut Unstructured::new(body))?),
+            ..Report::default()
+        }),
         1 => Answer::Problems(vec![problem(&mut Unstructured::new(body))?; 3]),
         _ => Answer::Planned(planned(body)?),
     };

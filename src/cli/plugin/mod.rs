@@ -1,6 +1,7 @@
 //! `plugin …`.
 
 mod add;
+mod check;
 mod list;
 mod planner;
 mod project;
@@ -19,6 +20,9 @@ pub enum Plugin {
     Show(list::Show),
     /// Run the cases of a plugin's project. Needs neither daemon nor vault.
     Test(test::Test),
+    /// Check a component: what it imports and says of itself, its schema, its encoders, and what it takes. Needs neither
+    /// daemon nor vault.
+    Check(check::Check),
     /// Add a plugin. Whoever wrote it decides where the secrets of its templates go.
     Add(add::Add),
     /// Let an added plugin go.
@@ -31,6 +35,7 @@ impl Plugin {
             Self::List(command) => command.run(home),
             Self::Show(command) => command.run(home),
             Self::Test(command) => command.run(),
+            Self::Check(command) => command.run(),
             Self::Add(command) => command.run(home),
             Self::Remove(command) => command.run(home),
         }

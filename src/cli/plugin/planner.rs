@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Failure, output};
-use crate::planner::protocol::Description;
+use crate::planner::protocol::{Description, Report};
 use crate::plugin::client::{NoCache, Planner};
 use crate::plugin::registry::read_component;
 
@@ -28,16 +28,26 @@ pub fn with<T>(file: &Path, work: impl AsyncFnOnce(Planner) -> Result<T, Failure
 /// # Errors
 /// Where it is no plugin.
 pub async fn load(file: &Path, planner: &Planner) -> Result<Description, Failure> {
-    let load = planner.load();
+    told_when_slow(file, planner.load()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+}
+
+/// Loads the component, and says all that is to be known about it; says so where that takes its time.
+///
+/// # Errors
+/// Where nothing can be known.
+pub async fn look(file: &Path, planner: &Planner) -> Result<Report, Failure> {
+    told_when_slow(file, planner.look()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+}
+
+async fn told_when_slow<T>(file: &Path, load: impl Future<Output = T>) -> T {
     tokio::pin!(load);
-    let loaded = match tokio::time::timeout(SILENCE_MAX, &mut load).await {
+    match tokio::time::timeout(SILENCE_MAX, &mut load).await {
         Ok(loaded) => loaded,
         Err(_) => {
-            output::note(&format!("compiling {}: a large component takes a while, once", shown(file)));
+            output::note(&format!("compiling {}: a large component takes a while", shown(file)));
             load.await
         }
-    };
-    loaded.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+    }
 }
 
 fn shown(file: &Path) -> String {

@@ -54,6 +54,12 @@ impl Project {
         }
     }
 
+    /// The project whose component a file is.
+    pub fn of(component: &Path) -> Self {
+        let dir = component.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { dir: dir.to_owned(), component: component.to_owned() }
+    }
+
     /// The folder of its cases.
     pub fn cases(&self) -> PathBuf {
         self.dir.join("cases")

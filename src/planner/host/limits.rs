@@ -7,14 +7,15 @@ use wasmtime::ResourceLimiter;
 use crate::planner::encoder::Broken;
 
 /// Most bytes of linear memory one call may use.
-const MEMORY_MAX: usize = 64 << 20;
+pub const MEMORY_MAX: usize = 64 << 20;
 /// Most elements of its tables.
 const TABLE_MAX: usize = 100_000;
 
 /// What one call has taken.
 #[derive(Default)]
 pub struct Limits {
-    memory: usize,
+    /// Bytes of linear memory, over all its instances. It never shrinks.
+    pub memory: usize,
     elements: usize,
     /// Which limit has been met, in words.
     pub overrun: Option<&'static str>,

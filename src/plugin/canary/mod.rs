@@ -20,6 +20,11 @@ use crate::template::Problem;
 /// Most canaries that one problem names.
 const NAMED_MAX: usize = 5;
 
+/// Whether there is a parser here for the plan's document.
+pub fn reads(plan: &Plan) -> bool {
+    Format::of(plan).is_some()
+}
+
 /// Fills every slot with hostile canaries and reads the document back. Comes back with what did not return as
 /// exactly one leaf, at the reference of its secret; empty when all did, and where there is no parser for the
 /// document's format here (JSON, XML and dotenv have one).

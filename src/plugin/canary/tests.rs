@@ -14,6 +14,7 @@ fn found(document: &str, kind: DocumentKind, media_type: &str, file_name: &str, 
         slots: vec![PlannedSlot { slot: SLOT.into(), expr }],
         emissions: vec![Emission { reference: 0, field: "token".into() }],
         warnings: Vec::new(),
+        cost: Default::default(),
     };
     let reference = Reference { name: "key".parse().unwrap(), line: 3, column: 9, filters: vec![] };
     let target =

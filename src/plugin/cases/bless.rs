@@ -49,7 +49,7 @@ fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
                 set(table, "problems", list(&texts(problems)));
             }
         }
-        Found::Planned { document, plan } => {
+        Found::Planned { document, plan, .. } => {
             table.remove("problems");
             let expected = case.document.as_deref();
             if expected.is_none_or(|expected| of_documents(expected, document, plan.kind).is_some()) {

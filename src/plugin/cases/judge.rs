@@ -65,7 +65,7 @@ pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
             return vec![Difference { what: what.into(), lines: problems.iter().map(told).map(Line::Found).collect() }];
         }
         Found::Problems(problems) => return of_problems(&case.problems, problems),
-        Found::Planned { document, plan } => (document, plan),
+        Found::Planned { document, plan, .. } => (document, plan),
     };
     let mut differences = of_problems(&case.problems, &[]);
     match &case.document {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Case;
 use crate::names::SecretName;
-use crate::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest};
+use crate::planner::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
 use crate::plugin::client::{PlanFailure, Planner};
 use crate::plugin::expr::{Expr, Op, Part};
 use crate::plugin::plan::{self, Piece, Plan};
@@ -25,6 +25,8 @@ pub enum Found {
         document: String,
         /// What would be filled.
         plan: Box<Plan>,
+        /// What it took.
+        cost: Cost,
     },
     /// What is wrong with the config.
     Problems(Vec<Problem>),
@@ -47,8 +49,9 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
     let Some(target) = description.targets.iter().find(|target| target.id == id) else {
         return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));
     };
+    let cost = planned.cost;
     match plan::check(planned, &references, target.clone()) {
-        Ok(plan) => Found::Planned { document: document(&plan), plan: Box::new(plan) },
+        Ok(plan) => Found::Planned { document: document(&plan), plan: Box::new(plan), cost },
         Err(violation) => Found::Failed(violation.to_string()),
     }
 }

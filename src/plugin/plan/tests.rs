@@ -20,7 +20,7 @@ fn target() -> Target {
 fn planned(document: String, kind: DocumentKind, exprs: Vec<Expr>) -> Planned {
     let emissions = (0..exprs.len()).map(|i| Emission { reference: i as u32, field: format!("f.{i}") }).collect();
     let slots = exprs.into_iter().enumerate().map(|(i, expr)| PlannedSlot { slot: slot(i as u32), expr }).collect();
-    Planned { document, kind, slots, emissions, warnings: Vec::new() }
+    Planned { document, kind, slots, emissions, warnings: Vec::new(), cost: Default::default() }
 }
 
 fn one(document: &str, kind: DocumentKind, expr: Expr) -> Result<Plan, Violation> {

@@ -27,7 +27,11 @@ impl Feature for Pager {
         let labels = config.entries("labels");
         if target == "env" {
             for (_, value) in &labels {
-                value.warning("is left out: an environment has no labels");
+                if encode::has_secret(value) {
+                    value.problem("cannot be a secret: an environment has no labels");
+                } else {
+                    value.warning("is left out: an environment has no labels");
+                }
             }
             return Document::Text(format!(
                 "PAGER_URL={}\nPAGER_TOKEN={}\n",

@@ -1,0 +1,159 @@
+//! `plugin check`: everything that can be known of a component before it is added.
+
+mod canaries;
+mod print;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::super::{Done, Failure, output};
+use super::planner;
+use super::project::Project;
+use crate::planner::protocol::{About, Cost, Report};
+use crate::planner::{MEMORY_MAX, TIME_MAX};
+use crate::plugin::client::LOAD_TIME;
+use crate::plugin::{contract, registry, schema};
+
+#[derive(Args)]
+pub struct Check {
+    /// The component. Cases in the folder `cases` beside it are planned too.
+    file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found out.
+#[derive(Serialize)]
+struct Checked {
+    file: PathBuf,
+    /// Bytes of the component.
+    size: u64,
+    /// Its SHA-256, in hexadecimal.
+    digest: String,
+    /// What it imports, says of itself, and takes to be loaded.
+    #[serde(flatten)]
+    report: Report,
+    /// The configs that were planned, with canaries in place of secrets.
+    canaries: Vec<Tried>,
+    /// What the dearest plan took.
+    plan: Cost,
+    limits: Limits,
+    /// Everything that is wrong.
+    problems: Vec<Wrong>,
+}
+
+/// A config that was planned.
+#[derive(Serialize)]
+struct Tried {
+    /// The case, or the field of an example.
+    name: String,
+    target: String,
+    status: Status,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    /// Every canary came back as one value.
+    Ok,
+    /// One did not, or there was no plan.
+    Failed,
+    /// There is no parser here for the document.
+    Unread,
+    /// The case is about what is wrong with a config.
+    NoDocument,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    load_micros: u64,
+    call_micros: u64,
+    memory: u64,
+}
+
+/// A mistake of the plugin.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+struct Wrong {
+    /// `component`, `imports`, `description`, `schema` or `canaries`.
+    about: &'static str,
+    message: String,
+    help: Option<String>,
+}
+
+impl Check {
+    pub fn run(self) -> Done {
+        let project = Project::of(&self.file);
+        if let Some(outdated) = project.outdated() {
+            output::note(&format!("note: {outdated}"));
+        }
+        let checked = check(&self.file, &project.cases())?;
+        if self.json {
+            output::json(&serde_json::to_value(&checked)?);
+        } else {
+            print::print(&checked);
+        }
+        match checked.problems.len() {
+            0 => Ok(()),
+            1 => Err(Failure::new(format!("{} has a mistake; mend it before you add it", self.file.display()))),
+            many => {
+                Err(Failure::new(format!("{} has {many} mistakes; mend them before you add it", self.file.display())))
+            }
+        }
+    }
+}
+
+fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
+    let component = registry::read_component(file)?;
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let mut checked = Checked {
+        file: file.to_owned(),
+        size: component.len() as u64,
+        digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
+        report: Report::default(),
+        canaries: Vec::new(),
+        plan: Cost::default(),
+        limits: Limits { load_micros: micros(LOAD_TIME), call_micros: micros(TIME_MAX), memory: MEMORY_MAX as u64 },
+        problems: Vec::new(),
+    };
+    planner::with(file, async |planner| {
+        checked.report = planner::look(file, &planner).await?;
+        checked.judge();
+        if checked.report.broken.is_empty() {
+            canaries::run(&mut checked, &planner, cases).await;
+        }
+        Ok(checked)
+    })
+}
+
+impl Checked {
+    /// Takes down what is wrong with the component and with what it says of itself.
+    fn judge(&mut self) {
+        for rule in &self.report.broken {
+            let about = match rule.about {
+                About::Component => "component",
+                About::Imports | About::Contract => "imports",
+                About::Description => "description",
+                About::Schema => "schema",
+            };
+            if rule.about != About::Imports {
+                self.problems.push(Wrong { about, message: rule.sentence.clone(), help: None });
+                continue;
+            }
+            // Each of them by itself, with what to do about it.
+            self.problems.extend(contract::foreign(&self.report.imports).map(|import| Wrong {
+                about,
+                message: format!("it imports `{}`, which no plugin gets", import.name),
+                help: Some(contract::advice(&import.name).into()),
+            }));
+        }
+        let Some(description) = &self.report.description else { return };
+        let Ok(tree) = serde_json::from_str(&description.schema) else { return };
+        for rule in schema::rules(&tree, &description.secret_fields) {
+            self.problems.push(Wrong { about: "schema", message: rule, help: None });
+        }
+    }
+}

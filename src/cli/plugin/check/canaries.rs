@@ -1,0 +1,122 @@
+//! The canaries of `plugin check`: each case beside the component, or each of its schema's examples, is planned and
+//! read back with hostile values.
+
+use std::path::Path;
+
+use super::{Checked, Status, Tried, Wrong};
+use crate::planner::protocol::Description;
+use crate::plugin::canary;
+use crate::plugin::cases::{self, Case, Found};
+use crate::plugin::client::Planner;
+use crate::plugin::schema::{self, Schema};
+
+/// Most examples that are tried: targets and secret fields in each pair.
+const EXAMPLES_MAX: usize = 256;
+
+/// Tries what there is to try, and takes down what is wrong.
+pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
+    let Some(description) = checked.report.description.clone() else { return };
+    if folder.is_dir() {
+        match cases::read(folder) {
+            Ok(files) => {
+                let schema = serde_json::from_str(&description.schema).ok().and_then(|tree| Schema::new(&tree).ok());
+                for case in files.iter().flat_map(|file| &file.cases) {
+                    if let Some(schema) = schema.as_ref().filter(|_| case.document.is_some()) {
+                        checked.note_refused(case, &schema.refuses(&case.config));
+                    }
+                    checked.try_case(planner, &description, case, true).await;
+                }
+            }
+            Err(error) => checked.wrong(error.to_string(), None),
+        }
+        checked.note_untried(&description);
+        return;
+    }
+    // What is made of a schema that is none says nothing.
+    if checked.problems.iter().any(|wrong| wrong.about == "schema") {
+        return;
+    }
+    let tree = serde_json::from_str(&description.schema).unwrap_or_default();
+    let examples = schema::examples(&tree, &description.secret_fields);
+    let pairs = description.targets.iter().flat_map(|target| examples.iter().map(move |example| (target, example)));
+    for (target, example) in pairs.take(EXAMPLES_MAX) {
+        let case = Case {
+            name: format!("a secret in `{}`", example.field),
+            line: 0,
+            target: Some(target.id.clone()),
+            config: example.config.clone(),
+            document: None,
+            warnings: Vec::new(),
+            problems: Vec::new(),
+        };
+        checked.try_case(planner, &description, &case, false).await;
+    }
+    checked.note_untried(&description);
+}
+
+impl Checked {
+    fn wrong(&mut self, message: String, help: Option<String>) {
+        let wrong = Wrong { about: "canaries", message, help };
+        if !self.problems.contains(&wrong) {
+            self.problems.push(wrong);
+        }
+    }
+
+    /// Plans one config and reads it back.
+    async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, written: bool) {
+        let target = case.target(description).to_owned();
+        let status = match cases::run(planner, description, case).await {
+            Found::Planned { plan, cost, .. } => {
+                self.plan.micros = self.plan.micros.max(cost.micros);
+                self.plan.memory = self.plan.memory.max(cost.memory);
+                let problems = canary::check(&plan);
+                for problem in &problems {
+                    self.wrong(format!("{}: {}", case.name, problem.message), Some("use an encoder there".into()));
+                }
+                match problems.is_empty() {
+                    false => Status::Failed,
+                    true if canary::reads(&plan) => Status::Ok,
+                    true => Status::Unread,
+                }
+            }
+            Found::Problems(_) if written && case.document.is_none() => Status::NoDocument,
+            Found::Problems(problems) => {
+                let told: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+                if written {
+                    let help = "`guillemet plugin test` shows what differs".into();
+                    self.wrong(format!("{}: there is no document ({})", case.name, told.join("; ")), Some(help));
+                }
+                // An example is a guess: what matters is that each target was tried at all.
+                Status::NoDocument
+            }
+            Found::Failed(message) => {
+                self.wrong(format!("{} (target `{target}`): {message}", case.name), None);
+                Status::Failed
+            }
+        };
+        self.canaries.push(Tried { name: case.name.clone(), target, status });
+    }
+
+    /// A case that the schema refuses: an editor would mark it.
+    fn note_refused(&mut self, case: &Case, told: &[String]) {
+        for told in told {
+            let message = format!("it refuses the config of the case \"{}\": {told}", case.name);
+            self.problems.push(Wrong { about: "schema", message, help: None });
+        }
+    }
+
+    /// Targets that no config was planned for.
+    fn note_untried(&mut self, description: &Description) {
+        for target in &description.targets {
+            let tried = |tried: &Tried| tried.target == target.id && tried.status != Status::NoDocument;
+            if !self.canaries.iter().any(tried) {
+                let help =
+                    "write a case for it in `cases`, beside the component, or give the fields of the schema `examples`";
+                self.wrong(
+                    format!("the target `{}` could not be tried: no config led to a document", target.id),
+                    Some(help.into()),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! How `plugin check` tells what it found.
+
+use super::super::super::output;
+use super::{Checked, Status, Wrong};
+
+/// Prints all of it, section by section.
+pub fn print(checked: &Checked) {
+    let size = bytes(checked.size);
+    output::line(&format!("{}, {size}, SHA-256 {}", checked.file.display(), checked.digest));
+    section(checked, "component", &[]);
+    let imports = checked.report.imports.iter().map(|import| match import.functions.as_slice() {
+        [] => import.name.clone(),
+        functions => format!("{}: {}", import.name, functions.join(", ")),
+    });
+    section(checked, "imports", &imports.collect::<Vec<_>>());
+    section(checked, "description", &description(checked));
+    let schema = match &checked.report.description {
+        Some(_) if clean(checked, "schema") => vec!["knows every secret field; valid".to_owned()],
+        _ => Vec::new(),
+    };
+    section(checked, "schema", &schema);
+    section(checked, "canaries", &canaries(checked));
+    if checked.report.compile_micros > 0 {
+        section(checked, "cost", &cost(checked));
+    }
+}
+
+fn of<'a>(checked: &'a Checked, about: &'a str) -> impl Iterator<Item = &'a Wrong> {
+    checked.problems.iter().filter(move |wrong| wrong.about == about)
+}
+
+fn clean(checked: &Checked, about: &str) -> bool {
+    of(checked, about).next().is_none()
+}
+
+/// A section, unless there is nothing in it.
+fn section(checked: &Checked, name: &str, lines: &[String]) {
+    if lines.is_empty() && clean(checked, name) {
+        return;
+    }
+    output::line(name);
+    lines.iter().for_each(|line| output::line(&format!("  {line}")));
+    for wrong in of(checked, name) {
+        output::coloured(output::Colour::Red, &format!("  wrong: {}", wrong.message));
+        if let Some(help) = &wrong.help {
+            output::line(&format!("    help: {help}"));
+        }
+    }
+}
+
+fn description(checked: &Checked) -> Vec<String> {
+    let Some(description) = &checked.report.description else { return Vec::new() };
+    let mut lines = vec![
+        format!("feature        {}", description.feature),
+        format!("title          {}", description.title),
+        format!("version        {}", description.version),
+    ];
+    for target in &description.targets {
+        lines.push(format!(
+            "target         {} ({}): {}, {}",
+            target.id, target.title, target.media_type, target.file_name
+        ));
+    }
+    lines.push(format!("secret fields  {}", description.secret_fields.join(", ")));
+    lines
+}
+
+fn canaries(checked: &Checked) -> Vec<String> {
+    let line = |tried: &super::Tried| {
+        let told = match tried.status {
+            Status::Ok => "ok     ",
+            Status::Failed => "failed ",
+            Status::Unread => "unread ",
+            Status::NoDocument => "no document",
+        };
+        format!("{told}  {} (target `{}`)", tried.name, tried.target)
+    };
+    let mut lines: Vec<String> =
+        checked.canaries.iter().filter(|tried| tried.status != Status::NoDocument).map(line).collect();
+    if checked.canaries.iter().any(|tried| tried.status == Status::Unread) {
+        lines.push("unread: there is no parser here for such a document, only the encoders' own word".into());
+    }
+    lines
+}
+
+fn cost(checked: &Checked) -> Vec<String> {
+    let (report, limits) = (&checked.report, &checked.limits);
+    let memory = |cost: u64| format!("{} of {}", bytes(cost), bytes(limits.memory));
+    let mut lines = vec![format!("compile   {} of {}", time(report.compile_micros), time(limits.load_micros))];
+    if report.describe.micros > 0 {
+        let (took, most) = (time(report.describe.micros), time(limits.call_micros));
+        lines.push(format!("describe  {took} of {most}, {}", memory(report.describe.memory)));
+    }
+    if checked.plan.micros > 0 {
+        let (took, most) = (time(checked.plan.micros), time(limits.call_micros));
+        lines.push(format!("plan      {took} of {most}, {}, at most", memory(checked.plan.memory)));
+    }
+    lines
+}
+
+fn time(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        _ => format!("{:.1} s", micros as f64 / 1e6),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_048_576 => format!("{:.0} KiB", count as f64 / 1024.0),
+        _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),
+    }
+}

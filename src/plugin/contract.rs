@@ -1,0 +1,223 @@
+//! What a component may ask for and has to give, by the names of its interfaces: `wit/feature.wit`, which versions of
+//! it there are, and what to say of a component that was made for another.
+//!
+//! Pure: the planner asks it before any code of a component runs, the command line for what to tell an author.
+
+use serde::{Deserialize, Serialize};
+
+/// The contract, as it travels with the program.
+pub const WIT: &str = include_str!("../../wit/feature.wit");
+/// Its package.
+const PACKAGE: &str = "guillemet:feature";
+/// What a component may import.
+const ENCODE: &str = "guillemet:feature/encode";
+/// What it has to export.
+const PLUGIN: &str = "guillemet:feature/plugin";
+/// Most imports named in one sentence.
+const NAMED_MAX: usize = 10;
+
+/// An import of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// Its whole name: `guillemet:feature/encode@1.0.0`.
+    pub name: String,
+    /// The functions of it that are asked for.
+    pub functions: Vec<String>,
+}
+
+/// The version of the contract that this program keeps.
+pub fn version() -> &'static str {
+    let package = WIT.lines().find_map(|line| line.strip_prefix("package guillemet:feature@"));
+    package.and_then(|rest| rest.strip_suffix(';')).unwrap_or("1.0.0")
+}
+
+/// The functions of `encode`.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    let interface = WIT.lines().skip_while(|line| !line.starts_with("interface encode {")).skip(1);
+    interface.take_while(|line| !line.starts_with('}')).filter_map(|line| {
+        let (name, kind) = line.trim().split_once(": ")?;
+        kind.starts_with("func(").then_some(name)
+    })
+}
+
+/// What stands against a component with these imports: those that no plugin gets.
+pub fn foreign_rule(imports: &[Import]) -> Option<String> {
+    let names: Vec<String> = foreign(imports).take(NAMED_MAX).map(|import| format!("`{}`", import.name)).collect();
+    let more = if foreign(imports).count() > NAMED_MAX { ", and more" } else { "" };
+    (!names.is_empty()).then(|| {
+        format!(
+            "it imports {}{more}; a plugin may import `{ENCODE}` alone: no WASI, no clock, no files, no network \
+             (`guillemet plugin check FILE` says how to build it without)",
+            names.join(", ")
+        )
+    })
+}
+
+/// The imports that are none of the contract's.
+pub fn foreign(imports: &[Import]) -> impl Iterator<Item = &Import> {
+    imports.iter().filter(|import| package(&import.name) != Some(PACKAGE))
+}
+
+/// What stands against a component by the version of the contract it was made for, and by what it uses of it.
+pub fn version_rules(imports: &[Import], exports: &[String]) -> Vec<String> {
+    let mut rules = Vec::new();
+    for import in imports.iter().filter(|import| package(&import.name) == Some(PACKAGE)) {
+        rules.extend(of_version(&import.name).or_else(|| of_functions(import)));
+    }
+    let given: Vec<&String> = exports.iter().filter(|name| name.split('@').next() == Some(PLUGIN)).collect();
+    if given.is_empty() {
+        rules.push(format!("it does not export `{PLUGIN}@{}`, so it is not a plugin", version()));
+    }
+    // One of a version that is known is enough.
+    if given.iter().all(|name| of_version(name).is_some()) {
+        for rule in given.iter().filter_map(|name| of_version(name)) {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+    }
+    rules
+}
+
+/// The package of an interface: `wasi:io` of `wasi:io/poll@0.2.0`.
+fn package(name: &str) -> Option<&str> {
+    name.split_once('/').map(|(package, _)| package)
+}
+
+/// The version in the name of an interface.
+fn version_of(name: &str) -> Option<&str> {
+    name.split_once('@').map(|(_, version)| version)
+}
+
+/// Major and minor of a version.
+fn numbers(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
+/// What stands against the version of an interface of ours.
+fn of_version(name: &str) -> Option<String> {
+    let own = numbers(version()).unwrap_or_default();
+    let made_for = version_of(name).map_or_else(|| PACKAGE.to_owned(), |version| format!("{PACKAGE}@{version}"));
+    let what_to_do = match version_of(name).and_then(numbers) {
+        Some((major, _)) if major == own.0 => return None,
+        Some((major, _)) if major > own.0 => format!("update Guillemet, or build it against {PACKAGE}@{}.x", own.0),
+        _ => format!("build it against {PACKAGE}@{}.x", own.0),
+    };
+    Some(format!(
+        "it was made for {made_for}, and this Guillemet keeps {}.x ({}), to which that is not compatible; {what_to_do}",
+        own.0,
+        version()
+    ))
+}
+
+/// What it uses of a contract of our major version that this program does not have.
+fn of_functions(import: &Import) -> Option<String> {
+    let interface = import.name.split('@').next().and_then(|name| name.split_once('/')).map_or("", |(_, name)| name);
+    let missing: Vec<String> = if import.name.split('@').next() == Some(ENCODE) {
+        let unknown = import.functions.iter().filter(|name| !functions().any(|known| known == *name));
+        unknown.map(|name| format!("`encode.{name}`")).collect()
+    } else {
+        vec![format!("`{interface}`")]
+    };
+    if missing.is_empty() {
+        return None;
+    }
+    let made_for = version_of(&import.name).unwrap_or_default();
+    let newer = numbers(made_for) > numbers(version());
+    let what_to_do = if newer { "update Guillemet" } else { "build it against the contract as it was published" };
+    Some(format!(
+        "it was made for {PACKAGE}@{made_for} and uses {}, which this Guillemet ({}) does not have; {what_to_do}",
+        missing.join(", "),
+        version()
+    ))
+}
+
+/// How a component is built without an import, for its author.
+pub fn advice(import: &str) -> &'static str {
+    if import.starts_with("wasi:") || import.starts_with("wasi_") {
+        "build it without WASI: in Rust for wasm32-unknown-unknown, not wasm32-wasip1 or -wasip2; in C with \
+         `--target=wasm32-unknown-unknown -nostdlib`; in JavaScript with `jco componentize --disable all`; in Python \
+         with `componentize-py componentize --stub-wasi`"
+    } else if package(import) == Some(PACKAGE) {
+        "a plugin imports `guillemet:feature/encode` and no other interface of the contract"
+    } else {
+        "take out what asks for it: a plugin gets nothing but `guillemet:feature/encode`"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(version: &str, functions: &[&str]) -> Import {
+        let functions = functions.iter().map(|name| (*name).to_owned()).collect();
+        Import { name: format!("{ENCODE}@{version}"), functions }
+    }
+
+    fn told(imports: &[Import], exports: &[&str]) -> Vec<String> {
+        let exports: Vec<String> = exports.iter().map(|name| (*name).to_owned()).collect();
+        foreign_rule(imports).into_iter().chain(version_rules(imports, &exports)).collect()
+    }
+
+    const EXPORT: &str = "guillemet:feature/plugin@1.0.0";
+
+    #[test]
+    fn the_contract_is_the_one_that_travels_with_the_program() {
+        assert_eq!(version(), "1.0.0");
+        let functions: Vec<&str> = functions().collect();
+        assert!(functions.len() > 12, "{functions:?}");
+        for name in ["has-secret", "sip-digest-ha1", "forbid-sequence", "panic", "xml"] {
+            assert!(functions.contains(&name), "{functions:?}");
+        }
+        assert!(!functions.contains(&"describe"), "{functions:?}");
+    }
+
+    #[test]
+    fn a_later_minor_version_is_fine_as_long_as_nothing_new_is_used() {
+        assert!(told(&[encode("1.0.0", &["xml"])], &[EXPORT]).is_empty());
+        assert!(told(&[encode("1.7.0", &["xml"])], &["guillemet:feature/plugin@1.7.0"]).is_empty());
+        assert!(told(&[], &[EXPORT]).is_empty());
+        let told = told(&[encode("1.7.0", &["xml", "foo", "bar"])], &["guillemet:feature/plugin@1.7.0"]);
+        assert_eq!(
+            told,
+            ["it was made for guillemet:feature@1.7.0 and uses `encode.foo`, `encode.bar`, which this Guillemet \
+                 (1.0.0) does not have; update Guillemet"]
+        );
+    }
+
+    #[test]
+    fn another_major_version_is_refused_once_with_its_reason() {
+        let later = told(&[encode("2.1.0", &["foo"])], &["guillemet:feature/plugin@2.1.0"]);
+        assert_eq!(later.len(), 1, "{later:?}");
+        assert!(
+            later[0].contains("made for guillemet:feature@2.1.0, and this Guillemet keeps 1.x (1.0.0)"),
+            "{later:?}"
+        );
+        assert!(later[0].contains("update Guillemet"), "{later:?}");
+        let former = told(&[], &["guillemet:feature/plugin@0.3.0"]);
+        assert!(former.len() == 1 && former[0].ends_with("build it against guillemet:feature@1.x"), "{former:?}");
+        assert!(told(&[], &["guillemet:feature/plugin"])[0].contains("made for guillemet:feature, and"));
+        assert!(told(&[], &["guillemet:feature/plugin@2.0.0", EXPORT]).is_empty());
+    }
+
+    #[test]
+    fn all_that_stands_against_it_is_told() {
+        let wasi = |name: &str| Import { name: name.into(), functions: Vec::new() };
+        let told = told(
+            &[
+                wasi("wasi:io/poll@0.2.0"),
+                wasi("environment"),
+                wasi("guillemet:feature/decode@1.2.0"),
+                encode("1.0.0", &["x"]),
+            ],
+            &[],
+        );
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told[0].starts_with("it imports `wasi:io/poll@0.2.0`, `environment`; a plugin may import"), "{told:?}");
+        assert!(told[1].contains("uses `decode`, which") && told[1].ends_with("update Guillemet"), "{told:?}");
+        assert!(told[2].contains("`encode.x`") && told[2].ends_with("as it was published"), "{told:?}");
+        assert!(told[3].contains("does not export"), "{told:?}");
+        assert!(advice("wasi:io/poll@0.2.0").contains("--stub-wasi"));
+    }
+}

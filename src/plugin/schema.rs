@@ -1,0 +1,100 @@
+//! The JSON Schema of a plugin, as an author's check looks at it: whether it is one, whether it knows the fields that
+//! may hold a secret, and configs made of its examples.
+//!
+//! A schema is a stranger's text. Nothing is fetched for it: what it refers to elsewhere is not there.
+
+mod example;
+mod fields;
+
+use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader, ValidationError};
+use serde_json::{Map, Value};
+
+pub use self::example::{Example, examples};
+
+/// Most mistakes of one kind that are told.
+const TOLD_MAX: usize = 10;
+/// The name under which a schema is compiled.
+const PLACE: &str = "https://plugin.invalid/schema";
+
+/// A schema that configs can be held against.
+pub struct Schema {
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+/// Knows no other schema.
+struct Nowhere;
+
+impl UrlLoader for Nowhere {
+    fn load(&self, _: &str) -> Result<Value, Box<dyn std::error::Error>> {
+        Err("a plugin's schema has to be whole: nothing is fetched for it".into())
+    }
+}
+
+impl Schema {
+    /// Reads one, by the metaschema it names, or that of 2020-12.
+    ///
+    /// # Errors
+    /// What is wrong with it, a sentence each.
+    pub fn new(schema: &Value) -> Result<Self, Vec<String>> {
+        let mut compiler = Compiler::new();
+        compiler.set_default_draft(Draft::V2020_12);
+        compiler.use_loader(Box::new(Nowhere));
+        let mut schemas = Schemas::new();
+        let compiled = compiler
+            .add_resource(PLACE, schema.clone())
+            .and_then(|()| compiler.compile(PLACE, &mut schemas))
+            .map_err(|error| match error {
+                boon::CompileError::ValidationError { src, .. } => told(&src),
+                other => vec![format!("{other:#}").replace(PLACE, "")],
+            })?;
+        Ok(Self { schemas, index: compiled })
+    }
+
+    /// What it finds wrong with a config.
+    pub fn refuses(&self, config: &Map<String, Value>) -> Vec<String> {
+        let config = Value::Object(config.clone());
+        self.schemas.validate(&config, self.index).map_or_else(|error| told(&error), |()| Vec::new())
+    }
+}
+
+/// The innermost findings of an error, a sentence each.
+fn told(error: &ValidationError<'_, '_>) -> Vec<String> {
+    fn walk(error: &ValidationError<'_, '_>, found: &mut Vec<String>) {
+        if error.causes.is_empty() {
+            let place = error.instance_location.to_string();
+            let place = if place.is_empty() { String::new() } else { format!("`{place}`: ") };
+            let sentence = format!("{place}{}", error.kind);
+            if found.len() < TOLD_MAX && !found.contains(&sentence) {
+                found.push(sentence);
+            }
+        }
+        error.causes.iter().for_each(|cause| walk(cause, found));
+    }
+    let mut found = Vec::new();
+    walk(error, &mut found);
+    found
+}
+
+/// Everything that is wrong with a schema, a sentence each: it has to be a JSON Schema of an object with properties,
+/// and to know every field that may hold a secret.
+pub fn rules(schema: &Value, secret_fields: &[String]) -> Vec<String> {
+    let mut rules = Schema::new(schema).err().unwrap_or_default();
+    let is_object = match &schema["type"] {
+        Value::String(kind) => kind == "object",
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
+        _ => false,
+    };
+    if !is_object {
+        rules.push("a config is an object: say `\"type\": \"object\"`".into());
+    }
+    if schema["properties"].as_object().is_none_or(Map::is_empty) {
+        rules.push("it has no `properties`: describe the fields of a config".into());
+    } else {
+        rules.extend(secret_fields.iter().filter_map(|field| fields::rule(schema, field)));
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests;

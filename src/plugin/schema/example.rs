@@ -1,0 +1,154 @@
+//! Configs made of a schema's examples: one for each field that may hold a secret, with a secret there.
+
+use serde_json::{Map, Value, json};
+
+use super::fields::branches;
+
+/// How deep a config is made.
+const DEPTH_MAX: usize = 8;
+/// The secret that stands in an example, as cases write it.
+const SECRET: &str = "«canary»";
+/// The member of a table whose names are free.
+const MEMBER: &str = "X-Canary";
+
+/// A config with one secret.
+#[derive(Debug, PartialEq)]
+pub struct Example {
+    /// The field it stands in, as the plugin names it.
+    pub field: String,
+    /// The config.
+    pub config: Map<String, Value>,
+}
+
+/// A config for each secret field: what is required, what has an example, and the secret.
+pub fn examples(schema: &Value, secret_fields: &[String]) -> Vec<Example> {
+    let config = |field: &String| {
+        let path: Vec<&str> = field.split('.').collect();
+        let made = make(schema, schema, Some(&path), DEPTH_MAX);
+        made.as_object().cloned().map(|config| Example { field: field.clone(), config })
+    };
+    secret_fields.iter().filter_map(config).collect()
+}
+
+/// A value as a schema describes it, with a secret where the path leads.
+fn make(root: &Value, node: &Value, path: Option<&[&str]>, depth: usize) -> Value {
+    if depth == 0 {
+        return Value::Null;
+    }
+    let candidates = shape(root, node, path.and_then(|path| path.first().copied()), depth);
+    let first = |key: &str| candidates.iter().find_map(|node| node.get(key));
+    match path {
+        Some([]) => return SECRET.into(),
+        // Anywhere beneath: a table of one member, unless there is an example to put it into.
+        Some(["**"]) => {
+            let mut value = given(&candidates).unwrap_or_default();
+            return if place(&mut value) { value } else { json!({ MEMBER: SECRET }) };
+        }
+        _ => {}
+    }
+    let Some((segment, rest)) = path.and_then(|path| path.split_first()) else {
+        return given(&candidates).unwrap_or_else(|| of_type(root, &candidates, depth));
+    };
+    let list = first("items").filter(|_| first("properties").is_none() && first("additionalProperties").is_none());
+    if let Some(items) = list {
+        return json!([make(root, items, Some(rest), depth - 1)]);
+    }
+    let mut object = match given(&candidates) {
+        Some(Value::Object(object)) => object,
+        _ => members(root, &candidates, depth),
+    };
+    let name = match (*segment, object.keys().next()) {
+        ("*", Some(name)) => name.clone(),
+        ("*", None) => MEMBER.to_owned(),
+        (name, _) => name.to_owned(),
+    };
+    let known = candidates.iter().find_map(|node| node["properties"].get(&name));
+    let below = known.or_else(|| first("additionalProperties"));
+    object.insert(name, make(root, below.unwrap_or(&Value::Bool(true)), Some(rest), depth - 1));
+    Value::Object(object)
+}
+
+/// A schema with what it refers to, and of each choice one branch: the first that knows the member, or the first.
+fn shape<'a>(root: &'a Value, node: &'a Value, member: Option<&str>, depth: usize) -> Vec<&'a Value> {
+    let mut chosen = vec![node];
+    if depth == 0 {
+        return chosen;
+    }
+    let mut add = |node| chosen.extend(shape(root, node, member, depth - 1));
+    let pointer = node["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    pointer.and_then(|pointer| root.pointer(pointer)).into_iter().for_each(&mut add);
+    node["allOf"].as_array().into_iter().flatten().for_each(&mut add);
+    let knows = |branch: &&Value| {
+        branches(root, branch).iter().any(|node| member.is_some_and(|name| node["properties"].get(name).is_some()))
+    };
+    for choice in ["anyOf", "oneOf"].iter().filter_map(|key| node[*key].as_array()) {
+        choice.iter().find(knows).or(choice.first()).into_iter().for_each(&mut add);
+    }
+    chosen
+}
+
+/// The value that a schema gives itself.
+fn given(candidates: &[&Value]) -> Option<Value> {
+    let of = |node: &&Value| {
+        let listed = |key: &str| node[key].as_array().and_then(|values| values.first());
+        listed("examples")
+            .or_else(|| node.get("default"))
+            .or_else(|| node.get("const"))
+            .or_else(|| listed("enum"))
+            .cloned()
+    };
+    candidates.iter().find_map(of)
+}
+
+fn of_type(root: &Value, candidates: &[&Value], depth: usize) -> Value {
+    let first = |key: &str| candidates.iter().find_map(|node| node.get(key));
+    let kind = match first("type") {
+        Some(Value::Array(kinds)) => kinds.first().and_then(Value::as_str),
+        kind => kind.and_then(Value::as_str),
+    };
+    match kind {
+        Some("object") => Value::Object(members(root, candidates, depth)),
+        Some("array") => match first("items").filter(|_| first("minItems").is_some()) {
+            Some(items) => json!([make(root, items, None, depth - 1)]),
+            None => json!([]),
+        },
+        Some("integer" | "number") => first("minimum").cloned().unwrap_or_else(|| json!(1)),
+        Some("boolean") => json!(false),
+        Some("null") => Value::Null,
+        _ if first("properties").is_some() => Value::Object(members(root, candidates, depth)),
+        _ => match first("format").and_then(Value::as_str) {
+            Some("uri" | "url") => json!("https://example.com/"),
+            Some("email") => json!("someone@example.com"),
+            Some("hostname") => json!("example.com"),
+            _ => json!("text"),
+        },
+    }
+}
+
+/// The members that are required, and those that have an example.
+fn members(root: &Value, candidates: &[&Value], depth: usize) -> Map<String, Value> {
+    let mut object = Map::new();
+    for node in candidates {
+        let required: Vec<&str> = node["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (name, schema) in node["properties"].as_object().into_iter().flatten() {
+            let wanted = required.contains(&name.as_str()) || schema.get("examples").is_some();
+            if wanted && !object.contains_key(name) {
+                object.insert(name.clone(), make(root, schema, None, depth - 1));
+            }
+        }
+    }
+    object
+}
+
+/// Puts the secret in place of the first text in a value; whether there was one.
+fn place(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) => {
+            *text = SECRET.into();
+            true
+        }
+        Value::Array(items) => items.iter_mut().any(place),
+        Value::Object(members) => members.values_mut().any(place),
+        _ => false,
+    }
+}

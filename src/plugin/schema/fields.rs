@@ -1,0 +1,103 @@
+//! The way from a schema to one of its fields.
+//!
+//! Follows what describes a field (`properties`, `items`, `$ref` inside the schema, the branches of `oneOf` and its
+//! like); does not evaluate conditions.
+
+use serde_json::Value;
+
+/// How many references and branches are followed one into the other.
+const DEPTH_MAX: usize = 12;
+/// Most schemas that may describe one field.
+const CANDIDATES_MAX: usize = 200;
+/// What describes the parts of a value.
+const DESCRIBING: [&str; 5] = ["properties", "patternProperties", "additionalProperties", "items", "prefixItems"];
+/// Schemas that a value has to keep too, or one of which.
+const BRANCHES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+
+static ANYTHING: Value = Value::Bool(true);
+
+/// What is wrong with a field that may hold a secret: the schema does not know it, or wants something else there than
+/// text.
+pub fn rule(schema: &Value, field: &str) -> Option<String> {
+    let mut at = vec![schema];
+    for segment in field.split('.') {
+        if segment == "**" {
+            return None;
+        }
+        at = at.iter().flat_map(|node| below(schema, node, segment)).take(CANDIDATES_MAX).collect();
+        if at.is_empty() {
+            return Some(format!("it does not know the secret field `{field}`: describe it, or take it out"));
+        }
+    }
+    let text = at.iter().flat_map(|node| branches(schema, node)).any(admits_text);
+    (!text).then(|| format!("it wants no text in the secret field `{field}`, and a secret is text"))
+}
+
+/// The schemas that describe a part of what a schema describes: a member by name, or any (`*`).
+pub fn below<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Value> {
+    let mut found: Vec<&Value> = Vec::new();
+    for node in branches(root, node) {
+        let named = |key: &str| node[key].as_object().into_iter().flatten();
+        if segment == "*" {
+            found.extend(named("properties").map(|(_, schema)| schema));
+            found.extend(node["prefixItems"].as_array().into_iter().flatten());
+            found.extend(node.get("items"));
+        } else {
+            found.extend(node["properties"].get(segment));
+            if segment.bytes().all(|b| b.is_ascii_digit()) {
+                found.extend(node.get("items"));
+            }
+        }
+        if segment == "*" || node["properties"].get(segment).is_none() {
+            found.extend(named("patternProperties").map(|(_, schema)| schema));
+            found.extend(node.get("additionalProperties"));
+        }
+        let describes = DESCRIBING.iter().chain(&BRANCHES).any(|key| node.get(*key).is_some());
+        if !describes && node.get("$ref").is_none() && admits_parts(node) {
+            found.push(&ANYTHING);
+        }
+    }
+    found.retain(|schema| **schema != Value::Bool(false));
+    found
+}
+
+/// A schema itself and all it is made of: what it refers to, and its branches.
+pub fn branches<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
+    fn walk<'a>(root: &'a Value, node: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
+        if depth > DEPTH_MAX || found.len() > CANDIDATES_MAX {
+            return;
+        }
+        found.push(node);
+        let reference = node["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+        if let Some(target) = reference.and_then(|pointer| root.pointer(pointer)) {
+            walk(root, target, depth + 1, found);
+        }
+        for branch in BRANCHES.iter().flat_map(|key| node[*key].as_array().into_iter().flatten()) {
+            walk(root, branch, depth + 1, found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(root, node, 0, &mut found);
+    found
+}
+
+fn is_of(node: &Value, wanted: &[&str]) -> bool {
+    match node.get("type") {
+        None => true,
+        Some(Value::String(kind)) => wanted.contains(&kind.as_str()),
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind.as_str().is_some_and(|kind| wanted.contains(&kind))),
+        Some(_) => false,
+    }
+}
+
+/// Whether text may stand there, by what the schema itself says of its type.
+fn admits_text(node: &Value) -> bool {
+    // One that only refers or branches says nothing itself.
+    let silent = node.get("type").is_none()
+        && (node.get("$ref").is_some() || BRANCHES.iter().any(|key| node.get(*key).is_some()));
+    !silent && is_of(node, &["string"])
+}
+
+fn admits_parts(node: &Value) -> bool {
+    is_of(node, &["object", "array"])
+}
