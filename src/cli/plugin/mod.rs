@@ -1,10 +1,14 @@
 //! `plugin …`.
 
 mod add;
+mod build;
 mod list;
+mod new;
 mod planner;
 mod project;
+mod scaffold;
 mod test;
+mod wasm;
 
 use clap::Subcommand;
 
@@ -17,6 +21,10 @@ pub enum Plugin {
     List(list::List),
     /// One plugin.
     Show(list::Show),
+    /// Make a plugin's project, which builds and passes its cases as it is.
+    New(new::New),
+    /// Build the component of a plugin's project.
+    Build(build::Build),
     /// Run the cases of a plugin's project. Needs neither daemon nor vault.
     Test(test::Test),
     /// Add a plugin. Whoever wrote it decides where the secrets of its templates go.
@@ -30,6 +38,8 @@ impl Plugin {
         match self {
             Self::List(command) => command.run(home),
             Self::Show(command) => command.run(home),
+            Self::New(command) => command.run(),
+            Self::Build(command) => command.run(),
             Self::Test(command) => command.run(),
             Self::Add(command) => command.run(home),
             Self::Remove(command) => command.run(home),
