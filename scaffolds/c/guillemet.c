@@ -28,7 +28,10 @@ const char *join_all(const char *const *parts) {
   size_t size = 1;
   for (size_t i = 0; parts[i]; i++) size += strlen(parts[i]);
   char *text = make(size), *end = text;
-  for (size_t i = 0; parts[i]; i++) end = stpcpy(end, parts[i]);
+  for (size_t i = 0; parts[i]; i++) {
+    size = strlen(parts[i]);
+    end = (char *)memcpy(end, parts[i], size) + size;
+  }
   return text;
 }
 
@@ -69,6 +72,9 @@ ENCODER(base64)
 ENCODER(xml)
 ENCODER(dotenv)
 ENCODER(asterisk_value)
+ENCODER(kamailio_string)
+ENCODER(baresip_parameter)
+ENCODER(curl_config)
 
 const char *encode_basic_credentials(const char *user, const char *password) {
   feature_string_t a = in(user), b = in(password), made;

@@ -113,3 +113,6 @@ const char *encode_forbid_sequence(const char *text, const char *sequence, const
 const char *encode_xml(const char *text);
 const char *encode_dotenv(const char *text);
 const char *encode_asterisk_value(const char *text);
+const char *encode_kamailio_string(const char *text);
+const char *encode_baresip_parameter(const char *text);
+const char *encode_curl_config(const char *text);

@@ -60,7 +60,10 @@ fn build(dir: &Path) -> Result<(String, usize), Failure> {
 }
 
 /// The language of a project, by the files that only one of them has.
-fn language(dir: &Path) -> Result<Language, Failure> {
+///
+/// # Errors
+/// Where there is none.
+pub fn language(dir: &Path) -> Result<Language, Failure> {
     const SIGNS: [(&str, Language); 4] = [
         ("Cargo.toml", Language::Rust),
         ("package.json", Language::JavaScript),

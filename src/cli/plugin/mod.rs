@@ -2,6 +2,7 @@
 
 mod add;
 mod build;
+mod dev;
 mod list;
 mod new;
 mod planner;
@@ -25,6 +26,8 @@ pub enum Plugin {
     New(new::New),
     /// Build the component of a plugin's project.
     Build(build::Build),
+    /// Write one: builds on every save, runs the cases, and shows what becomes of a template.
+    Dev(dev::Dev),
     /// Run the cases of a plugin's project. Needs neither daemon nor vault.
     Test(test::Test),
     /// Add a plugin. Whoever wrote it decides where the secrets of its templates go.
@@ -40,6 +43,7 @@ impl Plugin {
             Self::Show(command) => command.run(home),
             Self::New(command) => command.run(),
             Self::Build(command) => command.run(),
+            Self::Dev(command) => command.run(),
             Self::Test(command) => command.run(),
             Self::Add(command) => command.run(home),
             Self::Remove(command) => command.run(home),

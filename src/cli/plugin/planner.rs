@@ -40,6 +40,7 @@ pub async fn load(file: &Path, planner: &Planner) -> Result<Description, Failure
     loaded.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
 
-fn shown(file: &Path) -> String {
+/// How a component is called in messages.
+pub fn shown(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
