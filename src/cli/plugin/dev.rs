@@ -69,6 +69,8 @@ impl Dev {
 
 /// The example of a project.
 fn own_template(dir: &Path) -> PathBuf {
+    // As a person would name it.
+    let dir = dir.strip_prefix(".").unwrap_or(dir);
     let names = ["template.toml", "template.json", "template.jsonc", "template.yaml"].map(|name| dir.join(name));
     names.iter().find(|path| path.exists()).unwrap_or(&names[0]).clone()
 }

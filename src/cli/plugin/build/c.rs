@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{is_program, local_program, missing, program, run, written};
+use super::{local_program, missing, program, run, written};
 use crate::cli::Failure;
 use crate::cli::plugin::scaffold::Language;
 use crate::cli::plugin::wasm;
@@ -44,34 +44,39 @@ fn files(dir: &Path, folder: &str, end: &str) -> Vec<String> {
     files
 }
 
-/// The compiler there is, told what it compiles for: that of the project's own environment, Zig, the WASI SDK, or a
-/// clang that has a C library for WASI (Debian's `wasi-libc`).
+/// The compiler there is, told what it compiles for: Zig in the project's own environment or installed, else the
+/// WASI SDK, else a clang with a C library for WASI beside it (Debian: clang-19, lld-19, wasi-libc).
 fn compiler(dir: &Path) -> Option<Command> {
     let zig = |program: PathBuf, arguments: &[&str]| {
         let mut command = Command::new(program);
         command.args(arguments).args(["cc", "-target", "wasm32-wasi"]);
         command
     };
-    let clang = |program: PathBuf| {
-        let mut command = Command::new(program);
-        command.arg("--target=wasm32-wasi");
-        command
-    };
-    let has_zig = |python: &PathBuf| {
-        let mut command = Command::new(python);
-        command.args(["-c", "import ziglang"]).stdin(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    if let Some(python) = local_program(dir, "python3").filter(has_zig) {
+    if let Some(python) =
+        local_program(dir, "python3").filter(|python| says(python, &["-c", "import ziglang"]).is_some())
+    {
         return Some(zig(python, &["-m", "ziglang"]));
     }
     if let Some(program) = program("zig") {
         return Some(zig(program, &[]));
     }
     let sdk = std::env::var_os("WASI_SDK_PATH").map(|sdk| PathBuf::from(sdk).join("bin/clang"));
-    if let Some(program) = sdk.filter(|clang| is_program(clang)) {
-        return Some(clang(program));
-    }
-    let has_library = Path::new("/usr/include/wasm32-wasi").is_dir() && program("wasm-ld").is_some();
-    program("clang").filter(|_| has_library).map(clang)
+    let installed = ["clang", "clang-21", "clang-20", "clang-19"].into_iter().filter_map(program);
+    let installed = installed.filter(|_| Path::new("/usr/include/wasm32-wasi").is_dir());
+    let clang = sdk.into_iter().chain(installed).find(|clang| is_recent(clang))?;
+    let mut command = Command::new(clang);
+    command.arg("--target=wasm32-wasi");
+    Some(command)
+}
+
+/// Whether a clang knows `#embed`, which puts schema.json into the plugin.
+fn is_recent(clang: &Path) -> bool {
+    let version = says(clang, &["-dumpversion"]);
+    version.and_then(|version| version.split('.').next()?.trim().parse().ok()).is_some_and(|major: u32| major >= 19)
+}
+
+/// What a program prints, unless it fails or is not there.
+fn says(program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
