@@ -143,22 +143,27 @@ static const char *below(const char *path, const char *name) {
   return *path ? join(path, ".", name) : name;
 }
 
-static Json *value(Fields *table, const char *name, JsonKind kind, const char *message, const char *help) {
-  Json *found = json_get(table->object, name);
+// What was found at a path, where it is of this kind.
+static Json *fit(Json *found, const char *path, JsonKind kind, const char *message, const char *help) {
   if (!found) return NULL;
   found->asked = true;
   if (found->kind == kind) return found;
   if (found->kind == JSON_NULL) {
-    problem(below(table->path, name), "has no value", "give it one, or leave the field out");
+    problem(path, "has no value", "give it one, or leave the field out");
   } else {
     bool quotes = kind == JSON_TEXT && (found->kind == JSON_NUMBER || found->kind == JSON_FLAG);
-    problem(below(table->path, name), message, quotes ? "put the value in quotes" : help);
+    problem(path, message, quotes ? "put the value in quotes" : help);
   }
   return NULL;
 }
 
-static Text text(Json *found, const char *path) {
-  Text text = {NULL, path};
+static Json *value(Fields *table, const char *name, JsonKind kind, const char *message, const char *help) {
+  return fit(json_get(table->object, name), below(table->path, name), kind, message, help);
+}
+
+static Text text(Json *found, const char *path, const char *name) {
+  Text text = {NULL, path, name};
+  found = fit(found, path, JSON_TEXT, "must be text", NULL);
   if (found && !*found->text) {
     problem(path, "must not be empty", NULL);
   } else if (found) {
@@ -168,7 +173,7 @@ static Text text(Json *found, const char *path) {
 }
 
 Text field_text(Fields *table, const char *name) {
-  return text(value(table, name, JSON_TEXT, "must be text", NULL), below(table->path, name));
+  return text(json_get(table->object, name), below(table->path, name), name);
 }
 
 Text field_required(Fields *table, const char *name) {
@@ -194,12 +199,14 @@ bool field_flag(Fields *table, const char *name, bool missing) {
 }
 
 int64_t field_number(Fields *table, const char *name, int64_t least, int64_t most, int64_t missing) {
-  Json *found = value(table, name, JSON_NUMBER, "must be a number", "write it without quotes");
+  const char *bounds = join(json_number(least)->text, " to ", json_number(most)->text);
+  const char *message = join("must be a whole number from ", bounds);
+  Json *found = value(table, name, JSON_NUMBER, message, NULL);
   if (!found) return missing;
   char *end;
   long long number = strtoll(found->text, &end, 10);
   if (!*end && number >= least && number <= most) return number;
-  problem(below(table->path, name), "must be a whole number that is not too small or too large", NULL);
+  problem(below(table->path, name), message, NULL);
   return missing;
 }
 
@@ -208,9 +215,9 @@ static List texts(Fields *table, const char *name, Json *found) {
   List list = {0, NULL};
   if (!found) return list;
   list.items = make(found->count * sizeof *list.items + 1);
-  Fields items = {found, below(table->path, name)};
   for (size_t i = 0; i < found->count; i++) {
-    Text item = field_text(&items, found->members[i].name);
+    Member *member = &found->members[i];
+    Text item = text(member->value, below(below(table->path, name), member->name), member->name);
     if (item.text) list.items[list.count++] = item;
   }
   return list;

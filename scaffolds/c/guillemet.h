@@ -50,6 +50,7 @@ Document text_document(const char *text);
 typedef struct {
   const char *text;  // NULL where it is absent
   const char *path;  // where it stands: "headers.Authorization"
+  const char *name;  // the last of that: "Authorization"
 } Text;
 
 typedef struct {
@@ -67,7 +68,7 @@ bool field_flag(Fields *table, const char *name, bool missing);
 int64_t field_number(Fields *table, const char *name, int64_t least, int64_t most, int64_t missing);
 // A list of texts; an absent one is empty.
 List field_texts(Fields *table, const char *name);
-// A table whose names are free and whose values are texts: the name is what follows the last `.` of the path.
+// A table whose names are free and whose values are texts; an absent one is empty.
 List field_entries(Fields *table, const char *name);
 // A table of known fields, or NULL.
 Fields *field_table(Fields *table, const char *name);
