@@ -12,8 +12,9 @@ use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use self::parts::{Daemon, Mcp, TemporaryHome};
+use self::parts::{Daemon, Mcp};
 use super::client::{self, part};
+use super::temporary::TemporaryHome;
 use super::{Done, Failure, output};
 use crate::home::Home;
 
@@ -64,7 +65,7 @@ fn items(list: &Value) -> Vec<Value> {
 
 impl Demo {
     pub fn run(self) -> Done {
-        let temporary = TemporaryHome::new()?;
+        let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
         step(1, "A home: vault, key, configuration, four example templates");
         crate::daemon::init(&home, crate::vault::keys::UnlockWith::KeyFile(home.key_file()))?;

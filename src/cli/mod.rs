@@ -13,6 +13,7 @@ mod render;
 mod secret;
 mod status;
 mod template;
+mod temporary;
 mod usage;
 
 use std::path::PathBuf;

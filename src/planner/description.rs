@@ -118,12 +118,14 @@ fn texts_are_fit(schema: &serde_json::Value) -> bool {
     }
 }
 
-fn is_id(text: &str) -> bool {
+/// Whether a text can name a feature or a target.
+pub fn is_id(text: &str) -> bool {
     let first = text.as_bytes().first().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     first && text.len() <= ID_MAX && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-fn id_rule(what: &str) -> String {
+/// The rule of such names, for whoever broke it.
+pub fn id_rule(what: &str) -> String {
     format!("the {what} must be 1 to {ID_MAX} of `a-z`, `0-9` and `-`, beginning with a letter or a digit")
 }
 

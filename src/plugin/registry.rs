@@ -117,6 +117,11 @@ impl Registry {
     /// The built-in plugins and every file in `dir`, pinned or not: for checking templates, where no value
     /// is near.
     pub fn unpinned(dir: PathBuf) -> Self {
+        Self::unpinned_with(dir, Arc::new(NoCache))
+    }
+
+    /// The same, with a place for compiled forms.
+    pub fn unpinned_with(dir: PathBuf, cache: Arc<dyn CompiledCache>) -> Self {
         let files = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
         let components = files.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
         let pins: Vec<Pin> = components
@@ -125,7 +130,7 @@ impl Registry {
                 Some(Pin { feature, digest: hex(&Sha256::digest(fs::read(&path).ok()?)) })
             })
             .collect();
-        Self::new(dir, &pins, Arc::new(NoCache))
+        Self::new(dir, &pins, cache)
     }
 
     fn built_in(&self, builtin: &builtin::Builtin) -> Plugin {

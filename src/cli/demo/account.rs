@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::parts::{Daemon, TemporaryHome};
+use super::parts::Daemon;
 use super::{items, must, render, show_refusal};
+use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, client, output};
 use crate::home::Home;
 
@@ -63,7 +64,7 @@ impl Drop for Server {
 
 /// Brings the demo's vault into an account, and a second machine beside it. What was rotated, and its new value.
 pub fn show(office: &Home) -> Done {
-    let (folder, second) = (TemporaryHome::new()?, TemporaryHome::new()?);
+    let (folder, second) = (TemporaryHome::new("demo")?, TemporaryHome::new("demo")?);
     let server = Server::start(folder.path())?;
     let code = server.create_account(folder.path())?;
     client::json(office, Method::POST, "/v1/account", Some(&json!({"code": code, "name": "office"})))?;

@@ -1,9 +1,8 @@
-//! The real parts of the demo: a home that goes away, a daemon, an MCP server. Each ends with its value,
+//! The real parts of the demo: a daemon, an MCP server. Each ends with its value,
 //! on every way out.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,32 +12,9 @@ use serde_json::Value;
 
 use crate::cli::{Failure, client};
 use crate::home::Home;
-use crate::vault::crypto;
 
 /// How long the daemon may take to answer.
 const START_TIME: Duration = Duration::from_secs(10);
-
-/// A folder that is removed in the end.
-pub struct TemporaryHome(PathBuf);
-
-impl TemporaryHome {
-    pub fn new() -> Result<Self, Failure> {
-        let name = format!("guillemet-demo-{}", data_encoding::HEXLOWER.encode(&crypto::random::<6>()));
-        let path = std::env::temp_dir().join(name);
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryHome {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Tells the example template where the MCP server is.
 pub fn set_mcp_url(home: &Home, url: &str) -> Result<(), Failure> {

@@ -1,11 +1,16 @@
 //! `plugin …`.
 
 mod add;
+mod build;
 mod check;
+mod dev;
 mod list;
+mod new;
 mod planner;
 mod project;
+mod scaffold;
 mod test;
+mod wasm;
 
 use clap::Subcommand;
 
@@ -18,6 +23,12 @@ pub enum Plugin {
     List(list::List),
     /// One plugin.
     Show(list::Show),
+    /// Make a plugin's project, which builds and passes its cases as it is.
+    New(new::New),
+    /// Build the component of a plugin's project.
+    Build(build::Build),
+    /// Write one: builds on every save, runs the cases, and shows what becomes of a template.
+    Dev(dev::Dev),
     /// Run the cases of a plugin's project. Needs neither daemon nor vault.
     Test(test::Test),
     /// Check a component: what it imports and says of itself, its schema, its encoders, and what it takes. Needs neither
@@ -34,6 +45,9 @@ impl Plugin {
         match self {
             Self::List(command) => command.run(home),
             Self::Show(command) => command.run(home),
+            Self::New(command) => command.run(),
+            Self::Build(command) => command.run(),
+            Self::Dev(command) => command.run(),
             Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Add(command) => command.run(home),

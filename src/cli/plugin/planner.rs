@@ -50,6 +50,7 @@ async fn told_when_slow<T>(file: &Path, load: impl Future<Output = T>) -> T {
     }
 }
 
-fn shown(file: &Path) -> String {
+/// How a component is called in messages.
+pub fn shown(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -11,8 +11,10 @@ use super::super::Failure;
 /// What the files of sources end in.
 const SOURCES: [&str; 14] =
     ["rs", "c", "h", "cpp", "js", "mjs", "ts", "py", "wit", "toml", "json", "lock", "go", "zig"];
-/// Folders that hold no source: cases, and what builds leave behind.
-const OTHERS: [&str; 7] = ["cases", "templates", "target", "node_modules", "build", "dist", "__pycache__"];
+/// Folders that builds leave behind.
+const LEFTOVERS: [&str; 5] = ["target", "node_modules", "build", "dist", "__pycache__"];
+/// Folders of what is no source, and the example.
+const OTHERS: [&str; 3] = ["cases", "templates", "template.toml"];
 /// How deep sources are looked for.
 const DEPTH_MAX: usize = 8;
 
@@ -81,18 +83,23 @@ fn build(dir: &Path) -> String {
     if here { "guillemet plugin build".into() } else { format!("cd {} && guillemet plugin build", dir.display()) }
 }
 
+/// Whether nobody wrote what is in a folder: builds and tools did, or it is hidden.
+pub fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // An environment of Python's is told by its file.
+    name.starts_with('.') || LEFTOVERS.contains(&&*name) || path.join("pyvenv.cfg").exists()
+}
+
 /// The source that was changed last, in a folder and those below it.
 fn newest(dir: &Path, depth: usize) -> Option<(SystemTime, PathBuf)> {
     let mut newest = None;
     for entry in fs::read_dir(dir).ok()?.flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         let Ok(kind) = entry.file_type() else { continue };
-        let found = if name.starts_with('.') {
+        let found = if is_leftover(&path) || OTHERS.contains(&name.as_str()) {
             None
         } else if kind.is_dir() {
-            // An environment of Python's is told by its file.
-            let other = OTHERS.contains(&name.as_str()) || path.join("pyvenv.cfg").exists();
-            if other || depth == 0 { None } else { self::newest(&path, depth - 1) }
+            if depth == 0 { None } else { self::newest(&path, depth - 1) }
         } else {
             let source = path.extension().is_some_and(|end| SOURCES.iter().any(|source| end == *source));
             source
@@ -122,6 +129,7 @@ mod tests {
         write("a.wasm", 50);
         write("src/lib.rs", 100);
         for other in [
+            "template.toml",
             "target/x.rs",
             "node_modules/a/b.js",
             "cases/a.toml",

@@ -8,7 +8,7 @@ use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
 use crate::planner::protocol::Description;
-use crate::plugin::cases::{self, Difference, File, Found, Line};
+use crate::plugin::cases::{self, Case, Difference, File, Found, Line};
 use crate::plugin::client::Planner;
 
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub struct Test {
 }
 
 /// A case that has been run.
-struct Ran {
+pub struct Ran {
     found: Found,
     differences: Vec<Difference>,
 }
@@ -77,7 +77,8 @@ fn summary(failing: usize, all: usize, blessed: bool) -> String {
     format!("{failed} of {all} failed; {help}")
 }
 
-async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
+/// Runs every case, by file.
+pub async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
     let mut all = Vec::with_capacity(files.len());
     for file in files {
         let mut ran = Vec::with_capacity(file.cases.len());
@@ -96,20 +97,39 @@ fn print(file: &File, ran: &[Ran]) {
     for (case, ran) in file.cases.iter().zip(ran) {
         if ran.differences.is_empty() {
             output::line(&format!("  ok      {}", case.name));
-            continue;
+        } else {
+            print_failed(case, &ran.differences);
         }
-        output::line(&format!("  failed  {} (line {})", case.name, case.line));
-        for difference in &ran.differences {
-            output::line(&format!("    {}", difference.what));
-            for line in &difference.lines {
-                let style = match line {
-                    Line::Expected(_) => output::Colour::Red,
-                    Line::Found(_) => output::Colour::Green,
-                    Line::Same(_) | Line::Left => output::Colour::None,
-                };
-                output::coloured(style, &format!("    {line}"));
-            }
-        }
+    }
+}
+
+/// Prints the cases of a file that fail; gives how many.
+pub fn print_failures(file: &File, ran: &[Ran]) -> usize {
+    let failed: Vec<_> = file.cases.iter().zip(ran).filter(|(_, ran)| !ran.differences.is_empty()).collect();
+    if !failed.is_empty() {
+        output::line(&name(&file.path));
+    }
+    failed.iter().for_each(|(case, ran)| print_failed(case, &ran.differences));
+    failed.len()
+}
+
+fn print_failed(case: &Case, differences: &[Difference]) {
+    output::line(&format!("  failed  {} (line {})", case.name, case.line));
+    for difference in differences {
+        output::line(&format!("    {}", difference.what));
+        print_lines(&difference.lines, "    ");
+    }
+}
+
+/// Prints what is gone and what is new.
+pub fn print_lines(lines: &[Line], indent: &str) {
+    for line in lines {
+        let style = match line {
+            Line::Expected(_) => output::Colour::Red,
+            Line::Found(_) => output::Colour::Green,
+            Line::Same(_) | Line::Left => output::Colour::None,
+        };
+        output::coloured(style, &format!("{indent}{line}"));
     }
 }
 

@@ -107,7 +107,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
 }
 
 /// The lines of both, with what is equal far from any difference left out.
-fn lines(expected: &str, found: &str) -> Vec<Line> {
+pub fn lines(expected: &str, found: &str) -> Vec<Line> {
     let diff = TextDiff::from_lines(expected, found);
     let mut lines = Vec::new();
     let mut next = 0;

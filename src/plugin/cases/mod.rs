@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub use self::judge::{Difference, Line, judge};
+pub use self::judge::{Difference, Line, judge, lines};
 pub use self::run::{Found, run};
 use crate::planner::protocol::Description;
 

@@ -1,0 +1,26 @@
+// Makes a component of plugin.js, schema.json and the version in package.json. `guillemet plugin build`
+// runs it with the file to write.
+import { readFileSync, writeFileSync } from "node:fs";
+import { componentize } from "componentize-qjs";
+
+const json = (file) => JSON.stringify(JSON.parse(readFileSync(file, "utf8")));
+const entry = `import { component } from "./guillemet.js";
+import feature from "./plugin.js";
+export const plugin = component(feature, ${json("package.json")}.version, ${json("schema.json")});
+`;
+try {
+  const { component } = await componentize({
+    jsSource: entry,
+    jsPath: "build.mjs", // beside which imports are looked for
+    moduleRoot: ".",
+    witPath: "wit",
+    world: "feature",
+    stubWasi: true, // a plugin has no WASI
+    sync: true,
+    optSize: true,
+  });
+  writeFileSync(process.argv[2], component);
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}

@@ -1,0 +1,243 @@
+// What a Guillemet plugin in JavaScript is written with: a reader of its config that finds everything that
+// is wrong with it, and the encoders of wit/feature.wit. Yours to change; it knows nothing of any feature.
+import encode from "guillemet:feature/encode@@contract@";
+export { encode };
+
+/** A JSON document: the host writes it anew, with the escapes of the format. */
+export const json = (value) => ({ tag: "json", val: JSON.stringify(value) });
+
+/** A text document: an encoder of such documents goes around every secret in it. */
+export const text = (value) => ({ tag: "text", val: value });
+
+/** A table of the config. A wrong field is noted and reads as absent. */
+export class Fields {
+  #object;
+  #path;
+  #notes;
+  #asked = new Set();
+
+  constructor(object, path, notes) {
+    this.#object = object;
+    this.#path = path;
+    this.#notes = notes;
+    notes.tables.push(this);
+  }
+
+  /** The path of one of its fields: `auth.token`. */
+  path(name) {
+    return this.#path === "" ? name : `${this.#path}.${name}`;
+  }
+
+  /** Notes what is wrong with a field. */
+  problem(name, message, help) {
+    this.#notes.note("problems", this.path(name), message, help);
+  }
+
+  /** Notes what a person should know about a field. */
+  warning(name, message, help) {
+    this.#notes.note("warnings", this.path(name), message, help);
+  }
+
+  /** Any value. */
+  value(name) {
+    this.#asked.add(name);
+    const value = Object.hasOwn(this.#object, name) ? this.#object[name] : undefined;
+    if (value === null) this.problem(name, "has no value", "give it one, or leave the field out");
+    return value ?? undefined;
+  }
+
+  /** Text, never empty. */
+  text(name) {
+    return this.#text(this.value(name), this.path(name));
+  }
+
+  /** Text that must be there. */
+  required(name) {
+    if (!Object.hasOwn(this.#object, name)) this.problem(name, "is required");
+    return this.text(name);
+  }
+
+  /** One of a few words. */
+  choice(name, words) {
+    const text = this.text(name)?.text;
+    if (text === undefined || words.includes(text)) return text;
+    this.problem(name, `must be one of ${words.map((word) => `\`${word}\``).join(", ")}`, didYouMean(text, words));
+  }
+
+  /** True or false. */
+  flag(name) {
+    const value = this.value(name);
+    if (value === undefined || typeof value === "boolean") return value;
+    this.problem(name, "must be true or false", "write it without quotes");
+  }
+
+  /** A whole number within bounds. */
+  number(name, from, to) {
+    const value = this.value(name);
+    if (value === undefined || (Number.isInteger(value) && value >= from && value <= to)) return value;
+    this.problem(name, `must be a whole number from ${from} to ${to}`);
+  }
+
+  /** A list of texts; an absent one is empty. */
+  texts(name) {
+    const list = this.value(name) ?? [];
+    if (!Array.isArray(list)) {
+      this.problem(name, "must be a list");
+      return [];
+    }
+    const path = (index) => `${this.path(name)}.${index}`;
+    return list.map((value, index) => this.#text(value, path(index))).filter((text) => text !== undefined);
+  }
+
+  /** A table whose names are free and whose values are texts, as `[name, text]`; an absent one is empty. */
+  entries(name) {
+    const entries = Object.entries(this.#tableAt(name) ?? {});
+    const path = (key) => `${this.path(name)}.${key}`;
+    return entries.map(([key, value]) => [key, this.#text(value, path(key))]).filter(([, text]) => text !== undefined);
+  }
+
+  /** A table of known fields. */
+  table(name) {
+    const table = this.#tableAt(name);
+    return table && new Fields(table, this.path(name), this.#notes);
+  }
+
+  /** Notes each field that nobody asked for. */
+  finish() {
+    for (const name of Object.keys(this.#object)) {
+      if (!this.#asked.has(name)) this.problem(name, "there is no such field", didYouMean(name, [...this.#asked]));
+    }
+  }
+
+  #tableAt(name) {
+    const value = this.value(name);
+    if (value === undefined || (typeof value === "object" && !Array.isArray(value))) return value;
+    this.problem(name, "must be a table of fields");
+  }
+
+  #text(value, path) {
+    if (value === undefined) return undefined;
+    if (typeof value === "string" && value !== "") return new Text(value, path, this.#notes);
+    if (value === "") this.#notes.note("problems", path, "must not be empty");
+    else if (value !== null && typeof value === "object") this.#notes.note("problems", path, "must be text");
+    else this.#notes.note("problems", path, "must be text", "put the value in quotes");
+  }
+}
+
+/** Text of the config: never empty, and it may hold secrets. `${text}` is the text itself. */
+export class Text {
+  #notes;
+
+  constructor(text, path, notes) {
+    this.text = text;
+    this.path = path;
+    this.#notes = notes;
+  }
+
+  toString() {
+    return this.text;
+  }
+
+  problem(message, help) {
+    this.#notes.note("problems", this.path, message, help);
+  }
+
+  warning(message, help) {
+    this.#notes.note("warnings", this.path, message, help);
+  }
+
+  /** Wants literal text to match. Text with a secret is not known yet and passes. */
+  check(pattern, message) {
+    if (!encode.hasSecret(this.text) && !pattern.test(this.text)) this.problem(message);
+    return this;
+  }
+
+  /** Warns where what ought to be a secret is written in the template in the clear. */
+  credential() {
+    if (!encode.hasSecret(this.text)) {
+      const help = 'keep it in the vault and write << secret "name" >> in its place';
+      this.warning("is written in the template in the clear", help);
+    }
+    return this;
+  }
+}
+
+/** Wants an absolute http(s) URL that an HTTP client takes; warns where it is not encrypted. */
+export function checkUrl(url) {
+  if (encode.hasSecret(url.text)) return;
+  const [, scheme, authority] = /^(https?):\/\/([^/?#]*)/i.exec(url.text) ?? [];
+  if (scheme === undefined) return url.problem("must be an absolute URL that begins with https:// or http://");
+  if (authority === "" || authority.startsWith(":")) url.problem("has no host");
+  if (authority.includes("@")) url.problem("must not hold a user or a password: HTTP clients refuse it; use a header");
+  if (!/^[!-~]*$/.test(url.text)) {
+    url.problem("must be percent-encoded: it holds a blank or a character that is not ASCII");
+  }
+  const loopback = /^(localhost|[^:]*\.localhost|127(\.\d+){3}|\[::1\])(:|$)/i.test(authority);
+  if (scheme.toLowerCase() === "http" && !loopback) {
+    url.warning("is not encrypted: whoever is on the way can read the secrets of the request");
+  }
+}
+
+/** What plugin.js exports, as the component's export. */
+export function component(feature, version, schema) {
+  const { title, secretFields, targets } = feature;
+  return {
+    describe: () =>
+      told(() => ({ feature: feature.feature, title, version, schema: JSON.stringify(schema), secretFields, targets })),
+    plan: (config, target) => {
+      const notes = new Notes();
+      const document = told(() => {
+        const fields = new Fields(JSON.parse(config), "", notes);
+        const document = feature.plan(fields, target);
+        notes.tables.forEach((table) => table.finish());
+        return document;
+      });
+      if (notes.problems.length > 0) throw notes.problems;
+      return { document, warnings: notes.warnings };
+    },
+  };
+}
+
+/** Problems make a plan fail; warnings do not. */
+class Notes {
+  problems = [];
+  warnings = [];
+  tables = [];
+
+  note(kind, path, message, help) {
+    const known = this[kind].some((note) => note.path === path && note.message === message);
+    if (!known) this[kind].push({ path, message, help });
+  }
+}
+
+/** Tells the author what failed, and where. */
+function told(call) {
+  try {
+    return call();
+  } catch (error) {
+    const places = (error?.stack ?? "").match(/[\w.-]+\.m?js:\d+/g) ?? [];
+    const place = places.find((place) => !place.startsWith("guillemet.js")) ?? places[0];
+    encode.panic(`${error?.message ?? error}${place ? ` (${place})` : ""}`);
+    throw error;
+  }
+}
+
+/** The word that was probably meant. */
+function didYouMean(word, words) {
+  const near = words.map((known) => [distance(word, known), known]).sort(([a], [b]) => a - b)[0];
+  return near && near[0] <= 2 && near[0] < near[1].length ? `did you mean \`${near[1]}\`?` : undefined;
+}
+
+/** The Levenshtein distance. */
+function distance(a, b) {
+  if (a.length > 64) return Infinity;
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (const [i, x] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, y] of [...b].entries()) {
+      next.push(Math.min(row[j] + (x === y ? 0 : 1), row[j + 1] + 1, next[j] + 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}

@@ -1,0 +1,250 @@
+"""What a Guillemet plugin in Python is written with: a reader of its config that finds everything that is
+wrong with it, and the encoders of wit/feature.wit. Yours to change; it knows nothing of any feature.
+"""
+
+import difflib
+import json
+import pathlib
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from componentize_py_types import Err
+from wit_world import exports
+from wit_world.exports.plugin import Description, Document, Document_Json, Document_Text, Planned, Problem, Target
+from wit_world.imports import encode
+
+__all__ = ["Feature", "Fields", "Target", "Text", "check_url", "encode", "json_document", "text_document"]
+
+# Read when the component is made; it has no files later.
+SCHEMA = json.dumps(json.loads(pathlib.Path(__file__).with_name("schema.json").read_text("utf-8")))
+
+
+def json_document(value: Any) -> Document:
+    """A JSON document: the host writes it anew, with the escapes of the format."""
+    return Document_Json(json.dumps(value))
+
+
+def text_document(text: str) -> Document:
+    """A text document: an encoder of such documents goes around every secret in it."""
+    return Document_Text(text)
+
+
+class Notes:
+    """Problems make a plan fail; warnings do not."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.tables: list[Fields] = []
+
+
+def note(notes: list[Problem], path: str, message: str, help: str | None = None) -> None:
+    if not any(known.path == path and known.message == message for known in notes):
+        notes.append(Problem(path, message, help))
+
+
+class Text(str):
+    """Text of the config: never empty, and it may hold secrets."""
+
+    path: str
+    notes: Notes
+
+    def __new__(cls, text: str, path: str, notes: Notes) -> "Text":
+        new = super().__new__(cls, text)
+        new.path, new.notes = path, notes
+        return new
+
+    def problem(self, message: str, help: str | None = None) -> None:
+        note(self.notes.problems, self.path, message, help)
+
+    def warning(self, message: str, help: str | None = None) -> None:
+        note(self.notes.warnings, self.path, message, help)
+
+    def check(self, pattern: str, message: str) -> None:
+        """Wants literal text to match as a whole. Text with a secret is not known yet and passes."""
+        if not encode.has_secret(self) and not re.fullmatch(pattern, self):
+            self.problem(message)
+
+    def credential(self) -> None:
+        """Warns where what ought to be a secret is written in the template in the clear."""
+        if not encode.has_secret(self):
+            help = 'keep it in the vault and write << secret "name" >> in its place'
+            self.warning("is written in the template in the clear", help)
+
+
+class Fields:
+    """A table of the config. A wrong field is noted and reads as absent."""
+
+    def __init__(self, table: dict[str, Any], path: str, notes: Notes) -> None:
+        self._table, self._path, self._notes = table, path, notes
+        self._asked: list[str] = []
+        notes.tables.append(self)
+
+    def path(self, name: str) -> str:
+        """The path of one of its fields: `auth.token`."""
+        return f"{self._path}.{name}" if self._path else name
+
+    def problem(self, name: str, message: str, help: str | None = None) -> None:
+        """Notes what is wrong with a field."""
+        note(self._notes.problems, self.path(name), message, help)
+
+    def warning(self, name: str, message: str, help: str | None = None) -> None:
+        """Notes what a person should know about a field."""
+        note(self._notes.warnings, self.path(name), message, help)
+
+    def value(self, name: str) -> Any:
+        """Any value."""
+        self._asked.append(name)
+        value = self._table.get(name)
+        if value is None and name in self._table:
+            self.problem(name, "has no value", "give it one, or leave the field out")
+        return value
+
+    def text(self, name: str) -> Text | None:
+        """Text, never empty."""
+        return self._text(self.value(name), self.path(name))
+
+    def required(self, name: str) -> Text | None:
+        """Text that must be there."""
+        if name not in self._table:
+            self.problem(name, "is required")
+        return self.text(name)
+
+    def choice(self, name: str, words: list[str]) -> str | None:
+        """One of a few words."""
+        text = self.text(name)
+        if text is None or text in words:
+            return text
+        self.problem(name, "must be one of " + ", ".join(f"`{word}`" for word in words), did_you_mean(text, words))
+        return None
+
+    def flag(self, name: str) -> bool | None:
+        """True or false."""
+        value = self.value(name)
+        if value is None or isinstance(value, bool):
+            return value
+        self.problem(name, "must be true or false", "write it without quotes")
+        return None
+
+    def number(self, name: str, least: int, most: int) -> int | None:
+        """A whole number within bounds."""
+        value = self.value(name)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+            return value
+        self.problem(name, f"must be a whole number from {least} to {most}")
+        return None
+
+    def texts(self, name: str) -> list[Text]:
+        """A list of texts; an absent one is empty."""
+        values = self.value(name)
+        if values is not None and not isinstance(values, list):
+            self.problem(name, "must be a list")
+            return []
+        texts = [self._text(value, f"{self.path(name)}.{index}") for index, value in enumerate(values or [])]
+        return [text for text in texts if text is not None]
+
+    def entries(self, name: str) -> dict[str, Text]:
+        """A table whose names are free and whose values are texts; an absent one is empty."""
+        table = self._table_at(name) or {}
+        texts = {key: self._text(value, f"{self.path(name)}.{key}") for key, value in table.items()}
+        return {key: text for key, text in texts.items() if text is not None}
+
+    def table(self, name: str) -> "Fields | None":
+        """A table of known fields."""
+        table = self._table_at(name)
+        return None if table is None else Fields(table, self.path(name), self._notes)
+
+    def finish(self) -> None:
+        """Notes each field that nobody asked for."""
+        for name in self._table:
+            if name not in self._asked:
+                self.problem(name, "there is no such field", did_you_mean(name, self._asked))
+
+    def _table_at(self, name: str) -> dict[str, Any] | None:
+        value = self.value(name)
+        if value is None or isinstance(value, dict):
+            return value
+        self.problem(name, "must be a table of fields")
+        return None
+
+    def _text(self, value: Any, path: str) -> Text | None:
+        if isinstance(value, str) and value:
+            return Text(value, path, self._notes)
+        if value == "":
+            note(self._notes.problems, path, "must not be empty")
+        elif isinstance(value, (dict, list)):
+            note(self._notes.problems, path, "must be text")
+        elif value is not None:
+            note(self._notes.problems, path, "must be text", "put the value in quotes")
+        return None
+
+
+class Feature(exports.Plugin):
+    """What plugin.py derives its `Plugin` from."""
+
+    feature: str
+    title: str
+    version: str
+    secret_fields: list[str]
+    targets: list[Target]
+
+    def write(self, config: Fields, target: str) -> Document:
+        """Writes the config for a target, which is one of `targets`. Goes on where a field is wrong, so that
+        the person hears of everything at once."""
+        raise NotImplementedError
+
+    def describe(self) -> Description:
+        with telling():
+            return Description(self.feature, self.title, self.version, SCHEMA, self.secret_fields, self.targets)
+
+    def plan(self, config: str, target: str) -> Planned:
+        notes = Notes()
+        with telling():
+            document = self.write(Fields(json.loads(config), "", notes), target)
+            for table in notes.tables:
+                table.finish()
+        if notes.problems:
+            raise Err(notes.problems)
+        return Planned(document, notes.warnings)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Tells the author what failed, and where."""
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = ([frame for frame in frames if frame.filename.endswith("plugin.py")] or frames)[-1]
+        told = traceback.format_exception_only(error)[-1].strip()
+        encode.panic(f"{told} ({pathlib.PurePath(place.filename).name}:{place.lineno})")
+        raise
+
+
+def check_url(url: Text) -> None:
+    """Wants an absolute http(s) URL that an HTTP client takes; warns where it is not encrypted."""
+    if encode.has_secret(url):
+        return
+    found = re.match(r"(https?)://([^/?#]*)", url, re.IGNORECASE)
+    if not found:
+        url.problem("must be an absolute URL that begins with https:// or http://")
+        return
+    scheme, authority = found.groups()
+    if not authority or authority.startswith(":"):
+        url.problem("has no host")
+    if "@" in authority:
+        url.problem("must not hold a user or a password: HTTP clients refuse it; use a header")
+    if not re.fullmatch(r"[!-~]*", url):
+        url.problem("must be percent-encoded: it holds a blank or a character that is not ASCII")
+    loopback = re.match(r"(localhost|[^:]*\.localhost|127(\.\d+){3}|\[::1\])(:|$)", authority, re.IGNORECASE)
+    if scheme.lower() == "http" and not loopback:
+        url.warning("is not encrypted: whoever is on the way can read the secrets of the request")
+
+
+def did_you_mean(word: str, words: list[str]) -> str | None:
+    """The word that was probably meant."""
+    near = difflib.get_close_matches(word, words, 1)
+    return f"did you mean `{near[0]}`?" if near else None

@@ -1,0 +1,171 @@
+//! `plugin build`: leaves the component of a plugin's project in its folder.
+//!
+//! Finds out the language and asks its tools; what they say goes to standard error. Runs nothing of the plugin.
+
+mod c;
+mod rust;
+mod scripts;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use clap::Args;
+
+use super::scaffold::Language;
+use super::wasm;
+use crate::cli::{Done, Failure, output};
+use crate::files::beside;
+
+/// Where tools leave what a component is made of.
+const INTERMEDIATE: &str = "build";
+
+#[derive(Args)]
+pub struct Build {
+    /// The project's folder.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+}
+
+impl Build {
+    pub fn run(self) -> Done {
+        let started = Instant::now();
+        let (name, size) = build(&self.dir)?;
+        let seconds = started.elapsed().as_secs_f64();
+        output::note(&format!("built {name}: {} in {seconds:.1} s", readable(size)));
+        Ok(())
+    }
+}
+
+/// Builds the project in a folder; gives the component's file name, and its size in bytes.
+fn build(dir: &Path) -> Result<(String, usize), Failure> {
+    let language = language(dir)?;
+    let component = match language {
+        Language::Rust => rust::build(dir)?,
+        Language::C => c::build(dir)?,
+        Language::JavaScript => scripts::javascript(dir)?,
+        Language::Python => scripts::python(dir)?,
+    };
+    wasm::check(&component).map_err(|error| Failure::new(format!("no plugin came out: {error}")))?;
+    let name = format!("{}.wasm", folder_name(dir)?);
+    let path = dir.join(&name);
+    let (temporary, size) = (beside(&path), component.len());
+    fs::write(&temporary, component)
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display())))?;
+    Ok((name, size))
+}
+
+/// The language of a project, by the files that only one of them has.
+///
+/// # Errors
+/// Where there is none.
+pub fn language(dir: &Path) -> Result<Language, Failure> {
+    const SIGNS: [(&str, Language); 4] = [
+        ("Cargo.toml", Language::Rust),
+        ("package.json", Language::JavaScript),
+        ("plugin.py", Language::Python),
+        ("plugin.c", Language::C),
+    ];
+    SIGNS.iter().find(|(file, _)| dir.join(file).is_file()).map(|(_, language)| *language).ok_or_else(|| {
+        let files = SIGNS.map(|(file, _)| file).join(", ");
+        Failure::new(format!(
+            "there is no plugin's project at {}: none of {files} is there. Make one with:\n\n    guillemet plugin new NAME\n",
+            dir.display()
+        ))
+    })
+}
+
+fn folder_name(dir: &Path) -> io::Result<String> {
+    let dir = fs::canonicalize(dir)?;
+    Ok(dir.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned()))
+}
+
+/// A size in bytes, for people.
+fn readable(size: usize) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let kibibytes = size as f64 / 1024.0;
+    if kibibytes < 1024.0 { format!("{kibibytes:.1} KiB") } else { format!("{:.1} MiB", kibibytes / 1024.0) }
+}
+
+/// A program of `PATH`.
+fn program(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// A program of a project's own environment, else of `PATH`. The path holds where the folder is not the current one.
+fn local_program(dir: &Path, name: &str) -> Option<PathBuf> {
+    let own = std::path::absolute(dir.join(".venv/bin").join(name)).ok()?;
+    if is_program(&own) { Some(own) } else { program(name) }
+}
+
+/// A tool that is missing, with the line that installs it.
+fn missing(what: &str, dir: &Path, line: &str) -> Failure {
+    let here = dir == Path::new(".") || dir == Path::new("");
+    let cd = if here { String::new() } else { format!("cd {} && ", dir.display()) };
+    Failure::new(format!("{what}. Install it with:\n\n    {cd}{line}\n"))
+}
+
+/// A tool that no line of ours installs everywhere.
+fn absent(what: &str, from: &str) -> Failure {
+    Failure::new(format!("{what} is not installed, or not in PATH. Get it from {from}"))
+}
+
+/// Runs a tool in the project's folder; what it says goes to standard error.
+fn run(command: &mut Command, dir: &Path) -> Done {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.current_dir(dir).stdin(Stdio::null()).stdout(io::stderr()).status();
+    let status = status.map_err(|error| Failure::new(format!("cannot run {name}: {error}")))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("the plugin was not built: {name} ended with {status}")))
+    }
+}
+
+/// Has a tool write a file, and reads that. `tool` gets its path in the project's folder.
+fn written(dir: &Path, tool: impl FnOnce(&str) -> Done) -> Result<Vec<u8>, Failure> {
+    let unusable = |error| Failure::new(format!("{} cannot be used: {error}", dir.join(INTERMEDIATE).display()));
+    fs::create_dir_all(dir.join(INTERMEDIATE)).map_err(unusable)?;
+    let file = format!("{INTERMEDIATE}/plugin.wasm");
+    match fs::remove_file(dir.join(&file)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+        _ => {}
+    }
+    tool(&file)?;
+    fs::read(dir.join(&file)).map_err(|error| Failure::new(format!("{file} was not written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_language_is_told_by_its_file_and_none_by_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(language(dir.path()).unwrap_err().0.contains("guillemet plugin new NAME"));
+        fs::write(dir.path().join("plugin.c"), "").unwrap();
+        assert_eq!(language(dir.path()).unwrap(), Language::C);
+        fs::write(dir.path().join("Cargo.toml"), "").unwrap();
+        assert_eq!(language(dir.path()).unwrap(), Language::Rust);
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!([512, 5 << 10, 12 << 20].map(readable), ["0.5 KiB", "5.0 KiB", "12.0 MiB"]);
+    }
+
+    #[test]
+    fn a_missing_tool_is_named_with_the_line_that_installs_it() {
+        let told = missing("x is not there", Path::new("hook"), "npm install").0;
+        assert_eq!(told, "x is not there. Install it with:\n\n    cd hook && npm install\n");
+        assert!(missing("x", Path::new("."), "npm install").0.ends_with("\n\n    npm install\n"));
+    }
+}

@@ -1,0 +1,84 @@
+//! A project in Rust: cargo makes a module of it, and that is made a component here.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{absent, missing, program};
+use crate::cli::Failure;
+use crate::cli::plugin::scaffold::Language;
+use crate::cli::plugin::wasm::{self, Rustc, TARGET};
+
+/// What does not change what comes out.
+const KEPT: [&str; 3] = ["CARGO_BUILD_JOBS", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR"];
+
+/// Builds it.
+///
+/// # Errors
+/// What is missing, or that cargo has told what is wrong.
+pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
+    let (Some(cargo), Some(rustc)) = (program("cargo"), program("rustc")) else {
+        return Err(absent("Rust (cargo and rustc)", "https://rustup.rs"));
+    };
+    let told = |error: String| match error.contains("rustup target add") {
+        true => missing(&format!("this Rust has no standard library for {TARGET}"), dir, Language::Rust.setup()),
+        false => Failure::new(error),
+    };
+    let rustc = Rustc::ask(&rustc, dir).map_err(told)?;
+    let mut command = Command::new(cargo);
+    wasm::clean(&mut command, &KEPT);
+    command.args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    if !io::stderr().is_terminal() {
+        command.arg("--quiet");
+    }
+    let own = std::path::absolute(dir)?;
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustc.flags(vec![(own, ".".into())]));
+    let output = command.current_dir(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| Failure::new(format!("cannot run cargo: {error}")))?;
+    if !output.status.success() {
+        return Err(Failure::new(format!("the plugin was not built: cargo ended with {}", output.status)));
+    }
+    let module = module(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+        Failure::new("cargo has built no module: Cargo.toml needs `crate-type = [\"cdylib\"]` under `[lib]`")
+    })?;
+    let module = std::fs::read(&module).map_err(|error| Failure::new(format!("{module}: {error}")))?;
+    wasm::componentize(&module).map_err(|error| {
+        Failure::new(format!(
+            "no component can be made of the module: {error}. Does src/lib.rs call `guillemet_plugin::export!`?"
+        ))
+    })
+}
+
+/// The module among what cargo says it has made: the last one, since dependencies come first.
+fn module(messages: &str) -> Option<String> {
+    let message = |line: &str| serde_json::from_str::<Value>(line).ok();
+    let is_module = |message: &Value| {
+        let kinds = message["target"]["crate_types"].as_array();
+        message["reason"] == "compiler-artifact" && kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+    };
+    let made = messages.lines().filter_map(message).filter(is_module).last()?;
+    let files = made["filenames"].as_array()?.iter().filter_map(Value::as_str);
+    files.filter(|file| file.ends_with(".wasm")).last().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::module;
+
+    #[test]
+    fn the_module_is_found_among_what_cargo_says() {
+        let said = concat!(
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/other.wasm"]}"#,
+            "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/hook.d","/t/hook.wasm"]}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"crate_types":["lib"]},"filenames":["/t/a.rlib"]}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(module(said).as_deref(), Some("/t/hook.wasm"));
+        assert_eq!(module(r#"{"reason":"build-finished","success":true}"#), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! Projects in JavaScript and Python: their own tools put an interpreter into the component.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{absent, local_program, missing, program, run, written};
+use crate::cli::Failure;
+use crate::cli::plugin::scaffold::Language;
+
+/// Has `build.mjs` make a component.
+///
+/// # Errors
+/// What is missing, or that the tool has told what is wrong.
+pub fn javascript(dir: &Path) -> Result<Vec<u8>, Failure> {
+    let node = program("node").ok_or_else(|| absent("Node.js, version 18 or newer", "https://nodejs.org"))?;
+    if !dir.join("node_modules").is_dir() {
+        return Err(missing("what package.json names is not there", dir, Language::JavaScript.setup()));
+    }
+    if !dir.join("build.mjs").is_file() {
+        return Err(Failure::new(
+            "build.mjs is not there: a script that writes the component to the file it is given. \
+             `guillemet plugin new NAME --lang js` makes one",
+        ));
+    }
+    written(dir, |file| run(Command::new(node).args(["build.mjs", file]), dir))
+}
+
+/// Has componentize-py make a component of `plugin.py`.
+///
+/// # Errors
+/// As `javascript`.
+pub fn python(dir: &Path) -> Result<Vec<u8>, Failure> {
+    let tool = local_program(dir, "componentize-py")
+        .ok_or_else(|| missing("componentize-py is not there", dir, Language::Python.setup()))?;
+    written(dir, |file| {
+        let mut command = Command::new(tool);
+        command.args(["--quiet", "--wit-path", "wit", "--world", "feature", "componentize"]);
+        command.args(["--stub-wasi", "--python-path", ".", "plugin", "--output", file]);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        let environment = std::path::absolute(dir.join(".venv"))?;
+        if environment.is_dir() {
+            // Where it looks for what plugin.py imports.
+            command.env("VIRTUAL_ENV", environment);
+        }
+        run(&mut command, dir)
+    })
+}

@@ -1,0 +1,161 @@
+//! `plugin dev`: builds a plugin's project on every save, runs its cases, and shows what becomes of a template.
+//!
+//! Prints lines, so that a pipe can follow it. What is wrong is told, and the next save waited for. Invariant: all of
+//! it happens in a throw-away home; nothing of the user's is read or touched, no daemon asked.
+
+mod preview;
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::preview::{Forms, Preview};
+use self::sources::{Seen, Sources, changed};
+use super::project::Project;
+use super::{planner, test};
+use crate::cli::temporary::TemporaryHome;
+use crate::cli::{Done, Failure, output};
+use crate::home::Home;
+use crate::plugin::cases;
+use crate::plugin::client::Planner;
+use crate::plugin::registry::read_component;
+
+/// How long after an event the files are looked at: editors write several at once.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How often they are looked at where the kernel cannot tell.
+const POLL: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub struct Dev {
+    /// The project's folder.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml) where none is given.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// The consumer's format; the plugin's default where none is given.
+    #[arg(long)]
+    target: Option<String>,
+}
+
+impl Dev {
+    pub fn run(self) -> Done {
+        // Told before anything is waited for.
+        super::build::language(&self.dir)?;
+        let home = TemporaryHome::new("dev")?;
+        let template = self.template.clone().unwrap_or_else(|| own_template(&self.dir));
+        let sources = Sources::new(&self.dir, &template);
+        let forms = Arc::new(Forms::default());
+        let preview = Preview::new(Home::at(home.path()), template, self.target.clone(), Arc::clone(&forms))?;
+        let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            tokio::select! {
+                ended = follow(&mut round, sources) => ended,
+                _ = interrupt.recv() => Ok(()),
+                _ = terminate.recv() => Ok(()),
+            }
+        })
+    }
+}
+
+/// The example of a project.
+fn own_template(dir: &Path) -> PathBuf {
+    // As a person would name it.
+    let dir = dir.strip_prefix(".").unwrap_or(dir);
+    let names = ["template.toml", "template.json", "template.jsonc", "template.yaml"].map(|name| dir.join(name));
+    names.iter().find(|path| path.exists()).unwrap_or(&names[0]).clone()
+}
+
+/// One round after the other, for ever.
+async fn follow(round: &mut Round, mut sources: Sources) -> Done {
+    loop {
+        let seen = sources.look();
+        if let Err(Failure(text)) = round.run().await {
+            output::line(&format!("error: {}", text.trim_end()));
+        }
+        output::line("waiting for a change; Ctrl-C ends it");
+        let now = next(&mut sources, &seen).await;
+        output::line(&format!("\nchanged: {}", changed(&seen, &now).join(", ")));
+    }
+}
+
+/// Waits until the files are others than these.
+async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
+    loop {
+        let now = sources.look();
+        if now != *seen {
+            return now;
+        }
+        if sources.is_told() {
+            sources.event().await;
+            tokio::time::sleep(DEBOUNCE).await;
+        } else {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// What is done after each save.
+struct Round {
+    dir: PathBuf,
+    home: Home,
+    forms: Arc<Forms>,
+    preview: Preview,
+}
+
+impl Round {
+    async fn run(&mut self) -> Done {
+        self.build().await?;
+        let project = Project::find(&self.dir)?;
+        let file = &project.component;
+        let planner = Planner::new(planner::shown(file), read_component(file)?, Arc::clone(&self.forms) as _);
+        let description = planner::load(file, &planner).await?;
+        // Each is shown whatever the other says.
+        let cases = match cases::read(&project.cases()) {
+            Ok(files) => {
+                let ran = test::run_all(&planner, &description, &files).await;
+                let failed: usize = files.iter().zip(&ran).map(|(file, ran)| test::print_failures(file, ran)).sum();
+                let all: usize = ran.iter().map(Vec::len).sum();
+                for gap in cases::gaps(&description, &files) {
+                    output::line(&gap);
+                }
+                output::line(&format!("cases    {} of {all} hold", all - failed));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
+        self.preview.show(file, &description.feature).await?;
+        cases
+    }
+
+    /// Builds it as `plugin build` does, by that command, which can be ended with all its tools.
+    async fn build(&self) -> Done {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["plugin", "build"]).arg(&self.dir).env("GUILLEMET_HOME", self.home.data());
+        command.stdin(Stdio::null()).process_group(0);
+        let mut building = Building(command.spawn()?);
+        if building.0.wait().await?.success() { Ok(()) } else { Err(Failure::new("it was not built; see above")) }
+    }
+}
+
+/// A build and the tools that it has started: a process group of their own, ended with this value.
+struct Building(Child);
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        // Nothing once it has been waited for.
+        let id = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(id) = id {
+            let _ = kill_process_group(id, Signal::TERM);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What becomes of a template, with `«name»` where a secret will stand, and what has changed since the last time.
+//!
+//! The template and the component lie in a throw-away home for it, so that the way is that of any template.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::api::view;
+use crate::cli::plugin::test::print_lines;
+use crate::cli::{Done, Failure, client, output};
+use crate::config::Config;
+use crate::home::Home;
+use crate::plugin::cases;
+use crate::plugin::client::CompiledCache;
+use crate::plugin::registry::Registry;
+use crate::resolve::plans::Prepared;
+use crate::template::Format;
+use crate::template::catalog::Catalog;
+
+/// The compiled form of the last component: compiling is most of a round.
+#[derive(Default)]
+pub struct Forms(Mutex<Option<([u8; 32], Vec<u8>)>>);
+
+impl CompiledCache for Forms {
+    fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|(of, _)| of == digest).map(|(_, form)| form.clone())
+    }
+
+    fn put(&self, digest: &[u8; 32], form: &[u8]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((*digest, form.to_vec()));
+    }
+}
+
+/// A template to show.
+pub struct Preview {
+    home: Home,
+    config: Config,
+    template: PathBuf,
+    target: Option<String>,
+    forms: Arc<Forms>,
+    /// What was shown last.
+    last: Option<String>,
+}
+
+impl Preview {
+    /// Of a template's file, for a target (the plugin's default where there is none).
+    ///
+    /// # Errors
+    /// When the home cannot be written.
+    pub fn new(home: Home, template: PathBuf, target: Option<String>, forms: Arc<Forms>) -> Result<Self, Failure> {
+        fs::write(home.config_file(), "")?;
+        let config = Config::load(&home.config_file(), |_| None)?;
+        Ok(Self { home, config, template, target, forms, last: None })
+    }
+
+    /// Shows it, or what has changed; what is wrong with it is shown too.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub async fn show(&mut self, component: &Path, feature: &str) -> Done {
+        let file = self.template.display().to_string();
+        if !self.template.exists() {
+            output::line(&format!("plan     there is no {file}: write it, or name another with `--template`"));
+            return Ok(());
+        }
+        let Some(id) = self.place(component, feature)? else {
+            output::line(&format!("plan     {file} is no template: its name ends in .toml, .json, .jsonc or .yaml"));
+            return Ok(());
+        };
+        let mut catalog = Catalog::new(self.home.templates());
+        catalog.rescan(Instant::now());
+        let template = catalog.get(&id).ok_or_else(|| Failure::new(format!("{file} cannot be read as a template")))?;
+        let registry = Registry::unpinned_with(self.home.plugins(), Arc::clone(&self.forms) as _);
+        let prepared = Prepared::new(Arc::clone(template));
+        match prepared.plan(self.target.as_deref(), &registry, &self.config).await {
+            Ok(plan) => {
+                let explained = view::explain(&prepared, &plan);
+                self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
+                self.show_problems(&id, "warning: ", &explained["warnings"]);
+            }
+            Err(unplanned) => {
+                output::line(&format!("plan     there is none of {file}"));
+                self.show_problems(&id, "", &serde_json::to_value(view::problems(unplanned))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts both into the home; gives the template's id, unless its name has no format.
+    fn place(&self, component: &Path, feature: &str) -> Result<Option<String>, Failure> {
+        let format = self.template.extension().and_then(|end| Format::from_extension(&end.to_string_lossy()));
+        let Some(format) = format else { return Ok(None) };
+        for folder in [self.home.templates(), self.home.plugins()] {
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+        }
+        let folder = self.home.templates().join(feature);
+        fs::create_dir_all(&folder)?;
+        fs::create_dir_all(self.home.plugins())?;
+        fs::copy(component, self.home.plugins().join(feature).with_extension("wasm"))?;
+        fs::copy(&self.template, folder.join(format!("template.{}", format.extension())))?;
+        Ok(Some(format!("{feature}/template")))
+    }
+
+    fn show_document(&mut self, file: &str, target: &str, document: String) {
+        match &self.last {
+            Some(last) if *last == document => output::line(&format!("plan     {file} for {target}: as before")),
+            Some(last) => {
+                output::line(&format!("plan     {file} for {target}: - is as it was, + as it is"));
+                print_lines(&cases::lines(last, &document), "    ");
+            }
+            None => {
+                output::line(&format!("plan     {file} for {target}"));
+                document.lines().for_each(|line| output::line(&format!("    {line}")));
+            }
+        }
+        self.last = Some(document);
+    }
+
+    fn show_problems(&self, id: &str, kind: &str, problems: &Value) {
+        for problem in problems.as_array().into_iter().flatten() {
+            let mut entry = problem.clone();
+            entry["template"] = id.into();
+            entry["message"] = format!("{kind}{}", output::text(&problem["message"])).into();
+            output::line(client::entry_text(&self.home, &entry).trim_start_matches('\n'));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The files of a project that somebody writes, and when they change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+use crate::cli::plugin::project::is_leftover;
+
+/// How deep folders are looked into.
+const DEPTH_MAX: usize = 8;
+/// Most files: a folder with more is no plugin's project.
+const FILES_MAX: usize = 5_000;
+/// Most bytes of a file that is looked into; a larger one is known by its size and time.
+const FILE_MAX: u64 = 4 << 20;
+
+/// The files by their path in the project, each with a digest of what is in it.
+pub type Seen = BTreeMap<PathBuf, [u8; 32]>;
+
+/// The files of a project, and of a template that may lie elsewhere.
+pub struct Sources {
+    dir: PathBuf,
+    template: PathBuf,
+    /// Where the kernel tells of changes.
+    watcher: Option<RecommendedWatcher>,
+    watched: Vec<PathBuf>,
+    told: Arc<Notify>,
+}
+
+impl Sources {
+    /// Those of a folder.
+    pub fn new(dir: &Path, template: &Path) -> Self {
+        let told = Arc::new(Notify::new());
+        let notified = Arc::clone(&told);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // To read a file is an event too.
+            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                notified.notify_one();
+            }
+        });
+        let (dir, template) = (dir.to_owned(), template.to_owned());
+        Self { dir, template, watcher: watcher.ok(), watched: Vec::new(), told }
+    }
+
+    /// What there is now. Changes from here on are told.
+    pub fn look(&mut self) -> Seen {
+        let mut folders = vec![self.dir.clone()];
+        let above = self.template.parent().filter(|above| !above.as_os_str().is_empty());
+        folders.push(above.unwrap_or(Path::new(".")).to_owned());
+        // A folder is watched before it is looked into, so that nothing is missed in between.
+        let mut seen = Seen::new();
+        folders.iter().for_each(|folder| self.watch(folder));
+        self.walk(&self.dir.clone(), DEPTH_MAX, &mut seen);
+        if let Some(digest) = digest(&self.template) {
+            seen.insert(self.named(&self.template), digest);
+        }
+        self.watched.retain(|folder| folder.is_dir());
+        seen
+    }
+
+    /// Whether the kernel tells of changes.
+    pub fn is_told(&self) -> bool {
+        self.watcher.is_some()
+    }
+
+    /// Something has happened in one of the folders.
+    pub async fn event(&self) {
+        self.told.notified().await;
+    }
+
+    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                if depth > 0 && !is_leftover(&path) {
+                    self.watch(&path);
+                    self.walk(&path, depth - 1, seen);
+                }
+            } else if is_written(&path)
+                && seen.len() < FILES_MAX
+                && let Some(digest) = digest(&path)
+            {
+                seen.insert(self.named(&path), digest);
+            }
+        }
+    }
+
+    fn watch(&mut self, folder: &Path) {
+        if self.watched.iter().any(|watched| watched == folder) {
+            return;
+        }
+        if let Some(watcher) = &mut self.watcher {
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => self.watched.push(folder.to_owned()),
+                // The kernel gives no more; they are looked at now and then instead.
+                Err(_) if folder.is_dir() => self.watcher = None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn named(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.dir).unwrap_or(path).to_owned()
+    }
+}
+
+/// Whether a person writes such a file: neither a build, nor an editor for itself.
+fn is_written(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = |end: &str| path.extension().is_some_and(|extension| extension == end);
+    !(is_leftover(path) || name.ends_with('~') || ends("wasm") || ends("lock"))
+}
+
+fn digest(path: &Path) -> Option<[u8; 32]> {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    if metadata.len() > FILE_MAX {
+        return Some(Sha256::digest(format!("{} {:?}", metadata.len(), metadata.modified())).into());
+    }
+    Some(Sha256::digest(fs::read(path).ok()?).into())
+}
+
+/// The files that differ.
+pub fn changed(before: &Seen, after: &Seen) -> Vec<String> {
+    let gone = before.keys().filter(|path| !after.contains_key(*path));
+    let other = after.iter().filter(|(path, digest)| before.get(*path) != Some(digest)).map(|(path, _)| path);
+    let mut changed: Vec<String> = gone.chain(other).map(|path| path.display().to_string()).collect();
+    changed.sort();
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_writes_is_seen_and_what_builds_leave_behind_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let mut sources = Sources::new(dir.path(), &dir.path().join("template.toml"));
+        write("src/lib.rs", "a");
+        let before = sources.look();
+        for other in ["a.wasm", "Cargo.lock", "target/x.rs", "node_modules/a.js", ".a.swp", "a.c~", "v/pyvenv.cfg"] {
+            write(other, "b");
+        }
+        assert_eq!(changed(&before, &sources.look()), Vec::<String>::new());
+        write("src/lib.rs", "a");
+        assert_eq!(changed(&before, &sources.look()), Vec::<String>::new(), "saved as it was");
+        write("src/lib.rs", "b");
+        write("cases/a.toml", "");
+        write("template.toml", "");
+        assert_eq!(changed(&before, &sources.look()), ["cases/a.toml", "src/lib.rs", "template.toml"]);
+        fs::remove_file(dir.path().join("src/lib.rs")).unwrap();
+        assert!(changed(&before, &sources.look()).contains(&"src/lib.rs".to_owned()));
+    }
+}

@@ -1,0 +1,93 @@
+//! `plugin new`: a project that builds and passes its first case, and needs nothing of this repository.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::scaffold::{self, Language};
+use crate::cli::{Done, Failure, output};
+use crate::files::beside;
+use crate::planner::description::{id_rule, is_id};
+use crate::plugin::builtin;
+
+#[derive(Args)]
+pub struct New {
+    /// The feature the plugin will know; the folder of the project too.
+    name: String,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value = "rust")]
+    lang: Language,
+}
+
+impl New {
+    pub fn run(self) -> Done {
+        let Self { name, lang } = self;
+        if !is_id(&name) {
+            return Err(Failure::new(format!("{}; there was `{name}`", id_rule("name of a feature"))));
+        }
+        let folder = PathBuf::from(&name);
+        if fs::symlink_metadata(&folder).is_ok_and(|there| !there.is_dir()) || !is_empty(&folder)? {
+            return Err(Failure::new(format!(
+                "there is something at `{name}` already; nothing was changed. Choose another name, or move it away"
+            )));
+        }
+        make(&folder, &scaffold::project(lang, &name))
+            .map_err(|error| Failure::new(format!("the project cannot be made at `{name}`: {error}")))?;
+        output::note(&format!("made {name}: a plugin in {} for the feature `{name}`", lang.name()));
+        if builtin::ALL.iter().any(|builtin| builtin.feature == name) {
+            output::note(&format!("`{name}` is a built-in feature: where this plugin is added, it takes its place"));
+        }
+        let (set_up, dev) = (lang.setup(), "guillemet plugin dev");
+        output::note(&format!(
+            "\nNext:\n  cd {name}\n  {set_up}\n  guillemet plugin build\n  guillemet plugin test\n\n\
+             `{dev}` does both on every save. README.md says what is where."
+        ));
+        Ok(())
+    }
+}
+
+/// Whether nothing is lost by putting something there.
+fn is_empty(folder: &Path) -> io::Result<bool> {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the folder whole or not at all: beside its place, under a hidden name, first.
+fn make(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+    let new = beside(folder);
+    if new.exists() {
+        fs::remove_dir_all(&new)?;
+    }
+    let written = files.iter().try_for_each(|(path, content)| {
+        let path = new.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&new))?;
+        fs::write(path, content)
+    });
+    // Takes the place of an empty folder, and of nothing else.
+    written.and_then(|()| fs::rename(&new, folder)).inspect_err(|_| {
+        let _ = fs::remove_dir_all(&new);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_is_made_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("hook");
+        let files = scaffold::project(Language::Rust, "hook");
+        fs::create_dir(&folder).unwrap();
+        make(&folder, &files).unwrap();
+        assert!(folder.join("vendor/guillemet-plugin/src/lib.rs").is_file());
+        assert!(make(&folder, &[("other".into(), Vec::new())]).is_err(), "what is there is not replaced");
+        assert!(!folder.join("other").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+    }
+}

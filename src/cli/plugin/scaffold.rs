@@ -1,0 +1,206 @@
+//! The projects that `plugin new` makes, as they travel inside the program: `scaffolds/`, the contract, and what
+//! belongs to a language. `build.rs` lists them.
+//!
+//! A file holds `@name@` and the like where a project differs. Knows no file system.
+
+use clap::ValueEnum;
+
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// What the built-in plugins are built from; a project in Rust begins with the same.
+const LOCK: &str = include_str!("../../../plugins/Cargo.lock");
+
+/// The languages a project can be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// The smallest components, and cases that run without one.
+    Rust,
+    /// With a small library for fields and JSON.
+    C,
+    /// On QuickJS, inside the component.
+    #[value(name = "js")]
+    JavaScript,
+    /// On CPython, inside the component.
+    Python,
+}
+
+impl Language {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::C => "C",
+            Self::JavaScript => "JavaScript",
+            Self::Python => "Python",
+        }
+    }
+
+    /// What is typed in a new project before its first build.
+    pub fn setup(self) -> &'static str {
+        match self {
+            Self::Rust => "rustup target add wasm32-unknown-unknown",
+            Self::JavaScript => "npm install",
+            Self::C | Self::Python => "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+        }
+    }
+
+    fn files(self) -> &'static [(&'static str, &'static [u8])] {
+        match self {
+            Self::Rust => RUST,
+            Self::C => C,
+            Self::JavaScript => JS,
+            Self::Python => PYTHON,
+        }
+    }
+
+    /// What is whose in a project, as rows of a table.
+    fn guide(self) -> &'static str {
+        match self {
+            Self::Rust => {
+                "| `src/lib.rs` | the plugin |\n\
+                 | `vendor/guillemet-plugin`, `wit/` | what it is written with, and the contract |\n"
+            }
+            Self::C => {
+                "| `plugin.c` | the plugin; every other `.c` beside it is compiled too |\n\
+                 | `guillemet.h`, `guillemet.c`, `json.c` | what it is written with |\n\
+                 | `wit/`, `bindings/` | the contract, and the same in C |\n"
+            }
+            Self::JavaScript => {
+                "| `plugin.js` | the plugin |\n\
+                 | `guillemet.js` | what it is written with |\n\
+                 | `build.mjs`, `wit/` | how it becomes a component, and the contract |\n"
+            }
+            Self::Python => {
+                "| `plugin.py` | the plugin |\n\
+                 | `guillemet.py`, `wit/` | what it is written with, and the contract |\n"
+            }
+        }
+    }
+}
+
+/// The files of a project: each with its path in it.
+pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
+    let package = package(name);
+    let words = [
+        ("@name@", name.to_owned()),
+        ("@title@", title(name)),
+        ("@package@", package.clone()),
+        ("@language@", language.name().to_owned()),
+        ("@setup@", format!("{}\n", language.setup())),
+        ("@files@", language.guide().to_owned()),
+        ("@contract@", contract_version().to_owned()),
+    ];
+    let filled = |content: &[u8]| match std::str::from_utf8(content) {
+        Ok(text) => words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)).into_bytes(),
+        Err(_) => content.to_vec(),
+    };
+    let files = COMMON.iter().chain(language.files());
+    let mut files: Vec<_> = files.map(|(path, content)| ((*path).to_owned(), filled(content))).collect();
+    if language == Language::Rust {
+        files.push(("Cargo.lock".to_owned(), lock(&package).into_bytes()));
+    }
+    files
+}
+
+/// `pager-duty` as a title: `Pager duty`.
+fn title(name: &str) -> String {
+    let words = name.replace('-', " ");
+    let mut characters = words.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + characters.as_str())
+}
+
+/// The name of the package in Rust, where one does not begin with a digit.
+fn package(name: &str) -> String {
+    if name.starts_with(|first: char| first.is_ascii_digit()) { format!("plugin-{name}") } else { name.to_owned() }
+}
+
+/// The version of the contract, as the projects' files name it.
+fn contract_version() -> &'static str {
+    let wit =
+        COMMON.iter().find(|(path, _)| *path == "wit/feature.wit").and_then(|(_, wit)| std::str::from_utf8(wit).ok());
+    let version = wit.and_then(|wit| wit.split_once("package guillemet:feature@")?.1.split(';').next());
+    version.unwrap_or("1.0.0")
+}
+
+/// The lock of the built-in plugins for a package that depends on the author crate alone: what a new project is
+/// built of is what has been tried.
+fn lock(package: &str) -> String {
+    let mut parts: Vec<&str> = LOCK.trim_end().split("\n\n").collect();
+    // Before the first package stand comments and the version.
+    let head = parts.remove(0);
+    let name = |part: &str| part.split('"').nth(1).unwrap_or_default().to_owned();
+    let own =
+        format!("[[package]]\nname = \"{package}\"\nversion = \"0.1.0\"\ndependencies = [\n \"guillemet-plugin\",\n]");
+    let mut packages: Vec<&str> = parts
+        .into_iter()
+        .filter(|part| part.contains("\nsource = ") || name(part) == "guillemet-plugin")
+        .chain([own.as_str()])
+        .collect();
+    packages.sort_by_key(|part| name(part));
+    format!("{head}\n\n{}\n", packages.join("\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every file of a folder, by its path in it.
+    fn files(folder: &Path, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+            match entry.file_type().unwrap().is_dir() {
+                true => found.extend(files(&entry.path(), &format!("{name}/"))),
+                false => found.push((name, fs::read(entry.path()).unwrap())),
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn what_is_embedded_is_what_stands_in_the_repository() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let embedded: Vec<_> = project(Language::Rust, "hook");
+        for (folder, prefix) in [("plugins/guillemet-plugin", "vendor/guillemet-plugin/"), ("wit", "wit/")] {
+            let of_repository: Vec<_> = files(&root.join(folder), prefix);
+            let of_program = embedded.iter().filter(|(path, _)| path.starts_with(prefix)).cloned().collect::<Vec<_>>();
+            assert!(of_repository == of_program, "{folder} is not what is embedded");
+        }
+        let count = |language, own: &str| {
+            let common = files(&root.join("scaffolds/common"), "").len() + files(&root.join("wit"), "").len();
+            let expected = common + files(&root.join("scaffolds").join(own), "").len();
+            assert!(project(language, "hook").len() >= expected, "{own}");
+        };
+        [(Language::Rust, "rust"), (Language::C, "c"), (Language::JavaScript, "js"), (Language::Python, "python")]
+            .into_iter()
+            .for_each(|(language, own)| count(language, own));
+    }
+
+    #[test]
+    fn a_project_has_its_own_name_everywhere() {
+        for language in Language::value_variants() {
+            for (path, content) in project(*language, "3cx-pager") {
+                let text = String::from_utf8_lossy(&content);
+                let words = ["@name@", "@title@", "@package@", "@language@", "@setup@", "@files@", "@contract@"];
+                assert!(!words.iter().any(|word| text.contains(word)), "{path}");
+            }
+        }
+        assert_eq!((title("3cx-pager"), package("3cx-pager")), ("3cx pager".into(), "plugin-3cx-pager".into()));
+        assert_eq!((title("éa"), title("")), ("Éa".into(), String::new()));
+    }
+
+    #[test]
+    fn the_lock_is_that_of_the_built_in_plugins_with_one_package_in_place_of_them() {
+        let lock = lock("hook");
+        let names: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        assert!(names.contains(&"\"hook\"") && names.contains(&"\"guillemet-plugin\""), "{names:?}");
+        assert!(!names.contains(&"\"sip-trunk\""), "{names:?}");
+        assert_eq!(lock.matches("\nsource = ").count(), LOCK.matches("\nsource = ").count());
+    }
+}

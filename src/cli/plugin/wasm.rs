@@ -1,0 +1,130 @@
+//! How a component is made of what a compiler left, and what it may ask of its host.
+//!
+//! Shared with the program's own `build.rs`, which includes this file: it knows nothing of the program.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wit_component::{ComponentEncoder, DecodedWasm};
+
+/// What plugins in Rust are built for.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+/// The one import a plugin may have, and the export it must have, without the rest of the version.
+const IMPORT: &str = "guillemet:feature/encode@1.";
+const EXPORT: &str = "guillemet:feature/plugin@1.";
+
+/// What the build needs to know of the Rust compiler.
+pub struct Rustc {
+    /// Where the sources of the standard library are, when they are installed.
+    sources: PathBuf,
+    /// What their path is in a standard library built elsewhere.
+    sources_name: String,
+}
+
+impl Rustc {
+    /// Asks the compiler `rustc`, as it is in `dir`.
+    ///
+    /// # Errors
+    /// When it cannot be run, or cannot build for WebAssembly; with what to install.
+    pub fn ask(rustc: &Path, dir: &Path) -> Result<Self, String> {
+        let library = PathBuf::from(answer(rustc, dir, &["--print", "target-libdir", "--target", TARGET])?);
+        if !library.is_dir() {
+            return Err(format!(
+                "this Rust toolchain has no standard library for {TARGET}.\n\
+                 Install it with:\n\n    rustup target add {TARGET}\n"
+            ));
+        }
+        let sysroot = PathBuf::from(answer(rustc, dir, &["--print", "sysroot"])?);
+        let version = answer(rustc, dir, &["-vV"])?;
+        let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
+        Ok(Self { sources: sysroot.join("lib/rustlib/src/rust"), sources_name: format!("/rustc/{commit}") })
+    }
+
+    /// Compiler flags that give every folder of this machine a name of its own, as panics tell them; `names`
+    /// are further folders and their names. To be set as `CARGO_ENCODED_RUSTFLAGS` even where there is nothing
+    /// to remap: it keeps flags of the user's cargo configuration out.
+    pub fn flags(&self, mut names: Vec<(PathBuf, String)>) -> OsString {
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        if let Some(home) = home.or_else(|| Some(env::home_dir()?.join(".cargo"))) {
+            names.push((home.clone(), "/cargo".to_owned()));
+            // Named after the registry that the dependencies came from, which may be a mirror.
+            for registry in std::fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {
+                names.push((registry.path(), "/dependencies".to_owned()));
+            }
+        }
+        names.push((self.sources.clone(), self.sources_name.clone()));
+        let mut flags = OsString::new();
+        for (index, (path, name)) in names.iter().enumerate() {
+            flags.push(if index == 0 { "--remap-path-prefix=" } else { "\u{1f}--remap-path-prefix=" });
+            flags.push(path);
+            flags.push("=");
+            flags.push(name);
+        }
+        flags
+    }
+}
+
+fn answer(rustc: &Path, dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(rustc).args(arguments).current_dir(dir).output();
+    let output = output.map_err(|error| format!("cannot run {}: {error}", rustc.display()))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} {}: {words}", rustc.display(), arguments.join(" ")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Takes out of the environment of a cargo what would make another component of the same sources. Under `cargo
+/// clippy`, for example, the wrapper would lint the plugins instead of building them. `kept` stays.
+pub fn clean(cargo: &mut Command, kept: &[&str]) {
+    const NAMES: [&str; 7] = [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_INCREMENTAL",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+    ];
+    const PREFIXES: [&str; 3] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_"];
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let leaks = NAMES.contains(&&*text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+        if leaks && !kept.contains(&&*text) {
+            cargo.env_remove(&name);
+        }
+    }
+}
+
+/// Makes a component of a core module that holds its contract, as bindings of wit-bindgen leave it.
+///
+/// # Errors
+/// What it asks of its host that the contract does not know.
+pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
+    let mut encoder = ComponentEncoder::default();
+    let encoded = encoder.validate(true).module(module).and_then(ComponentEncoder::encode);
+    encoded.map_err(|error| format!("{error:#}"))
+}
+
+/// Looks at what a component asks of its host and gives it.
+///
+/// # Errors
+/// What is against the contract.
+pub fn check(component: &[u8]) -> Result<(), String> {
+    let decoded = wit_component::decode(component).map_err(|error| format!("{error:#}"))?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        return Err("what came out is not a component".into());
+    };
+    let world = &resolve.worlds[world];
+    let imports = world.imports.keys().map(|key| resolve.name_world_key(key));
+    let foreign: Vec<String> = imports.filter(|import| !import.starts_with(IMPORT)).collect();
+    if !foreign.is_empty() {
+        return Err(format!("it imports {}; a plugin may import {IMPORT}0.0 and nothing else", foreign.join(", ")));
+    }
+    if !world.exports.keys().any(|key| resolve.name_world_key(key).starts_with(EXPORT)) {
+        return Err(format!("it does not export {EXPORT}0.0"));
+    }
+    Ok(())
+}
