@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod listening;
 pub mod postgres;
 pub mod random;
+pub mod sip;
 pub mod strace;
 pub mod team;
 pub mod transcript;

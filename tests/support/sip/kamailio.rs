@@ -1,0 +1,194 @@
+//! Debian's kamailio: as a registrar that knows HA1 of every account, and as the program that reads what is
+//! rendered for it. Both run in one process, on two ports of the loopback.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// The longest anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A configuration, and where it is kept.
+pub struct Kamailio {
+    folder: tempfile::TempDir,
+    /// Where requests are relayed to the carrier, with the credentials of what is rendered.
+    pub client: u16,
+    /// Where the registrar listens: the carrier.
+    pub registrar: u16,
+    /// HA1 of an account, by a word for it.
+    accounts: Vec<(String, String)>,
+    /// Files that are included.
+    trunks: Vec<String>,
+    /// Run once when it has started.
+    begin: String,
+}
+
+/// One that runs.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said.
+    pub log: Vec<String>,
+}
+
+impl Kamailio {
+    /// A new one. `None` where it is not installed.
+    pub fn new() -> Option<Self> {
+        if !super::installed("kamailio", "kamailio") {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        // Tables of db_text: uac takes registrations from its memory only where it has a database as well.
+        std::fs::create_dir(folder.path().join("db")).unwrap();
+        std::fs::write(folder.path().join("db/version"), "table_name(string) table_version(int)\nuacreg:5\n").unwrap();
+        std::fs::write(
+            folder.path().join("db/uacreg"),
+            "id(int,auto) l_uuid(string) l_username(string) l_domain(string) r_username(string) r_domain(string) \
+             realm(string) auth_username(string) auth_password(string) auth_ha1(string) auth_proxy(string) \
+             expires(int) flags(int) reg_delay(int) contact_addr(string) socket(string)\n",
+        )
+        .unwrap();
+        // Both at once, so that they differ.
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let [client, registrar] = sockets.map(|socket| socket.local_addr().unwrap().port());
+        Some(Self { folder, client, registrar, accounts: vec![], trunks: vec![], begin: String::new() })
+    }
+
+    /// Lets an account in: the one of the address with this user (as it is written there), or of this realm.
+    pub fn knows(&mut self, word: &str, ha1: String) {
+        self.accounts.push((word.into(), ha1));
+    }
+
+    /// Includes a file.
+    pub fn includes(&mut self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+        self.trunks.push(name.into());
+    }
+
+    /// Adds statements that are run once when it has started.
+    pub fn begins_with(&mut self, statements: &str) {
+        self.begin.push_str(statements);
+    }
+
+    fn write(&self) -> PathBuf {
+        let folder = self.folder.path();
+        let mut text = format!(
+            include_str!("kamailio.cfg.txt"),
+            client = self.client,
+            registrar = self.registrar,
+            folder = folder.display(),
+            begin = self.begin,
+            trunks = self.trunks.iter().map(|name| format!("include_file \"{name}\"\n")).collect::<String>(),
+        );
+        text.push_str("event_route[htable:mod-init] {\n    $var(key) = 0;\n");
+        for (word, ha1) in &self.accounts {
+            // By its digest: nothing of the word is read by kamailio's own parser.
+            let key = data_encoding::HEXLOWER.encode(&<md5::Md5 as md5::Digest>::digest(word));
+            writeln!(text, "    $sht(ha1=>{key}) = \"{ha1}\";").unwrap();
+        }
+        text.push_str("}\n");
+        let path = folder.join("kamailio.cfg");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// kamailio's own check of the configuration; what it says where it finds it wrong.
+    ///
+    /// # Errors
+    /// With its words.
+    pub fn check(&self) -> Result<(), String> {
+        let output = command(&self.write()).arg("-c").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
+    }
+
+    /// Runs it, and waits until it takes requests.
+    pub fn run(&self) -> Running {
+        let mut command = command(&self.write());
+        command.args(["-DD", "-E", "-Y"]).arg(self.folder.path()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            // Not every line has to be UTF-8.
+            for line in stderr.split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut running = Running { child, lines, log: vec![] };
+        running.until("it takes requests", |line| line.contains("guillemet: ready").then_some(()));
+        running
+    }
+}
+
+fn command(file: &Path) -> Command {
+    let mut command = Command::new("/usr/sbin/kamailio");
+    command.arg("-f").arg(file).current_dir(file.parent().unwrap());
+    command.args(["-m", "64", "-M", "16"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+impl Running {
+    /// Reads what it says until `found` gives something.
+    pub fn until<T>(&mut self, what: &str, mut found: impl FnMut(&str) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) else {
+                let tail = &self.log[self.log.len().saturating_sub(40)..];
+                panic!("kamailio ended, or this did not come: {what}\n{}", tail.join("\n"));
+            };
+            let answer = found(&line);
+            self.log.push(line);
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
+    }
+
+    /// What the registrar decided about accounts whose word begins with `prefix`, until it has decided about
+    /// as many as that.
+    pub fn decisions(&mut self, prefix: &str, count: usize) -> std::collections::BTreeMap<String, bool> {
+        let mut decided = std::collections::BTreeMap::new();
+        self.until(&format!("{count} decisions about {prefix}"), |line| {
+            let (_, told) = line.split_once("guillemet: ")?;
+            let (word, accepted) = match told.split_once(' ')? {
+                ("accepted", word) => (word, true),
+                ("refused", word) => (word, false),
+                _ => return None,
+            };
+            // Who is refused tries again.
+            if word.starts_with(prefix) {
+                *decided.entry(word.to_owned()).or_insert(false) |= accepted;
+            }
+            (decided.len() == count).then_some(())
+        });
+        decided
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        let _ = kill_process(pid, Signal::TERM);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            // Its log ends with its last process.
+            if self.lines.recv_timeout(Duration::from_millis(100))
+                == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+            {
+                break;
+            }
+        }
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}

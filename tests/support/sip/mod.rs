@@ -1,0 +1,176 @@
+//! What the tests of SIP's consumers share: values, configs that a real daemon fills with them, and the programs
+//! that use the configs.
+
+use serde_json::{Value, json};
+
+use super::daemon::{Answer, Guillemet};
+use super::random::Random;
+
+pub mod asterisk;
+pub mod baresip;
+pub mod freeswitch;
+pub mod kamailio;
+
+/// Where the values come from; it stands in every failure.
+pub const SEED: u64 = 20_261_125;
+
+/// How many values there are beside the chosen ones.
+const DRAWN: usize = 200;
+
+/// Passwords of printable ASCII: those that some format is known to trip over, and drawn ones.
+pub fn passwords() -> Vec<String> {
+    let chosen = [
+        "plain",
+        "it's",
+        "a\"b",
+        "\"quoted\"",
+        "a\"b\"c",
+        "a\"b c\"d",
+        "back\\slash",
+        "\\",
+        "\\\\",
+        "tail\\",
+        "\\\"",
+        "\\n\\t\\x41\\101\\;",
+        ";",
+        ";--",
+        "a;--b",
+        "--;",
+        "a;b;;c",
+        "\\;",
+        "# no comment",
+        "// nor this",
+        "/* or this */",
+        "$${x}",
+        "$${sip_password}",
+        "$$",
+        "${x}",
+        "$rU $(ru) $var(x)",
+        "%40",
+        "&amp;",
+        "<a/>",
+        "</gateway>",
+        "]]>",
+        "<!--#",
+        "X-PRE-PROCESS",
+        "<X-pre-process cmd=\"exec\" data=\"id\"/>",
+        "a:b",
+        ":",
+        "HA1+0123",
+        "user@host",
+        "@",
+        "<<",
+        "<< secret \"x\" >>",
+        "{{ x }}",
+        "=",
+        ">",
+        ">a",
+        "=>a",
+        " leading",
+        "trailing ",
+        " both ",
+        " ",
+        "two words",
+        "a;regint=0",
+        "a; outbound = sip:mallory.example",
+        "a;b c=d",
+        "[section]",
+        "#include x",
+        "#!define x",
+        "~`!@#$%^&*()_+-={}[]|\\:;\"'<>,.?/",
+    ];
+    let mut random = Random::new(SEED);
+    let mut drawn = || {
+        let length = 1 + random.below(40);
+        (0..length).map(|_| char::from(b' ' + random.below(95) as u8)).collect()
+    };
+    chosen.into_iter().map(str::to_owned).chain((0..DRAWN).map(|_| drawn())).collect()
+}
+
+/// What a daemon made of a config: a document, or the reason why there is none.
+pub type Rendered = Result<String, String>;
+
+/// How a config names the secret.
+pub const PASSWORD: &str = "<< secret 'password' >>";
+pub const USER: &str = "<< secret 'user' >>";
+
+/// A daemon that fills configs of `sip-trunk`.
+pub struct Trunks(Guillemet);
+
+impl Trunks {
+    pub fn start() -> Self {
+        let mut guillemet = Guillemet::init();
+        guillemet.log_level = "warn";
+        guillemet.run();
+        for name in ["user", "password"] {
+            guillemet.add(name, "none yet");
+        }
+        Self(guillemet)
+    }
+
+    /// Gives the secret `user` or `password` a new value.
+    pub fn rotate(&self, name: &str, value: &str) {
+        let answer =
+            self.0.ask("PATCH", &format!("/v1/secrets/{name}"), &[], json!({"value": value}).to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// Writes a template.
+    pub fn template(&self, name: &str, fields: &Value) {
+        self.0.write(&format!("sip-trunk/{name}.json"), &fields.to_string());
+    }
+
+    /// Fills a template.
+    pub fn filled(&self, name: &str, target: &str) -> Rendered {
+        rendered(&self.0.get(&format!("/v1/render/sip-trunk/{name}?target={target}")))
+    }
+
+    /// Fills a config that has no template of its own.
+    pub fn fill(&self, target: &str, fields: &Value) -> Rendered {
+        let inline =
+            json!({"feature": "sip-trunk", "format": "json", "template": fields.to_string(), "target": target});
+        rendered(&self.0.post("/v1/render", &inline))
+    }
+
+    /// Fills a config with each of the values as the secret `password`; `fields` gives it for a number.
+    pub fn each(&self, target: &str, values: &[String], fields: impl Fn(usize) -> Value) -> Vec<Rendered> {
+        let fill = |(number, value): (usize, &String)| {
+            self.rotate("password", value);
+            self.fill(target, &fields(number))
+        };
+        values.iter().enumerate().map(fill).collect()
+    }
+}
+
+fn rendered(answer: &Answer) -> Rendered {
+    if answer.status == 200 {
+        return Ok(answer.text());
+    }
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("validation_error")), "{}", answer.text());
+    Err(answer.errors("message").join("; "))
+}
+
+/// That what was filled is most of the values, and not all where some have to be refused.
+pub fn assert_most(target: &str, rendered: &[Rendered], refuses_some: bool) {
+    let filled = rendered.iter().filter(|rendered| rendered.is_ok()).count();
+    assert!(filled * 2 > rendered.len(), "{target}: {filled} of {} were filled", rendered.len());
+    assert_eq!(filled < rendered.len(), refuses_some, "{target}: {filled} of {} were filled", rendered.len());
+}
+
+/// The hash over `user:realm:password` that a registrar keeps.
+pub fn ha1(user: &str, realm: &str, password: &str) -> String {
+    use md5::Digest;
+    data_encoding::HEXLOWER.encode(&md5::Md5::digest(format!("{user}:{realm}:{password}")))
+}
+
+/// Whether a program is installed; if not, a line says what to install, and with CI=true that is a failure.
+pub fn installed(program: &str, package: &str) -> bool {
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    if folders.iter().any(|folder| std::path::Path::new(folder).join(program).exists()) {
+        return true;
+    }
+    let line = format!("skipped: needs {program}: `sudo apt-get install --no-install-recommends {package}`");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+    println!("{line}");
+    false
+}
