@@ -50,6 +50,18 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", clean(text));
 }
 
+/// Prints a line of a difference: `-` before, `+` after, a blank for what stays.
+pub fn diff(sign: char, text: &str) {
+    let colour = match sign {
+        '-' => Some(anstyle::AnsiColor::Red.into()),
+        '+' => Some(anstyle::AnsiColor::Green.into()),
+        _ => None,
+    };
+    let style = anstyle::Style::new().fg_color(colour);
+    // That nobody reads it any more is no mistake.
+    let _ = writeln!(anstream::stdout(), "{style}{sign} {}{style:#}", clean(text));
+}
+
 /// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
