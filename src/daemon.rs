@@ -1,6 +1,7 @@
 //! Wires the parts together: the only place that knows them all.
 
 mod socket;
+pub mod trial;
 
 use std::fs;
 use std::io;

@@ -128,7 +128,7 @@ pub fn explain(prepared: &Prepared, plan: &Plan) -> Value {
 
 /// An expression with names in place of values. Text beside them is shown as it will stand where its
 /// encoding does not depend on its neighbours, and left out where it does (base64, digests).
-fn shown(expr: &Expr, plan: &Plan) -> String {
+pub fn shown(expr: &Expr, plan: &Plan) -> String {
     match expr {
         Expr::Secret(index) => format!("«{}»", plan.uses[*index as usize].name),
         Expr::Apply { op, args } => {

@@ -2,6 +2,7 @@
 
 mod account;
 mod account_server;
+mod adopt;
 mod client;
 mod console;
 mod daemon;
@@ -52,6 +53,8 @@ enum Command {
     Usage(usage::Usage),
     /// Print a config with its secrets filled in.
     Render(render::Render),
+    /// Make a template and secrets out of a config with plain values. Shows them first.
+    Adopt(adopt::Adopt),
     /// List, show, add and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -132,6 +135,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Template(command) => command.run(&home),
         Command::Usage(command) => command.run(&home),
         Command::Render(command) => command.run(&home),
+        Command::Adopt(command) => command.run(&home),
         Command::Plugin(command) => command.run(&home),
         Command::Account(command) => command.run(&home),
         Command::Console(command) => command.run(&home),

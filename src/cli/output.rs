@@ -72,6 +72,16 @@ pub fn coloured(colour: Colour, text: &str) {
     let _ = writeln!(anstream::stdout(), "{style}{}{style:#}", clean(text));
 }
 
+/// A line of a difference: `-` before, `+` after, a blank for what stays.
+pub fn diff(sign: char, text: &str) {
+    let colour = match sign {
+        '-' => Colour::Red,
+        '+' => Colour::Green,
+        _ => Colour::None,
+    };
+    coloured(colour, &format!("{sign} {text}"));
+}
+
 /// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();

@@ -136,14 +136,18 @@ fn place(reference: &Value) -> String {
     format!("{}:{}:{}{field}{device}", part("template"), part("line"), part("column"))
 }
 
+/// Warns of a name that says nothing about whose secret it is.
+pub fn warn_of_generic_name(name: &str) {
+    if GENERIC.contains(&name.to_lowercase().replace('_', "-").as_str()) {
+        output::note(&format!(
+            "warning: `{name}` does not say whose it is; better: provider-purpose-environment, as in calcom-api-key-prod"
+        ));
+    }
+}
+
 impl Add {
     fn run(self, home: &Home) -> Done {
-        if GENERIC.contains(&self.name.to_lowercase().replace('_', "-").as_str()) {
-            output::note(&format!(
-                "warning: `{}` does not say whose it is; better: provider-purpose-environment, as in calcom-api-key-prod",
-                self.name
-            ));
-        }
+        warn_of_generic_name(&self.name);
         let value = prompt::value(&self.name, self.from_file.as_ref())?;
         let body = json!({"name": self.name, "value": *value, "enabled": !self.disabled});
         let secret = client::json(home, Method::POST, "/v1/secrets", Some(&body))?;
@@ -286,7 +290,7 @@ impl Delete {
 }
 
 /// How long to wait, where waiting is all it takes.
-fn wait_for(error: &Value) -> Option<Duration> {
+pub fn wait_for(error: &Value) -> Option<Duration> {
     let waits: Option<Vec<u64>> =
         error["errors"].as_array()?.iter().map(|entry| entry["retry_after_ms"].as_u64()).collect();
     waits?.into_iter().max().map(|wait| Duration::from_millis(wait.min(5_000) + 10))

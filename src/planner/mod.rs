@@ -16,7 +16,7 @@ pub mod protocol;
 mod render;
 mod slots;
 pub mod text;
-mod tree;
+pub(crate) mod tree;
 
 use std::error::Error;
 use std::io::{self, Read, Write};

@@ -1,0 +1,193 @@
+//! Finds the credentials of a config, and takes the word of whoever asks for it.
+//!
+//! What counts is where the plugin lets a secret stand, narrowed by what names and values look like. Nothing is
+//! decided here for good: each finding is shown, and can be named or left.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use super::config::{Leaf, Table, leaves};
+use super::looks;
+use super::name::Namer;
+use super::source::{Problems, Spot, Tokens};
+use crate::names::SecretName;
+use crate::planner::description::SecretFields;
+use crate::plugin::expr::ValueFilter;
+use crate::vault::record::VALUE_MAX;
+
+const NAMED: &str = "you name it";
+
+/// What somebody has said of fields.
+#[derive(Default)]
+pub struct Choices {
+    /// Fields that are secrets, with their names.
+    pub secrets: Vec<(String, SecretName)>,
+    /// Fields that stay in the clear.
+    pub keep: Vec<String>,
+}
+
+impl Choices {
+    /// Whether a field is to stay in the clear.
+    pub fn keeps(&self, field: &str) -> bool {
+        self.keep.iter().any(|kept| kept == field)
+    }
+
+    /// Whether a field is to be a secret.
+    pub fn names(&self, field: &str) -> Option<&SecretName> {
+        self.secrets.iter().find(|(named, _)| named == field).map(|(_, name)| name)
+    }
+}
+
+/// A credential of the config.
+pub struct Finding {
+    /// The field, as people and options name it.
+    pub field: String,
+    /// Where in the field's text the placeholder goes.
+    pub range: Range<usize>,
+    /// What makes that form of the value.
+    pub filter: Option<ValueFilter>,
+    /// The value.
+    pub value: Zeroizing<String>,
+    /// The secret it becomes.
+    pub name: SecretName,
+    /// Whether that secret is there already.
+    pub is_there: bool,
+    /// Why it counts as one.
+    pub why: &'static str,
+    /// Where it stands in the file.
+    pub spot: Option<Spot>,
+}
+
+/// By the path of their field, in the order of its text.
+pub type Findings = BTreeMap<Vec<String>, Vec<Finding>>;
+
+/// A credential that has no name yet.
+struct Candidate {
+    range: Range<usize>,
+    filter: Option<ValueFilter>,
+    value: Zeroizing<String>,
+    purpose: String,
+    why: &'static str,
+    spot: Option<Spot>,
+}
+
+/// Looks at every text of a config. What is wrong goes to `problems`.
+pub fn find(
+    config: &Table,
+    fields: &SecretFields,
+    choices: &Choices,
+    namer: &mut Namer,
+    tokens: &Tokens,
+    problems: &mut Problems<'_>,
+) -> Findings {
+    let mut findings = Findings::new();
+    let leaves = leaves(config);
+    tell_unknown(&leaves, choices, problems);
+    for (path, leaf) in &leaves {
+        let field = path.join(".");
+        let at = leaf.spot.as_ref().map(|spot| tokens.offset(spot));
+        if leaf.text.contains("<< secret ") || (leaf.text.contains('«') && leaf.text.contains('»')) {
+            let help = "its value is in the vault already; adopt the file that still holds the plain one";
+            problems.add(at, &field, "holds a placeholder of Guillemet", Some(help));
+            continue;
+        }
+        if choices.keeps(&field) {
+            continue;
+        }
+        let named = choices.names(&field);
+        if named.is_some() && !fields.allow(path) {
+            problems.add(at, &field, "no secret can stand there", Some(&fields.help()));
+            continue;
+        }
+        let candidates = if fields.allow(path) { candidates(path, leaf, named.is_some()) } else { Vec::new() };
+        if named.is_some() && candidates.len() > 1 {
+            let help =
+                "leave the choice of their names to adopt; `guillemet secret edit NAME --rename NEW` changes them";
+            problems.add(at, &field, format!("holds {} credentials, not one", candidates.len()), Some(help));
+            continue;
+        }
+        let mut found = Vec::new();
+        for candidate in candidates {
+            if candidate.value.len() > VALUE_MAX {
+                let message = format!("is larger than a secret can be, which is {VALUE_MAX} bytes");
+                problems.add(at, &field, message, Some("leave it in the clear with --keep"));
+                continue;
+            }
+            let (name, is_there) = namer.name(named, &candidate.purpose, &candidate.value);
+            let Candidate { range, filter, value, why, spot, .. } = candidate;
+            found.push(Finding { field: field.clone(), range, filter, value, name, is_there, why, spot });
+        }
+        if !found.is_empty() {
+            findings.insert(path.clone(), found);
+        }
+    }
+    for problem in namer.problems() {
+        problems.add(None, "", problem, Some("choose another name"));
+    }
+    if findings.is_empty() && problems.is_empty() {
+        let named: Vec<String> =
+            leaves.iter().filter(|(path, _)| fields.allow(path)).map(|(path, _)| path.join(".")).collect();
+        let help = match named.as_slice() {
+            [] => fields.help(),
+            _ => format!("name the field with --secret FIELD=NAME; there are {}", named.join(", ")),
+        };
+        problems.add(None, "", "nothing in it looks like a credential", Some(&help));
+    }
+    findings
+}
+
+/// Fields that were named and are not there.
+fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &mut Problems<'_>) {
+    let there: Vec<String> = leaves.iter().map(|(path, _)| path.join(".")).collect();
+    let named = choices.secrets.iter().map(|(field, _)| ("--secret", field));
+    for (option, field) in named.chain(choices.keep.iter().map(|field| ("--keep", field))) {
+        if !there.contains(field) {
+            let help = format!("there are {}", there.join(", "));
+            problems.add(None, "", format!("{option} names the field `{field}`, which holds no text"), Some(&help));
+        }
+    }
+    for (field, _) in &choices.secrets {
+        if choices.keeps(field) {
+            problems.add(
+                None,
+                "",
+                format!("`{field}` is named by --secret and by --keep"),
+                Some("leave one of them out"),
+            );
+        }
+    }
+}
+
+fn candidates(path: &[String], leaf: &Leaf, named: bool) -> Vec<Candidate> {
+    let whole = 0..leaf.text.len();
+    let name = path.last().map_or("", String::as_str);
+    let spot = |range: &Range<usize>| leaf.spot.as_ref().map(|spot| spot.part(range));
+    let of_text = |why| Candidate {
+        range: whole.clone(),
+        filter: None,
+        value: leaf.text.clone(),
+        purpose: looks::words(name).join("-"),
+        why,
+        spot: leaf.spot.clone(),
+    };
+    if leaf.text.is_empty() {
+        return Vec::new();
+    }
+    if leaf.hints.is_empty() {
+        let why = if named { Some(NAMED) } else { looks::like_a_credential(name, &leaf.text) };
+        return why.map(of_text).into_iter().collect();
+    }
+    let hinted = leaf.hints.iter().map(|hint| Candidate {
+        range: hint.range.clone(),
+        filter: hint.filter,
+        value: hint.value.clone().unwrap_or_else(|| Zeroizing::new(leaf.text[hint.range.clone()].to_owned())),
+        purpose: hint.purpose.clone(),
+        why: hint.why,
+        spot: hint.spot.clone().or_else(|| spot(&hint.range)),
+    });
+    let mut candidates: Vec<Candidate> = hinted.collect();
+    candidates.sort_by_key(|candidate| candidate.range.start);
+    candidates
+}

@@ -1,0 +1,255 @@
+//! Whether a text looks like a credential: by the name it has, and by itself.
+//!
+//! Knows no format and no feature. Errs towards yes by name and towards no by looks: what is found is shown
+//! before anything happens.
+
+/// Words of a name that say so.
+const SECRET_WORDS: [&str; 17] = [
+    "apikey",
+    "auth",
+    "authorization",
+    "bearer",
+    "cookie",
+    "credential",
+    "credentials",
+    "jwt",
+    "key",
+    "passphrase",
+    "passwd",
+    "password",
+    "pwd",
+    "secret",
+    "sig",
+    "signature",
+    "token",
+];
+/// Words at the end of a name that say it is something about a credential.
+const ABOUT: [&str; 17] = [
+    "algorithm",
+    "count",
+    "expires",
+    "expiry",
+    "field",
+    "format",
+    "header",
+    "id",
+    "ids",
+    "length",
+    "limit",
+    "method",
+    "name",
+    "type",
+    "url",
+    "uri",
+    "version",
+];
+/// How credentials of well-known issuers begin.
+const ISSUED: [&str; 29] = [
+    "AIza",
+    "AKIA",
+    "ASIA",
+    "EAAG",
+    "SG.",
+    "cal_live_",
+    "cal_test_",
+    "dop_v1_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "hf_",
+    "key-",
+    "lin_api_",
+    "npm_",
+    "pat-",
+    "rk_live_",
+    "rk_test_",
+    "shpat_",
+    "sk-",
+    "sk_",
+    "whsec_",
+    "xapp-",
+    "xoxb-",
+    "xoxp-",
+    "ya29.",
+];
+/// Shortest text that can look drawn at random.
+const RANDOM_MIN: usize = 20;
+
+/// Why a text of this name looks like a credential, if it does.
+pub fn like_a_credential(name: &str, value: &str) -> Option<&'static str> {
+    if value.trim().is_empty() || is_reference(value) || matches!(value, "true" | "false" | "null" | "none") {
+        None
+    } else if named_so(name) {
+        Some("its name says so")
+    } else if ISSUED.iter().any(|prefix| value.len() > prefix.len() + 8 && value.starts_with(prefix)) {
+        Some("it begins like an issued key")
+    } else if is_jwt(value) {
+        Some("it is a JSON Web Token")
+    } else if is_random(value) {
+        Some("it looks drawn at random")
+    } else {
+        None
+    }
+}
+
+/// Whether a name is one of credentials: `X-API-Key`, `accessToken`, `webhook_secret`.
+pub fn named_so(name: &str) -> bool {
+    let words = words(name);
+    if words.last().is_some_and(|last| ABOUT.contains(&last.as_str()) || last == "public") {
+        return false;
+    }
+    let secret = |word: &String| {
+        SECRET_WORDS.contains(&word.as_str()) || word.strip_suffix('s').is_some_and(|one| SECRET_WORDS.contains(&one))
+    };
+    let public = words.windows(2).any(|pair| pair[0] == "public" && pair[1] == "key");
+    // `max_tokens` counts something.
+    let counts = words.first().is_some_and(|first| matches!(first.as_str(), "max" | "min" | "num"));
+    !public && !counts && words.iter().any(secret)
+}
+
+/// The words of a name, in lower case.
+pub fn words(name: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut before = '-';
+    for c in name.chars() {
+        let joins = c.is_ascii_alphanumeric() && before.is_ascii_alphanumeric();
+        let camel = c.is_ascii_uppercase() && before.is_ascii_lowercase();
+        if c.is_ascii_alphanumeric() {
+            match words.last_mut() {
+                Some(word) if joins && !camel => word.push(c.to_ascii_lowercase()),
+                _ => words.push(c.to_ascii_lowercase().to_string()),
+            }
+        }
+        before = c;
+    }
+    words
+}
+
+/// Whether the consumer or the platform puts something else there: `${TOKEN}`, `{{token}}`.
+pub fn is_reference(value: &str) -> bool {
+    let whole = |open: &str, close: &str| {
+        value
+            .trim()
+            .strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close))
+            .is_some_and(|inner| !inner.contains(open))
+    };
+    value.contains("${") || whole("{{", "}}")
+}
+
+fn is_jwt(value: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    value.starts_with("eyJ") && value.split('.').count() == 3 && value.split('.').all(part)
+}
+
+/// Letters and digits in one piece, with about as many different ones as chance gives. An identifier that is
+/// made to be read (a UUID, a date, a host) is none.
+pub fn is_random(value: &str) -> bool {
+    let token = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+/=.~".contains(&b));
+    // A word with a number behind it, as people name things, has no piece that mixes the two.
+    let mixed = |piece: &str| {
+        let digits = piece.bytes().any(|b| b.is_ascii_digit());
+        piece.len() >= RANDOM_MIN / 2 && digits && piece.bytes().any(|b| b.is_ascii_alphabetic())
+    };
+    let pieces = value.split(|c: char| !c.is_ascii_alphanumeric());
+    value.len() >= RANDOM_MIN && token && pieces.into_iter().any(mixed) && !is_uuid(value) && entropy(value) >= 3.2
+}
+
+fn is_uuid(value: &str) -> bool {
+    let parts: Vec<usize> = value.split('-').map(str::len).collect();
+    parts == [8, 4, 4, 4, 12] && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// Shannon's, in bits for each byte.
+fn entropy(value: &str) -> f64 {
+    let mut counts = [0_u32; 256];
+    value.bytes().for_each(|b| counts[usize::from(b)] += 1);
+    let len = value.len() as f64;
+    counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / len).map(|p| -p * p.log2()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_credentials_and_names_about_them() {
+        for name in [
+            "Authorization",
+            "X-API-Key",
+            "x-api-key",
+            "apiKey",
+            "api_key",
+            "accessToken",
+            "webhook_secret",
+            "Cookie",
+            "password",
+            "sip_auth_password",
+            "key",
+            "sig",
+            "X-Auth-Tokens",
+            "client-secret",
+            "APIKEY",
+        ] {
+            assert!(named_so(name), "{name}");
+        }
+        for name in [
+            "Content-Type",
+            "token_type",
+            "max_tokens",
+            "key_id",
+            "username",
+            "realm",
+            "name",
+            "public_key",
+            "keyboard",
+            "Accept",
+            "client_id",
+            "event_type_id",
+            "tokenizer",
+            "X-Signature-Algorithm",
+            "authority",
+        ] {
+            assert!(!named_so(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_that_look_like_credentials_and_values_that_do_not() {
+        for value in [
+            "sk-proj-0123456789",
+            "ghp_abcdefghijklmnop",
+            "cal_live_0123456789ab",
+            "eyJhbGciOi.eyJzdWIi.c2ln",
+            "9f86d081884c7d659a2feaa0c55ad015",
+            "k3Jd82mNq0PzX7vLwT5y",
+            "dGhpcyBpcyBhIHRva2VuIDEyMw==",
+        ] {
+            assert!(like_a_credential("x", value).is_some(), "{value}");
+        }
+        for value in [
+            "",
+            "https://mcp.example.com/v1",
+            "en-GB, en;q=0.8",
+            "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+            "2024-09-04",
+            "frontdesk-berlin",
+            "guillemet voice agent, front desk",
+            "Europe/Berlin",
+            "application/json",
+            "${API_KEY}",
+            "crm.contacts.read crm.contacts.write",
+            "aaaaaaaaaaaaaaaaaaaaaaaa1",
+            "production-calendar-server-01",
+        ] {
+            assert!(like_a_credential("x", value).is_none(), "{value}");
+        }
+        for value in ["", "  ", "${TOKEN}", "{{token}}", "Bearer ${TOKEN}", "false"] {
+            assert!(like_a_credential("token", value).is_none(), "{value}");
+        }
+        assert!(like_a_credential("token", "{{a}} and {{b}}").is_some());
+    }
+}

@@ -1,0 +1,324 @@
+//! `adopt`: a config with plain values becomes a template and secrets.
+//!
+//! First everything is worked out and shown: what was found, the template, and what the rendered config would say
+//! beside the file. That takes a planner and no value of the vault. Only a yes changes anything (`store`).
+
+mod config;
+mod find;
+mod looks;
+mod meaning;
+mod name;
+mod read;
+mod source;
+mod store;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{Done, Failure, client, output, prompt, secret};
+use crate::daemon::trial::{self, Trial};
+use crate::home::Home;
+use crate::names::SecretName;
+use crate::planner::description::SecretFields;
+use crate::planner::protocol::Description;
+use crate::plugin::plan::Plan;
+use crate::sys::memory::Clear;
+use crate::template::{Format, Problem};
+use crate::vault::memory::SealedValue;
+use config::Reading;
+use find::{Choices, Findings};
+use meaning::Comparison;
+use name::{Known, Namer};
+use read::{action, cal_com, http, livekit, mcp, pjsip};
+use source::{Problems, Source};
+
+/// Longest name of a template.
+const NAME_MAX: usize = 100;
+
+#[derive(Args)]
+#[command(after_help = "\
+Reads mcp.json files (mcp-server); sections of pjsip.conf and trunks of LiveKit (sip-trunk); curl commands, actions in
+the shape of the json target and OpenAPI operations (custom-action); dotenv files and the json target's shape (cal-com).
+
+The file stays as it is. With --replace, «NAME» stands in it afterwards where each value stood, and everything else
+stays byte for byte: no value is in it any more, and no consumer takes it for a working config.")]
+pub struct Adopt {
+    /// The config with plain values; `-` reads standard input.
+    file: PathBuf,
+    /// The kind of integration: cal-com, custom-action, mcp-server or sip-trunk.
+    #[arg(long, value_name = "F")]
+    feature: String,
+    /// The template's name: it becomes F/NAME.
+    #[arg(long, value_name = "NAME", value_parser = template_name)]
+    name: String,
+    /// The server, where the file has several.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The endpoint, where pjsip.conf has several.
+    #[arg(long, value_name = "NAME")]
+    section: Option<String>,
+    /// The operation of an OpenAPI document: its id, or 'METHOD /path'.
+    #[arg(long, value_name = "ID")]
+    operation: Option<String>,
+    /// The secret that a field becomes. Names one that is found otherwise, or a field that is not; a secret that is
+    /// there already is used, if it has the same value.
+    #[arg(long, value_name = "FIELD=NAME", value_parser = field_and_name)]
+    secret: Vec<(String, SecretName)>,
+    /// A field that stays in the clear.
+    #[arg(long, value_name = "FIELD")]
+    keep: Vec<String>,
+    /// How the template is written; else what suits the file.
+    #[arg(long, value_parser = ["toml", "json", "jsonc", "yaml"])]
+    format: Option<String>,
+    /// Put «NAME» into the file where the values stood.
+    #[arg(long)]
+    replace: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+fn template_name(text: &str) -> Result<String, String> {
+    let begins = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if begins && plain && text.len() <= NAME_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(format!("use 1 to {NAME_MAX} letters, digits, `.`, `_` or `-`, beginning with a letter or a digit"))
+}
+
+fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
+    // Names of secrets hold no `=`; fields may.
+    let (field, name) = text.rsplit_once('=').ok_or("FIELD=NAME is needed, as in headers.X-Key=acme-key-prod")?;
+    Ok((field.to_owned(), name.parse().map_err(|invalid: crate::names::InvalidName| invalid.to_string())?))
+}
+
+/// Everything that a yes will do.
+struct Proposal {
+    feature: String,
+    name: String,
+    target: &'static str,
+    source: Source,
+    reading: Reading,
+    findings: Findings,
+    template: String,
+    format: Format,
+    /// What the template gives with the file's values.
+    rendered: Clear,
+    compared: Comparison,
+    /// Worth knowing, beside what is shown.
+    notes: Vec<String>,
+}
+
+impl Proposal {
+    /// The template's id.
+    fn id(&self) -> String {
+        format!("{}/{}", self.feature, self.name)
+    }
+}
+
+/// A name of the inventory.
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    status: String,
+    #[serde(default)]
+    former_names: Option<Vec<String>>,
+}
+
+impl Adopt {
+    pub fn run(self, home: &Home) -> Done {
+        let (replace, yes) = (self.replace, self.yes);
+        if replace && self.file.as_os_str() == "-" {
+            return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));
+        }
+        store::check_free(home, &self.feature, &self.name)?;
+        let proposal = self.propose(home)?;
+        let rewritten = if replace { Some(store::rewritten(&proposal)?) } else { None };
+        proposal.show();
+        let secrets = proposal.findings.values().flatten().map(|finding| finding.name.key());
+        let count = secrets.collect::<std::collections::BTreeSet<_>>().len();
+        let what = format!("Keep {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
+        let then =
+            if replace { format!(", and take the values out of {}", proposal.source.shown) } else { String::new() };
+        let although = match proposal.compared.changes() {
+            0 => String::new(),
+            1 => ", although 1 setting differs".into(),
+            changes => format!(", although {changes} settings differ"),
+        };
+        prompt::confirm(&format!("{what}{then}{although}?"), yes)?;
+        store::store(home, &proposal, rewritten)
+    }
+
+    /// Works everything out; changes nothing.
+    fn propose(self, home: &Home) -> Result<Proposal, Failure> {
+        let source = Source::read(&self.file)?;
+        let trial = Trial::new(home)?;
+        let description = trial.describe(&self.feature).map_err(Failure::new)?;
+        let fields = SecretFields::new(&description.secret_fields).map_err(Failure::new)?;
+        let choices = Choices { secrets: self.secret.clone(), keep: self.keep.clone() };
+        let what = format!("{} cannot be adopted", source.shown);
+        let mut problems = Problems::new(&source);
+        let reading = self.read(&source, &choices, &mut problems)?;
+        let Some(reading) = reading else {
+            problems.check(&what)?;
+            return Err(Failure::new(format!("{what}; nothing was changed")));
+        };
+        let reserved: Vec<SecretName> = self.secret.iter().map(|(_, name)| name.clone()).collect();
+        reserved.iter().for_each(|name| secret::warn_of_generic_name(name.as_str()));
+        let host = reading.host.as_deref();
+        let mut namer = Namer::new((&self.feature, &self.name), host, known_names(home)?, reserved);
+        let findings = find::find(&reading.config, &fields, &choices, &mut namer, &reading.tokens, &mut problems);
+        problems.check(&what)?;
+
+        let format = self.format.as_deref().and_then(Format::from_extension).unwrap_or(reading.format);
+        let (template, format) = write::write(&reading.config, &findings, format);
+        let plan = trial.plan(&self.feature, format, &template, reading.target);
+        let plan = plan.map_err(|found| of_template(&source, &reading, &what, found))?;
+        let values = values(&findings);
+        let rendered = trial::fill(&plan, &values).map_err(|found| of_template(&source, &reading, &what, found))?;
+        let compared =
+            compare(&reading, &findings, &plan, &rendered).map_err(|why| Failure::new(format!("{what}: {why}")))?;
+        let mut notes = reading.notes.clone();
+        notes.extend(plan.warnings.iter().map(|warning| warning_line(&warning.path, &warning.message)));
+        notes.extend(other_targets(&trial, &description, (format, &template), reading.target));
+        if self.format.as_deref().is_some_and(|wanted| wanted != format.extension()) {
+            notes.push(format!("written as {}: TOML cannot hold all of it", format.extension()));
+        }
+        let target = reading.target;
+        let Self { feature, name, .. } = self;
+        Ok(Proposal { feature, name, target, source, reading, findings, template, format, rendered, compared, notes })
+    }
+
+    /// Reads the file as its feature has it.
+    fn read(
+        &self,
+        source: &Source,
+        choices: &Choices,
+        problems: &mut Problems<'_>,
+    ) -> Result<Option<Reading>, Failure> {
+        let url = match (choices.names("url"), choices.keeps("url")) {
+            (Some(_), _) => http::Wanted::Whole,
+            (None, true) => http::Wanted::Plain,
+            (None, false) => http::Wanted::Any,
+        };
+        Ok(match self.feature.as_str() {
+            "mcp-server" => mcp::read(source, self.server.as_deref(), url, problems),
+            "sip-trunk" if source.text.trim_start().starts_with('{') => livekit::read(source, &self.name, problems),
+            "sip-trunk" => pjsip::read(source, self.section.as_deref(), problems),
+            "custom-action" => {
+                let asked = action::Asked { name: &self.name, operation: self.operation.as_deref(), url };
+                action::read(source, &asked, problems)
+            }
+            "cal-com" => cal_com::read(source, problems),
+            other => {
+                return Err(Failure::new(format!(
+                    "configs of `{other}` are not read here: cal-com, custom-action, mcp-server and sip-trunk are. Write \
+                     its template by hand"
+                )));
+            }
+        })
+    }
+}
+
+/// The names there are, by their key.
+fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
+    let rows: client::Listing<Row> = client::listing(home, "/v1/secrets", "")?;
+    let mut known = BTreeMap::new();
+    for row in rows.items {
+        for former in row.former_names.unwrap_or_default() {
+            known.entry(former.to_ascii_lowercase()).or_insert(Known::Former);
+        }
+        let status = if row.status == "missing" { Known::Missing } else { Known::Secret };
+        known.insert(row.name.to_ascii_lowercase(), status);
+    }
+    Ok(known)
+}
+
+/// The values that were found, sealed, by the key of their names.
+fn values(findings: &Findings) -> BTreeMap<String, SealedValue> {
+    let found = findings.values().flatten();
+    found.map(|finding| (finding.name.key(), SealedValue::seal(&finding.value))).collect()
+}
+
+/// Problems of a template that is not written yet: told at the place in the file that its field came from.
+fn of_template(source: &Source, reading: &Reading, what: &str, found: Vec<Problem>) -> Failure {
+    let mut problems = Problems::new(source);
+    let leaves = config::leaves(&reading.config);
+    for problem in found {
+        let leaf = leaves.iter().find(|(path, _)| path.join(".") == problem.path);
+        let at = leaf.and_then(|(_, leaf)| leaf.spot.as_ref()).map(|spot| reading.tokens.offset(spot));
+        problems.add(at, &problem.path, problem.message, problem.help.as_deref());
+    }
+    problems.check(what).err().unwrap_or_else(|| Failure::new(format!("{what}; nothing was changed")))
+}
+
+fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear) -> Result<Comparison, String> {
+    let unread =
+        |why: String| format!("the rendered config is not what the consumer reads: {why}; nothing was changed");
+    let text = std::str::from_utf8(rendered).map_err(|_| unread("it is not UTF-8".into()))?;
+    let after = (reading.read)(text).map_err(unread)?;
+    let marked = (reading.read)(&trial::marked(plan)).map_err(unread)?;
+    let values: Vec<&str> = findings.values().flatten().map(|finding| finding.value.as_str()).collect();
+    meaning::compare(&reading.facts, &after, &marked, &values).map_err(|places| {
+        format!("the rendered config would not say the same in {}; nothing was changed", places.join(", "))
+    })
+}
+
+fn warning_line(path: &str, message: &str) -> String {
+    format!("warning: {path}: {message}")
+}
+
+/// What the feature's other targets have against the template.
+fn other_targets(
+    trial: &Trial,
+    description: &Description,
+    (format, text): (Format, &str),
+    target: &str,
+) -> Vec<String> {
+    let mut told = Vec::new();
+    for other in description.targets.iter().filter(|other| other.id != target) {
+        let Err(problems) = trial.plan(&description.feature, format, text, &other.id) else { continue };
+        let reasons: Vec<String> =
+            problems.iter().map(|problem| format!("{} {}", problem.path, problem.message).trim().to_owned()).collect();
+        told.push(format!("the target {} cannot be rendered: {}", other.id, reasons.join("; ")));
+    }
+    told
+}
+
+impl Proposal {
+    /// Shows it: what was found, the template, the difference.
+    fn show(&self) {
+        let row = |finding: &find::Finding| {
+            let state = if finding.is_there { "is there" } else { "new" };
+            let length = finding.value.chars().count().to_string();
+            vec![finding.field.clone(), finding.name.to_string(), state.to_owned(), length, finding.why.to_owned()]
+        };
+        let rows = self.findings.values().flatten().map(row).collect();
+        output::table(&["Field", "Secret", "State", "Length", "Why"], rows);
+        output::line(&format!("\ntemplates/{}.{}", self.id(), self.format.extension()));
+        for line in self.template.lines() {
+            output::line(&format!("  {line}"));
+        }
+        output::line(&format!("\n{} and what {} renders for {}", self.source.shown, self.id(), self.target));
+        self.compared.print();
+        output::line("");
+        self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));
+    }
+
+    /// The values, each once, with whether they are there already.
+    fn secrets(&self) -> Vec<(&SecretName, &Zeroizing<String>, bool)> {
+        let mut secrets: Vec<(&SecretName, &Zeroizing<String>, bool)> = Vec::new();
+        for finding in self.findings.values().flatten() {
+            if !secrets.iter().any(|(name, ..)| **name == finding.name) {
+                secrets.push((&finding.name, &finding.value, finding.is_there));
+            }
+        }
+        secrets
+    }
+}

@@ -1,0 +1,199 @@
+//! Names for what is found: provider, purpose, environment, as `secret add` suggests.
+//!
+//! Never proposes a name that something has or had; takes one that somebody chose.
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+use super::looks::words;
+use crate::names::{NAME_MAX, SecretName};
+
+/// Labels of hosts that say what is served, not by whom.
+const SERVICES: [&str; 12] =
+    ["api", "app", "apis", "cloud", "gateway", "hooks", "mcp", "rest", "server", "service", "sip", "www"];
+/// Second-level labels under which names are registered in many countries.
+const REGISTRIES: [&str; 8] = ["ac", "co", "com", "edu", "gov", "net", "or", "org"];
+/// Words of an environment, and what they are called.
+const ENVIRONMENTS: [(&str, &str); 11] = [
+    ("prod", "prod"),
+    ("production", "prod"),
+    ("live", "prod"),
+    ("staging", "staging"),
+    ("stage", "staging"),
+    ("dev", "dev"),
+    ("development", "dev"),
+    ("test", "test"),
+    ("testing", "test"),
+    ("sandbox", "sandbox"),
+    ("qa", "qa"),
+];
+
+/// A name that the inventory knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// A secret has it.
+    Secret,
+    /// Templates name it, and there is no secret.
+    Missing,
+    /// A secret had it.
+    Former,
+}
+
+/// Proposes names.
+pub struct Namer {
+    provider: String,
+    environment: &'static str,
+    known: BTreeMap<String, Known>,
+    /// Names that somebody chose for other fields.
+    reserved: Vec<SecretName>,
+    /// What has been given: name and value, so that the same value gets the same name.
+    given: Vec<(SecretName, Zeroizing<String>)>,
+    problems: Vec<String>,
+}
+
+impl Namer {
+    /// For a template: its feature and name, the host it leads to, the names there are (by `SecretName::key`), and
+    /// those that somebody will choose.
+    pub fn new(
+        (feature, template): (&str, &str),
+        host: Option<&str>,
+        known: BTreeMap<String, Known>,
+        reserved: Vec<SecretName>,
+    ) -> Self {
+        let provider = match feature {
+            "cal-com" => Some("calcom".to_owned()),
+            _ => host.and_then(provider),
+        };
+        let said = words(template).into_iter().chain(words(host.unwrap_or_default()));
+        let environment = said.filter_map(|word| environment_of(&word)).next().unwrap_or("prod");
+        let provider = provider.unwrap_or_else(|| {
+            let named: Vec<String> =
+                words(template).into_iter().filter(|word| environment_of(word).is_none()).collect();
+            if named.is_empty() { feature.to_owned() } else { named.join("-") }
+        });
+        Self { provider, environment, known, reserved, given: Vec::new(), problems: Vec::new() }
+    }
+
+    /// The name of a value, and whether that secret is there already: the one that was chosen, the one that the same
+    /// value has got, or a new one.
+    pub fn name(&mut self, chosen: Option<&SecretName>, purpose: &str, value: &str) -> (SecretName, bool) {
+        if let Some(chosen) = chosen {
+            return (chosen.clone(), self.choose(chosen, value));
+        }
+        if let Some((name, _)) = self.given.iter().find(|(_, given)| **given == *value) {
+            return (name.clone(), self.known.get(&name.key()) == Some(&Known::Secret));
+        }
+        let name = self.propose(purpose);
+        self.given.push((name.clone(), Zeroizing::new(value.to_owned())));
+        (name, false)
+    }
+
+    /// What is wrong with the names that were chosen.
+    pub fn problems(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.problems)
+    }
+
+    fn choose(&mut self, chosen: &SecretName, value: &str) -> bool {
+        let other = self.given.iter().any(|(name, given)| name == chosen && **given != *value);
+        if other {
+            self.problems.push(format!("`{chosen}` would be two values that differ"));
+        }
+        let known = self.known.get(&chosen.key()).copied();
+        if known == Some(Known::Former) {
+            self.problems.push(format!("`{chosen}` is a former name of a secret"));
+        }
+        self.given.push((chosen.clone(), Zeroizing::new(value.to_owned())));
+        known == Some(Known::Secret)
+    }
+
+    fn propose(&self, purpose: &str) -> SecretName {
+        let mut purpose: Vec<&str> = purpose.split('-').filter(|word| !word.is_empty() && *word != "x").collect();
+        // `X-Telnyx-Key` of Telnyx need not say it twice.
+        purpose.retain(|word| *word != self.provider);
+        let purpose = if purpose.is_empty() { "secret".to_owned() } else { purpose.join("-") };
+        let room = NAME_MAX - 16;
+        let mut base = format!("{}-{purpose}", self.provider);
+        base.truncate(base.floor_char_boundary(room));
+        let numbered = |number: u32| match number {
+            1 => format!("{base}-{}", self.environment),
+            number => format!("{base}-{}-{number}", self.environment),
+        };
+        let free = |name: &SecretName| {
+            !self.known.contains_key(&name.key())
+                && !self.reserved.contains(name)
+                && !self.given.iter().any(|(given, _)| given == name)
+        };
+        let candidates = (1..).map(|number| numbered(number).parse::<SecretName>());
+        // A provider begins with a letter or digit, and so does the name.
+        candidates.flatten().find(free).unwrap_or_else(|| unreachable!("numbers do not end"))
+    }
+}
+
+fn environment_of(word: &str) -> Option<&'static str> {
+    ENVIRONMENTS.iter().find(|(known, _)| *known == word).map(|(_, name)| *name)
+}
+
+/// Whose host it is: the label that was registered. Nobody's where it is an address or of this machine.
+fn provider(host: &str) -> Option<String> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    if host.parse::<std::net::IpAddr>().is_ok() || host.ends_with("localhost") || host.contains(['{', '$']) {
+        return None;
+    }
+    let mut labels: Vec<&str> = host.split('.').collect();
+    let top = labels.pop()?;
+    if top.len() == 2 && labels.len() > 1 && labels.last().is_some_and(|label| REGISTRIES.contains(label)) {
+        labels.pop();
+    }
+    let own = labels.iter().rev().find(|label| !SERVICES.contains(label)).copied().or(labels.last().copied())?;
+    let name = words(own).join("-");
+    (!name.is_empty() && !matches!(top, "internal" | "local" | "lan" | "home")).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namer(feature: &str, template: &str, host: Option<&str>, known: &[&str]) -> Namer {
+        let known = known.iter().map(|name| ((*name).to_owned(), Known::Secret)).collect();
+        Namer::new((feature, template), host, known, Vec::new())
+    }
+
+    fn proposed(feature: &str, template: &str, host: Option<&str>, purpose: &str) -> String {
+        namer(feature, template, host, &[]).name(None, purpose, "v").0.to_string()
+    }
+
+    #[test]
+    fn names_say_provider_purpose_and_environment() {
+        for (feature, template, host, purpose, name) in [
+            ("mcp-server", "calendar", Some("mcp.example.com"), "token", "example-token-prod"),
+            ("mcp-server", "calendar-staging", Some("mcp.zapier.com"), "url", "zapier-url-staging"),
+            ("sip-trunk", "carrier", Some("sip.telnyx.com"), "password", "telnyx-password-prod"),
+            ("sip-trunk", "carrier-test", Some("203.0.113.7"), "password", "carrier-password-test"),
+            ("custom-action", "crm", Some("api.hubapi.com"), "x-api-key", "hubapi-api-key-prod"),
+            ("custom-action", "crm", Some("api.staging.acme.co.uk"), "token", "acme-token-staging"),
+            ("custom-action", "crm", Some("localhost"), "x-crm-key", "crm-key-prod"),
+            ("cal-com", "desk", Some("api.cal.com"), "api-key", "calcom-api-key-prod"),
+            ("cal-com", "prod", None, "", "calcom-secret-prod"),
+            ("mcp-server", "prod", None, "token", "mcp-server-token-prod"),
+        ] {
+            assert_eq!(proposed(feature, template, host, purpose), name);
+        }
+        let long = proposed("mcp-server", &"a".repeat(300), None, "token");
+        assert!(long.len() <= NAME_MAX && long.ends_with("-prod"), "{long}");
+    }
+
+    #[test]
+    fn a_taken_name_is_not_proposed_and_a_value_has_one_name() {
+        let mut namer = namer("cal-com", "desk", None, &["calcom-api-key-prod", "calcom-api-key-prod-2", "mine"]);
+        assert_eq!(namer.name(None, "api-key", "a").0.as_str(), "calcom-api-key-prod-3");
+        assert_eq!(namer.name(None, "api-key", "b").0.as_str(), "calcom-api-key-prod-4");
+        assert_eq!(namer.name(None, "other", "a").0.as_str(), "calcom-api-key-prod-3");
+        let mine = "Mine".parse().unwrap();
+        assert!(namer.name(Some(&mine), "x", "c").1, "it is there");
+        assert_eq!(namer.name(None, "x", "c"), (mine.clone(), true));
+        assert!(namer.problems().is_empty());
+        namer.name(Some(&mine), "x", "d");
+        assert_eq!(namer.problems().len(), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! Reads a custom action: a curl command line, or the JSON or YAML of an action in the shape of the `json` target.
+//!
+//! An OpenAPI document has a module of its own.
+
+use serde_json::{Map, Value as Json};
+use zeroize::Zeroizing;
+
+use super::document::{Document, text_of};
+use super::http::Wanted;
+use super::request::{Body, Header, Request, Value, node};
+use super::{curl, openapi};
+use crate::cli::adopt::config::{Node, Reading, Table};
+use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::source::{Problems, Source, Tokens};
+use crate::template::Format;
+
+/// What to read of a file, where it holds more than one thing.
+pub struct Asked<'a> {
+    /// The template's name: the tool's where the file gives it none.
+    pub name: &'a str,
+    /// The operation of an OpenAPI document.
+    pub operation: Option<&'a str>,
+    /// What was said of the URL.
+    pub url: Wanted,
+}
+
+/// Reads either.
+pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+    if is_command(&source.text) {
+        let (request, tokens) = curl::read(source, problems)?;
+        let format = if request.body.is_some() { Format::Json } else { Format::Toml };
+        // The command names no tool: its name is the template's, and no difference.
+        return Some(reading(request, tokens, format, asked, true, problems));
+    }
+    let document = Document::read(&source.text, problems)?;
+    if document.root.contains_key("openapi") || document.root.contains_key("swagger") {
+        return openapi::read(&document, asked, problems);
+    }
+    let mut tokens = Tokens::default();
+    let request = action(&document, &mut tokens, problems)?;
+    Some(reading(request, tokens, document.template_format(), asked, false, problems))
+}
+
+/// Whether the first word is a program's, not a document's.
+fn is_command(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let first = lines.next().unwrap_or_default();
+    let word = first.strip_prefix("$ ").unwrap_or(first).split_whitespace().next().unwrap_or_default();
+    word == "curl" || word.ends_with("/curl")
+}
+
+/// What a request is as a reading; `unnamed` where the original has no name for it.
+pub fn reading(
+    request: Request,
+    tokens: Tokens,
+    format: Format,
+    asked: &Asked<'_>,
+    unnamed: bool,
+    problems: &mut Problems<'_>,
+) -> Reading {
+    let facts = request.facts();
+    let (config, host) = request.config(&tool_name(asked.name), asked.url, problems);
+    Reading {
+        config,
+        target: "json",
+        facts,
+        read: Box::new(move |text| read_document(text, unnamed)),
+        tokens,
+        notes: Vec::new(),
+        host,
+        format,
+    }
+}
+
+/// A name that the config takes.
+pub fn tool_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
+    name.chars().map(plain).take(64).collect()
+}
+
+fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<'_>) -> Option<Request> {
+    if !document.root.contains_key("url") {
+        let help = "it has a `url` and a `method`; a curl command and an OpenAPI document are taken too";
+        problems.add(None, "", "is no custom action", Some(help));
+        return None;
+    }
+    let mut request = Request::default();
+    for (field, value) in &document.root {
+        let mut text = |problems: &mut Problems<'_>| {
+            let text = text_of(document, field, value, problems)?;
+            Some(Value {
+                text: Zeroizing::new(text.to_owned()),
+                spot: document.spot(field, text, tokens),
+                at: document.at(field),
+            })
+        };
+        match field.as_str() {
+            "method" => {
+                if let Some(method) = text(problems) {
+                    request.method = (*method.text).clone();
+                }
+            }
+            "url" => {
+                if let Some(url) = text(problems) {
+                    request.url = url;
+                }
+            }
+            "headers" => {
+                let headers = texts(document, field, value, tokens, problems).into_iter();
+                request.headers = headers.map(|(name, value)| Header { name, value }).collect();
+            }
+            "query" => request.query = texts(document, field, value, tokens, problems),
+            "body" if value.is_object() || value.is_array() => {
+                request.body = Some(Body { tree: value.clone(), node: document.node(field, value, tokens) });
+            }
+            "timeout_ms" if value.as_u64().is_some_and(|ms| (1..=600_000).contains(&ms)) => {
+                request.timeout_ms = value.as_u64();
+            }
+            "name" | "description" if value.is_string() => {
+                request.facts.push((field.clone(), value.clone()));
+                request.fields.push((field.clone(), document.node(field, value, tokens)));
+            }
+            "parameters" if value.is_object() => {
+                request.facts.push((field.clone(), value.clone()));
+                request.fields.push((field.clone(), document.node(field, value, tokens)));
+            }
+            "signing" => {
+                request.facts.push((field.clone(), value.clone()));
+                if let Some(signing) = value.as_object() {
+                    request.fields.push(("auth".into(), Node::Table(signing_of(document, signing, tokens))));
+                }
+            }
+            // Compared, and told.
+            _ => request.facts.push((field.clone(), value.clone())),
+        }
+    }
+    Some(request)
+}
+
+/// A table of texts with their places.
+fn texts(
+    document: &Document<'_>,
+    path: &str,
+    value: &Json,
+    tokens: &mut Tokens,
+    problems: &mut Problems<'_>,
+) -> Vec<(String, Value)> {
+    let Some(table) = value.as_object() else {
+        problems.add(document.at(path), path, "is not a table of texts", None);
+        return Vec::new();
+    };
+    let mut texts = Vec::new();
+    for (name, value) in table {
+        let path = format!("{path}.{name}");
+        if let Some(text) = text_of(document, &path, value, problems) {
+            let spot = document.spot(&path, text, tokens);
+            let value = Value { text: Zeroizing::new(text.to_owned()), spot, at: document.at(&path) };
+            texts.push((name.clone(), value));
+        }
+    }
+    texts
+}
+
+/// `signing` of the document is `auth` of the config, field by field.
+fn signing_of(document: &Document<'_>, signing: &Map<String, Json>, tokens: &mut Tokens) -> Table {
+    let mut auth = Table::new();
+    for (name, value) in signing {
+        let path = format!("signing.{name}");
+        let node = match (name.as_str(), value) {
+            ("key", Json::String(key)) => {
+                Node::Text(document.leaf(&path, key, tokens).credential("signing-key", "it signs the request"))
+            }
+            _ => document.node(&path, value, tokens),
+        };
+        auth.push((name.clone(), node));
+    }
+    auth
+}
+
+/// Reads a rendered document.
+fn read_document(text: &str, unnamed: bool) -> Result<Facts, String> {
+    let document: Json =
+        serde_json::from_str(text).map_err(|error| format!("it is not JSON ({:?})", error.classify()))?;
+    let Some(document) = document.as_object() else { return Err("it is not an object".into()) };
+    let mut request = Request::default();
+    let texts = |value: &Json| {
+        let entries = value.as_object().into_iter().flatten();
+        entries.filter_map(|(name, value)| Some((name.clone(), Value::plain(value.as_str()?)))).collect::<Vec<_>>()
+    };
+    for (field, value) in document {
+        match (field.as_str(), value) {
+            ("method", Json::String(method)) => request.method = method.clone(),
+            ("url", Json::String(url)) => request.url = Value::plain(url),
+            ("headers", value) => {
+                request.headers = texts(value).into_iter().map(|(name, value)| Header { name, value }).collect();
+            }
+            ("query", value) => request.query = texts(value),
+            ("body", value) => request.body = Some(Body { tree: value.clone(), node: node(&Json::Null) }),
+            ("timeout_ms", value) => request.timeout_ms = value.as_u64(),
+            ("name", _) if unnamed => {}
+            _ => request.facts.push((field.clone(), value.clone())),
+        }
+    }
+    Ok(request.facts())
+}

@@ -1,0 +1,206 @@
+//! Asterisk's configuration files, as its main/config.c reads them: sections, templates, comments.
+//!
+//! Knows nothing of SIP.
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use crate::cli::adopt::source::Problems;
+
+/// A line `key = value`.
+#[derive(Clone)]
+pub struct Line {
+    /// The key, in lower case.
+    pub key: String,
+    /// The value, without escapes.
+    pub value: Zeroizing<String>,
+    /// Where the value stands in the file.
+    pub range: Range<usize>,
+}
+
+/// A section.
+pub struct Section {
+    /// Its name.
+    pub name: String,
+    /// Where it begins.
+    pub at: usize,
+    /// Its lines, those of its templates first.
+    pub lines: Vec<Line>,
+    /// Whether it is a template: nothing by itself.
+    pub is_template: bool,
+}
+
+impl Section {
+    /// The last value of a key, as most options take it.
+    pub fn get(&self, key: &str) -> Option<&Line> {
+        self.lines.iter().rev().find(|line| line.key == key)
+    }
+
+    /// Its `type`.
+    pub fn kind(&self) -> &str {
+        self.get("type").map_or("", |line| line.value.as_str())
+    }
+}
+
+/// Reads a file. What cannot be read is noted.
+pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    let mut comment = 0_usize;
+    let mut at = 0;
+    for raw in text.split_inclusive('\n') {
+        let begin = at;
+        at += raw.len();
+        let (spans, depth) = uncommented(raw, comment);
+        comment = depth;
+        // What is left of a line lies in one span, unless a block comment stands in its middle.
+        let Some(span) = spans.into_iter().find(|span| !raw[span.clone()].trim().is_empty()) else { continue };
+        let line = raw[span.clone()].trim();
+        let line_at = begin + span.start + (raw[span.clone()].len() - raw[span].trim_start().len());
+        if line.starts_with('#') {
+            problems.add(
+                Some(line_at),
+                "",
+                "brings in another file, which is not read",
+                Some("adopt that file, or take the line out"),
+            );
+        } else if let Some(rest) = line.strip_prefix('[') {
+            if let Some(section) = section(rest, line_at, &sections, problems) {
+                sections.push(section);
+            }
+        } else if let Some((key, value)) = line.split_once('=') {
+            let Some(section) = sections.last_mut() else {
+                problems.add(Some(line_at), "", "stands before the first section", None);
+                continue;
+            };
+            let value = value.strip_prefix('>').unwrap_or(value);
+            let range = line_at + line.len() - value.trim_start().len()..line_at + line.len();
+            let key = key.trim().trim_end_matches('+').trim_end().to_ascii_lowercase();
+            section.lines.push(Line { key, value: unescaped(value.trim()), range });
+        } else {
+            problems.add(Some(line_at), "", "is neither a section nor `key = value`", None);
+        }
+    }
+    sections
+}
+
+/// `name](options)` behind the bracket.
+fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>) -> Option<Section> {
+    let Some((name, options)) = rest.split_once(']') else {
+        problems.add(Some(at), "", "is a section without `]`", None);
+        return None;
+    };
+    let mut section = Section { name: name.to_owned(), at, lines: Vec::new(), is_template: false };
+    let options = options.trim().strip_prefix('(').map(|options| options.trim_end_matches(')')).unwrap_or_default();
+    for option in options.split(',').map(str::trim).filter(|option| !option.is_empty()) {
+        match option {
+            "!" => section.is_template = true,
+            // More of a section that is there.
+            "+" => {
+                if let Some(before) = known.iter().rev().find(|before| before.name == section.name) {
+                    section.lines.extend(before.lines.iter().cloned());
+                }
+            }
+            base => match known.iter().rev().find(|before| before.name == base) {
+                Some(before) => section.lines.extend(before.lines.iter().cloned()),
+                None => {
+                    let message = format!("takes over from `{base}`, which is not in the file before it");
+                    problems.add(Some(at), "", message, Some("bring the two into one file"));
+                }
+            },
+        }
+    }
+    Some(section)
+}
+
+/// The parts of a line outside of comments, and how deep block comments nest behind it. `\;` is no comment;
+/// `;--` opens a block comment, unless a third `-` follows, and `--;` closes it.
+fn uncommented(line: &str, mut depth: usize) -> (Vec<Range<usize>>, usize) {
+    let bytes = line.as_bytes();
+    let mut spans = Vec::new();
+    let mut from = 0;
+    for at in 0..bytes.len() {
+        if bytes[at] != b';' {
+            continue;
+        }
+        if depth > 0 {
+            if at >= 2 && &bytes[at - 2..at] == b"--" {
+                depth -= 1;
+                from = at + 1;
+            } else if opens(&bytes[at + 1..]) {
+                depth += 1;
+            }
+        } else if at > 0 && bytes[at - 1] == b'\\' {
+            continue;
+        } else if opens(&bytes[at + 1..]) {
+            spans.push(from..at);
+            depth = 1;
+        } else {
+            spans.push(from..at);
+            return (spans, depth);
+        }
+    }
+    if depth == 0 {
+        spans.push(from..bytes.len());
+    }
+    (spans, depth)
+}
+
+fn opens(behind: &[u8]) -> bool {
+    behind.starts_with(b"--") && behind.get(2) != Some(&b'-')
+}
+
+fn unescaped(value: &str) -> Zeroizing<String> {
+    Zeroizing::new(value.replace("\\;", ";"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::adopt::source::Source;
+
+    fn lines(text: &str) -> (Vec<String>, bool) {
+        let source = Source::of(text);
+        let mut problems = Problems::new(&source);
+        let sections = read(text, &mut problems);
+        let lines = sections.iter().flat_map(|section| {
+            section.lines.iter().map(|line| {
+                assert_eq!(*unescaped(&text[line.range.clone()]), *line.value, "the range is the value's");
+                format!("{}.{}={}", section.name, line.key, *line.value)
+            })
+        });
+        (lines.collect(), problems.is_empty())
+    }
+
+    #[test]
+    fn sections_values_and_comments() {
+        let text = "; c\n[a]\n  Type = auth ; c\npassword = a\\;b;c\nx=>y\nempty =\n;-- hidden = 1\nalso = 2 --; shown = 3\n\n\
+                    [b](a) ; c\nkey = \"q\" \\x\n;--- not a block\nz = 1\n";
+        let (found, fine) = lines(text);
+        assert!(fine);
+        assert_eq!(
+            found,
+            [
+                "a.type=auth",
+                "a.password=a;b",
+                "a.x=y",
+                "a.empty=",
+                "a.shown=3",
+                "b.type=auth",
+                "b.password=a;b",
+                "b.x=y",
+                "b.empty=",
+                "b.shown=3",
+                "b.key=\"q\" \\x",
+                "b.z=1"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        for text in ["#include x.conf\n", "[a\n", "a = 1\n", "[a]\nword\n", "[a](b)\n"] {
+            assert!(!lines(text).1, "{text}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Reads a curl command line as the request it makes [curl 8, its manual].
+//!
+//! What is about the output is passed over; what is about the transfer and has no place in a request is compared,
+//! and told; what would make another request is an error that names the option.
+
+use zeroize::Zeroizing;
+
+use super::http::decode_basic;
+use super::request::{Body, Header, Request, Value};
+use super::shell::{self, Word};
+use crate::cli::adopt::source::{Problems, Quoting, Source, Spot, Tokens};
+
+/// What an option does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Header,
+    User,
+    Bearer,
+    Method,
+    Url,
+    UrlQuery,
+    Agent,
+    Referer,
+    Cookie,
+    /// The body; whether a file may be named with `@`.
+    Data(bool),
+    DataEncoded,
+    Json,
+    Get,
+    Seconds,
+    /// About what curl prints: nothing of the request.
+    Output,
+    OutputTo,
+    /// About the transfer, with and without a value.
+    Transfer,
+    TransferBy,
+    /// Not to be had, and why.
+    Not(&'static str),
+}
+
+use Does::{
+    Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, Output, OutputTo, Referer,
+    Seconds, Transfer, TransferBy, Url, UrlQuery, User,
+};
+
+const FORM: Does = Not("sends a form with parts; a custom action sends JSON");
+const FILE: Does = Not("reads another file, which is not looked at");
+const CLIENT: Does = Not("is a client certificate, which a custom action does not have");
+const SCHEME: Does = Not("chooses an authentication that a custom action does not have");
+const ROUTE: Does = Not("sends the request another way");
+
+/// The options that are known, long and short.
+const OPTIONS: &[(&str, char, Does)] = &[
+    ("header", 'H', Head),
+    ("user", 'u', User),
+    ("oauth2-bearer", '\0', Bearer),
+    ("request", 'X', Method),
+    ("url", '\0', Url),
+    ("url-query", '\0', UrlQuery),
+    ("user-agent", 'A', Agent),
+    ("referer", 'e', Referer),
+    ("cookie", 'b', Cookie),
+    ("data", 'd', Data(true)),
+    ("data-ascii", '\0', Data(true)),
+    ("data-binary", '\0', Data(true)),
+    ("data-raw", '\0', Data(false)),
+    ("data-urlencode", '\0', DataEncoded),
+    ("json", '\0', Json),
+    ("get", 'G', Get),
+    ("max-time", 'm', Seconds),
+    ("silent", 's', Output),
+    ("show-error", 'S', Output),
+    ("verbose", 'v', Output),
+    ("include", 'i', Output),
+    ("show-headers", '\0', Output),
+    ("fail", 'f', Output),
+    ("fail-with-body", '\0', Output),
+    ("progress-bar", '#', Output),
+    ("no-progress-meter", '\0', Output),
+    ("no-buffer", 'N', Output),
+    ("globoff", 'g', Output),
+    ("remote-name", 'O', Output),
+    ("output", 'o', OutputTo),
+    ("write-out", 'w', OutputTo),
+    ("dump-header", 'D', OutputTo),
+    ("location", 'L', Transfer),
+    ("location-trusted", '\0', Transfer),
+    ("compressed", '\0', Transfer),
+    ("insecure", 'k', Transfer),
+    ("ipv4", '4', Transfer),
+    ("ipv6", '6', Transfer),
+    ("http1.1", '\0', Transfer),
+    ("http2", '\0', Transfer),
+    ("tlsv1.2", '\0', Transfer),
+    ("tlsv1.3", '\0', Transfer),
+    ("basic", '\0', Output),
+    ("connect-timeout", '\0', TransferBy),
+    ("retry", '\0', TransferBy),
+    ("retry-delay", '\0', TransferBy),
+    ("max-redirs", '\0', TransferBy),
+    ("cacert", '\0', TransferBy),
+    ("form", 'F', FORM),
+    ("form-string", '\0', FORM),
+    ("upload-file", 'T', FILE),
+    ("config", 'K', FILE),
+    ("netrc", 'n', FILE),
+    ("netrc-file", '\0', FILE),
+    ("cert", 'E', CLIENT),
+    ("key", '\0', CLIENT),
+    ("digest", '\0', SCHEME),
+    ("ntlm", '\0', SCHEME),
+    ("negotiate", '\0', SCHEME),
+    ("anyauth", '\0', SCHEME),
+    ("aws-sigv4", '\0', SCHEME),
+    ("proxy", 'x', ROUTE),
+    ("unix-socket", '\0', ROUTE),
+    ("resolve", '\0', ROUTE),
+    ("connect-to", '\0', ROUTE),
+    ("head", 'I', Not("asks for headers only; a custom action has GET, POST, PUT, PATCH and DELETE")),
+    ("next", ':', Not("begins a second request")),
+];
+
+impl Does {
+    fn takes_value(self) -> bool {
+        !matches!(self, Get | Output | Transfer | Not(_))
+    }
+}
+
+/// The request as it comes together.
+struct Curl<'p, 's> {
+    problems: &'p mut Problems<'s>,
+    tokens: Tokens,
+    request: Request,
+    urls: Vec<Value>,
+    method: Option<String>,
+    /// The pieces of the body, and whether they came by `--json`.
+    data: Vec<Value>,
+    json: bool,
+    get: bool,
+    query: Vec<Value>,
+    /// Where the body began.
+    data_at: Option<usize>,
+}
+
+/// Reads the file's one command.
+pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, Tokens)> {
+    let words = shell::words(&source.text, problems);
+    let mut words = words.into_iter().peekable();
+    // As it is copied from a manual.
+    words.next_if(|word| *word.text == "$");
+    let first = words.next()?;
+    if *first.text != "curl" && !first.text.ends_with("/curl") {
+        problems.add(Some(first.range.start), "", "is not curl", Some("the file holds one command line of curl"));
+        return None;
+    }
+    let mut curl = Curl {
+        problems,
+        tokens: Tokens::default(),
+        request: Request::default(),
+        urls: Vec::new(),
+        method: None,
+        data: Vec::new(),
+        json: false,
+        get: false,
+        query: Vec::new(),
+        data_at: None,
+    };
+    let mut only_urls = false;
+    while let Some(word) = words.next() {
+        if only_urls || !word.text.starts_with('-') || word.text.len() == 1 {
+            let value = curl.value(&word, 0);
+            curl.urls.push(value);
+        } else if *word.text == "--" {
+            only_urls = true;
+        } else if let Some(name) = word.text.strip_prefix("--") {
+            curl.long(&word, name, &mut words);
+        } else {
+            curl.short(&word, &mut words);
+        }
+    }
+    curl.finish(first.range.start)
+}
+
+impl Curl<'_, '_> {
+    /// A part of a word, from a byte of its text on.
+    fn value(&mut self, word: &Word, from: usize) -> Value {
+        let token = self.tokens.add(None, word.range.clone(), &word.text, Quoting::Single);
+        let whole = self.tokens.spot(token);
+        let spot = whole.part(&(from..word.text.len()));
+        Value { text: Zeroizing::new(word.text[from..].to_owned()), spot: Some(spot), at: Some(word.range.start) }
+    }
+
+    fn long(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) {
+        let Some((_, _, does)) = OPTIONS.iter().find(|(long, ..)| *long == name) else {
+            let shown = name.split(['=', ' ']).next().unwrap_or_default().to_owned();
+            return self.unknown(word, &format!("--{shown}"));
+        };
+        let value = if does.takes_value() { self.next_value(word, &format!("--{name}"), words) } else { None };
+        self.option(word, &format!("--{name}"), *does, value);
+    }
+
+    /// `-sSL`, `-XPOST`, `-u user:password`.
+    fn short(&mut self, word: &Word, words: &mut impl Iterator<Item = Word>) {
+        for (at, c) in word.text.char_indices().skip(1) {
+            let Some((_, _, does)) = OPTIONS.iter().find(|(_, short, _)| *short == c && c != '\0') else {
+                return self.unknown(word, &format!("-{c}"));
+            };
+            let behind = at + c.len_utf8();
+            let name = format!("-{c}");
+            if !does.takes_value() {
+                self.option(word, &name, *does, None);
+                continue;
+            }
+            let value = match behind < word.text.len() {
+                true => Some(self.value(word, behind)),
+                false => self.next_value(word, &name, words),
+            };
+            return self.option(word, &name, *does, value);
+        }
+    }
+
+    fn next_value(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) -> Option<Value> {
+        let next = words.next();
+        if next.is_none() {
+            self.problem(word, name, "has nothing behind it", None);
+        }
+        next.map(|next| self.value(&next, 0))
+    }
+
+    fn unknown(&mut self, word: &Word, name: &str) {
+        self.problem(word, name, "is not known here", Some("leave it out, if the request is the same without it"));
+    }
+
+    fn problem(&mut self, word: &Word, name: &str, message: &str, help: Option<&str>) {
+        self.problems.add(Some(word.range.start), name, message, help);
+    }
+
+    fn option(&mut self, word: &Word, name: &str, does: Does, value: Option<Value>) {
+        match (does, value) {
+            (Not(why), _) => self.problem(word, name, why, Some("leave it out, or write the template by hand")),
+            (Output | OutputTo, _) => {}
+            (Transfer, _) => self.request.options.push((name.to_owned(), String::new())),
+            (TransferBy, Some(value)) => self.request.options.push((name.to_owned(), (*value.text).clone())),
+            (Get, _) => self.get = true,
+            (Head, Some(value)) => self.header(word, &value),
+            (User, Some(value)) => self.user(word, name, &value),
+            (Bearer, Some(value)) => self.authorize(word, "Bearer ", &value),
+            (Method, Some(value)) => self.method = Some((*value.text).clone()),
+            (Url, Some(value)) => self.urls.push(value),
+            (UrlQuery, Some(value)) => self.encoded(word, name, value, true),
+            (Agent, Some(value)) => self.push_header("User-Agent", value),
+            (Referer, Some(value)) => self.push_header("Referer", value),
+            (Cookie, Some(value)) if value.text.contains('=') => self.push_header("Cookie", value),
+            (Cookie, Some(_)) => {
+                self.problem(word, name, "reads cookies from a file", Some("write them as name=value"))
+            }
+            (Data(false), Some(value)) => self.body(word, value),
+            (Data(true), Some(value)) if !value.text.starts_with('@') => self.body(word, value),
+            (Json, Some(value)) if !value.text.starts_with('@') => {
+                self.json = true;
+                self.body(word, value);
+            }
+            (Data(true) | Json, Some(_)) => {
+                self.problem(word, name, "reads the body from a file", Some("write the body itself, in single quotes"));
+            }
+            (DataEncoded, Some(value)) => self.encoded(word, name, value, false),
+            (Seconds, Some(value)) => match value.text.parse::<f64>() {
+                Ok(seconds) if seconds >= 0.001 && seconds <= 600.0 => {
+                    self.request.timeout_ms = Some((seconds * 1000.0).round() as u64);
+                }
+                _ => self.problem(word, name, "is no time from a millisecond to ten minutes, in seconds", None),
+            },
+            // Told when it was looked for.
+            (_, None) => {}
+        }
+    }
+
+    fn header(&mut self, word: &Word, value: &Value) {
+        let Some((name, text)) = value.text.split_once(':') else {
+            let message = match value.text.starts_with('@') {
+                true => "reads headers from a file",
+                false => "is no header: `Name: value` is one",
+            };
+            return self.problem(word, "-H", message, None);
+        };
+        let content = text.trim_start();
+        if content.trim_end().is_empty() {
+            let name = name.to_owned();
+            return self.problem(word, &name, "takes a header out that curl would send", Some("leave it out"));
+        }
+        let begin = value.text.len() - content.len();
+        let range = begin..begin + content.trim_end().len();
+        let name = name.trim_end().to_owned();
+        let part = value.part(range);
+        self.push_header(&name, part);
+    }
+
+    fn push_header(&mut self, name: &str, value: Value) {
+        self.request.headers.push(Header { name: name.to_owned(), value });
+    }
+
+    fn user(&mut self, word: &Word, name: &str, value: &Value) {
+        if !value.text.contains(':') {
+            return self.problem(word, name, "has no password, which curl would ask for", Some("write user:password"));
+        }
+        let encoded = Zeroizing::new(data_encoding::BASE64.encode(value.text.as_bytes()));
+        if decode_basic(&encoded).is_none() {
+            return self.problem(word, name, "holds a control character", None);
+        }
+        let value = Value { text: encoded, spot: value.encoded_spot(), at: value.at };
+        self.authorize(word, "Basic ", &value);
+    }
+
+    fn authorize(&mut self, word: &Word, scheme: &str, value: &Value) {
+        if self.request.header("authorization").is_some() {
+            return self.problem(word, "Authorization", "is given twice", Some("leave one of them out"));
+        }
+        let text = Zeroizing::new(format!("{scheme}{}", *value.text));
+        // The scheme stands nowhere in the file: the text is another form of the word.
+        let spot = value.spot.clone().map(|spot| Spot { encoded: true, ..spot });
+        self.push_header("Authorization", Value { text, spot, at: value.at });
+    }
+
+    fn body(&mut self, word: &Word, value: Value) {
+        self.data_at.get_or_insert(word.range.start);
+        self.data.push(value);
+    }
+
+    /// `content`, `=content`, `name=content`: what is encoded is the content.
+    fn encoded(&mut self, word: &Word, name: &str, value: Value, to_query: bool) {
+        let (key, content) = match value.text.split_once('=') {
+            Some((key, content)) if !key.contains('@') => (key, content),
+            None if !value.text.contains('@') => ("", value.text.as_str()),
+            _ => return self.problem(word, name, "reads from a file", Some("write name=value")),
+        };
+        let raw = to_query && value.text.starts_with('+');
+        let encode = |text: &str| Zeroizing::new(crate::cli::client::part(text));
+        let text = match (raw, key) {
+            (true, _) => Zeroizing::new(value.text[1..].to_owned()),
+            (false, "") => encode(content),
+            (false, key) => Zeroizing::new(format!("{key}={}", *encode(content))),
+        };
+        let value = Value { text, spot: value.encoded_spot(), at: value.at };
+        if to_query { self.query.push(value) } else { self.body(word, value) }
+    }
+
+    fn finish(mut self, at: usize) -> Option<(Request, Tokens)> {
+        let mut urls = std::mem::take(&mut self.urls);
+        if urls.len() != 1 {
+            let message = if urls.is_empty() { "names no URL" } else { "names more than one URL" };
+            self.problems.add(Some(at), "", message, Some("a custom action is one request"));
+            return None;
+        }
+        let mut url = urls.remove(0);
+        if !url.text.contains("://") {
+            // As curl takes it.
+            url = Value { text: Zeroizing::new(format!("http://{}", *url.text)), spot: url.encoded_spot(), at: url.at };
+        }
+        self.take_user_out(&mut url);
+        let data = std::mem::take(&mut self.data);
+        let has_data = !data.is_empty();
+        let mut query = std::mem::take(&mut self.query);
+        if self.get {
+            query.extend(data);
+        } else if has_data {
+            self.set_body(data);
+        }
+        self.request.query_texts = query;
+        self.request.url = url;
+        let usual = if has_data && !self.get { "POST" } else { "GET" };
+        let method = self.method.take().unwrap_or_else(|| usual.into());
+        if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str()) {
+            let message = "is a method that a custom action does not have";
+            self.problems.add(Some(at), "method", message, Some("it has GET, POST, PUT, PATCH and DELETE"));
+        }
+        self.request.method = method;
+        Some((self.request, self.tokens))
+    }
+
+    /// `https://user:password@host` is what `-u` says.
+    fn take_user_out(&mut self, url: &mut Value) {
+        let Some(begin) = url.text.find("://").map(|scheme| scheme + 3) else { return };
+        let end = url.text[begin..].find(['/', '?', '#']).map_or(url.text.len(), |end| begin + end);
+        let Some(at) = url.text[begin..end].rfind('@') else { return };
+        let raw = Zeroizing::new(url.text[begin..begin + at].to_owned());
+        let decoded = percent_encoding::percent_decode_str(&raw).decode_utf8().ok();
+        let Some(pair) = decoded.filter(|pair| pair.contains(':')).map(|pair| Zeroizing::new(pair.into_owned())) else {
+            self.problems.add(url.at, "url", "has a user before the host and no password", Some("take it out"));
+            return;
+        };
+        if self.request.header("authorization").is_none() {
+            let encoded = Zeroizing::new(data_encoding::BASE64.encode(pair.as_bytes()));
+            let text = Zeroizing::new(format!("Basic {}", *encoded));
+            let spot = url.spot.as_ref().map(|spot| Spot { encoded: true, ..spot.part(&(begin..begin + at)) });
+            self.push_header("Authorization", Value { text, spot, at: url.at });
+        }
+        let text = Zeroizing::new(format!("{}{}", &url.text[..begin], &url.text[begin + at + 1..]));
+        *url = Value { text, spot: url.encoded_spot(), at: url.at };
+    }
+
+    fn set_body(&mut self, data: Vec<Value>) {
+        let content_type = self.request.header("content-type").map(|header| (*header.value.text).clone());
+        if self.json {
+            for name in ["Content-Type", "Accept"] {
+                if self.request.header(name).is_none() {
+                    self.push_header(name, Value::plain("application/json"));
+                }
+            }
+        } else if content_type.is_none() {
+            // What curl says of a body that it is told nothing of.
+            self.push_header("Content-Type", Value::plain("application/x-www-form-urlencoded"));
+        }
+        let joint = if self.json { "" } else { "&" };
+        let body = match data.len() {
+            1 => data.into_iter().next(),
+            _ => {
+                let texts: Vec<&str> = data.iter().map(|value| value.text.as_str()).collect();
+                Some(Value { text: Zeroizing::new(texts.join(joint)), spot: None, at: self.data_at })
+            }
+        };
+        let Some(value) = body else { return };
+        match Body::read(&value, &mut self.tokens) {
+            Ok(body) => self.request.body = Some(body),
+            Err(why) => {
+                let message = format!("is no JSON object or list, and a custom action sends nothing else: {why}");
+                self.problems.add(self.data_at, "body", message, None);
+            }
+        }
+    }
+}

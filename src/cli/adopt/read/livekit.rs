@@ -1,0 +1,123 @@
+//! Reads a SIP trunk of LiveKit: the request that creates it, outbound or inbound [livekit/protocol, 2026-07].
+//!
+//! The JSON form of protocol buffers has two names for a field, `auth_password` and `authPassword`.
+
+use serde_json::{Map, Value};
+
+use super::document::{Document, text_of};
+use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::source::{Problems, Source, Tokens};
+
+/// Reads the file. `name` is the trunk's where it has none.
+pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<Reading> {
+    let document = Document::read(&source.text, problems)?;
+    let (path, trunk) = match document.root.get("trunk") {
+        Some(Value::Object(trunk)) => ("trunk", trunk),
+        _ => {
+            let help = "it has the trunk in `trunk`, as `lk sip outbound create` takes it";
+            problems.add(document.at("trunk"), "", "is no trunk of LiveKit", Some(help));
+            return None;
+        }
+    };
+    let mut tokens = Tokens::default();
+    let mut config = Table::new();
+    let mut host = None;
+    // `name` says which trunk it is; one without gets the template's.
+    if !trunk.contains_key("name") {
+        config.push(("name".into(), Node::Text(Leaf::new(name, None))));
+    }
+    let outbound = trunk.contains_key("address");
+    if !outbound {
+        config.push(("direction".into(), "inbound".into()));
+    }
+    for (key, value) in trunk {
+        let place = format!("{path}.{key}");
+        let mut text = |name: &str, problems: &mut Problems<'_>| {
+            if let Some(text) = text_of(&document, &place, value, problems) {
+                config.push((name.into(), document.leaf(&place, text, &mut tokens).into()));
+            }
+        };
+        match snake(key).as_str() {
+            "name" => text("name", problems),
+            "address" => {
+                text("termination_uri", problems);
+                host = value.as_str().map(|address| address.split(':').next().unwrap_or_default().to_owned());
+            }
+            "auth_username" if *value != "" => text("username", problems),
+            "auth_password" if *value != "" => text("password", problems),
+            "transport" => match transport(value) {
+                "SIP_TRANSPORT_AUTO" => {}
+                word => config.push((
+                    "transport".into(),
+                    Node::from(word.trim_start_matches("SIP_TRANSPORT_").to_ascii_lowercase().as_str()),
+                )),
+            },
+            "numbers" if *value != Value::Array(Vec::new()) => {
+                config.push(("numbers".into(), document.node(&place, value, &mut tokens)));
+            }
+            "allowed_addresses" if !outbound && *value != Value::Array(Vec::new()) => {
+                config.push(("allowed_ips".into(), document.node(&place, value, &mut tokens)));
+            }
+            // Compared, and told.
+            _ => {}
+        }
+    }
+    Some(Reading {
+        config,
+        target: "livekit",
+        facts: facts(trunk),
+        read: Box::new(read_document),
+        tokens,
+        notes: Vec::new(),
+        host,
+        format: document.template_format(),
+    })
+}
+
+/// `authPassword` is `auth_password`.
+fn snake(key: &str) -> String {
+    let mut out = String::new();
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+/// The name of a transport, which may be a number.
+fn transport(value: &Value) -> &'static str {
+    const NAMES: [&str; 4] = ["SIP_TRANSPORT_AUTO", "SIP_TRANSPORT_UDP", "SIP_TRANSPORT_TCP", "SIP_TRANSPORT_TLS"];
+    let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+    let found = number.and_then(|number| NAMES.get(number)).or_else(|| NAMES.iter().find(|name| *value == **name));
+    found.copied().unwrap_or("SIP_TRANSPORT_AUTO")
+}
+
+/// What LiveKit makes of it: an empty field is as good as none.
+fn facts(trunk: &Map<String, Value>) -> Facts {
+    let mut facts = Facts::default();
+    let empty = |value: &Value| {
+        matches!(value, Value::Null | Value::Bool(false))
+            || *value == ""
+            || *value == Value::Array(Vec::new())
+            || *value == Value::Object(Map::new())
+    };
+    for (key, value) in trunk.iter().filter(|(_, value)| !empty(value)) {
+        match snake(key).as_str() {
+            "transport" => facts.text("transport", transport(value)),
+            key => facts.tree(key, value),
+        }
+    }
+    if !trunk.contains_key("transport") && trunk.contains_key("address") {
+        facts.text("transport", "SIP_TRANSPORT_AUTO");
+    }
+    facts
+}
+
+fn read_document(text: &str) -> Result<Facts, String> {
+    let document: Value =
+        serde_json::from_str(text).map_err(|error| format!("it is not JSON ({:?})", error.classify()))?;
+    document.get("trunk").and_then(Value::as_object).map(facts).ok_or_else(|| "it has no `trunk`".into())
+}

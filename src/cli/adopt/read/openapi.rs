@@ -1,0 +1,274 @@
+//! Reads one operation of an OpenAPI 3 document as a custom action.
+//!
+//! A parameter with one possible value (`const`, an `enum` of one, `default`) is sent with it; another that is
+//! required becomes a `{{variable}}` which the agent passes. A security scheme has no value in such a document: it
+//! is told, and goes into the template by hand.
+
+use serde_json::{Map, Value as Json, json};
+use zeroize::Zeroizing;
+
+use super::action::{Asked, reading, tool_name};
+use super::document::Document;
+use super::request::{Body, Header, Request, Value, node};
+use crate::cli::adopt::config::{Node, Reading, Table};
+use crate::cli::adopt::source::{Problems, Tokens};
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// An operation and where it stands.
+struct Operation<'a> {
+    method: &'static str,
+    path: &'a str,
+    at: String,
+    item: &'a Map<String, Json>,
+    own: &'a Map<String, Json>,
+}
+
+/// Reads the operation that is meant.
+pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+    let version = document.root.get("openapi").and_then(Json::as_str).unwrap_or_default();
+    if !version.starts_with("3.") {
+        let at = document.at("openapi").or(document.at("swagger"));
+        problems.add(at, "", "is no OpenAPI 3 document", Some("convert it to OpenAPI 3 first"));
+        return None;
+    }
+    let operation = choose(document, asked.operation, problems)?;
+    let mut tokens = Tokens::default();
+    let mut builder =
+        Builder { document, tokens: &mut tokens, problems, request: Request::default(), variables: Map::new() };
+    builder.request.method = operation.method.to_ascii_uppercase();
+    builder.url(&operation);
+    builder.parameters(&operation);
+    builder.body(&operation);
+    let notes = builder.security(&operation);
+    let request = builder.finish(&operation);
+    let mut reading = reading(request, tokens, document.template_format(), asked, false, problems);
+    reading.notes.extend(notes);
+    Some(reading)
+}
+
+fn choose<'a>(document: &'a Document<'_>, wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<Operation<'a>> {
+    let mut all = Vec::new();
+    for (path, item) in document.root.get("paths").and_then(Json::as_object).into_iter().flatten() {
+        let Some(item) = item.as_object() else { continue };
+        for method in METHODS {
+            if let Some(own) = item.get(method).and_then(Json::as_object) {
+                all.push(Operation { method, path, at: format!("paths.{path}.{method}"), item, own });
+            }
+        }
+    }
+    let id = |operation: &Operation<'_>| operation.own.get("operationId").and_then(Json::as_str).map(str::to_owned);
+    let said = |operation: &Operation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
+    let names: Vec<String> = all.iter().map(|operation| id(operation).unwrap_or_else(|| said(operation))).collect();
+    let count = all.len();
+    let found = match wanted {
+        None if count == 1 => all.pop(),
+        None => None,
+        Some(wanted) => {
+            let mut all = all.into_iter();
+            all.find(|operation| {
+                id(operation).as_deref() == Some(wanted) || said(operation).eq_ignore_ascii_case(wanted)
+            })
+        }
+    };
+    if found.is_none() {
+        let message = match (wanted, count) {
+            (_, 0) => "has no operation with GET, POST, PUT, PATCH or DELETE".to_owned(),
+            (Some(wanted), _) => format!("has no operation `{wanted}`"),
+            (None, count) => format!("has {count} operations, and a template is one"),
+        };
+        let help = (!names.is_empty()).then(|| format!("choose one with --operation: {}", names.join(", ")));
+        problems.add(document.at("paths"), "", message, help.as_deref());
+    }
+    found
+}
+
+struct Builder<'a, 'd, 'p, 's> {
+    document: &'a Document<'d>,
+    tokens: &'a mut Tokens,
+    problems: &'p mut Problems<'s>,
+    request: Request,
+    /// What the agent passes, by name.
+    variables: Map<String, Json>,
+}
+
+impl Builder<'_, '_, '_, '_> {
+    /// What a local `$ref` names, and where it stands.
+    fn resolved<'v>(&'v self, value: &'v Json, at: &str) -> (&'v Json, String) {
+        let Some(name) = value.get("$ref").and_then(Json::as_str) else { return (value, at.to_owned()) };
+        let pointer = name.strip_prefix('#').unwrap_or_default();
+        match self
+            .document
+            .root
+            .get("components")
+            .and_then(|components| components.pointer(pointer.strip_prefix("/components")?))
+        {
+            Some(target) => (target, pointer.trim_start_matches('/').replace('/', ".")),
+            None => (value, at.to_owned()),
+        }
+    }
+
+    fn problem(&mut self, at: &str, message: &str, help: Option<&str>) {
+        self.problems.add(self.document.at(at), at, message, help);
+    }
+
+    fn text(&mut self, at: &str, text: &str) -> Value {
+        let spot = self.document.spot(at, text, self.tokens);
+        Value { text: Zeroizing::new(text.to_owned()), spot, at: self.document.at(at) }
+    }
+
+    fn url(&mut self, operation: &Operation<'_>) {
+        let places = [
+            (format!("{}.servers.0", operation.at), operation.own.get("servers")),
+            (format!("paths.{}.servers.0", operation.path), operation.item.get("servers")),
+            ("servers.0".to_owned(), self.document.root.get("servers")),
+        ];
+        let server = places.into_iter().find_map(|(at, servers)| Some((at, servers?.get(0)?.clone())));
+        let Some((at, server)) = server else {
+            return self.problem("servers", "is needed: it says where the requests go", None);
+        };
+        let mut url = server.get("url").and_then(Json::as_str).unwrap_or_default().trim_end_matches('/').to_owned();
+        for (name, variable) in server.get("variables").and_then(Json::as_object).into_iter().flatten() {
+            if let Some(value) = variable.get("default").and_then(Json::as_str) {
+                url = url.replace(&format!("{{{name}}}"), value);
+            }
+        }
+        let path = operation.path.replace('{', "{{").replace('}', "}}");
+        self.request.url =
+            Value { text: Zeroizing::new(format!("{url}{path}")), spot: None, at: self.document.at(&at) };
+    }
+
+    fn parameters(&mut self, operation: &Operation<'_>) {
+        let lists = [
+            (format!("{}.parameters", operation.at), operation.own.get("parameters")),
+            (format!("paths.{}.parameters", operation.path), operation.item.get("parameters")),
+        ];
+        let mut seen: Vec<(String, String)> = Vec::new();
+        for (at, list) in lists {
+            for (index, parameter) in list.and_then(Json::as_array).into_iter().flatten().enumerate() {
+                let (parameter, at) = self.resolved(parameter, &format!("{at}.{index}"));
+                let parameter = parameter.clone();
+                let text = |key: &str| parameter.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+                let key = (text("in"), text("name"));
+                // The operation's own goes before that of its path.
+                if !seen.contains(&key) {
+                    self.parameter(&key.0, &key.1, &parameter, &at);
+                    seen.push(key);
+                }
+            }
+        }
+    }
+
+    fn parameter(&mut self, place: &str, name: &str, parameter: &Json, at: &str) {
+        let (schema, schema_at) = {
+            let (schema, at) = self.resolved(parameter.get("schema").unwrap_or(&Json::Null), &format!("{at}.schema"));
+            (schema.clone(), at)
+        };
+        let value = match self.fixed(&schema, &schema_at) {
+            Some(value) if place != "path" => value,
+            _ if place == "path" || parameter.get("required") == Some(&Json::Bool(true)) => {
+                self.variable(name, &schema, parameter.get("description"));
+                Value::plain(&format!("{{{{{name}}}}}"))
+            }
+            // The agent need not pass it, and nothing says what it would be.
+            _ => return,
+        };
+        match place {
+            "path" => {}
+            "query" => self.request.query.push((name.to_owned(), value)),
+            "header" => self.request.headers.push(Header { name: name.to_owned(), value }),
+            _ => self.problem(at, "stands where a custom action has no parameters", Some("write it as a header")),
+        }
+    }
+
+    /// The one value that a schema allows, or gives where nothing is passed.
+    fn fixed(&mut self, schema: &Json, at: &str) -> Option<Value> {
+        let one = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
+        let (at, value) = match (schema.get("const"), one, schema.get("default")) {
+            (Some(value), ..) => (format!("{at}.const"), value),
+            (_, Some(values), _) => (format!("{at}.enum.0"), &values[0]),
+            (.., Some(value)) => (format!("{at}.default"), value),
+            _ => return None,
+        };
+        Some(match value {
+            Json::String(text) => self.text(&at, text),
+            other => Value::plain(&other.to_string()),
+        })
+    }
+
+    fn variable(&mut self, name: &str, schema: &Json, description: Option<&Json>) {
+        let mut schema =
+            schema.as_object().cloned().unwrap_or_else(|| Map::from_iter([("type".into(), json!("string"))]));
+        if let Some(description) = description.filter(|_| !schema.contains_key("description")) {
+            schema.insert("description".into(), description.clone());
+        }
+        self.variables.insert(name.to_owned(), Json::Object(schema));
+    }
+
+    /// A body of fields: each with its value, or passed by the agent.
+    fn body(&mut self, operation: &Operation<'_>) {
+        let Some(body) = operation.own.get("requestBody") else { return };
+        let (body, at) = self.resolved(body, &format!("{}.requestBody", operation.at));
+        let Some(content) = body.pointer("/content/application~1json/schema").cloned() else {
+            return self.problem(&at, "is no JSON, and a custom action sends nothing else", None);
+        };
+        let (schema, at) = self.resolved(&content, &format!("{at}.content.application/json.schema"));
+        let schema = schema.clone();
+        let required = schema.get("required").and_then(Json::as_array).cloned().unwrap_or_default();
+        let (mut tree, mut fields) = (Map::new(), Table::new());
+        for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
+            let (property, at) = self.resolved(property, &format!("{at}.properties.{name}"));
+            let property = property.clone();
+            let value = match self.fixed(&property, &at) {
+                Some(value) => value,
+                None if required.contains(&json!(name)) => {
+                    self.variable(name, &property, None);
+                    Value::plain(&format!("{{{{{name}}}}}"))
+                }
+                None => continue,
+            };
+            tree.insert(name.clone(), json!(*value.text));
+            fields.push((name.clone(), crate::cli::adopt::config::Leaf::new(&value.text, value.spot).into()));
+        }
+        if !tree.is_empty() {
+            self.request.body = Some(Body { tree: Json::Object(tree), node: Node::Table(fields) });
+            self.request.headers.push(Header { name: "Content-Type".into(), value: Value::plain("application/json") });
+        }
+    }
+
+    /// What the document says of credentials without having one.
+    fn security(&self, operation: &Operation<'_>) -> Vec<String> {
+        let wanted = operation.own.get("security").or_else(|| self.document.root.get("security"));
+        let schemes = wanted.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object);
+        let schemes = schemes.flat_map(Map::keys).filter(|name| {
+            let scheme =
+                self.document.root.get("components").and_then(|all| all.pointer(&format!("/securitySchemes/{name}")));
+            let header = scheme.and_then(|scheme| scheme.get("name")).and_then(Json::as_str).unwrap_or("Authorization");
+            let query = self.request.query.iter().any(|(name, _)| name == header);
+            self.request.header(header).is_none() && !query
+        });
+        let told = schemes.map(|name| {
+            format!("the security scheme `{name}` has no value in the file: add `auth` to the template, with a secret")
+        });
+        told.collect()
+    }
+
+    fn finish(mut self, operation: &Operation<'_>) -> Request {
+        let own = |key: &str| operation.own.get(key).and_then(Json::as_str);
+        let mut add = |name: &str, value: Json| {
+            self.request.fields.push((name.to_owned(), node(&value)));
+            self.request.facts.push((name.to_owned(), value));
+        };
+        if let Some(id) = own("operationId") {
+            add("name", json!(tool_name(id)));
+        }
+        if let Some(text) = own("description").or_else(|| own("summary")) {
+            add("description", json!(text));
+        }
+        if !self.variables.is_empty() {
+            let names: Vec<&String> = self.variables.keys().collect();
+            add("parameters", json!({"type": "object", "properties": self.variables, "required": names}));
+        }
+        self.request
+    }
+}

@@ -1,0 +1,232 @@
+//! An HTTP request as the readers of custom actions find it, and the config that makes the same.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+use zeroize::Zeroizing;
+
+use super::document::Document;
+use super::http::{self, Wanted};
+use crate::cli::adopt::config::{Leaf, Node, Table};
+use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::source::{Problems, Quoting, Spot, Tokens};
+use crate::cli::client::part;
+
+/// A text of the request and its place.
+#[derive(Clone, Default)]
+pub struct Value {
+    /// The text.
+    pub text: Zeroizing<String>,
+    /// Its place, where it has one.
+    pub spot: Option<Spot>,
+    /// A byte of the file for messages about it.
+    pub at: Option<usize>,
+}
+
+impl Value {
+    /// One that stands nowhere.
+    pub fn plain(text: &str) -> Self {
+        Self { text: Zeroizing::new(text.to_owned()), spot: None, at: None }
+    }
+
+    /// A part of it.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let spot = self.spot.as_ref().map(|spot| spot.part(&range));
+        Self { text: Zeroizing::new(self.text[range].to_owned()), spot, at: self.at }
+    }
+
+    /// Its place, for another form of it.
+    pub fn encoded_spot(&self) -> Option<Spot> {
+        self.spot.clone().map(|spot| Spot { encoded: true, ..spot })
+    }
+
+    fn leaf(&self) -> Leaf {
+        Leaf::new(&self.text, self.spot.clone())
+    }
+}
+
+/// Adds to the query of a URL.
+fn append_query(url: &mut Zeroizing<String>, text: &str) {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    url.push(joint);
+    url.push_str(text);
+}
+
+/// A header.
+pub struct Header {
+    /// As it is spelled.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// A body that is JSON.
+pub struct Body {
+    /// The tree.
+    pub tree: Json,
+    /// The same with places.
+    pub node: Node,
+}
+
+impl Body {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// Why it is no object and no list.
+    pub fn read(value: &Value, tokens: &mut Tokens) -> Result<Self, String> {
+        if !value.text.trim_start().starts_with(['{', '[']) {
+            return Err("it begins with neither `{` nor `[`".into());
+        }
+        let spot = value.spot.clone();
+        let token = match &spot {
+            Some(spot) => tokens.add(Some(spot.token), spot.at.clone(), &value.text, Quoting::Plain),
+            None => tokens.add(None, 0..0, &value.text, Quoting::Plain),
+        };
+        let document = Document::within(&value.text, token)?;
+        let tree = document.root.get("").cloned().unwrap_or_default();
+        // Without a place of its own there is none for what is in it.
+        let node = if spot.is_some() { document.node("", &tree, tokens) } else { node(&tree) };
+        Ok(Self { tree, node })
+    }
+}
+
+/// A tree that stands nowhere.
+pub fn node(value: &Json) -> Node {
+    match value {
+        Json::String(text) => text.as_str().into(),
+        Json::Array(items) => Node::List(items.iter().map(node).collect()),
+        Json::Object(map) => Node::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
+        other => Node::Other(other.clone()),
+    }
+}
+
+/// A request.
+#[derive(Default)]
+pub struct Request {
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    pub method: String,
+    /// The URL, with what it has of a query.
+    pub url: Value,
+    /// Further parts of the query, encoded.
+    pub query_texts: Vec<Value>,
+    /// Parameters of the query, as they are.
+    pub query: Vec<(String, Value)>,
+    /// Headers in order.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Option<Body>,
+    /// In milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// What has no place in a config: a name and a value, for telling.
+    pub options: Vec<(String, String)>,
+    /// Fields beside the request: as they are in the config.
+    pub fields: Table,
+    /// The same, as they are in a document.
+    pub facts: Vec<(String, Json)>,
+}
+
+impl Request {
+    /// A header, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&Header> {
+        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))
+    }
+
+    /// What it says.
+    pub fn facts(&self) -> Facts {
+        let mut facts = Facts::default();
+        facts.text("method", &self.method);
+        let mut url = self.url.text.clone();
+        for more in &self.query_texts {
+            append_query(&mut url, &more.text);
+        }
+        http::url_facts(&mut facts, "url", &url);
+        for (name, value) in &self.query {
+            http::query_fact(&mut facts, "url", name, &value.text);
+        }
+        for header in &self.headers {
+            http::header_fact(&mut facts, "headers", &header.name, &header.value.text);
+        }
+        if let Some(body) = &self.body {
+            facts.tree("body", &body.tree);
+        }
+        if let Some(timeout) = self.timeout_ms {
+            facts.tree("timeout_ms", &timeout.into());
+        }
+        for (name, value) in &self.options {
+            facts.text(name, value);
+        }
+        for (name, value) in &self.facts {
+            facts.tree(name, value);
+        }
+        facts
+    }
+
+    /// The config that makes it. `name` is the tool's where `fields` has none.
+    pub fn config(mut self, name: &str, wanted: Wanted, problems: &mut Problems<'_>) -> (Table, Option<String>) {
+        let host = http::host(&self.url.text);
+        let mut config = std::mem::take(&mut self.fields);
+        if !config.iter().any(|(field, _)| field == "name") {
+            config.insert(0, ("name".into(), name.into()));
+        }
+        config.push(("method".into(), self.method.as_str().into()));
+        let (url, query) = self.take_url_apart(wanted);
+        config.push(("url".into(), url.into()));
+        for (index, header) in self.headers.iter().enumerate() {
+            if self.headers[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&header.name)) {
+                problems.add(header.value.at, &header.name, "is given twice", Some("leave one of the two out"));
+            }
+        }
+        let signed = config.iter().any(|(field, _)| field == "auth");
+        let mut headers = Table::new();
+        for Header { name, value } in std::mem::take(&mut self.headers) {
+            let auth = name.eq_ignore_ascii_case("authorization") && !signed;
+            match auth.then(|| http::auth(&value.text, value.spot.as_ref())).flatten() {
+                Some(auth) => config.push(("auth".into(), Node::Table(auth))),
+                None => {
+                    let leaf = http::header(&name, &value.text, value.spot.clone());
+                    headers.push((name, leaf.into()));
+                }
+            }
+        }
+        for (field, table) in [("headers", headers), ("query_params", query)] {
+            if !table.is_empty() {
+                config.push((field.into(), Node::Table(table)));
+            }
+        }
+        if let Some(body) = self.body.take() {
+            config.push(("body".into(), body.node));
+        }
+        if let Some(timeout) = self.timeout_ms {
+            config.push(("timeout_ms".into(), Node::Other(timeout.into())));
+        }
+        (config, host)
+    }
+
+    /// The URL and the parameters of its query. A further part that cannot be taken apart goes back to the URL.
+    fn take_url_apart(&mut self, wanted: Wanted) -> (Leaf, Table) {
+        let given: Table = self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
+        let apart: Option<Vec<Table>> =
+            self.query_texts.iter().map(|text| http::take_query(&text.text, text.spot.as_ref())).collect();
+        let taken = http::take_apart(&self.url.text, self.url.spot.as_ref(), wanted);
+        let all_apart = apart.is_some();
+        let more: Table = apart.unwrap_or_default().into_iter().flatten().chain(given).collect();
+        let mut names: Vec<&str> = taken.query.iter().chain(&more).map(|(name, _)| name.as_str()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        // A URL that is one secret holds its query too.
+        let whole = taken.url.hints.iter().any(|hint| hint.filter.is_none());
+        if names.len() == count && all_apart && (!whole || more.is_empty()) {
+            return (taken.url, taken.query.into_iter().chain(more).collect());
+        }
+        let mut url = std::mem::take(&mut self.url.text);
+        for more in &self.query_texts {
+            append_query(&mut url, &more.text);
+        }
+        for (name, value) in &self.query {
+            append_query(&mut url, &Zeroizing::new(format!("{}={}", part(name), part(&value.text))));
+        }
+        let taken = http::take_apart(&url, None, wanted);
+        (taken.url, taken.query)
+    }
+}

@@ -1,0 +1,343 @@
+//! The words of one shell command, with their places.
+//!
+//! Quoting is taken off as POSIX shells and bash do it; what a shell would put in (`$TOKEN`, `` `…` ``) and what
+//! would begin another command is told, since it is no part of what is read.
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use crate::cli::adopt::source::Problems;
+
+/// A word.
+pub struct Word {
+    /// Its text.
+    pub text: Zeroizing<String>,
+    /// Where it stands, with its quotes.
+    pub range: Range<usize>,
+}
+
+/// Reads a command that may go over many lines; `#` begins a comment.
+pub fn words(text: &str, problems: &mut Problems<'_>) -> Vec<Word> {
+    let mut shell = Shell { text, at: 0, words: Vec::new(), word: None, problems };
+    shell.run();
+    shell.words
+}
+
+struct Shell<'a, 'p, 's> {
+    text: &'a str,
+    at: usize,
+    words: Vec<Word>,
+    word: Option<Word>,
+    problems: &'p mut Problems<'s>,
+}
+
+const VALUE_HELP: &str = "write the value itself, in single quotes";
+
+impl Shell<'_, '_, '_> {
+    fn run(&mut self) {
+        while let Some(c) = self.peek() {
+            let begin = self.at;
+            match c {
+                ' ' | '\t' | '\r' => {
+                    self.end_word(begin);
+                    self.at += 1;
+                }
+                '\n' => {
+                    self.end_word(begin);
+                    self.at += 1;
+                    if !self.words.is_empty() {
+                        return self.nothing_more();
+                    }
+                }
+                '#' if self.word.is_none() => self.at += self.rest().find('\n').unwrap_or(self.rest().len()),
+                '\\' => {
+                    self.at += 1;
+                    match self.next() {
+                        Some('\n') => {}
+                        Some('\r') if self.rest().starts_with('\n') => self.at += 1,
+                        Some(c) => self.push(begin, c),
+                        None => self.push(begin, '\\'),
+                    }
+                }
+                '\'' => self.single(begin),
+                '"' => self.double(begin),
+                '$' if self.rest().starts_with("$'") => self.ansi(begin),
+                '$' if self.rest().starts_with("$\"") => self.at += 1,
+                '$' if self.expands() => self.foreign(begin, VALUE_HELP),
+                '`' => self.foreign(begin, VALUE_HELP),
+                '|' | '&' | ';' | '<' | '>' | '(' | ')' => {
+                    self.end_word(begin);
+                    let message = format!("`{c}` begins something else than the command");
+                    let help = "take it out; in a URL it needs quotes around the word";
+                    self.problems.add(Some(begin), "", message, Some(help));
+                    return;
+                }
+                c => {
+                    self.at += c.len_utf8();
+                    self.push(begin, c);
+                }
+            }
+        }
+        self.end_word(self.at);
+    }
+
+    fn rest(&self) -> &str {
+        &self.text[self.at..]
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    /// The word under way, which begins here unless it has begun before.
+    fn word(&mut self, begin: usize) -> &mut Zeroizing<String> {
+        let room = self.text.len() - begin;
+        let new = || Word { text: Zeroizing::new(String::with_capacity(room)), range: begin..begin };
+        &mut self.word.get_or_insert_with(new).text
+    }
+
+    fn push(&mut self, begin: usize, c: char) {
+        self.word(begin).push(c);
+    }
+
+    fn end_word(&mut self, end: usize) {
+        if let Some(mut word) = self.word.take() {
+            word.range.end = end;
+            self.words.push(word);
+        }
+    }
+
+    /// Behind the line break that ends the command only comments may stand.
+    fn nothing_more(&mut self) {
+        let mut at = self.at;
+        for line in self.rest().split_inclusive('\n') {
+            if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
+                let help = "a file holds one; a line that goes on ends with \\";
+                self.problems.add(Some(at), "", "is a second command", Some(help));
+                return;
+            }
+            at += line.len();
+        }
+    }
+
+    fn single(&mut self, begin: usize) {
+        self.at += 1;
+        let Some(len) = self.rest().find('\'') else { return self.unclosed(begin) };
+        let text = Zeroizing::new(self.rest()[..len].to_owned());
+        self.word(begin).push_str(&text);
+        self.at += len + 1;
+    }
+
+    fn double(&mut self, begin: usize) {
+        self.at += 1;
+        self.word(begin);
+        loop {
+            let at = self.at;
+            match self.next() {
+                None => return self.unclosed(begin),
+                Some('"') => return,
+                Some('\\') => match self.next() {
+                    Some('\n') => {}
+                    Some(c @ ('$' | '`' | '"' | '\\')) => self.push(begin, c),
+                    Some(c) => {
+                        self.push(begin, '\\');
+                        self.push(begin, c);
+                    }
+                    None => return self.unclosed(begin),
+                },
+                Some('`') => {
+                    self.at = at;
+                    self.foreign(begin, VALUE_HELP);
+                }
+                Some('$') => {
+                    self.at = at;
+                    if self.expands() {
+                        self.foreign(begin, VALUE_HELP);
+                    } else {
+                        self.at += 1;
+                        self.push(begin, '$');
+                    }
+                }
+                Some(c) => self.push(begin, c),
+            }
+        }
+    }
+
+    /// `$'…'` of bash, as browsers copy requests.
+    fn ansi(&mut self, begin: usize) {
+        self.at += 2;
+        self.word(begin);
+        loop {
+            match self.next() {
+                None => return self.unclosed(begin),
+                Some('\'') => return,
+                Some('\\') => {
+                    let Some(c) = self.next() else { return self.unclosed(begin) };
+                    let plain = match c {
+                        'a' => '\u{7}',
+                        'b' => '\u{8}',
+                        'e' | 'E' => '\u{1b}',
+                        'f' => '\u{c}',
+                        'n' => '\n',
+                        'r' => '\r',
+                        't' => '\t',
+                        'v' => '\u{b}',
+                        '\\' | '\'' | '"' | '?' => c,
+                        'x' | 'u' | 'U' => match self.number(begin, c) {
+                            Some(c) => c,
+                            None => continue,
+                        },
+                        _ => {
+                            self.problems.add(Some(self.at - 1), "", "is an escape that is not read here", None);
+                            continue;
+                        }
+                    };
+                    self.push(begin, plain);
+                }
+                Some(c) => self.push(begin, c),
+            }
+        }
+    }
+
+    /// `\xHH`, `\uHHHH`, `\UHHHHHHHH`. A byte above ASCII would be a part of a character.
+    fn number(&mut self, begin: usize, kind: char) -> Option<char> {
+        let most = match kind {
+            'x' => 2,
+            'u' => 4,
+            _ => 8,
+        };
+        let len = self.rest().bytes().take(most).take_while(u8::is_ascii_hexdigit).count();
+        let number = u32::from_str_radix(&self.rest()[..len], 16).ok();
+        self.at += len;
+        let c = number.filter(|number| *number > 0 && (kind != 'x' || *number < 0x80)).and_then(char::from_u32);
+        if c.is_none() {
+            self.problems.add(
+                Some(begin),
+                "",
+                "holds an escape that is no character",
+                Some("write the character itself"),
+            );
+        }
+        c
+    }
+
+    /// Whether the `$` here stands for something else.
+    fn expands(&self) -> bool {
+        let next = self.rest()[1..].chars().next();
+        next.is_some_and(|c| {
+            c.is_ascii_alphanumeric() || matches!(c, '_' | '{' | '(' | '[' | '@' | '*' | '#' | '?' | '!' | '$' | '-')
+        })
+    }
+
+    /// Tells what the shell would put in, and passes over it.
+    fn foreign(&mut self, begin: usize, help: &str) {
+        let at = self.at;
+        self.at += 1;
+        let name = self.rest().len() - self.rest().trim_start_matches(['{', '(']).len();
+        let len = self.rest()[name..].bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+        // A name is no value.
+        let shown = self.rest()[name..name + len].to_owned();
+        self.at += name + len;
+        let message = match shown.as_str() {
+            "" => "is put in by the shell".to_owned(),
+            name => format!("`{name}` is put in by the shell"),
+        };
+        self.problems.add(Some(at), "", message, Some(help));
+        self.word(begin);
+    }
+
+    fn unclosed(&mut self, begin: usize) {
+        self.problems.add(Some(begin), "", "is a quote that is not closed", None);
+        self.at = self.text.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cli::adopt::source::Source;
+
+    fn read(text: &str) -> (Vec<String>, bool) {
+        let source = Source::of(text);
+        let mut problems = Problems::new(&source);
+        let words = words(text, &mut problems).into_iter().map(|word| {
+            assert!(word.range.end <= text.len());
+            (*word.text).clone()
+        });
+        (words.collect(), problems.is_empty())
+    }
+
+    /// What bash makes of it.
+    fn bash(text: &str) -> Vec<String> {
+        let output =
+            Command::new("bash").args(["-c", &format!("printf '%s\\0' {text}")]).env("LC_ALL", "C.UTF-8").output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{text}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn words_are_those_of_bash() {
+        for text in [
+            "a 'b c' \"d \\\"e\\\" \\x $\" f\\ g",
+            "a\\\n b \\\n  'c'\\''d'",
+            "$'a\\n\\t\\x41\\u00e9\\'\\\\b' \"'\"",
+            "'' \"\" a''b \"a\\\nb\"",
+            "a#b 'x' # c",
+            "-H 'Authorization: Bearer x' --data-raw $'{\"a\": \"\\u0021\"}'",
+        ] {
+            assert_eq!(read(text), (bash(text), true), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_shell_would_put_in_is_told() {
+        for text in [
+            "a \"$TOKEN\"",
+            "a $TOKEN",
+            "a ${TOKEN}",
+            "a $(cat x)",
+            "a `cat x`",
+            "a | b",
+            "a && b",
+            "a; b",
+            "a > b",
+            "a 'b",
+            "a \"b",
+            "a\nb",
+            "a $'\\xff'",
+            "x?a=b&c=d",
+        ] {
+            assert!(!read(text).1, "{text}");
+        }
+        assert_eq!(read("# c\n\na b\n# d\n\n"), (vec!["a".into(), "b".into()], true));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever a word holds, quoted in either way it is read as bash reads it.
+        #[test]
+        fn any_word_is_read_as_bash_reads_it(word in "[ -~\n\u{e9}]{0,12}", bare in "[a-zA-Z0-9%/:.,@+=_-]{1,8}") {
+            let single = format!("'{}'", word.replace('\'', "'\\''"));
+            let escaped: String = word.chars().flat_map(|c| match c {
+                '$' | '`' | '"' | '\\' => vec!['\\', c],
+                c => vec![c],
+            }).collect();
+            let text = format!("{single} \"{escaped}\" {bare}{single}");
+            // An exclamation mark is special to people at a prompt only.
+            prop_assert_eq!(read(&text), (bash(&text), true));
+        }
+    }
+}

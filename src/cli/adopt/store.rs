@@ -1,0 +1,286 @@
+//! What a yes does: secrets, then the template, then the file where that is wanted.
+//!
+//! Invariant: no value is lost. The file is touched last, when the daemon has rendered the very bytes that were
+//! compared; whatever fails before takes back what this run has made, and says so.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hyper::Method;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::Proposal;
+use super::source::{Look, Problems, Spot};
+use crate::cli::client::{self, part, template_path};
+use crate::cli::{Done, Failure, output};
+use crate::files;
+use crate::home::Home;
+use crate::names::SecretName;
+
+const EXTENSIONS: [&str; 4] = ["toml", "json", "jsonc", "yaml"];
+
+fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> PathBuf {
+    // A name may hold dots.
+    home.templates().join(feature).join(format!("{name}.{extension}"))
+}
+
+/// Whether a template can have this name.
+///
+/// # Errors
+/// When one has it, in whatever format.
+pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure> {
+    let there = EXTENSIONS.iter().map(|extension| template_file(home, feature, name, extension));
+    match there.into_iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+        None => Ok(()),
+        Some(path) => Err(Failure::new(format!(
+            "there is a template {feature}/{name} already ({}); choose another --name. Nothing was changed",
+            path.display()
+        ))),
+    }
+}
+
+/// The file's text with marks in place of the values.
+///
+/// # Errors
+/// When a value cannot be put out of the text, or stands in it a second time.
+pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
+    let source = &proposal.source;
+    let mut problems = Problems::new(source);
+    let mut marks: Vec<(Spot, String)> = Vec::new();
+    for finding in proposal.findings.values().flatten() {
+        match &finding.spot {
+            Some(spot) => marks.push((spot.clone(), format!("«{}»", finding.name))),
+            None => problems.add(None, &finding.field, "stands in the file in a form that cannot be replaced", None),
+        }
+    }
+    let text = proposal.reading.tokens.rewrite(&source.text, &marks);
+    for finding in proposal.findings.values().flatten().filter(|finding| finding.value.len() >= 4) {
+        if let Some(at) = text.find(finding.value.as_str()) {
+            let line = text[..at].matches('\n').count() + 1;
+            let message =
+                format!("stands in the file a second time, where nobody reads it as {}: line {line}", finding.field);
+            problems.add(None, &finding.field, message, None);
+        }
+    }
+    let what = format!("the values cannot be taken out of {}", source.shown);
+    problems.check(&what).map_err(|Failure(text)| {
+        Failure::new(format!("{text}\nleave --replace out, and remove them by hand when the template is there"))
+    })?;
+    check_replaceable(proposal)?;
+    Ok(text)
+}
+
+/// Whether the file can be replaced as a whole.
+fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
+    let Some((path, _)) = &proposal.source.file else { return Ok(()) };
+    let metadata = fs::symlink_metadata(path)?;
+    let wrong = if metadata.is_symlink() {
+        "is a symbolic link; name the file itself"
+    } else if !metadata.is_file() {
+        "is not a regular file"
+    } else if metadata.nlink() > 1 {
+        "has other names (hard links), under which the values would stay"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(format!("{} {wrong}; nothing was changed", proposal.source.shown)))
+}
+
+/// Keeps the secrets, writes the template, and puts the marks into the file.
+///
+/// # Errors
+/// What failed, and what has become of the rest.
+pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<String>>) -> Done {
+    check_reused(home, proposal)?;
+    let mut made = Made { home, secrets: Vec::new(), template: None };
+    for (name, value, is_there) in proposal.secrets() {
+        if !is_there {
+            made.secret(name, value)?;
+        }
+    }
+    made.template(proposal)?;
+    if rewritten.is_some() {
+        made.compare(proposal)?;
+    }
+    for (name, ..) in &made.secrets {
+        output::note(&format!("created {name}"));
+    }
+    let path = template_file(home, &proposal.feature, &proposal.name, proposal.format.extension());
+    output::note(&format!("wrote {}", path.display()));
+    if let (Some(text), Some((path, look))) = (&rewritten, &proposal.source.file) {
+        let mark = "\u{feff}".repeat(usize::from(proposal.source.mark > 0));
+        let text = Zeroizing::new(format!("{mark}{}", **text));
+        if let Err(error) = replace(path, look, text.as_bytes()) {
+            return Err(Failure::new(format!(
+                "{} still holds the values: {error}. The template and the secrets are there; take the values out by hand",
+                proposal.source.shown
+            )));
+        }
+        output::note(&format!("took the values out of {}", proposal.source.shown));
+    }
+    let target = proposal.target;
+    output::note(&format!("`guillemet render {} --target {target}` prints the config with its values", proposal.id()));
+    if rewritten.is_none() && proposal.source.file.is_some() {
+        output::note(&format!(
+            "{} still holds the values; remove it when nothing reads it any more",
+            proposal.source.shown
+        ));
+    }
+    Ok(())
+}
+
+/// Secrets that are used as they are have to have the file's values.
+fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
+    let reused: Vec<_> = proposal.secrets().into_iter().filter(|(.., is_there)| *is_there).collect();
+    if reused.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = reused.iter().map(|(name, ..)| name.as_str()).collect();
+    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": names})))?.good(home)?;
+    // What is freed is wiped, this JSON too.
+    let values = answer.json();
+    let differs = |(name, value, _): &&(&SecretName, &Zeroizing<String>, bool)| {
+        let there = values["secrets"].as_object().into_iter().flatten();
+        let there = there.filter(|(known, _)| known.eq_ignore_ascii_case(name.as_str())).map(|(_, value)| value);
+        !there.into_iter().any(|there| *there == value.as_str())
+    };
+    let others: Vec<String> = reused.iter().filter(differs).map(|(name, ..)| format!("`{name}`")).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{} is there with another value than the file has; choose another name, or rotate it first. Nothing was changed",
+        others.join(", ")
+    )))
+}
+
+/// What this run has made.
+struct Made<'a> {
+    home: &'a Home,
+    /// Names, and the state they were made in.
+    secrets: Vec<(SecretName, Option<String>)>,
+    template: Option<PathBuf>,
+}
+
+impl Made<'_> {
+    fn secret(&mut self, name: &SecretName, value: &str) -> Result<(), Failure> {
+        let body = json!({"name": name, "value": value});
+        let made = client::call(self.home, Method::POST, "/v1/secrets", Some(&body))
+            .and_then(|answer| answer.good(self.home))
+            .map_err(|error| self.take_back(&format!("`{name}` cannot be kept: {}", error.0)))?;
+        self.secrets.push((name.clone(), made.etag));
+        Ok(())
+    }
+
+    fn template(&mut self, proposal: &Proposal) -> Result<(), Failure> {
+        let path = template_file(self.home, &proposal.feature, &proposal.name, proposal.format.extension());
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let written =
+            check_free(self.home, &proposal.feature, &proposal.name).map_err(|Failure(text)| text).and_then(|()| {
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+                made.and_then(|()| files::write_new(&path, proposal.template.as_bytes()))
+                    .map_err(|error| error.to_string())
+            });
+        written.map_err(|error| self.take_back(&format!("{} cannot be written: {error}", path.display())))?;
+        self.template = Some(path);
+        Ok(())
+    }
+
+    /// Whether the daemon renders what was compared: after this the file is no more needed.
+    fn compare(&mut self, proposal: &Proposal) -> Result<(), Failure> {
+        let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, part(proposal.target));
+        let answer = client::call(self.home, Method::GET, &path, None).and_then(|answer| answer.good(self.home));
+        let why = match answer {
+            Ok(answer) if *answer.body == **proposal.rendered => return Ok(()),
+            Ok(_) => "what the daemon renders is not what was compared".to_owned(),
+            Err(error) => error.0,
+        };
+        Err(self.take_back(&why))
+    }
+
+    /// Undoes it all; the file has not been touched.
+    fn take_back(&mut self, why: &str) -> Failure {
+        let mut left = Vec::new();
+        if let Some(path) = self.template.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            left.push(format!("{} ({error})", path.display()));
+        }
+        for (name, etag) in std::mem::take(&mut self.secrets).into_iter().rev() {
+            if let Err(error) = self.delete(&name, etag.as_deref()) {
+                left.push(format!("the secret {name} ({})", error.0.lines().next().unwrap_or_default()));
+            }
+        }
+        Failure::new(match left.as_slice() {
+            [] => format!("{why}\nwhat had been made was taken back; nothing was changed"),
+            left => format!("{why}\nwhat had been made was taken back, but for {}", left.join(", ")),
+        })
+    }
+
+    fn delete(&self, name: &SecretName, etag: Option<&str>) -> Result<(), Failure> {
+        let path = format!("/v1/secrets/{}", part(name.as_str()));
+        loop {
+            let answer = client::call_if(self.home, Method::DELETE, &path, etag, None)?;
+            // The template that was just removed may be coming back, as far as the daemon knows.
+            match crate::cli::secret::wait_for(&answer.json()) {
+                Some(wait) if answer.status == 409 => std::thread::sleep(wait),
+                _ => return answer.good(self.home).map(|_| ()),
+            }
+        }
+    }
+}
+
+/// Puts a file in place of one that still looks as it did: whole, with the same owner and permissions.
+fn replace(path: &Path, look: &Look, bytes: &[u8]) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    if Look::of(&metadata) != *look {
+        return Err(io::Error::other("it has changed since it was read"));
+    }
+    let temporary = files::beside(path);
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) == (metadata.uid(), metadata.gid()) {
+                return Ok(());
+            }
+            std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))
+        })
+        // After the owner: a change of that takes bits away.
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| {
+            fs::File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+                .sync_all()
+        });
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_with_its_permissions_unless_it_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "plain").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let look = Look::of(&fs::metadata(&path).unwrap());
+        replace(&path, &look, b"marked").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"marked");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        assert!(replace(&path, &look, b"again").is_err(), "it is another file by now");
+        assert_eq!(fs::read(&path).unwrap(), b"marked");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+    }
+}

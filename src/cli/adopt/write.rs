@@ -1,0 +1,378 @@
+//! Writes a config as the text of a template, with a placeholder for every finding.
+//!
+//! Text of the config stays text: what the lexer would take for a tag is written as an expression that gives it,
+//! and what a terminal should not see as an escape of the format.
+
+use std::fmt::Write as _;
+
+use serde_json::{Number, Value};
+
+use super::config::{Leaf, Node, Table};
+use super::find::{Finding, Findings};
+use crate::planner::text::is_unfit;
+use crate::plugin::expr::ValueFilter;
+use crate::template::Format;
+
+/// Writes it. TOML holds no null and no number above 2^63: a config with one is written as JSON, and the format that
+/// was used is given back.
+pub fn write(config: &Table, findings: &Findings, format: Format) -> (String, Format) {
+    let format =
+        if format == Format::Toml && !config.iter().all(|(_, node)| fits_toml(node)) { Format::Json } else { format };
+    let mut writer = Writer { findings, path: Vec::new(), out: String::new() };
+    match format {
+        Format::Toml => writer.toml(config),
+        Format::Yaml => writer.yaml_table(config, 0),
+        Format::Json | Format::Jsonc => {
+            writer.json_table(config, 0);
+            writer.out.push('\n');
+        }
+    }
+    (writer.out, format)
+}
+
+fn fits_toml(node: &Node) -> bool {
+    match node {
+        Node::Text(_) => true,
+        Node::Other(Value::Null) => false,
+        Node::Other(Value::Number(number)) => number.is_i64() || number.is_f64(),
+        Node::Other(_) => true,
+        Node::List(items) => items.iter().all(fits_toml),
+        Node::Table(table) => table.iter().all(|(_, node)| fits_toml(node)),
+    }
+}
+
+struct Writer<'a> {
+    findings: &'a Findings,
+    path: Vec<String>,
+    out: String,
+}
+
+impl Writer<'_> {
+    fn json(&mut self, node: &Node, depth: usize) {
+        match node {
+            Node::Text(leaf) => self.text(leaf),
+            Node::Other(value) => self.out.push_str(&value.to_string()),
+            Node::Table(table) => self.json_table(table, depth),
+            Node::List(items) if items.is_empty() => self.out.push_str("[]"),
+            Node::List(items) => {
+                self.out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    self.next(index, depth + 1);
+                    self.below(&index.to_string(), |writer| writer.json(item, depth + 1));
+                }
+                self.line(depth);
+                self.out.push(']');
+            }
+        }
+    }
+
+    fn json_table(&mut self, table: &Table, depth: usize) {
+        if table.is_empty() {
+            return self.out.push_str("{}");
+        }
+        self.out.push('{');
+        for (index, (name, node)) in table.iter().enumerate() {
+            self.next(index, depth + 1);
+            self.out.push_str(&quoted(&[Piece::Text(name)]));
+            self.out.push_str(": ");
+            self.below(name, |writer| writer.json(node, depth + 1));
+        }
+        self.line(depth);
+        self.out.push('}');
+    }
+
+    /// Begins a line of JSON, behind a comma where one is needed.
+    fn next(&mut self, index: usize, depth: usize) {
+        if index > 0 {
+            self.out.push(',');
+        }
+        self.line(depth);
+    }
+
+    fn line(&mut self, depth: usize) {
+        self.out.push('\n');
+        self.out.push_str(&"  ".repeat(depth));
+    }
+
+    /// Fields first, then a section for each table: a field behind a section would be of that section.
+    fn toml(&mut self, table: &Table) {
+        let is_section = |node: &Node| matches!(node, Node::Table(_));
+        for (name, node) in table.iter().filter(|(_, node)| !is_section(node)) {
+            self.toml_field(name, node);
+        }
+        for (name, node) in table {
+            let Node::Table(section) = node else { continue };
+            let separator = if self.out.is_empty() { "" } else { "\n" };
+            let _ = writeln!(self.out, "{separator}[{}]", toml_key(name));
+            self.below(name, |writer| {
+                for (name, node) in section {
+                    writer.toml_field(name, node);
+                }
+            });
+        }
+    }
+
+    fn toml_field(&mut self, name: &str, node: &Node) {
+        self.out.push_str(&toml_key(name));
+        self.out.push_str(" = ");
+        self.below(name, |writer| writer.toml_value(node));
+        self.out.push('\n');
+    }
+
+    fn toml_value(&mut self, node: &Node) {
+        match node {
+            Node::Text(leaf) => self.text(leaf),
+            Node::Other(Value::Number(number)) => self.out.push_str(&toml_number(number)),
+            Node::Other(value) => self.out.push_str(&value.to_string()),
+            Node::List(items) => {
+                self.out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    self.out.push_str(if index > 0 { ", " } else { "" });
+                    self.below(&index.to_string(), |writer| writer.toml_value(item));
+                }
+                self.out.push(']');
+            }
+            Node::Table(table) if table.is_empty() => self.out.push_str("{}"),
+            Node::Table(table) => {
+                self.out.push_str("{ ");
+                for (index, (name, node)) in table.iter().enumerate() {
+                    self.out.push_str(if index > 0 { ", " } else { "" });
+                    self.out.push_str(&toml_key(name));
+                    self.out.push_str(" = ");
+                    self.below(name, |writer| writer.toml_value(node));
+                }
+                self.out.push_str(" }");
+            }
+        }
+    }
+
+    fn yaml_table(&mut self, table: &Table, depth: usize) {
+        for (name, node) in table {
+            self.out.push_str(&"  ".repeat(depth));
+            self.out.push_str(&yaml_key(name));
+            self.out.push(':');
+            self.below(name, |writer| writer.yaml(node, depth));
+        }
+    }
+
+    /// What stands behind `key:` or `-`, with its line break.
+    fn yaml(&mut self, node: &Node, depth: usize) {
+        match node {
+            Node::Table(table) if !table.is_empty() => {
+                self.out.push('\n');
+                self.yaml_table(table, depth + 1);
+            }
+            Node::List(items) if !items.is_empty() => {
+                self.out.push('\n');
+                for (index, item) in items.iter().enumerate() {
+                    self.out.push_str(&"  ".repeat(depth + 1));
+                    self.out.push('-');
+                    self.below(&index.to_string(), |writer| writer.yaml(item, depth + 1));
+                }
+            }
+            inline => {
+                self.out.push(' ');
+                self.json(inline, 0);
+                self.out.push('\n');
+            }
+        }
+    }
+
+    fn below(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
+        self.path.push(name.to_owned());
+        write(self);
+        self.path.pop();
+    }
+
+    fn text(&mut self, leaf: &Leaf) {
+        let none = Vec::new();
+        let findings = self.findings.get(&self.path).unwrap_or(&none);
+        self.out.push_str(&quoted(&pieces(leaf, findings)));
+    }
+}
+
+/// A piece of a text.
+enum Piece<'a> {
+    Text(&'a str),
+    Secret(&'a Finding),
+}
+
+fn pieces<'a>(leaf: &'a Leaf, findings: &'a [Finding]) -> Vec<Piece<'a>> {
+    let mut pieces = Vec::new();
+    let mut from = 0;
+    for finding in findings {
+        pieces.push(Piece::Text(&leaf.text[from..finding.range.start]));
+        pieces.push(Piece::Secret(finding));
+        from = finding.range.end;
+    }
+    pieces.push(Piece::Text(&leaf.text[from..]));
+    pieces
+}
+
+/// A text in the quotes that JSON, TOML and YAML all read alike.
+fn quoted(pieces: &[Piece<'_>]) -> String {
+    let mut out = String::from("\"");
+    for (index, piece) in pieces.iter().enumerate() {
+        match piece {
+            Piece::Text(text) => {
+                let before_tag = pieces.get(index + 1).is_some_and(|piece| matches!(piece, Piece::Secret(_)));
+                append(&mut out, text, before_tag);
+            }
+            Piece::Secret(finding) => {
+                let filter =
+                    finding.filter.and_then(|filter| ValueFilter::ALL.iter().find(|(_, known)| *known == filter));
+                let filter = filter.map_or_else(String::new, |(name, _)| format!(" | {name}"));
+                let _ = write!(out, "<< secret '{}'{filter} >>", finding.name);
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Appends text that stands for itself.
+fn append(out: &mut String, text: &str, before_tag: bool) {
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if c == '<' {
+            let run = rest.bytes().take_while(|b| *b == b'<').count();
+            let behind = rest[run..].chars().next();
+            // `<<`, `<%` and `<#` open tags, and one `<` more would keep a tag behind it from opening.
+            let opens = run > 1 || matches!(behind, Some('%' | '#')) || (behind.is_none() && before_tag);
+            if opens {
+                let _ = write!(out, "<< '{}' >>", &rest[..run]);
+            } else {
+                out.push_str(&rest[..run]);
+            }
+            rest = &rest[run..];
+            continue;
+        }
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // What moves a cursor, and what the lexer keeps for itself. All of it is in the first plane.
+            c if is_unfit(c) || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffe}' | '\u{ffff}') => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+}
+
+fn is_bare(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+fn toml_key(name: &str) -> String {
+    if is_bare(name) { name.to_owned() } else { quoted(&[Piece::Text(name)]) }
+}
+
+/// Words that YAML reads as something else than text, in one version or another.
+const YAML_WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+
+fn yaml_key(name: &str) -> String {
+    let word = is_bare(name)
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !YAML_WORDS.contains(&name.to_ascii_lowercase().as_str());
+    if word { name.to_owned() } else { quoted(&[Piece::Text(name)]) }
+}
+
+fn toml_number(number: &Number) -> String {
+    let text = number.to_string();
+    if number.is_f64() && !text.contains(['.', 'e', 'E']) { format!("{text}.0") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::planner::tree;
+    use crate::template::lexer::lex;
+
+    fn node(value: &Value) -> Node {
+        match value {
+            Value::String(text) => Node::Text(Leaf::new(text, None)),
+            Value::Array(items) => Node::List(items.iter().map(node).collect()),
+            Value::Object(map) => Node::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
+            other => Node::Other(other.clone()),
+        }
+    }
+
+    fn finding(name: &str, range: std::ops::Range<usize>, filter: Option<ValueFilter>) -> Finding {
+        let value = zeroize::Zeroizing::new(String::new());
+        let name = name.parse().unwrap();
+        Finding { field: String::new(), range, filter, value, name, is_there: false, why: "", spot: None }
+    }
+
+    fn config() -> (Table, Findings) {
+        let value =
+            json!({"name": "a", "n": 1, "headers": {"A": "Bearer tok", "X.Y": "<< z"}, "l": [{"k": 0.5}, [], {}]});
+        let Node::Table(config) = node(&value) else { unreachable!() };
+        let findings =
+            [(vec!["headers".to_owned(), "A".to_owned()], vec![finding("n", 7..10, Some(ValueFilter::Url))])];
+        (config, findings.into())
+    }
+
+    #[test]
+    fn each_format_holds_the_same() {
+        let (config, findings) = config();
+        let (toml, _) = write(&config, &findings, Format::Toml);
+        assert_eq!(
+            toml,
+            "name = \"a\"\nn = 1\nl = [{ k = 0.5 }, [], {}]\n\n[headers]\nA = \"Bearer << secret 'n' | url >>\"\n\"X.Y\" = \
+             \"<< '<<' >> z\"\n"
+        );
+        let (yaml, _) = write(&config, &findings, Format::Yaml);
+        assert_eq!(
+            yaml,
+            "name: \"a\"\n\"n\": 1\nheaders:\n  A: \"Bearer << secret 'n' | url >>\"\n  \"X.Y\": \"<< '<<' >> z\"\nl:\n  -\n    \
+             k: 0.5\n  - []\n  - {}\n"
+        );
+        let (json, _) = write(&config, &findings, Format::Json);
+        assert!(json.contains("\n    \"A\": \"Bearer << secret 'n' | url >>\",\n"), "{json}");
+    }
+
+    #[test]
+    fn what_toml_cannot_hold_is_written_as_json() {
+        for value in [json!({"a": [null]}), json!({"a": {"b": u64::MAX}})] {
+            let Node::Table(config) = node(&value) else { unreachable!() };
+            assert_eq!(write(&config, &Findings::new(), Format::Toml).1, Format::Json);
+        }
+    }
+
+    /// What stands in the tags, done by hand: an expression that is a text.
+    fn expand(engine_text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = engine_text;
+        while let Some((plain, behind)) = rest.split_once('\u{e002}') {
+            let (tag, after) = behind.split_once('\u{e003}').unwrap();
+            out.push_str(plain);
+            out.push_str(tag.trim().trim_matches('\''));
+            rest = after;
+        }
+        out + rest
+    }
+
+    proptest! {
+        /// Whatever is in a config, the template's text gives it back in every format.
+        #[test]
+        fn text_stays_text(texts in prop::collection::vec("(<{0,3}[%#$]?[ a\"'\\\\>-]?|\\PC|[\n\r\t\u{1}\u{7f}\u{85}\u{e000}\u{e00f}\u{202e}]){0,6}", 3)) {
+            let value = json!({"t": texts[0], "o": {texts[1].clone(): texts[2], "list": [texts[0], {"x": texts[1]}]}, "b": true});
+            let Node::Table(config) = node(&value) else { unreachable!() };
+            for format in [Format::Json, Format::Jsonc, Format::Toml, Format::Yaml] {
+                let (text, used) = write(&config, &Findings::new(), format);
+                let lexed = lex(&text).map_err(|problems| TestCaseError::fail(format!("{text}: {problems:?}")))?;
+                let tree = tree::parse(used, &expand(&lexed.engine_text));
+                let tree = tree.map_err(|errors| TestCaseError::fail(format!("{text}: {errors:?}")))?;
+                // Fields come before sections in TOML.
+                prop_assert_eq!(&tree.root, &value, "{}", text);
+            }
+        }
+    }
+}
