@@ -22,7 +22,8 @@ use support::sip::{
 /// The realm of the accounts at the registrar.
 const REALM: &str = "guillemet.test";
 
-/// Refuses without need: what is to be shown of every refusal. `because` says what has to be in the reason.
+/// That a refusal had a cause, says it, and does not show the value. `because` is a part of the reason that
+/// the value gives; `None` where it gives none.
 fn refused(target: &str, value: &str, reason: &str, because: Option<&str>) {
     let because = because.unwrap_or_else(|| panic!("{target} refused {value:?} (seed {SEED}): {reason}"));
     assert!(reason.contains(because), "{target} refused {value:?} (seed {SEED}) for another reason: {reason}");

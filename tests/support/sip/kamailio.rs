@@ -61,7 +61,7 @@ impl Kamailio {
         Some(Self { folder, client, registrar, accounts: vec![], trunks: vec![], begin: String::new() })
     }
 
-    /// Lets an account in: the one of the address with this user (as it is written there), or of this realm.
+    /// Lets an account in. Its word is the user of its address, as it is written there, or its realm.
     pub fn knows(&mut self, word: &str, ha1: String) {
         self.accounts.push((word.into(), ha1));
     }
