@@ -160,7 +160,7 @@ impl Adopt {
         let source = Source::read(&self.file)?;
         let trial = Trial::new(home)?;
         let description = trial.describe(&self.feature).map_err(Failure::new)?;
-        let fields = SecretFields::new(&description.secret_fields).map_err(Failure::new)?;
+        let fields = SecretFields::new(&description.secret_fields).map_err(|wrong| Failure::new(wrong.join("\n")))?;
         let choices = Choices { secrets: self.secret.clone(), keep: self.keep.clone() };
         let what = format!("{} cannot be adopted", source.shown);
         let mut problems = Problems::new(&source);
