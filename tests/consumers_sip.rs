@@ -389,6 +389,16 @@ fn freeswitch_logs_in_with_what_is_rendered() {
     }
     assert_most("freeswitch", &passwords_filled, true);
     assert_most("freeswitch", &users_filled, true);
+    // What is as long as it may be fits beside the longest realm; what is longer would lose its end.
+    for (template, longest) in [("password", 116), ("user", 64)] {
+        trunks.rotate("password", &"x".repeat(longest));
+        let text = trunks.filled(template, "freeswitch").expect("it fits");
+        let (user, password) = freeswitch::credentials(&read(&text), &"r".repeat(64));
+        assert_eq!(if template == "user" { user.len() } else { password.len() }, longest);
+        trunks.rotate("password", &"x".repeat(longest + 1));
+        let reason = trunks.filled(template, "freeswitch").expect_err("it would be cut off");
+        assert!(reason.contains("too long for FreeSWITCH"), "{reason}");
+    }
 }
 
 #[test]

@@ -228,6 +228,7 @@ fn no_refusal_of_an_encoder_shows_the_value() {
         Op::SipDigestHa1(DigestAlgorithm::Md5),
         Op::Forbid { characters: "\";\n".into(), reason: "for a reason".into() },
         Op::ForbidSequence { sequence: "4n4".into(), reason: "for a reason".into() },
+        Op::AtMost { bytes: 8, reason: "for a reason".into() },
         Op::JsonString,
         Op::Xml,
         Op::Dotenv,
@@ -262,9 +263,17 @@ fn no_refusal_of_an_encoder_shows_the_value() {
             }
         }
     }
-    for op in
-        ["header-value", "url", "basic-credentials", "forbid", "forbid-sequence", "xml", "dotenv", "asterisk-value"]
-    {
+    for op in [
+        "header-value",
+        "url",
+        "basic-credentials",
+        "forbid",
+        "forbid-sequence",
+        "at-most",
+        "xml",
+        "dotenv",
+        "asterisk-value",
+    ] {
         assert!(refused.contains(op), "{op} has refused nothing: {refused:?}");
     }
 }

@@ -44,6 +44,11 @@ pub fn holds(data: &[u8]) {
             forbidden(&whole, args[0], sequence.is_empty(), reason);
             forbidden(&placed, args[0], sequence.is_empty() || brings_in(&text, value, sequence), reason);
         }
+        Op::AtMost { bytes, reason } => {
+            let refused = args[0].len() > *bytes as usize;
+            forbidden(&whole, args[0], refused, reason);
+            forbidden(&placed, args[0], refused, reason);
+        }
         _ => {
             assert_eq!(whole, placed, "literal text and a value are encoded in one way");
             match &placed {
@@ -70,7 +75,7 @@ fn secret(emission: usize) -> Part {
 /// The encoder, and how many texts it takes.
 fn op(which: u8, texts: &[&str]) -> (Op, usize) {
     let reason = || "that cannot stand here".to_owned();
-    match which % 21 {
+    match which % 22 {
         0 => (Op::Filter(ValueFilter::Base64), 1),
         1 => (Op::Filter(ValueFilter::Base64url), 1),
         2 => (Op::Filter(ValueFilter::Hex), 1),
@@ -84,7 +89,7 @@ fn op(which: u8, texts: &[&str]) -> (Op, usize) {
         10 => (Op::BasicCredentials, 2),
         11 => {
             let algorithms = [DigestAlgorithm::Md5, DigestAlgorithm::Sha256, DigestAlgorithm::Sha512_256];
-            (Op::SipDigestHa1(algorithms[usize::from(which / 21) % 3]), 3)
+            (Op::SipDigestHa1(algorithms[usize::from(which / 22) % 3]), 3)
         }
         12 => (Op::Forbid { characters: texts[1].to_owned(), reason: reason() }, 1),
         13 => (Op::ForbidSequence { sequence: texts[1].to_owned(), reason: reason() }, 1),
@@ -94,6 +99,7 @@ fn op(which: u8, texts: &[&str]) -> (Op, usize) {
         17 => (Op::KamailioString, 1),
         18 => (Op::BaresipParameter, 1),
         19 => (Op::CurlConfig, 1),
+        20 => (Op::AtMost { bytes: u32::from(which / 22), reason: reason() }, 1),
         _ => (Op::JsonString, 1),
     }
 }
@@ -219,7 +225,7 @@ fn read_back(op: &Op, args: &[&str], written: &str) {
             };
             assert_eq!(between_quotes(written, control), text);
         }
-        Op::Forbid { .. } | Op::ForbidSequence { .. } => unreachable!(),
+        Op::Forbid { .. } | Op::ForbidSequence { .. } | Op::AtMost { .. } => unreachable!(),
     }
 }
 

@@ -100,6 +100,12 @@ const char *encode_forbid_sequence(const char *text, const char *sequence, const
   return out(made);
 }
 
+const char *encode_at_most(const char *text, uint32_t bytes, const char *reason) {
+  feature_string_t a = in(text), c = in(reason), made;
+  guillemet_feature_encode_at_most(&a, bytes, &c, &made);
+  return out(made);
+}
+
 // Notes.
 
 typedef exports_guillemet_feature_plugin_problem_t Problem;

@@ -137,7 +137,13 @@ pub fn shown(expr: &Expr, plan: &Plan) -> String {
                 match part {
                     Part::Expr(inner) => out.push_str(&shown(inner, plan)),
                     Part::Literal(text) => match op {
-                        Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } => out.push_str(text),
+                        Op::HeaderValue
+                        | Op::Url
+                        | Op::Forbid { .. }
+                        | Op::ForbidSequence { .. }
+                        | Op::AtMost { .. } => {
+                            out.push_str(text);
+                        }
                         Op::UrlQuery | Op::UrlPathSegment | Op::Xml => {
                             out.push_str(&encode::literal(op, &[text]).unwrap_or_default());
                         }

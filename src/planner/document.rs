@@ -164,7 +164,7 @@ impl Reader<'_> {
 fn is_url(expr: &Expr) -> bool {
     match expr {
         Expr::Apply { op: Op::Url, .. } => true,
-        Expr::Apply { op: Op::Forbid { .. } | Op::ForbidSequence { .. }, args } => matches!(
+        Expr::Apply { op: Op::Forbid { .. } | Op::ForbidSequence { .. } | Op::AtMost { .. }, args } => matches!(
             args.first().map(Vec::as_slice),
             Some([crate::plugin::expr::Part::Expr(inner)]) if is_url(inner)
         ),

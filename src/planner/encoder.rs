@@ -154,6 +154,14 @@ impl Encoder {
         self.apply(Op::ForbidSequence { sequence, reason: tidy(&reason, 300) }, &[text])
     }
 
+    /// `encode.at-most`
+    ///
+    /// # Errors
+    /// A rule of the contract.
+    pub fn at_most(&mut self, text: &str, bytes: u32, reason: String) -> Result<String, Broken> {
+        self.apply(Op::AtMost { bytes, reason: tidy(&reason, 300) }, &[text])
+    }
+
     /// `encode.sip-digest-ha1`
     ///
     /// # Errors
@@ -191,10 +199,14 @@ impl Encoder {
             self.within_limits(depth, weight)?;
             texts.push(self.parse(arg)?);
         }
-        if let Op::Forbid { characters: text, reason } | Op::ForbidSequence { sequence: text, reason } = &op {
-            weight += text.len() + reason.len();
-            self.within_limits(depth, weight)?;
-        }
+        weight += match &op {
+            Op::Forbid { characters: text, reason } | Op::ForbidSequence { sequence: text, reason } => {
+                text.len() + reason.len()
+            }
+            Op::AtMost { reason, .. } => reason.len(),
+            _ => 0,
+        };
+        self.within_limits(depth, weight)?;
         self.weight += weight;
         if slots == 0 {
             return Ok(match literal(&op, args) {

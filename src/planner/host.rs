@@ -391,6 +391,10 @@ impl bindings::guillemet::feature::encode::Host for Call {
         self.apply(Op::AsteriskValue, &[&text])
     }
 
+    fn at_most(&mut self, text: String, bytes: u32, reason: String) -> wasmtime::Result<String> {
+        self.encoder.at_most(&text, bytes, reason).map_err(wasmtime::Error::new)
+    }
+
     fn json_string(&mut self, text: String) -> wasmtime::Result<String> {
         self.apply(Op::JsonString, &[&text])
     }

@@ -108,6 +108,10 @@ fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> Resu
         })
         .and_then(|fits| if fits { Ok(()) } else { refuse(reason) }),
         Op::ForbidSequence { sequence, reason } => forbid_sequence(args, source, out, sequence.as_bytes(), reason),
+        Op::AtMost { bytes, reason } => {
+            append_first(args, source, out)?;
+            if out.len() - begin > *bytes as usize { refuse(reason) } else { Ok(()) }
+        }
         _ => transform(op, args, source, out),
     }
 }
@@ -164,7 +168,7 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
         Op::KamailioString => kamailio_string(&text, out)?,
         Op::BaresipParameter => baresip::parameter(&text, out)?,
         Op::CurlConfig => curl_config(&text, out)?,
-        Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } => {
+        Op::HeaderValue | Op::Url | Op::Forbid { .. } | Op::ForbidSequence { .. } | Op::AtMost { .. } => {
             unreachable!("`apply` takes the operations that only look")
         }
     }

@@ -67,6 +67,13 @@ pub enum Op {
         /// Why.
         reason: String,
     },
+    /// `encode.at-most`
+    AtMost {
+        /// The most bytes the text may come to.
+        bytes: u32,
+        /// Why.
+        reason: String,
+    },
     /// `encode.xml`
     Xml,
     /// `encode.dotenv`
@@ -104,6 +111,7 @@ impl Op {
             Self::JsonString => "json-string",
             Self::Forbid { .. } => "forbid",
             Self::ForbidSequence { .. } => "forbid-sequence",
+            Self::AtMost { .. } => "at-most",
             Self::Xml => "xml",
             Self::Dotenv => "dotenv",
             Self::AsteriskValue => "asterisk-value",

@@ -249,7 +249,7 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
         Op::ForbidSequence { sequence, .. } if sequence.is_empty() => {
             return violation("`forbid-sequence` with nothing to forbid");
         }
-        Op::Forbid { reason, .. } | Op::ForbidSequence { reason, .. }
+        Op::Forbid { reason, .. } | Op::ForbidSequence { reason, .. } | Op::AtMost { reason, .. }
             if reason.len() > 1024 || reason.contains(char::is_control) =>
         {
             return violation("a reason that is none");

@@ -126,7 +126,7 @@ fn text(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -
 }
 
 fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
-    Ok(match u.int_in_range(0..=15)? {
+    Ok(match u.int_in_range(0..=16)? {
         0 => (Op::UrlQuery, 1),
         1 => (Op::UrlPathSegment, 1),
         2 => (Op::Url, 1),
@@ -142,6 +142,7 @@ fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
         12 => (Op::KamailioString, 1),
         13 => (Op::BaresipParameter, 1),
         14 => (Op::CurlConfig, 1),
+        15 => (Op::AtMost { bytes: u.int_in_range(0..=40)?, reason: word(u)? }, 1),
         _ => (Op::JsonString, 1),
     })
 }

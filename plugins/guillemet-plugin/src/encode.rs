@@ -219,6 +219,13 @@ pub fn forbid_sequence(text: &str, sequence: &str, _reason: &str) -> String {
     apply(inner("forbid-sequence"), &[sequence], &[text], || Ok(text.into()))
 }
 
+/// Refuses a text that comes to more than so many bytes.
+pub fn at_most(text: &str, bytes: u32, _reason: &str) -> String {
+    apply(inner("at-most"), &[&bytes.to_string()], &[text], || {
+        if text.len() > bytes as usize { Err("is too long") } else { Ok(text.into()) }
+    })
+}
+
 /// What the author should hear when the plugin is about to give up. Here a panic tells it anyway.
 pub fn panic(_message: &str) {}
 

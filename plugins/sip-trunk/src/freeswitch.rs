@@ -8,8 +8,7 @@
 //!   `:`. A password behind its first `:` is lost without a word.
 //! - sofia-sip writes the user between quotes, without escapes. The user of an address is `username`, the one
 //!   that logs in `auth-username`, so the first is percent-encoded.
-//! - The text is cut after 255 bytes, which leaves some 150 for the password. There is no telling here how long
-//!   a value is.
+//! - The text is cut after 255 bytes. The realm is the one that the carrier names, so room is left for one of 64.
 
 use guillemet_plugin::{Document, Fields, encode};
 
@@ -21,6 +20,12 @@ const USER: &[(&str, &str)] = &[
 ];
 const PASSWORD: &[(&str, &str)] =
     &[(":", "a FreeSWITCH password may not hold `:`: what stands behind it would be cut off without a word")];
+
+/// Most bytes of user and password: with `Digest:""::` and a realm of 64 bytes they come to 255.
+const USER_MAX: u32 = 64;
+const PASSWORD_MAX: u32 = 116;
+const LENGTH: &str = "too long for FreeSWITCH, which cuts realm, user and password off after 255 bytes together: 64 bytes of \
+                      user and 116 of password are sure to fit";
 
 /// Writes the gateway.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
@@ -44,8 +49,8 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     };
     if let Some((username, password)) = trunk.credentials() {
         parameter("username", &encode::url_query(username));
-        parameter("auth-username", &without(username, USER));
-        parameter("password", &without(password, PASSWORD));
+        parameter("auth-username", &encode::at_most(&without(username, USER), USER_MAX, LENGTH));
+        parameter("password", &encode::at_most(&without(password, PASSWORD), PASSWORD_MAX, LENGTH));
     }
     if let Some((host, _)) = trunk.server() {
         parameter("realm", trunk.realm.as_deref().unwrap_or(host));

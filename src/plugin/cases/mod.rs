@@ -12,7 +12,7 @@
 //! problems = []                           # instead of a document, in any order
 //! ```
 //! In the config `«name»` is a secret. In the document it is that secret as it is, and `«operation(argument; …)»`
-//! what `encode` does to its arguments; the reasons of `forbid` and `forbid-sequence` are left out. JSON documents are
+//! what `encode` does to its arguments; the reasons of `forbid`, `forbid-sequence` and `at-most` are left out. JSON documents are
 //! compared as trees, with the order of their members. `": part of the text"` stands for one or more problems of any
 //! field.
 //!

@@ -119,6 +119,7 @@ fn notation(expr: &Expr, plan: &Plan) -> String {
     let shown = match op {
         Op::Forbid { characters, .. } => Some(characters.clone()),
         Op::ForbidSequence { sequence, .. } => Some(sequence.clone()),
+        Op::AtMost { bytes, .. } => Some(bytes.to_string()),
         Op::SipDigestHa1(algorithm) => serde_json::to_value(algorithm).ok().and_then(|v| Some(v.as_str()?.to_owned())),
         _ => None,
     };

@@ -104,6 +104,16 @@ fn forbidding_looks_at_values_and_at_seams() {
 }
 
 #[test]
+fn a_text_that_would_be_cut_off_is_refused() {
+    let bounded = Op::AtMost { bytes: 4, reason: "it is cut".into() };
+    assert_eq!(literal(&bounded, &["abé"]).unwrap(), "abé");
+    assert_eq!(literal(&bounded, &["abcé"]).unwrap_err().reason, "it is cut");
+    let around = op(bounded, vec![vec![text("x"), secret(0)]]);
+    assert_eq!(run(&around, vec!["abc"]).unwrap(), "xabc");
+    assert_eq!(run(&around, vec!["abcd"]).unwrap_err(), "it is cut");
+}
+
+#[test]
 fn trim_leaves_something() {
     let trim = op(Op::Filter(ValueFilter::Trim), vec![vec![secret(0)]]);
     assert_eq!(run(&trim, vec![" a b\n"]).unwrap(), "a b");
