@@ -1,9 +1,10 @@
 //! A real MCP server that demands credentials, and a real MCP client that takes a rendered config.
 //!
 //! `mcp serve` reads one line of JSON, `{"headers": {…}, "query": {…}}`, prints its URL, and answers only
-//! requests that carry exactly these; it ends with its standard input, or after a minute. `mcp call` reads
-//! an `mcp-json` config, connects as clients do, calls a tool and prints what it answers. Credentials
-//! come by standard input, never by an argument, and are never printed.
+//! requests that carry exactly these; it ends with its standard input, or after some minutes. Of a list of
+//! these, the number behind the URL says which one is meant: `…/mcp/0`. `mcp call` reads an `mcp-json`
+//! config, connects as clients do, calls a tool and prints what it answers; of several configs, one line
+//! for each, with `error` where it failed. Credentials come by standard input, never by an argument, and are never printed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -30,7 +31,7 @@ use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use serde::Deserialize;
 
 /// The longest a server lives.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(300);
 /// The longest a call takes.
 const CALL_TIME: Duration = Duration::from_secs(10);
 
@@ -43,7 +44,7 @@ fn main() -> Result<(), Failed> {
             let _ = tokio::time::timeout(LIFETIME, serve()).await;
             Ok(())
         }),
-        Some("call") => runtime.block_on(async { tokio::time::timeout(CALL_TIME, call()).await? }),
+        Some("call") => runtime.block_on(calls()),
         _ => Err("usage: mcp serve | mcp call".into()),
     }
 }
@@ -53,6 +54,26 @@ fn main() -> Result<(), Failed> {
 struct Demanded {
     headers: BTreeMap<String, String>,
     query: BTreeMap<String, String>,
+}
+
+/// What one line asks for.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Demands {
+    One(Demanded),
+    Many(Vec<Demanded>),
+}
+
+impl Demands {
+    fn are_met(&self, request: &Request<Incoming>) -> bool {
+        match self {
+            Self::One(demanded) => demanded.is_met(request),
+            Self::Many(demands) => {
+                let number = request.uri().path().rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
+                number.and_then(|number| demands.get(number)).is_some_and(|demanded| demanded.is_met(request))
+            }
+        }
+    }
 }
 
 impl Demanded {
@@ -105,7 +126,7 @@ impl ServerHandler for Calendar {
 async fn serve() -> Result<(), Failed> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
-    let demanded: Arc<Demanded> = Arc::new(serde_json::from_str(&line)?);
+    let demanded: Arc<Demands> = Arc::new(serde_json::from_str(&line)?);
     let service = StreamableHttpService::new(
         || Ok(Calendar::new()),
         Arc::new(LocalSessionManager::default()),
@@ -124,7 +145,7 @@ async fn serve() -> Result<(), Failed> {
             let (service, demanded) = (service.clone(), Arc::clone(&demanded));
             tokio::spawn(async move {
                 let answer = service_fn(|request: Request<Incoming>| {
-                    let (service, met) = (service.clone(), demanded.is_met(&request));
+                    let (service, met) = (service.clone(), demanded.are_met(&request));
                     async move {
                         if met {
                             return Ok::<_, Infallible>(service.handle(request).await);
@@ -159,10 +180,24 @@ struct Server {
     headers: HashMap<String, String>,
 }
 
-async fn call() -> Result<(), Failed> {
+/// Makes the calls one after the other; fails when one of them did.
+async fn calls() -> Result<(), Failed> {
     let mut text = String::new();
     std::io::stdin().lock().read_to_string(&mut text)?;
-    let config: Config = serde_json::from_str(&text)?;
+    let mut failed = false;
+    for config in serde_json::Deserializer::from_str(&text).into_iter() {
+        let line = match tokio::time::timeout(CALL_TIME, call(config?)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => serde_json::json!({"error": error.to_string()}),
+            Err(_) => serde_json::json!({"error": "no answer in time"}),
+        };
+        failed |= line.get("error").is_some();
+        println!("{line}");
+    }
+    if failed { Err("not every call succeeded".into()) } else { Ok(()) }
+}
+
+async fn call(config: Config) -> Result<serde_json::Value, Failed> {
     let server = config.mcp_servers.into_values().next().ok_or("the config names no server")?;
     let mut headers = HashMap::new();
     for (name, value) in server.headers {
@@ -181,7 +216,6 @@ async fn call() -> Result<(), Failed> {
         .await
         .map_err(failed("the tool cannot be called"))?;
     let names: Vec<String> = tools.into_iter().map(|tool| tool.name.into_owned()).collect();
-    println!("{}", serde_json::json!({"tools": names, "answer": answer.content}));
     client.cancel().await?;
-    Ok(())
+    Ok(serde_json::json!({"tools": names, "answer": answer.content}))
 }

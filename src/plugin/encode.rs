@@ -387,8 +387,8 @@ fn xml(text: &str, out: &mut Clear) -> Result<(), Refusal> {
 /// A quoting that python-dotenv 1.x and Node's `--env-file` read back as the same text.
 ///
 /// They agree on single quotes as long as no `'`, no `\\` and no `\` at the end is inside; on double
-/// quotes without `"` and `\`; and on bare text without `#` and outer blanks. Node drops every CR, and
-/// python-dotenv expands `${` in every quoting.
+/// quotes without `"` and without a `\` that escapes something to python-dotenv; and on bare text without
+/// `#` and outer blanks. Node drops every CR, and python-dotenv expands `${` in every quoting.
 fn dotenv(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     if text.contains("${") {
         return refuse("a dotenv value may not hold `${`, which python-dotenv expands in every quoting");
@@ -397,7 +397,9 @@ fn dotenv(text: &str, out: &mut Clear) -> Result<(), Refusal> {
         return refuse("a dotenv value may not hold a carriage return or NUL");
     }
     let single = !text.contains('\'') && !text.contains("\\\\") && !text.ends_with('\\');
-    let double = !text.contains(['"', '\\']);
+    // Empty behind a backslash: another one, or the end.
+    let escapes = |behind: &str| behind.is_empty() || behind.starts_with(['\'', 'a', 'b', 'f', 'n', 'r', 't', 'v']);
+    let double = !text.contains('"') && !text.split('\\').skip(1).any(escapes);
     let bare = !text.is_empty()
         && !text.contains(['#', '\n'])
         && !text.starts_with(['"', '\'', '`'])

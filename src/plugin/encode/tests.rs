@@ -127,6 +127,7 @@ fn dotenv_picks_a_quoting_or_refuses() {
     assert_eq!(quote("it's").unwrap(), "\"it's\"");
     assert_eq!(quote("a'b\"c").unwrap(), "a'b\"c");
     assert_eq!(quote("tail\\").unwrap(), "tail\\");
+    assert_eq!(quote("it's a \\ #").unwrap(), "\"it's a \\ #\"");
     assert_eq!(quote("").unwrap(), "''");
     for bad in ["a${b", "a\rb", "a\0", "'\"#", "'x\\\n\"", "a'b\"c\u{1c}"] {
         assert!(quote(bad).is_err(), "{bad:?}");

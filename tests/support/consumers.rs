@@ -1,0 +1,118 @@
+//! Programs that use what is rendered, and a daemon whose secret changes its value again and again.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::daemon::Guillemet;
+use super::passwords::SEED;
+
+/// Says what to install, where a program is missing. With `CI=true` that is a failure.
+pub fn has(program: &Path, install: &str) -> bool {
+    let known = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    if !known {
+        let line = format!("skipped: needs {}: {install}", program.display());
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+    }
+    known
+}
+
+/// The Python whose packages `tests/run` installs.
+pub fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/consumers/venv/bin/python");
+    has(&python, "`sudo apt-get install python3-venv`, then `make test` (Python 3.10 or newer)").then_some(python)
+}
+
+/// Runs a script of `tests/consumers`, which reads one line of JSON and writes one.
+pub fn run_script(interpreter: &Path, script: &str, input: &Value) -> Value {
+    let mut child = Command::new(interpreter)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumers").join(script))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What a script that fails has to say stands in its standard error.
+    let _ = child.stdin.take().unwrap().write_all(format!("{input}\n").as_bytes());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{script} failed");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}"))
+}
+
+/// A daemon with templates of one secret, `password`, whose value changes; `number` says which value it is.
+pub struct Rotating {
+    pub guillemet: Guillemet,
+}
+
+impl Rotating {
+    pub fn start(templates: &[(&str, &str)]) -> Self {
+        let mut guillemet = Guillemet::init();
+        guillemet.log_level = "warn";
+        for (name, text) in templates {
+            guillemet.write(name, text);
+        }
+        guillemet.run();
+        guillemet.add("password", "none yet");
+        guillemet.add("number", "none yet");
+        Self { guillemet }
+    }
+
+    /// Gives the secret another value.
+    pub fn rotate(&self, number: usize, value: &str) {
+        for (name, value) in [("number", number.to_string()), ("password", value.to_owned())] {
+            let body = json!({ "value": value }).to_string();
+            let answer = self.guillemet.ask("PATCH", &format!("/v1/secrets/{name}"), &[], body.as_bytes());
+            assert_eq!(answer.status, 200, "seed {SEED:#x}, value {number}: {}", answer.text());
+        }
+    }
+
+    /// The rendered config; or where the value cannot stand in it.
+    pub fn render(&self, template: &str, target: &str) -> Result<Vec<u8>, Vec<Refusal>> {
+        let answer = self.guillemet.get(&format!("/v1/render/{template}?target={target}"));
+        if answer.status == 200 {
+            return Ok(answer.body);
+        }
+        assert_eq!(answer.status, 422, "{target}: {}", answer.text());
+        assert!(answer.errors("reason").iter().all(|reason| reason == "unfit"), "{target}: {}", answer.text());
+        let refusal = |(field, reason)| Refusal { field, reason };
+        Err(answer.errors("field").into_iter().zip(answer.errors("message")).map(refusal).collect())
+    }
+}
+
+/// Why a value cannot stand in a field.
+#[derive(Debug)]
+pub struct Refusal {
+    pub field: String,
+    pub reason: String,
+}
+
+/// Holds what happened to what had to: a config where nothing stands in the way, and otherwise exactly the
+/// refusals that are necessary, each named by a part of its reason.
+pub fn judge(
+    rendered: Result<Vec<u8>, Vec<Refusal>>,
+    necessary: &[&str],
+    number: usize,
+    value: &str,
+    target: &str,
+) -> Option<Vec<u8>> {
+    let place = format!("seed {SEED:#x}, value {number} {value:?}, target {target}");
+    match rendered {
+        Ok(document) => {
+            assert!(necessary.is_empty(), "{place}: was rendered, and is {necessary:?}");
+            Some(document)
+        }
+        Err(refusals) => {
+            let mut reasons: Vec<String> = refusals.into_iter().map(|refusal| refusal.reason).collect();
+            reasons.sort();
+            reasons.dedup();
+            let told = |part: &&str| reasons.iter().any(|reason| reason.contains(*part));
+            assert!(
+                reasons.len() == necessary.len() && necessary.iter().all(|part| told(part)),
+                "{place}: refused for {reasons:?}, where {necessary:?} are reasons"
+            );
+            None
+        }
+    }
+}
