@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -89,6 +90,8 @@ impl Guillemet {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
+        // The daemon may run as another user.
+        std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o666)).unwrap();
         // Short, so that a daemon that ended is noticed.
         ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
