@@ -117,7 +117,10 @@ impl Guillemet {
             } else if child.try_wait().unwrap().is_some() {
                 break false;
             }
-            assert!(Instant::now() < deadline, "the daemon neither starts nor ends: {}", self.log());
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the daemon neither starts nor ends: {}", self.log());
+            }
         };
         let _ = std::fs::remove_file(&notify);
         self.child = started.then_some(child);
