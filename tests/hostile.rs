@@ -75,7 +75,13 @@ fn look(guillemet: &Guillemet, component: &[u8]) -> Answer {
 fn add(guillemet: &Guillemet, component: &[u8]) {
     let seen = look(guillemet, component);
     assert_eq!(seen.status, 200, "{}", seen.text());
-    let body = json!({"file": guillemet.path("stranger.wasm"), "confirm": true, "digest": seen.json()["digest"]});
+    let seen = seen.json();
+    let body = json!({
+        "file": guillemet.path("stranger.wasm"),
+        "confirm": true,
+        "digest": seen["digest"],
+        "replaces": seen["replaces"]["digest"],
+    });
     let added = guillemet.post("/v1/plugins", &body);
     assert_eq!(added.status, 201, "{}", added.text());
 }

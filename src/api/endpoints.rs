@@ -491,6 +491,7 @@ async fn add_plugin(app: &Arc<App>, mut fields: request::Fields) -> Answer {
     let file = fields.text("file");
     let confirm = fields.flag("confirm").unwrap_or(false);
     let digest = fields.optional_text("digest");
+    let replaces = fields.optional_text("replaces");
     fields.finish()?;
     let file = std::path::PathBuf::from(file.unwrap_or_default());
     if !file.is_absolute() {
@@ -509,7 +510,7 @@ async fn add_plugin(app: &Arc<App>, mut fields: request::Fields) -> Answer {
         next.push(pin);
         store_pins(app, &next).await
     };
-    let added = app.registry.add(&file, &digest, pin).await?;
+    let added = app.registry.add(&file, &digest, replaces.as_deref(), pin).await?;
     *pins = next;
     forget_plans(app, &added.feature).await;
     Ok(json_answer(StatusCode::CREATED, &added))

@@ -255,7 +255,7 @@ impl From<AddError> for ApiError {
             AddError::Unreadable(_) => Code::NotFound,
             AddError::Unkept(_) => Code::Unavailable,
             AddError::Unfit(_) => Code::Validation,
-            AddError::Changed(_) => Code::Conflict,
+            AddError::Changed(_) | AddError::Taken(_) => Code::Conflict,
         };
         Self::new(code, error.to_string())
     }

@@ -19,7 +19,7 @@ use seccompiler::{
 use crate::sys::process::close_from;
 
 /// Most bytes of memory that can be written to: the heap, stacks and the memory of plugins.
-const DATA_MAX: u64 = 512 << 20;
+const DATA_MAX: u64 = 4096 << 20;
 /// Most open descriptors.
 const DESCRIPTORS_MAX: u64 = 16;
 /// The newest Landlock that is asked for; an older kernel does what it can.

@@ -24,7 +24,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use self::host::{Host, Plugin};
 pub use self::host::{MEMORY_MAX, TIME_MAX};
-use self::protocol::{ANSWER_MAX, Answer, Description, FRAME_MAX, Request};
+use self::protocol::{ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Request};
 
 /// The whole life of a planner: gives up what it does not need, then answers requests on its standard
 /// input until that ends.
@@ -94,7 +94,8 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
         let request: Request = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
         match request {
             Request::Load { compiled } => {
-                let bytes = frame::read(input, FRAME_MAX)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let most = if compiled { FORM_MAX } else { FRAME_MAX };
+                let bytes = frame::read(input, most)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let (report, plugin) = host.load(&bytes, compiled);
                 let description = report.description.clone();
                 answer(output, &Answer::Loaded(report))?;

@@ -18,13 +18,15 @@ use tokio::time::timeout;
 
 use crate::planner::description;
 use crate::planner::protocol::{
-    ANSWER_MAX, Answer, Description, FRAME_MAX, Import, PlanRequest, Planned, Report, Request, Rule,
+    ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Import, PlanRequest, Planned, Report, Request, Rule,
 };
 use crate::planner::text::{tidy, tidy_problems};
 use crate::template::Problem;
 
-/// How long a plugin may take to load: compiling is most of it.
-pub const LOAD_TIME: Duration = Duration::from_secs(10);
+/// How long a plugin may take to load, beside what its compilation may take.
+const LOAD_TIME: Duration = Duration::from_secs(20);
+/// How long a MiB of a component may take to be compiled. A calm machine needs less than a second.
+const COMPILE_TIME: Duration = Duration::from_secs(8);
 /// How long one plan may take.
 const PLAN_TIME: Duration = Duration::from_secs(5);
 /// How long a child is kept without a request.
@@ -61,6 +63,12 @@ impl CompiledCache for NoCache {
     }
 
     fn put(&self, _: &[u8; 32], _: &[u8]) {}
+}
+
+/// How long a component of so many bytes may take to load: in its compiled form far less, but whether that is good is
+/// known only then.
+pub fn load_time(bytes: usize) -> Duration {
+    LOAD_TIME + COMPILE_TIME.mul_f64(bytes as f64 / f64::from(1 << 20))
 }
 
 /// Why a planner gave no answer.
@@ -218,12 +226,17 @@ impl Planner {
     /// # Errors
     /// A planner that gave no answer.
     pub async fn look(&self) -> Result<Report, PlannerError> {
-        let mut seat = self.seat.lock().await;
-        let (running, report) = self.ready(&mut seat).await?;
-        if report.broken.is_empty() {
-            self.put_back(&mut seat, running, report.clone());
-        }
-        Ok(report)
+        let planner = self.clone();
+        // Goes on when nobody waits any more: what was begun is not to be compiled from its beginning again.
+        let loading = tokio::spawn(async move {
+            let mut seat = planner.seat.lock().await;
+            let (running, report) = planner.ready(&mut seat).await?;
+            if report.broken.is_empty() {
+                planner.put_back(&mut seat, running, report.clone());
+            }
+            Ok(report)
+        });
+        loading.await.unwrap_or_else(|_| Err(self.unfit()))
     }
 
     /// Works a template out.
@@ -233,6 +246,11 @@ impl Planner {
     pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
         let request = self.encode(&Request::Plan(request))?;
         let mut seat = self.seat.lock().await;
+        if seat.ready.is_none() {
+            drop(seat);
+            usable(&self.look().await?)?;
+            seat = self.seat.lock().await;
+        }
         let (mut running, report) = self.ready(&mut seat).await?;
         usable(&report)?;
         // A child whose request is given up on (an error, or a caller gone) is dropped here, and killed.
@@ -266,7 +284,8 @@ impl Planner {
         }
         let mut running = Running::start(&self.plugin)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
-        let result = within(&self.plugin.name, LOAD_TIME, self.plugin.load_into(&mut running)).await;
+        let most = load_time(self.plugin.component.len());
+        let result = within(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
         match result {
             Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: tidy(&message, MESSAGE_MAX) }),
@@ -313,7 +332,7 @@ impl Plugin {
     /// planner's own refusal is the inner error.
     async fn load_into(&self, running: &mut Running) -> Result<Result<Report, String>, Lost> {
         let load = |compiled| serde_json::to_vec(&Request::Load { compiled }).map_err(|_| Lost::Garbage);
-        if let Some(form) = self.cache.get(&self.digest).filter(|form| form.len() <= FRAME_MAX) {
+        if let Some(form) = self.cache.get(&self.digest).filter(|form| form.len() <= FORM_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
             match read_answer(&mut running.output).await? {
@@ -336,7 +355,7 @@ impl Plugin {
         running.send(&self.component).await?;
         match read_answer(&mut running.output).await? {
             Answer::Loaded(report) => {
-                let form = read_frame(&mut running.output, FRAME_MAX).await?;
+                let form = read_frame(&mut running.output, FORM_MAX).await?;
                 if report.broken.is_empty() {
                     self.cache.put(&self.digest, &form);
                 }

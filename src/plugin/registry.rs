@@ -61,6 +61,19 @@ pub struct PluginView {
     pub status: &'static str,
     /// Why it is refused.
     pub problem: Option<String>,
+    /// What it would stand in place of, or stands in place of.
+    pub replaces: Option<Replaced>,
+}
+
+/// A plugin that another takes the place of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replaced {
+    /// Where it comes from.
+    pub source: Source,
+    /// Its version, where it is loaded to be asked.
+    pub version: Option<String>,
+    /// The SHA-256 of its component, in hexadecimal.
+    pub digest: String,
 }
 
 /// Why a plugin cannot be added.
@@ -78,6 +91,9 @@ pub enum AddError {
     /// It is not what was confirmed.
     #[error("the file is not the one that was confirmed: its SHA-256 is {0}. Look at it again")]
     Changed(String),
+    /// Its feature has a plugin, and nobody said that this one may take its place.
+    #[error("{0}")]
+    Taken(String),
 }
 
 struct Plugin {
@@ -153,17 +169,20 @@ impl Registry {
             description: tokio::sync::OnceCell::new(),
         };
         match read_component(&path) {
-            Err(error) => refused(error.to_string()),
+            Err(error) => {
+                refused(format!("{error}; add it again, or let it go with `guillemet plugin remove {}`", pin.feature))
+            }
             Ok(component) => {
                 let plugin = self.plugin(Source::Added, &pin.feature, component.into());
                 if plugin.digest == pin.digest {
                     plugin
                 } else {
                     refused(format!(
-                        "{} is not the plugin that was added (its SHA-256 is {}); look at it and run `guillemet \
-                         plugin add` again",
-                        path.display(),
-                        plugin.digest
+                        "{path} has changed since it was added (SHA-256 {}, now {}) and is not used; if you know why, \
+                         run `guillemet plugin add {path}`",
+                        pin.digest,
+                        plugin.digest,
+                        path = path.display(),
                     ))
                 }
             }
@@ -235,7 +254,14 @@ impl Registry {
         let plugins = self.plugins.load_full();
         let mut views = Vec::with_capacity(plugins.len());
         for (feature, plugin) in plugins.iter() {
-            views.push(view(feature, plugin.source, &plugin.digest, self.describe(feature).await));
+            let described = self.describe(feature).await;
+            let builtin = builtin::ALL.iter().find(|builtin| builtin.feature == feature);
+            let replaces = builtin.filter(|_| plugin.source == Source::Added).map(|builtin| Replaced {
+                source: Source::BuiltIn,
+                version: None,
+                digest: hex(&Sha256::digest(builtin.component)),
+            });
+            views.push(PluginView { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
         }
         views
     }
@@ -261,11 +287,25 @@ impl Registry {
     /// `AddError`.
     pub async fn look(&self, file: &Path) -> Result<PluginView, AddError> {
         let (_, plugin, description) = self.candidate(file).await?;
-        Ok(view(&description.feature.clone(), Source::Added, &plugin.digest, Ok(description)))
+        let feature = description.feature.clone();
+        let replaces = match self.in_its_place(&feature, &plugin) {
+            Some(there) => {
+                let version = self.describe(&feature).await.ok().map(|description| description.version);
+                Some(Replaced { source: there.source, version, digest: there.digest.clone() })
+            }
+            None => None,
+        };
+        Ok(PluginView { replaces, ..view(&feature, Source::Added, &plugin.digest, Ok(description)) })
     }
 
-    /// Takes a plugin in: copies it to its place and uses it from now on. The caller pins it in the vault
-    /// first, by `pin`, so that nothing unpinned is ever used.
+    /// The plugin of a feature, unless it is this very one.
+    fn in_its_place(&self, feature: &str, plugin: &Plugin) -> Option<Arc<Plugin>> {
+        self.plugins.load().get(feature).filter(|there| there.digest != plugin.digest).cloned()
+    }
+
+    /// Takes a plugin in: copies it to its place and uses it from now on. `confirmed` is the digest that was looked
+    /// at, `replaces` that of the plugin whose place it may take. The caller pins it in the vault first, by `pin`, so
+    /// that nothing unpinned is ever used.
     ///
     /// # Errors
     /// `AddError`; nothing has changed then, or the file lies in its place unused.
@@ -273,6 +313,7 @@ impl Registry {
         &self,
         file: &Path,
         confirmed: &str,
+        replaces: Option<&str>,
         pin: impl AsyncFnOnce(Pin) -> Result<(), String>,
     ) -> Result<PluginView, AddError> {
         let (component, plugin, description) = self.candidate(file).await?;
@@ -280,6 +321,16 @@ impl Registry {
             return Err(AddError::Changed(plugin.digest));
         }
         let feature = description.feature.clone();
+        if let Some(there) = self.in_its_place(&feature, &plugin)
+            && replaces != Some(&there.digest)
+        {
+            let which = if there.source == Source::BuiltIn { "the built-in one" } else { "one that was added" };
+            return Err(AddError::Taken(format!(
+                "the feature `{feature}` has a plugin: {which}, SHA-256 {digest}. To put this one in its place, say \
+                 which it replaces: {digest}",
+                digest = there.digest
+            )));
+        }
         let unkept = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be kept: {error}"));
         write_component(&self.dir, &self.file(&feature), &component).map_err(unkept)?;
         pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
@@ -347,6 +398,7 @@ fn view(feature: &str, source: Source, digest: &str, description: Result<Descrip
         schema: serde_json::from_str(&text(|description| &description.schema)).unwrap_or_default(),
         status: if problem.is_none() { "ok" } else { "refused" },
         problem,
+        replaces: None,
     }
 }
 

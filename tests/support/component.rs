@@ -45,7 +45,7 @@ pub fn module(name: &str) -> Vec<u8> {
     }
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the plugin {name} does not build; is the target wasm32-unknown-unknown installed?");
-    let file = target.join(format!("wasm32-unknown-unknown/release/{name}.wasm"));
+    let file = target.join(format!("wasm32-unknown-unknown/release/{}.wasm", name.replace('-', "_")));
     std::fs::read(file).expect("the module has been built")
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -89,6 +90,8 @@ impl Guillemet {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
+        // The daemon may run as another user.
+        std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o666)).unwrap();
         // Short, so that a daemon that ended is noticed.
         ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
@@ -114,7 +117,10 @@ impl Guillemet {
             } else if child.try_wait().unwrap().is_some() {
                 break false;
             }
-            assert!(Instant::now() < deadline, "the daemon neither starts nor ends: {}", self.log());
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the daemon neither starts nor ends: {}", self.log());
+            }
         };
         let _ = std::fs::remove_file(&notify);
         self.child = started.then_some(child);

@@ -1,21 +1,22 @@
-//! `plugin add` and `plugin remove`.
+//! `plugin add` and `plugin remove`: whom the secrets of a feature's templates are trusted to.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::super::client::{self, part};
-use super::super::{Done, output, prompt};
-use super::list::print;
+use super::super::{Done, Failure, output, prompt};
+use super::list::{find, print};
 use crate::home::Home;
 
 #[derive(Args)]
 pub struct Add {
     /// A component.
     file: PathBuf,
-    /// Do not ask.
+    /// Do not ask, not even where it takes the place of another plugin.
     #[arg(long)]
     yes: bool,
 }
@@ -32,27 +33,81 @@ pub struct Remove {
 impl Add {
     pub fn run(self, home: &Home) -> Done {
         let file = std::path::absolute(&self.file)?;
-        let ask = |confirm: bool, digest: &Value| json!({"file": file, "confirm": confirm, "digest": digest});
-        let plugin = client::json(home, Method::POST, "/v1/plugins", Some(&ask(false, &Value::Null)))?;
+        let plugin = look(home, &file)?;
         print(&plugin, output::note);
-        output::note("Adding it trusts its author with the secrets of its templates: it decides where they go.");
         let feature = output::text(&plugin["feature"]);
-        let known = client::all(home, "/v1/plugins", "")?;
-        let replaces = known["items"].as_array().into_iter().flatten().any(|known| known["feature"] == *feature);
-        let question = if replaces {
-            format!("Use it for `{feature}`, in place of the plugin that is there?")
-        } else {
+        let templates = templates(home, &feature)?;
+        let whose = if templates.is_empty() { String::new() } else { format!(" ({})", templates.join(", ")) };
+        output::note(&format!(
+            "Adding it trusts its author with the secrets of its templates{whose}: it decides where they go."
+        ));
+        let replaces = &plugin["replaces"];
+        let question = if replaces.is_null() {
             format!("Add it for `{feature}`?")
+        } else {
+            let version = replaces["version"].as_str().map_or_else(String::new, |version| format!(" {version}"));
+            let which = match replaces["source"].as_str() {
+                Some("built-in") => format!("the built-in plugin{version}"),
+                _ => format!("the plugin{version} that was added"),
+            };
+            output::note(&format!("It takes the place of {which}, SHA-256 {}.", output::text(&replaces["digest"])));
+            format!("Replace {which} for `{feature}`?")
         };
         prompt::confirm(&question, self.yes)?;
-        client::json(home, Method::POST, "/v1/plugins", Some(&ask(true, &plugin["digest"])))?;
+        let confirmed =
+            json!({"file": file, "confirm": true, "digest": plugin["digest"], "replaces": replaces["digest"]});
+        client::json(home, Method::POST, "/v1/plugins", Some(&confirmed))?;
         output::note(&format!("added {feature}"));
         Ok(())
     }
 }
 
+/// What the daemon says of a file. It reads the file itself, since it keeps what it has read.
+fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
+    let answer = client::call(home, Method::POST, "/v1/plugins", Some(&json!({"file": file})))?;
+    let unreadable = answer.status == 404;
+    match (answer.good(home), std::fs::File::open(file)) {
+        (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
+        (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
+            "you can read this file, but the daemon{} cannot: copy it to where it can, or let it read the file and pass \
+             the folders above it\n{told}",
+            user(home)
+        ))),
+        (answer, _) => Ok(answer?.json()),
+    }
+}
+
+/// As whom the daemon runs, by its socket.
+fn user(home: &Home) -> String {
+    let uid = std::fs::metadata(home.socket()).ok().map(|metadata| metadata.uid());
+    let user = uid.and_then(uzers::get_user_by_uid);
+    user.map_or_else(String::new, |user| format!(", which runs as {},", user.name().to_string_lossy()))
+}
+
+/// The templates of a feature.
+fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
+    let templates = client::all(home, "/v1/templates", "")?;
+    let own = templates["items"].as_array().into_iter().flatten().filter(|template| template["feature"] == *feature);
+    Ok(own.map(|template| output::text(&template["id"])).collect())
+}
+
 impl Remove {
     pub fn run(self, home: &Home) -> Done {
+        let plugins = client::all(home, "/v1/plugins", "")?;
+        let plugin = find(&plugins, &self.feature)?;
+        if plugin["source"] == "built-in" {
+            return Err(Failure::new(format!(
+                "the plugin of `{}` is built in: there is nothing to remove. Another one can be added in its place",
+                self.feature
+            )));
+        }
+        print(plugin, output::note);
+        let templates = templates(home, &self.feature)?;
+        if !plugin["replaces"].is_null() {
+            output::note("The built-in plugin is used again.");
+        } else if !templates.is_empty() {
+            output::note(&format!("Nothing can be rendered without it from {}.", templates.join(", ")));
+        }
         prompt::confirm(&format!("Remove the plugin of `{}`?", self.feature), self.yes)?;
         client::call(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)), None)?.good(home)?;
         output::note(&format!("removed {}", self.feature));

@@ -14,7 +14,7 @@ use super::planner;
 use super::project::Project;
 use crate::planner::protocol::{About, Cost, Report};
 use crate::planner::{MEMORY_MAX, TIME_MAX};
-use crate::plugin::client::LOAD_TIME;
+use crate::plugin::client::load_time;
 use crate::plugin::{contract, registry, schema};
 
 #[derive(Args)]
@@ -116,7 +116,11 @@ fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
         report: Report::default(),
         canaries: Vec::new(),
         plan: Cost::default(),
-        limits: Limits { load_micros: micros(LOAD_TIME), call_micros: micros(TIME_MAX), memory: MEMORY_MAX as u64 },
+        limits: Limits {
+            load_micros: micros(load_time(component.len())),
+            call_micros: micros(TIME_MAX),
+            memory: MEMORY_MAX as u64,
+        },
         problems: Vec::new(),
     };
     planner::with(file, async |planner| {

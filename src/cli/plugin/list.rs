@@ -32,17 +32,43 @@ pub fn names(list: &Value, field: Option<&str>) -> String {
     list.as_array().into_iter().flatten().map(name).collect::<Vec<_>>().join(", ")
 }
 
+/// The plugin of a feature in a listing.
+///
+/// # Errors
+/// Where there is none, with those there are.
+pub fn find<'a>(plugins: &'a Value, feature: &str) -> Result<&'a Value, Failure> {
+    let found = plugins["items"].as_array().into_iter().flatten().find(|plugin| plugin["feature"] == *feature);
+    found.ok_or_else(|| {
+        let known = names(&plugins["items"], Some("feature"));
+        Failure::new(format!("there is no plugin for `{feature}`; there are {known}"))
+    })
+}
+
 /// Prints what is known of a plugin, by way of `line`.
 pub fn print(plugin: &Value, line: impl Fn(&str)) {
-    line(&format!("{} {}", output::text(&plugin["title"]), output::text(&plugin["version"])));
+    // A plugin that is refused has not been asked for its name.
+    if plugin["title"] != "" {
+        line(&format!("{} {}", output::text(&plugin["title"]), output::text(&plugin["version"])));
+    }
     line(&format!("Feature        {}", output::text(&plugin["feature"])));
-    line(&format!("Source         {}", output::text(&plugin["source"])));
-    line(&format!("Targets        {}", names(&plugin["targets"], Some("id"))));
-    line(&format!("Secret fields  {}", names(&plugin["secret_fields"], None)));
+    line(&format!("Source         {}", source(plugin)));
+    let target = |target: &Value| format!("{} ({})", output::text(&target["id"]), output::text(&target["title"]));
+    let targets: Vec<String> = plugin["targets"].as_array().into_iter().flatten().map(target).collect();
+    if !targets.is_empty() {
+        line(&format!("Targets        {}", targets.join(", ")));
+        line(&format!("Secret fields  {}", names(&plugin["secret_fields"], None)));
+    }
     line(&format!("SHA-256        {}", output::text(&plugin["digest"])));
     if let Some(problem) = plugin["problem"].as_str() {
         line(&format!("Refused        {problem}"));
     }
+}
+
+/// Where a plugin comes from.
+fn source(plugin: &Value) -> String {
+    let source = output::text(&plugin["source"]);
+    let replaces = plugin["replaces"]["source"] == "built-in" && source == "added";
+    if replaces { format!("{source}, in place of the built-in one") } else { source }
 }
 
 impl List {
@@ -56,13 +82,18 @@ impl List {
             vec![
                 output::text(&plugin["feature"]),
                 output::text(&plugin["version"]),
-                output::text(&plugin["source"]),
+                source(plugin),
                 output::text(&plugin["status"]),
                 names(&plugin["targets"], Some("id")),
             ]
         };
         let rows = plugins["items"].as_array().into_iter().flatten().map(row).collect();
         output::table(&["Feature", "Version", "Source", "Status", "Targets"], rows);
+        for plugin in plugins["items"].as_array().into_iter().flatten() {
+            if let Some(problem) = plugin["problem"].as_str() {
+                output::note(&format!("{} is refused: {problem}", output::text(&plugin["feature"])));
+            }
+        }
         Ok(())
     }
 }
@@ -70,12 +101,7 @@ impl List {
 impl Show {
     pub fn run(self, home: &Home) -> Done {
         let plugins = client::all(home, "/v1/plugins", "")?;
-        let plugin =
-            plugins["items"].as_array().into_iter().flatten().find(|plugin| plugin["feature"] == *self.feature);
-        let Some(plugin) = plugin else {
-            let known = names(&plugins["items"], Some("feature"));
-            return Err(Failure::new(format!("there is no plugin for `{}`; there are {known}", self.feature)));
-        };
+        let plugin = find(&plugins, &self.feature)?;
         match (self.schema, self.json) {
             (true, _) => output::json(&plugin["schema"]),
             (_, true) => output::json(plugin),

@@ -7,9 +7,9 @@ use wasmtime::ResourceLimiter;
 use crate::planner::encoder::Broken;
 
 /// Most bytes of linear memory one call may use.
-pub const MEMORY_MAX: usize = 64 << 20;
+pub const MEMORY_MAX: usize = 1024 << 20;
 /// Most elements of its tables.
-const TABLE_MAX: usize = 100_000;
+const TABLE_MAX: usize = 10_000_000;
 
 /// What one call has taken.
 #[derive(Default)]
@@ -40,14 +40,14 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        32
+        3200
     }
 
     fn tables(&self) -> usize {
-        32
+        3200
     }
 
     fn memories(&self) -> usize {
-        8
+        800
     }
 }

@@ -1,0 +1,226 @@
+//! `plugin add`, `list`, `show` and `remove`: whom the secrets of a feature's templates are trusted to, with the real
+//! binary and a real daemon.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use support::component::{hostile_in, pager};
+use support::daemon::{Guillemet, PROGRAM};
+
+const TEMPLATE: &str = "url = 'https://pager.example'\ntoken = '<< secret \"pager-key\" >>'\n";
+
+fn daemon() -> Guillemet {
+    let guillemet = Guillemet::start();
+    guillemet.add("pager-key", "canary-value");
+    guillemet.write("pager/calls.toml", TEMPLATE);
+    fs::write(guillemet.path("pager.wasm"), pager()).unwrap();
+    guillemet
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn add(guillemet: &Guillemet, arguments: &[&str]) -> Output {
+    let file = guillemet.path("pager.wasm");
+    guillemet.command(&[&["plugin", "add", file.to_str().unwrap()], arguments].concat())
+}
+
+fn plugin(guillemet: &Guillemet, feature: &str) -> Value {
+    let plugins = guillemet.get("/v1/plugins").json();
+    plugins["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|plugin| plugin["feature"] == *feature)
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// The same component with one more section, as if it had been built anew.
+fn changed(component: &[u8]) -> Vec<u8> {
+    [component, &[0, 2, 1, b'x']].concat()
+}
+
+#[test]
+fn a_plugin_is_shown_then_trusted_then_used() {
+    let guillemet = daemon();
+    let output = add(&guillemet, &[]);
+    let text = told(&output);
+    assert_eq!(output.status.code(), Some(1), "nobody said yes");
+    for words in [
+        "Pager 1.2.0\n",
+        "Feature        pager\n",
+        "Targets        json (HTTP), env (Environment)\n",
+        "Secret fields  url, token, labels.*\n",
+        "SHA-256        ",
+        "trusts its author with the secrets of its templates (pager/calls): it decides where they go",
+        "nothing was changed. Pass --yes",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    assert_eq!(plugin(&guillemet, "pager"), Value::Null);
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    assert!(guillemet.get("/v1/render/pager/calls").text().contains("canary-value"));
+    let shown = told(&guillemet.command(&["plugin", "show", "pager"]));
+    assert!(shown.contains("Source         added\n"), "{shown}");
+    let schema: Value =
+        serde_json::from_slice(&guillemet.command(&["plugin", "show", "pager", "--schema"]).stdout).unwrap();
+    assert_eq!(schema["properties"]["token"]["type"], "string");
+    // The same again changes nothing and replaces nothing.
+    let again = add(&guillemet, &["--yes"]);
+    assert!(again.status.success() && !told(&again).contains("takes the place"), "{}", told(&again));
+}
+
+#[test]
+fn a_path_is_taken_from_where_the_command_runs() {
+    let guillemet = daemon();
+    let output = Command::new(PROGRAM)
+        .arg("--home")
+        .arg(guillemet.dir.path())
+        .args(["plugin", "add", "../pager.wasm", "--yes"])
+        .current_dir(guillemet.path("templates"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let absent = guillemet.command(&["plugin", "add", "absent.wasm"]);
+    assert!(told(&absent).contains("absent.wasm cannot be read: No such file"), "{}", told(&absent));
+    let folder = guillemet.command(&["plugin", "add", guillemet.dir.path().to_str().unwrap()]);
+    assert!(told(&folder).contains("is no plugin: a file of at most"), "{}", told(&folder));
+}
+
+#[test]
+fn another_plugin_is_replaced_only_by_a_yes_that_names_it() {
+    let guillemet = daemon();
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    let former = plugin(&guillemet, "pager")["digest"].as_str().unwrap().to_owned();
+    fs::write(guillemet.path("pager.wasm"), changed(pager())).unwrap();
+    let output = add(&guillemet, &[]);
+    let place = format!("It takes the place of the plugin 1.2.0 that was added, SHA-256 {former}.\n");
+    assert!(output.status.code() == Some(1) && told(&output).contains(&place), "{}", told(&output));
+
+    // By the API: a yes to something else, or to nothing, is none.
+    let file = guillemet.path("pager.wasm");
+    let seen = guillemet.post("/v1/plugins", &json!({"file": file})).json();
+    assert_eq!(seen["replaces"], json!({"source": "added", "version": "1.2.0", "digest": former}));
+    let other = "0".repeat(64);
+    for replaces in [Value::Null, other.into(), seen["digest"].clone()] {
+        let body = json!({"file": file, "confirm": true, "digest": seen["digest"], "replaces": replaces});
+        let answer = guillemet.post("/v1/plugins", &body);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("conflict")), "{}", answer.text());
+        assert!(answer.text().contains(&former), "{}", answer.text());
+    }
+    assert_eq!(plugin(&guillemet, "pager")["digest"], former.as_str());
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    assert_ne!(plugin(&guillemet, "pager")["digest"], former.as_str());
+}
+
+#[test]
+fn a_built_in_plugin_can_be_replaced_and_comes_back() {
+    let guillemet = daemon();
+    let builtin = plugin(&guillemet, "mcp-server");
+    fs::write(guillemet.path("pager.wasm"), hostile_in("feature-taken")).unwrap();
+    let text = told(&add(&guillemet, &[]));
+    let version = builtin["version"].as_str().unwrap();
+    let place = format!(
+        "It takes the place of the built-in plugin {version}, SHA-256 {}.\n",
+        builtin["digest"].as_str().unwrap()
+    );
+    assert!(text.contains(&place), "{text}");
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    let listed = told(&guillemet.command(&["plugin", "list"]));
+    assert!(listed.contains("mcp-server\t1.0.0\tadded, in place of the built-in one\tok\t"), "{listed}");
+    let removed = guillemet.command(&["plugin", "remove", "mcp-server", "--yes"]);
+    assert!(told(&removed).contains("The built-in plugin is used again.\n"), "{}", told(&removed));
+    assert_eq!(plugin(&guillemet, "mcp-server"), builtin);
+    let nothing = guillemet.command(&["plugin", "remove", "mcp-server", "--yes"]);
+    assert!(nothing.status.code() == Some(1) && told(&nothing).contains("is built in"), "{}", told(&nothing));
+}
+
+#[test]
+fn what_is_removed_is_named_with_the_templates_that_need_it() {
+    let guillemet = daemon();
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    let output = guillemet.command(&["plugin", "remove", "pager"]);
+    let text = told(&output);
+    assert!(
+        output.status.code() == Some(1) && text.contains("Nothing can be rendered without it from pager/calls."),
+        "{text}"
+    );
+    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
+    assert!(guillemet.command(&["plugin", "remove", "pager", "--yes"]).status.success());
+    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 502);
+    assert!(!guillemet.path("plugins/pager.wasm").exists());
+    let again = guillemet.command(&["plugin", "remove", "pager", "--yes"]);
+    assert!(
+        again.status.code() == Some(1) && told(&again).contains("there is no plugin for `pager`"),
+        "{}",
+        told(&again)
+    );
+}
+
+#[test]
+fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
+    let mut guillemet = daemon();
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    let place = guillemet.path("plugins/pager.wasm");
+    fs::write(&place, changed(pager())).unwrap();
+    // The bytes that were added are those in use.
+    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
+    assert!(guillemet.stop());
+    guillemet.run();
+    let answer = guillemet.get("/v1/render/pager/calls");
+    let words = format!("{} has changed since it was added (SHA-256 ", place.display());
+    let command = format!("run `guillemet plugin add {}`", place.display());
+    assert!(
+        answer.status == 502 && answer.text().contains(&words) && answer.text().contains(&command),
+        "{}",
+        answer.text()
+    );
+    for arguments in [&["plugin", "list"][..], &["plugin", "show", "pager"]] {
+        let text = told(&guillemet.command(arguments));
+        assert!(text.to_lowercase().contains("refused") && text.contains(&words), "{text}");
+    }
+    assert!(guillemet.command(&["plugin", "add", place.to_str().unwrap(), "--yes"]).status.success());
+    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
+    // And one that is gone.
+    assert!(guillemet.stop());
+    fs::remove_file(&place).unwrap();
+    guillemet.run();
+    let text = guillemet.get("/v1/render/pager/calls").text();
+    assert!(text.contains("add it again, or let it go with `guillemet plugin remove pager`"), "{text}");
+}
+
+/// The daemon as another user than the command: it says who cannot read what.
+#[test]
+fn a_file_that_the_daemon_cannot_read_is_told_as_that() {
+    if !rustix::process::geteuid().is_root() {
+        let line = "skipped: needs root, to run the daemon as another user";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+        return;
+    }
+    let mut guillemet = Guillemet::init();
+    let owned = Command::new("chown").arg("-R").arg("nobody:nogroup").arg(guillemet.dir.path()).status().unwrap();
+    assert!(owned.success());
+    let config = fs::read_to_string(guillemet.path("guillemet.toml")).unwrap();
+    fs::write(guillemet.path("guillemet.toml"), config + "\n[[client]]\nuid = \"root\"\nadmin = true\n").unwrap();
+    let nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"].map(String::from);
+    let started = guillemet.try_run(&nobody);
+    assert!(started, "{}", guillemet.log());
+    let file = guillemet.path("private.wasm");
+    fs::write(&file, pager()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]);
+    let text = told(&output);
+    let words = "you can read this file, but the daemon, which runs as nobody, cannot: copy it to where it can";
+    assert!(output.status.code() == Some(1) && text.contains(words) && text.contains("Permission denied"), "{text}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let output = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]);
+    assert!(output.status.success(), "{}", told(&output));
+}
