@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use super::daemon::PROGRAM;
 
 /// Plugins that use all of their author library.
-pub const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");
 
 /// Tools and what they have compiled, for all tests.
 pub fn tools() -> PathBuf {
@@ -136,7 +136,7 @@ impl Project {
         };
         std::fs::remove_dir_all(self.path("cases")).unwrap();
         std::fs::create_dir(self.path("cases")).unwrap();
-        for (from, to) in [source, ("schema.json", "schema.json"), ("cases/fields.toml", "cases/fields.toml")] {
+        for (from, to) in [source, ("schema.json", "schema.json"), ("fields.toml", "cases/fields.toml")] {
             std::fs::copy(Path::new(SOURCES).join(from), self.path(to)).unwrap();
         }
     }
