@@ -56,6 +56,7 @@ fn each_save_shows_what_became_of_it() {
     let first = dev.round();
     for line in [
         "built call-events.wasm: ",
+        "check    ok\n",
         "cases    6 of 6 hold",
         "plan     template.toml for json\n",
         "«hooks-token-production»",

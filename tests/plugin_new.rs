@@ -19,7 +19,11 @@ fn from_nothing_to_cases_that_hold(language: Language, place: &str) {
     let built = project.guillemet(&["plugin", "build"]);
     assert!(built.status.success(), "{}", built.text);
     let tested = project.guillemet(&["plugin", "test"]);
-    assert!(tested.text.contains("one case of 9 failed") && tested.text.contains("failed  it fails"), "{}", tested.text);
+    assert!(
+        tested.text.contains("one case of 9 failed") && tested.text.contains("failed  it fails"),
+        "{}",
+        tested.text
+    );
     assert!(tested.text.contains("it panicked: ") && tested.text.contains("asked for"), "{}", tested.text);
     assert!(tested.text.contains(place), "{}", tested.text);
 }
