@@ -18,6 +18,7 @@ test: target
 
 ## How fast it is, beside a bare reference: a table, and target/bench.json. QUICK=1 takes seconds.
 bench: target
+	./tests/authors/tools
 	$(CARGO) bench --locked --bench speed
 
 ## Fuzzes each target, or TARGET, for TIME seconds.

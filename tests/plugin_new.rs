@@ -6,6 +6,8 @@ mod support;
 use std::path::Path;
 
 use support::authors::{Language, Project};
+use support::daemon::Guillemet;
+use support::transcript;
 
 /// A project builds and passes its cases as it is; then, with a plugin of every kind of field, the library finds
 /// what is wrong, and says where the author's own code fails.
@@ -21,11 +23,11 @@ fn from_nothing_to_cases_that_hold(language: Language, place: &str) {
     let built = project.guillemet(&["plugin", "build"]);
     assert!(built.status.success(), "{}", built.text);
     let tested = project.guillemet(&["plugin", "test"]);
-    assert!(tested.status.success(), "{}", tested.text);
-    std::fs::copy(Path::new(support::authors::SOURCES).join("failing.toml"), project.path("cases/fields.toml"))
-        .unwrap();
-    let tested = project.guillemet(&["plugin", "test"]);
-    assert!(!tested.status.success());
+    assert!(
+        tested.text.contains("one case of 9 failed") && tested.text.contains("failed  it fails"),
+        "{}",
+        tested.text
+    );
     assert!(tested.text.contains("it panicked: ") && tested.text.contains("asked for"), "{}", tested.text);
     assert!(tested.text.contains(place), "{}", tested.text);
 }
@@ -56,6 +58,16 @@ fn cases_in_rust_run_natively() {
     let Some(project) = Project::new(Language::Rust, "native") else { return };
     let tested = project.run("cargo", &["test", "--quiet", "--locked"]);
     assert!(tested.status.success() && tested.text.contains("1 passed"), "{}", tested.text);
+}
+
+/// Each command of docs/plugins.md prints what stands there.
+#[test]
+fn the_tutorial_goes_as_it_is_written() {
+    if !Language::JavaScript.has_tools() {
+        return;
+    }
+    let guillemet = Guillemet::start();
+    transcript::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md"), guillemet.dir.path());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! `QUICK=1` takes a few seconds and says less.
 
 mod account;
+mod authors;
 mod bare;
 mod core;
 mod home;
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
     }
     if wanted("plugins") {
         plugins::plugins(&mut report, quick);
+    }
+    if wanted("authors") {
+        authors::authors(&mut report, quick);
     }
     if wanted("start") {
         start(&mut report, quick);

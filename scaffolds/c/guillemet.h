@@ -109,6 +109,7 @@ const char *encode_header_value(const char *text);
 const char *encode_base64(const char *text);
 const char *encode_basic_credentials(const char *user, const char *password);
 const char *encode_sip_digest_ha1(const char *user, const char *realm, const char *password, const char *algorithm);
+const char *encode_json_string(const char *text);
 const char *encode_forbid(const char *text, const char *characters, const char *reason);
 const char *encode_forbid_sequence(const char *text, const char *sequence, const char *reason);
 const char *encode_at_most(const char *text, uint32_t bytes, const char *reason);

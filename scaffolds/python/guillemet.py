@@ -6,7 +6,6 @@ import difflib
 import json
 import pathlib
 import re
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -217,10 +216,14 @@ def telling() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        place = ([frame for frame in frames if frame.filename.endswith("plugin.py")] or frames)[-1]
-        told = traceback.format_exception_only(error)[-1].strip()
-        encode.panic(f"{told} ({pathlib.PurePath(place.filename).name}:{place.lineno})")
+        # Not by `traceback`, which would look for the source: here are no files.
+        place, step = "", error.__traceback__
+        while step:
+            file = pathlib.PurePath(step.tb_frame.f_code.co_filename).name
+            if file == "plugin.py" or not place.startswith("plugin.py"):
+                place = f"{file}:{step.tb_lineno}"
+            step = step.tb_next
+        encode.panic(f"{type(error).__name__}: {error} ({place})")
         raise
 
 

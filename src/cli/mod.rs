@@ -55,7 +55,7 @@ enum Command {
     Render(render::Render),
     /// Make a template and secrets out of a config with plain values. Shows them first.
     Adopt(adopt::Adopt),
-    /// List, show, add and remove plugins.
+    /// Write, check, list, show, add and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
     /// The account: what several machines share, and the server between them.

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use super::daemon::PROGRAM;
 
 /// Plugins that use all of their author library.
-pub const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");
 
 /// Tools and what they have compiled, for all tests.
 pub fn tools() -> PathBuf {
@@ -44,6 +44,20 @@ impl Language {
     }
 }
 
+impl Language {
+    /// Whether its tools are there; says what to do where they are not.
+    pub fn has_tools(self) -> bool {
+        if self.tool().is_none_or(|tool| tools().join(tool).exists()) {
+            return true;
+        }
+        let line =
+            format!("skipped: needs what {} plugins are made with: `tests/authors/tools` installs it", self.flag());
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+        false
+    }
+}
+
 /// What a command has ended with, and has printed to either.
 pub struct Ran {
     pub status: ExitStatus,
@@ -59,11 +73,7 @@ pub struct Project {
 impl Project {
     /// As `plugin new` makes it, with the tools of its language; without those the test is skipped.
     pub fn new(language: Language, name: &str) -> Option<Self> {
-        if language.tool().is_some_and(|tool| !tools().join(tool).exists()) {
-            let line =
-                format!("skipped: needs what {} plugins are made with: `make test` installs it", language.flag());
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-            println!("{line}");
+        if !language.has_tools() {
             return None;
         }
         let project = Self::bare(language, name);
@@ -136,7 +146,7 @@ impl Project {
         };
         std::fs::remove_dir_all(self.path("cases")).unwrap();
         std::fs::create_dir(self.path("cases")).unwrap();
-        for (from, to) in [source, ("schema.json", "schema.json"), ("cases/fields.toml", "cases/fields.toml")] {
+        for (from, to) in [source, ("schema.json", "schema.json"), ("fields.toml", "cases/fields.toml")] {
             std::fs::copy(Path::new(SOURCES).join(from), self.path(to)).unwrap();
         }
     }

@@ -150,6 +150,7 @@ fn execute(command: &str, home: &Path) -> (i32, Vec<String>) {
         .env("PATH", path)
         .env("GUILLEMET_HOME", home)
         .env("NO_COLOR", "1")
+        .envs(super::authors::environment())
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .output()

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::check::bytes;
 use super::scaffold::Language;
 use super::wasm;
 use crate::cli::{Done, Failure, output};
@@ -35,7 +36,7 @@ impl Build {
         let started = Instant::now();
         let (name, size) = build(&self.dir)?;
         let seconds = started.elapsed().as_secs_f64();
-        output::note(&format!("built {name}: {} in {seconds:.1} s", readable(size)));
+        output::note(&format!("built {name}: {} in {seconds:.1} s", bytes(size as u64)));
         Ok(())
     }
 }
@@ -82,13 +83,6 @@ pub fn language(dir: &Path) -> Result<Language, Failure> {
 fn folder_name(dir: &Path) -> io::Result<String> {
     let dir = fs::canonicalize(dir)?;
     Ok(dir.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned()))
-}
-
-/// A size in bytes, for people.
-fn readable(size: usize) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let kibibytes = size as f64 / 1024.0;
-    if kibibytes < 1024.0 { format!("{kibibytes:.1} KiB") } else { format!("{:.1} MiB", kibibytes / 1024.0) }
 }
 
 /// A program of `PATH`.
@@ -155,11 +149,6 @@ mod tests {
         assert_eq!(language(dir.path()).unwrap(), Language::C);
         fs::write(dir.path().join("Cargo.toml"), "").unwrap();
         assert_eq!(language(dir.path()).unwrap(), Language::Rust);
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        assert_eq!([512, 5 << 10, 12 << 20].map(readable), ["0.5 KiB", "5.0 KiB", "12.0 MiB"]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod canaries;
 mod print;
 
+pub use self::print::{bytes, print_mistakes};
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,9 +14,9 @@ use sha2::{Digest, Sha256};
 use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
-use crate::planner::protocol::{About, Cost, Report};
+use crate::planner::protocol::{About, Cost, Description, Report};
 use crate::planner::{MEMORY_MAX, TIME_MAX};
-use crate::plugin::client::load_time;
+use crate::plugin::client::{Planner, load_time};
 use crate::plugin::{contract, registry, schema};
 
 #[derive(Args)]
@@ -28,7 +30,7 @@ pub struct Check {
 
 /// What was found out.
 #[derive(Serialize)]
-struct Checked {
+pub struct Checked {
     file: PathBuf,
     /// Bytes of the component.
     size: u64,
@@ -107,33 +109,43 @@ impl Check {
 }
 
 fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
-    let component = registry::read_component(file)?;
-    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let mut checked = Checked {
-        file: file.to_owned(),
-        size: component.len() as u64,
-        digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
-        report: Report::default(),
-        canaries: Vec::new(),
-        plan: Cost::default(),
-        limits: Limits {
-            load_micros: micros(load_time(component.len())),
-            call_micros: micros(TIME_MAX),
-            memory: MEMORY_MAX as u64,
-        },
-        problems: Vec::new(),
-    };
-    planner::with(file, async |planner| {
-        checked.report = planner::look(file, &planner).await?;
-        checked.judge();
-        if checked.report.broken.is_empty() {
-            canaries::run(&mut checked, &planner, cases).await;
-        }
-        Ok(checked)
-    })
+    planner::with(file, async |planner| Checked::of(file, cases, &planner).await)
 }
 
 impl Checked {
+    /// Finds out everything about a component, whose planner this is.
+    ///
+    /// # Errors
+    /// Where nothing can be known.
+    pub async fn of(file: &Path, cases: &Path, planner: &Planner) -> Result<Self, Failure> {
+        let component = registry::read_component(file)?;
+        let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let mut checked = Self {
+            file: file.to_owned(),
+            size: component.len() as u64,
+            digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
+            report: planner::look(file, planner).await?,
+            canaries: Vec::new(),
+            plan: Cost::default(),
+            limits: Limits {
+                load_micros: micros(load_time(component.len())),
+                call_micros: micros(TIME_MAX),
+                memory: MEMORY_MAX as u64,
+            },
+            problems: Vec::new(),
+        };
+        checked.judge();
+        if checked.report.broken.is_empty() {
+            canaries::run(&mut checked, planner, cases).await;
+        }
+        Ok(checked)
+    }
+
+    /// What the component says of itself, where that can be believed.
+    pub fn description(&self) -> Option<&Description> {
+        self.report.description.as_ref().filter(|_| self.report.broken.is_empty())
+    }
+
     /// Takes down what is wrong with the component and with what it says of itself.
     fn judge(&mut self) {
         for rule in &self.report.broken {

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::preview::{Forms, Preview};
 use self::sources::{Seen, Sources, changed};
+use super::check::{Checked, print_mistakes};
 use super::project::Project;
 use super::{planner, test};
 use crate::cli::temporary::TemporaryHome;
@@ -118,14 +119,20 @@ impl Round {
         let project = Project::find(&self.dir)?;
         let file = &project.component;
         let planner = Planner::new(planner::shown(file), read_component(file)?, Arc::clone(&self.forms) as _);
-        let description = planner::load(file, &planner).await?;
+        let checked = Checked::of(file, &project.cases(), &planner).await?;
+        match print_mistakes(&checked) {
+            0 => output::line("check    ok"),
+            1 => output::line("check    one mistake"),
+            many => output::line(&format!("check    {many} mistakes")),
+        }
+        let Some(description) = checked.description() else { return Ok(()) };
         // Each is shown whatever the other says.
         let cases = match cases::read(&project.cases()) {
             Ok(files) => {
-                let ran = test::run_all(&planner, &description, &files).await;
+                let ran = test::run_all(&planner, description, &files).await;
                 let failed: usize = files.iter().zip(&ran).map(|(file, ran)| test::print_failures(file, ran)).sum();
                 let all: usize = ran.iter().map(Vec::len).sum();
-                for gap in cases::gaps(&description, &files) {
+                for gap in cases::gaps(description, &files) {
                     output::line(&gap);
                 }
                 output::line(&format!("cases    {} of {all} hold", all - failed));

@@ -5,6 +5,8 @@
 
 use clap::ValueEnum;
 
+use crate::plugin::contract;
+
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
 /// What the built-in plugins are built from; a project in Rust begins with the same.
@@ -88,7 +90,7 @@ pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
         ("@language@", language.name().to_owned()),
         ("@setup@", format!("{}\n", language.setup())),
         ("@files@", language.guide().to_owned()),
-        ("@contract@", contract_version().to_owned()),
+        ("@contract@", contract::version().to_owned()),
     ];
     let filled = |content: &[u8]| match std::str::from_utf8(content) {
         Ok(text) => words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)).into_bytes(),
@@ -112,14 +114,6 @@ fn title(name: &str) -> String {
 /// The name of the package in Rust, where one does not begin with a digit.
 fn package(name: &str) -> String {
     if name.starts_with(|first: char| first.is_ascii_digit()) { format!("plugin-{name}") } else { name.to_owned() }
-}
-
-/// The version of the contract, as the projects' files name it.
-fn contract_version() -> &'static str {
-    let wit =
-        COMMON.iter().find(|(path, _)| *path == "wit/feature.wit").and_then(|(_, wit)| std::str::from_utf8(wit).ok());
-    let version = wit.and_then(|wit| wit.split_once("package guillemet:feature@")?.1.split(';').next());
-    version.unwrap_or("1.0.0")
 }
 
 /// The lock of the built-in plugins for a package that depends on the author crate alone: what a new project is
@@ -192,6 +186,26 @@ mod tests {
         }
         assert_eq!((title("3cx-pager"), package("3cx-pager")), ("3cx pager".into(), "plugin-3cx-pager".into()));
         assert_eq!((title("éa"), title("")), ("Éa".into(), String::new()));
+    }
+
+    #[test]
+    fn the_library_in_c_knows_every_encoder() {
+        let files = project(Language::C, "hook");
+        let text = |name: &str| {
+            let (_, content) = files.iter().find(|(path, _)| path == name).unwrap();
+            String::from_utf8(content.clone()).unwrap()
+        };
+        let (header, library, bindings) = (text("guillemet.h"), text("guillemet.c"), text("bindings/feature.h"));
+        assert!(contract::functions().count() > 15);
+        for function in contract::functions().map(|function| function.replace('-', "_")) {
+            assert!(bindings.contains(&format!(" guillemet_feature_encode_{function}(")), "{function}");
+            if function == "panic" {
+                continue; // `give_up`
+            }
+            assert!(header.contains(&format!("encode_{function}(")), "{function}");
+            let made = [format!("ENCODER({function})"), format!("encode_{function}(")];
+            assert!(made.iter().any(|made| library.contains(made)), "{function}");
+        }
     }
 
     #[test]

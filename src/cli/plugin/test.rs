@@ -30,7 +30,7 @@ pub struct Ran {
 impl Test {
     pub fn run(self) -> Done {
         let project = Project::find(&self.dir)?;
-        let files = cases::read(&project.cases())?;
+        let mut files = cases::read(&project.cases())?;
         if let Some(outdated) = project.outdated() {
             // What an old component says is not to be written down.
             if self.bless {
@@ -46,14 +46,15 @@ impl Test {
         for (file, ran) in files.iter().zip(&ran) {
             print(file, ran);
         }
-        let gaps = cases::gaps(&description, &files);
-        gaps.iter().for_each(|gap| output::line(gap));
         let all: usize = ran.iter().map(Vec::len).sum();
         let failed = |ran: &&Ran| !ran.differences.is_empty();
         let mut failing = ran.iter().flatten().filter(failed).count();
         if self.bless {
             failing -= bless(&files, &ran)?;
+            files = cases::read(&project.cases())?;
         }
+        let gaps = cases::gaps(&description, &files);
+        gaps.iter().for_each(|gap| output::line(gap));
         match (failing, gaps.is_empty()) {
             (0, true) => {
                 let targets: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();

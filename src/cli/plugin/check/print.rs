@@ -40,12 +40,20 @@ fn section(checked: &Checked, name: &str, lines: &[String]) {
     }
     output::line(name);
     lines.iter().for_each(|line| output::line(&format!("  {line}")));
-    for wrong in of(checked, name) {
-        output::coloured(output::Colour::Red, &format!("  wrong: {}", wrong.message));
-        if let Some(help) = &wrong.help {
-            output::line(&format!("    help: {help}"));
-        }
+    of(checked, name).for_each(mistake);
+}
+
+fn mistake(wrong: &Wrong) {
+    output::coloured(output::Colour::Red, &format!("  wrong: {}", wrong.message));
+    if let Some(help) = &wrong.help {
+        output::line(&format!("    help: {help}"));
     }
+}
+
+/// Prints what is wrong and nothing else; gives how much that is.
+pub fn print_mistakes(checked: &Checked) -> usize {
+    checked.problems.iter().for_each(mistake);
+    checked.problems.len()
 }
 
 fn description(checked: &Checked) -> Vec<String> {
@@ -106,7 +114,8 @@ fn time(micros: u64) -> String {
     }
 }
 
-fn bytes(count: u64) -> String {
+/// A size, for people.
+pub fn bytes(count: u64) -> String {
     match count {
         0..1_048_576 => format!("{:.0} KiB", count as f64 / 1024.0),
         _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),

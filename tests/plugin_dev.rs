@@ -1,0 +1,127 @@
+//! `plugin dev` as an author has it open beside an editor: the real program follows a project whose files change. A
+//! test waits for what is printed, never for a time.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::authors::{Language, Project};
+use support::daemon::PROGRAM;
+
+/// `plugin dev` that runs.
+struct Dev {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::io::PipeReader>>,
+}
+
+impl Dev {
+    fn start(project: &Project, home: &std::path::Path, arguments: &[&str]) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = project.command(PROGRAM, &["plugin", "dev"]);
+        // A home that would be used if any were.
+        command.args(arguments).env("HOME", home).env("TMPDIR", home.join("tmp")).env_remove("GUILLEMET_HOME");
+        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let child = command.spawn().unwrap();
+        Self { child, lines: BufReader::new(reader).lines() }
+    }
+
+    /// Everything that is printed until it waits for the next change.
+    fn round(&mut self) -> String {
+        let mut text = String::new();
+        for line in self.lines.by_ref() {
+            let line = line.unwrap();
+            if line.starts_with("waiting for a change") {
+                return text;
+            }
+            text += &(line + "\n");
+        }
+        panic!("it ended: {text}");
+    }
+
+    /// As Ctrl-C does.
+    fn interrupt(mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn each_save_shows_what_became_of_it() {
+    let Some(project) = Project::new(Language::C, "call-events") else { return };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("tmp")).unwrap();
+    let mut dev = Dev::start(&project, home.path(), &[]);
+    let first = dev.round();
+    for line in [
+        "built call-events.wasm: ",
+        "check    ok\n",
+        "cases    6 of 6 hold",
+        "plan     template.toml for json\n",
+        "«hooks-token-production»",
+    ] {
+        assert!(first.contains(line), "{line}: {first}");
+    }
+
+    project.change("plugin.c", "json_text(\"POST\")", "json_text(\"PUT\")");
+    let second = dev.round();
+    assert!(second.contains("changed: plugin.c\n"), "{second}");
+    for line in
+        ["    -   \"method\": \"POST\",\n", "    +   \"method\": \"PUT\",\n", "cases    3 of 6 hold", "- is as it was"]
+    {
+        assert!(second.contains(line), "{line}: {second}");
+    }
+
+    // What does not compile is told, and what fails; the next save goes on.
+    project.change("plugin.c", "json_text(\"PUT\")", "json_text(\"PUT\"");
+    let third = dev.round();
+    assert!(third.contains("plugin.c:") && third.contains("error: it was not built; see above"), "{third}");
+    project.change("plugin.c", "json_text(\"PUT\"", "json_text(*target == 'j' ? GIVE_UP(\"not yet\"), \"\" : \"\")");
+    let fourth = dev.round();
+    assert!(fourth.contains("panicked: not yet (plugin.c:"), "{fourth}");
+    project.change("plugin.c", "json_text(*target == 'j' ? GIVE_UP(\"not yet\"), \"\" : \"\")", "json_text(\"PUT\")");
+    let fifth = dev.round();
+    assert!(fifth.contains("plan     template.toml for json: as before"), "{fifth}");
+
+    // The template: what is wrong with it is shown in it.
+    project.change("template.toml", "events", "evnts");
+    let sixth = dev.round();
+    assert!(sixth.contains("changed: template.toml\n"), "{sixth}");
+    assert!(sixth.contains("there is no such field") && sixth.contains("4 | evnts = "), "{sixth}");
+    // A new folder is followed too.
+    std::fs::create_dir(project.path("notes")).unwrap();
+    std::fs::write(project.path("notes/a.md"), "one").unwrap();
+    let seventh = dev.round();
+    assert!(seventh.contains("changed: notes/a.md\n"), "{seventh}");
+
+    assert_eq!(dev.interrupt(), Some(0));
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["tmp"], "nothing is written into the home of its user");
+    assert_eq!(std::fs::read_dir(home.path().join("tmp")).unwrap().count(), 0, "the throw-away home is gone");
+}
+
+#[test]
+fn any_template_is_shown_for_any_target() {
+    let Some(project) = Project::new(Language::C, "call-events") else { return };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("tmp")).unwrap();
+    let elsewhere = home.path().join("tmp/mine.json");
+    std::fs::write(&elsewhere, r#"{"url": "https://a.example", "token": "<< secret 'mine' >>"}"#).unwrap();
+    let mut dev = Dev::start(&project, home.path(), &["--template", elsewhere.to_str().unwrap(), "--target", "env"]);
+    let first = dev.round();
+    assert!(
+        first.contains("mine.json for env\n    WEBHOOK_URL='https://a.example'\n    WEBHOOK_TOKEN=«mine»\n"),
+        "{first}"
+    );
+    std::fs::write(&elsewhere, r#"{"url": "http://a.example", "token": "<< secret 'mine' >>"}"#).unwrap();
+    let second = dev.round();
+    assert!(second.contains("+ WEBHOOK_URL='http://a.example'"), "{second}");
+    assert!(second.contains("warning: is not encrypted"), "{second}");
+    assert_eq!(dev.interrupt(), Some(0));
+
+    let mut dev = Dev::start(&project, home.path(), &["--target", "yaml"]);
+    let first = dev.round();
+    assert!(first.contains("no such target; there are json, env"), "{first}");
+    assert_eq!(dev.interrupt(), Some(0));
+}
