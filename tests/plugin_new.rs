@@ -80,11 +80,16 @@ fn what_is_missing_is_told_with_the_line_that_installs_it() {
         (Language::Python, install),
     ] {
         let project = Project::bare(language, "bare");
-        let built = project.without_tools(&["plugin", "build"]);
+        let built = project.with_scripts(&[], &["plugin", "build"]);
         assert_eq!(built.status.code(), Some(1));
         assert!(built.text.contains(told), "{}", built.text);
         assert!(!project.path("bare.wasm").exists());
     }
+    // A Rust that has no standard library for WebAssembly.
+    let project = Project::bare(Language::Rust, "bare");
+    let scripts = [("cargo", "exit 1"), ("rustc", "echo /nowhere")];
+    let built = project.with_scripts(&scripts, &["plugin", "build"]);
+    assert!(built.text.contains("\n    rustup target add wasm32-unknown-unknown\n"), "{}", built.text);
     let Some(project) = Project::new(Language::JavaScript, "uninstalled") else { return };
     std::fs::remove_file(project.path("node_modules")).unwrap();
     let built = project.guillemet(&["plugin", "build"]);

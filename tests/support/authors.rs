@@ -1,7 +1,7 @@
 //! Projects of plugin authors, in folders of their own, with the real tools of their languages: `tests/run` puts those
 //! into `target/authors`, so that a project need not download its own.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -107,14 +107,16 @@ impl Project {
         ran(command(PROGRAM, arguments).current_dir(self.above.path()))
     }
 
-    /// The program with nothing in PATH, and no home.
-    pub fn without_tools(&self, arguments: &[&str]) -> Ran {
-        let empty = tempfile::tempdir().unwrap();
-        ran(command(PROGRAM, arguments)
-            .current_dir(self.path(""))
-            .env_clear()
-            .env("PATH", empty.path())
-            .env("HOME", "/"))
+    /// The program with nothing in PATH but these scripts, and no home.
+    pub fn with_scripts(&self, scripts: &[(&str, &str)], arguments: &[&str]) -> Ran {
+        let path = tempfile::tempdir().unwrap();
+        for (name, script) in scripts {
+            let file = path.path().join(name);
+            std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut command = command(PROGRAM, arguments);
+        ran(command.current_dir(self.path("")).env_clear().env("PATH", path.path()).env("HOME", "/"))
     }
 
     /// Any program in the project's folder.
