@@ -34,6 +34,7 @@ macro_rules! stories {
 
 stories! {
     the_handbook: "docs/operators.md",
+    configs_with_plain_values: "docs/adopt.md",
     first_secret: "tests/stories/first-secret.md",
     naming: "tests/stories/naming.md",
     listing: "tests/stories/listing.md",

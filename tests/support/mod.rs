@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod account;
+pub mod adopt;
 pub mod authors;
 pub mod browser;
 pub mod canary;

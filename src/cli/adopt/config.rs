@@ -7,7 +7,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::meaning::Facts;
-use super::source::{Spot, Tokens};
+use super::tokens::{Spot, Tokens};
 use crate::plugin::expr::ValueFilter;
 use crate::template::Format;
 

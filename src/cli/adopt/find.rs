@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use super::config::{Leaf, Table, leaves};
 use super::looks;
 use super::name::Namer;
-use super::source::{Problems, Spot, Tokens};
+use super::source::Problems;
+use super::tokens::{Spot, Tokens};
 use crate::names::SecretName;
 use crate::planner::description::SecretFields;
 use crate::plugin::expr::ValueFilter;
@@ -88,7 +89,7 @@ pub fn find(
     for (path, leaf) in &leaves {
         let field = path.join(".");
         let at = leaf.spot.as_ref().map(|spot| tokens.offset(spot));
-        if leaf.text.contains("<< secret ") || (leaf.text.contains('«') && leaf.text.contains('»')) {
+        if holds_placeholder(&leaf.text) {
             let help = "its value is in the vault already; adopt the file that still holds the plain one";
             problems.add(at, &field, "holds a placeholder of Guillemet", Some(help));
             continue;
@@ -136,6 +137,12 @@ pub fn find(
         problems.add(None, "", "nothing in it looks like a credential", Some(&help));
     }
     findings
+}
+
+/// Whether a text has what `adopt` or a template writes in place of a value.
+fn holds_placeholder(text: &str) -> bool {
+    let mut marks = text.split('«').skip(1).filter_map(|behind| behind.split_once('»'));
+    text.contains("<< secret ") || marks.any(|(name, _)| name.parse::<SecretName>().is_ok())
 }
 
 /// Fields that were named and are not there.

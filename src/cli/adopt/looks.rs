@@ -23,6 +23,10 @@ const SECRET_WORDS: [&str; 17] = [
     "signature",
     "token",
 ];
+/// Ends of words that are written as one: `hapikey`, `accesstoken`.
+const JOINED: [&str; 5] = ["key", "password", "pwd", "secret", "token"];
+/// Words that end like that and are others.
+const NO_KEYS: [&str; 7] = ["donkey", "hockey", "jockey", "monkey", "turkey", "whiskey", "hotkey"];
 /// Words at the end of a name that say it is something about a credential.
 const ABOUT: [&str; 17] = [
     "algorithm",
@@ -102,7 +106,9 @@ pub fn named_so(name: &str) -> bool {
         return false;
     }
     let secret = |word: &String| {
-        SECRET_WORDS.contains(&word.as_str()) || word.strip_suffix('s').is_some_and(|one| SECRET_WORDS.contains(&one))
+        let one = word.strip_suffix('s').unwrap_or(word);
+        let joined = JOINED.iter().any(|end| one.len() > end.len() && one.ends_with(end)) && !NO_KEYS.contains(&one);
+        SECRET_WORDS.contains(&word.as_str()) || SECRET_WORDS.contains(&one) || joined
     };
     let public = words.windows(2).any(|pair| pair[0] == "public" && pair[1] == "key");
     // `max_tokens` counts something.
@@ -128,16 +134,14 @@ pub fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Whether the consumer or the platform puts something else there: `${TOKEN}`, `{{token}}`.
+/// Whether the consumer or the platform puts something else there: `${TOKEN}`, `Bearer ${input:key}`, `{{token}}`.
 pub fn is_reference(value: &str) -> bool {
-    let whole = |open: &str, close: &str| {
-        value
-            .trim()
-            .strip_prefix(open)
-            .and_then(|rest| rest.strip_suffix(close))
-            .is_some_and(|inner| !inner.contains(open))
+    let variable = |behind: &str| {
+        let begins = behind.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        begins && behind.contains('}')
     };
-    value.contains("${") || whole("{{", "}}")
+    let braces = value.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+    value.split("${").skip(1).any(variable) || braces.is_some_and(|inner| !inner.contains("{{"))
 }
 
 fn is_jwt(value: &str) -> bool {
@@ -193,6 +197,8 @@ mod tests {
             "X-Auth-Tokens",
             "client-secret",
             "APIKEY",
+            "hapikey",
+            "accesstokens",
         ] {
             assert!(named_so(name), "{name}");
         }
@@ -212,6 +218,7 @@ mod tests {
             "tokenizer",
             "X-Signature-Algorithm",
             "authority",
+            "monkey",
         ] {
             assert!(!named_so(name), "{name}");
         }
@@ -247,9 +254,11 @@ mod tests {
         ] {
             assert!(like_a_credential("x", value).is_none(), "{value}");
         }
-        for value in ["", "  ", "${TOKEN}", "{{token}}", "Bearer ${TOKEN}", "false"] {
+        for value in ["", "  ", "${TOKEN}", "{{token}}", "Bearer ${TOKEN}", "x${input:key}y", "false"] {
             assert!(like_a_credential("token", value).is_none(), "{value}");
         }
-        assert!(like_a_credential("token", "{{a}} and {{b}}").is_some());
+        for value in ["{{a}} and {{b}}", "a${b", "a${ b}", "$TOKEN"] {
+            assert!(like_a_credential("token", value).is_some(), "{value}");
+        }
     }
 }

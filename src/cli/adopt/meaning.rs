@@ -175,7 +175,7 @@ impl Comparison {
         let told = |row: &Row| match row {
             Row::Changed(path, Some(_), None) => Some(format!("{path} is left out")),
             Row::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
-            Row::Changed(path, ..) => Some(format!("{path} is another")),
+            Row::Changed(path, ..) => Some(format!("{path} differs")),
             _ => None,
         };
         self.0.iter().filter_map(told).collect()
@@ -202,7 +202,7 @@ mod tests {
         let marked = facts(&json!({"token": "Bearer «a»", "url": "https://x", "n": "1", "type": "http"}));
         let compared =
             compare(&original, &rendered, &marked, &["s3cret"]).unwrap_or_else(|broken| panic!("{broken:?}"));
-        assert_eq!(compared.told(), ["n is another", "more.password is left out", "type is added"]);
+        assert_eq!(compared.told(), ["n differs", "more.password is left out", "type is added"]);
         let shown: Vec<String> = compared
             .0
             .iter()

@@ -8,9 +8,11 @@ mod find;
 mod looks;
 mod meaning;
 mod name;
+mod proposal;
 mod read;
 mod source;
 mod store;
+mod tokens;
 mod write;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::{Done, Failure, client, output, prompt, secret};
 use crate::daemon::trial::{self, Trial};
@@ -34,7 +35,8 @@ use config::Reading;
 use find::{Choices, Findings};
 use meaning::Comparison;
 use name::{Known, Namer};
-use read::{action, cal_com, http, livekit, mcp, pjsip};
+use proposal::Proposal;
+use read::{action, cal_com, livekit, mcp, pjsip, url};
 use source::{Problems, Source};
 
 /// Longest name of a template.
@@ -98,30 +100,6 @@ fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     Ok((field.to_owned(), name.parse().map_err(|invalid: crate::names::InvalidName| invalid.to_string())?))
 }
 
-/// Everything that a yes will do.
-struct Proposal {
-    feature: String,
-    name: String,
-    target: &'static str,
-    source: Source,
-    reading: Reading,
-    findings: Findings,
-    template: String,
-    format: Format,
-    /// What the template gives with the file's values.
-    rendered: Clear,
-    compared: Comparison,
-    /// Worth knowing, beside what is shown.
-    notes: Vec<String>,
-}
-
-impl Proposal {
-    /// The template's id.
-    fn id(&self) -> String {
-        format!("{}/{}", self.feature, self.name)
-    }
-}
-
 /// A name of the inventory.
 #[derive(Deserialize)]
 struct Row {
@@ -133,6 +111,8 @@ struct Row {
 
 impl Adopt {
     pub fn run(self, home: &Home) -> Done {
+        quiet_panics();
+        crate::sys::process::hide()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
             return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));
@@ -203,9 +183,9 @@ impl Adopt {
         problems: &mut Problems<'_>,
     ) -> Result<Option<Reading>, Failure> {
         let url = match (choices.names("url"), choices.keeps("url")) {
-            (Some(_), _) => http::Wanted::Whole,
-            (None, true) => http::Wanted::Plain,
-            (None, false) => http::Wanted::Any,
+            (Some(_), _) => url::Wanted::Whole,
+            (None, true) => url::Wanted::Plain,
+            (None, false) => url::Wanted::Any,
         };
         Ok(match self.feature.as_str() {
             "mcp-server" => mcp::read(source, self.server.as_deref(), url, problems),
@@ -224,6 +204,14 @@ impl Adopt {
             }
         })
     }
+}
+
+/// A panic is told with its place and without its message, which could hold anything of the file.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        output::error(&format!("the command failed inside, at {place}"));
+    }));
 }
 
 /// The names there are, by their key.
@@ -289,36 +277,4 @@ fn other_targets(
         told.push(format!("the target {} cannot be rendered: {}", other.id, reasons.join("; ")));
     }
     told
-}
-
-impl Proposal {
-    /// Shows it: what was found, the template, the difference.
-    fn show(&self) {
-        let row = |finding: &find::Finding| {
-            let state = if finding.is_there { "is there" } else { "new" };
-            let length = finding.value.chars().count().to_string();
-            vec![finding.field.clone(), finding.name.to_string(), state.to_owned(), length, finding.why.to_owned()]
-        };
-        let rows = self.findings.values().flatten().map(row).collect();
-        output::table(&["Field", "Secret", "State", "Length", "Why"], rows);
-        output::line(&format!("\ntemplates/{}.{}", self.id(), self.format.extension()));
-        for line in self.template.lines() {
-            output::line(&format!("  {line}"));
-        }
-        output::line(&format!("\n{} and what {} renders for {}", self.source.shown, self.id(), self.target));
-        self.compared.print();
-        output::line("");
-        self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));
-    }
-
-    /// The values, each once, with whether they are there already.
-    fn secrets(&self) -> Vec<(&SecretName, &Zeroizing<String>, bool)> {
-        let mut secrets: Vec<(&SecretName, &Zeroizing<String>, bool)> = Vec::new();
-        for finding in self.findings.values().flatten() {
-            if !secrets.iter().any(|(name, ..)| **name == finding.name) {
-                secrets.push((&finding.name, &finding.value, finding.is_there));
-            }
-        }
-        secrets
-    }
 }

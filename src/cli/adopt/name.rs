@@ -43,7 +43,8 @@ pub enum Known {
 /// Proposes names.
 pub struct Namer {
     provider: String,
-    environment: &'static str,
+    /// Said by the template's name or the host.
+    environment: Option<&'static str>,
     known: BTreeMap<String, Known>,
     /// Names that somebody chose for other fields.
     reserved: Vec<SecretName>,
@@ -65,8 +66,8 @@ impl Namer {
             "cal-com" => Some("calcom".to_owned()),
             _ => host.and_then(provider),
         };
-        let said = words(template).into_iter().chain(words(host.unwrap_or_default()));
-        let environment = said.filter_map(|word| environment_of(&word)).next().unwrap_or("prod");
+        let mut said = words(template).into_iter().chain(words(host.unwrap_or_default()));
+        let environment = said.find_map(|word| environment_of(&word));
         let provider = provider.unwrap_or_else(|| {
             let named: Vec<String> =
                 words(template).into_iter().filter(|word| environment_of(word).is_none()).collect();
@@ -84,7 +85,9 @@ impl Namer {
         if let Some((name, _)) = self.given.iter().find(|(_, given)| **given == *value) {
             return (name.clone(), self.known.get(&name.key()) == Some(&Known::Secret));
         }
-        let name = self.propose(purpose);
+        // Issuers say it in their keys: `sk_test_…`.
+        let test = if value.contains("_test_") { "test" } else { "prod" };
+        let name = self.propose(purpose, self.environment.unwrap_or(test));
         self.given.push((name.clone(), Zeroizing::new(value.to_owned())));
         (name, false)
     }
@@ -107,7 +110,7 @@ impl Namer {
         known == Some(Known::Secret)
     }
 
-    fn propose(&self, purpose: &str) -> SecretName {
+    fn propose(&self, purpose: &str, environment: &str) -> SecretName {
         let mut purpose: Vec<&str> = purpose.split('-').filter(|word| !word.is_empty() && *word != "x").collect();
         // `X-Telnyx-Key` of Telnyx need not say it twice.
         purpose.retain(|word| *word != self.provider);
@@ -116,8 +119,8 @@ impl Namer {
         let mut base = format!("{}-{purpose}", self.provider);
         base.truncate(base.floor_char_boundary(room));
         let numbered = |number: u32| match number {
-            1 => format!("{base}-{}", self.environment),
-            number => format!("{base}-{}-{number}", self.environment),
+            1 => format!("{base}-{environment}"),
+            number => format!("{base}-{environment}-{number}"),
         };
         let free = |name: &SecretName| {
             !self.known.contains_key(&name.key())
@@ -193,6 +196,7 @@ mod tests {
         assert!(namer.name(Some(&mine), "x", "c").1, "it is there");
         assert_eq!(namer.name(None, "x", "c"), (mine.clone(), true));
         assert!(namer.problems().is_empty());
+        assert_eq!(namer.name(None, "key", "sk_test_1").0.as_str(), "calcom-key-test");
         namer.name(Some(&mine), "x", "d");
         assert_eq!(namer.problems().len(), 1);
     }

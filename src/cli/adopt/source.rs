@@ -1,11 +1,10 @@
-//! The file with plain values: read once, and where things stand in it.
+//! The file with plain values: read once, and everything that is wrong with it.
 //!
 //! Invariant: what it holds is in buffers that wipe themselves, and no message made here has any of it but
 //! names of fields.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -155,147 +154,9 @@ fn entry(shown: &str, problem: &Problem) -> String {
     format!("\n  {}{colon}{}{help}", head.join(" "), problem.message)
 }
 
-/// How a token is written in what it stands in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Quoting {
-    /// `"…"` of JSON, which YAML takes too.
-    Double,
-    /// As it is.
-    Plain,
-    /// A value of Asterisk's configuration.
-    Asterisk,
-    /// A value of a dotenv file, or a word of a shell: `'…'`.
-    Single,
-}
-
-impl Quoting {
-    /// Writes a text that holds marks in place of values.
-    fn write(self, text: &str) -> Zeroizing<String> {
-        Zeroizing::new(match self {
-            Self::Double => serde_json::Value::from(text).to_string(),
-            Self::Plain => text.to_owned(),
-            Self::Asterisk => text.replace(';', "\\;"),
-            Self::Single => format!("'{}'", text.replace('\'', "'\\''")),
-        })
-    }
-}
-
-/// A piece of the file that is read as a whole: a string, a word, a value. Its text may hold others.
-struct Token {
-    within: Option<usize>,
-    range: Range<usize>,
-    text: Zeroizing<String>,
-    quoting: Quoting,
-}
-
-/// The tokens that texts of the config came from.
-#[derive(Default)]
-pub struct Tokens(Vec<Token>);
-
-/// Where a text of the config came from.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Spot {
-    /// Which token.
-    pub token: usize,
-    /// Where in the token's text.
-    pub at: Range<usize>,
-    /// Whether that is another form of the text: a part of it has no place of its own.
-    pub encoded: bool,
-}
-
-impl Spot {
-    /// The place of a part of the text.
-    pub fn part(&self, range: &Range<usize>) -> Self {
-        let at = self.at.start + range.start..self.at.start + range.end;
-        if self.encoded { self.clone() } else { Self { token: self.token, at, encoded: false } }
-    }
-}
-
-impl Tokens {
-    /// Adds a token that stands at `range` of the file, or of the text of another token.
-    pub fn add(&mut self, within: Option<usize>, range: Range<usize>, text: &str, quoting: Quoting) -> usize {
-        self.0.push(Token { within, range, text: Zeroizing::new(text.to_owned()), quoting });
-        self.0.len() - 1
-    }
-
-    /// The whole of a token.
-    pub fn spot(&self, token: usize) -> Spot {
-        Spot { token, at: 0..self.0[token].text.len(), encoded: false }
-    }
-
-    /// The byte of the file that a spot begins at; of what is written in another form, its token.
-    pub fn offset(&self, spot: &Spot) -> usize {
-        let mut token = &self.0[spot.token];
-        while let Some(outer) = token.within {
-            token = &self.0[outer];
-        }
-        token.range.start
-    }
-
-    /// The file with `marks` in place of what stands at their spots. Everything else stays, byte for byte.
-    pub fn rewrite(&self, text: &str, marks: &[(Spot, String)]) -> Zeroizing<String> {
-        let mut edits: Vec<Vec<(Range<usize>, Zeroizing<String>)>> = self.0.iter().map(|_| Vec::new()).collect();
-        for (spot, mark) in marks {
-            let list = &mut edits[spot.token];
-            match list.iter_mut().find(|(range, _)| *range == spot.at) {
-                // Two values that are written as one, such as Basic credentials.
-                Some((_, there)) if **there != *mark => there.push_str(&format!(":{mark}")),
-                Some(_) => {}
-                None => list.push((spot.at.clone(), Zeroizing::new(mark.clone()))),
-            }
-        }
-        let mut of_file = Vec::new();
-        // A token is added after the one it stands in.
-        for index in (0..self.0.len()).rev() {
-            let token = &self.0[index];
-            let own = std::mem::take(&mut edits[index]);
-            if own.is_empty() {
-                continue;
-            }
-            let written = (token.range.clone(), token.quoting.write(&edited(&token.text, own)));
-            match token.within {
-                Some(outer) => edits[outer].push(written),
-                None => of_file.push(written),
-            }
-        }
-        edited(text, of_file)
-    }
-}
-
-/// A text with other text in some of its ranges, which do not overlap.
-fn edited(text: &str, mut edits: Vec<(Range<usize>, Zeroizing<String>)>) -> Zeroizing<String> {
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut out = Zeroizing::new(String::with_capacity(2 * text.len() + 64));
-    let mut from = 0;
-    for (range, new) in edits.into_iter().filter(|(range, _)| range.end <= text.len()) {
-        if range.start < from {
-            continue;
-        }
-        out.push_str(&text[from..range.start]);
-        out.push_str(&new);
-        from = range.end;
-    }
-    out.push_str(&text[from..]);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mark_reaches_the_file_through_what_it_stands_in() {
-        let text = "curl -d '{\"a\": \"x y\", \"b\": \"z\"}' # c";
-        let mut tokens = Tokens::default();
-        let body = tokens.add(None, 8..32, "{\"a\": \"x y\", \"b\": \"z\"}", Quoting::Single);
-        let a = tokens.add(Some(body), 6..11, "x y", Quoting::Double);
-        let b = tokens.add(Some(body), 18..21, "z", Quoting::Double);
-        let marks = [(tokens.spot(b), "«b»".to_owned()), (tokens.spot(a).part(&(2..3)), "«a»".to_owned())];
-        let after = tokens.rewrite(text, &marks);
-        assert_eq!(*after, "curl -d '{\"a\": \"x «a»\", \"b\": \"«b»\"}' # c");
-        assert_eq!(tokens.offset(&tokens.spot(b)), 8);
-        assert_eq!(*tokens.rewrite(text, &[]), text);
-    }
 
     #[test]
     fn positions_count_characters() {

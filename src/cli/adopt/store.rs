@@ -13,7 +13,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Proposal;
-use super::source::{Look, Problems, Spot};
+use super::source::{Look, Problems};
+use super::tokens::Spot;
 use crate::cli::client::{self, part, template_path};
 use crate::cli::{Done, Failure, output};
 use crate::files;

@@ -6,12 +6,13 @@ use serde_json::{Map, Value as Json};
 use zeroize::Zeroizing;
 
 use super::document::{Document, text_of};
-use super::http::Wanted;
 use super::request::{Body, Header, Request, Value, node};
+use super::url::{self, Wanted};
 use super::{curl, openapi};
 use crate::cli::adopt::config::{Node, Reading, Table};
 use crate::cli::adopt::meaning::Facts;
-use crate::cli::adopt::source::{Problems, Source, Tokens};
+use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::tokens::Tokens;
 use crate::template::Format;
 
 /// What to read of a file, where it holds more than one thing.
@@ -32,7 +33,12 @@ pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> 
         // The command names no tool: its name is the template's, and no difference.
         return Some(reading(request, tokens, format, asked, true, problems));
     }
-    let document = Document::read(&source.text, problems)?;
+    let Some(document) = Document::read(&source.text, problems) else {
+        if !source.text.trim_start().starts_with('{') {
+            problems.add(Some(0), "", "does not begin with curl, so it was read as YAML", None);
+        }
+        return None;
+    };
     if document.root.contains_key("openapi") || document.root.contains_key("swagger") {
         return openapi::read(&document, asked, problems);
     }
@@ -58,13 +64,15 @@ pub fn reading(
     unnamed: bool,
     problems: &mut Problems<'_>,
 ) -> Reading {
-    let facts = request.facts();
-    let (config, host) = request.config(&tool_name(asked.name), asked.url, problems);
+    let taken = request.take_url_apart(asked.url);
+    let whole = taken.whole;
+    let (facts, host) = (request.facts(whole), url::host(&request.url.text));
+    let config = request.config(&tool_name(asked.name), taken, problems);
     Reading {
         config,
         target: "json",
         facts,
-        read: Box::new(move |text| read_document(text, unnamed)),
+        read: Box::new(move |text| read_document(text, unnamed, whole)),
         tokens,
         notes: Vec::new(),
         host,
@@ -178,7 +186,7 @@ fn signing_of(document: &Document<'_>, signing: &Map<String, Json>, tokens: &mut
 }
 
 /// Reads a rendered document.
-fn read_document(text: &str, unnamed: bool) -> Result<Facts, String> {
+fn read_document(text: &str, unnamed: bool, whole: bool) -> Result<Facts, String> {
     let document: Json =
         serde_json::from_str(text).map_err(|error| format!("it is not JSON ({:?})", error.classify()))?;
     let Some(document) = document.as_object() else { return Err("it is not an object".into()) };
@@ -201,5 +209,5 @@ fn read_document(text: &str, unnamed: bool) -> Result<Facts, String> {
             _ => request.facts.push((field.clone(), value.clone())),
         }
     }
-    Ok(request.facts())
+    Ok(request.facts(whole))
 }

@@ -4,11 +4,12 @@ use serde_json::{Map, Value};
 
 use super::document::{Document, text_of};
 use super::dotenv::{self, Variable};
-use super::http;
+use super::{http, url};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
 use crate::cli::adopt::looks;
 use crate::cli::adopt::meaning::Facts;
-use crate::cli::adopt::source::{Problems, Quoting, Source, Tokens};
+use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::tokens::{Quoting, Tokens};
 use crate::template::Format;
 
 /// Variables, and the fields they are. Those behind the first four have no place in a rendered environment file.
@@ -133,7 +134,7 @@ fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         config.push(("api_versions".into(), Node::Table(versions)));
     }
     let facts = json_facts(&document.root);
-    let host = document.root.get("base_url").and_then(Value::as_str).and_then(http::host);
+    let host = document.root.get("base_url").and_then(Value::as_str).and_then(url::host);
     Some(Reading {
         config,
         target: "json",

@@ -3,128 +3,21 @@
 //! What is about the output is passed over; what is about the transfer and has no place in a request is compared,
 //! and told; what would make another request is an error that names the option.
 
+mod options;
+
 use zeroize::Zeroizing;
+
+use options::Does::{
+    self, Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, NotWith, Output, OutputTo,
+    Referer, Seconds, Transfer, TransferBy, Url, UrlQuery, User,
+};
+use options::OPTIONS;
 
 use super::http::decode_basic;
 use super::request::{Body, Header, Request, Value};
 use super::shell::{self, Word};
-use crate::cli::adopt::source::{Problems, Quoting, Source, Spot, Tokens};
-
-/// What an option does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Does {
-    Header,
-    User,
-    Bearer,
-    Method,
-    Url,
-    UrlQuery,
-    Agent,
-    Referer,
-    Cookie,
-    /// The body; whether a file may be named with `@`.
-    Data(bool),
-    DataEncoded,
-    Json,
-    Get,
-    Seconds,
-    /// About what curl prints: nothing of the request.
-    Output,
-    OutputTo,
-    /// About the transfer, with and without a value.
-    Transfer,
-    TransferBy,
-    /// Not to be had, and why.
-    Not(&'static str),
-}
-
-use Does::{
-    Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, Output, OutputTo, Referer,
-    Seconds, Transfer, TransferBy, Url, UrlQuery, User,
-};
-
-const FORM: Does = Not("sends a form with parts; a custom action sends JSON");
-const FILE: Does = Not("reads another file, which is not looked at");
-const CLIENT: Does = Not("is a client certificate, which a custom action does not have");
-const SCHEME: Does = Not("chooses an authentication that a custom action does not have");
-const ROUTE: Does = Not("sends the request another way");
-
-/// The options that are known, long and short.
-const OPTIONS: &[(&str, char, Does)] = &[
-    ("header", 'H', Head),
-    ("user", 'u', User),
-    ("oauth2-bearer", '\0', Bearer),
-    ("request", 'X', Method),
-    ("url", '\0', Url),
-    ("url-query", '\0', UrlQuery),
-    ("user-agent", 'A', Agent),
-    ("referer", 'e', Referer),
-    ("cookie", 'b', Cookie),
-    ("data", 'd', Data(true)),
-    ("data-ascii", '\0', Data(true)),
-    ("data-binary", '\0', Data(true)),
-    ("data-raw", '\0', Data(false)),
-    ("data-urlencode", '\0', DataEncoded),
-    ("json", '\0', Json),
-    ("get", 'G', Get),
-    ("max-time", 'm', Seconds),
-    ("silent", 's', Output),
-    ("show-error", 'S', Output),
-    ("verbose", 'v', Output),
-    ("include", 'i', Output),
-    ("show-headers", '\0', Output),
-    ("fail", 'f', Output),
-    ("fail-with-body", '\0', Output),
-    ("progress-bar", '#', Output),
-    ("no-progress-meter", '\0', Output),
-    ("no-buffer", 'N', Output),
-    ("globoff", 'g', Output),
-    ("remote-name", 'O', Output),
-    ("output", 'o', OutputTo),
-    ("write-out", 'w', OutputTo),
-    ("dump-header", 'D', OutputTo),
-    ("location", 'L', Transfer),
-    ("location-trusted", '\0', Transfer),
-    ("compressed", '\0', Transfer),
-    ("insecure", 'k', Transfer),
-    ("ipv4", '4', Transfer),
-    ("ipv6", '6', Transfer),
-    ("http1.1", '\0', Transfer),
-    ("http2", '\0', Transfer),
-    ("tlsv1.2", '\0', Transfer),
-    ("tlsv1.3", '\0', Transfer),
-    ("basic", '\0', Output),
-    ("connect-timeout", '\0', TransferBy),
-    ("retry", '\0', TransferBy),
-    ("retry-delay", '\0', TransferBy),
-    ("max-redirs", '\0', TransferBy),
-    ("cacert", '\0', TransferBy),
-    ("form", 'F', FORM),
-    ("form-string", '\0', FORM),
-    ("upload-file", 'T', FILE),
-    ("config", 'K', FILE),
-    ("netrc", 'n', FILE),
-    ("netrc-file", '\0', FILE),
-    ("cert", 'E', CLIENT),
-    ("key", '\0', CLIENT),
-    ("digest", '\0', SCHEME),
-    ("ntlm", '\0', SCHEME),
-    ("negotiate", '\0', SCHEME),
-    ("anyauth", '\0', SCHEME),
-    ("aws-sigv4", '\0', SCHEME),
-    ("proxy", 'x', ROUTE),
-    ("unix-socket", '\0', ROUTE),
-    ("resolve", '\0', ROUTE),
-    ("connect-to", '\0', ROUTE),
-    ("head", 'I', Not("asks for headers only; a custom action has GET, POST, PUT, PATCH and DELETE")),
-    ("next", ':', Not("begins a second request")),
-];
-
-impl Does {
-    fn takes_value(self) -> bool {
-        !matches!(self, Get | Output | Transfer | Not(_))
-    }
-}
+use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 
 /// The request as it comes together.
 struct Curl<'p, 's> {
@@ -140,6 +33,8 @@ struct Curl<'p, 's> {
     query: Vec<Value>,
     /// Where the body began.
     data_at: Option<usize>,
+    /// An option was not known, so what stands behind it may be its value.
+    unsure: bool,
 }
 
 /// Reads the file's one command.
@@ -164,6 +59,7 @@ pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, To
         get: false,
         query: Vec::new(),
         data_at: None,
+        unsure: false,
     };
     let mut only_urls = false;
     while let Some(word) = words.next() {
@@ -228,6 +124,7 @@ impl Curl<'_, '_> {
     }
 
     fn unknown(&mut self, word: &Word, name: &str) {
+        self.unsure = true;
         self.problem(word, name, "is not known here", Some("leave it out, if the request is the same without it"));
     }
 
@@ -237,10 +134,12 @@ impl Curl<'_, '_> {
 
     fn option(&mut self, word: &Word, name: &str, does: Does, value: Option<Value>) {
         match (does, value) {
-            (Not(why), _) => self.problem(word, name, why, Some("leave it out, or write the template by hand")),
+            (Not(why) | NotWith(why), _) => {
+                self.problem(word, name, why, Some("leave it out, or write the template by hand"))
+            }
             (Output | OutputTo, _) => {}
-            (Transfer, _) => self.request.options.push((name.to_owned(), String::new())),
-            (TransferBy, Some(value)) => self.request.options.push((name.to_owned(), (*value.text).clone())),
+            (Transfer, _) => self.request.options.push((name.to_owned(), true.into())),
+            (TransferBy, Some(value)) => self.request.options.push((name.to_owned(), value.text.as_str().into())),
             (Get, _) => self.get = true,
             (Head, Some(value)) => self.header(word, &value),
             (User, Some(value)) => self.user(word, name, &value),
@@ -347,6 +246,9 @@ impl Curl<'_, '_> {
     fn finish(mut self, at: usize) -> Option<(Request, Tokens)> {
         let mut urls = std::mem::take(&mut self.urls);
         if urls.len() != 1 {
+            if self.unsure {
+                return None;
+            }
             let message = if urls.is_empty() { "names no URL" } else { "names more than one URL" };
             self.problems.add(Some(at), "", message, Some("a custom action is one request"));
             return None;

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::cli::adopt::config::{Leaf, Node};
-use crate::cli::adopt::source::{Problems, Quoting, Spot, Tokens};
+use crate::cli::adopt::source::Problems;
+use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use crate::planner::tree;
 use crate::template::Format;
 

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::document::{Document, text_of};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
 use crate::cli::adopt::meaning::Facts;
-use crate::cli::adopt::source::{Problems, Source, Tokens};
+use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::tokens::Tokens;
 
 /// Reads the file. `name` is the trunk's where it has none.
 pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<Reading> {
@@ -35,7 +36,9 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
         let place = format!("{path}.{key}");
         let mut text = |name: &str, problems: &mut Problems<'_>| {
             if let Some(text) = text_of(&document, &place, value, problems) {
-                config.push((name.into(), document.leaf(&place, text, &mut tokens).into()));
+                let leaf = document.leaf(&place, text, &mut tokens);
+                let leaf = if name == "password" { leaf.credential(name, super::PASSWORD) } else { leaf };
+                config.push((name.into(), leaf.into()));
             }
         };
         match snake(key).as_str() {

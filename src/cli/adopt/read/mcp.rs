@@ -6,10 +6,12 @@
 use serde_json::{Map, Value};
 
 use super::document::{Document, text_of};
-use super::http::{self, Wanted};
+use super::http;
+use super::url::{self, Wanted};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
 use crate::cli::adopt::meaning::Facts;
-use crate::cli::adopt::source::{Problems, Source, Tokens};
+use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::tokens::Tokens;
 
 /// Reads one server of a file; `wanted` is its name where there are several.
 pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut Problems<'_>) -> Option<Reading> {
@@ -36,11 +38,11 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
     check(&document, &path, server, problems);
     let mut tokens = Tokens::default();
     let mut config: Table = vec![("name".into(), Node::Text(Leaf::new(&plain_name(name), None)))];
-    let mut host = None;
+    let (mut host, mut whole) = (None, false);
     if let Some(text) = server.get("url").and_then(|url| text_of(&document, &format!("{path}.url"), url, problems)) {
         let spot = document.spot(&format!("{path}.url"), text, &mut tokens);
-        let taken = http::take_apart(text, spot.as_ref(), url);
-        host = http::host(text);
+        let taken = url::take_apart(text, spot.as_ref(), url);
+        (host, whole) = (url::host(text), taken.whole);
         config.push(("url".into(), taken.url.into()));
         if !taken.query.is_empty() {
             config.push(("query_params".into(), Node::Table(taken.query)));
@@ -68,8 +70,8 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
     Some(Reading {
         config,
         target,
-        facts: facts(name, server),
-        read: Box::new(move |text| read_document(text, key)),
+        facts: facts(name, server, whole),
+        read: Box::new(move |text| read_document(text, key, whole)),
         tokens,
         notes,
         host,
@@ -167,13 +169,13 @@ fn read_headers(
     table
 }
 
-/// What a client makes of a server.
-fn facts(name: &str, server: &Map<String, Value>) -> Facts {
+/// What a client makes of a server; `whole` where its URL is one secret.
+fn facts(name: &str, server: &Map<String, Value>, whole: bool) -> Facts {
     let mut facts = Facts::default();
     facts.text("name", name);
     for (field, value) in server {
         match (field.as_str(), value) {
-            ("url", Value::String(url)) => http::url_facts(&mut facts, "url", url),
+            ("url", Value::String(url)) => url::url_facts(&mut facts, "url", url, whole),
             ("headers", Value::Object(headers)) => {
                 for (name, value) in headers {
                     match value {
@@ -190,12 +192,12 @@ fn facts(name: &str, server: &Map<String, Value>) -> Facts {
 }
 
 /// Reads a rendered document, which has one server.
-fn read_document(text: &str, key: &str) -> Result<Facts, String> {
+fn read_document(text: &str, key: &str, whole: bool) -> Result<Facts, String> {
     let document: Value =
         serde_json::from_str(text).map_err(|error| format!("it is not JSON ({:?})", error.classify()))?;
     let servers = document.get(key).and_then(Value::as_object);
     match servers.and_then(|servers| servers.iter().next()) {
-        Some((name, Value::Object(server))) => Ok(facts(name, server)),
+        Some((name, Value::Object(server))) => Ok(facts(name, server, whole)),
         _ => Err(format!("it has no server in `{key}`")),
     }
 }

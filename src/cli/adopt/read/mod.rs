@@ -9,10 +9,17 @@ pub mod cal_com;
 mod curl;
 mod document;
 mod dotenv;
-pub mod http;
+mod http;
 pub mod livekit;
 pub mod mcp;
 mod openapi;
 pub mod pjsip;
 mod request;
 mod shell;
+pub mod url;
+
+/// Why a trunk's password counts as a credential, whatever it looks like.
+const PASSWORD: &str = "it is the password of a trunk";
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::action::{Asked, reading, tool_name};
 use super::document::Document;
 use super::request::{Body, Header, Request, Value, node};
-use crate::cli::adopt::config::{Node, Reading, Table};
-use crate::cli::adopt::source::{Problems, Tokens};
+use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use crate::cli::adopt::source::Problems;
+use crate::cli::adopt::tokens::Tokens;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -228,7 +229,7 @@ impl Builder<'_, '_, '_, '_> {
                 None => continue,
             };
             tree.insert(name.clone(), json!(*value.text));
-            fields.push((name.clone(), crate::cli::adopt::config::Leaf::new(&value.text, value.spot).into()));
+            fields.push((name.clone(), Leaf::new(&value.text, value.spot).into()));
         }
         if !tree.is_empty() {
             self.request.body = Some(Body { tree: Json::Object(tree), node: Node::Table(fields) });

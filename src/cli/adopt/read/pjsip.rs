@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::asterisk::{self, Line, Section};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
 use crate::cli::adopt::meaning::Facts;
-use crate::cli::adopt::source::{Problems, Quoting, Source, Tokens};
+use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::tokens::{Quoting, Tokens};
 use crate::plugin::encode;
 use crate::plugin::expr::{DigestAlgorithm, Op};
 use crate::template::Format;
@@ -149,7 +150,9 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
             config.push(("username".into(), leaf(user).into()));
         }
         match (auth.get("password"), ["password_digest", "md5_cred"].iter().find_map(|key| auth.get(key))) {
-            (Some(password), _) => config.push(("password".into(), leaf(password).into())),
+            (Some(password), _) => {
+                config.push(("password".into(), leaf(password).credential("password", super::PASSWORD).into()));
+            }
             (None, Some(digest)) => {
                 let help = "a trunk is kept with its password, of which Guillemet makes the digest";
                 problems.add(Some(digest.range.start), &digest.key, "holds a digest, not the password", Some(help));

@@ -6,10 +6,12 @@ use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
 use super::document::Document;
-use super::http::{self, Wanted};
+use super::http;
+use super::url::{self, Taken, Wanted};
 use crate::cli::adopt::config::{Leaf, Node, Table};
 use crate::cli::adopt::meaning::Facts;
-use crate::cli::adopt::source::{Problems, Quoting, Spot, Tokens};
+use crate::cli::adopt::source::Problems;
+use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use crate::cli::client::part;
 
 /// A text of the request and its place.
@@ -118,7 +120,7 @@ pub struct Request {
     /// In milliseconds.
     pub timeout_ms: Option<u64>,
     /// What has no place in a config: a name and a value, for telling.
-    pub options: Vec<(String, String)>,
+    pub options: Vec<(String, Json)>,
     /// Fields beside the request: as they are in the config.
     pub fields: Table,
     /// The same, as they are in a document.
@@ -131,18 +133,23 @@ impl Request {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))
     }
 
-    /// What it says.
-    pub fn facts(&self) -> Facts {
-        let mut facts = Facts::default();
-        facts.text("method", &self.method);
+    /// The URL with all there is of its query.
+    fn full_url(&self) -> Zeroizing<String> {
         let mut url = self.url.text.clone();
         for more in &self.query_texts {
             append_query(&mut url, &more.text);
         }
-        http::url_facts(&mut facts, "url", &url);
         for (name, value) in &self.query {
-            http::query_fact(&mut facts, "url", name, &value.text);
+            append_query(&mut url, &Zeroizing::new(format!("{}={}", part(name), part(&value.text))));
         }
+        url
+    }
+
+    /// What it says; `whole` where its URL is one secret.
+    pub fn facts(&self, whole: bool) -> Facts {
+        let mut facts = Facts::default();
+        facts.text("method", &self.method);
+        url::url_facts(&mut facts, "url", &self.full_url(), whole);
         for header in &self.headers {
             http::header_fact(&mut facts, "headers", &header.name, &header.value.text);
         }
@@ -152,25 +159,20 @@ impl Request {
         if let Some(timeout) = self.timeout_ms {
             facts.tree("timeout_ms", &timeout.into());
         }
-        for (name, value) in &self.options {
-            facts.text(name, value);
-        }
-        for (name, value) in &self.facts {
+        for (name, value) in self.options.iter().chain(&self.facts) {
             facts.tree(name, value);
         }
         facts
     }
 
     /// The config that makes it. `name` is the tool's where `fields` has none.
-    pub fn config(mut self, name: &str, wanted: Wanted, problems: &mut Problems<'_>) -> (Table, Option<String>) {
-        let host = http::host(&self.url.text);
+    pub fn config(mut self, name: &str, taken: Taken, problems: &mut Problems<'_>) -> Table {
         let mut config = std::mem::take(&mut self.fields);
         if !config.iter().any(|(field, _)| field == "name") {
             config.insert(0, ("name".into(), name.into()));
         }
         config.push(("method".into(), self.method.as_str().into()));
-        let (url, query) = self.take_url_apart(wanted);
-        config.push(("url".into(), url.into()));
+        config.push(("url".into(), taken.url.into()));
         for (index, header) in self.headers.iter().enumerate() {
             if self.headers[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&header.name)) {
                 problems.add(header.value.at, &header.name, "is given twice", Some("leave one of the two out"));
@@ -188,7 +190,7 @@ impl Request {
                 }
             }
         }
-        for (field, table) in [("headers", headers), ("query_params", query)] {
+        for (field, table) in [("headers", headers), ("query_params", taken.query)] {
             if !table.is_empty() {
                 config.push((field.into(), Node::Table(table)));
             }
@@ -199,34 +201,27 @@ impl Request {
         if let Some(timeout) = self.timeout_ms {
             config.push(("timeout_ms".into(), Node::Other(timeout.into())));
         }
-        (config, host)
+        config
     }
 
     /// The URL and the parameters of its query. A further part that cannot be taken apart goes back to the URL.
-    fn take_url_apart(&mut self, wanted: Wanted) -> (Leaf, Table) {
+    pub fn take_url_apart(&self, wanted: Wanted) -> Taken {
         let given: Table = self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
         let apart: Option<Vec<Table>> =
-            self.query_texts.iter().map(|text| http::take_query(&text.text, text.spot.as_ref())).collect();
-        let taken = http::take_apart(&self.url.text, self.url.spot.as_ref(), wanted);
+            self.query_texts.iter().map(|text| url::take_query(&text.text, text.spot.as_ref())).collect();
+        let mut taken = url::take_apart(&self.url.text, self.url.spot.as_ref(), wanted);
         let all_apart = apart.is_some();
         let more: Table = apart.unwrap_or_default().into_iter().flatten().chain(given).collect();
         let mut names: Vec<&str> = taken.query.iter().chain(&more).map(|(name, _)| name.as_str()).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
+        let unique = names.len() == count;
         // A URL that is one secret holds its query too.
-        let whole = taken.url.hints.iter().any(|hint| hint.filter.is_none());
-        if names.len() == count && all_apart && (!whole || more.is_empty()) {
-            return (taken.url, taken.query.into_iter().chain(more).collect());
+        if unique && all_apart && (!taken.whole || more.is_empty()) {
+            taken.query.extend(more);
+            return taken;
         }
-        let mut url = std::mem::take(&mut self.url.text);
-        for more in &self.query_texts {
-            append_query(&mut url, &more.text);
-        }
-        for (name, value) in &self.query {
-            append_query(&mut url, &Zeroizing::new(format!("{}={}", part(name), part(&value.text))));
-        }
-        let taken = http::take_apart(&url, None, wanted);
-        (taken.url, taken.query)
+        url::take_apart(&self.full_url(), None, wanted)
     }
 }

@@ -250,7 +250,8 @@ impl Shell<'_, '_, '_> {
             name => format!("`{name}` is put in by the shell"),
         };
         self.problems.add(Some(at), "", message, Some(help));
-        self.word(begin);
+        // So that nothing else seems to be missing.
+        self.word(begin).push_str(&format!("${shown}"));
     }
 
     fn unclosed(&mut self, begin: usize) {

@@ -1,0 +1,119 @@
+//! The options of curl [8, its manual], and what each is to a request.
+
+use Does::{
+    Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, NotWith, Output, OutputTo,
+    Referer, Seconds, Transfer, TransferBy, Url, UrlQuery, User,
+};
+
+/// What an option does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    Header,
+    User,
+    Bearer,
+    Method,
+    Url,
+    UrlQuery,
+    Agent,
+    Referer,
+    Cookie,
+    /// The body; whether a file may be named with `@`.
+    Data(bool),
+    DataEncoded,
+    Json,
+    Get,
+    Seconds,
+    /// About what curl prints: nothing of the request.
+    Output,
+    OutputTo,
+    /// About the transfer, with and without a value.
+    Transfer,
+    TransferBy,
+    /// Not to be had, and why; and the same of an option with a value.
+    Not(&'static str),
+    NotWith(&'static str),
+}
+
+const FORM: Does = NotWith("sends a form with parts; a custom action sends JSON");
+const FILE: Does = NotWith("reads another file, which is not looked at");
+const CLIENT: Does = NotWith("is a client certificate, which a custom action does not have");
+const SCHEME: Does = Not("chooses an authentication that a custom action does not have");
+const ROUTE: Does = NotWith("sends the request another way");
+
+/// The options that are known, long and short.
+pub const OPTIONS: &[(&str, char, Does)] = &[
+    ("header", 'H', Head),
+    ("user", 'u', User),
+    ("oauth2-bearer", '\0', Bearer),
+    ("request", 'X', Method),
+    ("url", '\0', Url),
+    ("url-query", '\0', UrlQuery),
+    ("user-agent", 'A', Agent),
+    ("referer", 'e', Referer),
+    ("cookie", 'b', Cookie),
+    ("data", 'd', Data(true)),
+    ("data-ascii", '\0', Data(true)),
+    ("data-binary", '\0', Data(true)),
+    ("data-raw", '\0', Data(false)),
+    ("data-urlencode", '\0', DataEncoded),
+    ("json", '\0', Json),
+    ("get", 'G', Get),
+    ("max-time", 'm', Seconds),
+    ("silent", 's', Output),
+    ("show-error", 'S', Output),
+    ("verbose", 'v', Output),
+    ("include", 'i', Output),
+    ("show-headers", '\0', Output),
+    ("fail", 'f', Output),
+    ("fail-with-body", '\0', Output),
+    ("progress-bar", '#', Output),
+    ("no-progress-meter", '\0', Output),
+    ("no-buffer", 'N', Output),
+    ("globoff", 'g', Output),
+    ("remote-name", 'O', Output),
+    ("output", 'o', OutputTo),
+    ("write-out", 'w', OutputTo),
+    ("dump-header", 'D', OutputTo),
+    ("location", 'L', Transfer),
+    ("location-trusted", '\0', Transfer),
+    ("compressed", '\0', Transfer),
+    ("insecure", 'k', Transfer),
+    ("ipv4", '4', Transfer),
+    ("ipv6", '6', Transfer),
+    ("http1.1", '\0', Transfer),
+    ("http2", '\0', Transfer),
+    ("tlsv1.2", '\0', Transfer),
+    ("tlsv1.3", '\0', Transfer),
+    ("basic", '\0', Output),
+    ("connect-timeout", '\0', TransferBy),
+    ("retry", '\0', TransferBy),
+    ("retry-delay", '\0', TransferBy),
+    ("max-redirs", '\0', TransferBy),
+    ("cacert", '\0', TransferBy),
+    ("form", 'F', FORM),
+    ("form-string", '\0', FORM),
+    ("upload-file", 'T', FILE),
+    ("config", 'K', FILE),
+    ("netrc", 'n', Not("reads another file, which is not looked at")),
+    ("netrc-file", '\0', FILE),
+    ("cert", 'E', CLIENT),
+    ("key", '\0', CLIENT),
+    ("digest", '\0', SCHEME),
+    ("ntlm", '\0', SCHEME),
+    ("negotiate", '\0', SCHEME),
+    ("anyauth", '\0', SCHEME),
+    ("aws-sigv4", '\0', NotWith("signs the request in a way that a custom action does not")),
+    ("proxy", 'x', ROUTE),
+    ("unix-socket", '\0', ROUTE),
+    ("resolve", '\0', ROUTE),
+    ("connect-to", '\0', ROUTE),
+    ("head", 'I', Not("asks for headers only; a custom action has GET, POST, PUT, PATCH and DELETE")),
+    ("next", ':', Not("begins a second request")),
+];
+
+impl Does {
+    /// Whether the next word, or the rest of this one, is its value.
+    pub fn takes_value(self) -> bool {
+        !matches!(self, Get | Output | Transfer | Not(_))
+    }
+}

@@ -1,0 +1,307 @@
+//! URLs taken apart: the parameters of their queries, and what else in them is a credential.
+//!
+//! Invariant: what is taken out comes back as the same when the plugin puts it in; what would not stays in the URL, or
+//! makes the URL one secret.
+
+use std::ops::Range;
+
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use crate::cli::adopt::config::{Hint, Leaf, Table};
+use crate::cli::adopt::looks;
+use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::tokens::Spot;
+use crate::plugin::expr::ValueFilter;
+
+const CAPABILITY: &str = "its path holds a long random part: who knows the URL may use it";
+const UNSPLIT: &str = "its query holds a credential and cannot be taken apart without changing it";
+const USERINFO: &str = "it stands before the host";
+const QUERY: &str = "it is a query parameter that looks like one";
+
+/// What somebody has said of the field `url`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing: what it looks like decides.
+    Any,
+    /// It is one secret.
+    Whole,
+    /// It holds none.
+    Plain,
+}
+
+/// A URL taken apart: what stays of it, and the parameters of its query.
+pub struct Taken {
+    /// The rest, or all of it.
+    pub url: Leaf,
+    /// Parameters, decoded.
+    pub query: Table,
+    /// Whether the URL is one secret, its query and all.
+    pub whole: bool,
+}
+
+/// The parts of an absolute URL; `None` for anything else.
+struct Parts<'a> {
+    scheme: &'a str,
+    user: Option<&'a str>,
+    host: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    fragment: &'a str,
+}
+
+fn parts(url: &str) -> Option<Parts<'_>> {
+    let scheme_end =
+        url.find("://").filter(|end| matches!(url[..*end].to_ascii_lowercase().as_str(), "http" | "https"))? + 3;
+    let (whole, fragment) = url.find('#').map_or((url, ""), |at| url.split_at(at));
+    let (base, query) = whole.split_once('?').map_or((whole, None), |(base, query)| (base, Some(query)));
+    let rest = base.get(scheme_end..)?;
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+    Some(Parts { scheme: &url[..scheme_end], user, host, path, query, fragment })
+}
+
+/// The host of a URL, without its port.
+pub fn host(url: &str) -> Option<String> {
+    let host = parts(url)?.host;
+    if host.starts_with('[') { None } else { host.split(':').next().map(str::to_owned) }
+}
+
+/// Percent-decoded text; `None` for an escape that is none, for what is not UTF-8 and for `+`, which some take
+/// for a blank.
+fn decoded(text: &str) -> Option<Zeroizing<String>> {
+    let hex = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if text.contains('+') || !text.split('%').skip(1).all(hex) {
+        return None;
+    }
+    percent_decode_str(text).decode_utf8().ok().map(|text| Zeroizing::new(text.into_owned()))
+}
+
+/// A parameter of a query.
+struct Pair<'a> {
+    raw: &'a str,
+    at: usize,
+    /// Name and value, where they can be taken out and put back in without a change.
+    split: Option<(Zeroizing<String>, Zeroizing<String>)>,
+}
+
+impl Pair<'_> {
+    /// Where its value stands in the URL.
+    fn value_range(&self) -> Range<usize> {
+        let name = self.raw.find('=').map_or(self.raw.len(), |equals| equals + 1);
+        self.at + name..self.at + self.raw.len()
+    }
+
+    fn is_credential(&self) -> bool {
+        let (name, value) = self.raw.split_once('=').unwrap_or((self.raw, ""));
+        looks::like_a_credential(name, value).is_some()
+    }
+}
+
+fn pairs(query: &str, at: usize) -> Vec<Pair<'_>> {
+    let mut offset = at;
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    for raw in query.split('&') {
+        let split = raw.split_once('=').filter(|(name, value)| {
+            !name.is_empty() && !value.is_empty() && !raw.contains("${") && !name.contains("{{")
+        });
+        let split = split.and_then(|(name, value)| Some((decoded(name)?, decoded(value)?)));
+        pairs.push(Pair { raw, at: offset, split });
+        offset += raw.len() + 1;
+    }
+    // A table of parameters has each name once.
+    let name = |pair: &Pair<'_>| {
+        let raw = pair.raw.split('=').next().unwrap_or_default();
+        decoded(raw).map_or_else(|| raw.to_owned(), |name| (*name).clone())
+    };
+    let names: Vec<String> = pairs.iter().map(name).collect();
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        if names.iter().enumerate().any(|(other, name)| other != index && *name == names[index]) {
+            pair.split = None;
+        }
+    }
+    pairs
+}
+
+/// Takes a URL apart: its query into parameters, and what is a credential in the rest into hints. A URL that is
+/// a credential as a whole stays one text.
+pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
+    let whole =
+        |why| Taken { url: Leaf::new(url, spot.cloned()).credential("url", why), query: Vec::new(), whole: true };
+    if wanted == Wanted::Whole {
+        return whole("you say so");
+    }
+    let Some(parts) = parts(url) else {
+        return Taken { url: Leaf::new(url, spot.cloned()), query: Vec::new(), whole: false };
+    };
+    let has_variables = url.contains("{{") || url.contains("${");
+    let random = |segment: &&str| looks::like_a_credential("", segment).is_some();
+    let capability = parts.path.split('/').any(|segment| random(&segment));
+    let query_at = url.len() - parts.fragment.len() - parts.query.map_or(0, str::len);
+    let pairs = parts.query.map_or_else(Vec::new, |query| pairs(query, query_at));
+    let unsplit = |pair: &&Pair<'_>| pair.split.is_none() && pair.is_credential();
+    if wanted == Wanted::Any && !has_variables {
+        if capability {
+            return whole(CAPABILITY);
+        }
+        let exact = |pair: &Pair<'_>| decoded(&url[pair.value_range()]).is_some();
+        if pairs.iter().filter(unsplit).any(|pair| !exact(pair)) {
+            return whole(UNSPLIT);
+        }
+    }
+
+    let part = |range: &Range<usize>| spot.map(|spot| spot.part(range));
+    let hint = |range: Range<usize>, source: Range<usize>, purpose: String, why| {
+        let value = decoded(&url[source.clone()]).filter(|value| !value.is_empty() && !looks::is_reference(value))?;
+        Some(Hint { range, value: Some(value), filter: Some(ValueFilter::Url), spot: part(&source), purpose, why })
+    };
+    let mut hints = Vec::new();
+    if let (Wanted::Any, Some(user)) = (wanted, parts.user) {
+        let at = parts.scheme.len();
+        let colon = user.find(':').map_or(user.len(), |colon| colon + 1);
+        let password = at + colon..at + user.len();
+        // Alone before the host it is a token.
+        let (range, purpose) =
+            if password.is_empty() { (at..at + user.len(), "token") } else { (password, "password") };
+        hints.extend(hint(range.clone(), range, purpose.into(), USERINFO));
+    }
+    if wanted == Wanted::Any && capability && has_variables {
+        let mut at =
+            url.len() - parts.fragment.len() - parts.query.map_or(0, |query| query.len() + 1) - parts.path.len();
+        for segment in parts.path.split('/') {
+            let range = at..at + segment.len();
+            if random(&segment) && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) {
+                hints.extend(hint(range.clone(), range, "token".into(), CAPABILITY));
+            }
+            at += segment.len() + 1;
+        }
+    }
+    let mut query = Table::new();
+    let mut text = Zeroizing::new(url[..query_at.saturating_sub(usize::from(parts.query.is_some()))].to_owned());
+    let mut joint = '?';
+    for pair in &pairs {
+        let value = pair.value_range();
+        if let Some((name, decoded)) = &pair.split {
+            let encoded = part(&value).map(|spot| Spot { encoded: true, ..spot });
+            let mut leaf = Leaf::new(decoded, encoded);
+            if pair.is_credential() {
+                leaf = leaf.credential(&looks::words(name).join("-"), QUERY);
+            }
+            query.push(((**name).clone(), leaf.into()));
+            continue;
+        }
+        text.push(joint);
+        joint = '&';
+        let begin = text.len();
+        text.push_str(pair.raw);
+        if wanted == Wanted::Any && unsplit(&pair) {
+            let name = looks::words(pair.raw.split('=').next().unwrap_or_default()).join("-");
+            hints.extend(hint(begin + (value.start - pair.at)..text.len(), value, name, QUERY));
+        }
+    }
+    text.push_str(parts.fragment);
+    let stays = *text == *url;
+    let spot = spot.map(|spot| Spot { encoded: spot.encoded || !stays, ..spot.clone() });
+    Taken { url: Leaf { text, spot, hints }, query, whole: false }
+}
+
+/// The parameters of a query that is given apart from its URL; `None` where they cannot be taken out exactly.
+pub fn take_query(query: &str, spot: Option<&Spot>) -> Option<Table> {
+    let parameter = |pair: Pair<'_>| {
+        let encoded = spot.map(|spot| Spot { encoded: true, ..spot.part(&pair.value_range()) });
+        pair.split.map(|(name, value)| ((*name).clone(), Leaf::new(&value, encoded).into()))
+    };
+    pairs(query, 0).into_iter().map(parameter).collect()
+}
+
+/// A URL as facts: where it leads, who asks, and each parameter of its query, decoded. One that is a secret as a
+/// whole is one fact.
+pub fn url_facts(facts: &mut Facts, path: &str, url: &str, whole: bool) {
+    let Some(parts) = parts(url).filter(|_| !whole) else { return facts.text(path, url) };
+    facts.text(path, &Zeroizing::new(format!("{}{}{}{}", parts.scheme, parts.host, parts.path, parts.fragment)));
+    if let Some(user) = parts.user {
+        let (user, password) = user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
+        for (name, text) in [("user", Some(user)), ("password", password)] {
+            if let Some(text) = text {
+                facts
+                    .text(&format!("{path}.{name}"), &decoded(text).unwrap_or_else(|| Zeroizing::new(text.to_owned())));
+            }
+        }
+    }
+    for raw in parts.query.into_iter().flat_map(|query| query.split('&')) {
+        let (name, value) = raw.split_once('=').map_or((raw, None), |(name, value)| (name, Some(value)));
+        match (decoded(name), value.map(|value| (value, decoded(value)))) {
+            (Some(name), Some((_, Some(value)))) => facts.text(&format!("{path}?{}", *name), &value),
+            // What cannot be decoded in one way only is another thing than what decodes to the same.
+            (_, Some((value, _))) => facts.text(&format!("{path}?{name} (encoded)"), value),
+            // A name alone is not a name with an empty value.
+            (_, None) => facts.tree(&format!("{path}?{name}"), &serde_json::Value::Null),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::adopt::config::Node;
+
+    fn taken(url: &str, wanted: Wanted) -> (String, Vec<(String, String)>, Vec<String>) {
+        let taken = take_apart(url, None, wanted);
+        let query = taken.query.iter().map(|(name, node)| match node {
+            Node::Text(leaf) => (name.clone(), (*leaf.text).clone()),
+            _ => panic!("no text"),
+        });
+        let query = query.collect();
+        let hints = taken.url.hints.iter().map(|hint| {
+            let value = hint.value.as_ref().map_or(&taken.url.text[hint.range.clone()], |value| value.as_str());
+            format!("{}={}:{}", hint.purpose, &taken.url.text[hint.range.clone()], value)
+        });
+        let hints = hints.collect();
+        ((*taken.url.text).clone(), query, hints)
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.into(), value.into())
+    }
+
+    #[test]
+    fn a_query_becomes_parameters() {
+        let (url, query, hints) = taken("https://x.example/mcp?tenant=a%20b&token=s%2Fc#f", Wanted::Any);
+        assert_eq!((url.as_str(), hints.len()), ("https://x.example/mcp#f", 0));
+        assert_eq!(query, [pair("tenant", "a b"), pair("token", "s/c")]);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_out_exactly_stays() {
+        let (url, query, hints) = taken("https://x/?q=a+b&flag&n=&v=${V}&a=1&a=2&b=%zz&c=3", Wanted::Any);
+        assert_eq!(url, "https://x/?q=a+b&flag&n=&v=${V}&a=1&a=2&b=%zz");
+        assert_eq!((query, hints.len()), (vec![pair("c", "3")], 0));
+        let (url, query, hints) = taken("https://x/?token=a%2Fb&token=c&d=1", Wanted::Any);
+        assert_eq!(url, "https://x/?token=a%2Fb&token=c");
+        assert_eq!((query, hints), (vec![pair("d", "1")], vec!["token=a%2Fb:a/b".into(), "token=c:c".into()]));
+    }
+
+    #[test]
+    fn a_url_that_is_a_credential_stays_whole() {
+        for url in [
+            "https://mcp.zapier.example/api/s/k3Jd82mNq0PzX7vLwT5y/mcp?x=1",
+            "https://x/?api_key=ab+cd%2f",
+            "https://x/?api_key=%zz",
+        ] {
+            let (text, query, hints) = taken(url, Wanted::Any);
+            assert_eq!((text.as_str(), query, hints), (url, vec![], vec![format!("url={url}:{url}")]), "{url}");
+        }
+        let (_, query, hints) = taken("https://x/s/k3Jd82mNq0PzX7vLwT5y?x=1", Wanted::Plain);
+        assert_eq!((query, hints.len()), (vec![pair("x", "1")], 0));
+        let (_, _, hints) = taken("https://x/{{id}}/k3Jd82mNq0PzX7vLwT5y", Wanted::Any);
+        assert_eq!(hints, ["token=k3Jd82mNq0PzX7vLwT5y:k3Jd82mNq0PzX7vLwT5y"]);
+    }
+
+    #[test]
+    fn who_stands_before_the_host() {
+        let (url, _, hints) = taken("https://me:p%40ss@x/y", Wanted::Any);
+        assert_eq!((url.as_str(), hints), ("https://me:p%40ss@x/y", vec!["password=p%40ss:p@ss".to_owned()]));
+        assert_eq!(taken("https://t0ken@x/y", Wanted::Any).2, ["token=t0ken:t0ken"]);
+        assert_eq!(taken("${URL}?token=x", Wanted::Any).0, "${URL}?token=x");
+    }
+}

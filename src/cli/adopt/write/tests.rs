@@ -1,0 +1,87 @@
+//! Whatever is in a config, each format gives it back.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::planner::tree;
+use crate::template::lexer::lex;
+
+fn node(value: &Value) -> Node {
+    match value {
+        Value::String(text) => Node::Text(Leaf::new(text, None)),
+        Value::Array(items) => Node::List(items.iter().map(node).collect()),
+        Value::Object(map) => Node::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
+        other => Node::Other(other.clone()),
+    }
+}
+
+fn finding(name: &str, range: std::ops::Range<usize>, filter: Option<ValueFilter>) -> Finding {
+    let value = zeroize::Zeroizing::new(String::new());
+    let name = name.parse().unwrap();
+    Finding { field: String::new(), range, filter, value, name, is_there: false, why: "", spot: None }
+}
+
+fn config() -> (Table, Findings) {
+    let value = json!({"name": "a", "n": 1, "headers": {"A": "Bearer tok", "X.Y": "<< z"}, "l": [{"k": 0.5}, [], {}]});
+    let Node::Table(config) = node(&value) else { unreachable!() };
+    let findings = [(vec!["headers".to_owned(), "A".to_owned()], vec![finding("n", 7..10, Some(ValueFilter::Url))])];
+    (config, findings.into())
+}
+
+#[test]
+fn each_format_holds_the_same() {
+    let (config, findings) = config();
+    let (toml, _) = write(&config, &findings, Format::Toml);
+    assert_eq!(
+        toml,
+        "name = \"a\"\nn = 1\nl = [{ k = 0.5 }, [], {}]\n\n[headers]\nA = \"Bearer << secret 'n' | url >>\"\n\"X.Y\" = \
+         \"<< '<<' >> z\"\n"
+    );
+    let (yaml, _) = write(&config, &findings, Format::Yaml);
+    assert_eq!(
+        yaml,
+        "name: \"a\"\n\"n\": 1\nheaders:\n  A: \"Bearer << secret 'n' | url >>\"\n  \"X.Y\": \"<< '<<' >> z\"\nl:\n  -\n    \
+         k: 0.5\n  - []\n  - {}\n"
+    );
+    let (json, _) = write(&config, &findings, Format::Json);
+    assert!(json.contains("\n    \"A\": \"Bearer << secret 'n' | url >>\",\n"), "{json}");
+}
+
+#[test]
+fn what_toml_cannot_hold_is_written_as_json() {
+    for value in [json!({"a": [null]}), json!({"a": {"b": u64::MAX}})] {
+        let Node::Table(config) = node(&value) else { unreachable!() };
+        assert_eq!(write(&config, &Findings::new(), Format::Toml).1, Format::Json);
+    }
+}
+
+/// What stands in the tags, done by hand: an expression that is a text.
+fn expand(engine_text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = engine_text;
+    while let Some((plain, behind)) = rest.split_once('\u{e002}') {
+        let (tag, after) = behind.split_once('\u{e003}').unwrap();
+        out.push_str(plain);
+        out.push_str(tag.trim().trim_matches('\''));
+        rest = after;
+    }
+    out + rest
+}
+
+proptest! {
+    /// Whatever is in a config, the template's text gives it back in every format.
+    #[test]
+    fn text_stays_text(texts in prop::collection::vec("(<{0,3}[%#$]?[ a\"'\\\\>-]?|\\PC|[\n\r\t\u{1}\u{7f}\u{85}\u{e000}\u{e00f}\u{202e}]){0,6}", 3)) {
+        let value = json!({"t": texts[0], "o": {texts[1].clone(): texts[2], "list": [texts[0], {"x": texts[1]}]}, "b": true});
+        let Node::Table(config) = node(&value) else { unreachable!() };
+        for format in [Format::Json, Format::Jsonc, Format::Toml, Format::Yaml] {
+            let (text, used) = write(&config, &Findings::new(), format);
+            let lexed = lex(&text).map_err(|problems| TestCaseError::fail(format!("{text}: {problems:?}")))?;
+            let tree = tree::parse(used, &expand(&lexed.engine_text));
+            let tree = tree.map_err(|errors| TestCaseError::fail(format!("{text}: {errors:?}")))?;
+            // Fields come before sections in TOML.
+            prop_assert_eq!(&tree.root, &value, "{}", text);
+        }
+    }
+}
