@@ -53,7 +53,7 @@ fn watch(root: &Path, workspace: &Path) {
     let watch = |path: PathBuf| println!("cargo::rerun-if-changed={}", path.display());
     watch(root.join("build.rs"));
     watch(root.join("src/cli/plugin/wasm.rs"));
-    watch(root.join("scaffolds"));
+    watch(root.join("plugins/scaffolds"));
     watch(root.join("wit"));
     watch(workspace.join("Cargo.toml"));
     watch(workspace.join("Cargo.lock"));
@@ -101,17 +101,17 @@ fn embed(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     bind(root, &out.join("bindings"))?;
     // The author crate names `../../wit`, so it stands as deep in a project as it does here.
     let folders = [
-        ("COMMON", vec![(root.join("scaffolds/common"), ""), (root.join("wit"), "wit/")]),
+        ("COMMON", vec![(root.join("plugins/scaffolds/common"), ""), (root.join("wit"), "wit/")]),
         (
             "RUST",
             vec![
-                (root.join("scaffolds/rust"), ""),
+                (root.join("plugins/scaffolds/rust"), ""),
                 (root.join("plugins/guillemet-plugin"), "vendor/guillemet-plugin/"),
             ],
         ),
-        ("C", vec![(root.join("scaffolds/c"), ""), (out.join("bindings"), "bindings/")]),
-        ("JS", vec![(root.join("scaffolds/js"), "")]),
-        ("PYTHON", vec![(root.join("scaffolds/python"), "")]),
+        ("C", vec![(root.join("plugins/scaffolds/c"), ""), (out.join("bindings"), "bindings/")]),
+        ("JS", vec![(root.join("plugins/scaffolds/js"), "")]),
+        ("PYTHON", vec![(root.join("plugins/scaffolds/python"), "")]),
     ];
     let mut text = String::new();
     for (name, sources) in folders {

@@ -1,4 +1,4 @@
-//! The projects that `plugin new` makes, as they travel inside the program: `scaffolds/`, the contract, and what
+//! The projects that `plugin new` makes, as they travel inside the program: `plugins/scaffolds/`, the contract, and what
 //! belongs to a language. `build.rs` lists them.
 //!
 //! A file holds `@name@` and the like where a project differs. Knows no file system.
@@ -166,8 +166,8 @@ mod tests {
             assert!(of_repository == of_program, "{folder} is not what is embedded");
         }
         let count = |language, own: &str| {
-            let common = files(&root.join("scaffolds/common"), "").len() + files(&root.join("wit"), "").len();
-            let expected = common + files(&root.join("scaffolds").join(own), "").len();
+            let common = files(&root.join("plugins/scaffolds/common"), "").len() + files(&root.join("wit"), "").len();
+            let expected = common + files(&root.join("plugins/scaffolds").join(own), "").len();
             assert!(project(language, "hook").len() >= expected, "{own}");
         };
         [(Language::Rust, "rust"), (Language::C, "c"), (Language::JavaScript, "js"), (Language::Python, "python")]
