@@ -41,14 +41,13 @@ impl Schema {
         compiler.set_default_draft(Draft::V2020_12);
         compiler.use_loader(Box::new(Nowhere));
         let mut schemas = Schemas::new();
-        let compiled = compiler
-            .add_resource(PLACE, schema.clone())
-            .and_then(|()| compiler.compile(PLACE, &mut schemas))
-            .map_err(|error| match error {
-                boon::CompileError::ValidationError { src, .. } => told(&src),
-                other => vec![format!("{other:#}").replace(PLACE, "")],
-            })?;
-        Ok(Self { schemas, index: compiled })
+        let wrong = |error| match error {
+            boon::CompileError::ValidationError { src, .. } => told(&src),
+            other => vec![format!("{other:#}").replace(PLACE, "")],
+        };
+        compiler.add_resource(PLACE, schema.clone()).map_err(wrong)?;
+        let index = compiler.compile(PLACE, &mut schemas).map_err(wrong)?;
+        Ok(Self { schemas, index })
     }
 
     /// What it finds wrong with a config.

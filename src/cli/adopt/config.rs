@@ -80,6 +80,9 @@ impl From<&str> for Node {
     }
 }
 
+/// Reads a document as its consumer does, or says what is wrong with it.
+pub type Reader = Box<dyn Fn(&str) -> Result<Facts, String>>;
+
 /// What a reader makes of a file.
 pub struct Reading {
     /// The config.
@@ -89,7 +92,7 @@ pub struct Reading {
     /// What the file means to its consumer.
     pub facts: Facts,
     /// Reads a document of that target as the consumer does; an error says what is wrong with it.
-    pub read: Box<dyn Fn(&str) -> Result<Facts, String>>,
+    pub read: Reader,
     /// The pieces of the file the config came from.
     pub tokens: Tokens,
     /// What stays behind in the file, for people.

@@ -104,7 +104,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(&self) -> Vec<Problem> {
-        let tokens = self.document(|slot| token(slot));
+        let tokens = self.document(token);
         let reference = match self.format.leaves(&tokens) {
             Ok(reference) => reference,
             Err(reason) => return vec![self.unreadable(&reason)],

@@ -58,9 +58,9 @@ fn module(messages: &str) -> Option<String> {
         let kinds = message["target"]["crate_types"].as_array();
         message["reason"] == "compiler-artifact" && kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
     };
-    let made = messages.lines().filter_map(message).filter(is_module).next_back()?;
-    let files = made["filenames"].as_array()?.iter().filter_map(Value::as_str);
-    files.filter(|file| file.ends_with(".wasm")).next_back().map(str::to_owned)
+    let made = messages.lines().filter_map(message).rfind(is_module)?;
+    let mut files = made["filenames"].as_array()?.iter().filter_map(Value::as_str);
+    files.rfind(|file| file.ends_with(".wasm")).map(str::to_owned)
 }
 
 #[cfg(test)]
