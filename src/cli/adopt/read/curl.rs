@@ -164,7 +164,7 @@ impl Curl<'_, '_> {
             }
             (DataEncoded, Some(value)) => self.encoded(word, name, value, false),
             (Seconds, Some(value)) => match value.text.parse::<f64>() {
-                Ok(seconds) if seconds >= 0.001 && seconds <= 600.0 => {
+                Ok(seconds) if (0.001..=600.0).contains(&seconds) => {
                     self.request.timeout_ms = Some((seconds * 1000.0).round() as u64);
                 }
                 _ => self.problem(word, name, "is no time from a millisecond to ten minutes, in seconds", None),
