@@ -199,7 +199,10 @@ fn credentials_of_cal_com() {
         // What no quoting holds for both readers; a control character has none at all.
         let holds = |text: &str| {
             let single = !text.contains('\'') && !text.contains("\\\\") && !text.ends_with('\\');
-            single || !text.contains(['"', '\\']) || !text.contains(['#', '\n'])
+            let escapes =
+                |behind: &str| behind.is_empty() || behind.starts_with(['\'', 'a', 'b', 'f', 'n', 'r', 't', 'v']);
+            let double = !text.contains('"') && !text.split('\\').skip(1).any(escapes);
+            single || double || !text.contains(['#', '\n'])
         };
         let unfit = if holds(&key) && holds(&webhook) {
             &[][..]

@@ -31,7 +31,9 @@ pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> 
         let (request, tokens) = curl::read(source, problems)?;
         let format = if request.body.is_some() { Format::Json } else { Format::Toml };
         // The command names no tool: its name is the template's, and no difference.
-        return Some(reading(request, tokens, format, asked, true, problems));
+        let mut reading = reading(request, tokens, format, asked, true, problems);
+        reading.notes.push("the target curl gives it back to curl, as a file for `curl -K`".into());
+        return Some(reading);
     }
     let Some(document) = Document::read(&source.text, problems) else {
         if !source.text.trim_start().starts_with('{') {

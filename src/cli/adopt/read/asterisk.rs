@@ -119,10 +119,7 @@ fn uncommented(line: &str, mut depth: usize) -> (Vec<Range<usize>>, usize) {
     let bytes = line.as_bytes();
     let mut spans = Vec::new();
     let mut from = 0;
-    for at in 0..bytes.len() {
-        if bytes[at] != b';' {
-            continue;
-        }
+    for (at, _) in line.match_indices(';') {
         if depth > 0 {
             if at >= 2 && &bytes[at - 2..at] == b"--" {
                 depth -= 1;

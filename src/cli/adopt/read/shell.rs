@@ -53,7 +53,7 @@ impl Shell<'_, '_, '_> {
                 '#' if self.word.is_none() => self.at += self.rest().find('\n').unwrap_or(self.rest().len()),
                 '\\' => {
                     self.at += 1;
-                    match self.next() {
+                    match self.take() {
                         Some('\n') => {}
                         Some('\r') if self.rest().starts_with('\n') => self.at += 1,
                         Some(c) => self.push(begin, c),
@@ -90,7 +90,7 @@ impl Shell<'_, '_, '_> {
         self.rest().chars().next()
     }
 
-    fn next(&mut self) -> Option<char> {
+    fn take(&mut self) -> Option<char> {
         let c = self.peek()?;
         self.at += c.len_utf8();
         Some(c)
@@ -140,10 +140,10 @@ impl Shell<'_, '_, '_> {
         self.word(begin);
         loop {
             let at = self.at;
-            match self.next() {
+            match self.take() {
                 None => return self.unclosed(begin),
                 Some('"') => return,
-                Some('\\') => match self.next() {
+                Some('\\') => match self.take() {
                     Some('\n') => {}
                     Some(c @ ('$' | '`' | '"' | '\\')) => self.push(begin, c),
                     Some(c) => {
@@ -175,11 +175,11 @@ impl Shell<'_, '_, '_> {
         self.at += 2;
         self.word(begin);
         loop {
-            match self.next() {
+            match self.take() {
                 None => return self.unclosed(begin),
                 Some('\'') => return,
                 Some('\\') => {
-                    let Some(c) = self.next() else { return self.unclosed(begin) };
+                    let Some(c) = self.take() else { return self.unclosed(begin) };
                     let plain = match c {
                         'a' => '\u{7}',
                         'b' => '\u{8}',
