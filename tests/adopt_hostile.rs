@@ -51,7 +51,7 @@ impl Runs {
         let name = format!("t{number}");
         let file = self.adopting.file("plain", case.text);
         let before = self.adopting.state();
-        let replace = number % 2 == 0;
+        let replace = number.is_multiple_of(2);
         let more = if replace { &["--yes", "--replace"][..] } else { &["--yes"] };
         let ran = self.adopting.adopt(&file, case.feature, &name, more);
         ran.never_says(case.values);

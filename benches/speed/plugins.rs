@@ -21,8 +21,11 @@ use super::report::{self, Report};
 /// The size of the large templates, in bytes.
 const LARGE: usize = 64 << 10;
 
+/// A line of a template, by its number.
+type Line = fn(usize) -> String;
+
 /// An example for each feature, and what makes it large: one of as many more fields as fit.
-const EXAMPLES: [(&str, &str, fn(usize) -> String); 4] = [
+const EXAMPLES: [(&str, &str, Line); 4] = [
     ("cal-com", "api_key = \"<< secret 'a-b-c' >>\"\nevent_type_id = 12\ntimezone = \"Europe/Berlin\"\n", |number| {
         format!("# {number}: a note about how the front desk books its meetings, for those who come after\n")
     }),

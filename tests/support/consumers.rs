@@ -109,7 +109,7 @@ pub fn judge(
             reasons.dedup();
             let told = |part: &&str| reasons.iter().any(|reason| reason.contains(*part));
             assert!(
-                reasons.len() == necessary.len() && necessary.iter().all(|part| told(part)),
+                reasons.len() == necessary.len() && necessary.iter().all(told),
                 "{place}: refused for {reasons:?}, where {necessary:?} are reasons"
             );
             None
