@@ -272,9 +272,12 @@ fn other_targets(
     let mut told = Vec::new();
     for other in description.targets.iter().filter(|other| other.id != target) {
         let Err(problems) = trial.plan(&description.feature, format, text, &other.id) else { continue };
-        let reasons: Vec<String> =
-            problems.iter().map(|problem| format!("{} {}", problem.path, problem.message).trim().to_owned()).collect();
-        told.push(format!("the target {} cannot be rendered: {}", other.id, reasons.join("; ")));
+        let first = problems.first().map(|problem| format!("{} {}", problem.path, problem.message)).unwrap_or_default();
+        let more = match problems.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more; `guillemet template check` lists them)", count - 1),
+        };
+        told.push(format!("the target {} cannot be rendered: {}{more}", other.id, first.trim()));
     }
     told
 }
