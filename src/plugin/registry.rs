@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::builtin;
-use super::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
+use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
 use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.
@@ -141,7 +141,7 @@ impl Registry {
                 Some(Pin { feature, digest: hex(&Sha256::digest(fs::read(&path).ok()?)) })
             })
             .collect();
-        Self::new(dir, &pins, Arc::new(NoCache))
+        Self::new(dir, &pins, super::cache::of_user())
     }
 
     fn built_in(&self, builtin: &builtin::Builtin) -> Plugin {

@@ -123,7 +123,7 @@ fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
         },
         problems: Vec::new(),
     };
-    planner::with(file, async |planner| {
+    planner::with_new(file, component, async |planner| {
         checked.report = planner::look(file, &planner).await?;
         checked.judge();
         if checked.report.broken.is_empty() {
