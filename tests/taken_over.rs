@@ -159,8 +159,8 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     let hold = "exec sleep 60";
     let cases: Vec<(String, Vec<u8>, &str)> = vec![
         // Says nothing: to the plugin, or to the plan.
-        ("load; exec sleep 60".into(), vec![], "took longer than 10 s and was stopped"),
-        ("exec sleep 60".into(), vec![], "took longer than 10 s and was stopped"),
+        ("load; exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
+        ("exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
         (format!("load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
         // Will not be ended kindly.
         (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
@@ -224,6 +224,19 @@ async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_request() {
         let second = stranger.plan("ok").await.unwrap();
         assert!(second.document.starts_with("{\n  \"token\": \"Z"), "{}", second.document);
     }
+}
+
+/// A large plugin would be compiled from its beginning again for each caller that has no more patience.
+#[tokio::test]
+async fn what_is_loaded_when_nobody_waits_any_more_is_there_for_the_next() {
+    let slow = "echo >>\"$dir/starts\"; while [ ! -e \"$dir/go\" ]; do sleep 0.01; done";
+    let stranger = Stranger::new(hostile(), &format!("{slow}\nexec {PROGRAM} planner"), b"");
+    let impatient = tokio::time::timeout(Duration::from_millis(20), stranger.planner.plan(request("ok"))).await;
+    assert!(impatient.is_err());
+    until("it has been started", || stranger.path("starts").exists()).await;
+    std::fs::write(stranger.path("go"), "").unwrap();
+    stranger.plan("ok").await.unwrap();
+    assert_eq!(std::fs::read_to_string(stranger.path("starts")).unwrap().lines().count(), 1);
 }
 
 #[tokio::test]

@@ -202,7 +202,8 @@ fn micros(begun: Instant) -> u64 {
 
 impl Plugin {
     fn describe(&self) -> Result<(Description, Cost), Broken> {
-        let (described, _, cost) = self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
+        let Called { result: described, cost, .. } =
+            self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
         let target = |target: guest::Target| Target {
             id: target.id,
             title: target.title,
@@ -225,7 +226,8 @@ impl Plugin {
     /// # Errors
     /// What the plugin does against the contract.
     pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), Broken> {
-        let (planned, encoder, cost) = self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
+        let Called { result: planned, encoder, cost, last_words } =
+            self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
         let problems = |problems: Vec<guest::Problem>| {
             let problems = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
                 path: problem.path,
@@ -243,6 +245,8 @@ impl Plugin {
                 };
                 Written::Document { text, kind, warnings: problems(warnings) }
             }
+            // What is thrown in JavaScript comes back as a refusal, whatever it is.
+            Err(told) if told.is_empty() && !last_words.is_empty() => return Err(panicked(&last_words)),
             Err(told) if told.is_empty() => {
                 return Err(Broken("it refused the config without saying why".into()));
             }
@@ -256,7 +260,7 @@ impl Plugin {
         &self,
         encoder: Encoder,
         function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
-    ) -> Result<(R, Encoder, Cost), Broken> {
+    ) -> Result<Called<R>, Broken> {
         let begun = Instant::now();
         let mut store =
             Store::new(&self.engine, Call { encoder, limits: Limits::default(), last_words: String::new() });
@@ -271,11 +275,23 @@ impl Plugin {
         match result {
             Ok(result) => {
                 let cost = Cost { micros: micros(begun), memory: call.limits.memory as u64 };
-                Ok((result, call.encoder, cost))
+                Ok(Called { result, encoder: call.encoder, cost, last_words: call.last_words })
             }
             Err(error) => Err(explain(&error, &call)),
         }
     }
+}
+
+/// What came of a call that ended well.
+struct Called<R> {
+    result: R,
+    encoder: Encoder,
+    cost: Cost,
+    last_words: String,
+}
+
+fn panicked(last_words: &str) -> Broken {
+    Broken(format!("it panicked: {last_words}"))
 }
 
 /// Why a call has ended, for people.
@@ -288,7 +304,7 @@ fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
     }
     Broken(match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("it ran longer than {} s and was stopped", TIME_MAX.as_secs()),
-        Some(_) if !call.last_words.is_empty() => format!("it panicked: {}", call.last_words),
+        Some(_) if !call.last_words.is_empty() => return panicked(&call.last_words),
         Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
         Some(Trap::StackOverflow) => "it recursed too deeply".to_owned(),
         // Rust keeps its own stack in linear memory.

@@ -18,8 +18,8 @@ use crate::template::{Format, Problem};
 /// The largest frame either side accepts, in bytes.
 pub const FRAME_MAX: usize = 64 << 20;
 
-/// The largest compiled form of a plugin, in bytes: some six times its component.
-pub const FORM_MAX: usize = 256 << 20;
+/// The largest compiled form of a plugin, in bytes: two to three times its component.
+pub const FORM_MAX: usize = 128 << 20;
 
 /// The largest answer frame (JSON) the daemon accepts, in bytes.
 pub const ANSWER_MAX: usize = 16 << 20;

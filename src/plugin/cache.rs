@@ -1,55 +1,93 @@
-//! Compiled forms of plugins, kept between runs.
+//! Compiled forms of plugins, kept between runs: by the daemon in its home, by commands without a vault in the cache
+//! folder of their user.
 //!
-//! Deserializing a compiled form runs what it says, so each is kept under a MAC with a key of the vault:
-//! a file that this daemon did not write, or that changed since, does not exist. Losing one costs a
-//! compilation.
+//! Deserializing a compiled form runs what it says. So each is kept under a MAC, with a key of the vault or one that
+//! lies beside it, in a folder to which nobody else has any right: a file that this user's own Guillemet did not write,
+//! or that changed since, does not exist. Losing one costs a compilation.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+mod folder;
+
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
-use super::client::CompiledCache;
+use sha2::{Digest, Sha256};
+
+use self::folder::Folder;
+use super::client::{CompiledCache, NoCache};
+use crate::planner::protocol::FORM_MAX;
 use crate::vault::crypto::Key;
 
 /// Bytes of the MAC at the beginning of a file.
 const MAC_LEN: usize = 32;
+/// Most bytes of all compiled forms in a folder; those that were not used for the longest time go.
+const FOLDER_MAX: u64 = 1 << 30;
+/// What the name of a compiled form ends in.
+const ENDING: &str = ".compiled";
+/// The name of a key that lies beside what it vouches for.
+const KEY: &str = "key";
 
 /// The folder of compiled forms.
 pub struct CompiledForms {
     dir: PathBuf,
+    /// Opened when it is needed first; nothing where it cannot be used.
+    folder: OnceLock<Option<Folder>>,
     key: Key,
 }
 
 impl CompiledForms {
     /// In this folder, which need not exist, under this key.
     pub fn new(dir: PathBuf, key: Key) -> Self {
-        Self { dir, key }
+        Self { dir, folder: OnceLock::new(), key }
+    }
+
+    /// In the cache folder of this user (`$XDG_CACHE_HOME/guillemet`, else `~/.cache/guillemet`), under a key that is
+    /// made there: for commands that have no vault. `env` gives the environment's variables.
+    ///
+    /// # Errors
+    /// Where there is no such folder that is this user's alone.
+    pub fn of_user(env: impl Fn(&str) -> Option<PathBuf>) -> io::Result<Self> {
+        let set = |name: &str| env(name).filter(|path| path.is_absolute());
+        let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        let dir = base.ok_or_else(|| io::Error::other("neither $XDG_CACHE_HOME nor $HOME is set"))?.join("guillemet");
+        let folder = Folder::open(&dir)?;
+        let key = match folder.read(KEY, 32) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match folder.write(KEY, &[Key::random().expose()], false) {
+                    // Another command was faster.
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => folder.read(KEY, 32)?,
+                }
+            }
+            key => key?,
+        };
+        let mut key: [u8; 32] = key.try_into().map_err(|_| io::Error::other("its key is damaged; remove it"))?;
+        Ok(Self { dir, folder: OnceLock::from(Some(folder)), key: Key::from_bytes(&mut key) })
+    }
+
+    fn folder(&self) -> Option<&Folder> {
+        let open = || {
+            let failed = |error: &io::Error| {
+                tracing::warn!(%error, folder = %self.dir.display(), "compiled plugins cannot be kept; each start compiles");
+            };
+            Folder::open(&self.dir).inspect_err(failed).ok()
+        };
+        self.folder.get_or_init(open).as_ref()
     }
 
     fn genuine(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
-        let mut bytes = fs::read(self.file(digest)).ok()?;
+        let mut bytes = self.folder()?.read(&name(digest), (FORM_MAX + MAC_LEN) as u64).ok()?;
         if bytes.len() < MAC_LEN {
             return None;
         }
         let compiled = bytes.split_off(MAC_LEN);
-        let genuine = self.key.verify_mac(&message(digest, &compiled), &bytes);
-        genuine.then_some(compiled)
+        self.key.verify_mac(&message(digest, &compiled), &bytes).then_some(compiled)
     }
 
-    fn write(&self, digest: &[u8; 32], compiled: &[u8]) -> std::io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let path = self.file(digest);
-        let temporary = path.with_extension("new");
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(&self.key.mac(&message(digest, compiled)))?;
-        file.write_all(compiled)?;
-        fs::rename(temporary, path)
-    }
-
-    fn file(&self, digest: &[u8; 32]) -> PathBuf {
-        self.dir.join(data_encoding::HEXLOWER.encode(digest)).with_extension("compiled")
+    fn write(&self, digest: &[u8; 32], compiled: &[u8]) -> io::Result<()> {
+        let Some(folder) = self.folder() else { return Ok(()) };
+        folder.write(&name(digest), &[&self.key.mac(&message(digest, compiled)), compiled], true)?;
+        folder.prune(ENDING, FOLDER_MAX)
     }
 }
 
@@ -65,33 +103,38 @@ impl CompiledCache for CompiledForms {
     }
 }
 
+/// The cache of this user, or none.
+pub fn of_user() -> Arc<dyn CompiledCache> {
+    match CompiledForms::of_user(|name| std::env::var_os(name).map(PathBuf::from)) {
+        Ok(forms) => Arc::new(forms),
+        Err(error) => {
+            tracing::debug!(%error, "compiled plugins are not kept");
+            Arc::new(NoCache)
+        }
+    }
+}
+
+/// Keeps what is compiled, and has everything compiled anew: for a look at what that takes.
+pub struct Fresh(pub Arc<dyn CompiledCache>);
+
+impl CompiledCache for Fresh {
+    fn get(&self, _: &[u8; 32]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn put(&self, digest: &[u8; 32], form: &[u8]) {
+        self.0.put(digest, form);
+    }
+}
+
+fn name(digest: &[u8; 32]) -> String {
+    data_encoding::HEXLOWER.encode(digest) + ENDING
+}
+
 /// What is authenticated: which component, and its compiled form.
 fn message(digest: &[u8; 32], compiled: &[u8]) -> Vec<u8> {
-    [b"guillemet compiled plugin 1\0", digest.as_slice(), compiled].concat()
+    [b"guillemet compiled plugin 2\0", digest.as_slice(), &Sha256::digest(compiled)].concat()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_put_comes_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = CompiledForms::new(dir.path().join("cache"), Key::random());
-        cache.put(&[1; 32], b"compiled");
-        assert_eq!(cache.get(&[1; 32]).unwrap(), b"compiled");
-        assert!(cache.get(&[2; 32]).is_none());
-
-        // Another component's compiled form under this one's name, and a changed one.
-        fs::copy(cache.file(&[1; 32]), cache.file(&[2; 32])).unwrap();
-        assert!(cache.get(&[2; 32]).is_none());
-        let mut bytes = fs::read(cache.file(&[1; 32])).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(cache.file(&[1; 32]), bytes).unwrap();
-        assert!(cache.get(&[1; 32]).is_none());
-
-        let other = CompiledForms::new(dir.path().join("cache"), Key::random());
-        cache.put(&[1; 32], b"compiled");
-        assert!(other.get(&[1; 32]).is_none());
-    }
-}
+mod tests;

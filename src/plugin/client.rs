@@ -4,46 +4,36 @@
 //! Invariant: whatever a child does is an error of the request it was asked, never of the daemon. Its
 //! answers are bounded before they are read; what they say is held to the contract in `plan`.
 
+mod child;
+mod report;
+
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::planner::description;
-use crate::planner::protocol::{
-    ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Import, PlanRequest, Planned, Report, Request, Rule,
-};
+use self::child::Running;
+pub use self::child::{Lost, read_answer, read_frame};
+pub use self::report::believed;
+use self::report::usable;
+use crate::planner::protocol::{Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request};
 use crate::planner::text::{tidy, tidy_problems};
 use crate::template::Problem;
 
 /// How long a plugin may take to load, beside what its compilation may take.
-const LOAD_TIME: Duration = Duration::from_secs(20);
+const LOAD_TIME: Duration = Duration::from_secs(10);
 /// How long a MiB of a component may take to be compiled. A calm machine needs less than a second.
-const COMPILE_TIME: Duration = Duration::from_secs(8);
+const COMPILE_TIME: Duration = Duration::from_secs(6);
 /// How long one plan may take.
 const PLAN_TIME: Duration = Duration::from_secs(5);
 /// How long a child is kept without a request.
 const IDLE_TIME: Duration = Duration::from_secs(30);
-/// How long a child that closed its pipe may take to be gone.
-const EXIT_TIME: Duration = Duration::from_secs(1);
-/// What is kept of a child's standard error, in bytes.
-const STDERR_MAX: usize = 4 << 10;
 /// Most characters of a failure's message.
 const MESSAGE_MAX: usize = 2_000;
-/// Most sentences on what stands against a plugin, and most characters of one.
-const RULES_MAX: usize = 200;
-const RULE_MAX: usize = 500;
-/// Most imports of a component, and most functions of one, that are believed.
-const NAMES_MAX: usize = 200;
-/// Most characters of their names.
-const NAME_MAX: usize = 100;
 
 /// Where the daemon keeps compiled forms, under a MAC, by the SHA-256 of the component. A form that comes
 /// back is deserialized by a planner as it is, so `get` must answer nothing it cannot vouch for.
@@ -85,6 +75,17 @@ pub enum PlannerError {
     /// It took too long and was killed.
     #[error("the planner for {plugin} took longer than {} s and was stopped; try again, or simplify the template", .limit.as_secs())]
     Timeout {
+        /// Which plugin's.
+        plugin: String,
+        /// The time it had.
+        limit: Duration,
+    },
+    /// It took too long to load the plugin, and was killed.
+    #[error(
+        "the planner for {plugin} needed more than {} s to load it and was stopped; try again when the machine is less \
+         busy, or make the plugin smaller", .limit.as_secs()
+    )]
+    Slow {
         /// Which plugin's.
         plugin: String,
         /// The time it had.
@@ -154,6 +155,9 @@ struct Plugin {
     program: PathBuf,
     idle_time: Duration,
 }
+
+/// Who holds the seat, the child that sat there, and what it said of the plugin.
+type Ready = (OwnedMutexGuard<Seat>, Running, Report);
 
 /// The child between two requests, with the plugin loaded.
 #[derive(Default)]
@@ -226,17 +230,11 @@ impl Planner {
     /// # Errors
     /// A planner that gave no answer.
     pub async fn look(&self) -> Result<Report, PlannerError> {
-        let planner = self.clone();
-        // Goes on when nobody waits any more: what was begun is not to be compiled from its beginning again.
-        let loading = tokio::spawn(async move {
-            let mut seat = planner.seat.lock().await;
-            let (running, report) = planner.ready(&mut seat).await?;
-            if report.broken.is_empty() {
-                planner.put_back(&mut seat, running, report.clone());
-            }
-            Ok(report)
-        });
-        loading.await.unwrap_or_else(|_| Err(self.unfit()))
+        let (mut seat, running, report) = self.ready().await?;
+        if report.broken.is_empty() {
+            self.put_back(&mut seat, running, report.clone());
+        }
+        Ok(report)
     }
 
     /// Works a template out.
@@ -245,13 +243,7 @@ impl Planner {
     /// What is wrong with the template, or with the plugin or its planner.
     pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
         let request = self.encode(&Request::Plan(request))?;
-        let mut seat = self.seat.lock().await;
-        if seat.ready.is_none() {
-            drop(seat);
-            usable(&self.look().await?)?;
-            seat = self.seat.lock().await;
-        }
-        let (mut running, report) = self.ready(&mut seat).await?;
+        let (mut seat, mut running, report) = self.ready().await?;
         usable(&report)?;
         // A child whose request is given up on (an error, or a caller gone) is dropped here, and killed.
         let result = within(&self.plugin.name, PLAN_TIME, async {
@@ -272,23 +264,41 @@ impl Planner {
         outcome
     }
 
-    /// A child with the plugin loaded, if it can be used, taken out of its seat.
-    async fn ready(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
+    /// The seat, and a child with the plugin loaded, if it can be used. Loading goes on when nobody waits for it any
+    /// more: what was begun is not to be compiled from its beginning again.
+    async fn ready(&self) -> Result<Ready, PlannerError> {
+        let mut seat = Arc::clone(&self.seat).lock_owned().await;
         if let Some(idle) = seat.idle.take() {
             idle.abort();
         }
         if let Some((mut running, report)) = seat.ready.take()
             && running.is_fit()
         {
-            return Ok((running, report));
+            return Ok((seat, running, report));
         }
-        let mut running = Running::start(&self.plugin)
+        let (loaded, wanted) = tokio::sync::oneshot::channel();
+        let planner = self.clone();
+        tokio::spawn(async move {
+            let ready = planner.start().await.map(|(running, report)| (seat, running, report));
+            if let Err(Ok((mut seat, running, report))) = loaded.send(ready)
+                && report.broken.is_empty()
+            {
+                planner.put_back(&mut seat, running, report);
+            }
+        });
+        wanted.await.unwrap_or_else(|_| Err(self.unfit()))
+    }
+
+    /// A new child, and what it says of the plugin.
+    async fn start(&self) -> Result<(Running, Report), PlannerError> {
+        let mut running = Running::start(&self.plugin.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         let most = load_time(self.plugin.component.len());
         let result = within(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
         match result {
             Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: tidy(&message, MESSAGE_MAX) }),
+            Err(Lost::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
             Err(lost) => Err(self.explain(lost, running).await),
         }
     }
@@ -332,7 +342,7 @@ impl Plugin {
     /// planner's own refusal is the inner error.
     async fn load_into(&self, running: &mut Running) -> Result<Result<Report, String>, Lost> {
         let load = |compiled| serde_json::to_vec(&Request::Load { compiled }).map_err(|_| Lost::Garbage);
-        if let Some(form) = self.cache.get(&self.digest).filter(|form| form.len() <= FORM_MAX) {
+        if let Some(form) = self.kept().await.filter(|form| form.len() <= FORM_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
             match read_answer(&mut running.output).await? {
@@ -357,7 +367,7 @@ impl Plugin {
             Answer::Loaded(report) => {
                 let form = read_frame(&mut running.output, FORM_MAX).await?;
                 if report.broken.is_empty() {
-                    self.cache.put(&self.digest, &form);
+                    self.keep(form).await;
                 }
                 Ok(Ok(report))
             }
@@ -365,78 +375,19 @@ impl Plugin {
             Answer::Planned(_) | Answer::Problems(_) => Err(Lost::Garbage),
         }
     }
-}
 
-/// What a usable plugin says of itself.
-fn usable(report: &Report) -> Result<Description, PlannerError> {
-    match &report.description {
-        Some(description) if report.broken.is_empty() => Ok(description.clone()),
-        _ => {
-            let broken: Vec<&str> = report.broken.iter().map(|rule| rule.sentence.as_str()).collect();
-            Err(PlannerError::Failed { message: tidy(&broken.join("; "), MESSAGE_MAX) })
-        }
+    /// The compiled form that is kept. It may be large: nobody else is to wait while it is read.
+    async fn kept(&self) -> Option<Vec<u8>> {
+        let (cache, digest) = (Arc::clone(&self.cache), self.digest);
+        tokio::task::spawn_blocking(move || cache.get(&digest)).await.ok().flatten()
     }
-}
 
-/// A planner's report, as far as it can be believed and shown: a plugin that is said to be usable has a description
-/// that keeps every rule.
-pub fn believed(report: Report) -> Option<Report> {
-    let texts = |texts: Vec<String>, count: usize, max: usize| -> Vec<String> {
-        texts.iter().take(count).map(|text| tidy(text, max)).filter(|text| !text.is_empty()).collect()
-    };
-    let imports = report.imports.into_iter().take(NAMES_MAX).map(|import| Import {
-        name: tidy(&import.name, NAME_MAX),
-        functions: texts(import.functions, NAMES_MAX, NAME_MAX),
-    });
-    let broken = report.broken.into_iter().take(RULES_MAX);
-    let broken: Vec<Rule> =
-        broken.map(|rule| Rule { sentence: tidy(&rule.sentence, RULE_MAX), about: rule.about }).collect();
-    let description = if broken.is_empty() {
-        Some(description::check(report.description?).ok()?)
-    } else {
-        report.description.map(description::shown)
-    };
-    Some(Report { imports: imports.collect(), description, broken, ..report })
-}
-
-/// How a child was lost in the middle of a request.
-#[derive(Debug)]
-pub enum Lost {
-    /// It took longer than this.
-    Timeout(Duration),
-    /// What it said is no answer.
-    Garbage,
-    /// Its pipe was closed.
-    Ended,
-}
-
-impl From<std::io::Error> for Lost {
-    fn from(_: std::io::Error) -> Self {
-        Self::Ended
+    /// Keeps a compiled form.
+    async fn keep(&self, form: Vec<u8>) {
+        let (cache, digest) = (Arc::clone(&self.cache), self.digest);
+        // Where that fails, it is compiled again.
+        let _ = tokio::task::spawn_blocking(move || cache.put(&digest, &form)).await;
     }
-}
-
-/// Reads a frame of at most `max` bytes.
-///
-/// # Errors
-/// `Garbage` where it announces more, `Ended` where it breaks off.
-pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Vec<u8>, Lost> {
-    let length = pipe.read_u32_le().await? as usize;
-    if length > max {
-        return Err(Lost::Garbage);
-    }
-    let mut frame = vec![0; length];
-    pipe.read_exact(&mut frame).await?;
-    Ok(frame)
-}
-
-/// Reads an answer: one frame of JSON.
-///
-/// # Errors
-/// As `read_frame`, and `Garbage` where the frame holds something else.
-pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Lost> {
-    let frame = read_frame(pipe, ANSWER_MAX).await?;
-    serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
 }
 
 async fn within<T>(plugin: &str, limit: Duration, work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
@@ -444,82 +395,4 @@ async fn within<T>(plugin: &str, limit: Duration, work: impl Future<Output = Res
         tracing::debug!(plugin, ?limit, "planner overran its time");
         Err(Lost::Timeout(limit))
     })
-}
-
-/// A child and its pipes. Dropping it kills the child.
-struct Running {
-    child: Child,
-    input: ChildStdin,
-    output: ChildStdout,
-    /// The beginning of what it wrote to its standard error.
-    words: Arc<SyncMutex<Vec<u8>>>,
-    listener: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(plugin: &Plugin) -> std::io::Result<Self> {
-        let mut child = Command::new(&plugin.program)
-            .arg("planner")
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let missing = || std::io::Error::other("a pipe is missing");
-        let input = child.stdin.take().ok_or_else(missing)?;
-        let output = child.stdout.take().ok_or_else(missing)?;
-        let errors = child.stderr.take().ok_or_else(missing)?;
-        let words = Arc::default();
-        let listener = tokio::spawn(listen(errors, Arc::clone(&words), plugin.name.clone()));
-        Ok(Self { child, input, output, words, listener })
-    }
-
-    /// Whether it may be asked again: it lives, and has said nothing that it was not asked.
-    fn is_fit(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None)) && matches!(rustix::io::ioctl_fionread(&self.output), Ok(0))
-    }
-
-    async fn send(&mut self, frame: &[u8]) -> Result<(), Lost> {
-        let length = u32::try_from(frame.len()).map_err(|_| Lost::Garbage)?;
-        self.input.write_all(&length.to_le_bytes()).await?;
-        self.input.write_all(frame).await?;
-        Ok(self.input.flush().await?)
-    }
-
-    /// How a child that closed its pipes has ended.
-    async fn last_words(mut self) -> String {
-        let status = timeout(EXIT_TIME, self.child.wait()).await;
-        let _ = timeout(EXIT_TIME, &mut self.listener).await;
-        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        // What the allocator says before it gives up.
-        if words.windows(17).any(|window| window == b"memory allocation") {
-            return "needed more memory than it may have".to_owned();
-        }
-        match status {
-            Ok(Ok(status)) => format!("ended before it answered ({status})"),
-            _ => "closed its pipe before it answered".to_owned(),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.listener.abort();
-    }
-}
-
-/// Reads a child's standard error to its end, keeps the beginning and logs that.
-async fn listen(mut errors: ChildStderr, words: Arc<SyncMutex<Vec<u8>>>, plugin: String) {
-    let mut chunk = [0; 1024];
-    while let Ok(count @ 1..) = errors.read(&mut chunk).await {
-        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = STDERR_MAX.saturating_sub(words.len()).min(count);
-        words.extend_from_slice(&chunk[..room]);
-        if room > 0 {
-            let said = tidy(&String::from_utf8_lossy(&chunk[..room]), STDERR_MAX);
-            tracing::debug!(plugin, said, "planner wrote to its standard error");
-        }
-    }
 }

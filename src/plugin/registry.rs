@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::builtin;
-use super::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
+use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
 use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.
@@ -133,7 +133,7 @@ impl Registry {
     /// The built-in plugins and every file in `dir`, pinned or not: for checking templates, where no value
     /// is near.
     pub fn unpinned(dir: PathBuf) -> Self {
-        Self::unpinned_with(dir, Arc::new(NoCache))
+        Self::unpinned_with(dir, super::cache::of_user())
     }
 
     /// The same, with a place for compiled forms.

@@ -109,7 +109,8 @@ impl Check {
 }
 
 fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
-    planner::with(file, async |planner| Checked::of(file, cases, &planner).await)
+    let component = registry::read_component(file)?;
+    planner::with_new(file, component, async |planner| Checked::of(file, cases, &planner).await)
 }
 
 impl Checked {

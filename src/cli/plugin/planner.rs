@@ -6,19 +6,34 @@ use std::time::Duration;
 
 use super::super::{Failure, output};
 use crate::planner::protocol::{Description, Report};
-use crate::plugin::client::{NoCache, Planner};
+use crate::plugin::cache;
+use crate::plugin::client::Planner;
 use crate::plugin::registry::read_component;
 
 /// After how long a person is told what takes so long.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// Does some work with the planner of a component.
+/// Does some work with the planner of a component, which is compiled once and kept in this user's cache.
 ///
 /// # Errors
 /// Where the file cannot be read or is too large, and those of the work.
 pub fn with<T>(file: &Path, work: impl AsyncFnOnce(Planner) -> Result<T, Failure>) -> Result<T, Failure> {
-    let component = read_component(file)?;
-    let planner = Planner::new(shown(file), component, Arc::new(NoCache));
+    run(Planner::new(shown(file), read_component(file)?, cache::of_user()), work)
+}
+
+/// The same with a component that is compiled now, whatever is kept: for a look at what that takes.
+///
+/// # Errors
+/// Those of the work.
+pub fn with_new<T>(
+    file: &Path,
+    component: Vec<u8>,
+    work: impl AsyncFnOnce(Planner) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run(Planner::new(shown(file), component, Arc::new(cache::Fresh(cache::of_user()))), work)
+}
+
+fn run<T>(planner: Planner, work: impl AsyncFnOnce(Planner) -> Result<T, Failure>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(work(planner))
 }

@@ -7,9 +7,15 @@ use wasmtime::ResourceLimiter;
 use crate::planner::encoder::Broken;
 
 /// Most bytes of linear memory one call may use.
-pub const MEMORY_MAX: usize = 1024 << 20;
+pub const MEMORY_MAX: usize = 64 << 20;
 /// Most elements of its tables.
-const TABLE_MAX: usize = 10_000_000;
+const TABLE_MAX: usize = 100_000;
+/// Most core instances. Componentize-py links the parts of Python anew for each call: 59.
+const INSTANCES_MAX: usize = 64;
+/// Most tables.
+const TABLES_MAX: usize = 32;
+/// Most memories.
+const MEMORIES_MAX: usize = 8;
 
 /// What one call has taken.
 #[derive(Default)]
@@ -40,14 +46,14 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        3200
+        INSTANCES_MAX
     }
 
     fn tables(&self) -> usize {
-        3200
+        TABLES_MAX
     }
 
     fn memories(&self) -> usize {
-        800
+        MEMORIES_MAX
     }
 }

@@ -13,7 +13,7 @@ use guillemet::feature::encode;
 struct Plugin;
 
 /// What each target does. `ok` and `text` keep the contract.
-const TARGETS: [&str; 43] = [
+const TARGETS: [&str; 44] = [
     "ok",
     "text",
     "encoded",
@@ -57,6 +57,7 @@ const TARGETS: [&str; 43] = [
     "last-words",
     "last-words-huge",
     "last-words-unsaid",
+    "last-words-refused",
 ];
 
 impl Guest for Plugin {
@@ -213,6 +214,10 @@ impl Plugin {
             "last-words-unsaid" => {
                 encode::panic("it went on all the same");
                 json(config)
+            }
+            "last-words-refused" => {
+                encode::panic("thrown");
+                Err(Vec::new())
             }
             "digest" => json(encode::sip_digest_ha1("u", "r", first(), "ROT13")),
             _ => json("null".into()),

@@ -1,0 +1,148 @@
+//! One child: how it is started, what is read of its pipes, and how it has ended.
+//!
+//! Knows nothing of plans. What a child says is bounded before it is read.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::planner::protocol::{ANSWER_MAX, Answer};
+use crate::planner::text::tidy;
+
+/// How long a child that closed its pipe may take to be gone.
+const EXIT_TIME: Duration = Duration::from_secs(1);
+/// What is kept of a child's standard error, in bytes.
+const STDERR_MAX: usize = 4 << 10;
+
+/// How a child was lost in the middle of a request.
+#[derive(Debug)]
+pub enum Lost {
+    /// It took longer than this.
+    Timeout(Duration),
+    /// What it said is no answer.
+    Garbage,
+    /// Its pipe was closed.
+    Ended,
+}
+
+impl From<std::io::Error> for Lost {
+    fn from(_: std::io::Error) -> Self {
+        Self::Ended
+    }
+}
+
+/// Reads a frame of at most `max` bytes.
+///
+/// # Errors
+/// `Garbage` where it announces more, `Ended` where it breaks off.
+pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Vec<u8>, Lost> {
+    let length = pipe.read_u32_le().await? as usize;
+    if length > max {
+        return Err(Lost::Garbage);
+    }
+    let mut frame = vec![0; length];
+    pipe.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+/// Reads an answer: one frame of JSON.
+///
+/// # Errors
+/// As `read_frame`, and `Garbage` where the frame holds something else.
+pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Lost> {
+    let frame = read_frame(pipe, ANSWER_MAX).await?;
+    serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
+}
+
+/// A child and its pipes. Dropping it kills the child.
+pub struct Running {
+    child: Child,
+    input: ChildStdin,
+    /// Its answers.
+    pub output: ChildStdout,
+    /// The beginning of what it wrote to its standard error.
+    words: Arc<Mutex<Vec<u8>>>,
+    listener: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts a planner: this program or another that knows the command. `plugin` is a name, for the log.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(program: &Path, plugin: &str) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg("planner")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let missing = || std::io::Error::other("a pipe is missing");
+        let input = child.stdin.take().ok_or_else(missing)?;
+        let output = child.stdout.take().ok_or_else(missing)?;
+        let errors = child.stderr.take().ok_or_else(missing)?;
+        let words = Arc::default();
+        let listener = tokio::spawn(listen(errors, Arc::clone(&words), plugin.to_owned()));
+        Ok(Self { child, input, output, words, listener })
+    }
+
+    /// Whether it may be asked again: it lives, and has said nothing that it was not asked.
+    pub fn is_fit(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None)) && matches!(rustix::io::ioctl_fionread(&self.output), Ok(0))
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// `Ended` where nobody reads it.
+    pub async fn send(&mut self, frame: &[u8]) -> Result<(), Lost> {
+        let length = u32::try_from(frame.len()).map_err(|_| Lost::Garbage)?;
+        self.input.write_all(&length.to_le_bytes()).await?;
+        self.input.write_all(frame).await?;
+        Ok(self.input.flush().await?)
+    }
+
+    /// How a child that closed its pipes has ended.
+    pub async fn last_words(mut self) -> String {
+        let status = timeout(EXIT_TIME, self.child.wait()).await;
+        let _ = timeout(EXIT_TIME, &mut self.listener).await;
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        // What the allocator says before it gives up.
+        if words.windows(17).any(|window| window == b"memory allocation") {
+            return "needed more memory than it may have".to_owned();
+        }
+        match status {
+            Ok(Ok(status)) => format!("ended before it answered ({status})"),
+            _ => "closed its pipe before it answered".to_owned(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// Reads a child's standard error to its end, keeps the beginning and logs that.
+async fn listen(mut errors: ChildStderr, words: Arc<Mutex<Vec<u8>>>, plugin: String) {
+    let mut chunk = [0; 1024];
+    while let Ok(count @ 1..) = errors.read(&mut chunk).await {
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = STDERR_MAX.saturating_sub(words.len()).min(count);
+        words.extend_from_slice(&chunk[..room]);
+        if room > 0 {
+            let said = tidy(&String::from_utf8_lossy(&chunk[..room]), STDERR_MAX);
+            tracing::debug!(plugin, said, "planner wrote to its standard error");
+        }
+    }
+}
