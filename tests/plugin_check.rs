@@ -86,6 +86,21 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     assert!(number(&said["compile_micros"]) > 0 && number(&said["describe"]["memory"]) >= 1 << 16, "{said}");
 }
 
+/// The limits that an author is told of, in docs/plugins.md, are those in force.
+#[test]
+fn the_limits_are_those_that_are_documented() {
+    let dir = folder(pager());
+    let limits = check(dir.path(), &["--json"]).json()["limits"].clone();
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md")).unwrap();
+    let number = |name: &str| limits[name].as_u64().unwrap();
+    let call =
+        format!("| one call | {} s, {} MiB of memory,", number("call_micros") / 1_000_000, number("memory") >> 20);
+    assert!(docs.contains(&call), "{call}");
+    let (base, each) = ("being loaded, which is compiling for the most part | 10 s, and 6 s more for each MiB", 6e6);
+    let expected = 10e6 + each * pager().len() as f64 / f64::from(1 << 20);
+    assert!(docs.contains(base) && (number("load_micros") as f64 - expected).abs() < 1e3, "{limits}");
+}
+
 #[test]
 fn the_cases_beside_it_are_what_is_tried() {
     let dir = folder(pager());

@@ -267,6 +267,33 @@ fn targets_and_fields_without_a_case_are_told() {
 }
 
 #[test]
+fn a_component_is_compiled_once_for_this_user_alone() {
+    use std::os::unix::fs::MetadataExt;
+    let (project, cache) = (Project::new(), tempfile::tempdir().unwrap());
+    let test = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["plugin", "test"]).current_dir(project.0.path());
+        command.env_clear().env("HOME", "/nonexistent").env("XDG_CACHE_HOME", cache.path());
+        assert_eq!(Ran::from(command.output().unwrap()).code, Some(0));
+        let kept = fs::read_dir(cache.path().join("guillemet")).unwrap().map(|entry| entry.unwrap());
+        let kept = kept.filter(|entry| entry.file_name().to_string_lossy().ends_with(".compiled"));
+        kept.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let first = test();
+    let [form] = first.as_slice() else { panic!("{first:?}") };
+    let inode = || fs::metadata(form).unwrap().ino();
+    let written = inode();
+    assert_eq!(test(), first);
+    assert_eq!(inode(), written, "it was not compiled again");
+    // One that somebody changed does not exist: a new one takes its place.
+    let mut bytes = fs::read(form).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(form, bytes).unwrap();
+    assert_eq!(test(), first);
+    assert_ne!(inode(), written);
+}
+
+#[test]
 fn the_folder_of_another_project_can_be_named() {
     let project = Project::new();
     let output = Command::new(PROGRAM).args(["plugin", "test"]).arg(project.0.path()).current_dir("/").output();

@@ -24,6 +24,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use self::host::{Host, Plugin};
 pub use self::host::{MEMORY_MAX, TIME_MAX};
+pub use self::plan::MISTAKE;
 use self::protocol::{ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Request};
 
 /// The whole life of a planner: gives up what it does not need, then answers requests on its standard

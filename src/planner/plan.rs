@@ -16,6 +16,9 @@ use super::text::{PROBLEMS_MAX, tidy_problems};
 use super::tree::{self, Tree, TreeError};
 use crate::template::Problem;
 
+/// What is said behind what a plugin did; its author knows.
+pub const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
+
 /// Works a request out.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
     match steps(plugin, description, request) {
@@ -26,9 +29,7 @@ pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -
             problems.truncate(PROBLEMS_MAX);
             Answer::Problems(tidy_problems(problems))
         }
-        Err(Failure::Plugin(Broken(rule))) => {
-            Answer::Failed { message: format!("{rule}; this is a mistake of the plugin: tell its author") }
-        }
+        Err(Failure::Plugin(Broken(rule))) => Answer::Failed { message: format!("{rule}{MISTAKE}") },
     }
 }
 

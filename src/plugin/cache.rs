@@ -8,6 +8,7 @@
 mod folder;
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -49,7 +50,13 @@ impl CompiledForms {
     pub fn of_user(env: impl Fn(&str) -> Option<PathBuf>) -> io::Result<Self> {
         let set = |name: &str| env(name).filter(|path| path.is_absolute());
         let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        let dir = base.ok_or_else(|| io::Error::other("neither $XDG_CACHE_HOME nor $HOME is set"))?.join("guillemet");
+        let base = base.ok_or_else(|| io::Error::other("neither $XDG_CACHE_HOME nor $HOME is set"))?;
+        // Where there is no home, none is made.
+        match std::fs::DirBuilder::new().mode(0o700).create(&base) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let dir = base.join("guillemet");
         let folder = Folder::open(&dir)?;
         let key = match folder.read(KEY, 32) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -133,6 +133,11 @@ fn of_functions(import: &Import) -> Option<String> {
     ))
 }
 
+/// What an author should know whose component asks for more than it uses.
+pub const ALL_OF_THE_WIT: &str = "a component made of JavaScript or Python imports all that its WIT lists, used or not: \
+                                  take out of that file what the plugin does not call, and it works with older versions \
+                                  too";
+
 /// How a component is built without an import, for its author.
 pub fn advice(import: &str) -> &'static str {
     if import.starts_with("wasi:") || import.starts_with("wasi_") {

@@ -181,6 +181,8 @@ impl Guillemet {
             .arg(self.dir.path())
             .args(arguments)
             .env_remove("RUST_LOG")
+            // What checks compile is kept there, not in the cache of whoever runs the tests.
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

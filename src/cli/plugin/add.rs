@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
@@ -64,7 +65,9 @@ impl Add {
 
 /// What the daemon says of a file. It reads the file itself, since it keeps what it has read.
 fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
-    let answer = client::call(home, Method::POST, "/v1/plugins", Some(&json!({"file": file})))?;
+    let body = json!({"file": file});
+    let look = || client::call(home, Method::POST, "/v1/plugins", Some(&body));
+    let answer = told_when_slow("a large component takes a while to be compiled, once", look)?;
     let unreadable = answer.status == 404;
     match (answer.good(home), std::fs::File::open(file)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
@@ -75,6 +78,24 @@ fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
         ))),
         (answer, _) => Ok(answer?.json()),
     }
+}
+
+/// After how long a person is told what takes so long.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Does something, and says why where that takes its time.
+fn told_when_slow<T: Send>(why: &str, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let (done, waiting) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            if waiting.recv_timeout(SILENCE_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                output::note(why);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// As whom the daemon runs, by its socket.

@@ -157,7 +157,8 @@ impl Checked {
                 About::Schema => "schema",
             };
             if rule.about != About::Imports {
-                self.problems.push(Wrong { about, message: rule.sentence.clone(), help: None });
+                let help = (rule.about == About::Contract).then(|| contract::ALL_OF_THE_WIT.to_owned());
+                self.problems.push(Wrong { about, message: rule.sentence.clone(), help });
                 continue;
             }
             // Each of them by itself, with what to do about it.

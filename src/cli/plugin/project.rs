@@ -9,12 +9,11 @@ use std::time::SystemTime;
 use super::super::Failure;
 
 /// What the files of sources end in.
-const SOURCES: [&str; 14] =
-    ["rs", "c", "h", "cpp", "js", "mjs", "ts", "py", "wit", "toml", "json", "lock", "go", "zig"];
+const SOURCES: [&str; 13] = ["rs", "c", "h", "cpp", "js", "mjs", "ts", "py", "wit", "toml", "json", "go", "zig"];
 /// Folders that builds leave behind.
 const LEFTOVERS: [&str; 5] = ["target", "node_modules", "build", "dist", "__pycache__"];
-/// Folders of what is no source, and the example.
-const OTHERS: [&str; 3] = ["cases", "templates", "template.toml"];
+/// Folders of what is no source, the example, and what npm writes whenever it looks at its packages.
+const OTHERS: [&str; 4] = ["cases", "templates", "template.toml", "package-lock.json"];
 /// How deep sources are looked for.
 const DEPTH_MAX: usize = 8;
 
@@ -135,6 +134,7 @@ mod tests {
             "cases/a.toml",
             ".git/a.toml",
             "README.md",
+            "package-lock.json",
             "venv/pyvenv.cfg",
             "venv/a.py",
         ] {

@@ -77,6 +77,9 @@ fn what_others_can_have_touched_is_not_used() {
     assert!(of_user(dir.path()).is_err());
     // Nowhere to keep anything.
     assert!(CompiledForms::of_user(|_| None).is_err());
+    let absent = dir.path().join("nobody/home");
+    assert!(CompiledForms::of_user(|name| (name == "HOME").then(|| absent.clone())).is_err());
+    assert!(!absent.parent().unwrap().exists());
     assert!(of_user(Path::new("relative")).is_err());
 }
 

@@ -14,14 +14,20 @@ const MEMBER: &str = "X-Canary";
 /// A config with one secret.
 #[derive(Debug, PartialEq)]
 pub struct Example {
-    /// The field it stands in, as the plugin names it.
+    /// The field it stands in, as the plugin names it; empty where there is none.
     pub field: String,
     /// The config.
     pub config: Map<String, Value>,
 }
 
-/// A config for each secret field: what is required, what has an example, and the secret.
+/// A config for each secret field: what is required, what has an example, and the secret. One without a secret for a
+/// plugin that takes none.
 pub fn examples(schema: &Value, secret_fields: &[String]) -> Vec<Example> {
+    if secret_fields.is_empty() {
+        let config = make(schema, schema, None, DEPTH_MAX);
+        let config = config.as_object().cloned();
+        return config.map(|config| Example { field: String::new(), config }).into_iter().collect();
+    }
     let config = |field: &String| {
         let path: Vec<&str> = field.split('.').collect();
         let made = make(schema, schema, Some(&path), DEPTH_MAX);

@@ -99,6 +99,13 @@ fn examples_are_made_one_for_each_secret_field() {
 }
 
 #[test]
+fn a_plugin_without_secrets_has_an_example_too() {
+    let made = examples(&pager(), &[]);
+    assert_eq!(made.len(), 1);
+    assert_eq!(Value::Object(made[0].config.clone()), json!({"url": "https://example.com/", "token": "abc"}));
+}
+
+#[test]
 fn a_schema_without_an_end_is_no_trap() {
     let endless = json!({
         "type": "object",

@@ -41,7 +41,10 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
     let pairs = description.targets.iter().flat_map(|target| examples.iter().map(move |example| (target, example)));
     for (target, example) in pairs.take(EXAMPLES_MAX) {
         let case = Case {
-            name: format!("a secret in `{}`", example.field),
+            name: match example.field.as_str() {
+                "" => "an example without a secret".into(),
+                field => format!("a secret in `{field}`"),
+            },
             line: 0,
             target: Some(target.id.clone()),
             config: example.config.clone(),
