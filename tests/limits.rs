@@ -81,7 +81,8 @@ fn one_caller_cannot_take_all_connections() {
     // Another process gets its place.
     let other = guillemet.command(&["secret", "list"]);
     assert!(other.status.success(), "{}", String::from_utf8_lossy(&other.stderr));
-    assert!(!healthy(&mut greedy[0]));
+    // It is cut off a moment after its place has been given away.
+    while healthy(&mut greedy[0]) {}
     assert!(greedy[1..].iter_mut().all(healthy));
     // And what it gave back can be had again.
     greedy[0] = connect(&guillemet);
