@@ -74,7 +74,9 @@ json.toml
   ok      nothing at all
 all 3 cases hold, for every target: json, env
 ";
-    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), expected, ""));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), expected));
+    // On a busy machine a person is told what takes so long.
+    assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
 }
 
 #[test]
