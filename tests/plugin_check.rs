@@ -60,7 +60,9 @@ fn checked(component: &[u8]) -> Ran {
 fn a_sound_plugin_is_told_with_what_it_takes() {
     let dir = folder(pager());
     let ran = check(dir.path(), &[]);
-    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    // On a busy machine a person is told what takes so long.
+    assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
     for line in [
         "imports\n  guillemet:feature/encode@1.0.0: ",
         "description\n  feature        pager\n  title          Pager\n  version        1.2.0\n",
