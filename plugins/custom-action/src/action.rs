@@ -1,9 +1,7 @@
 //! The config of an action, read once for every target: what no HTTP client could send is noted here.
 //! Knows the targets by what they expand only.
 
-use std::ops::RangeInclusive;
-
-use guillemet_plugin::http::{self, Headers};
+use guillemet_plugin::http::{self, Headers, Timeout};
 use guillemet_plugin::variables::{self, BRACES, Expansion, Piece};
 use guillemet_plugin::{Fields, Map, Text, Value, encode};
 
@@ -25,7 +23,7 @@ pub struct Action<'a> {
     pub signing: Option<Value>,
     /// What the agent passes.
     pub parameters: Parameters<'a>,
-    pub timeout_ms: Option<u64>,
+    pub timeout: Timeout<'a>,
 }
 
 /// What the config and its `auth` add to.
@@ -53,8 +51,8 @@ impl<'a> Action<'a> {
         let body = Body::read(config, method, expansions);
         let signing = config.table("auth").and_then(|auth| auth::apply(&auth, &mut request, expansions));
         let parameters = Parameters::read(config);
-        let timeout_ms = config.number("timeout_ms", 1..=600_000);
-        Self { config, expansions, name, description, method, request, body, signing, parameters, timeout_ms }
+        let timeout = Timeout::read(config, 1..=600_000);
+        Self { config, expansions, name, description, method, request, body, signing, parameters, timeout }
     }
 
     /// The URL without what `query_params` add: a secret as a whole, or text that may hold
@@ -118,16 +116,6 @@ impl<'a> Action<'a> {
             headers.add(self.config.notes(), "body", "Content-Type", "application/json".into());
         }
         headers
-    }
-
-    /// The timeout, for a target that takes so much of it.
-    pub fn timeout_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
-        let timeout = self.timeout_ms?;
-        if !bounds.contains(&timeout) {
-            let message = format!("must be a whole number from {} to {} for {who}", bounds.start(), bounds.end());
-            self.config.problem("timeout_ms", message);
-        }
-        Some(timeout)
     }
 
     /// Refuses to sign, for a target that cannot.

@@ -36,7 +36,7 @@ pub fn write(action: &Action) -> String {
     if let Some(body) = &action.body {
         line("data-raw", &json(body, &body.root()));
     }
-    if let Some(timeout) = action.timeout_ms {
+    if let Some(timeout) = action.timeout.milliseconds() {
         line("max-time", &http::seconds(timeout).to_string());
     }
     file.push_str("globoff\n");

@@ -59,7 +59,7 @@ pub fn write(action: &Action) -> Value {
         "type": "webhook",
         "name": action.name.as_deref(),
         "description": action.description.as_deref(),
-        "response_timeout_secs": seconds(action),
+        "response_timeout_secs": action.timeout.seconds_within(5000..=300_000, WHO),
         "api_schema": present(json!({
             "url": url,
             "method": action.method,
@@ -69,16 +69,6 @@ pub fn write(action: &Action) -> Value {
             "request_body_schema": body.map(Object::into_body),
         })),
     }))
-}
-
-fn seconds(action: &Action) -> Option<u64> {
-    let milliseconds = action.timeout_within(5000..=300_000, WHO)?;
-    let seconds = milliseconds.div_ceil(1000);
-    if seconds * 1000 != milliseconds {
-        let message = format!("is rounded up to {seconds} s: ElevenLabs takes whole seconds");
-        action.config.warning("timeout_ms", message);
-    }
-    Some(seconds)
 }
 
 /// The URL, with `{name}` for `{{name}}`.

@@ -18,7 +18,7 @@ pub fn write(action: &Action) -> Value {
         "query": action.query(),
         "body": action.body.as_ref().map(|body| body.written(&body.root())),
         "parameters": action.parameters.schema(),
-        "timeout_ms": action.timeout_ms,
+        "timeout_ms": action.timeout.milliseconds(),
         "signing": action.signing,
     }))
 }

@@ -32,6 +32,6 @@ pub fn write(action: &Action) -> Value {
         "query_params": action.query(),
         "args_at_root": schema.is_some().then_some(true),
         "parameters": schema,
-        "timeout_ms": action.timeout_within(1000..=600_000, WHO),
+        "timeout_ms": action.timeout.within(1000..=600_000, WHO),
     }))
 }

@@ -34,7 +34,7 @@ pub fn write(action: &Action) -> Value {
         "headers": headers(action),
         "body": split.schema(),
         "parameters": (!fixed.is_empty()).then_some(fixed),
-        "timeoutSeconds": action.timeout_within(1000..=300_000, WHO).map(http::seconds),
+        "timeoutSeconds": action.timeout.within(1000..=300_000, WHO).map(http::seconds),
     }))
 }
 

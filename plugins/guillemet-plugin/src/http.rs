@@ -1,8 +1,10 @@
-//! What plugins of HTTP consumers share: header names, URLs, queries.
+//! What plugins of HTTP consumers share: header names, URLs, queries, timeouts.
+
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::{Notes, Text, encode};
+use crate::{Fields, Notes, Text, encode};
 
 /// Headers of a request, in the order of the config. No name stands twice, whatever its case.
 #[derive(Clone, Default)]
@@ -100,6 +102,55 @@ pub fn append_query(url: &str, query: &str) -> String {
         Some(_) => "&",
     };
     format!("{base}{joint}{query}{fragment}")
+}
+
+/// The field of a timeout, in milliseconds.
+const TIMEOUT: &str = "timeout_ms";
+
+/// A config's `timeout_ms`, for consumers that take a part of what it may be, or none.
+#[derive(Clone, Copy)]
+pub struct Timeout<'a> {
+    config: &'a Fields<'a>,
+    milliseconds: Option<u64>,
+}
+
+impl<'a> Timeout<'a> {
+    /// Reads it; `bounds` are those of the feature.
+    pub fn read(config: &'a Fields<'a>, bounds: RangeInclusive<u64>) -> Self {
+        Self { config, milliseconds: config.number(TIMEOUT, bounds) }
+    }
+
+    /// For a consumer that takes any.
+    pub fn milliseconds(&self) -> Option<u64> {
+        self.milliseconds
+    }
+
+    /// For a consumer that takes so much of it.
+    pub fn within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
+        let milliseconds = self.milliseconds?;
+        if !bounds.contains(&milliseconds) {
+            let message = format!("must be a whole number from {} to {} for {who}", bounds.start(), bounds.end());
+            self.config.problem(TIMEOUT, message);
+        }
+        Some(milliseconds)
+    }
+
+    /// The same in whole seconds, rounded up.
+    pub fn seconds_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
+        let milliseconds = self.within(bounds, who)?;
+        let seconds = milliseconds.div_ceil(1000);
+        if seconds * 1000 != milliseconds {
+            self.config.warning(TIMEOUT, format!("is rounded up to {seconds} s: {who} takes whole seconds"));
+        }
+        Some(seconds)
+    }
+
+    /// For a consumer that has no place for it.
+    pub fn without(&self, why: &str) {
+        if self.milliseconds.is_some() {
+            self.config.warning(TIMEOUT, format!("is left out: {why}"));
+        }
+    }
 }
 
 /// A time in seconds, for consumers that take those: whole where it can be.

@@ -19,14 +19,14 @@ const TOOLS: &str = "these clients read no list of tools; choose them in the cli
 pub fn mcp_json(server: &Server) -> Value {
     server.without_tools(TOOLS);
     let mut entry = entry(server);
-    entry["timeout"] = json!(server.timeout_ms());
+    entry["timeout"] = json!(server.timeout.milliseconds());
     json!({ "mcpServers": { &*server.name: present(entry) } })
 }
 
 /// `servers`, by name.
 pub fn vscode(server: &Server) -> Value {
     server.without_tools(TOOLS);
-    server.without_timeout("Visual Studio Code has no such field");
+    server.timeout.without("Visual Studio Code has no such field");
     json!({ "servers": { &*server.name: present(entry(server)) } })
 }
 

@@ -24,7 +24,7 @@ pub const OPENAI: Site = Site { expansions: &[], query_apart: false, url_warning
 
 /// `MCPServerHTTP(**…)`.
 pub fn livekit(server: &Server) -> Value {
-    let timeout = server.timeout_ms().map(http::seconds);
+    let timeout = server.timeout.milliseconds().map(http::seconds);
     present(json!({
         "url": server.url,
         "transport_type": if server.sse { "sse" } else { "streamable_http" },
@@ -37,7 +37,7 @@ pub fn livekit(server: &Server) -> Value {
 
 /// An entry of `tools`.
 pub fn openai(server: &Server) -> Value {
-    server.without_timeout("OpenAI's tools have no such field");
+    server.timeout.without("OpenAI's tools have no such field");
     server.without_transport("OpenAI finds out by itself whether a server speaks it");
     present(json!({
         "type": "mcp",

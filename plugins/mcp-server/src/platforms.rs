@@ -34,7 +34,7 @@ pub fn retell(server: &Server) -> Value {
         "url": server.url,
         "headers": server.headers,
         "query_params": (!server.query.is_empty()).then_some(&server.query),
-        "timeout_ms": server.timeout_ms(),
+        "timeout_ms": server.timeout.milliseconds(),
     }))
 }
 
@@ -55,7 +55,7 @@ pub fn elevenlabs(server: &Server) -> Value {
         "url": server.url,
         "transport": if server.sse { "SSE" } else { "STREAMABLE_HTTP" },
         "request_headers": headers,
-        "response_timeout_secs": server.seconds_within(5000..=300_000, "ElevenLabs"),
+        "response_timeout_secs": server.timeout.seconds_within(5000..=300_000, "ElevenLabs"),
     }))
 }
 
@@ -67,7 +67,7 @@ pub fn vapi(server: &Server) -> Value {
         "server": present(json!({
             "url": server.url,
             "headers": server.headers,
-            "timeoutSeconds": server.timeout_within(1000..=300_000, "Vapi").map(http::seconds),
+            "timeoutSeconds": server.timeout.within(1000..=300_000, "Vapi").map(http::seconds),
         })),
         "metadata": { "protocol": if server.sse { "sse" } else { "shttp" } },
     })

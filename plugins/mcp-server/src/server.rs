@@ -1,8 +1,6 @@
 //! The config of a server, read once for every target. Knows the targets by what they expand only.
 
-use std::ops::RangeInclusive;
-
-use guillemet_plugin::http::{self, Headers};
+use guillemet_plugin::http::{self, Headers, Timeout};
 use guillemet_plugin::variables::{self, DOLLAR, Expansion};
 use guillemet_plugin::{Fields, Map, Text, Value, encode};
 
@@ -27,7 +25,7 @@ pub struct Server<'a> {
     /// Server-sent events, instead of streamable HTTP.
     pub sse: bool,
     plain: bool,
-    timeout_ms: Option<u64>,
+    pub timeout: Timeout<'a>,
     tools: Vec<String>,
 }
 
@@ -37,7 +35,7 @@ impl<'a> Server<'a> {
         let named =
             |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         let name = config.required("name").map(|n| n.check(named, "must be 1 to 64 letters, digits, `-` or `_`"));
-        let timeout_ms = config.number("timeout_ms", 1000..=86_400_000);
+        let timeout = Timeout::read(config, 1000..=86_400_000);
         let tools = config.texts("tools").iter().map(|tool| tool.get().into()).collect();
         let sse = config.choice("transport", &["http", "sse"]) == Some("sse");
         let mut query = Map::new();
@@ -45,45 +43,12 @@ impl<'a> Server<'a> {
         let url = url(config, site, &mut query);
         let headers = headers(config, site);
         let name = name.as_deref().unwrap_or_default().into();
-        Self { config, name, url, headers, query, sse, plain, timeout_ms, tools }
-    }
-
-    /// The timeout, for a target that has one.
-    pub fn timeout_ms(&self) -> Option<u64> {
-        self.timeout_ms
-    }
-
-    /// The timeout, for a target that takes so much of it.
-    pub fn timeout_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
-        let milliseconds = self.timeout_ms?;
-        if !bounds.contains(&milliseconds) {
-            let message = format!("must be a whole number from {} to {} for {who}", bounds.start(), bounds.end());
-            self.config.problem("timeout_ms", message);
-        }
-        Some(milliseconds)
-    }
-
-    /// The same in whole seconds, rounded up.
-    pub fn seconds_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
-        let milliseconds = self.timeout_within(bounds, who)?;
-        let seconds = milliseconds.div_ceil(1000);
-        if seconds * 1000 != milliseconds {
-            let message = format!("is rounded up to {seconds} s: {who} takes whole seconds");
-            self.config.warning("timeout_ms", message);
-        }
-        Some(seconds)
+        Self { config, name, url, headers, query, sse, plain, timeout, tools }
     }
 
     /// The allowed tools, for a target that can restrict them.
     pub fn tools(&self) -> Option<&[String]> {
         (!self.tools.is_empty()).then_some(&*self.tools)
-    }
-
-    /// Says that the target has no place for the timeout.
-    pub fn without_timeout(&self, why: &str) {
-        if self.timeout_ms.is_some() {
-            self.config.warning("timeout_ms", format!("is left out: {why}"));
-        }
     }
 
     /// Says that the target has no place for a list of tools.
