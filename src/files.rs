@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use chacha20poly1305::aead::OsRng;
+use chacha20poly1305::aead::rand_core::RngCore;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// Writes a new file (0600), on disk when this returns. A crash leaves at most a hidden file beside it, which
@@ -16,7 +18,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    write(path, bytes, RenameFlags::NOREPLACE)
+    write(&beside(path), path, bytes, RenameFlags::NOREPLACE, |_| Ok(()))
 }
 
 /// As `write_new`, in place of what has the name.
@@ -24,19 +26,49 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's. The file is as it was then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write(path, bytes, RenameFlags::empty())
+    write(&beside(path), path, bytes, RenameFlags::empty(), |_| Ok(()))
 }
 
-fn write(path: &Path, bytes: &[u8], how: RenameFlags) -> io::Result<()> {
-    let temporary = beside(path);
-    let _ = fs::remove_file(&temporary);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
+/// As `replace`, in a folder that may not be ours: the hidden file has a name that nobody can have taken, and several
+/// may write at once. `prepare` gives it its owner and its permissions; until then it is 0600.
+///
+/// # Errors
+/// The system's, and those of `prepare`. The file is as it was then.
+pub fn replace_prepared(path: &Path, bytes: &[u8], prepare: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    let temporary = path.with_file_name(format!(".{}.{:016x}", name.to_string_lossy(), OsRng.next_u64()));
+    write(&temporary, path, bytes, RenameFlags::empty(), prepare)
+}
+
+fn write(
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+    how: RenameFlags,
+    prepare: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let _ = fs::remove_file(temporary);
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).and_then(|mut file| {
         file.write_all(bytes)?;
+        prepare(&file)?;
         file.sync_all()
     });
-    written.and_then(|()| rename(&temporary, path, how)).inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
+    written.and_then(|()| rename(temporary, path, how)).inspect_err(|_| {
+        let _ = fs::remove_file(temporary);
     })
+}
+
+/// Gives a file the owner and the permissions of another.
+///
+/// # Errors
+/// The system's.
+pub fn like(file: &File, metadata: &fs::Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
+        std::os::unix::fs::fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    // After the owner: a change of that takes bits away.
+    file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
 }
 
 /// Gives a file that is on disk already its name, unless something has it.
@@ -49,7 +81,20 @@ pub fn place(temporary: &Path, path: &Path) -> io::Result<()> {
 
 fn rename(temporary: &Path, path: &Path, how: RenameFlags) -> io::Result<()> {
     renameat_with(CWD, temporary, CWD, path, how)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    sync_folder(path)
+}
+
+/// Has the system write down which names the folder of a file holds.
+///
+/// # Errors
+/// The system's.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        None => Path::new("/"),
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+    };
+    File::open(folder)?.sync_all()
 }
 
 /// The hidden name under which a file is made.

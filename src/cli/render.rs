@@ -1,8 +1,8 @@
 //! `render`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,8 +10,8 @@ use hyper::Method;
 
 use super::client::{self, part, template_path};
 use super::{Done, Failure};
+use crate::files;
 use crate::home::Home;
-use crate::vault::crypto;
 
 #[derive(Args)]
 pub struct Render {
@@ -58,22 +58,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let unique = data_encoding::HEXLOWER.encode(&crypto::random::<8>());
-    let temporary = dir.join(format!(".{}.{unique}", name.to_string_lossy()));
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| File::open(dir)?.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    files::replace_prepared(path, bytes, |file| file.set_permissions(fs::Permissions::from_mode(mode)))
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 //! Invariant: what it holds is in buffers that wipe themselves, and no message made here has any of it but
 //! names of fields.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use crate::template::Problem;
-use crate::template::catalog::TEMPLATE_MAX;
+use crate::template::catalog::{Fingerprint, TEMPLATE_MAX};
+use crate::template::tokens::Cursor;
 
 /// The file.
 pub struct Source {
@@ -21,32 +21,9 @@ pub struct Source {
     /// Its text, without a byte order mark.
     pub text: Zeroizing<String>,
     /// Where it lies, and how it looked when it was read; nothing for standard input.
-    pub file: Option<(PathBuf, Look)>,
+    pub file: Option<(PathBuf, Fingerprint)>,
     /// Bytes of the byte order mark that was left out.
     pub mark: usize,
-}
-
-/// How a file looks from outside: another content looks different.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Look {
-    /// Of what the system says of a file.
-    pub fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
 }
 
 impl Source {
@@ -66,7 +43,7 @@ impl Source {
         } else {
             let mut file = File::open(path).map_err(unreadable)?;
             Read::by_ref(&mut file).take(TEMPLATE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-            Some((path.to_owned(), Look::of(&file.metadata().map_err(unreadable)?)))
+            Some((path.to_owned(), Fingerprint::from_metadata(&file.metadata().map_err(unreadable)?)))
         };
         if bytes.len() as u64 > TEMPLATE_MAX {
             return Err(Failure::new(format!("{shown} is larger than {} KiB, which no config is", TEMPLATE_MAX >> 10)));
@@ -87,10 +64,7 @@ impl Source {
 
     /// Line and column (in characters) of a byte, from 1.
     pub fn position(&self, at: usize) -> (u32, u32) {
-        let before = &self.text[..self.text.floor_char_boundary(at)];
-        let line_start = before.rfind('\n').map_or(0, |found| found + 1);
-        let number = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
-        (number(before.matches('\n').count()), number(before[line_start..].chars().count()))
+        Cursor::new(&self.text).position(self.text.floor_char_boundary(at))
     }
 }
 

@@ -3,9 +3,9 @@
 //! Invariant: no value is lost. The file is touched last, when the daemon has rendered the very bytes that were
 //! compared; whatever fails before takes back what this run has made, and says so.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use hyper::Method;
@@ -13,13 +13,14 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Proposal;
-use super::source::{Look, Problems};
+use super::source::Problems;
 use super::tokens::Spot;
 use crate::cli::client::{self, part, template_path};
 use crate::cli::{Done, Failure, output};
 use crate::files;
 use crate::home::Home;
 use crate::names::SecretName;
+use crate::template::catalog::Fingerprint;
 
 const EXTENSIONS: [&str; 4] = ["toml", "json", "jsonc", "yaml"];
 
@@ -235,39 +236,18 @@ impl Made<'_> {
 }
 
 /// Puts a file in place of one that still looks as it did: whole, with the same owner and permissions.
-fn replace(path: &Path, look: &Look, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, look: &Fingerprint, bytes: &[u8]) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
-    if Look::of(&metadata) != *look {
+    if Fingerprint::from_metadata(&metadata) != *look {
         return Err(io::Error::other("it has changed since it was read"));
     }
-    let temporary = files::beside(path);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| {
-            let own = file.metadata()?;
-            if (own.uid(), own.gid()) == (metadata.uid(), metadata.gid()) {
-                return Ok(());
-            }
-            std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))
-        })
-        // After the owner: a change of that takes bits away.
-        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777)))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| {
-            fs::File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-                .sync_all()
-        });
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    files::replace_prepared(path, bytes, |file| files::like(file, &metadata))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -276,7 +256,7 @@ mod tests {
         let path = dir.path().join("a");
         fs::write(&path, "plain").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let look = Look::of(&fs::metadata(&path).unwrap());
+        let look = Fingerprint::from_metadata(&fs::metadata(&path).unwrap());
         replace(&path, &look, b"marked").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"marked");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);

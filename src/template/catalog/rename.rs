@@ -7,13 +7,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Catalog, Content};
+use crate::files::{self, like, sync_folder};
 use crate::names::SecretName;
 use crate::template::rename::rename;
 
@@ -123,15 +124,6 @@ impl Staged {
     }
 }
 
-/// Gives a file the owner and the permissions of another.
-fn like(file: &File, metadata: &fs::Metadata) -> io::Result<()> {
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-        std::os::unix::fs::fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
-    }
-    file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
-}
-
 impl Rewrite {
     /// The templates that will be rewritten.
     pub fn templates(&self) -> impl Iterator<Item = &str> {
@@ -203,12 +195,8 @@ fn put(file: &Staged, present: &[u8]) -> io::Result<()> {
 }
 
 fn put_back(path: &Path, bytes: &[u8], metadata: &fs::Metadata) -> io::Result<()> {
-    crate::files::replace(path, bytes)?;
+    files::replace(path, bytes)?;
     like(&File::open(path)?, metadata)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Makes good what a crash left half-way. Where the secret has its new name, every new text gets its place,
@@ -226,6 +214,7 @@ pub fn finish(note: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::time::Instant;
 
     use super::*;

@@ -41,7 +41,8 @@ impl Fingerprint {
         Ok(Self::from_metadata(&fs::metadata(path)?))
     }
 
-    fn from_metadata(metadata: &fs::Metadata) -> Self {
+    /// Of what the system says of a file.
+    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
