@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod daemon;
+pub mod dotenv;
 pub mod events;
 pub mod examples;
 pub mod files;

@@ -4,9 +4,10 @@
 
 use serde_json::Value;
 
-use super::dotenv;
+use crate::dotenv;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::plan::Plan;
+use crate::template::tokens::Cursor;
 
 /// A format that there is a reader for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +77,28 @@ impl Format {
                 of_xml(document.root_element(), &mut Vec::new(), &mut leaves);
             }
             Self::Dotenv => {
-                let pairs = dotenv::read(text)?;
-                leaves = pairs.into_iter().map(|(name, text)| Leaf { path: vec![name], text }).collect();
+                for found in dotenv::read(text) {
+                    leaves.push(of_dotenv(text, found)?);
+                }
             }
         }
         Ok(leaves)
     }
+}
+
+/// A variable that is set. What python-dotenv would expand (its variables.py) is an error: a value never should.
+fn of_dotenv(text: &str, found: Result<dotenv::Variable, usize>) -> Result<Leaf, String> {
+    let wrong = |at: usize, what: &str| format!("line {}: {what}", Cursor::new(text).position(at).0);
+    let variable = found.map_err(|at| wrong(at, "it is no line of a dotenv file"))?;
+    let begin = variable.range.start;
+    let Some(value) = variable.value else { return Err(wrong(begin, "there is no `=`")) };
+    if !variable.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(wrong(begin, "what stands before `=` is not the name of a variable"));
+    }
+    if value.contains("${") {
+        return Err(wrong(begin, "python-dotenv expands `${`"));
+    }
+    Ok(Leaf { path: vec![variable.name], text: (*value).clone() })
 }
 
 fn of_json(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
@@ -120,4 +137,24 @@ fn of_xml(element: roxmltree::Node<'_, '_>, path: &mut Vec<String>, leaves: &mut
         }
     }
     path.pop();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, String)>, String> {
+        let leaves = Format::Dotenv.leaves(text)?;
+        Ok(leaves.into_iter().map(|leaf| (leaf.path.concat(), leaf.text)).collect())
+    }
+
+    #[test]
+    fn lines_are_read_as_python_dotenv_reads_them() {
+        let file = "# a comment\nA='it\\'s #1'\nexport B = \"x\\ty\" # why\nC= bare # comment\nD=a#b\n\nE=''\nF='two\nlines'\n";
+        let expected = [("A", "it's #1"), ("B", "x\ty"), ("C", "bare"), ("D", "a#b"), ("E", ""), ("F", "two\nlines")];
+        assert_eq!(read(file).unwrap(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        for (wrong, line) in [("A='x", 1), ("A=1\nB", 2), ("A='x' y", 1), ("A=1\n\nB-C=1", 3), ("A=\"${HOME}\"", 1)] {
+            assert!(read(wrong).unwrap_err().starts_with(&format!("line {line}: ")), "{wrong}");
+        }
+    }
 }

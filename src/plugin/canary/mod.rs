@@ -4,7 +4,6 @@
 //! templates are checked, never on the way of a config: there the encoders alone decide. Knows no secret; a
 //! canary is a text of this module.
 
-mod dotenv;
 mod leaves;
 mod places;
 mod values;
@@ -19,6 +18,8 @@ use crate::template::Problem;
 
 /// Most canaries that one problem names.
 const NAMED_MAX: usize = 5;
+/// Most slots that are tried alone, to say which of a document's is to blame.
+const ALONE_MAX: usize = 64;
 
 /// Whether there is a parser here for the plan's document.
 pub fn reads(plan: &Plan) -> bool {
@@ -85,7 +86,6 @@ impl<'a> Slot<'a> {
 }
 
 /// A slot with canaries in it.
-#[derive(Clone)]
 struct Filled {
     written: String,
     leaf: String,
@@ -96,6 +96,48 @@ fn token(slot: usize) -> String {
     format!("Cq{slot:05}Xq")
 }
 
+/// A leaf of the document with tokens in it, taken apart: text, slot, text, and so on.
+struct Wanted {
+    leaf: Leaf,
+    texts: Vec<String>,
+    slots: Vec<usize>,
+}
+
+impl Wanted {
+    fn new(leaf: Leaf) -> Self {
+        let (mut texts, mut slots, mut from) = (Vec::new(), Vec::new(), 0);
+        for (at, _) in leaf.text.match_indices("Cq") {
+            let number = leaf.text.get(at + 2..at + 7).and_then(|digits| digits.parse().ok());
+            if let Some(slot) = number.filter(|slot| leaf.text[at..].starts_with(&token(*slot))) {
+                texts.push(leaf.text[from..at].to_owned());
+                slots.push(slot);
+                from = at + token(slot).len();
+            }
+        }
+        texts.push(leaf.text[from..].to_owned());
+        Self { leaf, texts, slots }
+    }
+
+    /// Whether this is the leaf, with the canaries of its slots where they belong.
+    fn is(&self, found: &Leaf, filled: Fillings<'_>) -> bool {
+        let mut expected = self.texts[0].clone();
+        for (slot, text) in self.slots.iter().zip(&self.texts[1..]) {
+            match filled(*slot) {
+                Some(filled) => expected.push_str(&filled.leaf),
+                None => expected.push_str(&token(*slot)),
+            }
+            expected.push_str(text);
+        }
+        let is_held = self.slots.iter().any(|slot| filled(*slot).is_some());
+        found.path == self.leaf.path
+            && found.text == expected
+            && (!is_held || places::fits(&self.leaf.path, &self.leaf.text, &expected))
+    }
+}
+
+/// What stands in each slot.
+type Fillings<'f> = &'f dyn Fn(usize) -> Option<&'f Filled>;
+
 struct Check<'a> {
     plan: &'a Plan,
     slots: Vec<Slot<'a>>,
@@ -104,34 +146,38 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(&self) -> Vec<Problem> {
-        let tokens = self.document(token);
-        let reference = match self.format.leaves(&tokens) {
-            Ok(reference) => reference,
+        let wanted: Vec<Wanted> = match self.format.leaves(&self.document(token)) {
+            Ok(leaves) => leaves.into_iter().map(Wanted::new).collect(),
             Err(reason) => return vec![self.unreadable(&reason)],
         };
-        let astray: Vec<usize> = (0..self.slots.len())
-            .filter(|slot| reference.iter().filter(|leaf| leaf.text.contains(&token(*slot))).count() != 1)
-            .collect();
+        let mut count = vec![0; self.slots.len()];
+        for slot in wanted.iter().flat_map(|wanted| &wanted.slots) {
+            if let Some(count) = count.get_mut(*slot) {
+                *count += 1;
+            }
+        }
+        let astray: Vec<usize> = (0..self.slots.len()).filter(|slot| count[*slot] != 1).collect();
         if !astray.is_empty() {
-            let message = |_: usize| format!("stands outside of every value of the {} document", self.format.name());
-            return astray.iter().map(|slot| self.problem(*slot, message(*slot))).collect();
+            let message = format!("stands outside of every value of the {} document", self.format.name());
+            return astray.iter().map(|slot| self.problem(*slot, message.clone())).collect();
         }
         let mut failed: Vec<(usize, Vec<&'static str>)> = Vec::new();
         let mut problems = Vec::new();
         let plain = self.plain(&mut problems);
         for hostile in values::HOSTILE {
             let filled: Vec<Option<Filled>> = self.slots.iter().map(|slot| self.accepted(slot, hostile.text)).collect();
-            let all = |slot: usize| filled[slot].clone().or_else(|| plain[slot].clone());
-            if self.holds(&reference, &all) {
+            let all = |slot: usize| filled[slot].as_ref().or(plain[slot].as_ref());
+            if self.holds(&wanted, &all) {
                 continue;
             }
-            let alone = |one: usize| {
-                let only = |slot: usize| if slot == one { all(slot) } else { plain[slot].clone() };
-                filled[one].is_some() && !self.holds(&reference, &only)
+            let hostile_ones = || (0..self.slots.len()).filter(|slot| filled[*slot].is_some());
+            let alone = |one: &usize| {
+                let only = |slot: usize| if slot == *one { all(slot) } else { plain[slot].as_ref() };
+                !self.holds(&wanted, &only)
             };
-            let mut guilty: Vec<usize> = (0..self.slots.len()).filter(|slot| alone(*slot)).collect();
+            let mut guilty: Vec<usize> = hostile_ones().take(ALONE_MAX).filter(alone).collect();
             if guilty.is_empty() {
-                guilty = (0..self.slots.len()).filter(|slot| filled[*slot].is_some()).collect();
+                guilty = hostile_ones().collect();
             }
             for slot in guilty {
                 match failed.iter_mut().find(|(known, _)| *known == slot) {
@@ -188,26 +234,10 @@ impl Check<'_> {
     }
 
     /// Whether a filled document has the leaves it should have, and nothing else.
-    fn holds(&self, reference: &[Leaf], filled: &dyn Fn(usize) -> Option<Filled>) -> bool {
-        let fillings: Vec<Option<Filled>> = (0..self.slots.len()).map(filled).collect();
-        let document = self.document(|slot| fillings[slot].as_ref().map_or(token(slot), |f| f.written.clone()));
+    fn holds(&self, wanted: &[Wanted], filled: Fillings<'_>) -> bool {
+        let document = self.document(|slot| filled(slot).map_or_else(|| token(slot), |f| f.written.clone()));
         let Ok(found) = self.format.leaves(&document) else { return false };
-        found.len() == reference.len()
-            && found.iter().zip(reference).all(|(found, reference)| {
-                let mut expected = reference.text.clone();
-                let mut held = false;
-                for (slot, filling) in fillings.iter().enumerate() {
-                    if let Some(filling) = filling
-                        && expected.contains(&token(slot))
-                    {
-                        expected = expected.replace(&token(slot), &filling.leaf);
-                        held = true;
-                    }
-                }
-                found.path == reference.path
-                    && found.text == expected
-                    && (!held || places::fits(&reference.path, &reference.text, &expected))
-            })
+        found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| wanted.is(found, filled))
     }
 
     fn unreadable(&self, reason: &str) -> Problem {

@@ -1,139 +1,23 @@
-//! A dotenv file, as python-dotenv 1.x reads it.
-//!
-//! Differs from it in what cannot be read: python-dotenv passes over such a line, here it is told. `${…}` is not
-//! expanded: its place is told too.
+//! A dotenv file with plain values: what is wrong with it is told at its place.
 
-use std::ops::Range;
-
-use zeroize::Zeroizing;
+pub use crate::dotenv::Variable;
 
 use crate::cli::adopt::source::Problems;
-
-/// A variable.
-pub struct Variable {
-    /// Its name.
-    pub name: String,
-    /// Its value; nothing where the line has no `=`.
-    pub value: Option<Zeroizing<String>>,
-    /// Where the value stands in the file, with its quotes.
-    pub range: Range<usize>,
-}
+use crate::dotenv;
 
 /// Reads a file; of variables that are there twice the last counts.
 pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Variable> {
     let mut variables: Vec<Variable> = Vec::new();
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..];
-        let blank = rest.len() - rest.trim_start().len();
-        if blank > 0 {
-            at += blank;
-            continue;
-        }
-        if rest.starts_with('#') {
-            at += rest.find(['\r', '\n']).unwrap_or(rest.len());
-            continue;
-        }
-        match variable(text, at) {
-            Some((variable, end)) => {
+    for found in dotenv::read(text) {
+        match found {
+            Ok(variable) => {
                 variables.retain(|other| other.name != variable.name);
                 variables.push(variable);
-                at = end;
             }
-            None => {
-                problems.add(Some(at), "", "is no line of a dotenv file", Some("write NAME='value'"));
-                at += rest.find('\n').map_or(rest.len(), |end| end + 1);
-            }
+            Err(at) => problems.add(Some(at), "", "is no line of a dotenv file", Some("write NAME='value'")),
         }
     }
     variables
-}
-
-/// The variable that begins there, and where its line ends.
-fn variable(text: &str, begin: usize) -> Option<(Variable, usize)> {
-    let blank = |c: char| c.is_whitespace() && !matches!(c, '\r' | '\n');
-    let skip = |at: usize| at + text[at..].len() - text[at..].trim_start_matches(blank).len();
-    let mut at = begin;
-    if let Some(rest) = text[at..].strip_prefix("export")
-        && rest.starts_with(blank)
-    {
-        at = skip(at + "export".len());
-    }
-    let name = if let Some(rest) = text[at..].strip_prefix('\'') {
-        let end = rest.find('\'').filter(|end| *end > 0)?;
-        at += end + 2;
-        &rest[..end]
-    } else {
-        let end = text[at..].find(|c: char| matches!(c, '=' | '#') || c.is_whitespace()).unwrap_or(text.len() - at);
-        at += end;
-        &text[at - end..at]
-    };
-    if name.is_empty() {
-        return None;
-    }
-    at = skip(at);
-    let mut value = None;
-    let mut range = at..at;
-    if text[at..].starts_with('=') {
-        at = skip(at + 1);
-        let (read, end) = self::value(text, at)?;
-        (value, range) = (Some(read), at..end);
-        at = skip(end);
-    }
-    if text[at..].starts_with('#') {
-        at += text[at..].find(['\r', '\n']).unwrap_or(text.len() - at);
-    }
-    let ends = text[at..].is_empty() || text[at..].starts_with(['\r', '\n']);
-    ends.then(|| (Variable { name: name.to_owned(), value, range }, at))
-}
-
-fn value(text: &str, at: usize) -> Option<(Zeroizing<String>, usize)> {
-    let rest = &text[at..];
-    match rest.chars().next() {
-        Some(quote @ ('\'' | '"')) => {
-            let mut out = Zeroizing::new(String::with_capacity(rest.len().min(4096)));
-            let mut chars = rest.char_indices().skip(1);
-            loop {
-                let (index, c) = chars.next()?;
-                match c {
-                    c if c == quote => return Some((out, at + index + 1)),
-                    '\\' => {
-                        let (_, escaped) = chars.next()?;
-                        match unescaped(quote, escaped) {
-                            Some(c) => out.push(c),
-                            None => out.extend(['\\', escaped]),
-                        }
-                    }
-                    c => out.push(c),
-                }
-            }
-        }
-        // To the end of the line, or to a comment behind a blank.
-        _ => {
-            let line = &rest[..rest.find(['\r', '\n']).unwrap_or(rest.len())];
-            let comment =
-                line.char_indices().zip(line.chars().skip(1)).find(|((_, c), next)| c.is_whitespace() && *next == '#');
-            let line = line[..comment.map_or(line.len(), |((index, _), _)| index)].trim_end();
-            Some((Zeroizing::new(line.to_owned()), at + line.len()))
-        }
-    }
-}
-
-/// What an escape stands for; nothing where it stands for itself.
-fn unescaped(quote: char, c: char) -> Option<char> {
-    match (quote, c) {
-        (_, '\\' | '\'') => Some(c),
-        ('\'', _) => None,
-        (_, '"') => Some('"'),
-        (_, 'a') => Some('\u{7}'),
-        (_, 'b') => Some('\u{8}'),
-        (_, 'f') => Some('\u{c}'),
-        (_, 'n') => Some('\n'),
-        (_, 'r') => Some('\r'),
-        (_, 't') => Some('\t'),
-        (_, 'v') => Some('\u{b}'),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
