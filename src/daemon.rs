@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
+use self::trial::Trial;
 use crate::api::{self, App, endpoints};
 use crate::config::{self, Config, ConfigError};
 use crate::console;
@@ -382,17 +383,12 @@ async fn keep_usage(app: Arc<App>) {
 /// # Errors
 /// When the configuration cannot be read, or an id names no template.
 pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Result<Checked, DaemonError> {
-    let config = load_config(home)?;
+    let Trial { registry, config, runtime } = Trial::new(home)?;
     let mut catalog = Catalog::new(home.templates());
     catalog.rescan(Instant::now());
     if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
         return Err(DaemonError::NoTemplate(unknown.clone()));
     }
-    let registry = Registry::unpinned(home.plugins());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("the runtime cannot be started"))?;
     let templates = catalog.templates().filter(|template| ids.is_empty() || ids.contains(&template.id));
     let templates = runtime.block_on(async {
         let mut checked = Vec::new();

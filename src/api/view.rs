@@ -144,11 +144,10 @@ pub fn shown(expr: &Expr, plan: &Plan) -> String {
                         | Op::AtMost { .. } => {
                             out.push_str(text);
                         }
-                        Op::UrlQuery | Op::UrlPathSegment | Op::Xml => {
+                        Op::UrlQuery | Op::UrlPathSegment | Op::Xml | Op::JsonString => {
                             out.push_str(&encode::literal(op, &[text]).unwrap_or_default());
                         }
                         Op::AsteriskValue => out.push_str(&text.replace(';', "\\;")),
-                        Op::JsonString => out.push_str(&encode::literal(op, &[text]).unwrap_or_default()),
                         Op::KamailioString => out.push_str(&text.replace('\\', "\\\\").replace('"', "\\\"")),
                         Op::CurlConfig => {
                             let quoted = encode::literal(op, &[text]).unwrap_or_default();

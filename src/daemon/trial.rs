@@ -24,9 +24,9 @@ use crate::vault::memory::SealedValue;
 /// The plugins of a home, each with a planner of its own. Files in the folder of plugins count whether or not
 /// they are pinned: no value of the vault is near.
 pub struct Trial {
-    registry: Registry,
-    config: Config,
-    runtime: Runtime,
+    pub(super) registry: Registry,
+    pub(super) config: Config,
+    pub(super) runtime: Runtime,
 }
 
 impl Trial {
