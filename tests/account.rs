@@ -264,9 +264,19 @@ fn a_template_that_another_machine_replaces_counts() {
     let gone = Instant::now();
     b.remove_template("one");
     assert_eq!(b.render("one").status, 404, "it knows");
-    while gone.elapsed() < Duration::from_millis(1500) {
-        let refused = a.delete("one");
-        assert_eq!(refused.status, 409, "after {:?}: {}", gone.elapsed(), refused.text());
+    // Where the machine is busy, an answer can come after the two seconds for which a vanished file counts.
+    let answer = loop {
+        let answer = a.delete("one");
+        if answer.status != 409 || gone.elapsed() > Duration::from_millis(1500) {
+            break answer;
+        }
+    };
+    if answer.status == 204 {
+        assert!(gone.elapsed() >= Duration::from_secs(2), "deleted after {:?}", gone.elapsed());
+        a.add("one", "value");
+        in_sync(&[&a, &b]);
+    } else {
+        assert_eq!(answer.status, 409, "{}", answer.text());
     }
     b.write_template("one", "one");
     assert!(b.renders("one", "value"));

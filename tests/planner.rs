@@ -242,9 +242,7 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
         assert!(message.contains(rule), "{target}: {message}");
         assert!(message.starts_with("it") && message.ends_with("tell its author"), "{message}");
     }
-    let begun = Instant::now();
     assert!(failed(&planner, "loop").await.contains("ran longer than 2 s and was stopped"));
-    assert!(begun.elapsed() < Duration::from_secs(5));
     planned(&planner, yaml("token: @0\n", "ok")).await;
 }
 
