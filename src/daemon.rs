@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::trial::Trial;
-use crate::api::{self, App, endpoints};
+use crate::api::{self, App};
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 use crate::events::Events;
@@ -177,7 +177,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey("usage"));
     let options = usage::Options { events: config.usage.events, ..usage::Options::default() };
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
-    let pins: Vec<Pin> = match vault.document(endpoints::PINS)? {
+    let pins: Vec<Pin> = match vault.document(api::plugins::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
         None => Vec::new(),
@@ -266,6 +266,7 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
         Watcher::new(app.home.templates(), move || changed.notify_one())
     };
     tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
+    tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
@@ -352,6 +353,16 @@ async fn plan_all(app: &Arc<App>) {
             let problems = api::view::problems(unplanned);
             tracing::debug!(template = %prepared.template.id, problems = problems.len(), "a template is broken");
         }
+    }
+}
+
+/// Notices when the file of an added plugin changes.
+async fn follow_plugins(app: Arc<App>) {
+    let mut look = tokio::time::interval(POLL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        api::plugins::look_again(&app).await;
     }
 }
 

@@ -1,13 +1,57 @@
-//! Files put in place whole or not at all.
+//! Files put in place whole or not at all, and whether one has changed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20poly1305::aead::OsRng;
 use chacha20poly1305::aead::rand_core::RngCore;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// A file that changed this shortly before it was looked at may change again without looking different.
+const RACY: Duration = Duration::from_millis(100);
+
+/// How a file looks from outside: another content has another fingerprint, once it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    /// Of the file behind a path.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&fs::metadata(path)?))
+    }
+
+    /// Of what the system says of a file.
+    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether it had not changed for a while: then the next change looks different.
+    pub fn is_settled(&self) -> bool {
+        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.modified.0), u32::try_from(self.modified.1)) else {
+            return false;
+        };
+        let modified = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+        SystemTime::now().duration_since(modified).is_ok_and(|age| age >= RACY)
+    }
+}
 
 /// Writes a new file (0600), on disk when this returns. A crash leaves at most a hidden file beside it, which
 /// the next attempt replaces.

@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::component::{hostile_in, pager};
@@ -164,36 +165,55 @@ fn what_is_removed_is_named_with_the_templates_that_need_it() {
     );
 }
 
+/// What a render answers when it answers other than it does now.
+fn comes(guillemet: &Guillemet, status: u16) -> String {
+    let begun = Instant::now();
+    loop {
+        let answer = guillemet.get("/v1/render/pager/calls");
+        if answer.status == status {
+            return answer.text();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", answer.text());
+    }
+}
+
 #[test]
 fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     let mut guillemet = daemon();
     assert!(add(&guillemet, &["--yes"]).status.success());
+    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
+    assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
     let place = guillemet.path("plugins/pager.wasm");
     fs::write(&place, changed(pager())).unwrap();
-    // The bytes that were added are those in use.
-    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
-    assert!(guillemet.stop());
-    guillemet.run();
-    let answer = guillemet.get("/v1/render/pager/calls");
     let words = format!("{} has changed since it was added (SHA-256 ", place.display());
     let command = format!("run `guillemet plugin add {}`", place.display());
-    assert!(
-        answer.status == 502 && answer.text().contains(&words) && answer.text().contains(&command),
-        "{}",
-        answer.text()
-    );
+    let refused = comes(&guillemet, 502);
+    assert!(refused.contains(&words) && refused.contains(&command), "{refused}");
+    let warnings = guillemet.get("/v1/status").json()["warnings"].to_string();
+    assert!(warnings.contains("plugin `pager`: ") && warnings.contains(&words), "{warnings}");
+    // A daemon that starts later says the same, and nobody has to say yes to what was added before.
+    assert!(guillemet.stop());
+    guillemet.run();
+    assert_eq!(comes(&guillemet, 502), refused);
+    fs::write(&place, pager()).unwrap();
+    comes(&guillemet, 200);
+    fs::write(&place, changed(pager())).unwrap();
+    // A listing looks at once.
     for arguments in [&["plugin", "list"][..], &["plugin", "show", "pager"]] {
         let text = told(&guillemet.command(arguments));
         assert!(text.to_lowercase().contains("refused") && text.contains(&words), "{text}");
     }
+    assert_eq!(guillemet.get("/v1/render/pager/calls").status, 502);
     assert!(guillemet.command(&["plugin", "add", place.to_str().unwrap(), "--yes"]).status.success());
     assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
+    assert_eq!(plugin(&guillemet, "pager")["status"], "ok");
     // And one that is gone.
-    assert!(guillemet.stop());
     fs::remove_file(&place).unwrap();
-    guillemet.run();
-    let text = guillemet.get("/v1/render/pager/calls").text();
+    let text = comes(&guillemet, 502);
     assert!(text.contains("add it again, or let it go with `guillemet plugin remove pager`"), "{text}");
+    assert!(guillemet.stop());
+    guillemet.run();
+    assert_eq!(comes(&guillemet, 502), text);
 }
 
 /// The daemon as another user than the command: it says who cannot read what.

@@ -15,13 +15,12 @@ use serde_json::json;
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, Link, account, inline, metrics, request, usage, view};
+use super::{App, Link, account, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
 use crate::names::{Millis, SecretName};
 use crate::plugin::plan::Plan;
-use crate::plugin::registry::Pin;
 use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
@@ -30,8 +29,6 @@ use crate::vault::usage::Caller;
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);
-/// Under which the vault keeps the pinned plugins.
-pub const PINS: &str = "plugins";
 
 /// What a caller is told that may not.
 pub(super) const FORBIDDEN: &str = "this caller may not do that; a [[client]] rule of guillemet.toml can allow it";
@@ -186,15 +183,15 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::ListPlugins => {
             let page = request::page(query)?;
-            Ok(json_answer(StatusCode::OK, &page.of(app.registry.list().await)))
+            Ok(json_answer(StatusCode::OK, &page.of(plugins::list(app).await)))
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            add_plugin(app, request::object(body, transfer).await?).await
+            plugins::add(app, request::object(body, transfer).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;
-            remove_plugin(app, &request::part(param("feature"))?).await
+            plugins::remove(app, &request::part(param("feature"))?).await
         }
         // Its answer has another kind of body; who may not is refused above.
         Endpoint::Events => Err(ApiError::new(Code::Internal, "events are a stream")),
@@ -485,61 +482,6 @@ pub(super) fn document(rendered: Rendered) -> Response<Full<Bytes>> {
     let mut response = tagged(response, &rendered.etag);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-async fn add_plugin(app: &Arc<App>, mut fields: request::Fields) -> Answer {
-    let file = fields.text("file");
-    let confirm = fields.flag("confirm").unwrap_or(false);
-    let digest = fields.optional_text("digest");
-    let replaces = fields.optional_text("replaces");
-    fields.finish()?;
-    let file = std::path::PathBuf::from(file.unwrap_or_default());
-    if !file.is_absolute() {
-        return Err(ApiError::fields(vec![("file".into(), "an absolute path is needed".into())]));
-    }
-    if !confirm {
-        return Ok(json_answer(StatusCode::OK, &app.registry.look(&file).await?));
-    }
-    let Some(digest) = digest else {
-        return Err(ApiError::fields(vec![("digest".into(), "the SHA-256 that was looked at is needed".into())]));
-    };
-    let mut pins = app.pins.lock().await;
-    let mut next = pins.clone();
-    let pin = async |pin: Pin| {
-        next.retain(|known| known.feature != pin.feature);
-        next.push(pin);
-        store_pins(app, &next).await
-    };
-    let added = app.registry.add(&file, &digest, replaces.as_deref(), pin).await?;
-    *pins = next;
-    forget_plans(app, &added.feature).await;
-    Ok(json_answer(StatusCode::CREATED, &added))
-}
-
-async fn remove_plugin(app: &Arc<App>, feature: &str) -> Answer {
-    let mut pins = app.pins.lock().await;
-    let mut next = pins.clone();
-    next.retain(|pin| pin.feature != feature);
-    if next.len() == pins.len() {
-        let message = format!("no plugin was added for the feature `{feature}`; built-in ones cannot be removed");
-        return Err(ApiError::new(Code::NotFound, message));
-    }
-    store_pins(app, &next).await.map_err(|error| ApiError::new(Code::Unavailable, error))?;
-    app.registry.remove(feature);
-    *pins = next;
-    forget_plans(app, feature).await;
-    Ok(empty(StatusCode::NO_CONTENT))
-}
-
-async fn store_pins(app: &Arc<App>, pins: &[Pin]) -> Result<(), String> {
-    let bytes = serde_json::to_vec(pins).map_err(|error| error.to_string())?;
-    let app = Arc::clone(app);
-    let stored = tokio::task::spawn_blocking(move || app.inventory.set_document(PINS, &bytes)).await;
-    stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-}
-
-async fn forget_plans(app: &Arc<App>, feature: &str) {
-    app.inventory.forget_plans(Some(feature)).wait().await;
 }
 
 fn template_id(params: &matchit::Params<'_, '_>) -> Result<String, ApiError> {

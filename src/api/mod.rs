@@ -11,6 +11,7 @@ pub mod inline;
 pub mod metrics;
 pub mod peer;
 pub mod places;
+pub mod plugins;
 pub mod request;
 pub mod routes;
 pub mod usage;
@@ -89,7 +90,7 @@ pub struct App {
     pub events: Arc<Events>,
     /// Who has an inline render under way.
     pub inline: inline::Turns,
-    /// The pinned plugins; held while one is added or removed.
+    /// The pinned plugins; held while one is added or removed, or their files are looked at.
     pub pins: tokio::sync::Mutex<Vec<crate::plugin::registry::Pin>>,
     /// To the console, which opens with the first wish.
     pub links: mpsc::Sender<LinkWanted>,

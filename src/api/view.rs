@@ -189,7 +189,8 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
-    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).collect();
+    let refused = app.registry.refused();
+    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).chain(&refused).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({

@@ -1,12 +1,12 @@
 //! Which plugins there are: the built-in ones, and those a user added and pinned.
 //!
-//! Knows nothing of templates or secrets. A plugin's bytes are read once, when it is added or the daemon
-//! starts; a file that no longer matches its pin is refused until it is added again.
+//! Knows nothing of templates or secrets. A plugin's bytes are read when it is added, when the daemon starts, and when
+//! its file has changed; one that no longer matches its pin is refused until it is added again.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::builtin;
 use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
+use crate::files::Fingerprint;
 use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.
@@ -101,7 +102,23 @@ struct Plugin {
     digest: String,
     /// `Err` holds why the file is refused.
     planner: Result<Planner, String>,
+    /// How its file looked when it was read; nothing where the next change might look the same.
+    look: Mutex<Option<Fingerprint>>,
     description: tokio::sync::OnceCell<Description>,
+}
+
+impl Plugin {
+    fn new(source: Source, digest: String, planner: Result<Planner, String>) -> Self {
+        Self { source, digest, planner, look: Mutex::default(), description: tokio::sync::OnceCell::new() }
+    }
+
+    fn look(&self) -> Option<Fingerprint> {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looks(&self, look: Option<Fingerprint>) {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = look;
+    }
 }
 
 /// The plugins of this daemon.
@@ -156,19 +173,15 @@ impl Registry {
     fn plugin(&self, source: Source, name: &str, component: Arc<[u8]>) -> Plugin {
         let planner = Planner::new(name, component, Arc::clone(&self.cache));
         let digest = hex(planner.digest());
-        let planner = Ok(planner);
-        Plugin { source, digest, planner, description: tokio::sync::OnceCell::new() }
+        Plugin::new(source, digest, Ok(planner))
     }
 
     fn pinned(&self, pin: &Pin) -> Plugin {
         let path = self.file(&pin.feature);
-        let refused = |problem: String| Plugin {
-            source: Source::Added,
-            digest: pin.digest.clone(),
-            planner: Err(problem),
-            description: tokio::sync::OnceCell::new(),
-        };
-        match read_component(&path) {
+        let refused = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
+        // Looked at before reading, so that a change in between shows as another look.
+        let look = Fingerprint::of(&path).ok().filter(Fingerprint::is_settled);
+        let plugin = match read_component(&path) {
             Err(error) => {
                 refused(format!("{error}; add it again, or let it go with `guillemet plugin remove {}`", pin.feature))
             }
@@ -186,7 +199,43 @@ impl Registry {
                     ))
                 }
             }
+        };
+        plugin.looks(look);
+        plugin
+    }
+
+    /// Holds the files of these pins, which are all there are, against them, where they look other than before. Gives
+    /// the features whose plugin is refused now, is used again, or is refused for another reason. Reads files.
+    pub fn look_again(&self, pins: &[Pin]) -> Vec<String> {
+        let mut changed = Vec::new();
+        for pin in pins {
+            let Some(known) = self.plugins.load().get(&pin.feature).cloned() else { continue };
+            let look = Fingerprint::of(&self.file(&pin.feature)).ok();
+            if look.is_some() && look == known.look() {
+                continue;
+            }
+            let now = self.pinned(pin);
+            if known.planner.as_ref().err() == now.planner.as_ref().err() {
+                // The planner that runs goes on: it has the bytes of the pin.
+                known.looks(now.look());
+                continue;
+            }
+            match &now.planner {
+                Ok(_) => tracing::info!(feature = pin.feature, "a plugin is as it was added, and used again"),
+                Err(problem) => tracing::warn!(feature = pin.feature, "a plugin is refused: {problem}"),
+            }
+            self.change(|plugins| {
+                plugins.insert(pin.feature.clone(), Arc::new(now));
+            });
+            changed.push(pin.feature.clone());
         }
+        changed
+    }
+
+    /// Why plugins are refused, for people.
+    pub fn refused(&self) -> Vec<String> {
+        let plugins = self.plugins.load();
+        plugins.iter().filter_map(|(feature, plugin)| Some(sentence(feature, plugin.planner.as_ref().err()?))).collect()
     }
 
     fn file(&self, feature: &str) -> PathBuf {

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 
 pub use self::guard::{Blocker, Reason};
 pub use self::rename::{Rewrite, Unwritable, finish};
-pub use self::scan::{Fingerprint, TEMPLATE_MAX};
+pub use self::scan::TEMPLATE_MAX;
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
 use super::{Format, Problem};
+use crate::files::Fingerprint;
 
 /// A template as it was read. A changed file is another `Template`.
 #[derive(Debug)]

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
+use crate::files::Fingerprint;
 use crate::template::Problem;
-use crate::template::catalog::{Fingerprint, TEMPLATE_MAX};
+use crate::template::catalog::TEMPLATE_MAX;
 use crate::template::tokens::Cursor;
 
 /// The file.

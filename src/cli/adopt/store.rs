@@ -18,9 +18,9 @@ use super::tokens::Spot;
 use crate::cli::client::{self, part, template_path};
 use crate::cli::{Done, Failure, output};
 use crate::files;
+use crate::files::Fingerprint;
 use crate::home::Home;
 use crate::names::SecretName;
-use crate::template::catalog::Fingerprint;
 
 const EXTENSIONS: [&str; 4] = ["toml", "json", "jsonc", "yaml"];
 

@@ -7,11 +7,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
 use super::{Content, Names, Template};
+use crate::files::Fingerprint;
 use crate::template::lexer::lex;
 use crate::template::{Format, Problem};
 
@@ -19,39 +19,6 @@ use crate::template::{Format, Problem};
 pub const TEMPLATE_MAX: u64 = 256 << 10;
 /// How much of a larger file is searched for names before a secret is deleted.
 const SEARCH_MAX: u64 = 8 << 20;
-/// A file that changed this shortly before it was read may change again without looking different.
-const RACY: Duration = Duration::from_millis(100);
-
-/// How a file looks from outside: another content has another fingerprint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Fingerprint {
-    /// Of the file behind a path.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self::from_metadata(&fs::metadata(path)?))
-    }
-
-    /// Of what the system says of a file.
-    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
 
 /// What a scan found.
 pub struct Found {
@@ -181,11 +148,8 @@ fn read(path: &Path) -> io::Result<FileRead> {
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.size().min(SEARCH_MAX)).unwrap_or(0));
     Read::by_ref(&mut file).take(SEARCH_MAX + 1).read_to_end(&mut bytes)?;
     // Looked at after reading, so that a change in between shows as another fingerprint.
-    let metadata = file.metadata()?;
-    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    let settled = age.is_some_and(|age| age >= RACY);
-    let (fingerprint, digest) = (Fingerprint::from_metadata(&metadata), Sha256::digest(&bytes).into());
-    Ok(FileRead { fingerprint, digest, settled, bytes })
+    let fingerprint = Fingerprint::from_metadata(&file.metadata()?);
+    Ok(FileRead { fingerprint, digest: Sha256::digest(&bytes).into(), settled: fingerprint.is_settled(), bytes })
 }
 
 fn content(path: &Path, bytes: Vec<u8>) -> Content {
