@@ -102,6 +102,25 @@ fn each_save_shows_what_became_of_it() {
 }
 
 #[test]
+fn variables_come_from_the_configuration_of_the_project() {
+    let Some(project) = Project::new(Language::C, "call-events") else { return };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("tmp")).unwrap();
+    std::fs::write(project.path("template.toml"), "url = '<< vars.hooks >>'\ntoken = '<< secret \"mine\" >>'\n")
+        .unwrap();
+    let mut dev = Dev::start(&project, home.path(), &[]);
+    let first = dev.round();
+    assert!(first.contains("plan     there is none of template.toml\n") && first.contains("vars"), "{first}");
+    std::fs::write(project.path("guillemet.toml"), "[vars]\nhooks = 'https://a.example'\n").unwrap();
+    let second = dev.round();
+    assert!(second.contains("changed: guillemet.toml\n") && second.contains("\"https://a.example\""), "{second}");
+    std::fs::write(project.path("guillemet.toml"), "[vars]\nhooks = \n").unwrap();
+    let third = dev.round();
+    assert!(third.contains("error: guillemet.toml:2: "), "{third}");
+    assert_eq!(dev.interrupt(), Some(0));
+}
+
+#[test]
 fn any_template_is_shown_for_any_target() {
     let Some(project) = Project::new(Language::C, "call-events") else { return };
     let home = tempfile::tempdir().unwrap();

@@ -38,7 +38,8 @@ pub struct Dev {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml) where none is given.
+    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml) where none is given. `vars` come from
+    /// a guillemet.toml in the project.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
     /// The consumer's format; the plugin's default where none is given.
@@ -54,7 +55,8 @@ impl Dev {
         let template = self.template.clone().unwrap_or_else(|| own_template(&self.dir));
         let sources = Sources::new(&self.dir, &template);
         let forms = Arc::new(Forms::default());
-        let preview = Preview::new(Home::at(home.path()), template, self.target.clone(), Arc::clone(&forms))?;
+        let config = within(&self.dir, "guillemet.toml");
+        let preview = Preview::new(Home::at(home.path()), config, template, self.target.clone(), Arc::clone(&forms));
         let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -70,10 +72,13 @@ impl Dev {
 
 /// The example of a project.
 fn own_template(dir: &Path) -> PathBuf {
-    // As a person would name it.
-    let dir = dir.strip_prefix(".").unwrap_or(dir);
-    let names = ["template.toml", "template.json", "template.jsonc", "template.yaml"].map(|name| dir.join(name));
+    let names = ["template.toml", "template.json", "template.jsonc", "template.yaml"].map(|name| within(dir, name));
     names.iter().find(|path| path.exists()).unwrap_or(&names[0]).clone()
+}
+
+/// A file of a project, as a person would name it.
+fn within(dir: &Path, name: &str) -> PathBuf {
+    dir.strip_prefix(".").unwrap_or(dir).join(name)
 }
 
 /// One round after the other, for ever.

@@ -39,7 +39,8 @@ impl CompiledCache for Forms {
 /// A template to show.
 pub struct Preview {
     home: Home,
-    config: Config,
+    /// The configuration with its `vars`, if there is one.
+    config: PathBuf,
     template: PathBuf,
     target: Option<String>,
     forms: Arc<Forms>,
@@ -48,14 +49,10 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Of a template's file, for a target (the plugin's default where there is none).
-    ///
-    /// # Errors
-    /// When the home cannot be written.
-    pub fn new(home: Home, template: PathBuf, target: Option<String>, forms: Arc<Forms>) -> Result<Self, Failure> {
-        fs::write(home.config_file(), "")?;
-        let config = Config::load(&home.config_file(), |_| None)?;
-        Ok(Self { home, config, template, target, forms, last: None })
+    /// Of a template's file, for a target (the plugin's default where there is none), with the `vars` of a
+    /// configuration, if that is there. All of it goes by way of `home`.
+    pub fn new(home: Home, config: PathBuf, template: PathBuf, target: Option<String>, forms: Arc<Forms>) -> Self {
+        Self { home, config, template, target, forms, last: None }
     }
 
     /// Shows it, or what has changed; what is wrong with it is shown too.
@@ -68,6 +65,7 @@ impl Preview {
             output::line(&format!("plan     there is no {file}: write it, or name another with `--template`"));
             return Ok(());
         }
+        let config = self.config()?;
         let Some(id) = self.place(component, feature)? else {
             output::line(&format!("plan     {file} is no template: its name ends in .toml, .json, .jsonc or .yaml"));
             return Ok(());
@@ -77,7 +75,7 @@ impl Preview {
         let template = catalog.get(&id).ok_or_else(|| Failure::new(format!("{file} cannot be read as a template")))?;
         let registry = Registry::unpinned_with(self.home.plugins(), Arc::clone(&self.forms) as _);
         let prepared = Prepared::new(Arc::clone(template));
-        match prepared.plan(self.target.as_deref(), &registry, &self.config).await {
+        match prepared.plan(self.target.as_deref(), &registry, &config).await {
             Ok(plan) => {
                 let explained = view::explain(&prepared, &plan);
                 self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
@@ -89,6 +87,14 @@ impl Preview {
             }
         }
         Ok(())
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
+        if self.config.exists() {
+            return Ok(Config::load(&self.config, |name| std::env::var(name).ok())?);
+        }
+        fs::write(self.home.config_file(), "")?;
+        Ok(Config::load(&self.home.config_file(), |_| None)?)
     }
 
     /// Puts both into the home; gives the template's id, unless its name has no format.
