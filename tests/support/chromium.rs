@@ -53,6 +53,13 @@ pub fn axe() -> Option<String> {
     script
 }
 
+/// Whether an element is not there any more: its page has been replaced. While that happens, Chromium has other words
+/// for it than the standard.
+fn went_away(error: &Value) -> bool {
+    error["error"] == "stale element reference"
+        || error["error"] == "unknown error" && error["message"].as_str().unwrap().contains("ode with given id")
+}
+
 /// Where the field with this label is.
 fn labelled(label: &str) -> String {
     format!("//*[@id=//label[normalize-space(.)='{label}']/@for]")
@@ -162,7 +169,7 @@ impl Chromium {
             let element = found[ELEMENT].as_str().unwrap();
             match self.call(method, &format!("/element/{element}/{command}"), body) {
                 Ok(done) => return done,
-                Err(error) if error["error"] == "stale element reference" => {}
+                Err(error) if went_away(&error) => {}
                 Err(error) => panic!("{command} of {xpath}: {}", error["message"]),
             }
         }

@@ -125,7 +125,8 @@ fn registration(file: &mut String, trunk: &Trunk, name: &str, server: &str, (use
     let call = json!({"jsonrpc": "2.0", "method": "uac.reg_add", "params": row, "id": 1});
     file.push_str(&format!(
         "\n# Registers, once this is called: event_route[core:worker-one-init] {{ route(\"{name}-register\"); }}\n\
-         # It needs jsonrpcs.so, and of uac the parameters reg_db_url and reg_contact_addr.\n\
+         # It needs jsonrpcs.so, and of uac the parameters reg_db_url, reg_contact_addr and reg_retry_interval, without which\n\
+         # a registration that fails once is not tried again.\n\
          route[\"{name}-register\"] {{\n    jsonrpc_exec({});\n}}\n",
         encode::kamailio_string(&call.to_string().replace('$', "$$"))
     ));
