@@ -1,6 +1,7 @@
 //! Debian's kamailio: as a registrar that knows HA1 of every account, and as the program that reads what is
 //! rendered for it. Both run in one process, on two ports of the loopback.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
@@ -154,11 +155,11 @@ impl Running {
         }
     }
 
-    /// What the registrar decided about accounts whose word begins with `prefix`, until it has decided about
-    /// as many as that.
-    pub fn decisions(&mut self, prefix: &str, count: usize) -> std::collections::BTreeMap<String, bool> {
-        let mut decided = std::collections::BTreeMap::new();
-        self.until(&format!("{count} decisions about {prefix}"), |line| {
+    /// What the registrar has decided, since it runs, about accounts whose word begins with `prefix`; waits until it has
+    /// decided about as many as that.
+    pub fn decisions(&mut self, prefix: &str, count: usize) -> BTreeMap<String, bool> {
+        let mut decided = BTreeMap::new();
+        let mut decide = |line: &str| {
             let (_, told) = line.split_once("guillemet: ")?;
             let (word, accepted) = match told.split_once(' ')? {
                 ("accepted", word) => (word, true),
@@ -170,7 +171,11 @@ impl Running {
                 *decided.entry(word.to_owned()).or_insert(false) |= accepted;
             }
             (decided.len() == count).then_some(())
-        });
+        };
+        // Registrations begin while it still starts.
+        if self.log.iter().find_map(|line| decide(line)).is_none() {
+            self.until(&format!("{count} decisions about {prefix}"), decide);
+        }
         decided
     }
 }
