@@ -12,6 +12,12 @@ use crate::sys::memory::Clear;
 
 mod baresip;
 
+/// The longest text that is made on the way to a document, in bytes. Encoders around encoders can double it each time.
+pub const TEXT_MAX: usize = 4 << 20;
+
+/// Said where a document takes more than is to be had for it.
+pub const TOO_MUCH: &str = "with it, the document gets too long, or takes too many encoders";
+
 /// Why a text cannot stand where it should. Never holds the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -28,6 +34,11 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 pub trait Source {
     /// Appends the value of this emission to `out`.
     fn append(&self, emission: u32, out: &mut Clear);
+
+    /// Told of each text how long it is: whether that may be, with all that was before.
+    fn spend(&self, _bytes: usize) -> bool {
+        true
+    }
 }
 
 /// For text without secrets: there is nothing to append.
@@ -59,15 +70,21 @@ pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
 /// Works an expression out: appends the encoded text to `out`.
 ///
 /// # Errors
-/// A `Refusal` where a value cannot stand in its place; `out` then holds a part and is to be dropped.
+/// A `Refusal` where a value cannot stand in its place, or `out` gets longer than `TEXT_MAX`; it then holds a part and is
+/// to be dropped.
 pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Clear) -> Result<(), Refusal> {
+    let begin = out.len();
     match expr {
-        Expr::Secret(emission) => {
-            source.append(*emission, out);
-            Ok(())
-        }
-        Expr::Apply { op, args } => apply(op, args, source, out),
+        Expr::Secret(emission) => source.append(*emission, out),
+        Expr::Apply { op, args } => apply(op, args, source, out)?,
     }
+    if out.len() > TEXT_MAX {
+        return refuse(format!("encoded for its place, it is longer than {} MiB", TEXT_MAX >> 20));
+    }
+    if !source.spend(out.len() - begin) {
+        return refuse(TOO_MUCH);
+    }
+    Ok(())
 }
 
 /// Appends the pieces of a text to `out`.

@@ -3,11 +3,17 @@
 //! Invariant (promise 2): what a value holds is written as data of its place and never read again.
 //! Invariant (promise 1): every buffer that held a value wipes itself.
 
+use std::cell::Cell;
+
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode::{self, Refusal, Source};
 use crate::plugin::plan::{Piece, Plan};
 use crate::sys::memory::Clear;
 use crate::vault::memory::SealedValue;
+
+/// The most that is written for one document, in bytes; what is encoded once more counts each time. A plan is small and
+/// may ask for any number of encoders.
+pub const FILLED_MAX: usize = 32 << 20;
 
 /// A value that its place cannot hold.
 #[derive(Debug)]
@@ -29,17 +35,38 @@ impl Source for Values<'_> {
     }
 }
 
+/// Values for a document, and how much may still be written for it.
+struct Metered<'a> {
+    values: &'a Values<'a>,
+    left: Cell<usize>,
+}
+
+impl Source for Metered<'_> {
+    fn append(&self, emission: u32, out: &mut Clear) {
+        self.values.append(emission, out);
+    }
+
+    fn spend(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
 /// Fills a plan. Slots that need a value that is not to be had are left out of account: the caller has
 /// refused already, and wants to know of the others.
 ///
 /// # Errors
-/// Every value that its place cannot hold.
+/// Every value that its place cannot hold; where the document takes more than `FILLED_MAX`, those before it and the one
+/// with which it does.
 pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
     let value_len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
     // Most encodings at most treble; a buffer that has to grow wipes what it leaves.
-    let mut out = Clear::with_capacity(plan.literal_len + 3 * value_len + 64);
-    let mut scratch = Clear::with_capacity(3 * value_len + 64);
+    let room = (3 * value_len).min(FILLED_MAX) + 64;
+    let mut out = Clear::with_capacity(plan.literal_len + room);
+    let mut scratch = Clear::with_capacity(room);
     let mut unfit = Vec::new();
+    let source = Metered { values, left: Cell::new(FILLED_MAX) };
     for piece in &plan.pieces {
         match piece {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -48,13 +75,20 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
                     continue;
                 }
                 scratch.clear();
-                if let Err(refusal) = encode::eval(expr, values, &mut scratch) {
+                if let Err(refusal) = encode::eval(expr, &source, &mut scratch) {
                     unfit.push(Unfit { uses: uses.clone(), refusal });
+                    if source.left.get() == 0 {
+                        break;
+                    }
                     continue;
                 }
                 match plan.kind {
                     DocumentKind::Json => append_json(&scratch, &mut out),
                     DocumentKind::Text => out.extend_from_slice(&scratch),
+                }
+                if out.len() > plan.literal_len + FILLED_MAX {
+                    unfit.push(Unfit { uses: uses.clone(), refusal: Refusal { reason: encode::TOO_MUCH.into() } });
+                    break;
                 }
             }
         }
@@ -129,6 +163,30 @@ mod tests {
         let unfit = fill(&plan, &Values(vec![Some(&a), Some(&b)])).unwrap_err();
         assert_eq!(unfit.iter().map(|unfit| unfit.uses[0]).collect::<Vec<_>>(), [0, 1]);
         assert!(!format!("{unfit:?}").contains("first") && !format!("{unfit:?}").contains("second"));
+    }
+
+    /// A plugin cannot make a value grow without end: encoders around encoders double it, and a plan may have many.
+    #[test]
+    fn what_grows_without_end_is_refused() {
+        let doubled = |times| {
+            (0..times).fold(Expr::Secret(0), |inner, _| Expr::Apply {
+                op: Op::JsonString,
+                args: vec![vec![Part::Expr(inner)]],
+            })
+        };
+        let quotes = SealedValue::seal(&"\"".repeat(1024));
+        let values = || Values(vec![Some(&quotes), Some(&quotes)]);
+        let filled = |slots: usize, times| {
+            let mut plan = plan(r#"["@a", "@b"]"#, DocumentKind::Json, [Expr::Secret(0), Expr::Secret(1)]);
+            plan.pieces = (0..slots).map(|_| Piece::Slot { expr: doubled(times), uses: vec![0] }).collect();
+            fill(&plan, &values()).map(|out| out.len())
+        };
+        assert!(filled(1, 8).is_ok_and(|length| length > 1 << 18));
+        let unfit = filled(1, 20).unwrap_err();
+        assert!(unfit.len() == 1 && unfit[0].refusal.reason.contains("longer than 4 MiB"), "{unfit:?}");
+        // Each is short enough, and all of them are not.
+        let unfit = filled(200, 8).unwrap_err();
+        assert!(unfit.len() == 1 && unfit[0].refusal.reason == encode::TOO_MUCH, "{unfit:?}");
     }
 
     proptest! {
