@@ -101,6 +101,24 @@ fn works(guillemet: &Guillemet) {
     assert!(answer.status == 200 && answer.text().contains(VALUE), "{}", answer.text());
 }
 
+/// A value that its plugin makes grow without end: the process with the keys does not grow with it.
+#[test]
+fn a_value_does_not_grow_without_end() {
+    let guillemet = daemon();
+    add(&guillemet, hostile());
+    guillemet.add("quotes", &"\"".repeat(65_536));
+    guillemet.write("hostile/b.toml", "token = '<< secret \"quotes\" >>'\n");
+    among_clients(&guillemet, || {
+        let answer = guillemet.get("/v1/render/hostile/b?target=swell");
+        let text = answer.text();
+        assert!(answer.status == 422 && text.contains("longer than 4 MiB") && !text.contains("\\\"\\\""), "{text}");
+    });
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", guillemet.get("/v1/status").json()["pid"])).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    assert!(peak.parse::<u64>().unwrap() < 150 << 10, "{peak} KiB");
+}
+
 /// What a plugin does with a config, by target, and what is said of it.
 const DEEDS: [(&str, &str); 35] = [
     // It does not come to an end, or dies.

@@ -13,7 +13,7 @@ use guillemet::feature::encode;
 struct Plugin;
 
 /// What each target does. `ok` and `text` keep the contract.
-const TARGETS: [&str; 44] = [
+const TARGETS: [&str; 45] = [
     "ok",
     "text",
     "encoded",
@@ -38,6 +38,7 @@ const TARGETS: [&str; 44] = [
     "wrapped-url",
     "url",
     "nest",
+    "swell",
     "slots",
     "digest",
     "abyss",
@@ -174,6 +175,8 @@ impl Plugin {
             "wrapped-url" => json(list(&[&format!("<{}>", encode::url(first()))])),
             "url" => json(list(&[&encode::url(&format!("https://example.org/{}", first()))])),
             "nest" => json(list(&[&(0..40).fold(first().to_owned(), |inner, _| encode::base64(&inner))])),
+            // Each doubles the escapes of the one before.
+            "swell" => json(list(&[&(0..15).fold(first().to_owned(), |inner, _| encode::json_string(&inner))])),
             "slots" => json(list(&[&(0..20_000).map(|_| encode::base64(first())).collect::<String>()])),
             "abyss" => json("[".repeat(3 << 20)),
             "abort" => core::arch::wasm32::unreachable(),
