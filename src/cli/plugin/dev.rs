@@ -83,21 +83,22 @@ fn within(dir: &Path, name: &str) -> PathBuf {
 
 /// One round after the other, for ever.
 async fn follow(round: &mut Round, mut sources: Sources) -> Done {
+    let mut seen = sources.look();
     loop {
-        let seen = sources.look();
         if let Err(Failure(text)) = round.run().await {
             output::line(&format!("error: {}", text.trim_end()));
         }
         output::line("waiting for a change; Ctrl-C ends it");
         let now = next(&mut sources, &seen).await;
         output::line(&format!("\nchanged: {}", changed(&seen, &now).join(", ")));
+        seen = now;
     }
 }
 
 /// Waits until the files are others than these.
 async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
     loop {
-        let now = sources.look();
+        let now = settled(sources, seen).await;
         if now != *seen {
             return now;
         }
@@ -108,6 +109,20 @@ async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// The files as they are, when nobody is in the middle of writing what has changed.
+async fn settled(sources: &mut Sources, seen: &Seen) -> Seen {
+    let mut now = sources.look();
+    while now != *seen {
+        tokio::time::sleep(DEBOUNCE).await;
+        let later = sources.look();
+        if later == now {
+            break;
+        }
+        now = later;
+    }
+    now
 }
 
 /// What is done after each save.
