@@ -191,10 +191,16 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&loaded()), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), planned("unasked"), UNFIT),
     ];
+    // All of them are written before the first is started: a program that another process holds open for writing, as a
+    // child that is just being started does for a moment, cannot be run.
+    let written = |(deed, bytes, words): (String, Vec<u8>, &'static str)| {
+        let stranger = Stranger::at_first(&deed, &bytes);
+        (deed, stranger, words)
+    };
+    let strangers: Vec<_> = cases.into_iter().map(written).collect();
     let mut running = tokio::task::JoinSet::new();
-    for (deed, bytes, words) in cases {
+    for (deed, stranger, words) in strangers {
         running.spawn(async move {
-            let stranger = Stranger::at_first(&deed, &bytes);
             let Err(PlanFailure::Failed { message }) = stranger.plan("ok").await else { panic!("{deed}: no failure") };
             assert!(message.starts_with("the planner for odd ") && message.contains(words), "{deed}: {message}");
             let pid = stranger.pid();
