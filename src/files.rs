@@ -46,7 +46,8 @@ impl Fingerprint {
     /// Whether it had not changed for a while: then the next change looks different.
     pub fn is_settled(&self) -> bool {
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.modified.0), u32::try_from(self.modified.1)) else {
-            return false;
+            // A time before 1970.
+            return true;
         };
         let modified = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
         SystemTime::now().duration_since(modified).is_ok_and(|age| age >= RACY)
@@ -150,6 +151,22 @@ pub fn beside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_settled_when_its_last_change_is_past() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let is_settled = |time: SystemTime| {
+            file.as_file().set_modified(time).unwrap();
+            Fingerprint::of(file.path()).unwrap().is_settled()
+        };
+        let second = Duration::from_secs(1);
+        for past in [SystemTime::now() - second, UNIX_EPOCH, UNIX_EPOCH - second / 2, UNIX_EPOCH - 9 * second] {
+            assert!(is_settled(past), "{past:?}");
+        }
+        for other in [SystemTime::now(), SystemTime::now() + 9 * second] {
+            assert!(!is_settled(other), "{other:?}");
+        }
+    }
 
     #[test]
     fn what_is_there_stays_and_what_broke_off_is_replaced() {
