@@ -43,7 +43,7 @@ use crate::vault::usage::{self, Recorder, RecorderError};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
-/// How often the folders are looked at where the kernel cannot tell of changes.
+/// How often the folders are looked at where the kernel cannot tell of changes, and the files of added plugins.
 const POLL: Duration = Duration::from_secs(2);
 /// How often the journal is handed to the disk: what a power cut may cost.
 const SYNC: Duration = Duration::from_secs(1);

@@ -51,6 +51,8 @@ pub(super) async fn add(app: &Arc<App>, mut fields: request::Fields) -> Answer {
     let Some(digest) = digest else {
         return Err(ApiError::fields(vec![("digest".into(), "the SHA-256 that was looked at is needed".into())]));
     };
+    // Nobody waits while it is compiled.
+    let candidate = app.registry.candidate(&file).await?;
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
     let pin = async |pin: Pin| {
@@ -58,7 +60,7 @@ pub(super) async fn add(app: &Arc<App>, mut fields: request::Fields) -> Answer {
         next.push(pin);
         store_pins(app, &next).await
     };
-    let added = app.registry.add(&file, &digest, replaces.as_deref(), pin).await?;
+    let added = app.registry.add(candidate, &digest, replaces.as_deref(), pin).await?;
     *pins = next;
     forget_plans(app, &added.feature).await;
     Ok(json_answer(StatusCode::CREATED, &added))

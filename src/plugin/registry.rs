@@ -121,6 +121,13 @@ impl Plugin {
     }
 }
 
+/// A file that may be added.
+pub struct Candidate {
+    component: Vec<u8>,
+    plugin: Plugin,
+    description: Description,
+}
+
 /// The plugins of this daemon.
 pub struct Registry {
     plugins: ArcSwap<BTreeMap<String, Arc<Plugin>>>,
@@ -204,8 +211,8 @@ impl Registry {
         plugin
     }
 
-    /// Holds the files of these pins, which are all there are, against them, where they look other than before. Gives
-    /// the features whose plugin is refused now, is used again, or is refused for another reason. Reads files.
+    /// Holds the files of pinned plugins against their pins, where they look other than before. Gives the features
+    /// whose plugin is refused now, is used again, or is refused for another reason. Reads files.
     pub fn look_again(&self, pins: &[Pin]) -> Vec<String> {
         let mut changed = Vec::new();
         for pin in pins {
@@ -335,7 +342,7 @@ impl Registry {
     /// # Errors
     /// `AddError`.
     pub async fn look(&self, file: &Path) -> Result<PluginView, AddError> {
-        let (_, plugin, description) = self.candidate(file).await?;
+        let Candidate { plugin, description, .. } = self.candidate(file).await?;
         let feature = description.feature.clone();
         let replaces = match self.in_its_place(&feature, &plugin) {
             Some(there) => {
@@ -352,7 +359,7 @@ impl Registry {
         self.plugins.load().get(feature).filter(|there| there.digest != plugin.digest).cloned()
     }
 
-    /// Takes a plugin in: copies it to its place and uses it from now on. `confirmed` is the digest that was looked
+    /// Takes a plugin in: writes it to its place and uses it from now on. `confirmed` is the digest that was looked
     /// at, `replaces` that of the plugin whose place it may take. The caller pins it in the vault first, by `pin`, so
     /// that nothing unpinned is ever used.
     ///
@@ -360,12 +367,12 @@ impl Registry {
     /// `AddError`; nothing has changed then, or the file lies in its place unused.
     pub async fn add(
         &self,
-        file: &Path,
+        candidate: Candidate,
         confirmed: &str,
         replaces: Option<&str>,
         pin: impl AsyncFnOnce(Pin) -> Result<(), String>,
     ) -> Result<PluginView, AddError> {
-        let (component, plugin, description) = self.candidate(file).await?;
+        let Candidate { component, plugin, description } = candidate;
         if plugin.digest != confirmed {
             return Err(AddError::Changed(plugin.digest));
         }
@@ -408,7 +415,11 @@ impl Registry {
         self.plugins.store(Arc::new(plugins));
     }
 
-    async fn candidate(&self, file: &Path) -> Result<(Vec<u8>, Plugin, Description), AddError> {
+    /// Reads a file that may be added, and has it say what it is. This compiles it, which can take seconds.
+    ///
+    /// # Errors
+    /// `Unreadable` and `Unfit`.
+    pub async fn candidate(&self, file: &Path) -> Result<Candidate, AddError> {
         let component = read_component(file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let plugin = self.plugin(Source::Added, &name, component.clone().into());
@@ -418,7 +429,7 @@ impl Registry {
             Err(problem) => return Err(unfit(problem.clone())),
         };
         plugin.description.set(description.clone()).ok();
-        Ok((component, plugin, description))
+        Ok(Candidate { component, plugin, description })
     }
 }
 
