@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chacha20poly1305::aead::OsRng;
 use chacha20poly1305::aead::rand_core::RngCore;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 /// A file that changed this shortly before it was looked at may change again without looking different.
 const RACY: Duration = Duration::from_millis(100);
@@ -52,6 +52,33 @@ impl Fingerprint {
         let modified = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
         SystemTime::now().duration_since(modified).is_ok_and(|age| age >= RACY)
     }
+}
+
+/// Whether the last step of a path may be a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// A link leads to what it names.
+    Follow,
+    /// A link is an error (`ELOOP`).
+    Refuse,
+}
+
+/// Opens a regular file for reading and returns it with its metadata, both of the same file. Never waits: a FIFO or
+/// a device is refused instead of opened in earnest.
+///
+/// # Errors
+/// `InvalidInput` for anything but a regular file; the system's.
+pub fn open_regular(path: &Path, links: Links) -> io::Result<(File, fs::Metadata)> {
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    if links == Links::Refuse {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok((file, metadata))
 }
 
 /// Writes a new file (0600), on disk when this returns. A crash leaves at most a hidden file beside it, which
@@ -165,6 +192,21 @@ mod tests {
         }
         for other in [SystemTime::now(), SystemTime::now() + 9 * second] {
             assert!(!is_settled(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_and_a_link_where_it_may_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, fifo] = ["file", "link", "fifo"].map(|name| dir.path().join(name));
+        fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        rustix::fs::mkfifoat(CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(open_regular(&file, Links::Refuse).unwrap().1.len(), 4);
+        assert_eq!(open_regular(&link, Links::Follow).unwrap().1.len(), 4);
+        assert_eq!(open_regular(&link, Links::Refuse).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        for special in [fifo.as_path(), dir.path(), Path::new("/dev/null")] {
+            assert_eq!(open_regular(special, Links::Follow).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 
