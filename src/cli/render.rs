@@ -10,7 +10,7 @@ use hyper::Method;
 
 use self::out::Out;
 use super::client::{self, part, template_path};
-use super::{Done, Failure};
+use super::Done;
 use crate::home::Home;
 
 #[derive(Args)]
