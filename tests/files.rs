@@ -273,7 +273,7 @@ fn a_render_that_is_interrupted_at_any_call_leaves_nothing() {
         assert_eq!(names(&rendering.folder), ["out"]);
         assert!(rendering.holds("value-"));
     });
-    assert!(ended > 10, "{ended}");
+    assert!(ended > 5, "{ended}");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn what_a_killed_render_leaves_is_gone_with_the_next() {
         assert_eq!(names(&rendering.folder), ["out"]);
     });
     println!("left at {} of {ended} calls", left.get());
-    assert!(ended > 10 && left.get() > 0);
+    assert!(ended > 5 && left.get() > 0);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use clap::Args;
 use hyper::Method;
 
 use self::out::Out;
-use super::client::{self, part, template_path};
 use super::Done;
+use super::client::{self, part, template_path};
 use crate::home::Home;
 
 #[derive(Args)]

@@ -13,7 +13,6 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::attributes::Attributes;
-use super::fingerprint::Fingerprint;
 use super::folder::Folder;
 use super::temporary::{claim, remove_leftovers, temporary_name};
 use crate::sys::process::hold_signals;
@@ -186,10 +185,11 @@ impl Existing {
         self.file.set_permissions(fs::Permissions::from_mode(mode & 0o777))
     }
 
-    /// Whether the name is still this file's, unchanged.
+    /// Whether the name is still this file's, unchanged. Not by the time of its last change of state, which file systems
+    /// of other machines and programs (NFS, FUSE) tell late.
     fn check_unchanged(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
-        let there = folder.metadata_of(name)?;
-        if Fingerprint::from_metadata(&there) == Fingerprint::from_metadata(&self.metadata) {
+        let look = |of: &fs::Metadata| (of.dev(), of.ino(), of.len(), of.mtime(), of.mtime_nsec());
+        if look(&folder.metadata_of(name)?) == look(&self.metadata) {
             Ok(())
         } else {
             Err(io::Error::other("it was changed meanwhile"))
