@@ -1,5 +1,6 @@
 //! Files put in place whole or not at all, and whether one has changed.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -51,6 +52,43 @@ impl Fingerprint {
         };
         let modified = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
         SystemTime::now().duration_since(modified).is_ok_and(|age| age >= RACY)
+    }
+}
+
+/// Which file or folder something is, whatever its path: symbolic links and bind mounts lead to the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Returns the id of what a path leads to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&fs::metadata(path)?))
+    }
+
+    /// Returns the id of what has this name itself, be it a link.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of_name(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&fs::symlink_metadata(path)?))
+    }
+
+    /// Returns the id of the file that the metadata is of.
+    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// `DEVICE:INODE`, in decimal.
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
     }
 }
 
