@@ -163,12 +163,13 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     quiet_panics();
     // Whatever is created from here on, the socket above all, is this user's alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let activated = socket::activated()?;
     let _lock = DaemonLock::acquire(home)?;
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
     let config = load_config(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
-    let socket = Socket::claim(home, home_id, config.api_group)?;
+    let socket = Socket::claim(home, home_id, config.api_group, activated)?;
     limit_descriptors(config.limits.connections as u64)?;
     let method = Vault::method(home)?;
     let unlock = match passphrase {

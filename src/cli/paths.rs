@@ -12,13 +12,9 @@ use crate::home::Home;
 /// A path of a home.
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
-    /// The folder of the vault and its key.
     Home,
-    /// The configuration.
     Configuration,
-    /// The socket of the daemon.
     Socket,
-    /// The folder of the templates.
     Templates,
 }
 

@@ -28,6 +28,8 @@ const BACKLOG: i32 = 1024;
 /// How often it is checked whether the socket is still where clients look for it.
 const CHECK: Duration = Duration::from_secs(2);
 
+const UNUSABLE: &str = "the socket of the service manager cannot be used";
+
 /// The right to listen at a home's socket, and the socket.
 pub(super) enum Socket {
     /// The daemon's own.
@@ -55,10 +57,14 @@ impl Socket {
     ///
     /// # Errors
     /// When another daemon listens there, or others could reach it.
-    pub(super) fn claim(home: &Home, home_id: FileId, group: Option<u32>) -> Result<Self, DaemonError> {
-        let refused = super::system("the socket of the service manager cannot be used");
-        if let Some(listener) = activated().map_err(&refused)? {
-            let address = listener.local_addr().map_err(&refused)?;
+    pub(super) fn claim(
+        home: &Home,
+        home_id: FileId,
+        group: Option<u32>,
+        activated: Option<StdListener>,
+    ) -> Result<Self, DaemonError> {
+        if let Some(listener) = activated {
+            let address = listener.local_addr().map_err(super::system(UNUSABLE))?;
             // The folder may be the service manager's, where no other daemon can take the socket's place either.
             let lock = match address.as_pathname().map(|path| lock(path, home)) {
                 Some(Err(error @ DaemonError::Socket { .. })) => return Err(error),
@@ -84,7 +90,7 @@ impl Socket {
             Self::Own(own) => own.bind(),
             Self::Activated { listener, .. } => {
                 let cloned = listener.try_clone().and_then(UnixListener::from_std);
-                cloned.map_err(super::system("the socket of the service manager cannot be used"))
+                cloned.map_err(super::system(UNUSABLE))
             }
         }
     }
@@ -258,12 +264,16 @@ pub(super) fn unreachable(home: &Home, group: u32) -> Option<String> {
     ))
 }
 
-/// The socket of systemd's socket activation (sd_listen_fds), if there is one.
-fn activated() -> io::Result<Option<StdListener>> {
+/// Takes the socket of systemd's socket activation (sd_listen_fds), if there is one. Before this process opens anything:
+/// a service manager that promises a descriptor and hands over none must not get at one of ours.
+///
+/// # Errors
+/// When there is none under the number that was promised.
+pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
     let Some(fd) = sd_notify::listen_fds().ok().and_then(|mut fds| fds.next()) else {
         return Ok(None);
     };
-    let listener = StdListener::from(crate::sys::process::inherited(fd)?);
-    listener.set_nonblocking(true)?;
-    Ok(Some(listener))
+    let listener = crate::sys::process::inherited(fd).map(StdListener::from);
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map(Some).map_err(super::system(UNUSABLE))
 }
