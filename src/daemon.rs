@@ -10,18 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
+use self::socket::Socket;
 use self::trial::Trial;
+use crate::api::listener::Listener;
 use crate::api::{self, App};
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 use crate::events::Events;
-use crate::files;
+use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
 use crate::membership;
@@ -124,7 +126,7 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
 /// # Errors
 /// When there is a vault already, or something cannot be written.
 pub fn init(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
-    for dir in [home.config(), home.data(), home.runtime()] {
+    for dir in [home.config(), home.data()] {
         private_dir(dir)?;
     }
     Vault::check_none(home)?;
@@ -161,10 +163,13 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     quiet_panics();
     // Whatever is created from here on, the socket above all, is this user's alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let activated = socket::activated()?;
     let _lock = DaemonLock::acquire(home)?;
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
     let config = load_config(home)?;
+    let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
+    let socket = Socket::claim(home, home_id, config.api_group, activated)?;
     limit_descriptors(config.limits.connections as u64)?;
     let method = Vault::method(home)?;
     let unlock = match passphrase {
@@ -207,6 +212,8 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let account = membership::Handle::of(&inventory);
     let app = Arc::new(App {
         home: home.clone(),
+        home_id,
+        socket_problem: ArcSwapOption::empty(),
         config: ArcSwap::from_pointee(config),
         inventory,
         events,
@@ -227,7 +234,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         .enable_all()
         .build()
         .map_err(system("the runtime cannot be started"))?;
-    runtime.block_on(live(app, links_wanted))
+    runtime.block_on(live(app, socket, links_wanted))
 }
 
 /// As many descriptors as the limits of the configuration can need, and no more: a leak shows early.
@@ -252,13 +259,16 @@ fn quiet_panics() {
     }));
 }
 
-async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> Result<(), DaemonError> {
+async fn live(
+    app: Arc<App>,
+    mut socket: Socket,
+    links_wanted: mpsc::Receiver<api::LinkWanted>,
+) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
     let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
-    let socket = app.home.socket();
-    let (listener, ours) = socket::listen(&app.home, app.config.load().api_group)?;
+    let (listener, replacements) = Listener::new(socket.listen()?);
 
     let changed = Arc::new(Notify::new());
     let watcher = {
@@ -270,8 +280,15 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
-    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped));
-    tracing::info!(socket = %socket.display(), "ready");
+    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped.clone()));
+    let keeping = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move {
+            socket.keep(app, replacements, stopped).await;
+            socket
+        })
+    };
+    tracing::info!(socket = %app.home.socket().display(), "ready");
     notify_manager(sd_notify::NotifyState::Ready);
 
     loop {
@@ -284,11 +301,11 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
     tracing::info!("stopping: requests under way are answered first");
     notify_manager(sd_notify::NotifyState::Stopping);
     stop.send_replace(true);
-    let _ = tokio::join!(serving, console, account);
+    let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
     let resolver = Arc::clone(&app.resolver);
     let folded = tokio::task::spawn_blocking(move || resolver.recorder.fold().map(|()| resolver.recorder.sync())).await;
-    if ours {
-        let _ = fs::remove_file(&socket);
+    if let Ok(socket) = &socket {
+        socket.remove();
     }
     match folded {
         Ok(Err(error)) => Err(error.into()),

@@ -20,6 +20,7 @@ pub mod examples;
 pub mod files;
 pub mod home;
 pub mod inventory;
+pub mod lock_file;
 pub mod membership;
 pub mod names;
 pub mod pattern;

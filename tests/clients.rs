@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use guillemet::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
-use support::daemon::Guillemet;
+use support::daemon::{Guillemet, PROGRAM};
 
 /// Users and groups that no package makes.
 const AGENT: u32 = 61_001;
@@ -158,6 +158,31 @@ fn a_group_gets_the_socket_and_nothing_else_of_the_home() {
     std::fs::set_permissions(guillemet.path("run"), std::fs::Permissions::from_mode(0o770)).unwrap();
     assert!(!guillemet.try_run(&[]));
     assert!(guillemet.log().contains("chmod 700"), "{}", guillemet.log());
+}
+
+#[test]
+fn a_command_that_may_not_connect_says_which_folder_is_closed() {
+    if !can() {
+        return;
+    }
+    // Where the other user can run it, wherever it was built.
+    let programs = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = programs.path().join("guillemet");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let status = |guillemet: &Guillemet, who: As<'_>| {
+        let mut command = who.command(program.to_str().unwrap());
+        let output = command.arg("--home").arg(guillemet.dir.path()).arg("status").output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let closed = configured("");
+    let told = status(&closed, AGENT_ALONE);
+    assert!(told.contains(&format!("{} is not open to you", closed.dir.path().display())), "{told}");
+    assert!(told.contains("mode 0700") && told.contains("`[api] group`"), "{told}");
+    // A member of the group gets to the daemon, and its answer.
+    let open = configured(API);
+    assert!(status(&open, AGENT_ALONE).contains("[[client]] rule"));
+    assert!(status(&open, As { groups: "", ..AGENT_ALONE }).contains("is not open to you"));
 }
 
 #[test]

@@ -226,7 +226,10 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             request::query(query, [])?;
             account::answer(app, endpoint, asked, body).await
         }
-        Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
+        Endpoint::Health => {
+            let health = json!({"status": "ok", "home": app.home_id.to_string()});
+            Ok(json_answer(StatusCode::OK, &health))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod inline;
+pub mod listener;
 pub mod metrics;
 pub mod peer;
 pub mod places;
@@ -21,7 +22,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
@@ -30,17 +31,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::error::{ApiError, Code};
+use self::listener::Listener;
 use self::metrics::Counts;
 use self::peer::{Access, Peer};
 use self::places::{Ended, Place, Places};
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
+use crate::files::FileId;
 use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::membership;
@@ -68,6 +71,10 @@ pub type LinkWanted = oneshot::Sender<Result<Link, String>>;
 pub struct App {
     /// Where everything lies.
     pub home: Home,
+    /// Which folder the home was at the start, whatever its path.
+    pub home_id: FileId,
+    /// Why nobody can connect any more, while that is so.
+    pub socket_problem: ArcSwapOption<String>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
     /// Secrets and templates.
@@ -97,7 +104,7 @@ pub struct App {
 }
 
 /// Serves until told to stop, then lets the requests under way end.
-pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+pub async fn serve(app: Arc<App>, mut listener: Listener, mut stop: watch::Receiver<bool>) {
     let router = Arc::new(Router::new());
     let own_uid = rustix::process::geteuid().as_raw();
     let places = Places::new(app.config.load().limits.connections);
@@ -113,7 +120,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let peer = Peer::of(&stream);
                 let Some(place) = places.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
                     refuse(&stream);

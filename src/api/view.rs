@@ -190,7 +190,9 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
     let refused = app.registry.refused();
-    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).chain(&refused).collect();
+    let socket = app.socket_problem.load_full();
+    let warnings: Vec<&String> =
+        app.warnings.iter().chain(socket.as_deref()).chain(&unreadable).chain(&refused).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({

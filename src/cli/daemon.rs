@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{Done, output, prompt};
+use super::{Done, no_daemon, output, prompt};
 use crate::home::Home;
 use crate::vault::keys::{Method, UnlockWith};
 use crate::vault::store::Vault;
@@ -40,7 +40,11 @@ impl Init {
                 home.key_file().display()
             ));
         }
-        output::note("next: `guillemet daemon`, then `guillemet secret list` shows what the example templates need");
+        output::note(&format!(
+            "next: `{}`, then `{}` shows what the example templates need",
+            home.command("daemon"),
+            home.command("secret list")
+        ));
         Ok(())
     }
 }
@@ -54,6 +58,9 @@ pub struct Run {
 
 impl Run {
     pub fn run(self, home: &Home) -> Done {
+        if let Some(failure) = no_daemon::no_home(home) {
+            return Err(failure);
+        }
         let passphrase = match Vault::method(home)? {
             Method::Passphrase => Some(prompt::passphrase(self.passphrase_fd, false)?),
             Method::KeyFile => None,

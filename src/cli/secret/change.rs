@@ -77,8 +77,9 @@ pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
     if shown.secret["id"].is_null() {
         let mut text =
             format!("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it");
+        let templates = client::templates(home);
         for reference in shown.references() {
-            text.push_str(&client::entry_text(home, &with_message(reference, "named here")));
+            text.push_str(&client::entry_text(templates.as_deref(), &with_message(reference, "named here")));
         }
         return Err(Failure::new(text));
     }
