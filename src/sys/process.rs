@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
@@ -45,6 +46,17 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, it came from outside by agreement, and each such number is taken once, at start.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Returns for how long the calling thread has kept a processor busy. Zero where the kernel does not say.
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes into the one structure it is given, which lives until it returns.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    match (result, u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+        (0, Ok(seconds), Ok(nanoseconds)) => Duration::new(seconds, nanoseconds),
+        _ => Duration::ZERO,
+    }
 }
 
 /// No core dumps, and no other process of this user may read this one's memory or trace it.
