@@ -350,7 +350,7 @@ async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Resu
 async fn keep_plans(app: Arc<App>) {
     loop {
         plan_all(&app).await;
-        app.inventory.changed().notified().await;
+        app.inventory.template_changes().notified().await;
     }
 }
 

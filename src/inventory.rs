@@ -257,7 +257,7 @@ impl Inventory {
     }
 
     /// Told whenever templates changed.
-    pub fn changed(&self) -> &Notify {
+    pub fn template_changes(&self) -> &Notify {
         &self.changed
     }
 

@@ -36,7 +36,10 @@ fn edits_behind_links_are_noticed_though_nobody_asks() {
     std::fs::write(&file, text("second")).unwrap();
     let mut told = [listening.next_of("references"), listening.next_of("references")];
     told.sort_by_key(|told| told["template"].to_string());
-    assert_eq!(told, ["a", "chain"].map(|name| json!({"template": format!("mcp-server/{name}"), "secrets": ["second"]})));
+    assert_eq!(
+        told,
+        ["a", "chain"].map(|name| json!({"template": format!("mcp-server/{name}"), "secrets": ["second"]}))
+    );
     std::fs::write(&inside, text("third")).unwrap();
     assert_eq!(listening.next_of("references"), json!({"template": "linked/b", "secrets": ["third"]}));
 }
@@ -152,9 +155,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
         let answer = receive(stream).unwrap();
         assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
     }
-    until("it is known again", || {
-        (guillemet.ask("DELETE", "/v1/secrets/other", &[], b"").status == 204).then_some(())
-    });
+    until("it is known again", || (guillemet.ask("DELETE", "/v1/secrets/other", &[], b"").status == 204).then_some(()));
     assert!(!guillemet.get("/v1/status").text().contains("does not answer"));
     assert_eq!(guillemet.get("/v1/render/mcp-server/remote-0").status, 200);
     assert!(guillemet.stop());
