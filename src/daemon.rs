@@ -191,11 +191,8 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let registry = Registry::new(home.plugins(), &pins, cache);
 
     inventory::finish_rename(&mut vault)?;
-    let mut catalog = Catalog::new(home.templates());
-    let found = catalog.rescan(Instant::now());
     let mut state = State::default();
     inventory::put_secrets(&mut state, secrets);
-    inventory::update_templates(&mut state, &catalog, &found);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
     let resolver = Arc::new(Resolver { current: Current::new(state), recorder });
@@ -207,8 +204,11 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let former_versions = config.former_versions;
     let events = Arc::new(Events::default());
     let (links, links_wanted) = mpsc::channel(1);
+    let catalog = Catalog::new(home.templates());
     let inventory =
-        Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions);
+        Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
+            .map_err(system("the thread that reads templates cannot be started"))?;
+    inventory.rescan();
     let account = membership::Handle::of(&inventory);
     let app = Arc::new(App {
         home: home.clone(),
@@ -224,6 +224,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
         started_at: now(),
         counts: api::metrics::Counts::default(),
         warnings,
+        rechecks: api::endpoints::Rechecks::default(),
         inline: api::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
         links,
@@ -276,6 +277,7 @@ async fn live(
         Watcher::new(app.home.templates(), move || changed.notify_one())
     };
     tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
+    tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
@@ -335,28 +337,37 @@ async fn reload_config(app: &Arc<App>) {
     }
 }
 
-/// Keeps templates and plans up to date: events of the kernel, or polling where there are none.
+/// Keeps templates up to date: by events of the kernel, and by scans for what it does not tell of. Edits of what a link
+/// leads to, for one, and those made on another machine.
 async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Result<Watcher, WatchError>) {
     if let Err(error) = &watcher {
-        tracing::warn!(%error, "templates are looked at every {} s instead", POLL.as_secs());
+        tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
     }
     loop {
-        plan_all(&app).await;
+        let scan_due = tokio::time::sleep_until(app.inventory.scan_due().into());
         match watcher {
-            Ok(_) => {
-                changed.notified().await;
-                tokio::time::sleep(DEBOUNCE).await;
-            }
+            Ok(_) => tokio::select! {
+                () = changed.notified() => tokio::time::sleep(DEBOUNCE).await,
+                () = scan_due => {}
+            },
             Err(_) => tokio::time::sleep(POLL).await,
         }
         if let Ok(Err(error)) = watcher.as_mut().map(Watcher::renew) {
-            tracing::warn!(%error, "templates are looked at every {} s instead", POLL.as_secs());
+            tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
             watcher = Err(error);
         }
-        let rescanning = Arc::clone(&app);
-        if tokio::task::spawn_blocking(move || rescanning.inventory.rescan()).await.is_err() {
-            tracing::error!("the templates could not be looked at");
+        let scanning = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || scanning.inventory.rescan()).await.is_err() {
+            tracing::error!("the templates could not be scanned");
         }
+    }
+}
+
+/// Keeps plans up to date with the templates.
+async fn keep_plans(app: Arc<App>) {
+    loop {
+        plan_all(&app).await;
+        app.inventory.template_changes().notified().await;
     }
 }
 
@@ -464,7 +475,7 @@ async fn check_template(
                 add(&mut warnings, plan.warnings.clone());
                 add(&mut problems, canary::check(&plan));
             }
-            Err(Unplanned::Problems(mut found)) if index > 0 => {
+            Err(Unplanned::Problems(mut found) | Unplanned::File(mut found)) if index > 0 => {
                 found.retain(|problem| !problems.contains(problem));
                 for problem in &mut found {
                     problem.message += &format!(" (refused for the target `{}`)", target.unwrap_or_default());

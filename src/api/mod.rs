@@ -78,7 +78,7 @@ pub struct App {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
     /// Secrets and templates.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// Answers with values.
     pub resolver: Arc<Resolver>,
     /// The plugins.
@@ -95,6 +95,8 @@ pub struct App {
     pub warnings: Vec<String>,
     /// What has changed, for those who listen.
     pub events: Arc<Events>,
+    /// Who reads templates again for a request.
+    pub rechecks: endpoints::Rechecks,
     /// Who has an inline render under way.
     pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed, or their files are looked at.

@@ -79,7 +79,7 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
 /// Why there is no plan, as problems.
 pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
     match unplanned {
-        Unplanned::Problems(problems) => problems,
+        Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
         Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
         Unplanned::NoTarget(targets) => {
             vec![Problem { message: format!("no such target; there are {}", targets.join(", ")), ..Problem::default() }]
