@@ -15,6 +15,7 @@ mod secret;
 mod status;
 mod template;
 mod temporary;
+mod terminal;
 mod usage;
 
 use std::path::PathBuf;
