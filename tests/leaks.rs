@@ -518,7 +518,6 @@ fn a_passphrase_is_nowhere_once_the_vault_is_open() {
     let mut guillemet = Guillemet::nowhere();
     let made = guillemet.command_with(&["init", "--unlock", "passphrase", "--passphrase-fd", "0"], line.as_bytes());
     assert!(made.status.success(), "{made:?}");
-    known(&guillemet, "");
     let piped = || {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(line.as_bytes()).unwrap();
@@ -540,11 +539,10 @@ fn a_passphrase_is_nowhere_once_the_vault_is_open() {
             _ => {
                 let mut terminal = Terminal::new();
                 let input = terminal.stdio();
-                let typed = canary.value.clone();
                 std::thread::scope(|scope| {
-                    scope.spawn(move || {
+                    scope.spawn(|| {
                         terminal.expect("Passphrase: ");
-                        terminal.types(format!("{typed}\r"));
+                        terminal.types(format!("{}\r", canary.value));
                     });
                     guillemet.try_run_with(&[], &[], input)
                 })
@@ -553,7 +551,8 @@ fn a_passphrase_is_nowhere_once_the_vault_is_open() {
         assert!(started, "{way}: {}", guillemet.log());
         if may_look(guillemet.pid()) {
             // At once: it is not a matter of waiting until something is written over it.
-            let hits = scanner.clone().and("known", KNOWN).in_memory(guillemet.pid()).unwrap();
+            let argument = guillemet.dir.path().to_str().unwrap();
+            let hits = scanner.clone().and("known", argument).in_memory(guillemet.pid()).unwrap();
             let (controls, hits): (Vec<String>, Vec<String>) =
                 hits.into_iter().partition(|hit| hit.starts_with("known "));
             assert!(!controls.is_empty(), "the scan does not find what is there");

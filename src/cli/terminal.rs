@@ -184,7 +184,9 @@ impl<'fd> Session<'fd> {
         loop {
             let Some(byte) = self.byte(None)? else { continue };
             if let Some(signal) = self.signal_of(byte) {
-                // To the group, as the terminal does. It comes back here, and takes effect when this has ended.
+                // To the group, and without what came along, as the terminal does. It comes back here too, and takes
+                // effect when the terminal is as it was.
+                self.drop_chunk();
                 kill_current_process_group(signal)?;
                 continue;
             }
@@ -219,7 +221,7 @@ impl<'fd> Session<'fd> {
             return Err(Stop::Refused(Refusal::Lines));
         }
         self.say(b"\n")?;
-        Ok(typed.text(answer)?)
+        typed.text(answer)
     }
 
     /// Whether a byte is what the terminal's owner has given this meaning.
@@ -297,9 +299,13 @@ impl<'fd> Session<'fd> {
         }
     }
 
-    fn read(&mut self) -> Result<(), Stop> {
+    fn drop_chunk(&mut self) {
         self.chunk.clear();
         self.at = 0;
+    }
+
+    fn read(&mut self) -> Result<(), Stop> {
+        self.drop_chunk();
         match rustix::io::read(self.input, rustix::buffer::spare_capacity(&mut self.chunk)) {
             // Nobody is there any more.
             Ok(0) | Err(Errno::IO) => Err(Stop::Refused(Refusal::Nothing)),
@@ -324,8 +330,7 @@ impl<'fd> Session<'fd> {
                 break;
             }
         }
-        self.chunk.clear();
-        self.at = 0;
+        self.drop_chunk();
     }
 
     fn say(&self, mut text: &[u8]) -> Result<(), Stop> {

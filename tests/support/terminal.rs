@@ -60,6 +60,7 @@ impl Terminal {
             .args(arguments)
             .env("GUILLEMET_HOME", home)
             .env("TERM", "xterm")
+            .env("NO_COLOR", "1")
             .env_remove("RUST_LOG")
             .stdin(terminal.stdio())
             .stdout(terminal.stdio())
@@ -79,13 +80,14 @@ impl Terminal {
         self.person.write_all(keys.as_ref()).unwrap();
     }
 
-    /// Waits until a text has been printed behind the one that was waited for last.
-    pub fn expect(&mut self, text: &str) {
+    /// Waits until a text has been printed behind the one that was waited for last; what was printed before it.
+    pub fn expect(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.printed.windows(text.len()).position(|part| part == text.as_bytes()) {
-                self.printed.drain(..at + text.len());
-                return;
+                let rest = self.printed.split_off(at + text.len());
+                let before = std::mem::replace(&mut self.printed, rest);
+                return String::from_utf8_lossy(&before[..at]).into_owned();
             }
             assert!(Instant::now() < deadline, "{text:?} was not printed: {:?}", self.printed());
             self.look(Duration::from_millis(50));
