@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -37,7 +36,7 @@ use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
-use crate::vault::keys::{Method, UnlockWith};
+use crate::vault::keys::UnlockWith;
 use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError};
@@ -157,7 +156,7 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 ///
 /// # Errors
 /// Why it did not start; nothing has been changed then.
-pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonError> {
+pub fn run(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
     crate::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
     crate::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
     quiet_panics();
@@ -171,11 +170,7 @@ pub fn run(home: &Home, passphrase: Option<SecretString>) -> Result<(), DaemonEr
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
     let socket = Socket::claim(home, home_id, config.api_group, activated)?;
     limit_descriptors(config.limits.connections as u64)?;
-    let method = Vault::method(home)?;
-    let unlock = match passphrase {
-        Some(passphrase) if method == Method::Passphrase => UnlockWith::Passphrase(passphrase),
-        _ => UnlockWith::KeyFile(home.key_file()),
-    };
+    let method = unlock.method();
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
     let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;

@@ -27,6 +27,7 @@ pub mod pattern;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;
+pub mod secret_reader;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;

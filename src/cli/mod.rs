@@ -17,6 +17,7 @@ mod secret;
 mod status;
 mod template;
 mod temporary;
+mod terminal;
 mod usage;
 
 use std::path::PathBuf;

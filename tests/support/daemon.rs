@@ -87,6 +87,11 @@ impl Guillemet {
     /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
     /// it ends.
     pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
+        self.try_run_with(by_way_of, &[], Stdio::null())
+    }
+
+    /// As `try_run`, with more arguments, and with something to read.
+    pub fn try_run_with(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio) -> bool {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
@@ -101,9 +106,10 @@ impl Guillemet {
             .arg("--home")
             .arg(self.dir.path())
             .arg("daemon")
+            .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", self.log_level)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -19,5 +19,6 @@ pub mod recorder;
 pub mod sip;
 pub mod strace;
 pub mod team;
+pub mod terminal;
 pub mod transcript;
 pub mod wasm;

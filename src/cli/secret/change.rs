@@ -3,7 +3,7 @@
 //! What is asked about is what is changed: the state that was shown goes along as an entity tag, and one
 //! that somebody else has changed meanwhile is refused.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -130,13 +130,7 @@ impl Edit {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let only_names = (self.rename.is_some() || self.rewrite) && self.from_file.is_none();
-        let value = if only_names {
-            None
-        } else if self.from_file.is_none() && std::io::stdin().is_terminal() {
-            prompt::new_value(&before.name())?
-        } else {
-            Some(prompt::value(&before.name(), self.from_file.as_ref())?).filter(|value| !value.is_empty())
-        };
+        let value = if only_names { None } else { prompt::new_value(&before.name(), self.from_file.as_ref())? };
         let body =
             json!({"name": self.rename, "value": value.as_ref().map(|value| value.as_str()), "rewrite": self.rewrite});
         let answer = before.change(home, Method::PATCH, &path(&before.name()), &body)?;
@@ -180,11 +174,12 @@ impl Rotate {
         let before = show(home, &self.name)?;
         let name = before.name();
         before.tell_flows();
-        prompt::confirm(&format!("Give {name} a new value?"), self.yes)?;
+        // Before anything is asked that shows what is typed: a value pasted too early is not shown.
         let value = prompt::value(&name, self.from_file.as_ref())?;
         if value.is_empty() {
             return Err(Failure::new("a value cannot be empty; nothing was changed"));
         }
+        prompt::confirm(&format!("Give {name} this new value?"), self.yes)?;
         let after = before.change(home, Method::PATCH, &path(&name), &json!({"value": *value}))?.json();
         output::note(&format!("rotated {name}: version {}", output::text(&after["version"])));
         Ok(())
