@@ -308,10 +308,9 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failu
     let mut decided = BTreeMap::new();
     for name in names {
         loop {
-            eprint!(
-                "  {} [b]oth (this one as {0}-2), the [a]ccount's, or [m]ine as its newest value? ",
-                output::clean(name)
-            );
+            output::ask(&format!(
+                "  {name} [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? "
+            ));
             let mut line = String::new();
             if std::io::stdin().read_line(&mut line)? == 0 {
                 return Err(Failure::new("nothing was changed in this vault"));

@@ -1,7 +1,7 @@
 //! `render`.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::client::{self, part, template_path};
-use super::{Done, Failure};
+use super::{Done, Failure, output};
 use crate::files;
 use crate::home::Home;
 
@@ -42,8 +42,8 @@ impl Render {
             Some(out) => write(out, self.mode, &answer.body)
                 .map_err(|error| Failure::new(format!("{} cannot be written: {error}", out.display()))),
             None => {
-                let mut stdout = io::stdout().lock();
-                Ok(stdout.write_all(&answer.body).and_then(|()| stdout.flush())?)
+                output::bytes(&answer.body);
+                Ok(())
             }
         }
     }

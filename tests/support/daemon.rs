@@ -87,6 +87,12 @@ impl Guillemet {
     /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
     /// it ends.
     pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        self.try_run_with(by_way_of, log.into())
+    }
+
+    /// The same with another standard error than the file that `log` reads.
+    pub fn try_run_with(&mut self, by_way_of: &[String], stderr: Stdio) -> bool {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
@@ -94,7 +100,6 @@ impl Guillemet {
         std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o666)).unwrap();
         // Short, so that a daemon that ended is noticed.
         ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
         let mut child = Command::new(words.next().unwrap())
             .args(words)
@@ -105,7 +110,7 @@ impl Guillemet {
             .env("RUST_LOG", self.log_level)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let deadline = Instant::now() + PATIENCE;
