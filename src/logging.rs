@@ -62,10 +62,12 @@ impl Log {
     /// Writes a line, after one that tells of those that were dropped before it.
     fn write(&self, out: &mut impl Write, line: &[u8]) {
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = (gap.lines == 0 || gap.put(out, gap_line(gap.lines).as_bytes())) && {
+        let untold = gap.lines;
+        let told = untold == 0 || gap.put(out, gap_line(untold).as_bytes());
+        if told {
             gap.lines = 0;
-            gap.put(out, line)
-        };
+        }
+        let written = told && gap.put(out, line);
         if !written {
             gap.lines += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
