@@ -464,7 +464,7 @@ fn shown(bytes: &[u8]) -> Vec<String> {
         exe.file_name().unwrap().to_str().unwrap(),
     ];
     let holds = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    texts.iter().filter(holds).map(ToString::to_string).collect()
+    texts.into_iter().filter(holds).map(str::to_owned).collect()
 }
 
 /// An answer and every kind of refusal in a place that can be recognised; how many events that makes.

@@ -3,8 +3,8 @@
 //! Opening the file begins a session: 16 random bytes, from which the session's key is derived. In a session each
 //! record has a number, which is the nonce. So no nonce is used twice under a key, though a place in the file can be
 //! written twice: after a crash in the middle of a record, or where an older copy was put back. Session and number
-//! stand before the box, so that a record opens whatever became of those before it. A box is bound to vault,
-//! journal and place. Knows nothing of areas and of what is committed.
+//! stand before the box, so that a record opens whatever became of those before it. The key is of this vault and
+//! journal alone, and a box is bound to its place. Knows nothing of areas and of what is committed.
 
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key as AesKey, Nonce, Tag};
@@ -24,9 +24,8 @@ type Session = [u8; SESSION_LEN];
 
 /// Seals and opens the records of one journal in one session.
 pub(super) struct Sealer {
+    /// Of this vault and journal.
     key: Key,
-    vault: [u8; 16],
-    journal: [u8; 16],
     session: Session,
     cipher: SecretPage<Aes256Gcm>,
 }
@@ -34,9 +33,9 @@ pub(super) struct Sealer {
 impl Sealer {
     /// Begins a session.
     pub(super) fn new(key: &Key, vault: [u8; 16], journal: [u8; 16]) -> Self {
-        let key = key.subkey("records");
-        let session = crypto::random();
-        Self { cipher: cipher(&key, &session), key, vault, journal, session }
+        let label = [b"guillemet journal 1\0".as_slice(), &vault, &journal].concat();
+        let (key, session) = (Key::from_bytes(&mut key.mac(&label)), crypto::random());
+        Self { cipher: cipher(&key, &session), key, session }
     }
 
     /// Puts the sealed content into `out`. A number must not be used again in this session, whatever becomes of the
@@ -50,20 +49,10 @@ impl Sealer {
         let tag = self
             .cipher
             .expose()
-            .encrypt_in_place_detached(Nonce::from_slice(&nonce), &self.binding(place), &mut out[HEAD_LEN..])
+            .encrypt_in_place_detached(Nonce::from_slice(&nonce), &binding(place), &mut out[HEAD_LEN..])
             // Fails only for more than 64 GiB.
             .expect("a record fits one box");
         out.extend_from_slice(&tag);
-    }
-
-    /// What a box is bound to.
-    fn binding(&self, place: Position) -> [u8; 48] {
-        let mut binding = [0; 48];
-        binding[..16].copy_from_slice(&self.vault);
-        binding[16..32].copy_from_slice(&self.journal);
-        binding[32..40].copy_from_slice(&place.generation.to_le_bytes());
-        binding[40..].copy_from_slice(&(place.at as u64).to_le_bytes());
-        binding
     }
 
     /// Begins to read.
@@ -94,17 +83,25 @@ impl Opener<'_> {
             let known = known.unwrap_or_else(|| (session, cipher(&self.sealer.key, &session)));
             self.other.insert(known).1.expose()
         };
-        let (nonce, binding) = (nonce(number), self.sealer.binding(place));
+        let (nonce, binding) = (nonce(number), binding(place));
         let opened =
             cipher.decrypt_in_place_detached(Nonce::from_slice(&nonce), &binding, content, Tag::from_slice(tag));
         opened.is_ok().then_some(content)
     }
 }
 
+/// What a box is bound to.
+fn binding(place: Position) -> [u8; 16] {
+    let mut binding = [0; 16];
+    binding[..8].copy_from_slice(&place.generation.to_le_bytes());
+    binding[8..].copy_from_slice(&(place.at as u64).to_le_bytes());
+    binding
+}
+
 /// The cipher of a session. Its state is plain data.
 fn cipher(key: &Key, session: &Session) -> SecretPage<Aes256Gcm> {
     SecretPage::new(|| {
-        let mut key = key.mac(&[b"guillemet journal session 1\0".as_slice(), session].concat());
+        let mut key = key.mac(&[b"session\0".as_slice(), session].concat());
         let cipher = Aes256Gcm::new(AesKey::<Aes256Gcm>::from_slice(&key));
         key.zeroize();
         cipher
