@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::App;
 use super::routes::{Endpoint, ROUTES};
+use crate::logging;
 use crate::membership;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Content;
@@ -169,6 +170,8 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.add("socket_rebinds", help, MetricType::Counter, rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
     all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
+    let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
+    all.add("log_lines_dropped", "Lines of the log that could not be written.", MetricType::Counter, dropped);
     let events = [("answers", sums.answers_kept as f64), ("refusals", sums.refusals_kept as f64)];
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {

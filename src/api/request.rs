@@ -19,6 +19,7 @@ use crate::inventory::{Filter, Status};
 use crate::names::{InvalidName, Millis, SecretName};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
+use crate::vault::usage::{EVENT_KINDS, Outcome};
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -166,6 +167,8 @@ pub struct Events {
     pub secret: Option<SecretName>,
     /// From then on.
     pub since: Option<Millis>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
 }
 
 /// The query of the audit trail.
@@ -173,7 +176,7 @@ pub struct Events {
 /// # Errors
 /// As `query`.
 pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
-    let [limit, offset, secret, since] = query(raw, ["limit", "offset", "secret", "since"])?;
+    let [limit, offset, secret, since, outcome] = query(raw, ["limit", "offset", "secret", "since", "outcome"])?;
     let mut errors = Vec::new();
     let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
     let secret = secret.and_then(|name| {
@@ -186,7 +189,15 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
         let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
-    if errors.is_empty() { Ok((page, Events { secret, since })) } else { Err(ApiError::fields(errors)) }
+    let outcome = outcome.and_then(|name| {
+        let outcome = Outcome::named(&name);
+        if outcome.is_none() {
+            let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
+            errors.push(("outcome".into(), format!("one of {names} is needed")));
+        }
+        outcome
+    });
+    if errors.is_empty() { Ok((page, Events { secret, since, outcome })) } else { Err(ApiError::fields(errors)) }
 }
 
 /// The body as a JSON object; `limit` is how long it may take to arrive.

@@ -80,7 +80,7 @@ pub async fn audit(visit: &Visit<'_>) -> Answer {
     };
     let offset: usize = offset.filter(|_| wrong.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
     let resolver = Arc::clone(&visit.site.app.resolver);
-    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, since: None });
+    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, ..Events::default() });
     let trail = blocking(&visit.site.app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
     let (before, behind) = neighbours(&of, offset, trail.count);
     let shown = context! {

@@ -3,7 +3,6 @@
 //! What is asked about is what is changed: the state that was shown goes along as an entity tag, and one
 //! that somebody else has changed meanwhile is refused.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -234,9 +233,8 @@ pub fn reveal(home: &Home, name: &str) -> Done {
         return Err(Failure::new("the daemon gave no value; is it of the same version as this command?"));
     };
     let value = Zeroizing::new(value);
-    let mut out = std::io::stdout().lock();
-    out.write_all(value.as_bytes())?;
+    output::bytes(value.as_bytes());
     // The line break that `--from-file` takes off again.
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
+    output::bytes(b"\n");
+    Ok(())
 }
