@@ -13,21 +13,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep};
 
-use super::places::Line;
+use super::admission::ConnectionState;
 
 /// A stream whose writes have a deadline, counted from when the peer first made no room until everything
 /// has been written.
 pub struct Timed {
     stream: UnixStream,
-    line: Arc<Line>,
+    state: Arc<ConnectionState>,
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timed {
     /// Around this stream; `limit` is how long its peer may take to make room for an answer.
-    pub fn new(stream: UnixStream, line: Arc<Line>, limit: Duration) -> Self {
-        Self { stream, line, limit, deadline: None }
+    pub fn new(stream: UnixStream, state: Arc<ConnectionState>, limit: Duration) -> Self {
+        Self { stream, state, limit, deadline: None }
     }
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -69,7 +69,7 @@ impl AsyncWrite for Timed {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Called when everything has been written.
         self.deadline = None;
-        self.line.flushed();
+        self.state.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

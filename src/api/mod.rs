@@ -3,6 +3,7 @@
 //! Reads requests, asks who is asking, calls the parts, writes answers. Knows no SQL, no crypto, no plugin.
 
 pub mod account;
+pub mod admission;
 pub mod connection;
 pub mod endpoints;
 pub mod error;
@@ -10,7 +11,7 @@ pub mod events;
 pub mod inline;
 pub mod metrics;
 pub mod peer;
-pub mod places;
+
 pub mod plugins;
 pub mod request;
 pub mod routes;
@@ -34,10 +35,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use self::admission::{Admission, Ended, Slot};
 use self::error::{ApiError, Code};
 use self::metrics::Counts;
 use self::peer::{Access, Peer};
-use self::places::{Ended, Place, Places};
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
@@ -100,14 +101,14 @@ pub struct App {
 pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
     let router = Arc::new(Router::new());
     let own_uid = rustix::process::geteuid().as_raw();
-    let places = Places::new(app.config.load().limits.connections);
+    let admission = Admission::new(app.config.load().limits.connections);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
             _ = look.tick() => {
-                places.end_silent(app.config.load().limits.idle);
+                admission.end_silent(app.config.load().limits.idle);
                 continue;
             }
             accepted = listener.accept() => accepted,
@@ -115,12 +116,12 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
         match accepted {
             Ok((stream, _)) => {
                 let peer = Peer::of(&stream);
-                let Some(place) = places.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
+                let Some(slot) = admission.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
                     refuse(&stream);
                     app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
                     continue;
                 };
-                tokio::spawn(connection(Arc::clone(&app), Arc::clone(&router), stream, peer, own_uid, place));
+                tokio::spawn(connection(Arc::clone(&app), Arc::clone(&router), stream, peer, own_uid, slot));
             }
             Err(error) => {
                 // Out of descriptors, most likely: give connections time to end rather than spin.
@@ -131,7 +132,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
     }
     drop(listener);
     app.events.close();
-    places.stop().await;
+    admission.stop().await;
 }
 
 /// Tells a caller that it has as many connections as it gets. It has not been asked what it wants, and is
@@ -151,33 +152,33 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer: Peer, own_uid: u32, place: Place) {
-    let (limits, line) = (app.config.load().limits, &place.line);
+async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer: Peer, own_uid: u32, slot: Slot) {
+    let (limits, state) = (app.config.load().limits, &slot.state);
     let _counted = app.counts.connected();
     let service = service_fn(async |request| {
-        line.asked();
+        state.asked();
         let answer = answer(&app, &router, &peer, own_uid, request).await;
         // A stream of events is under way for as long as it lasts.
         if let Either::Left(_) = answer.body() {
-            line.answered();
+            state.answered();
         }
         Ok::<_, Infallible>(answer)
     });
-    // No timer of hyper's: it would be set and unset with each request, and `line` knows what is silent.
+    // No timer of hyper's: it would be set and unset with each request, and `state` knows what is silent.
     let connection = http1::Builder::new()
         // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
         .writev(true)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(connection::Timed::new(stream, Arc::clone(line), limits.transfer)), service);
+        .serve_connection(TokioIo::new(connection::Timed::new(stream, Arc::clone(state), limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        reason = line.ended() => {
+        reason = state.ended() => {
             tracing::debug!(caller = ?peer.caller, ?reason, "a connection is ended");
             if reason != Ended::Stop {
                 return;
             }
-            let most = if line.is_silent() { limits.transfer } else { limits.idle };
+            let most = if state.is_silent() { limits.transfer } else { limits.idle };
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(most, connection).await.unwrap_or(Ok(()))
         }
