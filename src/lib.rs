@@ -27,6 +27,7 @@ pub mod planner;
 pub mod plugin;
 pub mod resolve;
 #[expect(unsafe_code, reason = "the one place for it")]
+pub mod shares;
 pub mod sys;
 pub mod template;
 pub mod vault;

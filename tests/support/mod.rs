@@ -20,4 +20,5 @@ pub mod sip;
 pub mod strace;
 pub mod team;
 pub mod transcript;
+pub mod users;
 pub mod wasm;
