@@ -366,7 +366,7 @@ fn who_loses_every_right_loses_its_connections() {
     };
     let (mut idle, mut busy) = as_user(AGENT, || (connect(), connect()));
     assert_eq!(ask_on(&mut idle), 403);
-    let half = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 31\r\n\r\n{\"secrets\":";
+    let half = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 30\r\n\r\n{\"secrets\":";
     busy.get_mut().write_all(half.as_bytes()).unwrap();
     let mut listening = as_user(OTHER, || Listening::to(&guillemet));
     // This one may go on.
