@@ -26,8 +26,8 @@ pub mod pattern;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;
-#[expect(unsafe_code, reason = "the one place for it")]
 pub mod shares;
+#[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;
 pub mod vault;
