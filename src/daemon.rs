@@ -30,6 +30,7 @@ use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
+use crate::resolve::budget::Budget;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
@@ -190,7 +191,8 @@ pub fn run(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
-    let resolver = Arc::new(Resolver { current: Current::new(state), recorder });
+    let resolver =
+        Arc::new(Resolver { current: Current::new(state), recorder, budget: Budget::new(config.limits.in_flight) });
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -319,6 +321,7 @@ async fn reload_config(app: &Arc<App>) {
     match load_config(&app.home) {
         Ok(config) => {
             app.inventory.keep_former_versions(config.former_versions);
+            app.resolver.budget.set_total(config.limits.in_flight);
             let (resolver, events) = (Arc::clone(&app.resolver), config.usage.events);
             app.config.store(Arc::new(config));
             let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep_events(events)).await;

@@ -31,6 +31,7 @@ pub mod planner;
 pub mod plugin;
 pub mod resolve;
 pub mod secret_reader;
+pub mod shares;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;

@@ -12,29 +12,13 @@ use std::time::{Duration, Instant};
 use guillemet::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
 use support::daemon::{Guillemet, PROGRAM};
-
-/// Users and groups that no package makes.
-const AGENT: u32 = 61_001;
-const OTHER: u32 = 61_002;
-const GROUP: u32 = 61_100;
+use support::listening::Listening;
+use support::users::{AGENT, GROUP, OTHER, as_user, can};
 
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
                         Authorization = \"Bearer << secret \"calendar-token\" >>\"\n";
 const PHONE: &str = "name: desk\ntermination_uri: 'sip.telnyx.com:5061'\nnumbers: ['+493012345678']\ntransport: tls\n\
                      username: desk\npassword: << secret \"phone-password\" >>\n";
-
-/// Whether processes of other users can be started. Where not, the test is skipped with a line that says
-/// what is missing; with `CI=true` that is a failure.
-fn can() -> bool {
-    let there = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if rustix::process::geteuid().is_root() && there("curl") && there("setpriv") {
-        return true;
-    }
-    let line = "skipped: needs root, curl and setpriv: `sudo apt-get install curl util-linux`";
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-    println!("{line}");
-    false
-}
 
 fn configured(rules: &str) -> Guillemet {
     let mut guillemet = Guillemet::init();
@@ -491,4 +475,45 @@ fn new_rules_are_in_force_for_connections_that_are_open() {
         assert!(Instant::now() < deadline, "the mistake is not told: {}", guillemet.log());
     }
     assert_eq!(ask_on(&mut stream), 403);
+}
+
+#[test]
+fn who_loses_every_right_loses_its_connections() {
+    if !can() {
+        return;
+    }
+    let rules =
+        format!("{API}[[client]]\nuid = {AGENT}\nsecrets = ['calendar-*']\n[[client]]\nuid = {OTHER}\nadmin = true\n");
+    let guillemet = configured(&rules);
+    let socket = guillemet.path("run/guillemet.sock");
+    let connect = || {
+        let stream = UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        BufReader::new(stream)
+    };
+    let (mut idle, mut busy) = as_user(AGENT, || (connect(), connect()));
+    assert_eq!(ask_on(&mut idle), 403);
+    let half = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 30\r\n\r\n{\"secrets\":";
+    busy.get_mut().write_all(half.as_bytes()).unwrap();
+    let mut listening = as_user(OTHER, || Listening::to(&guillemet));
+    // This one may go on.
+    let mut own = connect();
+    assert_eq!(ask_on(&mut own), 200);
+    configure(
+        &guillemet,
+        &rules.replace("admin = true", "secrets = ['phone-*']").replace(&format!("uid = {AGENT}"), "uid = 1"),
+    );
+    guillemet.signal(rustix::process::Signal::HUP);
+    assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0);
+    while listening.line().is_some() {}
+    assert_eq!(ask_on(&mut own), 200);
+    // A request that was under way is answered, and the next one on its connection is the last.
+    let rest = "[\"calendar-token\"]}GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n";
+    busy.get_mut().write_all(rest.as_bytes()).unwrap();
+    let mut text = String::new();
+    busy.read_to_string(&mut text).unwrap();
+    let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "403"], "{text}");
+    assert!(text.contains("connection: close"), "{text}");
+    assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 403);
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, Link, account, inline, metrics, plugins, request, usage, view};
+use super::{App, Link, LinkWanted, account, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
@@ -61,6 +61,12 @@ impl Asked<'_> {
         self.parts.uri.query()
     }
 
+    /// How the body may arrive.
+    pub(super) fn intake<'a>(&self, app: &'a App) -> request::Intake<'a> {
+        let (limit, budget) = (self.config.limits.transfer, &app.resolver.budget);
+        request::Intake { limit, budget, uid: self.caller.uid }
+    }
+
     /// The version of an answer that the caller has already.
     pub(super) fn known(&self) -> Option<&str> {
         self.parts.headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok())
@@ -75,7 +81,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     let Asked { params, parts, caller, access, config } = asked;
     let query = asked.query();
     let param = |name: &str| params.get(name).unwrap_or_default();
-    let transfer = config.limits.transfer;
+    let intake = asked.intake(app);
     if !endpoint.is_open() && !access.administers() {
         return Err(ApiError::forbidden());
     }
@@ -90,14 +96,16 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::RenderInline => {
             request::query(query, [])?;
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let wanted = inline::Inline::read(&mut fields);
+            // The template waits for its turn.
+            let _reservation = fields.reservation();
             fields.finish()?;
             inline::render(app, wanted?, asked).await
         }
         Endpoint::Resolve => {
             request::query(query, [])?;
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let names = fields.names("secrets");
             fields.finish()?;
             let refused = refused(&app.resolver.current.load(), names.iter(), access);
@@ -118,7 +126,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let (name, value) = (fields.name("name"), fields.value("value"));
             let enabled = fields.flag("enabled").unwrap_or(true);
             fields.finish()?;
@@ -141,7 +149,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::ChangeSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let change = SecretChange {
                 name: fields.optional_name("name"),
                 value: fields.optional_value("value"),
@@ -155,7 +163,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::RollBackSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let version = fields.number("version");
             fields.finish()?;
             let version = version.unwrap_or_default();
@@ -191,7 +199,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            plugins::add(app, request::object(body, transfer).await?).await
+            plugins::add(app, request::object(body, intake).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;
@@ -207,7 +215,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::Console => {
             request::query(query, [])?;
-            Ok(json_answer(StatusCode::OK, &link(app).await?))
+            Ok(json_answer(StatusCode::OK, &link(app, caller).await?))
         }
         Endpoint::Status => {
             request::query(query, [])?;
@@ -318,9 +326,10 @@ pub async fn delete(app: &Arc<App>, name: SecretName, expected: Option<String>) 
     blocking(app, move |inventory| inventory.forget_usage(id)).await
 }
 
-async fn link(app: &Arc<App>) -> Result<Link, ApiError> {
+async fn link(app: &Arc<App>, caller: &Caller) -> Result<Link, ApiError> {
     let closed = || ApiError::new(Code::Unavailable, "the console is not to be had: the daemon is stopping");
-    let (wanted, link) = tokio::sync::oneshot::channel();
+    let (answer, link) = tokio::sync::oneshot::channel();
+    let wanted = LinkWanted { caller: caller.clone(), answer };
     app.links.send(wanted).await.map_err(|_| closed())?;
     link.await.map_err(|_| closed())?.map_err(|why| ApiError::new(Code::Unavailable, why))
 }

@@ -21,4 +21,5 @@ pub mod strace;
 pub mod team;
 pub mod terminal;
 pub mod transcript;
+pub mod users;
 pub mod wasm;
