@@ -8,6 +8,7 @@ mod fingerprint;
 mod folder;
 mod temporary;
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -21,6 +22,43 @@ pub use self::destination::{Destination, Existing};
 pub use self::fingerprint::Fingerprint;
 pub use self::folder::Folder;
 pub use self::temporary::temporary_name;
+
+/// Which file or folder something is, whatever its path: symbolic links and bind mounts lead to the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Returns the id of what a path leads to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&fs::metadata(path)?))
+    }
+
+    /// Returns the id of what has this name itself, be it a link.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of_name(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&fs::symlink_metadata(path)?))
+    }
+
+    /// Returns the id of the file that the metadata is of.
+    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// `DEVICE:INODE`, in decimal.
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
 
 /// Whether the last step of a path may be a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

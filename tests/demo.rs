@@ -21,7 +21,7 @@ fn mcp() -> Option<PathBuf> {
 #[test]
 fn the_demo_goes_as_it_should() {
     let mut command = Command::new(PROGRAM);
-    command.arg("demo").env_remove("GUILLEMET_HOME");
+    command.arg("demo").env_remove("GUILLEMET_HOME").env_remove("GUILLEMET_SOCKET");
     if let Some(mcp) = mcp() {
         command.arg("--mcp").arg(mcp);
     }

@@ -2,15 +2,14 @@
 
 mod out;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use hyper::Method;
 
 use self::out::Out;
-use super::Done;
 use super::client::{self, part, template_path};
+use super::{Done, output};
 use crate::home::Home;
 
 #[derive(Args)]
@@ -47,8 +46,8 @@ impl Render {
         match out {
             Some(out) => out.write(&answer.body),
             None => {
-                let mut stdout = io::stdout().lock();
-                Ok(stdout.write_all(&answer.body).and_then(|()| stdout.flush())?)
+                output::bytes(&answer.body);
+                Ok(())
             }
         }
     }

@@ -28,6 +28,18 @@ impl Fingerprint {
         Ok(Self::from_metadata(&fs::metadata(path)?))
     }
 
+    /// Returns the one of a file that was looked up in a folder that is open.
+    pub fn from_statx(statx: &rustix::fs::Statx) -> Self {
+        let time = |time: rustix::fs::StatxTimestamp| (time.tv_sec, i64::from(time.tv_nsec));
+        Self {
+            device: rustix::fs::makedev(statx.stx_dev_major, statx.stx_dev_minor),
+            inode: statx.stx_ino,
+            size: statx.stx_size,
+            modified: time(statx.stx_mtime),
+            changed: time(statx.stx_ctime),
+        }
+    }
+
     /// Of what the system says of a file.
     pub fn from_metadata(metadata: &fs::Metadata) -> Self {
         Self {

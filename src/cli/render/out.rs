@@ -23,7 +23,8 @@ impl<'a> Out<'a> {
     /// # Errors
     /// Everything that stands in the way; nothing was changed then.
     pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: &'a str) -> Result<Self, Failure> {
-        if path.starts_with("/dev") || path.starts_with("/proc") {
+        let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+        if is_device || path.starts_with("/proc") {
             return Err(Failure::new(format!(
                 "{} is no place for a file; to print the config, leave --out away",
                 path.display()

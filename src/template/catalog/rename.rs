@@ -5,6 +5,7 @@
 //! that a crash at any point is made good at the next start (`finish`): taken back before the secret has its
 //! new name, carried to the end after. Until then a reference by the former name works.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ struct Note {
 #[derive(Debug, Default)]
 pub struct Rewrite {
     files: Vec<Staged>,
+    /// Templates that are links to one of these files too.
+    also: Vec<String>,
 }
 
 impl Catalog {
@@ -64,7 +67,7 @@ impl Catalog {
     /// Every file that cannot be rewritten.
     pub fn rewrite(&self, from: &[&SecretName], to: &SecretName) -> Result<Rewrite, Vec<Unwritable>> {
         let mut rewrite = Rewrite::default();
-        let mut unwritable = Vec::new();
+        let (mut unwritable, mut paths) = (Vec::new(), BTreeSet::new());
         for template in self.files.values() {
             let Content::Lexed(lexed) = &template.content else { continue };
             if !lexed.references.iter().any(|reference| from.contains(&&reference.name)) {
@@ -72,7 +75,8 @@ impl Catalog {
             }
             match self.renamed(template, from, to) {
                 Ok(None) => {}
-                Ok(Some(staged)) => rewrite.files.push(staged),
+                Ok(Some(staged)) if paths.insert(staged.path.clone()) => rewrite.files.push(staged),
+                Ok(Some(staged)) => rewrite.also.push(staged.template),
                 Err(error) => unwritable.push(Unwritable::new(&template.id, &error)),
             }
         }
@@ -190,7 +194,7 @@ impl Staged {
 impl Rewrite {
     /// The templates that will be rewritten.
     pub fn templates(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.template.as_str())
+        self.files.iter().map(|file| file.template.as_str()).chain(self.also.iter().map(String::as_str))
     }
 
     /// Whether there is nothing to rewrite.
@@ -318,15 +322,16 @@ mod tests {
         let real = folder.dir.path().join("elsewhere");
         fs::rename(folder.path("one.yaml"), &real).unwrap();
         std::os::unix::fs::symlink(&real, folder.path("one.yaml")).unwrap();
+        std::os::unix::fs::symlink("one.yaml", folder.path("one-too.yaml")).unwrap();
         let rewrite = folder.stage().unwrap();
-        assert_eq!(rewrite.templates().collect::<Vec<_>>(), ["f/one", "f/two"]);
+        assert_eq!(rewrite.templates().collect::<Vec<_>>(), ["f/one-too", "f/two", "f/one"]);
         assert_eq!(folder.texts(), [OLD, OLD]);
         rewrite.place().unwrap();
         assert_eq!(folder.texts(), [NEW, NEW]);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&real), mode(&folder.path("two.yaml"))), (0o640, 0o444));
         assert!(fs::symlink_metadata(folder.path("one.yaml")).unwrap().is_symlink());
-        assert_eq!(folder.files(), 3);
+        assert_eq!(folder.files(), 4);
         assert!(folder.stage().unwrap().is_empty());
     }
 
