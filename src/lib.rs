@@ -16,7 +16,6 @@ pub mod console;
 pub mod daemon;
 pub mod dotenv;
 pub mod events;
-pub mod examples;
 pub mod files;
 pub mod home;
 pub mod inventory;

@@ -40,7 +40,10 @@ impl Init {
                 home.key_file().display()
             ));
         }
-        output::note("next: `guillemet daemon`, then `guillemet secret list` shows what the example templates need");
+        output::note(
+            "\nNext:\n  guillemet daemon &\n  guillemet template new FEATURE/NAME   such as cal-com/frontdesk; it says which \
+             secrets to add\n\nA config that holds credentials already becomes a template with `guillemet adopt`.",
+        );
         Ok(())
     }
 }
