@@ -148,7 +148,8 @@ struct Lexer<'a> {
 struct Passed<'a> {
     at: usize,
     name: &'a str,
-    opener: Opener,
+    /// The whole of it, where it is closed.
+    content: &'a str,
 }
 
 /// What stands behind `<`.
@@ -317,24 +318,31 @@ impl<'a> Lexer<'a> {
 
     /// Notes a name behind `<<` that is passed over.
     fn pass(&mut self, at: usize, inner: usize, opener: Opener) {
-        let from = inner + self.text[inner..].len()
-            - self.text[inner..].trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~')).len();
-        let len = self.text[from..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let name = &self.text[from..len.map_or(self.text.len(), |len| from + len)];
-        let closed = || matches!(Tokens::read(self.text, from, ">>"), Tag::Closed { .. });
-        if !name.is_empty() && (opener == Opener::Exact || (self.line(from).contains(">>") && closed())) {
-            self.passed.push(Passed { at, name, opener });
+        let behind = &self.text[inner..];
+        let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
+        let from = self.text.len() - behind.len();
+        let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
+        let name = &behind[..end];
+        let content = match Tokens::read(self.text, from, ">>") {
+            Tag::Closed { content_end, .. } if self.line(from).contains(">>") => self.text[from..content_end].trim(),
+            _ if opener == Opener::Exact => "",
+            _ => return,
+        };
+        if !name.is_empty() {
+            self.passed.push(Passed { at, name, content });
         }
     }
 
     /// A name that the template gives a value was not meant as text.
     fn judge_passed(&mut self) {
-        for Passed { at, name, opener } in std::mem::take(&mut self.passed) {
-            if self.bound.contains(&name) {
-                match opener {
-                    Opener::Exact => self.problem(at, "the tag is not closed: `>>` is missing", RAW_HELP),
-                    _ => self.near_miss(at, &format!("<< {name} >>")),
-                }
+        for Passed { at, name, content } in std::mem::take(&mut self.passed) {
+            let is_path =
+                content.len() <= 64 && content.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+            match content {
+                _ if !self.bound.contains(&name) => {}
+                "" => self.problem(at, "the tag is not closed: `>>` is missing", RAW_HELP),
+                _ if is_path => self.near_miss(at, &format!("<< {content} >>")),
+                _ => self.near_miss(at, &format!("<< {name} … >>")),
             }
         }
     }

@@ -88,6 +88,25 @@ impl Guillemet {
     /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
     /// it ends.
     pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
+        self.launch(by_way_of, &[], Stdio::null(), self.log_end())
+    }
+
+    /// As `try_run`, with more arguments, and with something to read.
+    pub fn try_run_with(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio) -> bool {
+        self.launch(by_way_of, arguments, input, self.log_end())
+    }
+
+    /// As `try_run`, with another standard error than the file that `log` reads.
+    pub fn try_run_logging_to(&mut self, by_way_of: &[String], stderr: Stdio) -> bool {
+        self.launch(by_way_of, &[], Stdio::null(), stderr)
+    }
+
+    /// The end of the file that `log` reads.
+    fn log_end(&self) -> Stdio {
+        std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap().into()
+    }
+
+    fn launch(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio, stderr: Stdio) -> bool {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
@@ -95,18 +114,18 @@ impl Guillemet {
         std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o666)).unwrap();
         // Short, so that a daemon that ended is noticed.
         ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
         let mut child = Command::new(words.next().unwrap())
             .args(words)
             .arg("--home")
             .arg(self.dir.path())
             .arg("daemon")
+            .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", self.log_level)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let deadline = Instant::now() + PATIENCE;

@@ -39,8 +39,8 @@ impl New {
         let Self { id: (feature, name), format } = self;
         let id = format!("{feature}/{name}");
         if !home.data().is_dir() {
-            let home = home.data().display();
-            return Err(Failure::new(format!("there is no home at {home}; `guillemet init` sets one up")));
+            let (place, init) = (home.data().display(), home.command("init"));
+            return Err(Failure::new(format!("there is no home at {place}; `{init}` sets one up")));
         }
         let folder = home.templates().join(&feature);
         let file = |format: &str| folder.join(format!("{name}.{format}"));
@@ -64,8 +64,10 @@ impl New {
             _ => Failure::new(format!("cannot write {}: {error}", path.display())),
         })?;
         output::note(&format!("wrote {}", path.display()));
-        let secrets = secrets(&text);
-        output::note(&format!("\nNext, with the daemon running:\n{}  guillemet render {id}", commands(&secrets)));
+        let add = |name: &SecretName| format!("  {}\n", home.command(&format!("secret add {}", name.as_str())));
+        let add: String = secrets(&text).iter().map(add).collect();
+        let render = home.command(&format!("render {id}"));
+        output::note(&format!("\nNext, with the daemon running:\n{add}  {render}"));
         if !is_own && check_templates(home, &[id.clone()], None)?.templates.iter().any(|it| it["status"] == "broken") {
             output::note(&format!(
                 "\nSome fields still need values of yours: `guillemet template check {id}` names them"
@@ -88,8 +90,4 @@ fn secrets(text: &str) -> Vec<SecretName> {
         }
     }
     names
-}
-
-fn commands(secrets: &[SecretName]) -> String {
-    secrets.iter().map(|name| format!("  guillemet secret add {}\n", name.as_str())).collect()
 }

@@ -50,7 +50,7 @@ pub fn meant(text: &str, opener: Opener) -> Option<String> {
     } else {
         is_nearly_secret(word)
     };
-    if (looks_secret && quote(skip(rest)).is_some()) || (almost && word == WORDS[0]) {
+    if (looks_secret && opens_name(skip(rest))) || (almost && word == WORDS[0]) {
         return Some(secret(rest));
     }
     if almost && WORDS[3..].contains(&word) {
@@ -115,6 +115,11 @@ fn quote(text: &str) -> Option<&str> {
     QUOTES.iter().find_map(|quote| text.strip_prefix(quote))
 }
 
+/// Whether a name in quotes begins here. A quote alone may be the end of a string that the text stands in.
+fn opens_name(text: &str) -> bool {
+    quote(text).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
 fn is_nearly_secret(word: &str) -> bool {
     word.len() <= 8 && strsim::osa_distance(&word.to_ascii_lowercase(), WORDS[0]) <= 2
 }
@@ -138,6 +143,7 @@ mod tests {
             (" sercet “x” >>", Exact, Some("<< secret \"x\" >>")),
             (" secret &quot;x&quot;", Lookalike, Some("<< secret \"x\" >>")),
             (" secret »", Lookalike, None),
+            ("secret\", \"b\"", Lookalike, None),
             (" select \"x\" >>", Exact, None),
             ("SECRET\n", Almost, None),
             ("secret_file\n", Almost, None),

@@ -141,7 +141,7 @@ fn what_is_not_closed_is_told_at_its_own_line() {
 fn an_expression_may_go_on_behind_its_line() {
     for text in ["<< x\n>>", "<<\nx\n| upper\n>>", "<< 'y'\nif yes else 'z' >>", "<< [x]\n|join >>", "<<- x ->>"] {
         let lexed = lex(text).unwrap();
-        assert_ne!(render(&lexed), text);
+        assert!(lexed.engine_text.starts_with(VARIABLE.0), "{text}");
     }
 }
 
