@@ -196,11 +196,8 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
     };
     let socket = app.socket_problem.load_full();
-    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()))
-        .chain(&unreadable)
-        .chain(&refused)
-        .chain(&unlogged)
-        .collect();
+    let warnings: Vec<&String> =
+        (app.warnings.iter().chain(socket.as_deref())).chain(&unreadable).chain(&refused).chain(&unlogged).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({
