@@ -52,6 +52,9 @@ const SYNC: Duration = Duration::from_secs(1);
 /// How often recorded usage is folded into the vault's counters.
 const FOLD: Duration = Duration::from_secs(30);
 
+/// How long a daemon that stops waits for its threads.
+const STOP: Duration = Duration::from_secs(5);
+
 /// Descriptors beside those of connections: the vault, the journal, watched folders, three for each planner.
 const DESCRIPTORS: u64 = 256;
 
@@ -225,7 +228,10 @@ pub fn run(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("the runtime cannot be started"))?;
-    runtime.block_on(live(app, socket, links_wanted))
+    let ended = runtime.block_on(live(app, socket, links_wanted));
+    // Not for ever: a thread may wait for a file system that does not answer.
+    runtime.shutdown_timeout(STOP);
+    ended
 }
 
 /// As many descriptors as the limits of the configuration can need, and no more: a leak shows early.

@@ -210,11 +210,14 @@ impl Inventory {
     }
 
     /// Scans the templates' folders: answers are made from what is found from now on. Returns when a scan that began
-    /// after the call has ended. Where none does, it counts as unknown what templates name, until one has.
-    pub fn rescan(&self) {
-        if let Err(unanswered) = self.scans.ask(PATIENCE) {
+    /// after the call has ended. Where none does, it counts as unknown what templates name, until one has. Returns
+    /// whether one did.
+    pub fn rescan(&self) -> bool {
+        let scanned = self.scans.ask(PATIENCE);
+        if let Err(unanswered) = scanned {
             self.note_unanswered(unanswered);
         }
+        scanned.is_ok()
     }
 
     /// The same for somebody who only reads, and would rather have what is known than wait for long.

@@ -284,7 +284,7 @@ impl ApiError {
             let problem = Problem {
                 line: error["line"].as_u64().and_then(|line| line.try_into().ok()),
                 column: error["column"].as_u64().and_then(|column| column.try_into().ok()),
-                message: "the template is broken; an administrator can see how".into(),
+                message: "it cannot be rendered; an administrator can see why".into(),
                 ..Problem::default()
             };
             problem_entry(Some(id), &problem)

@@ -15,7 +15,7 @@ use crate::events::{Change, Event};
 use crate::names::SecretName;
 use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
-use crate::template::catalog::{Rewrite, finish};
+use crate::template::catalog::{Blocker, Rewrite, Unwritable, finish};
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError};
 
@@ -83,8 +83,15 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<(Changed, Released), InventoryError> {
         let mut is_scanned = change.name.as_ref().is_some_and(|name| self.scan_for(name));
-        if change.rewrite && !is_scanned {
-            self.rescan();
+        if change.rewrite {
+            if !self.rescan() {
+                // Files are rewritten under the lock: one that hangs would hold up everybody.
+                let unknown = self.owned().catalog.blockers(&[], Instant::now());
+                let unwritable =
+                    |unknown: Blocker| Unwritable { message: unknown.message(name), template: unknown.template };
+                let files = unknown.into_iter().map(unwritable).collect();
+                return Err(InventoryError::Unwritable { name: name.to_string(), files });
+            }
             is_scanned = true;
         }
         let mut owned = self.owned();
