@@ -151,6 +151,14 @@ pub fn place(temporary: &Path, path: &Path) -> io::Result<()> {
     rename(temporary, path, RenameFlags::NOREPLACE)
 }
 
+/// As `place`, in place of what has the name.
+///
+/// # Errors
+/// The system's.
+pub fn place_over(temporary: &Path, path: &Path) -> io::Result<()> {
+    rename(temporary, path, RenameFlags::empty())
+}
+
 fn rename(temporary: &Path, path: &Path, how: RenameFlags) -> io::Result<()> {
     renameat_with(CWD, temporary, CWD, path, how)?;
     sync_folder(path)
