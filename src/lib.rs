@@ -22,6 +22,7 @@ pub mod examples;
 pub mod files;
 pub mod home;
 pub mod inventory;
+pub mod lock_file;
 pub mod logging;
 pub mod membership;
 pub mod names;
@@ -29,6 +30,8 @@ pub mod pattern;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;
+pub mod secret_reader;
+pub mod shares;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;

@@ -48,7 +48,7 @@ fn serves(guillemet: &Guillemet) {
 #[test]
 fn a_daemon_whose_log_is_on_a_full_disk_serves_and_says_so() {
     let mut guillemet = Guillemet::init();
-    assert!(guillemet.try_run_with(&[], full().into()), "it does not start");
+    assert!(guillemet.try_run_logging_to(&[], full().into()), "it does not start");
     serves(&guillemet);
     assert!(dropped(&guillemet) > 0);
     let warnings = guillemet.get("/v1/status").json()["warnings"].clone();
@@ -69,7 +69,7 @@ fn a_daemon_whose_reader_left_serves_and_tells_the_next_reader_what_it_missed() 
     let writer = File::options().write(true).open(&fifo).unwrap();
     // Few enough lines for the pipe to hold.
     guillemet.log_level = "info";
-    assert!(guillemet.try_run_with(&[], writer.into()));
+    assert!(guillemet.try_run_logging_to(&[], writer.into()));
     assert_eq!(dropped(&guillemet), 0);
     drop(first);
     serves(&guillemet);
@@ -110,7 +110,7 @@ if pid == 0:
 while os.read(terminal, 65536): pass";
     let mut guillemet = Guillemet::init();
     let in_terminal = ["python3", "-c", TERMINAL].map(str::to_owned);
-    assert!(guillemet.try_run_with(&in_terminal, Stdio::null()));
+    assert!(guillemet.try_run_logging_to(&in_terminal, Stdio::null()));
     let pid = guillemet.get("/v1/status").json()["pid"].as_i64().unwrap();
     let daemon = Killed(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap());
     let known = dropped(&guillemet);

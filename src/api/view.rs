@@ -80,7 +80,7 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
 /// Why there is no plan, as problems.
 pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
     match unplanned {
-        Unplanned::Problems(problems) => problems,
+        Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
         Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
         Unplanned::NoTarget(targets) => {
             vec![Problem { message: format!("no such target; there are {}", targets.join(", ")), ..Problem::default() }]
@@ -195,7 +195,9 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         0 => None,
         lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
     };
-    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).chain(&refused).chain(&unlogged).collect();
+    let socket = app.socket_problem.load_full();
+    let warnings: Vec<&String> =
+        (app.warnings.iter().chain(socket.as_deref())).chain(&unreadable).chain(&refused).chain(&unlogged).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({

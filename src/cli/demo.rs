@@ -179,7 +179,9 @@ impl Demo {
 fn show_refusal(home: &Home, body: &Value) {
     output::line(&format!("   {}: {}", output::text(&body["code"]), output::text(&body["message"])));
     for entry in body["errors"].as_array().into_iter().flatten() {
-        output::line(&client::entry_text(home, entry).trim_start_matches('\n').replace('\n', "\n  "));
+        output::line(
+            &client::entry_text(Some(&home.templates()), entry).trim_start_matches('\n').replace('\n', "\n  "),
+        );
     }
 }
 

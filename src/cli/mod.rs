@@ -7,7 +7,9 @@ mod client;
 mod console;
 mod daemon;
 mod demo;
+mod no_daemon;
 mod output;
+mod paths;
 mod plugin;
 #[allow(clippy::print_stderr, reason = "a person reads along, on a terminal")]
 mod prompt;
@@ -16,6 +18,7 @@ mod secret;
 mod status;
 mod template;
 mod temporary;
+mod terminal;
 mod usage;
 
 use std::io::{self, Write};
@@ -27,9 +30,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::home::Home;
 use crate::logging;
 
+const ENVIRONMENT: &str = "\
+Environment:
+  GUILLEMET_HOME    The folder of everything, where no --home is given
+  GUILLEMET_SOCKET  The absolute path of the daemon's socket, where no --home is given: commands ask the daemon there,
+                    whatever home it serves, and `guillemet daemon` listens there";
+
 /// Secrets for agents: kept in an encrypted vault, filled into their configs through sandboxed plugins.
 #[derive(Parser)]
 #[command(name = "guillemet", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = ENVIRONMENT)]
 struct Arguments {
     /// The folder of everything; else $GUILLEMET_HOME, else the XDG folders.
     #[arg(long, value_name = "DIR")]
@@ -46,6 +56,8 @@ enum Command {
     Daemon(daemon::Run),
     /// Show how the daemon is.
     Status(status::Status),
+    /// Show where the home, its configuration, socket and templates are.
+    Paths(paths::Paths),
     /// Create, list, show, rename, rotate, disable and delete secrets.
     #[command(subcommand)]
     Secret(secret::Secret),
@@ -150,6 +162,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Init(command) => command.run(&home),
         Command::Daemon(command) => command.run(&home),
         Command::Status(command) => command.run(&home),
+        Command::Paths(command) => command.run(&home),
         Command::Secret(command) => command.run(&home),
         Command::Template(command) => command.run(&home),
         Command::Usage(command) => command.run(&home),

@@ -90,9 +90,12 @@ impl List {
             ]
         };
         output::table(&["Template", "Format", "Status", "References", "Targets"], templates.iter().map(row).collect());
+        let is_good = templates.iter().all(|template| items(&template["problems"]).is_empty());
+        let folder = if is_good { None } else { client::templates(home) };
         for template in &templates {
             for problem in items(&template["problems"]) {
-                output::note(client::entry_text(home, &of_template(template, &problem)).trim_start_matches('\n'));
+                let entry = of_template(template, &problem);
+                output::note(client::entry_text(folder.as_deref(), &entry).trim_start_matches('\n'));
             }
         }
         Ok(())
@@ -113,7 +116,7 @@ impl Check {
                     for problem in items(&template[list]) {
                         let mut entry = of_template(template, &problem);
                         entry["message"] = format!("{kind}{}", output::text(&entry["message"])).into();
-                        output::note(client::entry_text(home, &entry).trim_start_matches('\n'));
+                        output::note(client::entry_text(Some(&home.templates()), &entry).trim_start_matches('\n'));
                     }
                 }
             }

@@ -5,6 +5,7 @@
 //! Invariant (promise 3): an answer exists only after its resolutions have been recorded.
 //! Invariant (promise 4): all of a config or nothing, and an error names everything that is wrong.
 
+pub mod budget;
 pub mod fill;
 pub mod plans;
 pub mod snapshot;
@@ -16,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
+use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
 use crate::names::{Millis, SecretId, SecretName};
@@ -44,6 +46,20 @@ struct Leaving {
     bytes: Clear,
     /// A change waits for this (`snapshot`).
     _snapshot: Arc<Snapshot>,
+    /// Until the last byte has been written (`budget`).
+    _reservation: Reservation,
+}
+
+impl Leaving {
+    /// Takes the memory that was not needed back, of the bytes and of what was reserved for them.
+    fn new(mut bytes: Clear, snapshot: Arc<Snapshot>, mut reservation: Reservation) -> Result<Self, Exhausted> {
+        // Room for encodings that most values do not need; while nobody reads, it would be held for nothing.
+        if bytes.capacity() > budget::SMALL && bytes.capacity() - bytes.len() > bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
+        reservation.resize(bytes.capacity())?;
+        Ok(Self { bytes, _snapshot: snapshot, _reservation: reservation })
+    }
 }
 
 impl AsRef<[u8]> for Leaving {
@@ -93,6 +109,14 @@ pub enum Refused {
     Secrets(Vec<Fault>),
     /// The journal takes no more; nothing is resolved without a record.
     Unrecorded(String),
+    /// This user has as many bytes under way as it gets, or all users have.
+    Exhausted,
+}
+
+impl From<Exhausted> for Refused {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
+    }
 }
 
 /// Answers requests for values.
@@ -101,6 +125,8 @@ pub struct Resolver {
     pub current: Current,
     /// Where resolutions are recorded.
     pub recorder: Recorder,
+    /// What answers may take of memory.
+    pub budget: Arc<Budget>,
 }
 
 impl fmt::Debug for Resolver {
@@ -178,10 +204,13 @@ impl Resolver {
             Wanted::Ready(secret) => Some(&secret.current().value),
             Wanted::Not(..) => None,
         });
-        let unfit = match (etag, fill::fill(plan, &Values(values.collect()))) {
+        let values = Values(values.collect());
+        let reservation = self.budget.take(caller.uid, plan.literal_len + fill::room(&values))?;
+        let unfit = match (etag, fill::fill(plan, &values)) {
             (Some(etag), Ok(bytes)) => {
+                let leaving = Leaving::new(bytes, Arc::clone(&snapshot), reservation)?;
                 record(Outcome::Answered, &uses_of(plan, &secrets))?;
-                let body = Some(Bytes::from_owner(Leaving { bytes, _snapshot: snapshot }));
+                let body = Some(Bytes::from_owner(leaving));
                 return Ok(Rendered { media_type: plan.target.media_type.clone(), etag, body });
             }
             (_, filled) => filled.err().unwrap_or_default(),
@@ -283,7 +312,9 @@ impl Resolver {
         };
         let values: Vec<_> = secrets.iter().map(ready).collect();
         let len: usize = values.iter().map(|value| value.len()).sum();
-        let mut bytes = Clear::with_capacity(2 * len + names.len() * 136 + 32);
+        let room = 2 * len + names.len() * 136 + 32;
+        let reservation = self.budget.take(caller.uid, room)?;
+        let mut bytes = Clear::with_capacity(room);
         let mut scratch = Clear::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0));
         bytes.extend_from_slice(b"{\"secrets\":{");
         for (index, (name, value)) in names.iter().zip(&values).enumerate() {
@@ -297,8 +328,9 @@ impl Resolver {
             bytes.push(b'"');
         }
         bytes.extend_from_slice(b"}}\n");
+        let leaving = Leaving::new(bytes, Arc::clone(&snapshot), reservation)?;
         record(Outcome::Answered, &uses)?;
-        Ok(Bytes::from_owner(Leaving { bytes, _snapshot: snapshot }))
+        Ok(Bytes::from_owner(leaving))
     }
 }
 

@@ -87,12 +87,25 @@ impl Guillemet {
     /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
     /// it ends.
     pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        self.try_run_with(by_way_of, log.into())
+        self.launch(by_way_of, &[], Stdio::null(), self.log_end())
     }
 
-    /// The same with another standard error than the file that `log` reads.
-    pub fn try_run_with(&mut self, by_way_of: &[String], stderr: Stdio) -> bool {
+    /// As `try_run`, with more arguments, and with something to read.
+    pub fn try_run_with(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio) -> bool {
+        self.launch(by_way_of, arguments, input, self.log_end())
+    }
+
+    /// As `try_run`, with another standard error than the file that `log` reads.
+    pub fn try_run_logging_to(&mut self, by_way_of: &[String], stderr: Stdio) -> bool {
+        self.launch(by_way_of, &[], Stdio::null(), stderr)
+    }
+
+    /// The end of the file that `log` reads.
+    fn log_end(&self) -> Stdio {
+        std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap().into()
+    }
+
+    fn launch(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio, stderr: Stdio) -> bool {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
@@ -106,9 +119,10 @@ impl Guillemet {
             .arg("--home")
             .arg(self.dir.path())
             .arg("daemon")
+            .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", self.log_level)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()

@@ -118,6 +118,14 @@ impl Adopt {
             return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));
         }
         store::check_free(home, &self.feature, &self.name)?;
+        if !client::is_of_home(home)? {
+            return Err(Failure::new(format!(
+                "the daemon at {}, which GUILLEMET_SOCKET names, does not read the templates in {}; unset \
+                 GUILLEMET_SOCKET, or set GUILLEMET_HOME to that daemon's home. Nothing was changed",
+                home.socket().display(),
+                home.templates().display()
+            )));
+        }
         let proposal = self.propose(home)?;
         let rewritten = if replace { Some(store::rewritten(&proposal)?) } else { None };
         proposal.show();
