@@ -120,25 +120,18 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
     move |source| DaemonError::File { path: path.to_owned(), source }
 }
 
-/// Makes a home: folders (0700), configuration, example templates, key, and last the vault, so that an
-/// attempt that broke off can be repeated. What is there already is left as it is.
+/// Makes a home: folders (0700), configuration, key, and last the vault, so that an attempt that broke off can be
+/// repeated. What is there already is left as it is. The templates' folder is empty: a template that nobody uses would
+/// be secrets that are missing, and in an account it would keep other devices from deleting them.
 ///
 /// # Errors
 /// When there is a vault already, or something cannot be written.
 pub fn init(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
-    for dir in [home.config(), home.data()] {
+    for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
     }
     Vault::check_none(home)?;
-    let config = home.config_file();
-    write_unless_there(&config, config::DEFAULT)?;
-    for (name, text) in crate::examples::EXAMPLES {
-        let path = home.templates().join(name);
-        if let Some(dir) = path.parent() {
-            private_dir(dir)?;
-        }
-        write_unless_there(&path, text)?;
-    }
+    write_unless_there(&home.config_file(), config::DEFAULT)?;
     Ok(Vault::create(home, unlock)?)
 }
 

@@ -18,7 +18,6 @@ pub mod console;
 pub mod daemon;
 pub mod dotenv;
 pub mod events;
-pub mod examples;
 pub mod files;
 pub mod home;
 pub mod inventory;

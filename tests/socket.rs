@@ -89,6 +89,19 @@ impl Machine {
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// Starts a daemon that is expected not to start.
+    fn refused_daemon(&self, user: &str, socket: Option<&Path>, arguments: &[&str]) -> Ran {
+        let mut child = self.command(user, socket, arguments).arg("daemon").stdin(Stdio::null()).spawn().unwrap();
+        let mut err = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            err += &(line.unwrap() + "\n");
+            if err.contains("ready") {
+                child.kill().unwrap();
+            }
+        }
+        Ran { code: child.wait().unwrap().code(), out: String::new(), err }
+    }
+
     /// Starts a daemon, and returns when it says that it is ready.
     fn daemon(&self, user: &str, socket: Option<&Path>) -> Daemon {
         let mut child = self.command(user, socket, &["daemon"]).spawn().unwrap();
@@ -180,7 +193,7 @@ fn two_homes_with_one_runtime_folder_never_take_each_others_socket() {
     assert_eq!(machine.run("ann", None, &["secret", "add", "only-anns"], "value").code, Some(0));
     let bound = inode(&machine.socket());
 
-    let refused = machine.run("ben", None, &["daemon"], "");
+    let refused = machine.refused_daemon("ben", None, &[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     let (pid, data) = (format!("pid {}", of_ann.child.id()), machine.data("ann"));
     for word in [pid.as_str(), text(&data), "--home", "GUILLEMET_SOCKET", "XDG_RUNTIME_DIR"] {
@@ -275,7 +288,7 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
     machine.daemon("ann", Some(&shared.join("x.sock"))).stop();
     assert_eq!(mode(&shared), 0o755);
     fs::set_permissions(&shared, Permissions::from_mode(0o757)).unwrap();
-    let refused = machine.run("ann", Some(&shared.join("x.sock")), &["daemon"], "");
+    let refused = machine.refused_daemon("ann", Some(&shared.join("x.sock")), &[]);
     assert!(refused.code == Some(1) && refused.err.contains("chmod go-w"), "{refused:?}");
 }
 
@@ -444,7 +457,7 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
     let none = machine.run("ann", None, &["--home", text(&home), "secret", "list"], "");
     let expected = format!("`guillemet --home '{}' init`", text(&home).replace('\'', r"'\''"));
     assert!(none.err.contains("there is no vault in") && none.err.contains(&expected), "{none:?}");
-    assert_eq!(machine.run("ann", None, &["--home", text(&home), "daemon"], "").err, none.err);
+    assert_eq!(machine.refused_daemon("ann", None, &["--home", text(&home)]).err, none.err);
 
     let long = machine.path(&"long".repeat(30));
     for (arguments, socket, word) in [
@@ -455,7 +468,7 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
         assert!(refused.err.contains("107") && refused.err.contains(word), "{refused:?}");
     }
     assert_eq!(machine.run("ann", None, &["--home", text(&long), "init"], "").code, Some(0));
-    let refused = machine.run("ann", None, &["--home", text(&long), "daemon"], "");
+    let refused = machine.refused_daemon("ann", None, &["--home", text(&long)]);
     assert!(refused.err.contains("107") && refused.err.contains("choose a shorter --home"), "{refused:?}");
 }
 

@@ -135,10 +135,10 @@ mod tests {
             {
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
                 if before {
-                    let (head, _) = request.split_at(19);
-                    theirs.write_all(head.as_bytes()).await.unwrap();
+                    let (begin, rest) = request.split_at(10);
+                    theirs.write_all(begin.as_bytes()).await.unwrap();
                     refusal.send(ours);
-                    theirs.write_all(&request.as_bytes()[19..]).await.unwrap();
+                    theirs.write_all(rest.as_bytes()).await.unwrap();
                 } else {
                     refusal.send(ours);
                     theirs.write_all(request.as_bytes()).await.unwrap();

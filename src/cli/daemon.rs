@@ -47,9 +47,11 @@ impl Init {
             ));
         }
         output::note(&format!(
-            "next: `{}`, then `{}` shows what the example templates need",
+            "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; it says which secrets to add\n\n\
+             A config that holds credentials already becomes a template with `{}`",
             home.command("daemon"),
-            home.command("secret list")
+            home.command("template new FEATURE/NAME"),
+            home.command("adopt"),
         ));
         Ok(())
     }

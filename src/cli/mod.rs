@@ -49,7 +49,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a home: vault, key, configuration, example templates.
+    /// Set up a home: vault, key, configuration.
     Init(daemon::Init),
     /// Run the daemon in the foreground.
     Daemon(daemon::Run),
@@ -60,7 +60,7 @@ enum Command {
     /// Create, list, show, rename, rotate, disable and delete secrets.
     #[command(subcommand)]
     Secret(secret::Secret),
-    /// List, check and explain templates.
+    /// Write a first template; list, check and explain templates.
     #[command(subcommand)]
     Template(template::Template),
     /// The audit trail: who used what, and what was refused.

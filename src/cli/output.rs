@@ -72,12 +72,6 @@ pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", clean(text));
 }
 
-/// Prints a question; the answer is typed behind it.
-pub fn ask(question: &str) {
-    let mut out = anstream::stderr();
-    let _ = write!(out, "{}", clean(question)).and_then(|()| out.flush());
-}
-
 /// Prints to standard output what whoever started a server may want to know. It serves without.
 pub fn notice(text: &str) {
     let _ = writeln!(io::stdout(), "{}", clean(text));

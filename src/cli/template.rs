@@ -1,5 +1,8 @@
 //! `template …`.
 
+mod new;
+mod starter;
+
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
@@ -13,6 +16,8 @@ use crate::home::Home;
 pub enum Template {
     /// The templates, with what is wrong with them.
     List(List),
+    /// Write a first template of a feature, with comments, to change as you need.
+    New(new::New),
     /// Check templates, all of them or some. Needs neither daemon nor vault.
     Check(Check),
     /// The document with «name» where a secret will stand, and its encodings.
@@ -54,6 +59,7 @@ impl Template {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::List(command) => command.run(home),
+            Self::New(command) => command.run(home),
             Self::Check(command) => command.run(home),
             Self::Explain(command) => command.run(home),
         }

@@ -207,7 +207,7 @@ impl<'fd> Session<'fd> {
                         // One column for each character; what is no ASCII is not needed to see what one types.
                         match byte {
                             b'\t' => self.say(b" ")?,
-                            0x20..0x7f => self.say(&[byte])?,
+                            0x20..=0x7e => self.say(&[byte])?,
                             0xc0.. => self.say(b"?")?,
                             _ => {}
                         }
@@ -376,7 +376,7 @@ struct Typed {
 impl Typed {
     fn push(&mut self, byte: u8) -> Result<(), Stop> {
         match byte {
-            b'\t' | 0x20..0x7f | 0x80.. => self.put(byte),
+            b'\t' | 0x20..=0x7e | 0x80.. => self.put(byte),
             _ => Err(Stop::Refused(Refusal::Control)),
         }
     }

@@ -73,9 +73,12 @@ impl Owners {
         let answer = buffer.get(..len).ok_or(io::ErrorKind::InvalidData)?;
         let answer = NetlinkMessage::<SockDiagMessage>::deserialize(answer).map_err(io::Error::other)?;
         match answer.payload {
-            // One that was closed has no file and no owner any more: the kernel shows root for it.
+            // Where there is no connection, the kernel shows what listens at its address. One that was closed has no
+            // file and no owner any more: it shows root for that.
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
-                if found.header.inode != 0 && found.header.uid != OVERFLOW =>
+                if found.header.socket_id.destination_port == remote.port()
+                    && found.header.inode != 0
+                    && found.header.uid != OVERFLOW =>
             {
                 Ok(found.header.uid)
             }

@@ -180,10 +180,8 @@ async fn make(source: Source<'_>, target: Target, registry: &Registry, config: &
         }
         PlanFailure::Failed { message } => Unplanned::Plugin(message),
     })?;
-    let mut plan = plan::check(planned, &lexed.references, target)
-        .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))?;
-    plan.warnings.extend(lexed.warnings.iter().cloned());
-    Ok(plan)
+    plan::check(planned, &lexed.references, target)
+        .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 
 /// What a planner needs to work a text out.

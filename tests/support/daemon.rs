@@ -47,11 +47,12 @@ impl Answer {
 }
 
 impl Guillemet {
-    /// A home as `init` makes it, without the example templates; no daemon yet.
+    /// A home as `init` makes it, without a folder of templates; no daemon yet.
     pub fn init() -> Self {
         let guillemet = Self::nowhere();
         assert!(guillemet.command(&["init"]).status.success());
-        std::fs::remove_dir_all(guillemet.path("templates")).unwrap();
+        // It is empty: what `init` wrote there would be secrets that nobody asked for.
+        std::fs::remove_dir(guillemet.path("templates")).unwrap();
         guillemet
     }
 
@@ -216,6 +217,19 @@ impl Guillemet {
         let path = self.path("templates").join(template);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// Writes the templates of the demo, one for each built-in feature.
+    pub fn write_examples(&self) {
+        for template in [
+            "cal-com/frontdesk.toml",
+            "custom-action/crm-lookup.json",
+            "mcp-server/calendar.jsonc",
+            "sip-trunk/carrier.yaml",
+        ] {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(template);
+            self.write(template, &std::fs::read_to_string(file).unwrap());
+        }
     }
 
     pub fn add(&self, name: &str, value: &str) {

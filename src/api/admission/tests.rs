@@ -244,7 +244,8 @@ proptest! {
                     for (holder, busy, slot) in slots.iter().filter(|(.., slot)| is_taken(slot)) {
                         prop_assert!(!busy, "a request is cut");
                         prop_assert!(!slot.state.is_busy());
-                        prop_assert!(holder.uid == uid || held(&slots, holder.uid) > if uid == OWNER { 0 } else { own });
+                        let least = if uid == OWNER { 0 } else { own };
+                        prop_assert!(holder.uid == uid || held(&slots, holder.uid) > least);
                     }
                     slots.retain(|(.., slot)| !taken.contains(&slot.number));
                     slots.extend(slot.map(|slot| (comes, false, slot)));

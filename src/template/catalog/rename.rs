@@ -82,7 +82,7 @@ impl Catalog {
     /// The file behind a template (a link stays a link) and its new text; `None` where nothing changes.
     fn renamed(&self, template: &Template, from: &[&SecretName], to: &SecretName) -> io::Result<Option<Staged>> {
         // Who can write in a folder on the way can make a link there.
-        for folder in [Some(self.dir.as_path()), template.path.parent()].into_iter().flatten() {
+        for folder in [Some(&*self.dir), template.path.parent()].into_iter().flatten() {
             check_only_ours(folder, &Folder::open(folder)?.metadata()?)?;
         }
         let path = fs::canonicalize(&template.path)?;

@@ -108,7 +108,7 @@ fn a_file_that_is_read_again_unchanged_keeps_its_plans() {
 fn what_blocks_a_deletion() {
     let mut folder = Folder::new();
     folder.write("f/plain.toml", "x = '<< secret \"Key\" >>'");
-    folder.write("f/broken.toml", "x = << KEY-2");
+    folder.write("f/broken.toml", "x = << vars.KEY-2");
     folder.write("f/gone.toml", "x = '<< secret \"gone\" >>'");
     folder.rescan();
     assert_eq!(folder.blockers("key"), [("f/broken".into(), "in_broken_text"), ("f/plain".into(), "referenced")]);
