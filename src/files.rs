@@ -8,6 +8,7 @@ mod fingerprint;
 mod folder;
 mod temporary;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -128,10 +129,26 @@ fn put(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists` when anything has the name, and the system's.
 pub fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    give_name(temporary, path, Folder::rename_new)
+}
+
+/// As `place`, in place of what has the name.
+///
+/// # Errors
+/// The system's.
+pub fn place_over(temporary: &Path, path: &Path) -> io::Result<()> {
+    give_name(temporary, path, Folder::rename)
+}
+
+fn give_name(
+    temporary: &Path,
+    path: &Path,
+    rename: impl FnOnce(&Folder, &OsStr, &OsStr) -> io::Result<()>,
+) -> io::Result<()> {
     let (folder, name) = Folder::of(path)?;
     let from = temporary.file_name().filter(|_| temporary.parent() == path.parent());
     let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it lies in another folder"))?;
-    folder.rename_new(from, name)?;
+    rename(&folder, from, name)?;
     folder.sync()
 }
 

@@ -11,7 +11,6 @@ mod no_daemon;
 mod output;
 mod paths;
 mod plugin;
-#[allow(clippy::print_stderr, reason = "a person reads along, on a terminal")]
 mod prompt;
 mod render;
 mod secret;

@@ -1,6 +1,5 @@
 //! `paths`: where a home lies. Asks no daemon.
 
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -48,8 +47,8 @@ impl Paths {
                 return Ok(());
             }
             // For programs: the very bytes.
-            let mut out = std::io::stdout().lock();
-            return Ok(out.write_all(path.as_os_str().as_bytes()).and_then(|()| out.write_all(b"\n"))?);
+            output::bytes(&[path.as_os_str().as_bytes(), b"\n"].concat());
+            return Ok(());
         }
         let all = Name::value_variants().iter().filter_map(|name| {
             let shown = name.to_possible_value()?;

@@ -137,7 +137,8 @@ impl Journal {
         let file = match MappedFile::open(path, len, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(path, len, |words| write_header(words, vault_id, crypto::random(), 1)).map_err(in_file)?
+                let header = |words: &[AtomicU64]| write_header(words, vault_id, crypto::random(), 1);
+                make(path, len, header, files::place).map_err(in_file)?
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(JournalError::Foreign { path: path.to_owned(), problem: "has not the length of one" });
@@ -212,7 +213,8 @@ impl Journal {
         let len = self.file.words().len() * 8;
         let generation = self.append().generation + 1;
         let header = |words: &[AtomicU64]| write_header(words, self.vault_id, self.id, generation);
-        make(path, len, header).map_err(|source| JournalError::File { path: path.to_owned(), source })?;
+        let made = make(path, len, header, files::place_over);
+        made.map_err(|source| JournalError::File { path: path.to_owned(), source })?;
         // The file has no name any more; what the disk keeps of it says nothing.
         self.file.words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
         let _ = self.file.sync();
@@ -434,13 +436,18 @@ fn header_checksum(words: &[AtomicU64]) -> u64 {
 }
 
 /// Makes a journal, whole or not at all.
-fn make(path: &Path, len: usize, write_header: impl FnOnce(&[AtomicU64])) -> io::Result<MappedFile> {
+fn make(
+    path: &Path,
+    len: usize,
+    write_header: impl FnOnce(&[AtomicU64]),
+    place: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<MappedFile> {
     let temporary = files::beside(path);
     let _ = std::fs::remove_file(&temporary);
     let made = MappedFile::open(&temporary, len, true).and_then(|file| {
         write_header(file.words());
         file.sync()?;
-        files::place(&temporary, path)?;
+        place(&temporary, path)?;
         Ok(file)
     });
     made.inspect_err(|_| {

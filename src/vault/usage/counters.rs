@@ -220,7 +220,7 @@ impl Counters {
         let secret = secret.map_or_else(|| name.clone(), |secret| secret.0.to_vec());
         let unknown = tag(&self.key, &Wanted::Unknown(unknown));
         let mut rows = statement.query([secret, name, unknown])?;
-        let mut all = Vec::new();
+        let mut all: Vec<Refusals> = Vec::new();
         while let Some(row) = rows.next()? {
             let place = self.open_place(
                 row.get_ref(0)?.as_blob().unwrap_or_default(),
@@ -228,6 +228,17 @@ impl Counters {
             )?;
             let outcome = Outcome::numbered(row.get(2)?)
                 .ok_or_else(|| VaultError::Damaged("a refusal of its usage is none".into()))?;
+            let (count, last): (u64, Millis) = (row.get(3)?, row.get(4)?);
+            let same = |known: &&mut Refusals| {
+                (known.outcome, &known.template, &known.field, &known.target, known.uid, &known.exe)
+                    == (outcome, &place.template, &place.field, &place.target, place.uid, &place.exe)
+            };
+            // Of the secret, and of its name before it was known or had one.
+            if let Some(known) = all.iter_mut().find(same) {
+                known.count += count;
+                known.last = known.last.max(last);
+                continue;
+            }
             all.push(Refusals {
                 outcome,
                 template: place.template,
@@ -235,8 +246,8 @@ impl Counters {
                 target: place.target,
                 uid: place.uid,
                 exe: place.exe,
-                count: row.get(3)?,
-                last: row.get(4)?,
+                count,
+                last,
             });
         }
         all.sort_by(|a, b| (b.count, b.last, &a.template, &a.field).cmp(&(a.count, a.last, &b.template, &b.field)));

@@ -200,22 +200,14 @@ impl Model {
                     let caller = caller_of(*caller);
                     let (template, target, field) = place_of(*place);
                     let field = if *of == 255 { "" } else { field };
-                    let key = (
-                        *of == NAME || *of == 255,
-                        *outcome,
-                        template,
-                        target,
-                        field,
-                        caller.uid,
-                        caller.exe.to_string(),
-                    );
+                    let key = (*outcome, template, target, field, caller.uid, caller.exe.to_string());
                     add(&mut expected, key, *count, *last);
                 }
             }
             let told = recorder.refusals(secret.map(id), name).unwrap();
             assert_eq!(told.len(), expected.len());
             let mut expected: Vec<_> =
-                expected.into_iter().map(|((_, a, b, c, d, e, f), count)| (a, b, c, d, e, f, count)).collect();
+                expected.into_iter().map(|((a, b, c, d, e, f), count)| (a, b, c, d, e, f, count)).collect();
             let mut told: Vec<_> = told
                 .iter()
                 .map(|told| {

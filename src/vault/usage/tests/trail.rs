@@ -134,6 +134,24 @@ fn callers_cannot_fill_the_vault_with_names_and_places() {
     assert_eq!(places, [(Some("t"), "", 5)]);
 }
 
+/// A template may name it a moment after it was first asked for.
+#[test]
+fn a_name_that_becomes_known_keeps_what_was_refused_before() {
+    let files = Files::new();
+    let recorder = files.open(SMALL);
+    let caller = caller();
+    for (time, subject) in [(7, recorder.unknown(1000, "Some-Name", 7)), (8, Subject::Name("some-name"))] {
+        let uses = [Use { subject, field: "f" }];
+        let event =
+            Event { time, outcome: Outcome::Missing, caller: &caller, template: None, target: None, uses: &uses };
+        recorder.record(&event).unwrap();
+    }
+    let told = recorder.refusals(None, "SOME-NAME").unwrap();
+    assert_eq!(told.iter().map(|refused| (refused.count, refused.last)).collect::<Vec<_>>(), [(2, 8)]);
+    let (_, events) = recorder.trail(&|_, _| true, 0, 10).unwrap();
+    assert_eq!((events[0].name.as_deref(), events[1].unknown), (Some("some-name"), Some(recorder.hashed("some-name"))));
+}
+
 #[test]
 fn totals_are_shared_until_something_is_used() {
     let files = Files::new();
