@@ -150,10 +150,17 @@ pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str)
     Ok(all)
 }
 
+/// Waits where others connect faster than the daemon takes them; the runtime's own way would fail then.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
 fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(socket).await.map_err(|error| {
+        let stream = connect(socket).map_err(|error| {
             Failure::new(format!(
                 "no daemon answers at {} ({error}); start one with `guillemet daemon`",
                 socket.display()
@@ -174,11 +181,13 @@ fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, Fail
             }
             Ok::<_, hyper::Error>(Answer { status, etag, body })
         };
+        let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
-            answer = exchange => Ok(answer?),
+            answer = exchange.as_mut() => Ok(answer?),
             ended = connection => {
                 ended?;
-                Err(Failure::new("the daemon ended the connection; look at its log"))
+                // An answer that ends its connection has been read by now.
+                exchange.await.map_err(|_| Failure::new("the daemon ended the connection; look at its log"))
             }
         }
     })
