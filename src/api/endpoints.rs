@@ -11,6 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::error::{ApiError, Code};
 use super::peer::Access;
@@ -29,6 +30,9 @@ use crate::vault::usage::Caller;
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);
+
+/// How many requests read their template again at the same time, of those on this machine and of others.
+const RECHECKS: usize = 8;
 
 /// What a caller is told that may not.
 pub(super) const FORBIDDEN: &str = "this caller may not do that; a [[client]] rule of guillemet.toml can allow it";
@@ -175,7 +179,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::ListTemplates => {
             let page = request::page(query)?;
-            blocking(app, |inventory| Ok(inventory.rescan())).await?;
+            refresh(app).await?;
             Ok(json_answer(StatusCode::OK, &page.of(view::templates(app).await)))
         }
         Endpoint::ShowTemplate => {
@@ -234,7 +238,10 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             request::query(query, [])?;
             account::answer(app, endpoint, asked, body).await
         }
-        Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
+        Endpoint::Health => {
+            let health = json!({"status": "ok", "home": app.home_id.to_string()});
+            Ok(json_answer(StatusCode::OK, &health))
+        }
     }
 }
 
@@ -361,23 +368,73 @@ async fn told(
     Err(ApiError::new(Code::Unavailable, message))
 }
 
+/// Brings what is known of templates up to the files, where those answer soon.
+///
+/// # Errors
+/// When the inventory fails inside.
+pub async fn refresh(app: &Arc<App>) -> Result<(), ApiError> {
+    blocking(app, |inventory| {
+        inventory.refresh();
+        Ok(())
+    })
+    .await
+}
+
+/// How many read a template again for a request at the same time. One that waits for a file system that hangs keeps its
+/// place, so those behind a network have places of their own.
+pub struct Rechecks {
+    local: Arc<Semaphore>,
+    remote: Arc<Semaphore>,
+}
+
+impl Default for Rechecks {
+    fn default() -> Self {
+        let places = || Arc::new(Semaphore::new(RECHECKS));
+        Self { local: places(), remote: places() }
+    }
+}
+
+impl Rechecks {
+    /// Reads what may be the template `id` again.
+    async fn recheck(&self, app: &Arc<App>, id: &str, is_local: bool, until: Instant) -> Result<(), ApiError> {
+        let late = || {
+            let message = format!("the file of template `{id}` does not answer; try again when its file system does");
+            ApiError::new(Code::Unavailable, message)
+        };
+        let places = Arc::clone(if is_local { &self.local } else { &self.remote });
+        let owned_id = id.to_owned();
+        let recheck = async {
+            let Ok(place) = places.acquire_owned().await else { return Err(late()) };
+            let read = move |inventory: &Inventory| {
+                let _place = place;
+                inventory.recheck(&owned_id);
+                Ok(())
+            };
+            blocking(app, read).await
+        };
+        tokio::time::timeout_at(until.into(), recheck).await.map_err(|_| late())?
+    }
+}
+
 /// The newest form of a template: what is served is what is in the file now.
 ///
 /// # Errors
 /// There is none, or it does not rest.
 pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
     let mut read: Option<Arc<Prepared>> = None;
-    let mut rescanned = false;
+    let mut rechecked = false;
     loop {
         let snapshot = app.resolver.current.load();
         let found = snapshot.templates.get(id).cloned();
         match found {
-            Some(prepared) if prepared.template.is_current() => return told(app, snapshot, prepared, until).await,
-            // Not sure by its looks, but a rescan since then has read it and found it as it was.
+            Some(prepared) if prepared.template.is_local && prepared.template.is_current() => {
+                return told(app, snapshot, prepared, until).await;
+            }
+            // Not sure by its metadata, but it has been read since then and was as it had been.
             Some(prepared) if read.as_ref().is_some_and(|read| Arc::ptr_eq(read, &prepared)) => {
                 return told(app, snapshot, prepared, until).await;
             }
-            None if rescanned => {
+            None if rechecked => {
                 let message = format!("there is no template `{id}`; `guillemet template list` shows which there are");
                 return Err(ApiError::new(Code::NotFound, message));
             }
@@ -385,12 +442,13 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
                 let message = format!("template `{id}` keeps changing; try again when it rests");
                 return Err(ApiError::new(Code::Unavailable, message));
             }
-            // Changed, gone or new since the catalog last looked.
+            // Changed, gone or new since it was read; or nobody can tell without a wait.
             found => {
+                let is_local = found.as_ref().is_none_or(|prepared| prepared.template.is_local);
                 read = found;
                 drop(snapshot);
-                blocking(app, |inventory| Ok(inventory.rescan())).await?;
-                rescanned = true;
+                app.rechecks.recheck(app, id, is_local, until).await?;
+                rechecked = true;
             }
         }
     }
@@ -433,7 +491,9 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
     if !may_render(app, id, target, asked.access).await {
         return Err(forbidden_render(app, id, asked.caller));
     }
-    let (snapshot, prepared, plan) = planned(app, id, target).await?;
+    let (snapshot, prepared, plan) = planned(app, id, target)
+        .await
+        .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
     // Another default, if the plugin has just been replaced.
     if !asked.access.may_render(id, Some(&plan.target.id)) {
         return Err(forbidden_render(app, id, asked.caller));

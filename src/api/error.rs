@@ -83,13 +83,15 @@ pub struct ApiError {
     message: String,
     detail: Option<String>,
     errors: Vec<Value>,
+    /// Whether it may quote the text of a template.
+    quotes: bool,
     retry_after: Option<u32>,
 }
 
 impl ApiError {
     /// With nothing but a message, which ends with what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, errors: Vec::new(), retry_after: None }
+        Self { code, message: message.into(), detail: None, errors: Vec::new(), quotes: false, retry_after: None }
     }
 
     /// With everything that is wrong, one entry each.
@@ -248,8 +250,8 @@ impl ApiError {
     /// Why a template has no plan; `template` is its id, or nothing where it came with the request.
     pub fn unplanned(template: Option<&str>, unplanned: &Unplanned) -> Self {
         let shown = template.map_or_else(|| "the template".into(), |id| format!("template `{id}`"));
-        match unplanned {
-            Unplanned::Problems(problems) => Self::with(
+        let error = match unplanned {
+            Unplanned::Problems(problems) | Unplanned::File(problems) => Self::with(
                 Code::TemplateInvalid,
                 match template {
                     Some(id) => format!("{shown} cannot be rendered; `guillemet template check {id}` shows why"),
@@ -267,7 +269,27 @@ impl ApiError {
                 format!("{shown} has no such target; there are {}", targets.join(", ")),
                 [json!({"field": "target", "message": format!("one of {}", targets.join(", "))})],
             ),
+        };
+        Self { quotes: matches!(unplanned, Unplanned::Problems(_) | Unplanned::Plugin(_)), ..error }
+    }
+
+    /// Returns the same for a caller who may render the template `id` and not read it: where it is wrong, and nothing
+    /// that could quote it. Parsers and plugins write what they like.
+    pub fn without_quotes(self, id: &str) -> Self {
+        if !self.quotes {
+            return self;
         }
+        let message = format!("template `{id}` cannot be rendered; `guillemet template check {id}` shows why");
+        let entry = |error: &Value| {
+            let problem = Problem {
+                line: error["line"].as_u64().and_then(|line| line.try_into().ok()),
+                column: error["column"].as_u64().and_then(|column| column.try_into().ok()),
+                message: "the template is broken; an administrator can see how".into(),
+                ..Problem::default()
+            };
+            problem_entry(Some(id), &problem)
+        };
+        Self::with(self.code, message, self.errors.iter().map(entry))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod inline;
+pub mod listener;
 pub mod metrics;
 pub mod peer;
 pub mod plugins;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue};
@@ -33,18 +34,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::admission::{Admission, Ended, Holder, Slot};
 use self::error::{ApiError, Code};
+use self::listener::Listener;
 use self::metrics::Counts;
 use self::peer::{Access, Peer};
 use self::refusal::Refusal;
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
+use crate::files::FileId;
 use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::membership;
@@ -83,10 +86,14 @@ pub struct LinkWanted {
 pub struct App {
     /// Where everything lies.
     pub home: Home,
+    /// Which folder the home was at the start, whatever its path.
+    pub home_id: FileId,
+    /// Why nobody can connect any more, while that is so.
+    pub socket_problem: ArcSwapOption<String>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
     /// Secrets and templates.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// Answers with values.
     pub resolver: Arc<Resolver>,
     /// The plugins.
@@ -103,6 +110,8 @@ pub struct App {
     pub warnings: Vec<String>,
     /// What has changed, for those who listen.
     pub events: Arc<Events>,
+    /// Who reads templates again for a request.
+    pub rechecks: endpoints::Rechecks,
     /// Who has an inline render under way.
     pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed, or their files are looked at.
@@ -112,7 +121,7 @@ pub struct App {
 }
 
 /// Serves until told to stop, then lets the requests under way end.
-pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+pub async fn serve(app: Arc<App>, mut listener: Listener, mut stop: watch::Receiver<bool>) {
     let mut gate = Gate::new(app);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,7 +135,7 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => gate.receive(stream),
+            Ok(stream) => gate.receive(stream),
             Err(error) => {
                 // Out of descriptors, most likely: give connections time to end rather than spin.
                 tracing::warn!(%error, "a connection could not be accepted");

@@ -21,6 +21,7 @@ use crate::names::{InvalidName, Millis, SecretName};
 use crate::resolve::budget::{Budget, Reservation};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
+use crate::vault::usage::{EVENT_KINDS, Outcome};
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -168,6 +169,8 @@ pub struct Events {
     pub secret: Option<SecretName>,
     /// From then on.
     pub since: Option<Millis>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
 }
 
 /// The query of the audit trail.
@@ -175,7 +178,7 @@ pub struct Events {
 /// # Errors
 /// As `query`.
 pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
-    let [limit, offset, secret, since] = query(raw, ["limit", "offset", "secret", "since"])?;
+    let [limit, offset, secret, since, outcome] = query(raw, ["limit", "offset", "secret", "since", "outcome"])?;
     let mut errors = Vec::new();
     let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
     let secret = secret.and_then(|name| {
@@ -188,7 +191,15 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
         let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
-    if errors.is_empty() { Ok((page, Events { secret, since })) } else { Err(ApiError::fields(errors)) }
+    let outcome = outcome.and_then(|name| {
+        let outcome = Outcome::named(&name);
+        if outcome.is_none() {
+            let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
+            errors.push(("outcome".into(), format!("one of {names} is needed")));
+        }
+        outcome
+    });
+    if errors.is_empty() { Ok((page, Events { secret, since, outcome })) } else { Err(ApiError::fields(errors)) }
 }
 
 /// How a body may arrive.

@@ -20,11 +20,11 @@ use serde::Serialize;
 use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
-use crate::names::{Millis, SecretName};
+use crate::names::{Millis, SecretId, SecretName};
 use crate::plugin::plan::{self, Plan};
 use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
-use crate::vault::usage::{Caller, Event, Outcome, Recorder, Use};
+use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Use};
 
 /// Now, in milliseconds since the Unix epoch.
 pub fn now() -> Millis {
@@ -157,6 +157,22 @@ fn unavailable(name: &str, reason: Reason) -> String {
 }
 
 impl Resolver {
+    /// Returns what a refusal is recorded of: a secret, or a name. A name that nothing here has may be a value that
+    /// was sent in its place, and is not recorded.
+    fn subject<'a>(
+        &self,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        secret: Option<SecretId>,
+        name: &'a SecretName,
+    ) -> Subject<'a> {
+        match secret {
+            Some(secret) => Subject::Secret(secret),
+            None if snapshot.knows(&name.key()) => Subject::Name(name.as_str()),
+            None => self.recorder.unknown(caller.uid, name.as_str(), now()),
+        }
+    }
+
     /// Renders a plan.
     ///
     /// `template` is what it is a plan of, in this very snapshot; `None` for a template that came with the
@@ -217,7 +233,8 @@ impl Resolver {
         }
         faults.sort_by_key(|(usage, ..)| (usage.line, usage.column));
         for (usage, secret, reason, _) in &faults {
-            let usage = Use { secret: *secret, name: usage.name.as_str(), field: &usage.field };
+            let subject = self.subject(&snapshot, caller, *secret, &usage.name);
+            let usage = Use { subject, field: &usage.field };
             record(outcome(*reason), &[usage])?;
         }
         let fault = |(usage, _, reason, message): (&plan::Use, _, _, _)| Fault {
@@ -240,10 +257,9 @@ impl Resolver {
         secrets: impl Iterator<Item = (&'a SecretName, &'a str)>,
     ) {
         let snapshot = self.current.load();
-        let usage = |(name, field): (&'a SecretName, &'a str)| Use {
-            secret: snapshot.secret(&name.key()).map(|secret| secret.id),
-            name: name.as_str(),
-            field,
+        let usage = |(name, field): (&'a SecretName, &'a str)| {
+            let secret = snapshot.secret(&name.key()).map(|secret| secret.id);
+            Use { subject: self.subject(&snapshot, caller, secret, name), field }
         };
         let uses: Vec<Use<'_>> = secrets.map(usage).collect();
         let event = Event { time: now(), outcome: Outcome::Forbidden, caller, template, target: None, uses: &uses };
@@ -269,11 +285,12 @@ impl Resolver {
         for (index, (name, secret)) in names.iter().zip(&secrets).enumerate() {
             match secret {
                 Wanted::Ready(secret) => {
-                    uses.push(Use { secret: Some(secret.id), name: name.as_str(), field: "" });
+                    uses.push(Use { subject: Subject::Secret(secret.id), field: "" });
                 }
                 Wanted::Not(secret, reason) => {
-                    let usage = Use { secret: secret.map(|secret| secret.id), name: name.as_str(), field: "" };
-                    record(outcome(*reason), &[usage])?;
+                    let secret = secret.map(|secret| secret.id);
+                    let subject = self.subject(&snapshot, caller, secret, name);
+                    record(outcome(*reason), &[Use { subject, field: "" }])?;
                     faults.push(Fault {
                         field: format!("secrets.{index}"),
                         message: unavailable(name.as_str(), *reason),
@@ -330,7 +347,7 @@ fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<Use<'a>> {
     let mut uses = Vec::with_capacity(plan.uses.len());
     for (usage, secret) in plan.uses.iter().zip(secrets) {
         if let Wanted::Ready(secret) = secret {
-            let recorded = || Use { secret: Some(secret.id), name: usage.name.as_str(), field: &usage.field };
+            let recorded = || Use { subject: Subject::Secret(secret.id), field: &usage.field };
             uses.extend(std::iter::repeat_with(recorded).take(usage.count as usize));
         }
     }

@@ -7,5 +7,6 @@ pub mod map;
 pub mod memory;
 pub mod peer;
 pub mod process;
+pub mod signals;
 pub mod stack;
 pub mod wasm;

@@ -1,6 +1,5 @@
 //! How a vault is unlocked: what opens the box that holds the vault's key.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +9,10 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Key, PassphraseCost};
 use super::store::VaultError;
-use crate::files;
+use crate::files::{self, Links};
+use crate::secret_reader::{Until, read};
 
-/// What opens a vault; kept in it.
+/// How a vault is unlocked; kept in it. `METHODS` says everything else about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A file with a key, readable by its owner alone.
@@ -21,18 +21,70 @@ pub enum Method {
     Passphrase,
 }
 
+/// What a method needs before the vault can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// The key file of the home.
+    KeyFile,
+    /// Somebody who types a passphrase, or a descriptor that it is read from.
+    Passphrase,
+}
+
+/// A row of the table of methods.
+#[derive(Debug)]
+pub struct MethodRow {
+    /// Which it is.
+    pub method: Method,
+    /// As the vault keeps it, and as the command line and the API name it.
+    pub name: &'static str,
+    /// What it is, for help.
+    pub summary: &'static str,
+    /// What it needs at every start.
+    pub needs: Needs,
+    /// What to do when it does not open the vault.
+    pub wrong_key: &'static str,
+}
+
+/// Every method there is, in the order of `Method`. Names are stored in vaults: one that is here stays.
+pub const METHODS: [MethodRow; 2] = [
+    MethodRow {
+        method: Method::KeyFile,
+        name: "keyfile",
+        summary: "A key file, readable by its owner alone",
+        needs: Needs::KeyFile,
+        wrong_key: "Put back the vault.key that belongs to this vault.db",
+    },
+    MethodRow {
+        method: Method::Passphrase,
+        name: "passphrase",
+        summary: "A passphrase",
+        needs: Needs::Passphrase,
+        wrong_key: "Try again",
+    },
+];
+
+const _: () = {
+    let mut at = 0;
+    while at < METHODS.len() {
+        assert!(METHODS[at].method as usize == at, "the table has the order of `Method`");
+        at += 1;
+    }
+};
+
 impl Method {
-    /// As the vault and the command line name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KeyFile => "keyfile",
-            Self::Passphrase => "passphrase",
-        }
+    /// Returns its row of the table.
+    pub fn row(self) -> &'static MethodRow {
+        &METHODS[self as usize]
     }
 
-    /// By its name.
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Returns the method of this name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::KeyFile, Self::Passphrase].into_iter().find(|method| method.name() == name)
+        METHODS.iter().find(|row| row.name == name).map(|row| row.method)
     }
 }
 
@@ -101,7 +153,7 @@ pub fn make_key_file(path: &Path) -> Result<(), VaultError> {
 }
 
 fn read_key_file(path: &Path) -> Result<Key, VaultError> {
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+    let (file, metadata) = files::open_regular(path, Links::Follow).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             key_file_error(path, "is missing; put it back from your backup: without it the vault cannot be opened")
         }
@@ -115,13 +167,29 @@ fn read_key_file(path: &Path) -> Result<Key, VaultError> {
     }
     let malformed =
         || key_file_error(path, "does not hold a key (64 hexadecimal digits); put it back from your backup");
-    if metadata.len() > 1024 {
-        return Err(malformed());
-    }
-    let text =
-        Zeroizing::new(fs::read(path).map_err(|error| key_file_error(path, format!("cannot be read: {error}")))?);
+    let text = read(file, 1024, Until::End).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => malformed(),
+        _ => key_file_error(path, format!("cannot be read: {error}")),
+    })?;
     let digits = text.strip_suffix(b"\n").unwrap_or(&text);
     let bytes = Zeroizing::new(data_encoding::HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| malformed())?);
     let mut bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| malformed())?;
     Ok(Key::from_bytes(&mut bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written by hand names the methods that there are.
+    #[test]
+    fn the_documents_name_every_method() {
+        let names: Vec<&str> = METHODS.iter().map(|row| row.name).collect();
+        let api = include_str!("../../openapi.yaml");
+        assert!(api.contains(&format!("unlock: {{ enum: [{}] }}", names.join(", "))), "openapi.yaml: {names:?}");
+        for name in names {
+            assert_eq!(Method::named(name).map(Method::name), Some(name));
+        }
+        assert_eq!(Method::named("else"), None);
+    }
 }

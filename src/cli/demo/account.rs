@@ -71,6 +71,7 @@ pub fn show(office: &Home) -> Done {
 
     let laptop = Home::at(second.path());
     crate::daemon::init(&laptop, crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()))?;
+    super::templates::write(&laptop)?;
     let _daemon = Daemon::start(&laptop)?;
     let invited = client::json(office, Method::POST, "/v1/account/invitations", None)?;
     let body = json!({"code": invited["code"], "name": "laptop"});
