@@ -201,19 +201,28 @@ pub fn templates(home: &Home) -> Option<PathBuf> {
 
 type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
+/// Waits where others connect faster than the daemon takes them; the runtime's own way would fail then.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
 fn on_connection(
     home: &Home,
     exchange: impl AsyncFnOnce(&mut Sender) -> Result<Answer, Failure>,
 ) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(home.socket()).await.map_err(|error| no_daemon::why(home, &error))?;
+        let stream = connect(&home.socket()).map_err(|error| no_daemon::why(home, &error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut exchange = std::pin::pin!(exchange(&mut sender));
         tokio::select! {
-            answer = exchange(&mut sender) => answer,
+            answer = exchange.as_mut() => answer,
             ended = connection => {
                 ended?;
-                Err(Failure::new("the daemon ended the connection; look at its log"))
+                // An answer that ends its connection has been read by now.
+                exchange.await.map_err(|_| Failure::new("the daemon ended the connection; look at its log"))
             }
         }
     })
