@@ -1,7 +1,7 @@
 //! Files put in place whole or not at all, and whether one has changed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -79,6 +79,66 @@ pub fn open_regular(path: &Path, links: Links) -> io::Result<(File, fs::Metadata
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     Ok((file, metadata))
+}
+
+/// Reads the whole of a file that `open_regular` opened, `most` bytes at most.
+///
+/// # Errors
+/// `FileTooLarge`, also where it grows meanwhile; the system's.
+pub fn read_opened(file: File, metadata: &fs::Metadata, most: u64) -> io::Result<Vec<u8>> {
+    if metadata.len() > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    // Room for all of it from the start: a buffer that grows leaves copies.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+/// Reads a regular file of at most `most` bytes and returns it with its metadata from before it was read.
+///
+/// # Errors
+/// As `open_regular` and `read_opened`.
+pub fn read_regular(path: &Path, links: Links, most: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
+    let (file, metadata) = open_regular(path, links)?;
+    Ok((read_opened(file, &metadata, most)?, metadata))
+}
+
+/// Reads a text: a regular file of at most `most` bytes, links followed.
+///
+/// # Errors
+/// As `read_regular`; `InvalidData` where it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let (bytes, _) = read_regular(path, Links::Follow, most)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// The longest content of a lock file: the number of a process.
+const LOCK_MAX: u64 = 32;
+
+/// Opens a lock file, made (0600) where there is none, and changes nothing in it. Never waits, and takes no file
+/// for one that somebody else can have put there: a link, another name of another file, or one of another user.
+///
+/// # Errors
+/// Where it is none of ours, with what to do; the system's.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
+    let foreign = |what: &str| Err(io::Error::other(format!("it is {what}, not a lock of guillemet; move it away")));
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return foreign("a symbolic link"),
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return foreign("no regular file");
+    } else if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return foreign("another user's file");
+    } else if metadata.nlink() != 1 || metadata.len() > LOCK_MAX {
+        return foreign("another file");
+    }
+    Ok(file)
 }
 
 /// Writes a new file (0600), on disk when this returns. A crash leaves at most a hidden file beside it, which
@@ -208,6 +268,39 @@ mod tests {
         for special in [fifo.as_path(), dir.path(), Path::new("/dev/null")] {
             assert_eq!(open_regular(special, Links::Follow).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
+    }
+
+    #[test]
+    fn no_more_is_read_than_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "text").unwrap();
+        assert_eq!(read_regular(&file, Links::Follow, 4).unwrap().0, b"text");
+        assert_eq!(read_text(&file, 4).unwrap(), "text");
+        assert_eq!(read_text(&file, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        // Its metadata says 0.
+        let endless = Path::new("/proc/self/smaps");
+        assert_eq!(read_text(endless, 100).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_lock_is_a_file_of_ours_and_nothing_else_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let [lock, other, name, link, fifo, long] =
+            ["lock", "other", "name", "link", "fifo", "long"].map(|name| dir.path().join(name));
+        assert_eq!(open_lock(&lock).unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        open_lock(&lock).unwrap();
+        fs::write(&other, "kept").unwrap();
+        fs::hard_link(&other, &name).unwrap();
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("none"), dir.path().join("dangling")).unwrap();
+        rustix::fs::mkfifoat(CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        fs::write(&long, [b'x'; 33]).unwrap();
+        for foreign in [&name, &link, &fifo, &long, &dir.path().join("dangling")] {
+            assert!(open_lock(foreign).unwrap_err().to_string().contains("move it away"), "{foreign:?}");
+        }
+        assert!(!dir.path().join("none").exists());
+        assert_eq!(fs::read(&other).unwrap(), b"kept");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::api::endpoints::{self, blocking};
 use crate::api::error::ApiError;
 use crate::api::request::{Events, Page};
 use crate::api::{request, usage, view};
+use crate::files;
 use crate::names::SecretName;
 
 /// How long a page waits for a template to rest.
@@ -106,8 +107,7 @@ fn neighbours(of: &str, offset: usize, count: usize) -> (Option<String>, Option<
 
 /// Problems, each with the text of the line it means.
 fn with_lines(mut problems: serde_json::Value, path: &Path) -> serde_json::Value {
-    let small = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= FILE_MAX);
-    let text = small.then(|| std::fs::read_to_string(path).ok()).flatten().unwrap_or_default();
+    let text = files::read_text(path, FILE_MAX).unwrap_or_default();
     for problem in problems.as_array_mut().into_iter().flatten() {
         let line = problem["line"].as_u64().and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
         let source = line.and_then(|line| text.lines().nth(line));

@@ -1,10 +1,10 @@
 //! One daemon for each home.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
 use super::store::VaultError;
+use crate::files;
 use crate::home::Home;
 
 /// Held while a daemon runs on a home; given back when dropped, or when the process ends in any way.
@@ -23,8 +23,7 @@ impl DaemonLock {
     /// `Locked` while another daemon has it, `NoVault` where there is no home.
     pub fn acquire(home: &Home) -> Result<Self, VaultError> {
         let path = home.lock_file();
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mut file = opened.map_err(|error| match error.kind() {
+        let mut file = files::open_lock(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => VaultError::NoVault(home.vault_file()),
             _ => VaultError::File { path: path.clone(), source: error },
         })?;
