@@ -23,6 +23,7 @@ pub mod inventory;
 pub mod membership;
 pub mod names;
 pub mod pattern;
+pub mod permissions;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;

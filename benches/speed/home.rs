@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use guillemet::home::Home;
+use guillemet::permissions::TrustedHome;
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::record::Secret;
 use guillemet::vault::store::Vault;
@@ -36,7 +37,7 @@ impl BenchHome {
         let bench = Self(folder);
         let home = Home::at(bench.path());
         let key = || UnlockWith::KeyFile(home.key_file());
-        guillemet::daemon::init(&home, key()).expect("a home");
+        guillemet::daemon::init(&TrustedHome::check(&home, false).expect("a home of ours"), key()).expect("a home");
         let (mut vault, _) = Vault::open(&home, key()).expect("a vault");
         let others = (0..).map(|number| format!("provider-{number}-production"));
         let names = NAMED.into_iter().map(str::to_owned).chain(others).take(secrets);

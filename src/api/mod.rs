@@ -41,10 +41,10 @@ use self::places::{Ended, Place, Places};
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
-use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::membership;
 use crate::names::Millis;
+use crate::permissions::TrustedHome;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
 use crate::vault::usage::Caller;
@@ -67,7 +67,7 @@ pub type LinkWanted = oneshot::Sender<Result<Link, String>>;
 /// What requests are answered from.
 pub struct App {
     /// Where everything lies.
-    pub home: Home,
+    pub home: TrustedHome,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
     /// Secrets and templates.

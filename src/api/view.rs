@@ -178,19 +178,26 @@ fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
     }
 }
 
+/// A warning where others can change templates now. Reads metadata of every file.
+fn changeable_templates(app: &App) -> Option<String> {
+    let snapshot = app.resolver.current.load();
+    app.home.template_warning(snapshot.templates.values().map(|prepared| prepared.template.path.as_path()))
+}
+
 /// How the daemon is.
 ///
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let ([active, disabled, missing], unreadable) = {
+    let ([active, disabled, missing], unreadable, changeable) = {
         let app = Arc::clone(app);
-        tokio::task::spawn_blocking(move || (app.inventory.counts(), app.inventory.unreadable()))
+        let look = move || (app.inventory.counts(), app.inventory.unreadable(), changeable_templates(&app));
+        tokio::task::spawn_blocking(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
     let refused = app.registry.refused();
-    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).chain(&refused).collect();
+    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).chain(&changeable).chain(&refused).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({

@@ -14,7 +14,10 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{Failure, output};
+use crate::files;
 use crate::home::Home;
+use crate::permissions;
+use crate::template::catalog::TEMPLATE_MAX;
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -159,6 +162,8 @@ fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, Fail
                 socket.display()
             ))
         })?;
+        let listener = stream.peer_cred()?.uid();
+        permissions::check_listener(socket, listener).map_err(Failure::new)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let exchange = async {
             let response = sender.send_request(request).await?;
@@ -235,9 +240,9 @@ pub fn entry_text(home: &Home, entry: &Value) -> String {
 
 /// A line of a template, if its file can be read here.
 fn source_line(home: &Home, template: &str, line: u64) -> Option<String> {
-    let text = ["toml", "json", "jsonc", "yaml"]
-        .into_iter()
-        .find_map(|extension| std::fs::read_to_string(home.templates().join(format!("{template}.{extension}"))).ok())?;
+    let text = ["toml", "json", "jsonc", "yaml"].into_iter().find_map(|extension| {
+        files::read_text(&home.templates().join(format!("{template}.{extension}")), TEMPLATE_MAX).ok()
+    })?;
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))
 }

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Done, output, prompt};
 use crate::home::Home;
+use crate::permissions::TrustedHome;
 use crate::vault::keys::{Method, UnlockWith};
 use crate::vault::store::Vault;
 
@@ -24,10 +25,14 @@ pub struct Init {
     /// Read the passphrase from this descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
+    /// Allow groups to write the folders that exist. Their members can read and change every secret.
+    #[arg(long)]
+    group_may_write: bool,
 }
 
 impl Init {
     pub fn run(self, home: &Home) -> Done {
+        let home = &TrustedHome::check(home, self.group_may_write)?;
         let unlock = match self.unlock {
             Unlock::Keyfile => UnlockWith::KeyFile(home.key_file()),
             Unlock::Passphrase => UnlockWith::Passphrase(prompt::passphrase(self.passphrase_fd, true)?),
@@ -50,10 +55,14 @@ pub struct Run {
     /// Read the passphrase from this descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
+    /// Allow groups to write the home. Their members can read and change every secret.
+    #[arg(long)]
+    group_may_write: bool,
 }
 
 impl Run {
     pub fn run(self, home: &Home) -> Done {
+        let home = &TrustedHome::check(home, self.group_may_write)?;
         let passphrase = match Vault::method(home)? {
             Method::Passphrase => Some(prompt::passphrase(self.passphrase_fd, false)?),
             Method::KeyFile => None,

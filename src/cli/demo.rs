@@ -68,7 +68,10 @@ impl Demo {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
         step(1, "A home: vault, key, configuration, four example templates");
-        crate::daemon::init(&home, crate::vault::keys::UnlockWith::KeyFile(home.key_file()))?;
+        crate::daemon::init(
+            &crate::permissions::TrustedHome::check(&home, false)?,
+            crate::vault::keys::UnlockWith::KeyFile(home.key_file()),
+        )?;
         let values = values();
         let mcp = match &self.mcp {
             Some(program) => Some(Mcp::start(program, &demanded(&values))?),

@@ -8,4 +8,5 @@ pub mod memory;
 pub mod peer;
 pub mod process;
 pub mod stack;
+pub mod users;
 pub mod wasm;

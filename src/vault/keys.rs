@@ -1,6 +1,5 @@
 //! How a vault is unlocked: what opens the box that holds the vault's key.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Key, PassphraseCost};
 use super::store::VaultError;
-use crate::files;
+use crate::files::{self, Links};
 
 /// What opens a vault; kept in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +38,10 @@ impl Method {
 /// What is at hand to open a vault with.
 #[derive(Debug)]
 pub enum UnlockWith {
-    /// The key in this file.
+    /// The key in this file, which its owner alone may read.
     KeyFile(PathBuf),
+    /// The key in this file, which a group may read too: of a home that the group may write.
+    SharedKeyFile(PathBuf),
     /// This passphrase.
     Passphrase(SecretString),
 }
@@ -58,7 +59,7 @@ impl UnlockWith {
     /// The method this serves.
     pub fn method(&self) -> Method {
         match self {
-            Self::KeyFile(_) => Method::KeyFile,
+            Self::KeyFile(_) | Self::SharedKeyFile(_) => Method::KeyFile,
             Self::Passphrase(_) => Method::Passphrase,
         }
     }
@@ -69,7 +70,8 @@ impl UnlockWith {
     /// When the file is missing, malformed or open to others, or the passphrase is empty.
     pub fn key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
         match self {
-            Self::KeyFile(path) => read_key_file(path),
+            Self::KeyFile(path) => read_key_file(path, OTHERS),
+            Self::SharedKeyFile(path) => read_key_file(path, OTHERS & !GROUP),
             Self::Passphrase(passphrase) => {
                 let passphrase = passphrase.expose_secret();
                 if passphrase.is_empty() {
@@ -81,6 +83,10 @@ impl UnlockWith {
         }
     }
 }
+
+/// Rights of anyone but the owner, and of the group among them.
+const OTHERS: u32 = 0o077;
+const GROUP: u32 = 0o070;
 
 fn key_file_error(path: &Path, problem: impl Into<String>) -> VaultError {
     VaultError::KeyFile { path: path.to_owned(), problem: problem.into() }
@@ -95,19 +101,24 @@ pub fn make_key_file(path: &Path) -> Result<(), VaultError> {
     let text = Zeroizing::new(data_encoding::HEXLOWER.encode(Key::random().expose()) + "\n");
     match files::write_new(path, text.as_bytes()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_key_file(path).map(drop),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_key_file(path, OTHERS).map(drop),
         Err(error) => Err(key_file_error(path, format!("cannot be made: {error}. Check that the disk has room"))),
     }
 }
 
-fn read_key_file(path: &Path) -> Result<Key, VaultError> {
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+/// The largest file that can be a key, in bytes.
+const KEY_FILE_MAX: u64 = 1024;
+
+/// `others` are the rights that nobody but the owner may have.
+fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
+    // What is looked at is what is read: the same open file.
+    let (file, metadata) = files::open_regular(path, Links::Follow).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             key_file_error(path, "is missing; put it back from your backup: without it the vault cannot be opened")
         }
         _ => key_file_error(path, format!("cannot be read: {error}")),
     })?;
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & others != 0 {
         return Err(key_file_error(path, format!("can be read by others; run `chmod 600 {}`", path.display())));
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -115,11 +126,11 @@ fn read_key_file(path: &Path) -> Result<Key, VaultError> {
     }
     let malformed =
         || key_file_error(path, "does not hold a key (64 hexadecimal digits); put it back from your backup");
-    if metadata.len() > 1024 {
-        return Err(malformed());
-    }
     let text =
-        Zeroizing::new(fs::read(path).map_err(|error| key_file_error(path, format!("cannot be read: {error}")))?);
+        Zeroizing::new(files::read_opened(file, &metadata, KEY_FILE_MAX).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => malformed(),
+            _ => key_file_error(path, format!("cannot be read: {error}")),
+        })?);
     let digits = text.strip_suffix(b"\n").unwrap_or(&text);
     let bytes = Zeroizing::new(data_encoding::HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| malformed())?);
     let mut bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| malformed())?;
