@@ -222,7 +222,7 @@ fn group_name(gid: u32) -> String {
 }
 
 /// What is asked of a file or folder.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// It is this user's or root's, and nobody else writes it.
     Own,
@@ -241,12 +241,14 @@ enum Kind {
 struct Walk {
     policy: Policy,
     passed: BTreeSet<PathBuf>,
+    /// Device, inode and what was asked: a link can lead to the same by another path.
+    judged: BTreeSet<(u64, u64, Kind)>,
     findings: Vec<Finding>,
 }
 
 impl Walk {
     fn new(policy: Policy) -> Self {
-        Self { policy, passed: BTreeSet::new(), findings: Vec::new() }
+        Self { policy, passed: BTreeSet::new(), judged: BTreeSet::new(), findings: Vec::new() }
     }
 
     /// One path, the folders above it, and the same of what it is a link to. What is not there is passed over: it
@@ -293,6 +295,9 @@ impl Walk {
     }
 
     fn judge(&mut self, path: &Path, metadata: &fs::Metadata, kind: Kind) {
+        if !self.judged.insert((metadata.dev(), metadata.ino(), kind)) {
+            return;
+        }
         let mode = metadata.mode();
         self.owner(path, metadata, kind);
         // Whoever owns a file in a sticky folder keeps it.
