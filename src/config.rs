@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::clients::{Rule, TemplatePattern, Who};
+use crate::files;
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 
 /// The least that answers and bodies of requests can have, in MiB: the largest document (`resolve::fill::FILLED_MAX`
@@ -22,6 +23,8 @@ const IN_FLIGHT_MIB_MAX: u64 = 1 << 20;
 /// What a fresh home is given.
 pub const DEFAULT: &str = include_str!("config/default.toml");
 
+/// The largest configuration, in bytes.
+const FILE_MAX: u64 = 1 << 20;
 /// The most former versions that can be kept: a record is read and written as a whole.
 const FORMER_VERSIONS_MAX: usize = 100;
 
@@ -179,7 +182,7 @@ impl Config {
     /// # Errors
     /// `ConfigError`, with the line where there is one.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
+        let text = files::read_text(path, FILE_MAX)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, env).map_err(|(line, message)| ConfigError::Invalid { path: path.to_owned(), line, message })
     }

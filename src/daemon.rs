@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -26,6 +27,7 @@ use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
 use crate::membership;
+use crate::permissions::{TrustedHome, Untrusted};
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::canary;
@@ -64,6 +66,9 @@ pub enum DaemonError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Others can change the home.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -129,13 +134,20 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
 ///
 /// # Errors
 /// When there is a vault already, or something cannot be written.
-pub fn init(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
+pub fn init(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
     }
     Vault::check_none(home)?;
     write_unless_there(&home.config_file(), config::DEFAULT)?;
     Ok(Vault::create(home, unlock)?)
+}
+
+/// Takes the folder of the socket back from the group that may write the home: Kubernetes gives a group everything in
+/// a volume whenever it is mounted. Where that fails, the socket is refused with the reason.
+fn unshare_runtime(home: &Home) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let _ = rustix::fs::open(home.runtime(), flags, Mode::empty()).and_then(|dir| rustix::fs::fchmod(dir, Mode::RWXU));
 }
 
 fn private_dir(dir: &Path) -> Result<(), DaemonError> {
@@ -153,14 +165,17 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 ///
 /// # Errors
 /// Why it did not start; nothing has been changed then.
-pub fn run(home: &Home, unlock: UnlockWith) -> Result<(), DaemonError> {
+pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     crate::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
     crate::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
     quiet_panics();
     // Whatever is created from here on, the socket above all, is this user's alone.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let activated = socket::activated()?;
     let _lock = DaemonLock::acquire(home)?;
+    if home.group_may_write() {
+        unshare_runtime(home);
+    }
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
     let config = load_config(home)?;
@@ -317,7 +332,13 @@ fn notify_manager(state: sd_notify::NotifyState<'_>) {
 }
 
 async fn reload_config(app: &Arc<App>) {
-    match load_config(&app.home) {
+    let home = app.home.clone();
+    let loaded = tokio::task::spawn_blocking(move || {
+        // It may have been opened to others since the start.
+        home.again()?;
+        Ok::<_, DaemonError>(load_config(&home)?)
+    });
+    match loaded.await.unwrap_or_else(|error| Err(system("it cannot be read")(io::Error::other(error)))) {
         Ok(config) => {
             app.inventory.keep_former_versions(config.former_versions);
             app.resolver.budget.set_total(config.limits.in_flight);

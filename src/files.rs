@@ -11,7 +11,7 @@ mod temporary;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -86,6 +86,67 @@ pub fn open_regular(path: &Path, links: Links) -> io::Result<(File, fs::Metadata
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     Ok((file, metadata))
+}
+
+/// Reads the whole of a file that `open_regular` opened, `most` bytes at most.
+///
+/// # Errors
+/// `FileTooLarge`, also where it grows meanwhile; the system's.
+pub fn read_opened(file: File, metadata: &fs::Metadata, most: u64) -> io::Result<Vec<u8>> {
+    if metadata.len() > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    // Room for all of it from the start: a buffer that grows leaves copies.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+/// Reads a regular file of at most `most` bytes and returns it with its metadata from before it was read.
+///
+/// # Errors
+/// As `open_regular` and `read_opened`.
+pub fn read_regular(path: &Path, links: Links, most: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
+    let (file, metadata) = open_regular(path, links)?;
+    Ok((read_opened(file, &metadata, most)?, metadata))
+}
+
+/// Reads a text: a regular file of at most `most` bytes, links followed.
+///
+/// # Errors
+/// As `read_regular`; `InvalidData` where it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let (bytes, _) = read_regular(path, Links::Follow, most)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// The longest content of a lock file: the number of a process, and a note for people.
+const LOCK_MAX: u64 = 8 << 10;
+
+/// Opens a lock file, made (0600) where there is none, and changes nothing in it. Never waits, and takes no file
+/// for one that somebody else can have put there: a link, another name of another file, or one of another user.
+///
+/// # Errors
+/// Where it is none of ours, with what to do; the system's.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
+    let foreign = |what: &str| Err(io::Error::other(format!("it is {what}, not a lock of guillemet; move it away")));
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return foreign("a symbolic link"),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => return foreign("a folder"),
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return foreign("no regular file");
+    } else if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return foreign("another user's file");
+    } else if metadata.nlink() > 1 || metadata.len() > LOCK_MAX {
+        return foreign("another file");
+    }
+    Ok(file)
 }
 
 /// Writes a new file that only this user may read (0600); on disk when this returns.

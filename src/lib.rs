@@ -26,6 +26,7 @@ pub mod logging;
 pub mod membership;
 pub mod names;
 pub mod pattern;
+pub mod permissions;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;

@@ -6,15 +6,14 @@
 //!
 //! The file stays when the lock is given back. If each holder deleted it, two could hold two files of one name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::process::{Flock, FlockType, Pid};
 
-use crate::files::FileId;
+use crate::files::{self, FileId, Links};
 
 /// How many bytes of a lock file are read, at most.
 const TEXT_MAX: u64 = 8 << 10;
@@ -44,9 +43,6 @@ pub enum LockError {
     /// Another process has it.
     #[error("another process holds it")]
     Held(Holder),
-    /// The file is not one of this user's.
-    #[error("it is no regular file of this user; move it away")]
-    NotOurs,
     /// The operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -56,11 +52,10 @@ impl LockFile {
     /// Takes the lock and notes who holds it: the pid, and `note` for people. Makes the file (0600) where there is none.
     ///
     /// # Errors
-    /// `Held` while another process has it; `NotOurs` for a link, anything but a regular file, or a file of another
-    /// user; the system's.
+    /// `Held` while another process has it; those of `files::open_lock`.
     pub fn acquire(path: &Path, note: &str) -> Result<Self, LockError> {
         for _ in 0..ATTEMPTS {
-            let mut file = open(path)?;
+            let mut file = files::open_lock(path)?;
             match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
                     return Err(LockError::Held(holder(&mut file)));
@@ -89,7 +84,7 @@ impl LockFile {
     /// # Errors
     /// The system's, when it cannot be opened for reading.
     pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
-        let (mut file, _) = crate::files::open_regular(path, crate::files::Links::Refuse)?;
+        let (mut file, _) = files::open_regular(path, Links::Refuse)?;
         let wanted = Flock::from(FlockType::WriteLock);
         match rustix::process::fcntl_getlk(&file, &wanted)? {
             None => Ok(None),
@@ -100,22 +95,6 @@ impl LockFile {
             }
         }
     }
-}
-
-/// Opens a lock file of this user without following a link, waiting, or changing it.
-fn open(path: &Path) -> Result<File, LockError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
-    let file = options.open(path).map_err(|error| match fs::symlink_metadata(path) {
-        Ok(there) if !there.is_file() => LockError::NotOurs,
-        _ => error.into(),
-    })?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(LockError::NotOurs);
-    }
-    Ok(file)
 }
 
 /// Who the file says holds it.
@@ -129,7 +108,25 @@ fn holder(file: &mut File) -> Holder {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    #[test]
+    fn a_child_that_has_its_file_does_not_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("it.lock");
+        let lock = LockFile::acquire(&path, "").unwrap();
+        // As in a child between fork and exec: the same open file.
+        let inherited = Stdio::from(lock._file.try_clone().unwrap());
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(inherited).spawn().unwrap();
+        drop(lock);
+        let next = LockFile::acquire(&path, "");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        next.unwrap();
+    }
 
     #[test]
     fn a_file_that_is_not_ours_is_left_alone() {
@@ -137,11 +134,11 @@ mod tests {
         let (target, path) = (dir.path().join("target"), dir.path().join("it.lock"));
         fs::write(&target, "kept").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        assert!(matches!(LockFile::acquire(&path, ""), Err(LockError::NotOurs)));
+        assert!(matches!(LockFile::acquire(&path, ""), Err(LockError::Io(_))));
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(matches!(LockFile::acquire(&path, ""), Err(LockError::NotOurs)));
+        assert!(matches!(LockFile::acquire(&path, ""), Err(LockError::Io(_))));
     }
 
     #[test]

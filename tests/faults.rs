@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -357,6 +358,90 @@ fn a_first_start_that_breaks_off_anywhere_is_taken_up() {
     });
     println!("broken off at {broken_off} calls");
     assert!(broken_off > 20, "{broken_off}");
+}
+
+/// Whether the whole journal has blocks: then a full disk cannot kill whoever writes to it.
+fn journal_is_allocated(guillemet: &Guillemet) -> bool {
+    let journal = std::fs::metadata(guillemet.path("usage.journal")).unwrap();
+    journal.blocks() * 512 >= journal.len()
+}
+
+#[test]
+fn a_file_system_that_cannot_allocate_is_written_to_instead() {
+    if !strace::is_there() {
+        return;
+    }
+    for what in ["error=EOPNOTSUPP", "error=ENOSYS"] {
+        let fault = Fault { call: "fallocate", what, at: 1, lasting: true };
+        let mut fresh = Guillemet::init();
+        assert!(fresh.try_run(&fault.before()), "{}", fresh.log());
+        fresh.add("on", "value of on");
+        assert_eq!(fresh.post("/v1/resolve", &json!({"secrets": ["on"]})).status, 200);
+        assert!(journal_is_allocated(&fresh));
+        // The journal that is there, now with holes.
+        let killed = killed_home();
+        let mut copy = Guillemet::nowhere();
+        let copied = std::process::Command::new("cp")
+            .args(["-a", "--sparse=always"])
+            .arg(killed.path("."))
+            .arg(copy.dir.path())
+            .status();
+        assert!(copied.unwrap().success() && !journal_is_allocated(&copy));
+        assert!(copy.try_run(&fault.before()), "{}", copy.log());
+        assert!(journal_is_allocated(&copy));
+        check_kept(&copy, "", 0);
+    }
+}
+
+#[test]
+fn a_home_in_a_ramfs_is_as_good_as_another() {
+    if !strace::is_there() {
+        return;
+    }
+    let base = Guillemet::init();
+    let mut guillemet = Guillemet::nowhere();
+    let [from, to] = [&base, &guillemet].map(|guillemet| guillemet.dir.path().display().to_string());
+    let script = format!("mount -t ramfs -o mode=0700 ramfs {to} && cp -a {from}/. {to} && exec \"$@\"");
+    assert!(guillemet.try_run(&["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned)), "{}", guillemet.log());
+    // It lies in the daemon's own namespace of mounts.
+    let socket = PathBuf::from(format!("/proc/{}/root{to}/run/guillemet.sock", guillemet.pid()));
+    let added = try_ask(&socket, "POST", "/v1/secrets", &[], br#"{"name": "a", "value": "v"}"#).unwrap();
+    assert_eq!(added.status, 201, "{}", added.text());
+    let resolved = try_ask(&socket, "POST", "/v1/resolve", &[], br#"{"secrets": ["a"]}"#).unwrap();
+    assert_eq!(resolved.json()["secrets"]["a"], "v");
+    assert!(guillemet.stop(), "{}", guillemet.log());
+}
+
+#[test]
+fn a_system_without_close_range_keeps_descriptors_from_children_all_the_same() {
+    if !strace::is_there() {
+        return;
+    }
+    for what in ["error=ENOSYS", "error=EPERM"] {
+        let fault = Fault { call: "close_range", what, at: 1, lasting: true };
+        let mut guillemet = Guillemet::init();
+        // A careless parent.
+        let mut by_way_of = ["sh", "-c", "exec 7</etc/passwd && exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+        by_way_of.extend(fault.before());
+        assert!(guillemet.try_run(&by_way_of), "{}", guillemet.log());
+        guillemet.add("token", "v");
+        let template = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authorization = '<< secret \"token\" >>'\n";
+        guillemet.write("mcp-server/a.toml", template);
+        let rendered = guillemet.get("/v1/render/mcp-server/a");
+        assert_eq!(rendered.status, 200, "{}", rendered.text());
+        let inherited = std::fs::read_to_string(format!("/proc/{}/fdinfo/7", guillemet.pid())).unwrap();
+        let flags = inherited.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert_ne!(u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000, 0, "it is closed on exec: {flags}");
+        let planners = guillemet.planners();
+        assert!(!planners.is_empty());
+        for planner in planners {
+            let open = std::fs::read_dir(format!("/proc/{planner}/fd")).unwrap().map(|entry| entry.unwrap().path());
+            let mut numbers: Vec<String> =
+                open.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+            numbers.sort();
+            assert_eq!(numbers, ["0", "1", "2"], "{planner} has more than its pipes");
+        }
+    }
 }
 
 #[test]

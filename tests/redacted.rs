@@ -11,6 +11,7 @@ use guillemet::account::wire::{AccountId, DeviceId, Newest, PublicKey};
 use guillemet::api::request::Fields;
 use guillemet::daemon;
 use guillemet::home::Home;
+use guillemet::permissions::TrustedHome;
 use guillemet::plugin::encode::{self, Source};
 use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, ValueFilter};
 use guillemet::resolve::budget::Budget;
@@ -182,7 +183,7 @@ fn nothing_of_an_account_prints_a_key() {
 fn a_resolver_and_errors_about_keys_print_no_value() {
     let folder = tempfile::tempdir().unwrap();
     let home = Home::at(folder.path().join("home"));
-    daemon::init(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
+    daemon::init(&TrustedHome::check(&home, false).unwrap(), UnlockWith::KeyFile(home.key_file())).unwrap();
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
     let recorder =
         Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage")).unwrap();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use guillemet::home::Home;
+use guillemet::permissions::TrustedHome;
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::record::Secret;
 use guillemet::vault::store::Vault;
@@ -43,7 +44,7 @@ impl BenchHome {
         let bench = Self(folder);
         let home = Home::at(bench.path());
         let key = || UnlockWith::KeyFile(home.key_file());
-        guillemet::daemon::init(&home, key()).expect("a home");
+        guillemet::daemon::init(&TrustedHome::check(&home, false).expect("a home of ours"), key()).expect("a home");
         for (name, text) in EXAMPLES {
             let path = home.templates().join(name);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");

@@ -48,10 +48,10 @@ use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
 use crate::files::FileId;
-use crate::home::Home;
 use crate::inventory::Inventory;
 use crate::membership;
 use crate::names::Millis;
+use crate::permissions::TrustedHome;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
 use crate::resolve::budget::{Reservation, SMALL};
@@ -85,7 +85,7 @@ pub struct LinkWanted {
 /// What requests are answered from.
 pub struct App {
     /// Where everything lies.
-    pub home: Home,
+    pub home: TrustedHome,
     /// Which folder the home was at the start, whatever its path.
     pub home_id: FileId,
     /// Why nobody can connect any more, while that is so.

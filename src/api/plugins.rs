@@ -75,7 +75,7 @@ pub(super) async fn remove(app: &Arc<App>, feature: &str) -> Answer {
         return Err(ApiError::new(Code::NotFound, message));
     }
     store_pins(app, &next).await.map_err(|error| ApiError::new(Code::Unavailable, error))?;
-    app.registry.remove(feature);
+    app.registry.remove(feature).await;
     *pins = next;
     forget_plans(app, feature).await;
     Ok(empty(StatusCode::NO_CONTENT))

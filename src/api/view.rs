@@ -179,14 +179,21 @@ fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
     }
 }
 
+/// A warning where others can change templates now. Reads metadata of every file.
+fn changeable_templates(app: &App) -> Option<String> {
+    let snapshot = app.resolver.current.load();
+    app.home.template_warning(snapshot.templates.values().map(|prepared| prepared.template.path.as_path()))
+}
+
 /// How the daemon is.
 ///
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let ([active, disabled, missing], unreadable) = {
+    let ([active, disabled, missing], unreadable, changeable) = {
         let app = Arc::clone(app);
-        tokio::task::spawn_blocking(move || (app.inventory.counts(), app.inventory.unreadable()))
+        let look = move || (app.inventory.counts(), app.inventory.unreadable(), changeable_templates(&app));
+        tokio::task::spawn_blocking(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
@@ -196,8 +203,12 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
     };
     let socket = app.socket_problem.load_full();
-    let warnings: Vec<&String> =
-        (app.warnings.iter().chain(socket.as_deref())).chain(&unreadable).chain(&refused).chain(&unlogged).collect();
+    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()))
+        .chain(&unreadable)
+        .chain(&changeable)
+        .chain(&refused)
+        .chain(&unlogged)
+        .collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({

@@ -1,8 +1,8 @@
 //! `account serve` and `account admin …`. The only commands that open the server's database.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,17 +19,21 @@ use crate::account::api_key::ApiKey;
 use crate::account::code::{Code, Creation, Place as CodePlace};
 use crate::account::server::limits::Limits;
 use crate::account::server::storage::postgres::Postgres;
-use crate::account::server::storage::sqlite::Sqlite;
+use crate::account::server::storage::sqlite::{DATABASE, Sqlite};
 use crate::account::server::storage::transfer;
 use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError};
-use crate::account::server::tls::{Certificate, own_pin};
+use crate::account::server::tls::{Certificate, own_files, own_pin};
 use crate::account::server::{self, App};
 use crate::account::wire::{AccountId, Hash};
+use crate::files;
 use crate::home::Home;
 use crate::inventory::rfc3339;
+use crate::permissions;
 use crate::resolve::now;
 use crate::vault::crypto;
 
+/// Held while a server runs on its folder.
+const LOCK: &str = "account.lock";
 /// Descriptors beside those of connections.
 const DESCRIPTORS: u64 = 64;
 
@@ -42,6 +46,9 @@ pub struct Place {
     /// a password is not seen by others.
     #[arg(long, value_name = "postgres://…")]
     database: Option<String>,
+    /// Allow groups to write the folder. Their members can change every account.
+    #[arg(long)]
+    group_may_write: bool,
 }
 
 #[derive(Args)]
@@ -170,15 +177,20 @@ pub struct Copy {
 }
 
 impl Place {
-    fn folder(&self, home: &Home) -> PathBuf {
-        self.data.clone().unwrap_or_else(|| home.data().join("account-server"))
+    /// The folder, which nobody else can change.
+    fn folder(&self, home: &Home) -> Result<PathBuf, Failure> {
+        let folder = self.data.clone().unwrap_or_else(|| home.data().join("account-server"));
+        let files = permissions::database(&folder.join(DATABASE));
+        let files = files.into_iter().chain(own_files(&folder)).chain([folder.join(LOCK)]);
+        permissions::check_folder(&folder, &files.collect::<Vec<_>>(), self.group_may_write)?;
+        Ok(folder)
     }
 
     /// Opens the accounts.
-    async fn open(&self, home: &Home) -> Result<Arc<dyn Storage>, StorageError> {
+    async fn open(&self, home: &Home) -> Result<Arc<dyn Storage>, Failure> {
         Ok(match self.database() {
             Some(url) => Arc::new(Postgres::open(&url).await?),
-            None => Arc::new(Sqlite::open(&self.folder(home))?),
+            None => Arc::new(Sqlite::open(&self.folder(home)?)?),
         })
     }
 
@@ -197,7 +209,7 @@ impl Serve {
     }
 
     async fn serve(self, home: &Home) -> Done {
-        let folder = self.place.folder(home);
+        let folder = self.place.folder(home)?;
         let storage = self.place.open(home).await?;
         // Of the folder: its database, and the certificate that is made in it.
         let _lock = match (self.place.database(), &self.cert) {
@@ -233,11 +245,10 @@ impl Serve {
 
 /// One server for each folder. Given back when the process ends, in any way.
 fn lock(folder: &Path) -> Result<File, Failure> {
-    let failed = |error| Failure::new(format!("{}: {error}", folder.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let path = folder.join("account.lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = opened.map_err(failed)?;
+    let failed = |path: &Path, error| Failure::new(format!("{}: {error}", path.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| failed(folder, error))?;
+    let path = folder.join(LOCK);
+    let file = files::open_lock(&path).map_err(|error| failed(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(_) => Err(StorageError::Locked(folder.display().to_string()).into()),
@@ -298,7 +309,7 @@ impl CreateAccount {
                 let wrong = |_| Failure::new("--pin is what `account serve` prints: sha256: and 64 hexadecimal digits");
                 Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(wrong)?)
             }
-            None => own_pin(&self.place.folder(home))?,
+            None => own_pin(&self.place.folder(home)?)?,
         };
         let (id, api_key) = (AccountId(crypto::random()), ApiKey::random());
         let url = self.url.to_string();
@@ -394,7 +405,7 @@ impl Copy {
     async fn run(self, home: &Home) -> Done {
         let none = || Failure::new("--database (or $GUILLEMET_DATABASE) is where the accounts are copied to");
         let to = Postgres::open(&self.place.database().ok_or_else(none)?).await?;
-        let folder = self.place.folder(home);
+        let folder = self.place.folder(home)?;
         // Nobody pushes meanwhile.
         let _lock = lock(&folder)?;
         let accounts = transfer::copy(&folder, &to).await?;

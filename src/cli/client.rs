@@ -14,8 +14,10 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
-use crate::files::FileId;
+use crate::files::{self, FileId};
 use crate::home::Home;
+use crate::permissions;
+use crate::template::catalog::TEMPLATE_MAX;
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -214,7 +216,10 @@ fn on_connection(
 ) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let stream = connect(&home.socket()).map_err(|error| no_daemon::why(home, &error))?;
+        let socket = home.socket();
+        let stream = connect(&socket).map_err(|error| no_daemon::why(home, &error))?;
+        let listener = stream.peer_cred()?.uid();
+        permissions::check_listener(&socket, listener).map_err(Failure::new)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut exchange = std::pin::pin!(exchange(&mut sender));
         tokio::select! {
@@ -298,9 +303,9 @@ pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
 
 /// A line of a template, if its file can be read here.
 fn source_line(templates: &Path, template: &str, line: u64) -> Option<String> {
-    let text = ["toml", "json", "jsonc", "yaml"]
-        .into_iter()
-        .find_map(|extension| std::fs::read_to_string(templates.join(format!("{template}.{extension}"))).ok())?;
+    let text = ["toml", "json", "jsonc", "yaml"].into_iter().find_map(|extension| {
+        files::read_text(&templates.join(format!("{template}.{extension}")), TEMPLATE_MAX).ok()
+    })?;
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))
 }

@@ -5,6 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::{Done, Failure, no_daemon, output, prompt};
 use crate::home::Home;
+use crate::permissions::TrustedHome;
 use crate::sys::stack::leaving_nothing;
 use crate::vault::keys::{METHODS, Method, Needs, UnlockWith};
 use crate::vault::store::Vault;
@@ -16,8 +17,9 @@ fn methods() -> impl TypedValueParser<Value = Method> {
 }
 
 /// Gets what a method needs; `new` where the vault is being made.
-fn unlock(method: Method, home: &Home, passphrase_fd: Option<i32>, new: bool) -> Result<UnlockWith, Failure> {
+fn unlock(method: Method, home: &TrustedHome, passphrase_fd: Option<i32>, new: bool) -> Result<UnlockWith, Failure> {
     match method.row().needs {
+        Needs::KeyFile if home.group_may_write() => Ok(UnlockWith::SharedKeyFile(home.key_file())),
         Needs::KeyFile => Ok(UnlockWith::KeyFile(home.key_file())),
         Needs::Passphrase => {
             // The daemon lives long: nothing of it may stay on the stack.
@@ -34,10 +36,14 @@ pub struct Init {
     /// Read the passphrase from this descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
+    /// Allow groups to write the folders that exist. Their members can read and change every secret.
+    #[arg(long)]
+    group_may_write: bool,
 }
 
 impl Init {
     pub fn run(self, home: &Home) -> Done {
+        let home = &TrustedHome::check(home, self.group_may_write)?;
         crate::daemon::init(home, unlock(self.unlock, home, self.passphrase_fd, true)?)?;
         output::note(&format!("made {}", home.data().display()));
         if self.unlock.row().needs == Needs::KeyFile {
@@ -62,6 +68,9 @@ pub struct Run {
     /// Read the passphrase from this descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
+    /// Allow groups to write the home. Their members can read and change every secret.
+    #[arg(long)]
+    group_may_write: bool,
 }
 
 impl Run {
@@ -69,6 +78,7 @@ impl Run {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);
         }
+        let home = &TrustedHome::check(home, self.group_may_write)?;
         let unlock = unlock(Vault::method(home)?, home, self.passphrase_fd, false)?;
         Ok(crate::daemon::run(home, unlock)?)
     }

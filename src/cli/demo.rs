@@ -69,7 +69,10 @@ impl Demo {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
         step(1, "A home: vault, key, configuration; and four templates");
-        crate::daemon::init(&home, crate::vault::keys::UnlockWith::KeyFile(home.key_file()))?;
+        crate::daemon::init(
+            &crate::permissions::TrustedHome::check(&home, false)?,
+            crate::vault::keys::UnlockWith::KeyFile(home.key_file()),
+        )?;
         templates::write(&home)?;
         let values = values();
         let mcp = match &self.mcp {

@@ -229,7 +229,6 @@ fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
             );
             DaemonError::Socket { path: socket.to_owned(), problem }
         }
-        LockError::NotOurs => DaemonError::File { path, source: io::Error::other(error) },
         LockError::Io(source) => DaemonError::File { path, source },
     })
 }

@@ -329,3 +329,36 @@ fn names_if_there(folder: &Path) -> Vec<std::ffi::OsString> {
     let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
     files.map(|entry| entry.file_name()).collect()
 }
+
+#[test]
+fn no_more_is_read_than_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "text").unwrap();
+    assert_eq!(read_regular(&file, Links::Follow, 4).unwrap().0, b"text");
+    assert_eq!(read_text(&file, 4).unwrap(), "text");
+    assert_eq!(read_text(&file, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    // Its metadata says 0.
+    let endless = Path::new("/proc/self/smaps");
+    assert_eq!(read_text(endless, 100).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+}
+
+#[test]
+fn a_lock_is_a_file_of_ours_and_nothing_else_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let [lock, other, name, link, fifo, long] =
+        ["lock", "other", "name", "link", "fifo", "long"].map(|name| dir.path().join(name));
+    assert_eq!(open_lock(&lock).unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    open_lock(&lock).unwrap();
+    fs::write(&other, "kept").unwrap();
+    fs::hard_link(&other, &name).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("none"), dir.path().join("dangling")).unwrap();
+    rustix::fs::mkfifoat(CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+    fs::write(&long, vec![b'x'; (8 << 10) + 1]).unwrap();
+    for foreign in [&name, &link, &fifo, &long, &dir.path().join("dangling")] {
+        assert!(open_lock(foreign).unwrap_err().to_string().contains("move it away"), "{foreign:?}");
+    }
+    assert!(!dir.path().join("none").exists());
+    assert_eq!(fs::read(&other).unwrap(), b"kept");
+}

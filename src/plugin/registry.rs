@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::builtin;
 use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
-use crate::files::Fingerprint;
+use crate::files::{self, Fingerprint, Links};
 use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.
@@ -167,7 +168,7 @@ impl Registry {
         let pins: Vec<Pin> = components
             .filter_map(|path| {
                 let feature = path.file_stem()?.to_str()?.to_owned();
-                Some(Pin { feature, digest: hex(&Sha256::digest(fs::read(&path).ok()?)) })
+                Some(Pin { feature, digest: hex(&Sha256::digest(read_component(&path).ok()?)) })
             })
             .collect();
         Self::new(dir, &pins, cache)
@@ -186,13 +187,14 @@ impl Registry {
     fn pinned(&self, pin: &Pin) -> Plugin {
         let path = self.file(&pin.feature);
         let refused = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
-        // Looked at before reading, so that a change in between shows as another look.
-        let look = Fingerprint::of(&path).ok().filter(Fingerprint::is_settled);
-        let plugin = match read_component(&path) {
+        // Where it cannot be read: it is tried again when it changes.
+        let mut look = Fingerprint::of(&path).ok();
+        let plugin = match read_with_fingerprint(&path) {
             Err(error) => {
                 refused(format!("{error}; add it again, or let it go with `guillemet plugin remove {}`", pin.feature))
             }
-            Ok(component) => {
+            Ok((component, fingerprint)) => {
+                look = Some(fingerprint);
                 let plugin = self.plugin(Source::Added, &pin.feature, component.into());
                 if plugin.digest == pin.digest {
                     plugin
@@ -207,7 +209,7 @@ impl Registry {
                 }
             }
         };
-        plugin.looks(look);
+        plugin.looks(look.filter(Fingerprint::is_settled));
         plugin
     }
 
@@ -388,7 +390,9 @@ impl Registry {
             )));
         }
         let unkept = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be kept: {error}"));
-        write_component(&self.dir, &self.file(&feature), &component).map_err(unkept)?;
+        let (dir, path) = (self.dir.clone(), self.file(&feature));
+        let written = tokio::task::spawn_blocking(move || write_component(&dir, &path, &component)).await;
+        written.map_err(std::io::Error::other).and_then(|written| written).map_err(unkept)?;
         pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
         let shown = view(&feature, Source::Added, &plugin.digest, Ok(description));
         self.change(|plugins| {
@@ -399,8 +403,9 @@ impl Registry {
 
     /// Lets a plugin go that a user added; a built-in one of the same feature is used again. The caller has
     /// taken its pin out of the vault.
-    pub fn remove(&self, feature: &str) {
-        let _ = fs::remove_file(self.file(feature));
+    pub async fn remove(&self, feature: &str) {
+        let path = self.file(feature);
+        let _ = tokio::task::spawn_blocking(move || fs::remove_file(path)).await;
         self.change(|plugins| {
             plugins.remove(feature);
             if let Some(builtin) = builtin::ALL.iter().find(|builtin| builtin.feature == feature) {
@@ -420,7 +425,10 @@ impl Registry {
     /// # Errors
     /// `Unreadable` and `Unfit`.
     pub async fn candidate(&self, file: &Path) -> Result<Candidate, AddError> {
-        let component = read_component(file)?;
+        let path = file.to_owned();
+        // Whoever asks chooses the path: it can be on a disk that does not answer.
+        let read = tokio::task::spawn_blocking(move || read_component(&path));
+        let component = read.await.map_err(|error| AddError::Unreadable(error.to_string()))??;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let plugin = self.plugin(Source::Added, &name, component.clone().into());
         let unfit = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
@@ -467,21 +475,63 @@ fn view(feature: &str, source: Source, digest: &str, description: Result<Descrip
 /// # Errors
 /// `Unreadable`, and `Unfit` where it is no file or too large.
 pub fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
-    let unreadable =
-        |error: std::io::Error| AddError::Unreadable(format!("{} cannot be read: {error}", path.display()));
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() || metadata.len() > COMPONENT_MAX {
-        return Err(AddError::Unfit(format!(
+    Ok(read_with_fingerprint(path)?.0)
+}
+
+/// The same, with how the file looked before it was read: a change meanwhile shows as another look.
+fn read_with_fingerprint(path: &Path) -> Result<(Vec<u8>, Fingerprint), AddError> {
+    let read = files::read_regular(path, Links::Follow, COMPONENT_MAX);
+    let (component, metadata) = read.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput | ErrorKind::FileTooLarge => AddError::Unfit(format!(
             "{} is no plugin: a file of at most {} MiB is needed",
             path.display(),
             COMPONENT_MAX >> 20
-        )));
-    }
-    fs::read(path).map_err(unreadable)
+        )),
+        _ => AddError::Unreadable(format!("{} cannot be read: {error}", path.display())),
+    })?;
+    Ok((component, Fingerprint::from_metadata(&metadata)))
 }
 
 fn write_component(dir: &Path, path: &Path, component: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    crate::files::replace(path, component)
+    files::replace(path, component)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+
+    use super::*;
+
+    /// Whoever names a file can swap it for a FIFO at any moment.
+    #[test]
+    fn a_file_that_becomes_a_fifo_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, fifo] = ["file", "fifo"].map(|name| dir.path().join(name));
+        fs::write(&file, "component").unwrap();
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (stop, (told, done)) = (AtomicBool::new(false), mpsc::channel());
+        let path = file.clone();
+        std::thread::spawn(move || {
+            let read: Vec<bool> = (0..20_000).map(|_| read_component(&path).is_ok()).collect();
+            let _ = told.send(read);
+        });
+        let read = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    renameat_with(CWD, &file, CWD, &fifo, RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            let read = done.recv_timeout(Duration::from_secs(60));
+            stop.store(true, Ordering::Relaxed);
+            read
+        });
+        let read = read.expect("it waits for somebody to write into the FIFO");
+        assert!(read.contains(&true) && read.contains(&false), "it met both");
+    }
 }

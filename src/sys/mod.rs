@@ -9,4 +9,5 @@ pub mod peer;
 pub mod process;
 pub mod signals;
 pub mod stack;
+pub mod users;
 pub mod wasm;

@@ -12,24 +12,65 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 /// descriptors yet.
 ///
 /// # Errors
-/// The kernel's, when it does not know `close_range` (before Linux 5.9).
+/// The kernel's, when it neither knows `close_range` (before Linux 5.9, and in some containers) nor lets them be closed
+/// one by one.
 pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: called first thing in `main` of a child, when nothing in this process owns a descriptor
     // from `first` on, so none is closed under its owner.
-    let result = unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, 0) } == 0 {
+        return Ok(());
+    }
+    each_from(first, |fd| {
+        // Whatever it says, the descriptor is closed.
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+        0
+    })
 }
 
 /// Sees to it that no descriptor from `first` on reaches a child: those a careless parent left open, and
 /// those a service manager handed over.
 ///
 /// # Errors
-/// The kernel's, when it does not know `CLOSE_RANGE_CLOEXEC` (before Linux 5.11).
+/// The kernel's, when it neither knows `CLOSE_RANGE_CLOEXEC` (before Linux 5.11, and in some containers) nor lets them
+/// be marked one by one.
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
     // SAFETY: sets a flag on descriptors; closes and invalidates none.
-    let result = unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, CLOSE_RANGE_CLOEXEC) } == 0 {
+        return Ok(());
+    }
+    // It is the only flag that descriptors have.
+    // SAFETY: as above; a number that is not open is an error and nothing else.
+    each_from(first, |fd| unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })
+}
+
+/// Does something to every open descriptor from `first` on: what `close_range` does, for a system that has not got it
+/// or forbids it. `each` gives -1 with `errno` where it fails.
+///
+/// They are those in `/proc/self/fd`; without that, every number that this process could have been given.
+fn each_from(first: RawFd, each: impl Fn(RawFd) -> libc::c_int) -> io::Result<()> {
+    // All are read before anything is done to one: the folder has a descriptor too, which is closed then.
+    let listed: io::Result<Vec<Option<RawFd>>> = std::fs::read_dir("/proc/self/fd").and_then(|entries| {
+        entries.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()))).collect()
+    });
+    let open: Box<dyn Iterator<Item = RawFd>> = match listed {
+        Ok(numbers) => Box::new(numbers.into_iter().flatten()),
+        Err(_) => {
+            let most = rustix::process::getrlimit(Resource::Nofile).current;
+            Box::new(0..most.and_then(|most| RawFd::try_from(most).ok()).unwrap_or(RawFd::MAX))
+        }
+    };
+    for fd in open.filter(|fd| *fd >= first) {
+        if each(fd) < 0 {
+            let error = io::Error::last_os_error();
+            // Closed meanwhile, or never open.
+            if error.raw_os_error() != Some(libc::EBADF) {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes a descriptor that whoever started this process handed over by number.
@@ -119,4 +160,26 @@ pub fn map_writable_code() -> io::Result<()> {
     // SAFETY: a new anonymous mapping touches no memory that exists; it stays until the process ends.
     let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, both, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
     if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn every_descriptor_is_found_one_by_one() {
+        let files = [(); 3].map(|()| std::fs::File::open("/dev/null").unwrap());
+        let wanted: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let found = std::cell::RefCell::new(Vec::new());
+        each_from(wanted[0], |fd| {
+            found.borrow_mut().push(fd);
+            0
+        })
+        .unwrap();
+        let found = found.into_inner();
+        assert!(wanted.iter().all(|fd| found.contains(fd)), "{wanted:?} {found:?}");
+        assert!(found.iter().all(|fd| *fd >= wanted[0]), "{found:?}");
+    }
 }

@@ -91,8 +91,10 @@ impl Method {
 /// What is at hand to open a vault with.
 #[derive(Debug)]
 pub enum UnlockWith {
-    /// The key in this file.
+    /// The key in this file, which its owner alone may read.
     KeyFile(PathBuf),
+    /// The key in this file, which a group may read too: of a home that the group may write.
+    SharedKeyFile(PathBuf),
     /// This passphrase.
     Passphrase(SecretString),
 }
@@ -110,7 +112,7 @@ impl UnlockWith {
     /// The method this serves.
     pub fn method(&self) -> Method {
         match self {
-            Self::KeyFile(_) => Method::KeyFile,
+            Self::KeyFile(_) | Self::SharedKeyFile(_) => Method::KeyFile,
             Self::Passphrase(_) => Method::Passphrase,
         }
     }
@@ -121,7 +123,8 @@ impl UnlockWith {
     /// When the file is missing, malformed or open to others, or the passphrase is empty.
     pub fn key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
         match self {
-            Self::KeyFile(path) => read_key_file(path),
+            Self::KeyFile(path) => read_key_file(path, OTHERS),
+            Self::SharedKeyFile(path) => read_key_file(path, OTHERS & !GROUP),
             Self::Passphrase(passphrase) => {
                 let passphrase = passphrase.expose_secret();
                 if passphrase.is_empty() {
@@ -133,6 +136,10 @@ impl UnlockWith {
         }
     }
 }
+
+/// Rights of anyone but the owner, and of the group among them.
+const OTHERS: u32 = 0o077;
+const GROUP: u32 = 0o070;
 
 fn key_file_error(path: &Path, problem: impl Into<String>) -> VaultError {
     VaultError::KeyFile { path: path.to_owned(), problem: problem.into() }
@@ -147,19 +154,24 @@ pub fn make_key_file(path: &Path) -> Result<(), VaultError> {
     let text = Zeroizing::new(data_encoding::HEXLOWER.encode(Key::random().expose()) + "\n");
     match files::write_new(path, text.as_bytes()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_key_file(path).map(drop),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_key_file(path, OTHERS).map(drop),
         Err(error) => Err(key_file_error(path, format!("cannot be made: {error}. Check that the disk has room"))),
     }
 }
 
-fn read_key_file(path: &Path) -> Result<Key, VaultError> {
+/// The largest file that can be a key, in bytes.
+const KEY_FILE_MAX: usize = 1024;
+
+/// `others` are the rights that nobody but the owner may have.
+fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
+    // What is looked at is what is read: the same open file.
     let (file, metadata) = files::open_regular(path, Links::Follow).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             key_file_error(path, "is missing; put it back from your backup: without it the vault cannot be opened")
         }
         _ => key_file_error(path, format!("cannot be read: {error}")),
     })?;
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & others != 0 {
         return Err(key_file_error(path, format!("can be read by others; run `chmod 600 {}`", path.display())));
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -167,7 +179,7 @@ fn read_key_file(path: &Path) -> Result<Key, VaultError> {
     }
     let malformed =
         || key_file_error(path, "does not hold a key (64 hexadecimal digits); put it back from your backup");
-    let text = read(file, 1024, Until::End).map_err(|error| match error.kind() {
+    let text = read(file, KEY_FILE_MAX, Until::End).map_err(|error| match error.kind() {
         ErrorKind::InvalidData => malformed(),
         _ => key_file_error(path, format!("cannot be read: {error}")),
     })?;

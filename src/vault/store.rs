@@ -11,7 +11,7 @@ mod account;
 mod file;
 
 use std::borrow::Cow;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -214,10 +214,10 @@ impl Vault {
         };
         remove_temporary();
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-        made.map_err(file_error(&temporary))?;
+        let made = made.map_err(file_error(&temporary))?;
         let written = write_empty(&temporary, unlock.method(), passphrase, &unlock_key);
         let placed = written.and_then(|()| {
-            File::open(&temporary).and_then(|file| file.sync_all()).map_err(file_error(&temporary))?;
+            made.sync_all().map_err(file_error(&temporary))?;
             files::place(&temporary, &path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => VaultError::AlreadyExists(path.clone()),
                 _ => VaultError::File { path: path.clone(), source: error },

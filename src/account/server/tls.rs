@@ -3,9 +3,7 @@
 //!
 //! Knows no HTTP.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +19,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::stopped;
 use crate::account::wire::Hash;
-use crate::files;
+use crate::files::{self, Fingerprint, Links};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The largest file of certificates, in bytes.
+const PEM_MAX: u64 = 1 << 20;
 
 /// What is wrong with a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,8 @@ pub enum TlsError {
 pub struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
+    /// How the files looked before they were read.
+    read: ArcSwap<Fingerprints>,
     current: ArcSwap<CertifiedKey>,
 }
 
@@ -75,8 +78,12 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// What tells whether a file has changed.
-type Stamp = Option<(u64, i64, i64, u64)>;
+/// How certificate and key look; nothing of what is not there.
+type Fingerprints = [Option<Fingerprint>; 2];
+
+fn fingerprints(certificate: &Path, key: &Path) -> Fingerprints {
+    [certificate, key].map(|path| Fingerprint::of(path).ok())
+}
 
 impl Certificate {
     /// From files in PEM: the chain, the server's own first, and its key.
@@ -84,8 +91,9 @@ impl Certificate {
     /// # Errors
     /// When they cannot be read, or do not fit each other.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let read = ArcSwap::from_pointee(fingerprints(certificate, key));
         let current = ArcSwap::from_pointee(load(certificate, key)?);
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), current })
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), read, current })
     }
 
     /// The one in a folder; made for these names (hosts or addresses) where there is none.
@@ -93,7 +101,7 @@ impl Certificate {
     /// # Errors
     /// When it can neither be read nor made.
     pub fn own(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
-        let (certificate, key) = own_files(folder);
+        let [certificate, key] = own_files(folder);
         if !certificate.exists() {
             let made = rcgen::generate_simple_self_signed(names)?;
             let write = |path: &Path, text: String| {
@@ -118,32 +126,30 @@ impl Certificate {
     pub async fn follow(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut known = self.stamps();
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => return,
                 _ = look.tick() => {}
             }
-            let now = self.stamps();
-            if now == known {
-                continue;
-            }
-            known = now;
-            match load(&self.certificate, &self.key) {
-                Ok(loaded) => {
-                    self.current.store(Arc::new(loaded));
-                    tracing::info!(pin = %self.pin(), "the certificate was read again");
-                }
-                Err(error) => tracing::warn!(%error, "the former certificate stays in force"),
-            }
+            // The files may be on a disk that does not answer.
+            let following = Arc::clone(&self);
+            let _ = tokio::task::spawn_blocking(move || following.read_again()).await;
         }
     }
 
-    fn stamps(&self) -> [Stamp; 2] {
-        [&self.certificate, &self.key].map(|path| {
-            let found = fs::metadata(path).ok()?;
-            Some((found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
-        })
+    fn read_again(&self) {
+        let now = fingerprints(&self.certificate, &self.key);
+        if **self.read.load() == now {
+            return;
+        }
+        self.read.store(Arc::new(now));
+        match load(&self.certificate, &self.key) {
+            Ok(loaded) => {
+                self.current.store(Arc::new(loaded));
+                tracing::info!(pin = %self.pin(), "the certificate was read again");
+            }
+            Err(error) => tracing::warn!(%error, "the former certificate stays in force"),
+        }
     }
 
     /// How connections are begun with it.
@@ -166,15 +172,16 @@ impl Certificate {
 /// # Errors
 /// When it cannot be read.
 pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
-    let (path, _) = own_files(folder);
+    let [path, _] = own_files(folder);
     if !path.exists() {
         return Ok(None);
     }
     Ok(chain(&path)?.first().map(|leaf| Hash::of(&[leaf.as_ref()])))
 }
 
-fn own_files(folder: &Path) -> (PathBuf, PathBuf) {
-    (folder.join("account.crt"), folder.join("account.key"))
+/// The certificate that a server makes itself in its folder, and its key.
+pub fn own_files(folder: &Path) -> [PathBuf; 2] {
+    ["account.crt", "account.key"].map(|name| folder.join(name))
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
@@ -193,11 +200,13 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
+    let read = files::read_regular(path, Links::Follow, PEM_MAX);
+    read.map(|(bytes, _)| bytes).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -70,7 +70,10 @@ pub fn show(office: &Home) -> Done {
     client::json(office, Method::POST, "/v1/account", Some(&json!({"code": code, "name": "office"})))?;
 
     let laptop = Home::at(second.path());
-    crate::daemon::init(&laptop, crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()))?;
+    crate::daemon::init(
+        &crate::permissions::TrustedHome::check(&laptop, false)?,
+        crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()),
+    )?;
     super::templates::write(&laptop)?;
     let _daemon = Daemon::start(&laptop)?;
     let invited = client::json(office, Method::POST, "/v1/account/invitations", None)?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::super::client::{self, part};
 use super::super::{Done, Failure, output, prompt};
 use super::list::{find, print};
+use crate::files::{self, Links};
 use crate::home::Home;
 
 #[derive(Args)]
@@ -69,7 +70,7 @@ fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
     let look = || client::call(home, Method::POST, "/v1/plugins", Some(&body));
     let answer = told_when_slow("a large component takes a while to be compiled, once", look)?;
     let unreadable = answer.status == 404;
-    match (answer.good(home), std::fs::File::open(file)) {
+    match (answer.good(home), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
         (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
             "you can read this file, but the daemon{} cannot: copy it to where it can, or let it read the file and pass \

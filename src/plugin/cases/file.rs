@@ -6,10 +6,14 @@ use serde_json::{Map, Number, Value as Json};
 use toml_edit::{ArrayOfTables, Document, Item, Table, TableLike, Value};
 
 use super::{Case, File};
+use crate::files;
 use crate::names::SecretName;
 
 /// What a case may hold.
 const FIELDS: [&str; 6] = ["name", "target", "config", "document", "warnings", "problems"];
+
+/// The largest file of cases, in bytes.
+const FILE_MAX: u64 = 16 << 20;
 
 /// Reads one.
 ///
@@ -17,7 +21,7 @@ const FIELDS: [&str; 6] = ["name", "target", "config", "document", "warnings", "
 /// A line for each mistake, with its place.
 pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(&path).map_err(|error| vec![format!("{shown} cannot be read: {error}")])?;
+    let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{shown} cannot be read: {error}")])?;
     let document = Document::parse(text.as_str()).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
         vec![format!("{shown}:{line}: {}", error.message())]

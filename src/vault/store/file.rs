@@ -1,6 +1,6 @@
 //! The file itself: how it is laid out, made, looked at without a write, and changed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
+use crate::files::{self, Links};
 use crate::vault::crypto::{self, Key, PassphraseCost};
 use crate::vault::keys::{Method, PassphraseHeader};
 
@@ -168,7 +169,7 @@ fn immutable(path: &Path) -> Result<Connection, VaultError> {
 /// Reads what needs no key, without writing: SQLite's own header by hand, then what it says of the key.
 pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
     let mut first = [0; 100];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    let read = files::open_regular(path, Links::Follow).and_then(|(mut file, _)| file.read_exact(&mut first));
     read.map_err(|error| match error.kind() {
         ErrorKind::NotFound => VaultError::NoVault(path.to_owned()),
         ErrorKind::UnexpectedEof => VaultError::Damaged("it is cut off".into()),

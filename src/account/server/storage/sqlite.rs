@@ -22,6 +22,7 @@ use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, S
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
 use crate::names::Millis;
 
+pub use self::file::DATABASE;
 pub(super) use self::file::{TABLES, look};
 
 /// How many connections read.

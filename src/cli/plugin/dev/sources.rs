@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::cli::plugin::project::is_leftover;
+use crate::files::{self, Links};
 
 /// How deep folders are looked into.
 const DEPTH_MAX: usize = 8;
@@ -117,11 +119,14 @@ fn is_written(path: &Path) -> bool {
 }
 
 fn digest(path: &Path) -> Option<[u8; 32]> {
-    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    if metadata.len() > FILE_MAX {
-        return Some(Sha256::digest(format!("{} {:?}", metadata.len(), metadata.modified())).into());
+    let (file, metadata) = files::open_regular(path, Links::Follow).ok()?;
+    match files::read_opened(file, &metadata, FILE_MAX) {
+        Ok(bytes) => Some(Sha256::digest(bytes).into()),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+            Some(Sha256::digest(format!("{} {:?}", metadata.len(), metadata.modified())).into())
+        }
+        Err(_) => None,
     }
-    Some(Sha256::digest(fs::read(path).ok()?).into())
 }
 
 /// The files that differ.

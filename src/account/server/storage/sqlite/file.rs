@@ -1,15 +1,18 @@
 //! The file itself: its tables, its format, how it is opened.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::account::server::storage::{Found, StorageError};
 use crate::account::wire::{AccountId, Hash, Newest};
 
+/// Its name.
+pub const DATABASE: &str = "account.db";
 /// The format this program writes; SQLite's `user_version`.
 const FORMAT: u32 = 1;
 /// "GuAc": SQLite's `application_id`.
@@ -78,8 +81,12 @@ pub(in crate::account::server::storage) const TABLES: [&str; 8] =
 pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
     let failed = |error| StorageError::Database(format!("{}: {error}", folder.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let path = folder.join("account.db");
-    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    let path = folder.join(DATABASE);
+    // SQLite would make it with the rights of the umask.
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
     let mut database = connect(&path)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
     // Two that begin at once: the second finds what the first has made.
@@ -99,7 +106,7 @@ pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
 
 /// A connection to the file of a folder, which changes nothing.
 pub(in crate::account::server::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
-    let path = folder.join("account.db");
+    let path = folder.join(DATABASE);
     if !path.exists() {
         return Err(StorageError::Database(format!("there is none in {}", folder.display())));
     }
@@ -113,7 +120,8 @@ pub(in crate::account::server::storage) fn look(folder: &Path) -> Result<Connect
 
 /// A connection to the file.
 pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
-    let database = Connection::open(path)?;
+    // Made by `ready`, and by nobody else.
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;
     database.set_prepared_statement_cache_capacity(64);

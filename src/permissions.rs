@@ -1,0 +1,475 @@
+//! Who can change what Guillemet trusts: the folders and files of a home, and the folders above them.
+//!
+//! Whoever can write one of them decides what happens to every secret, so nothing is started then: as OpenSSH does it
+//! under `StrictModes`. What holds when this has passed: nobody but the user and root (and a group that was allowed to)
+//! can swap a file of the home between two uses of its name.
+//!
+//! Knows where things lie, and nothing of what is in them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::home::Home;
+use crate::sys;
+
+/// Write access of a group, and of everyone; what restricts deletion in a folder to the owners of its files.
+const GROUP: u32 = 0o020;
+const EVERYONE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+/// How many links are followed, as by Linux.
+const LINKS_MAX: u32 = 40;
+/// How many templates a warning names.
+const NAMED_MAX: usize = 3;
+
+/// A home that nobody but its user, root and perhaps a group can change. To have one is to have checked it.
+#[derive(Clone, Debug)]
+pub struct TrustedHome {
+    home: Home,
+    policy: Policy,
+}
+
+impl Deref for TrustedHome {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
+}
+
+impl TrustedHome {
+    /// Checks a home, or what there is of one. `group_may_write` allows write access of groups.
+    ///
+    /// # Errors
+    /// Everything in it that somebody else can change.
+    pub fn check(home: &Home, group_may_write: bool) -> Result<Self, Untrusted> {
+        let checked = Self { home: home.clone(), policy: Policy::of_process(group_may_write) };
+        checked.again()?;
+        Ok(checked)
+    }
+
+    /// Checks it once more: permissions change.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub fn again(&self) -> Result<(), Untrusted> {
+        let mut walk = Walk::new(self.policy);
+        for folder in [self.home.config(), self.home.data(), &self.home.plugins()] {
+            walk.visit(folder, Kind::Own);
+        }
+        walk.visit(&self.home.config_file(), Kind::Own);
+        let vault = self.home.vault_file();
+        let private =
+            [self.home.key_file(), self.home.journal_file(), self.home.lock_file(), self.home.runtime().to_owned()];
+        for path in database(&vault).into_iter().chain(private) {
+            walk.visit(&path, Kind::Private);
+        }
+        for plugin in fs::read_dir(self.home.plugins()).into_iter().flatten().flatten() {
+            walk.visit(&plugin.path(), Kind::Own);
+        }
+        walk.done()
+    }
+
+    /// Whether a group may write it.
+    pub fn group_may_write(&self) -> bool {
+        self.policy.group_may_write
+    }
+
+    /// A warning where others can change templates, or what they are links to. Reads metadata of every file.
+    pub fn template_warning<'a>(&self, templates: impl IntoIterator<Item = &'a Path>) -> Option<String> {
+        let mut walk = Walk::new(self.policy);
+        let files: BTreeSet<&Path> = templates.into_iter().collect();
+        let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+        walk.visit(&self.home.templates(), Kind::Template);
+        for path in folders.into_iter().chain(files) {
+            walk.visit(path, Kind::Template);
+        }
+        let found = walk.findings;
+        let named: Vec<String> = found.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        let more = match found.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        (!found.is_empty()).then(|| format!("other users can change templates: {}{more}", named.join("; ")))
+    }
+}
+
+/// Checks a folder of the account's server, or what there is of one, with these of its files. `group_may_write` allows
+/// write access of groups.
+///
+/// # Errors
+/// Everything in it that somebody else can change.
+pub fn check_folder(folder: &Path, files: &[PathBuf], group_may_write: bool) -> Result<(), Untrusted> {
+    let mut walk = Walk::new(Policy::of_process(group_may_write));
+    walk.visit(folder, Kind::Own);
+    for file in files {
+        walk.visit(file, Kind::Private);
+    }
+    walk.done()
+}
+
+/// The files of an SQLite database.
+pub fn database(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        name.into()
+    })
+}
+
+/// Checks who listens on a socket before it is sent anything: root (a service manager), this user, or the owner of
+/// the socket's folder, which nobody else can change then.
+///
+/// # Errors
+/// Why it is not trusted, for people.
+pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
+    let own = rustix::process::geteuid().as_raw();
+    if listener == 0 || listener == own {
+        return Ok(());
+    }
+    let folder = socket.parent().unwrap_or(Path::new("/"));
+    let owner = fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?.uid();
+    let who = user_name(listener);
+    if listener != owner {
+        return Err(format!(
+            "{who} listens at {}, who is neither you nor the owner of that folder ({}); nothing was sent. Find out why, \
+             or start your daemon anew",
+            socket.display(),
+            user_name(owner)
+        ));
+    }
+    // Which groups that user lets in is not for us to say; who replaces the folder becomes its owner.
+    let mut walk = Walk::new(Policy { user: owner, private_group: None, group_may_write: true });
+    walk.visit(folder, Kind::Own);
+    walk.done().map_err(|untrusted| format!("{who} listens at {}; nothing was sent. {untrusted}", socket.display()))
+}
+
+/// Something that others can change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    path: PathBuf,
+    problem: String,
+    fix: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}; run `{} {}`", self.path.display(), self.problem, self.fix, quoted(&self.path))
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%=:,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Others can change what is trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("other users can change files that Guillemet trusts with every secret; nothing was changed:{}", lines(.0))]
+pub struct Untrusted(Vec<Finding>);
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n  {finding}")).collect()
+}
+
+/// Who may write.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    /// Besides root.
+    user: u32,
+    /// The group that nobody but this user is in.
+    private_group: Option<u32>,
+    group_may_write: bool,
+}
+
+impl Policy {
+    /// That of this process. Reads the databases of users and groups.
+    fn of_process(group_may_write: bool) -> Self {
+        let user = rustix::process::geteuid().as_raw();
+        Self { user, private_group: private_group(user), group_may_write }
+    }
+}
+
+/// The primary group of a user, where it has no other member: many systems give each user such a group, and a umask
+/// that lets it write.
+fn private_group(uid: u32) -> Option<u32> {
+    use uzers::os::unix::GroupExt;
+    let user = uzers::get_user_by_uid(uid)?;
+    let gid = user.primary_group_id();
+    let group = uzers::get_group_by_gid(gid)?;
+    let alone = group.members().iter().all(|member| member == user.name())
+        && sys::users::all().iter().all(|other| other.uid() == uid || other.primary_group_id() != gid);
+    alone.then_some(gid)
+}
+
+fn user_name(uid: u32) -> String {
+    match uzers::get_user_by_uid(uid) {
+        Some(user) => format!("user `{}`", user.name().to_string_lossy()),
+        None => format!("user {uid}"),
+    }
+}
+
+fn group_name(gid: u32) -> String {
+    match uzers::get_group_by_gid(gid) {
+        Some(group) => format!("group `{}`", group.name().to_string_lossy()),
+        None => format!("group {gid}"),
+    }
+}
+
+/// What is asked of a file or folder.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// It is this user's or root's, and nobody else writes it.
+    Own,
+    /// The same, and nobody else needs to read it either.
+    Private,
+    /// A folder above: not everyone can rename what is in it. Whoever owns it, or is in its group, can; what they could
+    /// put in its place is not this user's and is refused.
+    Above,
+    /// Nobody else writes it.
+    Template,
+    /// The folder of what a template is a link to.
+    TargetFolder,
+}
+
+/// Looks at paths and at everything on the way to them, each once.
+struct Walk {
+    policy: Policy,
+    passed: BTreeSet<PathBuf>,
+    /// Device, inode and what was asked: a link can lead to the same by another path.
+    judged: BTreeSet<(u64, u64, Kind)>,
+    findings: Vec<Finding>,
+}
+
+impl Walk {
+    fn new(policy: Policy) -> Self {
+        Self { policy, passed: BTreeSet::new(), judged: BTreeSet::new(), findings: Vec::new() }
+    }
+
+    /// One path, the folders above it, and the same of what it is a link to. What is not there is passed over: it
+    /// cannot be used either.
+    fn visit(&mut self, path: &Path, kind: Kind) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.above(&path, 0);
+        self.step(&path, kind, 0);
+    }
+
+    fn above(&mut self, path: &Path, links: u32) {
+        let Some(folder) = path.parent() else { return };
+        if self.passed.insert(folder.to_owned()) {
+            self.above(folder, links);
+            self.step(folder, Kind::Above, links);
+        }
+    }
+
+    fn step(&mut self, path: &Path, kind: Kind, links: u32) {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return };
+        if !metadata.is_symlink() {
+            return self.judge(path, &metadata, kind);
+        }
+        self.owner(path, &metadata, kind);
+        if let (Ok(target), true) = (fs::read_link(path), links < LINKS_MAX) {
+            // `..` goes through the kernel, which follows links before it.
+            let target = path.parent().unwrap_or(Path::new("/")).join(target);
+            self.above(&target, links + 1);
+            if kind == Kind::Template
+                && let Some(folder) = target.parent()
+            {
+                self.step(folder, Kind::TargetFolder, links + 1);
+            }
+            self.step(&target, kind, links + 1);
+        }
+    }
+
+    fn owner(&mut self, path: &Path, metadata: &fs::Metadata, kind: Kind) {
+        let user = self.policy.user;
+        if matches!(kind, Kind::Own | Kind::Private) && ![0, user].contains(&metadata.uid()) {
+            let problem = format!("belongs to {}, not to {}", user_name(metadata.uid()), user_name(user));
+            self.add(path, problem, &format!("chown -h {user}"));
+        }
+    }
+
+    fn judge(&mut self, path: &Path, metadata: &fs::Metadata, kind: Kind) {
+        if !self.judged.insert((metadata.dev(), metadata.ino(), kind)) {
+            return;
+        }
+        let mode = metadata.mode();
+        self.owner(path, metadata, kind);
+        // Whoever owns a file in a sticky folder keeps it.
+        let sticky = matches!(kind, Kind::Above | Kind::TargetFolder) && metadata.is_dir() && mode & STICKY != 0;
+        let everyone = mode & EVERYONE != 0 && !sticky;
+        let group = if mode & GROUP != 0 && kind != Kind::Above && !sticky { self.group(path, metadata) } else { None };
+        if (!everyone && group.is_none()) || is_read_only(path) {
+            return;
+        }
+        let fix = match (kind, metadata.is_dir()) {
+            (Kind::Private, true) => "chmod 700",
+            (Kind::Private, false) => "chmod 600",
+            _ if everyone && group.is_some() => "chmod go-w",
+            _ if everyone => "chmod o-w",
+            _ => "chmod g-w",
+        };
+        match group {
+            _ if everyone => self.add(path, "can be written by everyone".into(), fix),
+            Some(who) => {
+                let flag = if kind == Kind::Own || kind == Kind::Private { ", or pass --group-may-write" } else { "" };
+                self.add(path, format!("can be written by {who}{flag}"), fix);
+            }
+            None => {}
+        }
+    }
+
+    /// Who can write by the bits of the group, if that is not allowed. With an access control list these are the most
+    /// that users and groups named there can have.
+    fn group(&self, path: &Path, metadata: &fs::Metadata) -> Option<String> {
+        if self.policy.group_may_write {
+            None
+        } else if has_acl(path) {
+            Some("users or groups of its access control list (`getfacl` shows them)".into())
+        } else if self.policy.private_group == Some(metadata.gid()) {
+            None
+        } else {
+            Some(group_name(metadata.gid()))
+        }
+    }
+
+    fn add(&mut self, path: &Path, problem: String, fix: &str) {
+        let finding = Finding { path: path.to_owned(), problem, fix: fix.to_owned() };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    fn done(self) -> Result<(), Untrusted> {
+        if self.findings.is_empty() { Ok(()) } else { Err(Untrusted(self.findings)) }
+    }
+}
+
+/// Whether there are more entries than the mode shows.
+fn has_acl(path: &Path) -> bool {
+    rustix::fs::lgetxattr_query(path, "system.posix_acl_access").is_ok_and(|len| len > 0)
+}
+
+/// Whether nothing can be written there, whatever the mode says: a mounted ConfigMap of Kubernetes has 0777.
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|system| system.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    const USER: Policy = Policy { user: 1000, private_group: Some(1000), group_may_write: false };
+
+    fn set(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// What is said of a path under a policy.
+    fn said(policy: Policy, path: &Path, kind: Kind) -> Vec<String> {
+        let mut walk = Walk::new(policy);
+        walk.visit(path, kind);
+        walk.findings.iter().map(ToString::to_string).collect()
+    }
+
+    fn own(private: bool) -> Policy {
+        let user = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        Policy { user, private_group: private.then_some(group), group_may_write: false }
+    }
+
+    #[test]
+    fn write_access_counts_by_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        // Mode, with a private group, problem.
+        let cases = [
+            (0o600, false, ""),
+            (0o644, false, ""),
+            (0o711, false, ""),
+            (0o660, true, ""),
+            (0o660, false, "can be written by group"),
+            (0o662, true, "chmod o-w"),
+            (0o666, true, "chmod o-w"),
+            (0o666, false, "chmod go-w"),
+        ];
+        for (mode, private, wanted) in cases {
+            set(&file, mode);
+            let said = said(own(private), &file, Kind::Own).join("\n");
+            assert!(said.is_empty() == wanted.is_empty() && said.contains(wanted), "{mode:o} {private}: {said}");
+        }
+        let allowed = Policy { group_may_write: true, ..own(false) };
+        set(&file, 0o660);
+        assert!(said(allowed, &file, Kind::Own).is_empty());
+        set(&file, 0o606);
+        assert_eq!(said(allowed, &file, Kind::Private).len(), 1);
+    }
+
+    #[test]
+    fn a_folder_above_has_to_keep_what_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let above = dir.path().join("above");
+        let home = above.join("home");
+        fs::create_dir_all(&home).unwrap();
+        for (mode, is_fine) in [(0o755, true), (0o775, true), (0o1777, true), (0o777, false)] {
+            set(&above, mode);
+            let said = said(own(false), &home, Kind::Own);
+            assert_eq!(said.is_empty(), is_fine, "{mode:o}: {said:?}");
+        }
+        // A home is not shared at all.
+        set(&above, 0o755);
+        set(&home, 0o1777);
+        assert_eq!(said(own(false), &home, Kind::Own).len(), 1);
+    }
+
+    #[test]
+    fn a_link_leads_to_what_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shared, link, file) = (dir.path().join("shared"), dir.path().join("link"), dir.path().join("shared/file"));
+        fs::create_dir(&shared).unwrap();
+        fs::write(&file, "").unwrap();
+        // By way of a second link and `..`.
+        symlink("shared/../second", &link).unwrap();
+        symlink("shared/file", dir.path().join("second")).unwrap();
+        assert!(said(own(false), &link, Kind::Own).is_empty());
+        set(&file, 0o666);
+        let found = said(own(false), &link, Kind::Own);
+        assert!(found.len() == 1 && found[0].contains("file can be written"), "{found:?}");
+        set(&file, 0o600);
+        set(&shared, 0o777);
+        let found = said(own(false), &link, Kind::Own);
+        assert!(found.len() == 1 && found[0].contains("shared can be written"), "{found:?}");
+        // A group can replace what a template leads to.
+        set(&shared, 0o770);
+        assert!(said(own(false), &link, Kind::Own).is_empty());
+        assert_eq!(said(own(false), &link, Kind::Template).len(), 1);
+        // A circle ends.
+        let circle = dir.path().join("circle");
+        symlink(&circle, &circle).unwrap();
+        assert!(said(own(false), &circle, Kind::Own).is_empty());
+    }
+
+    #[test]
+    fn another_users_file_is_told_and_paths_are_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("it's");
+        fs::write(&file, "").unwrap();
+        if rustix::process::geteuid().is_root() {
+            // root's are everybody's.
+            assert!(said(USER, &file, Kind::Own).is_empty());
+            std::os::unix::fs::chown(&file, Some(61_003), None).unwrap();
+        }
+        let found = said(USER, &file, Kind::Own);
+        let wanted = format!("run `chown -h 1000 '{}/it'\\''s'`", dir.path().display());
+        assert!(found.len() == 1 && found[0].ends_with(&wanted), "{found:?}");
+        assert!(said(USER, &file, Kind::Template).is_empty());
+    }
+}
