@@ -13,7 +13,6 @@ use crate::api::endpoints::{self, blocking};
 use crate::api::error::ApiError;
 use crate::api::request::{Events, Page};
 use crate::api::{request, usage, view};
-use crate::files;
 use crate::names::SecretName;
 
 /// How long a page waits for a template to rest.
