@@ -226,18 +226,18 @@ fn is_trusted(user: u32) -> bool {
 }
 
 /// Checks that nobody but root and the user of this process can write a file, or in a folder. A sticky folder such as
-/// `/tmp` is one that others can write in.
+/// `/tmp` is one that others can write in. `private_group` is a group that only this user is in: it may write.
 ///
 /// # Errors
 /// Who can, and what to do: "belongs to user 1000 …".
-pub fn only_ours(metadata: &fs::Metadata) -> Result<(), String> {
+pub fn only_ours(metadata: &fs::Metadata, private_group: Option<u32>) -> Result<(), String> {
     let mode = metadata.mode() & 0o7777;
     // The group's bits are also the most that an ACL grants.
     if !is_trusted(metadata.uid()) {
         Err(format!("belongs to user {}, who can write it; `chown` it", metadata.uid()))
     } else if mode & 0o002 != 0 {
         Err(format!("can be written by everybody (mode {mode:04o}); run `chmod o-w` on it"))
-    } else if mode & 0o020 != 0 {
+    } else if mode & 0o020 != 0 && private_group != Some(metadata.gid()) {
         Err(format!("can be written by its group (mode {mode:04o}); run `chmod g-w` on it"))
     } else {
         Ok(())

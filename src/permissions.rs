@@ -195,6 +195,15 @@ impl Policy {
     }
 }
 
+/// Returns the group that only the user of this process is in, for a file or folder that its group may write; `None`
+/// where an access control list may let others write too.
+pub fn own_group(path: &Path, metadata: &fs::Metadata) -> Option<u32> {
+    if metadata.mode() & GROUP == 0 || has_acl(path) {
+        return None;
+    }
+    private_group(rustix::process::geteuid().as_raw())
+}
+
 /// The primary group of a user, where it has no other member: many systems give each user such a group, and a umask
 /// that lets it write.
 fn private_group(uid: u32) -> Option<u32> {

@@ -247,13 +247,17 @@ fn who_can_write_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     fs::write(&path, "").unwrap();
-    let check = |path: &Path| only_ours(&fs::metadata(path).unwrap());
+    let check = |path: &Path| only_ours(&fs::metadata(path).unwrap(), None);
     for (mode, says) in [(0o640, None), (0o620, Some("by its group")), (0o602, Some("by everybody"))] {
         set_mode(&path, mode);
         let found = check(&path).err();
         assert_eq!(found.is_some(), says.is_some(), "{found:?}");
         assert!(found.unwrap_or_default().contains(says.unwrap_or_default()));
     }
+    set_mode(&path, 0o660);
+    let metadata = fs::metadata(&path).unwrap();
+    assert!(only_ours(&metadata, Some(metadata.gid())).is_ok());
+    assert!(only_ours(&metadata, Some(metadata.gid() + 1)).is_err());
     set_mode(dir.path(), 0o1777);
     assert!(check(dir.path()).unwrap_err().contains("by everybody"));
     if is_root() {

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{Catalog, Content, TEMPLATE_MAX, Template};
 use crate::files::{Attributes, Destination, Folder, only_ours, temporary_name};
 use crate::names::SecretName;
+use crate::permissions::own_group;
 use crate::template::rename::rename;
 
 /// A template that stands in the way of rewriting all of them.
@@ -127,7 +128,7 @@ fn open(path: &Path) -> io::Result<Destination> {
 
 fn check_only_ours(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     let denied = |who| io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {who}", path.display()));
-    only_ours(metadata).map_err(denied)
+    only_ours(metadata, own_group(path, metadata)).map_err(denied)
 }
 
 fn digest(bytes: &[u8]) -> String {
