@@ -157,7 +157,7 @@ fn the_readme_runs_exactly_as_it_is_written() {
 
     let mut languages = Vec::new();
     let recipes = blocks("At an agent's start");
-    let mut ask = |terminal: &mut Terminal, language: &str, text: &str| match language {
+    let ask = |terminal: &mut Terminal, language: &str, text: &str| match language {
         "sh" => terminal.run(text),
         "python" | "js" => {
             let (program, file) = if language == "js" { ("node", "recipe.mjs") } else { ("python3", "recipe.py") };

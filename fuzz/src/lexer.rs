@@ -115,7 +115,8 @@ fn not_meant(source: &str, text: &str) {
     let word_of = |text: &str| text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().map(str::len);
     let inner = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
     let (word, behind) = inner.split_at(word_of(inner).unwrap_or(0));
-    let quoted = behind.trim_start().starts_with(['"', '\'']);
+    let name = behind.trim_start().strip_prefix(['"', '\'']);
+    let quoted = name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphanumeric()));
     assert!(
         !(quoted && matches!(word.to_ascii_lowercase().as_str(), "secret" | "secrets")),
         "a secret was taken for text"
