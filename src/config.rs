@@ -14,6 +14,12 @@ pub use self::clients::{Rule, TemplatePattern, Who};
 use crate::files;
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 
+/// The least that answers and bodies of requests can have, in MiB: the largest document (`resolve::fill::FILLED_MAX`
+/// and a plan's text) has room in what a user other than the daemon's gets, which is three eighths.
+const IN_FLIGHT_MIB_MIN: u64 = 128;
+/// The most.
+const IN_FLIGHT_MIB_MAX: u64 = 1 << 20;
+
 /// What a fresh home is given.
 pub const DEFAULT: &str = include_str!("config/default.toml");
 
@@ -76,6 +82,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long the body of a request may take to arrive, or an answer to be taken.
     pub transfer: Duration,
+    /// How many bytes answers and bodies of requests may take at once.
+    pub in_flight: usize,
 }
 
 /// Why a configuration cannot be used.
@@ -159,11 +167,12 @@ struct RawLimits {
     connections: usize,
     idle_seconds: u64,
     transfer_seconds: u64,
+    in_flight_mib: u64,
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { connections: 256, idle_seconds: 60, transfer_seconds: 10 }
+        Self { connections: 256, idle_seconds: 60, transfer_seconds: 10, in_flight_mib: 256 }
     }
 }
 
@@ -227,10 +236,14 @@ fn limits(raw: &RawLimits) -> Result<Limits, String> {
         fits.then_some(number).ok_or_else(|| format!("limits.{name} has to be between 1 and {most}"))
     };
     within("connections", raw.connections as u64, 65_536)?;
+    if !(IN_FLIGHT_MIB_MIN..=IN_FLIGHT_MIB_MAX).contains(&raw.in_flight_mib) {
+        return Err(format!("limits.in_flight_mib has to be between {IN_FLIGHT_MIB_MIN} and {IN_FLIGHT_MIB_MAX}"));
+    }
     Ok(Limits {
         connections: raw.connections,
         idle: Duration::from_secs(within("idle_seconds", raw.idle_seconds, 86_400)?),
         transfer: Duration::from_secs(within("transfer_seconds", raw.transfer_seconds, 3_600)?),
+        in_flight: usize::try_from(raw.in_flight_mib << 20).unwrap_or(usize::MAX),
     })
 }
 
@@ -275,6 +288,8 @@ mod tests {
         assert_eq!(line, Some(3));
         assert!(message.contains("limts"), "{message}");
         assert!(Config::parse("[limits]\nconnections = 0\n", |_| None).is_err());
+        let (_, message) = Config::parse("[limits]\nin_flight_mib = 127\n", |_| None).unwrap_err();
+        assert!(message.contains("limits.in_flight_mib has to be between 128"), "{message}");
         assert!(Config::parse("[secrets]\nformer_versions = 101\n", |_| None).is_err());
         let (_, message) = Config::parse("[usage]\nevents = 1000001\n", |_| None).unwrap_err();
         assert!(message.contains("usage.events"), "{message}");

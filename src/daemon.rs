@@ -10,19 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
+use self::socket::Socket;
 use self::trial::Trial;
+use crate::api::listener::Listener;
 use crate::api::{self, App};
 use crate::config::{self, Config, ConfigError};
 use crate::console;
 use crate::events::Events;
-use crate::files;
+use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
 use crate::membership;
@@ -31,13 +32,14 @@ use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
+use crate::resolve::budget::Budget;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
-use crate::vault::keys::{Method, UnlockWith};
+use crate::vault::keys::UnlockWith;
 use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError};
@@ -123,25 +125,18 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
     move |source| DaemonError::File { path: path.to_owned(), source }
 }
 
-/// Makes a home: folders (0700), configuration, example templates, key, and last the vault, so that an
-/// attempt that broke off can be repeated. What is there already is left as it is.
+/// Makes a home: folders (0700), configuration, key, and last the vault, so that an attempt that broke off can be
+/// repeated. What is there already is left as it is. The templates' folder is empty: a template that nobody uses would
+/// be secrets that are missing, and in an account it would keep other devices from deleting them.
 ///
 /// # Errors
 /// When there is a vault already, or something cannot be written.
 pub fn init(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
-    for dir in [home.config(), home.data(), home.runtime()] {
+    for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
     }
     Vault::check_none(home)?;
-    let config = home.config_file();
-    write_unless_there(&config, config::DEFAULT)?;
-    for (name, text) in crate::examples::EXAMPLES {
-        let path = home.templates().join(name);
-        if let Some(dir) = path.parent() {
-            private_dir(dir)?;
-        }
-        write_unless_there(&path, text)?;
-    }
+    write_unless_there(&home.config_file(), config::DEFAULT)?;
     Ok(Vault::create(home, unlock)?)
 }
 
@@ -167,12 +162,13 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 ///
 /// # Errors
 /// Why it did not start; nothing has been changed then.
-pub fn run(home: &TrustedHome, passphrase: Option<SecretString>) -> Result<(), DaemonError> {
+pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     crate::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
     crate::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
     quiet_panics();
     // Whatever is created from here on, the socket above all, is this user's alone.
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    let activated = socket::activated()?;
     let _lock = DaemonLock::acquire(home)?;
     if home.group_may_write() {
         unshare_runtime(home);
@@ -180,13 +176,10 @@ pub fn run(home: &TrustedHome, passphrase: Option<SecretString>) -> Result<(), D
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
     let config = load_config(home)?;
+    let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
+    let socket = Socket::claim(home, home_id, config.api_group, activated)?;
     limit_descriptors(config.limits.connections as u64)?;
-    let method = Vault::method(home)?;
-    let unlock = match passphrase {
-        Some(passphrase) if method == Method::Passphrase => UnlockWith::Passphrase(passphrase),
-        _ if home.group_may_write() => UnlockWith::SharedKeyFile(home.key_file()),
-        _ => UnlockWith::KeyFile(home.key_file()),
-    };
+    let method = unlock.method();
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
     let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
@@ -202,14 +195,12 @@ pub fn run(home: &TrustedHome, passphrase: Option<SecretString>) -> Result<(), D
     let registry = Registry::new(home.plugins(), &pins, cache);
 
     inventory::finish_rename(&mut vault)?;
-    let mut catalog = Catalog::new(home.templates());
-    let found = catalog.rescan(Instant::now());
     let mut state = State::default();
     inventory::put_secrets(&mut state, secrets);
-    inventory::update_templates(&mut state, &catalog, &found);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
-    let resolver = Arc::new(Resolver { current: Current::new(state), recorder });
+    let resolver =
+        Arc::new(Resolver { current: Current::new(state), recorder, budget: Budget::new(config.limits.in_flight) });
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -218,11 +209,16 @@ pub fn run(home: &TrustedHome, passphrase: Option<SecretString>) -> Result<(), D
     let former_versions = config.former_versions;
     let events = Arc::new(Events::default());
     let (links, links_wanted) = mpsc::channel(1);
+    let catalog = Catalog::new(home.templates());
     let inventory =
-        Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions);
+        Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
+            .map_err(system("the thread that reads templates cannot be started"))?;
+    inventory.rescan();
     let account = membership::Handle::of(&inventory);
     let app = Arc::new(App {
         home: home.clone(),
+        home_id,
+        socket_problem: ArcSwapOption::empty(),
         config: ArcSwap::from_pointee(config),
         inventory,
         events,
@@ -233,6 +229,7 @@ pub fn run(home: &TrustedHome, passphrase: Option<SecretString>) -> Result<(), D
         started_at: now(),
         counts: api::metrics::Counts::default(),
         warnings,
+        rechecks: api::endpoints::Rechecks::default(),
         inline: api::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
         links,
@@ -243,7 +240,7 @@ pub fn run(home: &TrustedHome, passphrase: Option<SecretString>) -> Result<(), D
         .enable_all()
         .build()
         .map_err(system("the runtime cannot be started"))?;
-    runtime.block_on(live(app, links_wanted))
+    runtime.block_on(live(app, socket, links_wanted))
 }
 
 /// As many descriptors as the limits of the configuration can need, and no more: a leak shows early.
@@ -268,13 +265,16 @@ fn quiet_panics() {
     }));
 }
 
-async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> Result<(), DaemonError> {
+async fn live(
+    app: Arc<App>,
+    mut socket: Socket,
+    links_wanted: mpsc::Receiver<api::LinkWanted>,
+) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
     let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
-    let socket = app.home.socket();
-    let (listener, ours) = socket::listen(&app.home, app.config.load().api_group)?;
+    let (listener, replacements) = Listener::new(socket.listen()?);
 
     let changed = Arc::new(Notify::new());
     let watcher = {
@@ -282,12 +282,20 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
         Watcher::new(app.home.templates(), move || changed.notify_one())
     };
     tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
+    tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
-    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped));
-    tracing::info!(socket = %socket.display(), "ready");
+    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped.clone()));
+    let keeping = {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move {
+            socket.keep(app, replacements, stopped).await;
+            socket
+        })
+    };
+    tracing::info!(socket = %app.home.socket().display(), "ready");
     notify_manager(sd_notify::NotifyState::Ready);
 
     loop {
@@ -300,11 +308,11 @@ async fn live(app: Arc<App>, links_wanted: mpsc::Receiver<api::LinkWanted>) -> R
     tracing::info!("stopping: requests under way are answered first");
     notify_manager(sd_notify::NotifyState::Stopping);
     stop.send_replace(true);
-    let _ = tokio::join!(serving, console, account);
+    let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
     let resolver = Arc::clone(&app.resolver);
     let folded = tokio::task::spawn_blocking(move || resolver.recorder.fold().map(|()| resolver.recorder.sync())).await;
-    if ours {
-        let _ = fs::remove_file(&socket);
+    if let Ok(socket) = &socket {
+        socket.remove();
     }
     match folded {
         Ok(Err(error)) => Err(error.into()),
@@ -327,6 +335,7 @@ async fn reload_config(app: &Arc<App>) {
     match loaded.await.unwrap_or_else(|error| Err(system("it cannot be read")(io::Error::other(error)))) {
         Ok(config) => {
             app.inventory.keep_former_versions(config.former_versions);
+            app.resolver.budget.set_total(config.limits.in_flight);
             let (resolver, events) = (Arc::clone(&app.resolver), config.usage.events);
             app.config.store(Arc::new(config));
             let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep_events(events)).await;
@@ -340,28 +349,37 @@ async fn reload_config(app: &Arc<App>) {
     }
 }
 
-/// Keeps templates and plans up to date: events of the kernel, or polling where there are none.
+/// Keeps templates up to date: by events of the kernel, and by scans for what it does not tell of. Edits of what a link
+/// leads to, for one, and those made on another machine.
 async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Result<Watcher, WatchError>) {
     if let Err(error) = &watcher {
-        tracing::warn!(%error, "templates are looked at every {} s instead", POLL.as_secs());
+        tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
     }
     loop {
-        plan_all(&app).await;
+        let scan_due = tokio::time::sleep_until(app.inventory.scan_due().into());
         match watcher {
-            Ok(_) => {
-                changed.notified().await;
-                tokio::time::sleep(DEBOUNCE).await;
-            }
+            Ok(_) => tokio::select! {
+                () = changed.notified() => tokio::time::sleep(DEBOUNCE).await,
+                () = scan_due => {}
+            },
             Err(_) => tokio::time::sleep(POLL).await,
         }
         if let Ok(Err(error)) = watcher.as_mut().map(Watcher::renew) {
-            tracing::warn!(%error, "templates are looked at every {} s instead", POLL.as_secs());
+            tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
             watcher = Err(error);
         }
-        let rescanning = Arc::clone(&app);
-        if tokio::task::spawn_blocking(move || rescanning.inventory.rescan()).await.is_err() {
-            tracing::error!("the templates could not be looked at");
+        let scanning = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || scanning.inventory.rescan()).await.is_err() {
+            tracing::error!("the templates could not be scanned");
         }
+    }
+}
+
+/// Keeps plans up to date with the templates.
+async fn keep_plans(app: Arc<App>) {
+    loop {
+        plan_all(&app).await;
+        app.inventory.template_changes().notified().await;
     }
 }
 
@@ -469,7 +487,7 @@ async fn check_template(
                 add(&mut warnings, plan.warnings.clone());
                 add(&mut problems, canary::check(&plan));
             }
-            Err(Unplanned::Problems(mut found)) if index > 0 => {
+            Err(Unplanned::Problems(mut found) | Unplanned::File(mut found)) if index > 0 => {
                 found.retain(|problem| !problems.contains(problem));
                 for problem in &mut found {
                     problem.message += &format!(" (refused for the target `{}`)", target.unwrap_or_default());

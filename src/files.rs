@@ -1,30 +1,37 @@
-//! Files put in place whole or not at all, and whether one has changed.
+//! Files: opened, put in place whole or not at all, and whether one has changed. Knows nothing of what they hold.
+//!
+//! ARCHITECTURE.md says which helper is for what.
 
+mod attributes;
+mod destination;
+mod fingerprint;
+mod folder;
+mod temporary;
+
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chacha20poly1305::aead::OsRng;
-use chacha20poly1305::aead::rand_core::RngCore;
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::OFlags;
 
-/// A file that changed this shortly before it was looked at may change again without looking different.
-const RACY: Duration = Duration::from_millis(100);
+pub use self::attributes::{Attributes, set_source, source};
+use self::destination::Replaces;
+pub use self::destination::{Destination, Existing};
+pub use self::fingerprint::Fingerprint;
+pub use self::folder::Folder;
+pub use self::temporary::temporary_name;
 
-/// How a file looks from outside: another content has another fingerprint, once it is settled.
+/// Which file or folder something is, whatever its path: symbolic links and bind mounts lead to the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
+pub struct FileId {
     device: u64,
     inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
-impl Fingerprint {
-    /// Of the file behind a path.
+impl FileId {
+    /// Returns the id of what a path leads to.
     ///
     /// # Errors
     /// The system's.
@@ -32,25 +39,24 @@ impl Fingerprint {
         Ok(Self::from_metadata(&fs::metadata(path)?))
     }
 
-    /// Of what the system says of a file.
-    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
+    /// Returns the id of what has this name itself, be it a link.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of_name(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&fs::symlink_metadata(path)?))
     }
 
-    /// Whether it had not changed for a while: then the next change looks different.
-    pub fn is_settled(&self) -> bool {
-        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.modified.0), u32::try_from(self.modified.1)) else {
-            // A time before 1970.
-            return true;
-        };
-        let modified = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
-        SystemTime::now().duration_since(modified).is_ok_and(|age| age >= RACY)
+    /// Returns the id of the file that the metadata is of.
+    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// `DEVICE:INODE`, in decimal.
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
     }
 }
 
@@ -141,178 +147,84 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes a new file (0600), on disk when this returns. A crash leaves at most a hidden file beside it, which
-/// the next attempt replaces.
+/// Writes a new file that only this user may read (0600); on disk when this returns.
 ///
 /// # Errors
-/// `AlreadyExists`, and the system's. The file is not there then, or as it was.
+/// `AlreadyExists` when anything has the name, and the system's.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok() {
+    let (folder, name) = Folder::of(path)?;
+    if folder.metadata_of(name).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    write(&beside(path), path, bytes, RenameFlags::NOREPLACE, |_| Ok(()))
+    temporary::remove_leftovers(&folder, name, None);
+    destination::put(&folder, name, Replaces::Nothing, bytes, &Attributes::private())
 }
 
-/// As `write_new`, in place of what has the name.
+/// As `write_new`, in place of whatever file or link has the name. Nothing of that is kept: for files that are this
+/// program's alone.
 ///
 /// # Errors
 /// The system's. The file is as it was then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write(&beside(path), path, bytes, RenameFlags::empty(), |_| Ok(()))
+    put(path, bytes, &Attributes::private())
 }
 
-/// As `replace`, in a folder that may not be ours: the hidden file has a name that nobody can have taken, and several
-/// may write at once. `prepare` gives it its owner and its permissions; until then it is 0600.
+/// As `replace`, with the permissions that the umask leaves: for files that are nobody's secret.
 ///
 /// # Errors
-/// The system's, and those of `prepare`. The file is as it was then.
-pub fn replace_prepared(path: &Path, bytes: &[u8], prepare: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-    let temporary = path.with_file_name(format!(".{}.{:016x}", name.to_string_lossy(), OsRng.next_u64()));
-    write(&temporary, path, bytes, RenameFlags::empty(), prepare)
+/// The system's. The file is as it was then.
+pub fn replace_ordinary(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, &Attributes::ordinary())
 }
 
-fn write(
-    temporary: &Path,
-    path: &Path,
-    bytes: &[u8],
-    how: RenameFlags,
-    prepare: impl FnOnce(&File) -> io::Result<()>,
-) -> io::Result<()> {
-    let _ = fs::remove_file(temporary);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        prepare(&file)?;
-        file.sync_all()
-    });
-    written.and_then(|()| rename(temporary, path, how)).inspect_err(|_| {
-        let _ = fs::remove_file(temporary);
-    })
+fn put(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
+    let (folder, name) = Folder::of(path)?;
+    temporary::remove_leftovers(&folder, name, None);
+    destination::put(&folder, name, Replaces::Anything, bytes, attributes)
 }
 
-/// Gives a file the owner and the permissions of another.
+/// Gives a file that was made at `beside(path)`, and is on disk already, its name.
 ///
 /// # Errors
-/// The system's.
-pub fn like(file: &File, metadata: &fs::Metadata) -> io::Result<()> {
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-        std::os::unix::fs::fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
-    }
-    // After the owner: a change of that takes bits away.
-    file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
-}
-
-/// Gives a file that is on disk already its name, unless something has it.
-///
-/// # Errors
-/// `AlreadyExists`, and the system's.
+/// `AlreadyExists` when anything has the name, and the system's.
 pub fn place(temporary: &Path, path: &Path) -> io::Result<()> {
-    rename(temporary, path, RenameFlags::NOREPLACE)
+    let (folder, name) = Folder::of(path)?;
+    let from = temporary.file_name().filter(|_| temporary.parent() == path.parent());
+    let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it lies in another folder"))?;
+    folder.rename_new(from, name)?;
+    folder.sync()
 }
 
-fn rename(temporary: &Path, path: &Path, how: RenameFlags) -> io::Result<()> {
-    renameat_with(CWD, temporary, CWD, path, how)?;
-    sync_folder(path)
-}
-
-/// Has the system write down which names the folder of a file holds.
-///
-/// # Errors
-/// The system's.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        None => Path::new("/"),
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-    };
-    File::open(folder)?.sync_all()
-}
-
-/// The hidden name under which a file is made.
+/// Returns the hidden name under which a file is made that cannot be made without one: SQLite and mapped files want a
+/// path. Everybody can guess it: only for folders that nobody else can write.
 pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether what a user does to a file is as good as what this process does: root and the user of this process.
+fn is_trusted(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
 
-    #[test]
-    fn a_file_is_settled_when_its_last_change_is_past() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let is_settled = |time: SystemTime| {
-            file.as_file().set_modified(time).unwrap();
-            Fingerprint::of(file.path()).unwrap().is_settled()
-        };
-        let second = Duration::from_secs(1);
-        for past in [SystemTime::now() - second, UNIX_EPOCH, UNIX_EPOCH - second / 2, UNIX_EPOCH - 9 * second] {
-            assert!(is_settled(past), "{past:?}");
-        }
-        for other in [SystemTime::now(), SystemTime::now() + 9 * second] {
-            assert!(!is_settled(other), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_regular_file_is_opened_and_a_link_where_it_may_be_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let [file, link, fifo] = ["file", "link", "fifo"].map(|name| dir.path().join(name));
-        fs::write(&file, "text").unwrap();
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        rustix::fs::mkfifoat(CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
-        assert_eq!(open_regular(&file, Links::Refuse).unwrap().1.len(), 4);
-        assert_eq!(open_regular(&link, Links::Follow).unwrap().1.len(), 4);
-        assert_eq!(open_regular(&link, Links::Refuse).unwrap_err().raw_os_error(), Some(libc::ELOOP));
-        for special in [fifo.as_path(), dir.path(), Path::new("/dev/null")] {
-            assert_eq!(open_regular(special, Links::Follow).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        }
-    }
-
-    #[test]
-    fn no_more_is_read_than_was_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "text").unwrap();
-        assert_eq!(read_regular(&file, Links::Follow, 4).unwrap().0, b"text");
-        assert_eq!(read_text(&file, 4).unwrap(), "text");
-        assert_eq!(read_text(&file, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-        // Its metadata says 0.
-        let endless = Path::new("/proc/self/smaps");
-        assert_eq!(read_text(endless, 100).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-    }
-
-    #[test]
-    fn a_lock_is_a_file_of_ours_and_nothing_else_is_touched() {
-        let dir = tempfile::tempdir().unwrap();
-        let [lock, other, name, link, fifo, long] =
-            ["lock", "other", "name", "link", "fifo", "long"].map(|name| dir.path().join(name));
-        assert_eq!(open_lock(&lock).unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        open_lock(&lock).unwrap();
-        fs::write(&other, "kept").unwrap();
-        fs::hard_link(&other, &name).unwrap();
-        std::os::unix::fs::symlink(&other, &link).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("none"), dir.path().join("dangling")).unwrap();
-        rustix::fs::mkfifoat(CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
-        fs::write(&long, [b'x'; 33]).unwrap();
-        for foreign in [&name, &link, &fifo, &long, &dir.path().join("dangling")] {
-            assert!(open_lock(foreign).unwrap_err().to_string().contains("move it away"), "{foreign:?}");
-        }
-        assert!(!dir.path().join("none").exists());
-        assert_eq!(fs::read(&other).unwrap(), b"kept");
-    }
-
-    #[test]
-    fn what_is_there_stays_and_what_broke_off_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a");
-        fs::write(beside(&path), "half").unwrap();
-        write_new(&path, b"whole").unwrap();
-        assert_eq!(write_new(&path, b"other").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).unwrap(), b"whole");
-        replace(&path, b"newer").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"newer");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+/// Checks that nobody but root and the user of this process can write a file, or in a folder. A sticky folder such as
+/// `/tmp` is one that others can write in.
+///
+/// # Errors
+/// Who can, and what to do: "belongs to user 1000 …".
+pub fn only_ours(metadata: &fs::Metadata) -> Result<(), String> {
+    let mode = metadata.mode() & 0o7777;
+    // The group's bits are also the most that an ACL grants.
+    if !is_trusted(metadata.uid()) {
+        Err(format!("belongs to user {}, who can write it; `chown` it", metadata.uid()))
+    } else if mode & 0o002 != 0 {
+        Err(format!("can be written by everybody (mode {mode:04o}); run `chmod o-w` on it"))
+    } else if mode & 0o020 != 0 {
+        Err(format!("can be written by its group (mode {mode:04o}); run `chmod g-w` on it"))
+    } else {
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,34 +1,40 @@
 //! The inventory: which secrets there are, who uses them, and whether one may be deleted.
 //!
 //! Owns the vault and the catalog behind one mutex: whatever changes either is one critical section, and
-//! the snapshot that answers are made from is replaced inside it. All of it blocks; callers come from a
-//! blocking thread and await the returned `Released` before they acknowledge a change (promise 8).
+//! the snapshot that answers are made from is replaced inside it. Files of templates are read beside the mutex, and what
+//! was found is applied under it. All of it blocks; callers come from a blocking thread and await the returned
+//! `Released` before they acknowledge a change (promise 8).
 //!
-//! `views` is what is shown, `index` the rows in order, `change` what can be changed.
+//! `views` is what is shown, `index` the rows in order, `change` what can be changed, `scans` how the files are read.
 //!
-//! Invariant (promise 7): `delete` rescans the templates in the same critical section in which it removes.
+//! Invariant (promise 7): before `delete` removes, a scan has come to its end that began after the request, and what
+//! it found, or anybody found since, is looked up in the critical section in which it removes.
 
 mod account;
 mod change;
 mod index;
+mod scans;
+mod schedule;
 mod usage;
 mod views;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use self::account::Joined;
 use self::index::Index;
+use self::scans::{Scans, Unanswered};
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
-use crate::template::catalog::{Catalog, Changes, Template, Unwritable};
+use crate::template::catalog::{Catalog, Changes, Reading, Template, Unwritable};
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError};
 use crate::vault::usage::{RecorderError, SecretUsage};
@@ -37,6 +43,11 @@ pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, 
 pub use self::change::{SecretChange, finish_rename};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
+
+/// How long a change that depends on what templates name waits for a scan.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long somebody who only reads waits for one.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
@@ -155,20 +166,37 @@ pub struct Inventory {
     former_versions: AtomicUsize,
     /// Told when something may have to be pushed to the account.
     due: Notify,
+    /// Told when templates changed.
+    changed: Notify,
+    scans: Arc<Scans>,
 }
 
 impl Inventory {
-    /// Of this vault, these templates and what answers from them.
+    /// Of this vault, these templates and what answers from them; with the thread that scans, which ends with it.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
     pub fn new(
         (vault, account): (Vault, Membership),
         catalog: Catalog,
         resolver: Arc<Resolver>,
         events: Arc<Events>,
         former_versions: usize,
-    ) -> Self {
+    ) -> io::Result<Arc<Self>> {
         let owned = Mutex::new(Owned { vault, catalog, account: account.0, index: None });
-        let former_versions = AtomicUsize::new(former_versions);
-        Self { owned, resolver, events, former_versions, due: Notify::new() }
+        let inventory = Arc::new(Self {
+            owned,
+            resolver,
+            events,
+            former_versions: AtomicUsize::new(former_versions),
+            due: Notify::new(),
+            changed: Notify::new(),
+            scans: Arc::new(Scans::new()),
+        });
+        let (scans, scanned) = (Arc::clone(&inventory.scans), Arc::downgrade(&inventory));
+        let scan = move |progress: &AtomicU64| scanned.upgrade().map(|inventory| inventory.scan(progress));
+        std::thread::Builder::new().name("templates".into()).spawn(move || scans.serve(scan))?;
+        Ok(inventory)
     }
 
     /// How many former versions of a secret are kept from now on.
@@ -181,27 +209,80 @@ impl Inventory {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the templates' folders again; answers are made from what is found from now on.
-    pub fn rescan(&self) -> Changes {
-        self.rescan_owned(&mut self.owned())
+    /// Scans the templates' folders: answers are made from what is found from now on. Returns when a scan that began
+    /// after the call has ended. Where none does, it counts as unknown what templates name, until one has.
+    pub fn rescan(&self) {
+        if let Err(unanswered) = self.scans.ask(PATIENCE) {
+            self.note_unanswered(unanswered);
+        }
     }
 
-    fn rescan_owned(&self, owned: &mut Owned) -> Changes {
+    /// The same for somebody who only reads, and would rather have what is known than wait for long.
+    pub fn refresh(&self) {
+        if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(GLANCE) {
+            self.note_unanswered(unanswered);
+        }
+    }
+
+    fn note_unanswered(&self, unanswered: Unanswered) {
+        let mut owned = self.owned();
+        let before = owned.catalog.generation();
+        owned.catalog.note_unanswered();
+        if owned.catalog.generation() != before {
+            tracing::error!(
+                ?unanswered,
+                "the templates' folders could not be scanned; no secret can be deleted meanwhile"
+            );
+            self.templates_changed(&mut owned);
+        }
+    }
+
+    /// One scan, on the thread for it.
+    fn scan(&self, progress: &AtomicU64) {
+        let basis = self.owned().catalog.begin();
+        let reading = basis.scan(progress);
+        self.apply_reading(&mut self.owned(), reading);
+    }
+
+    /// Reads the file of one template again; answers are made from what is found from now on.
+    pub fn recheck(&self, id: &str) {
+        let basis = self.owned().catalog.begin();
+        let reading = basis.recheck([id]);
+        self.apply_reading(&mut self.owned(), reading);
+    }
+
+    /// When the next scan is due.
+    pub fn scan_due(&self) -> Instant {
+        self.scans.due()
+    }
+
+    /// Told whenever templates changed.
+    pub fn template_changes(&self) -> &Notify {
+        &self.changed
+    }
+
+    fn apply_reading(&self, owned: &mut Owned, reading: Reading) {
         let before = owned.catalog.generation();
         let known = self.resolver.current.load();
-        let changes = owned.catalog.rescan(Instant::now());
+        let changes = owned.catalog.apply(reading, Instant::now());
         if owned.catalog.generation() != before {
-            owned.index = None;
+            self.templates_changed(owned);
         }
         if !changes.is_empty() {
-            // Nobody is told of a rescan: there is nothing to wait for.
+            // Nobody is told of a reading: there is nothing to wait for.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
             self.tell_templates(&known, &owned.catalog, &changes);
-            if owned.account.is_some() {
-                self.due.notify_one();
-            }
+            self.scans.changed();
+            self.changed.notify_one();
         }
-        changes
+    }
+
+    /// What templates name, or what is known of it, is not what it was.
+    fn templates_changed(&self, owned: &mut Owned) {
+        owned.index = None;
+        if owned.account.is_some() {
+            self.due.notify_one();
+        }
     }
 
     /// Tells which templates changed, and of which the references did.
@@ -250,8 +331,8 @@ impl Inventory {
     /// # Errors
     /// `NotFound`, `Renamed`, `Conflict`, `Referenced`, `Vault`.
     pub fn delete(&self, name: &SecretName, expected: Option<&str>) -> Result<(SecretId, Released), InventoryError> {
+        self.rescan();
         let mut owned = self.owned();
-        self.rescan_owned(&mut owned);
         let state = self.resolver.current.load();
         let secret = self.expect(&mut owned, &state, name, expected)?;
         let blockers = self.blockers(&owned, &secret, &state);
@@ -283,9 +364,8 @@ impl Inventory {
 
     /// The rows that are true to the files, not to the last event of them.
     fn true_index(&self) -> Arc<Index> {
-        let mut owned = self.owned();
-        self.rescan_owned(&mut owned);
-        self.index(&mut owned)
+        self.refresh();
+        self.index(&mut self.owned())
     }
 
     /// Rows that pass the filter, by name, and how many do in all. The first rows are true to the files;
@@ -367,6 +447,12 @@ impl Inventory {
     /// deleted meanwhile. As the last look at them found.
     pub fn unreadable(&self) -> Vec<String> {
         self.owned().catalog.unreadable().collect()
+    }
+}
+
+impl Drop for Inventory {
+    fn drop(&mut self) {
+        self.scans.end();
     }
 }
 

@@ -7,6 +7,8 @@
 
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
+// They panic where standard output or error cannot be written: `cli::output` and `logging` do not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod account;
 pub mod api;
@@ -16,10 +18,11 @@ pub mod console;
 pub mod daemon;
 pub mod dotenv;
 pub mod events;
-pub mod examples;
 pub mod files;
 pub mod home;
 pub mod inventory;
+pub mod lock_file;
+pub mod logging;
 pub mod membership;
 pub mod names;
 pub mod pattern;
@@ -27,6 +30,8 @@ pub mod permissions;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;
+pub mod secret_reader;
+pub mod shares;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;

@@ -253,6 +253,33 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     drop(team);
 }
 
+/// A template that is a link into a repository is edited there, of which the kernel tells nothing.
+#[test]
+fn an_edit_behind_a_link_on_another_machine_is_told() {
+    let (_team, a, b) = Team::pair(Place::sqlite());
+    for name in ["one", "two"] {
+        a.add(name, "value");
+    }
+    in_sync(&[&a, &b]);
+    let repository = tempfile::tempdir().unwrap();
+    let file = repository.path().join("linked.toml");
+    std::fs::write(&file, "api_key = \"<< secret 'one' >>\"\n").unwrap();
+    std::fs::create_dir_all(b.path("templates/cal-com")).unwrap();
+    std::os::unix::fs::symlink(&file, b.path("templates/cal-com/linked.toml")).unwrap();
+    let named_by_beta = |name: &str| {
+        let shown = a.show(name);
+        let references = shown["references"].as_array().cloned().unwrap_or_default();
+        references.iter().any(|reference| reference["device"] == "beta").then_some(())
+    };
+    until("the link", || named_by_beta("one"));
+    std::fs::write(&file, "api_key = \"<< secret 'two' >>\"\n").unwrap();
+    // Nobody asks the other machine for anything.
+    until("the edit behind it", || named_by_beta("two"));
+    assert_eq!(blockers(&a, "two"), [entry("beta", "cal-com/linked", "referenced")]);
+    assert_eq!(a.delete("one").status, 204);
+    assert_eq!(a.value("two").as_deref(), Some("value"));
+}
+
 /// Git and editors take a file away for a moment before it is there again.
 #[test]
 fn a_template_that_another_machine_replaces_counts() {

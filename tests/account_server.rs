@@ -677,6 +677,8 @@ fn a_database_elsewhere_has_to_show_a_certificate_that_is_trusted() {
         // As it is kept from those who look at the processes of the machine.
         command
             .env("GUILLEMET_DATABASE", &url)
+            .env("GUILLEMET_HOME", place.folder.path().join("home"))
+            .env_remove("GUILLEMET_SOCKET")
             .env("SSL_CERT_FILE", trusted)
             .env_remove("SSL_CERT_DIR")
             .output()

@@ -143,7 +143,7 @@ fn a_name_that_templates_wait_for_can_be_chosen() {
         let text = adopting.template("mcp-server/new.json");
         serde_json::from_str(&text).unwrap()
     };
-    assert_eq!(template["headers"]["Authorization"], "Bearer t0ken \"<< '<<' >> %q'");
+    assert_eq!(template["headers"]["Authorization"], "<% raw %>Bearer t0ken \"<< %q'<% endraw %>");
     assert_eq!(adopting.names(), ["acme-key"]);
     adopting.render("mcp-server/new", "mcp-json");
 }

@@ -212,7 +212,8 @@ fn an_action_in_the_shape_of_the_target() {
         expected["url"] = "https://api.hubapi.com/search".into();
         expected["query"]["v"] = "1".into();
         assert_eq!(rendered, expected, "{text}");
-        assert!(adopting.template(&format!("custom-action/{name}.{format}")).contains("<< '<<' >> the >> caller"));
+        let template = adopting.template(&format!("custom-action/{name}.{format}"));
+        assert!(template.contains("<% raw %>") && template.contains("<< the >> caller"), "{template}");
     }
 }
 

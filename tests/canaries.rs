@@ -51,11 +51,11 @@ fn a_plugin_that_forgot_an_encoder_is_found() {
     assert!(!guillemet.path("vault.db").exists());
 }
 
-/// The plugins that are built in, with the templates that `init` writes: every target of them.
+/// The plugins that are built in, with the templates of the demo: every target of them.
 #[test]
 fn the_built_in_plugins_forgot_none() {
-    let guillemet = Guillemet::nowhere();
-    assert!(guillemet.command(&["init"]).status.success());
+    let guillemet = Guillemet::init();
+    guillemet.write_examples();
     let output = guillemet.command(&["template", "check"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap().matches(" ok\n").count(), 4);

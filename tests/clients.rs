@@ -3,37 +3,22 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use guillemet::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
-use support::daemon::Guillemet;
-
-/// Users and groups that no package makes.
-const AGENT: u32 = 61_001;
-const OTHER: u32 = 61_002;
-const GROUP: u32 = 61_100;
+use support::daemon::{Guillemet, PROGRAM};
+use support::listening::Listening;
+use support::users::{AGENT, GROUP, OTHER, as_user, can};
 
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
                         Authorization = \"Bearer << secret \"calendar-token\" >>\"\n";
 const PHONE: &str = "name: desk\ntermination_uri: 'sip.telnyx.com:5061'\nnumbers: ['+493012345678']\ntransport: tls\n\
                      username: desk\npassword: << secret \"phone-password\" >>\n";
-
-/// Whether processes of other users can be started. Where not, the test is skipped with a line that says
-/// what is missing; with `CI=true` that is a failure.
-fn can() -> bool {
-    let there = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if rustix::process::geteuid().is_root() && there("curl") && there("setpriv") {
-        return true;
-    }
-    let line = "skipped: needs root, curl and setpriv: `sudo apt-get install curl util-linux`";
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-    println!("{line}");
-    false
-}
 
 fn configured(rules: &str) -> Guillemet {
     let mut guillemet = Guillemet::init();
@@ -161,6 +146,31 @@ fn a_group_gets_the_socket_and_nothing_else_of_the_home() {
 }
 
 #[test]
+fn a_command_that_may_not_connect_says_which_folder_is_closed() {
+    if !can() {
+        return;
+    }
+    // Where the other user can run it, wherever it was built.
+    let programs = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = programs.path().join("guillemet");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let status = |guillemet: &Guillemet, who: As<'_>| {
+        let mut command = who.command(program.to_str().unwrap());
+        let output = command.arg("--home").arg(guillemet.dir.path()).arg("status").output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let closed = configured("");
+    let told = status(&closed, AGENT_ALONE);
+    assert!(told.contains("is not open to you (owner root, group root, mode 0700)"), "{told}");
+    assert!(told.contains("`[api] group`"), "{told}");
+    // A member of the group gets to the daemon, and its answer.
+    let open = configured(API);
+    assert!(status(&open, AGENT_ALONE).contains("[[client]] rule"));
+    assert!(status(&open, As { groups: "", ..AGENT_ALONE }).contains("is not open to you"));
+}
+
+#[test]
 fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     if !can() {
         return;
@@ -227,6 +237,107 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     }
     // Another user has nothing of it.
     assert_eq!(As { uid: OTHER, ..AGENT_ALONE }.get(&guillemet, "/v1/render/mcp-server/calendar").0, 403);
+}
+
+/// A template whose text is nobody's business but its author's.
+const CANARY: &str = "name = \"canary-name\"\nurl = \"https://canary.example.com/\"\n";
+
+/// A template that is a link may not be any file that the daemon can read.
+#[test]
+fn a_link_leads_to_no_file_of_another_user() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!("{API}[[client]]\nuid = {AGENT}\ntemplates = ['mcp-server/*', 'theirs/*']\n"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(elsewhere.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let file = |name: &str, owner: u32, mode: u32| {
+        let path = elsewhere.path().join(name);
+        std::fs::write(&path, CANARY).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), None).unwrap();
+        path
+    };
+    let link = |to: &Path, name: &str, owner: u32| {
+        let path = guillemet.path("templates").join(name);
+        symlink(to, &path).unwrap();
+        lchown(path, Some(owner), None).unwrap();
+    };
+    // Of the administrator, and of a folder that belongs to the agent's user.
+    std::fs::create_dir(guillemet.path("templates/theirs")).unwrap();
+    chown(guillemet.path("templates/theirs"), Some(AGENT), None).unwrap();
+    let private = file("private.toml", 0, 0o600);
+    let foreign = file("foreign.toml", OTHER, 0o644);
+    for (name, to, owner) in [
+        ("mcp-server/foreign.toml", &foreign, 0),
+        ("mcp-server/foreign-2.toml", &foreign, AGENT),
+        ("mcp-server/private.toml", &private, AGENT),
+        ("theirs/private.toml", &private, AGENT),
+        ("theirs/private-2.toml", &private, 0),
+        ("theirs/foreign.toml", &foreign, AGENT),
+    ] {
+        link(to, name, owner);
+        let id = name.trim_end_matches(".toml");
+        let (status, told) = AGENT_ALONE.get(&guillemet, &format!("/v1/render/{id}"));
+        assert!(!told.contains("canary"), "{id}: {told}");
+        // Without a plugin for its feature there is no plan in any case.
+        if id.starts_with("mcp-server") {
+            assert_eq!(status, 422, "{id}: {told}");
+            assert!(told.contains("belongs to another user"), "{id}: {told}");
+        }
+        let shown = guillemet.get(&format!("/v1/templates/{id}"));
+        assert!(shown.json()["status"] == "broken" && !shown.text().contains("canary"), "{id}: {}", shown.text());
+        let checked = guillemet.command(&["template", "check", id, "--json"]);
+        let checked = String::from_utf8(checked.stdout).unwrap();
+        assert!(!checked.contains("canary"), "{id}: {checked}");
+        if id.starts_with("mcp-server") {
+            assert!(checked.contains("belongs to another user"), "{id}: {checked}");
+        }
+    }
+    assert!(!guillemet.log().contains("canary"));
+    // What each may choose.
+    link(&private, "mcp-server/mine.toml", 0);
+    link(&file("public.toml", 0, 0o644), "mcp-server/public.toml", AGENT);
+    for id in ["mine", "public"] {
+        let (status, told) = AGENT_ALONE.get(&guillemet, &format!("/v1/render/mcp-server/{id}"));
+        assert!(status == 200 && told.contains("canary"), "{id}: {told}");
+    }
+    // It is looked at again, not remembered.
+    chown(&private, Some(OTHER), None).unwrap();
+    let (status, told) = AGENT_ALONE.get(&guillemet, "/v1/render/mcp-server/mine");
+    assert!(status == 422 && told.contains("belongs to another user") && !told.contains("canary"), "{told}");
+}
+
+#[test]
+fn who_may_only_render_a_template_is_told_where_it_is_broken_and_not_what_stands_there() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!("{API}[[client]]\nuid = {AGENT}\ntemplates = ['mcp-server/*']\n"));
+    for (name, text, line) in [
+        ("twice.yaml", "canary_key: 1\ncanary_key: canary-value\n", 2),
+        ("twice.json", "{\"canary_key\": 1,\n\"canary_key\": 2}", 2),
+        ("shadow.toml", "canary:$6$canary:19000:0\n", 1),
+        ("field.toml", "name = 'a'\nurl = 'https://example.com/'\ncanary_field = 'canary-value'\n", 3),
+        ("lexer.toml", "name = 'a'\nurl = '<< canary(x) >> << secret canary >>'\n", 2),
+        ("name.toml", "name = 'a'\nurl = '<< canary_variable >>'\n", 2),
+    ] {
+        let id = name.split('.').next().unwrap();
+        let path = guillemet.path("templates/mcp-server");
+        for extension in ["yaml", "json", "toml"] {
+            let _ = std::fs::remove_file(path.join(format!("{id}.{extension}")));
+        }
+        guillemet.write(&format!("mcp-server/{name}"), text);
+        let path = format!("/v1/render/mcp-server/{id}");
+        let (status, told) = AGENT_ALONE.get(&guillemet, &path);
+        assert_eq!(status, 422, "{name}: {told}");
+        assert!(!told.contains("canary"), "{name}: {told}");
+        let errors = serde_json::from_str::<Value>(&told).unwrap()["errors"].clone();
+        assert_eq!(errors[0]["line"], line, "{name}: {told}");
+        // Whoever administers is told everything.
+        let known = guillemet.get(&path);
+        assert_eq!(known.json()["errors"].as_array().unwrap().len(), errors.as_array().unwrap().len());
+    }
 }
 
 #[test]
@@ -364,4 +475,45 @@ fn new_rules_are_in_force_for_connections_that_are_open() {
         assert!(Instant::now() < deadline, "the mistake is not told: {}", guillemet.log());
     }
     assert_eq!(ask_on(&mut stream), 403);
+}
+
+#[test]
+fn who_loses_every_right_loses_its_connections() {
+    if !can() {
+        return;
+    }
+    let rules =
+        format!("{API}[[client]]\nuid = {AGENT}\nsecrets = ['calendar-*']\n[[client]]\nuid = {OTHER}\nadmin = true\n");
+    let guillemet = configured(&rules);
+    let socket = guillemet.path("run/guillemet.sock");
+    let connect = || {
+        let stream = UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        BufReader::new(stream)
+    };
+    let (mut idle, mut busy) = as_user(AGENT, || (connect(), connect()));
+    assert_eq!(ask_on(&mut idle), 403);
+    let half = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 30\r\n\r\n{\"secrets\":";
+    busy.get_mut().write_all(half.as_bytes()).unwrap();
+    let mut listening = as_user(OTHER, || Listening::to(&guillemet));
+    // This one may go on.
+    let mut own = connect();
+    assert_eq!(ask_on(&mut own), 200);
+    configure(
+        &guillemet,
+        &rules.replace("admin = true", "secrets = ['phone-*']").replace(&format!("uid = {AGENT}"), "uid = 1"),
+    );
+    guillemet.signal(rustix::process::Signal::HUP);
+    assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0);
+    while listening.line().is_some() {}
+    assert_eq!(ask_on(&mut own), 200);
+    // A request that was under way is answered, and the next one on its connection is the last.
+    let rest = "[\"calendar-token\"]}GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n";
+    busy.get_mut().write_all(rest.as_bytes()).unwrap();
+    let mut text = String::new();
+    busy.read_to_string(&mut text).unwrap();
+    let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "403"], "{text}");
+    assert!(text.contains("connection: close"), "{text}");
+    assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 403);
 }

@@ -4,12 +4,16 @@
 mod support;
 
 use std::collections::HashSet;
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::json;
 use support::browser::{Browser, Page, SECRETS, apart, encode, link};
 use support::canary::{Canary, Scanner};
-use support::daemon::{Answer, Guillemet};
+use support::daemon::{Answer, Guillemet, try_ask};
+use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
 /// Every path of the console, with something in it where there is a name.
 const PATHS: [(&str, &str); 21] = [
@@ -621,4 +625,48 @@ fn there_is_no_port_before_a_link_and_only_loopback_after() {
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         assert_eq!(after, loopback);
     }
+}
+
+/// Whether the other end has ended a connection, without waiting for that.
+fn is_ended(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    stream.read(&mut [0; 16]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |read| read == 0)
+}
+
+#[test]
+fn another_user_does_not_block_the_console() {
+    if !users::can() {
+        return;
+    }
+    let mut guillemet = Guillemet::init();
+    let rules = format!("[api]\ngroup = {GROUP}\n[[client]]\nuid = {OTHER}\nadmin = true\n");
+    std::fs::write(guillemet.path("guillemet.toml"), rules).unwrap();
+    guillemet.run();
+    let browser = Browser::open(&guillemet);
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, browser.port)).unwrap();
+    let mut strangers = as_user(AGENT, || (0..40).map(|_| connect()).collect::<Vec<_>>());
+    assert_eq!(browser.get(SECRETS).status, 200);
+    // They came before, and were ended before.
+    assert!(strangers.iter_mut().all(is_ended));
+
+    // Silent ones of the user itself give way.
+    let mut own: Vec<TcpStream> = (0..40).map(|_| connect()).collect();
+    assert_eq!(browser.get(SECRETS).status, 200);
+    own[0].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert_eq!(own[0].read(&mut [0; 16]).unwrap(), 0);
+
+    // Who asks for a link may follow it, and nobody else.
+    assert!(is_ended(&mut as_user(OTHER, || {
+        let mut stream = connect();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let _ = stream.read(&mut [0; 16]);
+        stream
+    })));
+    let socket = guillemet.path("run/guillemet.sock");
+    let link = as_user(OTHER, || try_ask(&socket, "POST", "/v1/console", &[], b"").unwrap().json());
+    let url = link["url"].as_str().unwrap();
+    assert_eq!(as_user(OTHER, || Browser::at(url).follow(url)).status, 303);
+    let mut late = as_user(AGENT, connect);
+    assert_eq!(browser.get(SECRETS).status, 200);
+    assert!(is_ended(&mut late));
 }

@@ -21,7 +21,7 @@ fn mcp() -> Option<PathBuf> {
 #[test]
 fn the_demo_goes_as_it_should() {
     let mut command = Command::new(PROGRAM);
-    command.arg("demo").env_remove("GUILLEMET_HOME");
+    command.arg("demo").env_remove("GUILLEMET_HOME").env_remove("GUILLEMET_SOCKET");
     if let Some(mcp) = mcp() {
         command.arg("--mcp").arg(mcp);
     }
@@ -124,7 +124,7 @@ fn the_command_line_tells_the_story_of_a_secret() {
     let output = guillemet.command(&["secret", "disable", "calcom-api-key-prod"]);
     let (_, said) = texts(&output);
     assert!(said.starts_with("calcom-api-key-prod is disabled\n1 reference is refused"), "{said}");
-    let output = guillemet.command(&["render", "cal-com/desk", "--out", file.to_str().unwrap()]);
+    let output = guillemet.command(&["render", "cal-com/desk", "--out", file.to_str().unwrap(), "--force"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY='cal_1'\n", "a refused render writes nothing");
     let output = guillemet.command(&["secret", "show", "api-key"]);

@@ -12,7 +12,7 @@ use support::daemon::{Guillemet, try_ask};
 use support::strace::{self, Attached, Fault};
 
 /// System calls that change files.
-const CALLS: [&str; 12] = [
+const CALLS: [&str; 14] = [
     "openat",
     "write",
     "pwrite64",
@@ -22,8 +22,10 @@ const CALLS: [&str; 12] = [
     "ftruncate",
     "fallocate",
     "mkdir",
+    "linkat",
     "unlink",
-    "rename",
+    "unlinkat",
+    "renameat",
     "renameat2",
 ];
 /// Those a disk may refuse, with how.

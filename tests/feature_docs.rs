@@ -12,8 +12,8 @@ use support::daemon::Guillemet;
 
 #[test]
 fn the_pages_of_the_features_are_those_of_the_plugins() {
-    let mut guillemet = Guillemet::nowhere();
-    assert!(guillemet.command(&["init"]).status.success());
+    let mut guillemet = Guillemet::init();
+    guillemet.write_examples();
     guillemet.run();
     let plugins = guillemet.get("/v1/plugins").json();
     let templates = guillemet.get("/v1/templates").json();
@@ -89,7 +89,7 @@ fn page(guillemet: &Guillemet, plugin: &Value, example: &Value) -> String {
     let (id, format) = (text(&example["id"]), text(&example["format"]));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("templates/{id}.{format}"));
     let template = std::fs::read_to_string(file).unwrap();
-    writeln!(page, "\n## Example\n\n`templates/{id}.{format}`, as `guillemet init` writes it:\n").unwrap();
+    writeln!(page, "\n## Example\n\n`guillemet template new {feature}/NAME` writes a first template. This one, `templates/{id}.{format}`, shows more:\n").unwrap();
     writeln!(page, "```{format}\n{template}```\n").unwrap();
     page.push_str("What the targets make of it; `«name»` is where a secret will stand.\n");
     for target in targets {

@@ -11,6 +11,7 @@ use serde_json::json;
 use support::canary::{Canary, Scanner};
 use support::component::hostile;
 use support::daemon::{Guillemet, try_ask};
+use support::terminal::Terminal;
 
 /// Far beyond every deadline: being slow is no failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -506,4 +507,61 @@ fn a_stop_in_the_middle_of_requests_leaves_nothing() {
     });
     assert!(stopped);
     gone_from_files(&guillemet, &scanner);
+}
+
+/// A daemon that asks for its passphrase where it is told to has it nowhere once it is ready.
+#[test]
+fn a_passphrase_is_nowhere_once_the_vault_is_open() {
+    let canary = Canary::new("passphrase", "-ü ");
+    let scanner = Scanner::new([&canary]);
+    let line = format!("{}\n", canary.value);
+    let mut guillemet = Guillemet::nowhere();
+    let made = guillemet.command_with(&["init", "--unlock", "passphrase", "--passphrase-fd", "0"], line.as_bytes());
+    assert!(made.status.success(), "{made:?}");
+    let piped = || {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(line.as_bytes()).unwrap();
+        // Of descriptor 0 one line is read, and what is behind it waits; the others are read to their end.
+        (std::process::Stdio::from(reader), writer)
+    };
+    for way in ["descriptor 0", "descriptor 7", "terminal"] {
+        let started = match way {
+            "descriptor 0" => {
+                let (input, _writer) = piped();
+                guillemet.try_run_with(&[], &["--passphrase-fd", "0"], input)
+            }
+            "descriptor 7" => {
+                let (input, writer) = piped();
+                drop(writer);
+                let redirected = ["sh", "-c", "exec \"$@\" 7<&0 </dev/null", "sh"].map(str::to_owned);
+                guillemet.try_run_with(&redirected, &["--passphrase-fd", "7"], input)
+            }
+            _ => {
+                let mut terminal = Terminal::new();
+                let input = terminal.stdio();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        terminal.expect("Passphrase: ");
+                        terminal.types(format!("{}\r", canary.value));
+                    });
+                    guillemet.try_run_with(&[], &[], input)
+                })
+            }
+        };
+        assert!(started, "{way}: {}", guillemet.log());
+        if may_look(guillemet.pid()) {
+            // At once: it is not a matter of waiting until something is written over it.
+            let argument = guillemet.dir.path().to_str().unwrap();
+            let hits = scanner.clone().and("known", argument).in_memory(guillemet.pid()).unwrap();
+            let (controls, hits): (Vec<String>, Vec<String>) =
+                hits.into_iter().partition(|hit| hit.starts_with("known "));
+            assert!(!controls.is_empty(), "the scan does not find what is there");
+            assert!(hits.is_empty(), "{way}:\n{}", hits.join("\n"));
+        }
+        of_process(&guillemet, &scanner);
+        assert!(!scanner.is_in(guillemet.log().as_bytes()), "{way}");
+        assert!(guillemet.stop());
+        let files = scanner.in_files(guillemet.dir.path());
+        assert!(files.is_empty(), "{way}: {files:?}");
+    }
 }

@@ -149,13 +149,16 @@ fn rewriting_changes_the_name_and_nothing_else() {
     let texts = || files.map(|file| std::fs::read_to_string(guillemet.path(&format!("templates/{file}"))).unwrap());
 
     // One file that cannot be written: no file changes, and no name.
-    let obstacle = guillemet.path("templates/mcp-server/.other.toml.renamed");
-    std::fs::create_dir(&obstacle).unwrap();
+    let set_mode = |mode| {
+        let path = guillemet.path("templates/mcp-server/other.toml");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(0o460);
     let refused = patch(&guillemet, "first", &json!({"name": "second", "rewrite": true}));
     assert_eq!((refused.status, refused.errors("template")), (409, vec!["mcp-server/other".to_owned()]));
     assert_eq!(texts(), [template("first"), template("first")]);
     assert_eq!(secret(&guillemet, "first")["former_names"], json!([]));
-    std::fs::remove_dir(obstacle).unwrap();
+    set_mode(0o400);
 
     let renamed = patch(&guillemet, "first", &json!({"name": "second", "rewrite": true}));
     assert_eq!(renamed.status, 200, "{}", renamed.text());

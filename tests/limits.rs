@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -12,14 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use support::daemon::{Guillemet, PROGRAM, try_ask};
+use support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
 use support::strace::{self, Fault};
+use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
 fn with_limits(limits: &str) -> Guillemet {
+    configured(&format!("[limits]\n{limits}\n"))
+}
+
+fn configured(text: &str) -> Guillemet {
     let mut guillemet = Guillemet::init();
-    std::fs::write(guillemet.path("guillemet.toml"), format!("[limits]\n{limits}\n")).unwrap();
+    std::fs::write(guillemet.path("guillemet.toml"), text).unwrap();
     guillemet.run();
     guillemet
 }
@@ -89,6 +95,193 @@ fn one_caller_cannot_take_all_connections() {
     while !healthy(&mut greedy[0]) {
         greedy[0] = connect(&guillemet);
     }
+}
+
+/// The head and a part of the body of a request: it is being read until the rest comes.
+const HALF: &[u8] =
+    b"POST /v1/resolve HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 15\r\n\r\n{\"secrets\"";
+
+#[test]
+fn strangers_lock_nobody_out() {
+    if !users::can() {
+        return;
+    }
+    const THREADS: usize = 4;
+    const STRANGERS: usize = 5_000;
+    let guillemet = configured(&format!("[limits]\nconnections = 16\n[api]\ngroup = {GROUP}\n"));
+    let socket = guillemet.path("run/guillemet.sock");
+    let stranger = || {
+        let (mut silent, mut refused) = (VecDeque::new(), 0);
+        for number in 0..STRANGERS / THREADS {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            if number % 2 == 0 {
+                // As many as this process may have open; the daemon ends them when it likes.
+                silent.push_back(stream);
+                if silent.len() > 100 {
+                    silent.pop_front();
+                }
+                continue;
+            }
+            // The answer may be there before the request.
+            let _ = stream.write_all(HEALTH);
+            let told = rest(stream);
+            assert!(told.starts_with("HTTP/1.1 403") && told.ends_with("may ask\"}\n"), "{told}");
+            refused += 1;
+        }
+        refused
+    };
+    let mut kept = connect(&guillemet);
+    assert!(healthy(&mut kept));
+    let mut answered = 0;
+    std::thread::scope(|scope| {
+        let strangers: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| as_user(AGENT, stranger))).collect();
+        while !strangers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            assert!(healthy(&mut kept), "a connection of the daemon's user is cut off");
+            assert_eq!(guillemet.get("/v1/secrets").status, 200);
+            let command = guillemet.command(&["secret", "list"]);
+            assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+            answered += 1;
+        }
+        let refused: usize = strangers.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(refused, STRANGERS / 2);
+    });
+    assert!(answered > 0);
+    // The log does not grow with them.
+    assert!(guillemet.log().matches("callers without any right were refused").count() < 10);
+}
+
+#[test]
+fn a_request_under_way_is_not_cut_off_for_another_caller() {
+    let guillemet = with_limits("connections = 8");
+    let mut busy: Vec<UnixStream> = (0..8).map(|_| connect(&guillemet)).collect();
+    busy.iter_mut().for_each(|stream| stream.write_all(HALF).unwrap());
+    // All of them are being read, and nobody else gets a connection.
+    let other = loop {
+        let other = guillemet.command(&["secret", "list"]);
+        if !other.status.success() {
+            break String::from_utf8_lossy(&other.stderr).into_owned();
+        }
+    };
+    assert!(other.contains("all connections this caller can have are taken"), "{other}");
+    for mut stream in busy {
+        stream.write_all(b":[]}\n").unwrap();
+        let told = rest(stream);
+        assert!(told.starts_with("HTTP/1.1 422"), "{told}");
+    }
+}
+
+#[test]
+fn a_user_with_a_rule_leaves_connections_to_others() {
+    if !users::can() {
+        return;
+    }
+    let rules = format!("[[client]]\nuid = {AGENT}\nsecrets = ['a']\n[[client]]\nuid = {OTHER}\nsecrets = ['a']\n");
+    let guillemet = configured(&format!("[limits]\nconnections = 16\n[api]\ngroup = {GROUP}\n{rules}"));
+    guillemet.add("a", "value");
+    // Every one it can get, each with a request that goes on.
+    let mut busy = as_user(AGENT, || {
+        let connect = |_| {
+            let mut stream = connect(&guillemet);
+            let _ = stream.write_all(HALF);
+            stream
+        };
+        (0..20).map(connect).collect::<Vec<_>>()
+    });
+    let body = json!({"secrets": ["a"]}).to_string();
+    let resolve = || try_ask(&guillemet.path("run/guillemet.sock"), "POST", "/v1/resolve", &[], body.as_bytes());
+    let other = as_user(OTHER, || resolve().unwrap());
+    assert_eq!(other.status, 200, "{}", other.text());
+    assert_eq!(resolve().unwrap().status, 200);
+    // Six it got, and no request on them was cut off.
+    let told = busy.drain(..).map(|mut stream| {
+        let _ = stream.write_all(b":[]}\n");
+        rest(stream)
+    });
+    let (answered, refused): (Vec<_>, Vec<_>) = told.partition(|told| told.starts_with("HTTP/1.1 422"));
+    assert_eq!(answered.len(), 6, "{refused:?}");
+    assert!(refused.iter().all(|told| told.starts_with("HTTP/1.1 429")), "{refused:?}");
+}
+
+#[test]
+fn streams_of_events_leave_connections_for_requests() {
+    let guillemet = with_limits("connections = 16");
+    let listen = || {
+        let mut stream = connect(&guillemet);
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        (String::from_utf8_lossy(&head).into_owned(), stream)
+    };
+    let streams: Vec<_> = (0..4).map(|_| listen()).collect();
+    let statuses: Vec<&str> = streams.iter().map(|(status, _)| &status[9..]).collect();
+    assert_eq!(statuses, ["200", "200", "429", "429"]);
+    // One that ends makes room.
+    drop(streams);
+    while !listen().0.ends_with("200") {}
+}
+
+/// What the daemon has of memory, or had at most, in MiB.
+fn memory(guillemet: &Guillemet, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", guillemet.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn answers_that_nobody_reads_have_a_bound() {
+    if !users::can() {
+        return;
+    }
+    let rule = format!("[[client]]\nuid = {AGENT}\nsecrets = ['large-*']\n");
+    let limits = "[limits]\nin_flight_mib = 128\ntransfer_seconds = 60\n";
+    let guillemet = configured(&format!("{limits}[api]\ngroup = {GROUP}\n{rule}"));
+    let names: Vec<String> = (0..64).map(|number| format!("large-{number}")).collect();
+    for name in &names {
+        guillemet.add(name, &"x".repeat(64 << 10));
+    }
+    let body = json!({"secrets": names}).to_string();
+    let socket = guillemet.path("run/guillemet.sock");
+    // From here on the most it had is counted anew (proc(5)).
+    std::fs::write(format!("/proc/{}/clear_refs", guillemet.pid()), "5").unwrap();
+    let before = memory(&guillemet, "VmHWM:");
+    let ask = || send(&socket, "POST", "/v1/resolve", &[], body.as_bytes()).unwrap();
+    let unread: Vec<(String, UnixStream)> = as_user(AGENT, || {
+        let ask = |_| {
+            let (mut stream, mut head) = (ask(), [0; 12]);
+            stream.read_exact(&mut head).unwrap();
+            (String::from_utf8_lossy(&head).into_owned(), stream)
+        };
+        (0..60).map(ask).collect()
+    });
+    // Each is of 4 MiB, and this user gets 48 MiB of the 128.
+    let count = |status: &str| unread.iter().filter(|(head, _)| head.ends_with(status)).count();
+    let grown = memory(&guillemet, "VmHWM:") - before;
+    assert!(grown < 128, "{grown} MiB for {} answers", count("200"));
+    assert!((4..=12).contains(&count("200")) && count("200") + count("503") == 60, "{}", count("200"));
+    // The daemon's user still gets its own.
+    assert_eq!(receive(ask()).unwrap().body.len(), receive(ask()).unwrap().body.len());
+    let refused = as_user(AGENT, || receive(ask()).unwrap());
+    assert_eq!((refused.status, refused.headers["retry-after"].as_str()), (503, "1"));
+    assert_eq!(refused.json()["code"], "service_unavailable");
+    // What is not wanted any more makes room.
+    drop(unread);
+    while as_user(AGENT, || receive(ask()).unwrap().status) != 200 {}
+    // Bodies that do not arrive count too.
+    let announced = as_user(AGENT, || {
+        let head = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 1048576\r\n\r\n{";
+        let announce = |_| {
+            let mut stream = connect(&guillemet);
+            let _ = stream.write_all(head.as_bytes());
+            stream
+        };
+        (0..90).map(announce).collect::<Vec<_>>()
+    });
+    let mut refused = as_user(AGENT, || receive(ask()).unwrap());
+    while refused.status == 200 {
+        refused = as_user(AGENT, || receive(ask()).unwrap());
+    }
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    drop(announced);
 }
 
 #[test]

@@ -366,7 +366,8 @@ async fn a_planner_that_talks_nonsense_is_an_error_and_no_more() {
         assert!(error.contains(word), "{body}: {error}");
         assert!(error.starts_with("the planner for odd "), "{error}");
     }
-    let absent = Planner::new("x", hostile(), Arc::new(NoCache)).with_program("/nonexistent/planner");
+    let folder = tempfile::tempdir().unwrap();
+    let absent = Planner::new("x", hostile(), Arc::new(NoCache)).with_program(folder.path().join("planner"));
     assert!(matches!(absent.load().await, Err(PlannerError::Start { .. })));
 }
 

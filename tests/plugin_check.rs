@@ -12,6 +12,8 @@ use support::component::{componentize, hostile, hostile_in, module, pager};
 use support::wasm::{self, appended, leb, vector};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
+/// Where nobody can make a folder, not even root.
+const NO_HOME: &str = concat!(env!("CARGO_BIN_EXE_guillemet"), "/no-home");
 
 struct Ran {
     code: Option<i32>,
@@ -45,7 +47,7 @@ fn check(dir: &Path, arguments: &[&str]) -> Ran {
         .args(arguments)
         .current_dir(dir)
         .env_clear()
-        .env("HOME", "/nonexistent")
+        .env("HOME", NO_HOME)
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -22,6 +22,7 @@ impl Dev {
         let mut command = project.command(PROGRAM, &["plugin", "dev"]);
         // A home that would be used if any were.
         command.args(arguments).env("HOME", home).env("TMPDIR", home.join("tmp")).env_remove("GUILLEMET_HOME");
+        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
         let child = command.spawn().unwrap();
         Self { child, lines: BufReader::new(reader).lines() }

@@ -10,6 +10,8 @@ use std::process::{Command, Output};
 use support::component::pager;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
+/// Where nobody can make a folder, not even root.
+const NO_HOME: &str = concat!(env!("CARGO_BIN_EXE_guillemet"), "/no-home");
 
 /// The folder of a project: the component, and the cases that its author wrote.
 struct Project(tempfile::TempDir);
@@ -44,7 +46,7 @@ impl Project {
         let mut command = Command::new(PROGRAM);
         command.args(["plugin", "test"]).args(arguments).current_dir(self.0.path());
         // No home anywhere: what it needs is in the folder.
-        command.env_clear().env("HOME", "/nonexistent");
+        command.env_clear().env("HOME", NO_HOME);
         command.output().unwrap().into()
     }
 }
@@ -275,7 +277,7 @@ fn a_component_is_compiled_once_for_this_user_alone() {
     let test = || {
         let mut command = Command::new(PROGRAM);
         command.args(["plugin", "test"]).current_dir(project.0.path());
-        command.env_clear().env("HOME", "/nonexistent").env("XDG_CACHE_HOME", cache.path());
+        command.env_clear().env("HOME", NO_HOME).env("XDG_CACHE_HOME", cache.path());
         assert_eq!(Ran::from(command.output().unwrap()).code, Some(0));
         let kept = fs::read_dir(cache.path().join("guillemet")).unwrap().map(|entry| entry.unwrap());
         let kept = kept.filter(|entry| entry.file_name().to_string_lossy().ends_with(".compiled"));
@@ -298,6 +300,8 @@ fn a_component_is_compiled_once_for_this_user_alone() {
 #[test]
 fn the_folder_of_another_project_can_be_named() {
     let project = Project::new();
-    let output = Command::new(PROGRAM).args(["plugin", "test"]).arg(project.0.path()).current_dir("/").output();
-    assert_eq!(Ran::from(output.unwrap()).code, Some(0));
+    let mut command = Command::new(PROGRAM);
+    command.args(["plugin", "test"]).arg(project.0.path()).current_dir("/");
+    command.env_clear().env("HOME", NO_HOME);
+    assert_eq!(Ran::from(command.output().unwrap()).code, Some(0));
 }

@@ -14,6 +14,7 @@ use guillemet::home::Home;
 use guillemet::permissions::TrustedHome;
 use guillemet::plugin::encode::{self, Source};
 use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, ValueFilter};
+use guillemet::resolve::budget::Budget;
 use guillemet::resolve::fill::Values;
 use guillemet::resolve::snapshot::{Current, Snapshot, State};
 use guillemet::resolve::{Rendered, Resolver};
@@ -189,7 +190,11 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
     let secret = Secret::new("name".parse().unwrap(), CANARY, true, 0).unwrap();
     let mut state = State::default();
     state.secrets.insert("name".into(), std::sync::Arc::new(secret));
-    shows_nothing("Resolver", &printed(&Resolver { current: Current::new(state), recorder }), CANARY.as_bytes());
+    shows_nothing(
+        "Resolver",
+        &printed(&Resolver { current: Current::new(state), recorder, budget: Budget::new(1 << 20) }),
+        CANARY.as_bytes(),
+    );
     let text = std::fs::read(home.key_file()).unwrap();
     shows_nothing("Vault", &printed(&vault), &text);
     drop(vault);

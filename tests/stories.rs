@@ -47,6 +47,7 @@ stories! {
     missing: "tests/stories/missing.md",
     usage: "tests/stories/usage.md",
     broken_template: "tests/stories/broken-template.md",
+    new_template: "tests/stories/new-template.md",
 }
 
 /// The runner sees what is wrong, and takes over what is printed.

@@ -442,3 +442,228 @@ fn metrics_tell_names_when_they_are_asked_to() {
     assert!(sample(&samples, r#"guillemet_secret_last_used_seconds{secret="fits"}"#) > 1.7e9);
     assert!(!samples.contains_key(r#"guillemet_secret_last_used_seconds{secret="is-disabled"}"#));
 }
+
+/// A value that a caller sent where a name belongs.
+const MISTAKEN: &str = "sk-live-CanaryOfAMistake0123456789";
+
+/// The bytes of the journal.
+fn journal(guillemet: &Guillemet) -> Vec<u8> {
+    std::fs::read(guillemet.path("usage.journal")).unwrap()
+}
+
+/// What none of the bytes may show of a use in `place.toml`.
+fn shown(bytes: &[u8]) -> Vec<String> {
+    let exe = std::env::current_exe().unwrap();
+    let texts = [
+        "canary-template",
+        "Canary-Field",
+        "canary-name",
+        MISTAKEN,
+        "canaryofamistake",
+        "mcp-json",
+        exe.file_name().unwrap().to_str().unwrap(),
+    ];
+    let holds = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    texts.into_iter().filter(holds).map(str::to_owned).collect()
+}
+
+/// An answer and every kind of refusal in a place that can be recognised; how many events that makes.
+fn use_a_canary(guillemet: &Guillemet) -> u64 {
+    assert_eq!(guillemet.get("/v1/render/mcp-server/canary-template").status, 200);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/canary-template-2").status, 409);
+    assert_eq!(resolve(guillemet, "canary-name"), 200);
+    assert_eq!(resolve(guillemet, MISTAKEN), 409);
+    let inline = MCP.replace("is-missing", MISTAKEN).replace("is-disabled", MISTAKEN).replace("does-not-fit", "fits");
+    let inline = json!({"feature": "mcp-server", "format": "toml", "template": inline.replace("fits", "canary-name")});
+    assert_eq!(guillemet.post("/v1/render", &inline).status, 409);
+    6
+}
+
+fn canary_home() -> Guillemet {
+    let guillemet = Guillemet::start();
+    let template = "name = 'a'\nurl = 'https://h/mcp'\n[headers]\nCanary-Field = \"<< secret 'NAME' >>\"\n";
+    guillemet.write("mcp-server/canary-template.toml", &template.replace("NAME", "canary-name"));
+    guillemet.write("mcp-server/canary-template-2.toml", &template.replace("NAME", "canary-name-missing"));
+    guillemet.add("canary-name", CANARY);
+    guillemet
+}
+
+#[test]
+fn the_journal_shows_nothing_of_a_use_before_and_after_it_is_folded() {
+    let mut guillemet = canary_home();
+    let empty = journal(&guillemet);
+    let of_one = use_a_canary(&guillemet);
+    let running = journal(&guillemet);
+    assert_ne!(running, empty, "nothing was recorded");
+    assert_eq!(shown(&running), Vec::<String>::new(), "while the daemon runs");
+    guillemet.kill();
+    assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new(), "after kill -9");
+
+    guillemet.run();
+    assert_eq!(events(&guillemet, "").len() as u64, of_one, "what was recorded before the kill counts once");
+    assert_eq!(guillemet.get("/v1/secrets/canary-name").json()["resolution_count"], 2);
+    assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new(), "folded");
+    use_a_canary(&guillemet);
+    assert!(guillemet.stop());
+    assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new(), "after a stop");
+    guillemet.run();
+    assert_eq!(events(&guillemet, "").len() as u64, 2 * of_one);
+}
+
+#[test]
+fn a_value_sent_in_place_of_a_name_is_shown_and_kept_as_a_hash_alone() {
+    let mut guillemet = canary_home();
+    std::fs::write(guillemet.path("guillemet.toml"), "[metrics]\nsecret_names = true\n").unwrap();
+    guillemet.signal(rustix::process::Signal::HUP);
+    use_a_canary(&guillemet);
+    for (method, path) in [("GET", "/v1/secrets/"), ("DELETE", "/v1/secrets/"), ("PATCH", "/v1/secrets/")] {
+        assert_ne!(guillemet.ask(method, &format!("{path}{MISTAKEN}"), &[], b"{}").status, 200);
+    }
+    let all = events(&guillemet, "");
+    let unknown: Vec<String> = all.iter().map(|event| of(event, "secret")).filter(|of| of.contains(':')).collect();
+    assert_eq!(unknown.len(), 3, "{all:?}");
+    let digits = unknown[0].strip_prefix("unknown:").unwrap();
+    assert!(digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{unknown:?}");
+    assert!(unknown.iter().all(|of| *of == unknown[0]), "the same hash each time: {unknown:?}");
+    // A name that a template has is a name.
+    assert!(all.iter().any(|event| of(event, "secret") == "canary-name-missing"));
+    assert_eq!(events(&guillemet, "outcome=missing").len(), 4);
+    let found = events(&guillemet, &format!("secret={}", MISTAKEN.to_uppercase()));
+    assert_eq!(found.len(), 3, "whoever knows the name finds it");
+
+    for path in ["/v1/usage", "/v1/secrets", "/v1/status", "/metrics"] {
+        assert!(!guillemet.get(path).text().contains(MISTAKEN), "{path}");
+    }
+    let printed = guillemet.command(&["usage"]);
+    assert!(String::from_utf8(printed.stdout).unwrap().contains(&unknown[0]));
+    assert!(guillemet.stop());
+    assert!(guillemet.log().contains("answered"), "the log is written at trace level");
+    let mut files = vec![("the log".into(), guillemet.log().into_bytes())];
+    for name in ["usage.journal", "vault.db", "vault.db-wal"] {
+        files.push((name.to_owned(), std::fs::read(guillemet.path(name)).unwrap_or_default()));
+    }
+    for (name, bytes) in files {
+        let bytes = bytes.to_ascii_lowercase();
+        let mistaken = MISTAKEN.to_ascii_lowercase();
+        assert!(!bytes.windows(mistaken.len()).any(|window| window == mistaken.as_bytes()), "{name}");
+    }
+
+    // It becomes a secret: what was refused before is told of it.
+    guillemet.run();
+    guillemet.add(MISTAKEN, CANARY);
+    let told = guillemet.get(&format!("/v1/secrets/{MISTAKEN}")).json()["usage"]["refusals"].clone();
+    let counted: u64 = told.as_array().unwrap().iter().map(|refused| refused["count"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 3, "{told}");
+}
+
+#[test]
+fn of_names_that_nothing_has_sixteen_an_hour_are_told_apart() {
+    let guillemet = Guillemet::start();
+    let names: Vec<String> = (0..40).map(|number| format!("guess-{number}")).collect();
+    assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": names})).status, 409);
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for event in events(&guillemet, "") {
+        *told.entry(of(&event, "secret")).or_default() += 1;
+    }
+    assert_eq!(told.remove("unknown:other"), Some(24));
+    assert!(told.len() == 16 && told.values().all(|count| *count == 1), "{told:?}");
+    assert_eq!(sample(&metrics(&guillemet), r#"guillemet_refusals_total{outcome="missing"}"#), 40.0);
+}
+
+/// Makes the journal one of the first format, whose records are in the clear: each a word with its length in words and
+/// bytes, the content in whole words, and a word of two checksums (content; generation, place and first word). The
+/// header, of the same layout, is kept; these records follow what has been folded, and stand before it too.
+fn in_the_clear(guillemet: &Guillemet, records: &[Vec<u8>]) {
+    let database = rusqlite::Connection::open(guillemet.path("vault.db")).unwrap();
+    let query = "SELECT generation, at FROM usage_position";
+    let position = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, usize>(1)?));
+    let (generation, mut at) = database.query_row(query, [], position).unwrap();
+    drop(database);
+    let mut file = journal(guillemet);
+    let put = |file: &mut [u8], word: usize, value: u64| file[word * 8..][..8].copy_from_slice(&value.to_le_bytes());
+    put(&mut file, 1, 1);
+    let checksum = crc32fast::hash(&file[..48]);
+    put(&mut file, 6, checksum.into());
+    let area = 512 + (usize::from(generation.is_multiple_of(2)) * (file.len() / 8 - 512)) / 2;
+    let stamp = generation | (u64::from(crc32fast::hash(&generation.to_le_bytes())) << 32);
+    assert_eq!(file[area * 8..][..8], stamp.to_le_bytes(), "the active area");
+    // What had been folded was in the clear too.
+    assert!(records[0].len() < (at - 1) * 8);
+    file[(area + 1) * 8..][..records[0].len()].copy_from_slice(&records[0]);
+    for record in records {
+        let words = record.len().div_ceil(8) + 2;
+        let head = (words as u64) | ((record.len() as u64) << 32);
+        let place = [generation, at as u64, head].map(u64::to_le_bytes).concat();
+        put(&mut file, area + at, head);
+        file[(area + at + 1) * 8..][..record.len()].copy_from_slice(record);
+        let commit = (u64::from(crc32fast::hash(record)) << 32) | u64::from(crc32fast::hash(&place));
+        put(&mut file, area + at + words - 1, commit);
+        at += words;
+    }
+    std::fs::write(guillemet.path("usage.journal"), file).unwrap();
+}
+
+/// A record as the first version wrote it: outcome, time, who; executable, template and target; and one use of a name
+/// that no secret had. Texts have their length in two bytes before them, 65535 where there is none.
+fn first_record(outcome: u8, template: Option<&str>, name: &str, field: &str) -> Vec<u8> {
+    let text = |text: Option<&str>| match text {
+        Some(text) => [&(text.len() as u16).to_le_bytes(), text.as_bytes()].concat(),
+        None => u16::MAX.to_le_bytes().to_vec(),
+    };
+    let mut record = vec![outcome];
+    record.extend(1_795_000_000_000u64.to_le_bytes());
+    for number in [1000u32, 1000, 77] {
+        record.extend(number.to_le_bytes());
+    }
+    for value in [Some("/usr/bin/canary-template"), template, None] {
+        record.extend(text(value));
+    }
+    record.push(0);
+    record.extend(text(Some(name)));
+    record.extend(text(Some(field)));
+    record
+}
+
+#[test]
+fn a_journal_in_the_clear_is_counted_once_and_replaced_by_a_sealed_one() {
+    let mut guillemet = canary_home();
+    let of_one = use_a_canary(&guillemet);
+    use_a_canary(&guillemet);
+    assert!(guillemet.stop());
+    let records = [
+        first_record(3, None, MISTAKEN, ""),
+        first_record(3, Some("mcp-server/canary-template-2"), "canary-name-missing", "headers.Canary-Field"),
+        first_record(6, None, MISTAKEN, ""),
+    ];
+    in_the_clear(&guillemet, &records);
+    assert!(shown(&journal(&guillemet)).contains(&MISTAKEN.to_owned()));
+    let earlier = Guillemet::copy(guillemet.dir.path());
+
+    guillemet.run();
+    assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
+    let told = events(&guillemet, "");
+    assert_eq!(told.len() as u64, 2 * of_one + 3);
+    let newest: Vec<(String, bool)> =
+        told[..3].iter().map(|event| (of(event, "outcome"), of(event, "secret").starts_with("unknown:"))).collect();
+    let expected = [("forbidden", true), ("missing", false), ("missing", true)];
+    assert_eq!(newest, expected.map(|(outcome, unknown)| (outcome.to_owned(), unknown)));
+    assert_eq!(of(&told[1], "secret"), "canary-name-missing");
+    assert_eq!(sample(&metrics(&guillemet), r#"guillemet_journal_bytes{state="used"}"#), 0.0);
+    assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new());
+    // From here on it is as any other.
+    use_a_canary(&guillemet);
+    guillemet.kill();
+    guillemet.run();
+    assert_eq!(events(&guillemet, "").len() as u64, 3 * of_one + 3);
+    assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new());
+
+    // What it is replaced by cannot be written: it has been counted by then, and is not again.
+    let mut cut_off = earlier;
+    std::fs::create_dir(cut_off.path(".usage.journal.new")).unwrap();
+    assert!(!cut_off.try_run(&[]));
+    assert!(cut_off.log().contains("usage.journal"), "{}", cut_off.log());
+    std::fs::remove_dir(cut_off.path(".usage.journal.new")).unwrap();
+    cut_off.run();
+    assert_eq!(events(&cut_off, "").len() as u64, 2 * of_one + 3);
+    assert_eq!(shown(&journal(&cut_off)), Vec::<String>::new());
+}

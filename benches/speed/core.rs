@@ -8,6 +8,7 @@ use guillemet::home::Home;
 use guillemet::inventory;
 use guillemet::plugin::registry::Registry;
 use guillemet::resolve::Resolver;
+use guillemet::resolve::budget::Budget;
 use guillemet::resolve::snapshot::{Current, State};
 use guillemet::template::catalog::Catalog;
 use guillemet::vault::keys::UnlockWith;
@@ -32,7 +33,8 @@ pub fn core(report: &mut Report, quick: bool) {
     let mut state = State::default();
     inventory::put_secrets(&mut state, secrets.into_iter().map(Arc::new).collect());
     inventory::update_templates(&mut state, &catalog, &found);
-    let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal") };
+    let budget = Budget::new(256 << 20);
+    let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal"), budget };
     let config = Config::load(&home.config_file(), |_| None).expect("a configuration");
     let registry = Registry::unpinned(home.plugins());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

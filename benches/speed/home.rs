@@ -13,14 +13,21 @@ use super::load::{self, Process, request};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
-/// The secrets that the example template names.
+/// The example templates.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("cal-com/frontdesk.toml", include_str!("../../templates/cal-com/frontdesk.toml")),
+    ("custom-action/crm-lookup.json", include_str!("../../templates/custom-action/crm-lookup.json")),
+    ("mcp-server/calendar.jsonc", include_str!("../../templates/mcp-server/calendar.jsonc")),
+    ("sip-trunk/carrier.yaml", include_str!("../../templates/sip-trunk/carrier.yaml")),
+];
+/// The secrets that the one of them that is rendered names.
 const NAMED: [&str; 3] = ["calendar-token-production", "calendar-tenant-production", "calendar-workspace-production"];
 
 /// A home with secrets and templates; removed when dropped.
 pub struct BenchHome(tempfile::TempDir);
 
 impl BenchHome {
-    /// With so many secrets, and so many templates beside the examples that come with `init`.
+    /// With so many secrets, and so many templates beside the examples.
     pub fn new(secrets: usize, templates: usize) -> Self {
         // In memory where that can be: a disk that is busy with others would be measured too.
         let shared = Path::new("/dev/shm");
@@ -37,7 +44,13 @@ impl BenchHome {
         let bench = Self(folder);
         let home = Home::at(bench.path());
         let key = || UnlockWith::KeyFile(home.key_file());
-        guillemet::daemon::init(&TrustedHome::check(&home, false).expect("a home of ours"), key()).expect("a home");
+        let trusted = TrustedHome::check(&home, false).expect("a home of ours");
+        guillemet::daemon::init(&trusted, key()).expect("a home");
+        for (name, text) in EXAMPLES {
+            let path = home.templates().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a template");
+        }
         let (mut vault, _) = Vault::open(&home, key()).expect("a vault");
         let others = (0..).map(|number| format!("provider-{number}-production"));
         let names = NAMED.into_iter().map(str::to_owned).chain(others).take(secrets);

@@ -11,6 +11,7 @@ mod home;
 mod load;
 mod plugins;
 mod report;
+mod templates;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -53,6 +54,9 @@ fn main() -> ExitCode {
     }
     if wanted("planning") {
         planning(&mut report, quick);
+    }
+    if wanted("templates") {
+        templates::templates(&mut report, quick);
     }
     if wanted("plugins") {
         plugins::plugins(&mut report, quick);

@@ -1,9 +1,9 @@
 // Renders a config at an agent's start: node render.mjs FEATURE/NAME
+// GUILLEMET_SOCKET says where the daemon answers: export GUILLEMET_SOCKET="$(guillemet paths socket)"
 import http from "node:http";
-import path from "node:path";
 
 export function render(template) {
-  const socketPath = process.env.GUILLEMET_SOCKET ?? path.join(process.env.GUILLEMET_HOME, "run", "guillemet.sock");
+  const socketPath = process.env.GUILLEMET_SOCKET;
   return new Promise((resolve, reject) => {
     http
       .get({ socketPath, path: `/v1/render/${template}` }, (answer) => {

@@ -1,4 +1,7 @@
-"""Renders a config at an agent's start: python3 render.py FEATURE/NAME"""
+"""Renders a config at an agent's start: python3 render.py FEATURE/NAME
+
+GUILLEMET_SOCKET says where the daemon answers: export GUILLEMET_SOCKET="$(guillemet paths socket)"
+"""
 
 import http.client
 import os
@@ -17,8 +20,7 @@ class Guillemet(http.client.HTTPConnection):
 
 
 def render(template):
-    path = os.environ.get("GUILLEMET_SOCKET") or os.path.join(os.environ["GUILLEMET_HOME"], "run", "guillemet.sock")
-    connection = Guillemet(path)
+    connection = Guillemet(os.environ["GUILLEMET_SOCKET"])
     connection.request("GET", f"/v1/render/{template}")
     answer = connection.getresponse()
     body = answer.read().decode()

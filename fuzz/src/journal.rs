@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use guillemet::vault::crypto::Key;
 use guillemet::vault::journal::{CONTENT_MAX, Full, Journal, JournalError, Position};
 use tempfile::TempDir;
 
@@ -34,7 +35,12 @@ fn path() -> PathBuf {
     DIR.path().join(format!("{:?}", std::thread::current().id()))
 }
 
-/// A file of the right length: a good header, areas of these bytes, and changes to the header.
+fn open(folded: Position) -> Result<Journal, JournalError> {
+    Journal::open(&path(), VAULT, &Key::from_bytes(&mut [5; 32]), LEN, |_| folded)
+}
+
+/// A file of the right length, of the format with records in the clear: a good header, areas of these bytes with good
+/// generations, and changes to the header.
 fn image(bytes: &[u8]) -> Vec<u8> {
     let (changes, bytes) = bytes.split_at(bytes.len().min(2));
     let mut image = vec![0; LEN];
@@ -42,11 +48,17 @@ fn image(bytes: &[u8]) -> Vec<u8> {
     image[8] = 1;
     image[16..32].copy_from_slice(&VAULT);
     image[32..48].copy_from_slice(&[9; 16]);
+    let checksum = u64::from(crc32(&image[..48]));
+    image[48..56].copy_from_slice(&checksum.to_le_bytes());
     for (at, b) in bytes.iter().enumerate().take(2 * AREA) {
         // The first half of the bytes fills one area, the second the other.
         let half = bytes.len().min(2 * AREA).div_ceil(2);
         let to = if at < half { HEADER + at } else { HEADER + AREA + at - half };
         image[to] = *b;
+    }
+    for (area, generation) in [(HEADER, 2u64), (HEADER + AREA, 1)] {
+        let stamp = generation | (u64::from(crc32(&generation.to_le_bytes())) << 32);
+        image[area..area + 8].copy_from_slice(&stamp.to_le_bytes());
     }
     if let [at @ 1..=255, bit] = changes {
         image[usize::from(*at) % 48] ^= bit;
@@ -58,7 +70,7 @@ fn image(bytes: &[u8]) -> Vec<u8> {
 fn opened(bytes: &[u8]) {
     let path = path();
     fs::write(&path, bytes).unwrap();
-    let before = match Journal::open(&path, VAULT, LEN, |_| Position::default()) {
+    let before = match open(Position::default()) {
         Err(error) => {
             assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), bytes, "what is refused is left alone");
@@ -66,15 +78,25 @@ fn opened(bytes: &[u8]) {
         }
         Ok(journal) => {
             let (records, _) = all(&journal, Position::default());
-            let empty = bytes[..HEADER + 8].iter().all(|b| *b == 0);
-            let expected = if empty { Vec::new() } else { read(bytes) };
+            // Whoever does not have the key makes no sealed record.
+            let expected = if journal.is_clear() { read(bytes) } else { Vec::new() };
             assert_eq!(records, expected, "the records of the file, and no other");
             records
         }
     };
-    // It goes on: what is appended stands behind what was there, in this process and the next.
-    let journal = Journal::open(&path, VAULT, LEN, |_| Position::default()).expect("it was opened before");
+    let mut journal = open(Position::default()).expect("it was opened before");
     let mut expected = before;
+    if journal.is_clear() {
+        assert_eq!(journal.append_record(b"x"), Err(Full), "nothing is added in the clear");
+        let (records, end) = all(&journal, Position::default());
+        assert_eq!(records, expected);
+        journal = journal.into_sealed(&path, &Key::from_bytes(&mut [5; 32])).expect("there is room");
+        for folded in [end, journal.begin()] {
+            assert_eq!(all(&journal, folded).0, Vec::<Vec<u8>>::new(), "nothing is counted again");
+        }
+        expected.clear();
+    }
+    // It goes on: what is appended stands behind what was there, in this process and the next.
     for content in [&b"appended"[..], b"", b"and another"] {
         match journal.append_record(content) {
             Ok(_) => expected.push(content.to_vec()),
@@ -83,7 +105,7 @@ fn opened(bytes: &[u8]) {
     }
     assert_eq!(all(&journal, Position::default()).0, expected);
     drop(journal);
-    let journal = Journal::open(&path, VAULT, LEN, |_| Position::default()).expect("it was opened before");
+    let journal = open(Position::default()).expect("it was opened before");
     let (records, end) = all(&journal, Position::default());
     assert_eq!(records, expected);
     journal.folded(end);
@@ -100,23 +122,30 @@ fn all(journal: &Journal, from: Position) -> (Vec<Vec<u8>>, Position) {
 /// The committed records of a file, read as the format is described: the older generation first.
 fn read(file: &[u8]) -> Vec<Vec<u8>> {
     let mut areas = [&file[HEADER..HEADER + AREA], &file[HEADER + AREA..]];
-    areas.sort_by_key(|area| word(area, 0));
-    areas.into_iter().filter(|area| word(area, 0) != 0).flat_map(read_area).collect()
+    areas.sort_by_key(|area| generation(area));
+    areas.into_iter().filter(|area| generation(area) != 0).flat_map(read_area).collect()
+}
+
+/// The generation of an area, without its checksum.
+fn generation(area: &[u8]) -> u64 {
+    word(area, 0) & u64::from(u32::MAX)
 }
 
 fn read_area(area: &[u8]) -> Vec<Vec<u8>> {
-    let (generation, mut at, mut records) = (word(area, 0), 8, Vec::new());
+    let (generation, mut at, mut records) = (generation(area), 8, Vec::new());
     while at < area.len() {
         let head = word(area, at);
         let (words, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
         let end = at.saturating_add(words.saturating_mul(8));
         if bytes > CONTENT_MAX || words != bytes.div_ceil(8) + 2 || end > area.len() {
-            break;
+            at += 8;
+            continue;
         }
         let content = &area[at + 8..at + 8 + bytes];
         let place = [generation, (at / 8) as u64, head].map(u64::to_le_bytes).concat();
         if word(area, end - 8) != (u64::from(crc32(content)) << 32) | u64::from(crc32(&place)) {
-            break;
+            at += 8;
+            continue;
         }
         records.push(content.to_vec());
         at = end;
@@ -139,7 +168,6 @@ fn steps(steps: &[u8]) {
     let path = path();
     let _ = fs::remove_file(&path);
     let mut folded = Position::default();
-    let open = |folded: Position| Journal::open(&path, VAULT, LEN, |_| folded);
     let mut journal = open(folded).expect("a new journal");
     let (mut written, mut seen): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
     for pair in steps.chunks_exact(2).take(200) {

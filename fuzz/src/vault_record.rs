@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use guillemet::names::{SecretId, SecretName};
 use guillemet::sys::memory::Clear;
 use guillemet::vault::crypto::{self, Key};
-use guillemet::vault::event::{self, Caller, Event};
+use guillemet::vault::event::{self, Caller, Event, Subject, Use};
 use guillemet::vault::memory::SealedValue;
 use guillemet::vault::record::{Secret, VALUE_MAX, Version};
 
@@ -60,7 +60,14 @@ fn same(a: &Secret, b: &Secret) {
 fn event(record: &[u8]) {
     let Some(decoded) = event::decode(record) else { return };
     let texts = [Some(decoded.exe), decoded.template, decoded.target];
-    let fields = decoded.uses.iter().flat_map(|usage| [Some(usage.name), Some(usage.field)]);
+    let name = |usage: &Use<'_>| match usage.subject {
+        Subject::Name(name) => name.len(),
+        Subject::Secret(_) | Subject::Unknown(_) => 0,
+    };
+    if decoded.uses.iter().any(|usage| name(usage) > 1024) {
+        return; // Never written: longer texts are cut.
+    }
+    let fields = decoded.uses.iter().map(|usage| Some(usage.field));
     if texts.into_iter().chain(fields).flatten().any(|text| text.len() > 1024) {
         return; // Never written: longer texts are cut.
     }

@@ -1,33 +1,36 @@
-//! A connection that cannot be held up: an answer that is not taken in time ends it.
+//! A connection that cannot be held up, and loses no request: an answer that is not taken in time ends it, and one that
+//! is ended while it is idle still gives what had arrived.
 //!
 //! A change waits for the answers made before it (promise 8); a caller that does not read must not be able
 //! to make it wait for ever.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep};
 
-use super::places::Line;
+use super::admission::{ConnectionState, Reading};
 
-/// A stream whose writes have a deadline, counted from when the peer first made no room until everything
-/// has been written.
-pub struct Timed {
-    stream: UnixStream,
-    line: Arc<Line>,
+/// A stream that says what is done with it, and whose writes have a deadline, counted from when the peer first made no
+/// room until everything has been written.
+pub struct Timed<S> {
+    stream: S,
+    state: Arc<ConnectionState>,
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Timed {
+impl<S> Timed<S> {
     /// Around this stream; `limit` is how long its peer may take to make room for an answer.
-    pub fn new(stream: UnixStream, line: Arc<Line>, limit: Duration) -> Self {
-        Self { stream, line, limit, deadline: None }
+    pub fn new(stream: S, state: Arc<ConnectionState>, limit: Duration) -> Self {
+        Self { stream, state, limit, deadline: None }
     }
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -41,13 +44,39 @@ impl Timed {
     }
 }
 
-impl AsyncRead for Timed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+impl<S: AsFd> Timed<S> {
+    /// Lets nothing more arrive; whether something had. From here on the peer's writes fail, so it knows which of its
+    /// requests are not answered.
+    fn has_rest(&self) -> bool {
+        let _ = shutdown(&self.stream, Shutdown::Read);
+        ioctl_fionread(&self.stream).is_ok_and(|unread| unread > 0)
     }
 }
 
-impl AsyncWrite for Timed {
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Timed<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let reading = self.state.reading();
+        if reading == Reading::Rest {
+            if !self.has_rest() {
+                return Poll::Ready(Ok(()));
+            }
+            self.state.rest_arrived();
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let came = buf.filled().len() > before;
+        if reading == Reading::FromIdle && !came {
+            self.state.nothing_read();
+        }
+        // That nothing more comes is our own doing then, and no reason to give the answer up.
+        if matches!(result, Poll::Ready(Ok(()))) && !came && self.state.is_last() && self.state.is_busy() {
+            return Poll::Pending;
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.bounded(cx, result)
@@ -69,11 +98,54 @@ impl AsyncWrite for Timed {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Called when everything has been written.
         self.deadline = None;
-        self.line.flushed();
+        self.state.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::api::admission::{Admission, Holder};
+
+    /// A connection that has just been ended for another one, and the peer's end of it.
+    async fn ended(before: &[u8]) -> (Timed<UnixStream>, UnixStream) {
+        let admission = Admission::new(1, 0);
+        let slot = admission.take(Holder { uid: 1, pid: 1 }, ()).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(before).await.unwrap();
+        let timed = Timed::new(ours, Arc::clone(&slot.state), Duration::from_secs(60));
+        assert!(admission.take(Holder { uid: 1, pid: 2 }, ()).is_some() && slot.state.is_last());
+        (timed, theirs)
+    }
+
+    #[tokio::test]
+    async fn what_arrived_before_the_end_is_read_and_nothing_after_it() {
+        let (mut timed, mut theirs) = ended(b"GET /").await;
+        let mut read = [0; 16];
+        assert_eq!(timed.read(&mut read).await.unwrap(), 5);
+        assert_eq!(theirs.write_all(b" HTTP/1.1").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        // While it is answered, the end is not told.
+        timed.state.asked();
+        assert!(tokio::time::timeout(Duration::from_millis(1), timed.read(&mut read)).await.is_err());
+        timed.state.answered();
+        timed.state.flushed();
+        assert_eq!(timed.read(&mut read).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_that_is_ended_is_at_its_end() {
+        let (mut timed, mut theirs) = ended(b"").await;
+        assert_eq!(timed.read(&mut [0; 16]).await.unwrap(), 0);
+        assert_eq!(theirs.write_all(b"GET /").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }

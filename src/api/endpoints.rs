@@ -11,11 +11,12 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, Link, account, inline, metrics, plugins, request, usage, view};
+use super::{App, Link, LinkWanted, account, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
@@ -29,6 +30,9 @@ use crate::vault::usage::Caller;
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);
+
+/// How many requests read their template again at the same time, of those on this machine and of others.
+const RECHECKS: usize = 8;
 
 /// What a caller is told that may not.
 pub(super) const FORBIDDEN: &str = "this caller may not do that; a [[client]] rule of guillemet.toml can allow it";
@@ -57,6 +61,12 @@ impl Asked<'_> {
         self.parts.uri.query()
     }
 
+    /// How the body may arrive.
+    pub(super) fn intake<'a>(&self, app: &'a App) -> request::Intake<'a> {
+        let (limit, budget) = (self.config.limits.transfer, &app.resolver.budget);
+        request::Intake { limit, budget, uid: self.caller.uid }
+    }
+
     /// The version of an answer that the caller has already.
     pub(super) fn known(&self) -> Option<&str> {
         self.parts.headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok())
@@ -71,7 +81,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     let Asked { params, parts, caller, access, config } = asked;
     let query = asked.query();
     let param = |name: &str| params.get(name).unwrap_or_default();
-    let transfer = config.limits.transfer;
+    let intake = asked.intake(app);
     if !endpoint.is_open() && !access.administers() {
         return Err(ApiError::forbidden());
     }
@@ -86,14 +96,16 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::RenderInline => {
             request::query(query, [])?;
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let wanted = inline::Inline::read(&mut fields);
+            // The template waits for its turn.
+            let _reservation = fields.reservation();
             fields.finish()?;
             inline::render(app, wanted?, asked).await
         }
         Endpoint::Resolve => {
             request::query(query, [])?;
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let names = fields.names("secrets");
             fields.finish()?;
             let refused = refused(&app.resolver.current.load(), names.iter(), access);
@@ -114,7 +126,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let (name, value) = (fields.name("name"), fields.value("value"));
             let enabled = fields.flag("enabled").unwrap_or(true);
             fields.finish()?;
@@ -137,7 +149,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::ChangeSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let change = SecretChange {
                 name: fields.optional_name("name"),
                 value: fields.optional_value("value"),
@@ -151,7 +163,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::RollBackSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, transfer).await?;
+            let mut fields = request::object(body, intake).await?;
             let version = fields.number("version");
             fields.finish()?;
             let version = version.unwrap_or_default();
@@ -167,7 +179,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::ListTemplates => {
             let page = request::page(query)?;
-            blocking(app, |inventory| Ok(inventory.rescan())).await?;
+            refresh(app).await?;
             Ok(json_answer(StatusCode::OK, &page.of(view::templates(app).await)))
         }
         Endpoint::ShowTemplate => {
@@ -187,7 +199,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            plugins::add(app, request::object(body, transfer).await?).await
+            plugins::add(app, request::object(body, intake).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;
@@ -203,7 +215,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::Console => {
             request::query(query, [])?;
-            Ok(json_answer(StatusCode::OK, &link(app).await?))
+            Ok(json_answer(StatusCode::OK, &link(app, caller).await?))
         }
         Endpoint::Status => {
             request::query(query, [])?;
@@ -226,7 +238,10 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             request::query(query, [])?;
             account::answer(app, endpoint, asked, body).await
         }
-        Endpoint::Health => Ok(json_answer(StatusCode::OK, &json!({"status": "ok"}))),
+        Endpoint::Health => {
+            let health = json!({"status": "ok", "home": app.home_id.to_string()});
+            Ok(json_answer(StatusCode::OK, &health))
+        }
     }
 }
 
@@ -311,9 +326,10 @@ pub async fn delete(app: &Arc<App>, name: SecretName, expected: Option<String>) 
     blocking(app, move |inventory| inventory.forget_usage(id)).await
 }
 
-async fn link(app: &Arc<App>) -> Result<Link, ApiError> {
+async fn link(app: &Arc<App>, caller: &Caller) -> Result<Link, ApiError> {
     let closed = || ApiError::new(Code::Unavailable, "the console is not to be had: the daemon is stopping");
-    let (wanted, link) = tokio::sync::oneshot::channel();
+    let (answer, link) = tokio::sync::oneshot::channel();
+    let wanted = LinkWanted { caller: caller.clone(), answer };
     app.links.send(wanted).await.map_err(|_| closed())?;
     link.await.map_err(|_| closed())?.map_err(|why| ApiError::new(Code::Unavailable, why))
 }
@@ -352,23 +368,73 @@ async fn told(
     Err(ApiError::new(Code::Unavailable, message))
 }
 
+/// Brings what is known of templates up to the files, where those answer soon.
+///
+/// # Errors
+/// When the inventory fails inside.
+pub async fn refresh(app: &Arc<App>) -> Result<(), ApiError> {
+    blocking(app, |inventory| {
+        inventory.refresh();
+        Ok(())
+    })
+    .await
+}
+
+/// How many read a template again for a request at the same time. One that waits for a file system that hangs keeps its
+/// place, so those behind a network have places of their own.
+pub struct Rechecks {
+    local: Arc<Semaphore>,
+    remote: Arc<Semaphore>,
+}
+
+impl Default for Rechecks {
+    fn default() -> Self {
+        let places = || Arc::new(Semaphore::new(RECHECKS));
+        Self { local: places(), remote: places() }
+    }
+}
+
+impl Rechecks {
+    /// Reads what may be the template `id` again.
+    async fn recheck(&self, app: &Arc<App>, id: &str, is_local: bool, until: Instant) -> Result<(), ApiError> {
+        let late = || {
+            let message = format!("the file of template `{id}` does not answer; try again when its file system does");
+            ApiError::new(Code::Unavailable, message)
+        };
+        let places = Arc::clone(if is_local { &self.local } else { &self.remote });
+        let owned_id = id.to_owned();
+        let recheck = async {
+            let Ok(place) = places.acquire_owned().await else { return Err(late()) };
+            let read = move |inventory: &Inventory| {
+                let _place = place;
+                inventory.recheck(&owned_id);
+                Ok(())
+            };
+            blocking(app, read).await
+        };
+        tokio::time::timeout_at(until.into(), recheck).await.map_err(|_| late())?
+    }
+}
+
 /// The newest form of a template: what is served is what is in the file now.
 ///
 /// # Errors
 /// There is none, or it does not rest.
 pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
     let mut read: Option<Arc<Prepared>> = None;
-    let mut rescanned = false;
+    let mut rechecked = false;
     loop {
         let snapshot = app.resolver.current.load();
         let found = snapshot.templates.get(id).cloned();
         match found {
-            Some(prepared) if prepared.template.is_current() => return told(app, snapshot, prepared, until).await,
-            // Not sure by its looks, but a rescan since then has read it and found it as it was.
+            Some(prepared) if prepared.template.is_local && prepared.template.is_current() => {
+                return told(app, snapshot, prepared, until).await;
+            }
+            // Not sure by its metadata, but it has been read since then and was as it had been.
             Some(prepared) if read.as_ref().is_some_and(|read| Arc::ptr_eq(read, &prepared)) => {
                 return told(app, snapshot, prepared, until).await;
             }
-            None if rescanned => {
+            None if rechecked => {
                 let message = format!("there is no template `{id}`; `guillemet template list` shows which there are");
                 return Err(ApiError::new(Code::NotFound, message));
             }
@@ -376,12 +442,13 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
                 let message = format!("template `{id}` keeps changing; try again when it rests");
                 return Err(ApiError::new(Code::Unavailable, message));
             }
-            // Changed, gone or new since the catalog last looked.
+            // Changed, gone or new since it was read; or nobody can tell without a wait.
             found => {
+                let is_local = found.as_ref().is_none_or(|prepared| prepared.template.is_local);
                 read = found;
                 drop(snapshot);
-                blocking(app, |inventory| Ok(inventory.rescan())).await?;
-                rescanned = true;
+                app.rechecks.recheck(app, id, is_local, until).await?;
+                rechecked = true;
             }
         }
     }
@@ -424,7 +491,9 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
     if !may_render(app, id, target, asked.access).await {
         return Err(forbidden_render(app, id, asked.caller));
     }
-    let (snapshot, prepared, plan) = planned(app, id, target).await?;
+    let (snapshot, prepared, plan) = planned(app, id, target)
+        .await
+        .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
     // Another default, if the plugin has just been replaced.
     if !asked.access.may_render(id, Some(&plan.target.id)) {
         return Err(forbidden_render(app, id, asked.caller));

@@ -4,17 +4,21 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::inventory::{InventoryError, ReferenceView};
 use crate::plugin::registry::AddError;
+use crate::resolve::budget::Exhausted;
 use crate::resolve::plans::Unplanned;
 use crate::resolve::{Reason, Refused};
 use crate::template::Problem;
 use crate::template::catalog::Unwritable;
+
+/// After how many seconds a caller may try again for whose bytes there is no room: most answers are taken within one.
+const RETRY_SECONDS: u32 = 1;
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +83,28 @@ pub struct ApiError {
     message: String,
     detail: Option<String>,
     errors: Vec<Value>,
+    /// Whether it may quote the text of a template.
+    quotes: bool,
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
     /// With nothing but a message, which ends with what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, errors: Vec::new() }
+        Self { code, message: message.into(), detail: None, errors: Vec::new(), quotes: false, retry_after: None }
     }
 
     /// With everything that is wrong, one entry each.
     pub fn with<T: Serialize>(code: Code, message: impl Into<String>, errors: impl IntoIterator<Item = T>) -> Self {
         let errors = errors.into_iter().map(|error| serde_json::to_value(error).unwrap_or_default());
         Self { errors: errors.collect(), ..Self::new(code, message) }
+    }
+
+    /// What a caller is told for whose bytes there is no room now.
+    pub fn exhausted() -> Self {
+        let message = "this user has as much under way as it gets (limits.in_flight_mib); read the answers it has, ask for \
+                       less at once, or try again";
+        Self { retry_after: Some(RETRY_SECONDS), ..Self::new(Code::Unavailable, message) }
     }
 
     /// What a caller is told that may not: the same, whatever it asked for.
@@ -130,6 +144,9 @@ impl ApiError {
         let mut response = Response::new(Full::new(self.body().into()));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
         response
     }
 
@@ -195,10 +212,17 @@ impl From<InventoryError> for ApiError {
     }
 }
 
+impl From<Exhausted> for ApiError {
+    fn from(_: Exhausted) -> Self {
+        Self::exhausted()
+    }
+}
+
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Unrecorded(why) => Self::new(Code::Unavailable, why),
+            Refused::Exhausted => Self::exhausted(),
             Refused::Secrets(faults) => {
                 let unfit = faults.iter().all(|fault| fault.reason == Reason::Unfit);
                 let (code, message) = if unfit {
@@ -226,8 +250,8 @@ impl ApiError {
     /// Why a template has no plan; `template` is its id, or nothing where it came with the request.
     pub fn unplanned(template: Option<&str>, unplanned: &Unplanned) -> Self {
         let shown = template.map_or_else(|| "the template".into(), |id| format!("template `{id}`"));
-        match unplanned {
-            Unplanned::Problems(problems) => Self::with(
+        let error = match unplanned {
+            Unplanned::Problems(problems) | Unplanned::File(problems) => Self::with(
                 Code::TemplateInvalid,
                 match template {
                     Some(id) => format!("{shown} cannot be rendered; `guillemet template check {id}` shows why"),
@@ -245,7 +269,27 @@ impl ApiError {
                 format!("{shown} has no such target; there are {}", targets.join(", ")),
                 [json!({"field": "target", "message": format!("one of {}", targets.join(", "))})],
             ),
+        };
+        Self { quotes: matches!(unplanned, Unplanned::Problems(_) | Unplanned::Plugin(_)), ..error }
+    }
+
+    /// Returns the same for a caller who may render the template `id` and not read it: where it is wrong, and nothing
+    /// that could quote it. Parsers and plugins write what they like.
+    pub fn without_quotes(self, id: &str) -> Self {
+        if !self.quotes {
+            return self;
         }
+        let message = format!("template `{id}` cannot be rendered; `guillemet template check {id}` shows why");
+        let entry = |error: &Value| {
+            let problem = Problem {
+                line: error["line"].as_u64().and_then(|line| line.try_into().ok()),
+                column: error["column"].as_u64().and_then(|column| column.try_into().ok()),
+                message: "the template is broken; an administrator can see how".into(),
+                ..Problem::default()
+            };
+            problem_entry(Some(id), &problem)
+        };
+        Self::with(self.code, message, self.errors.iter().map(entry))
     }
 }
 

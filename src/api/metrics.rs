@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::App;
 use super::routes::{Endpoint, ROUTES};
+use crate::logging;
 use crate::membership;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Content;
@@ -30,6 +31,7 @@ const STATUSES: [u16; 15] = [200, 201, 204, 304, 400, 403, 404, 405, 409, 413, 4
 pub struct Counts {
     answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
     connections: AtomicU64,
+    socket_rebinds: AtomicU64,
 }
 
 impl Default for Counts {
@@ -37,6 +39,7 @@ impl Default for Counts {
         Self {
             answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
             connections: AtomicU64::new(0),
+            socket_rebinds: AtomicU64::new(0),
         }
     }
 }
@@ -56,6 +59,11 @@ impl Counts {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
         let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         self.answers[row][column].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that the socket was bound again.
+    pub fn rebound(&self) {
+        self.socket_rebinds.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a connection.
@@ -157,8 +165,13 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
     let connections = app.counts.connections.load(Ordering::Relaxed);
     all.gauge("connections", "Connections that are open.", connections as f64);
+    let rebinds = vec![(Labels::new(), app.counts.socket_rebinds.load(Ordering::Relaxed) as f64)];
+    let help = "How often the socket was removed and bound again since the start.";
+    all.add("socket_rebinds", help, MetricType::Counter, rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
     all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
+    let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
+    all.add("log_lines_dropped", "Lines of the log that could not be written.", MetricType::Counter, dropped);
     let events = [("answers", sums.answers_kept as f64), ("refusals", sums.refusals_kept as f64)];
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {

@@ -3,54 +3,66 @@
 //! Reads requests, asks who is asking, calls the parts, writes answers. Knows no SQL, no crypto, no plugin.
 
 pub mod account;
+pub mod admission;
 pub mod connection;
 pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod inline;
+pub mod listener;
 pub mod metrics;
 pub mod peer;
-pub mod places;
 pub mod plugins;
+pub mod refusal;
 pub mod request;
 pub mod routes;
 pub mod usage;
 pub mod view;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http_body_util::{Either, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use self::admission::{Admission, Ended, Holder, Slot};
 use self::error::{ApiError, Code};
+use self::listener::Listener;
 use self::metrics::Counts;
 use self::peer::{Access, Peer};
-use self::places::{Ended, Place, Places};
+use self::refusal::Refusal;
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
+use crate::files::FileId;
 use crate::inventory::Inventory;
 use crate::membership;
 use crate::names::Millis;
 use crate::permissions::TrustedHome;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
+use crate::resolve::budget::{Reservation, SMALL};
 use crate::vault::usage::Caller;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often the log tells of callers without any right, at most: they decide how many they are.
+const TELL: Duration = Duration::from_secs(10);
+/// Of `Connection`: this answer is its last.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// A link to the console.
 #[derive(Debug, serde::Serialize)]
@@ -61,17 +73,27 @@ pub struct Link {
     pub expires_in: u64,
 }
 
-/// A wish for a link; the answer is one, or why there is none.
-pub type LinkWanted = oneshot::Sender<Result<Link, String>>;
+/// A wish for a link to the console.
+#[derive(Debug)]
+pub struct LinkWanted {
+    /// Whose it is.
+    pub caller: Caller,
+    /// Gets the link, or why there is none.
+    pub answer: oneshot::Sender<Result<Link, String>>,
+}
 
 /// What requests are answered from.
 pub struct App {
     /// Where everything lies.
     pub home: TrustedHome,
+    /// Which folder the home was at the start, whatever its path.
+    pub home_id: FileId,
+    /// Why nobody can connect any more, while that is so.
+    pub socket_problem: ArcSwapOption<String>,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
     /// Secrets and templates.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// Answers with values.
     pub resolver: Arc<Resolver>,
     /// The plugins.
@@ -88,6 +110,8 @@ pub struct App {
     pub warnings: Vec<String>,
     /// What has changed, for those who listen.
     pub events: Arc<Events>,
+    /// Who reads templates again for a request.
+    pub rechecks: endpoints::Rechecks,
     /// Who has an inline render under way.
     pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed, or their files are looked at.
@@ -97,31 +121,21 @@ pub struct App {
 }
 
 /// Serves until told to stop, then lets the requests under way end.
-pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
-    let router = Arc::new(Router::new());
-    let own_uid = rustix::process::geteuid().as_raw();
-    let places = Places::new(app.config.load().limits.connections);
+pub async fn serve(app: Arc<App>, mut listener: Listener, mut stop: watch::Receiver<bool>) {
+    let mut gate = Gate::new(app);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
             _ = look.tick() => {
-                places.end_silent(app.config.load().limits.idle);
+                gate.look();
                 continue;
             }
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let peer = Peer::of(&stream);
-                let Some(place) = places.take(peer.caller.as_ref().map_or(0, |caller| caller.pid)) else {
-                    refuse(&stream);
-                    app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
-                    continue;
-                };
-                tokio::spawn(connection(Arc::clone(&app), Arc::clone(&router), stream, peer, own_uid, place));
-            }
+            Ok(stream) => gate.receive(stream),
             Err(error) => {
                 // Out of descriptors, most likely: give connections time to end rather than spin.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -130,19 +144,8 @@ pub async fn serve(app: Arc<App>, listener: UnixListener, mut stop: watch::Recei
         }
     }
     drop(listener);
-    app.events.close();
-    places.stop().await;
-}
-
-/// Tells a caller that it has as many connections as it gets. It has not been asked what it wants, and is
-/// not waited for.
-fn refuse(stream: &UnixStream) {
-    let message = "all connections are taken, and no other caller has more of them than this one; use one connection \
-                   for several requests, or raise limits.connections";
-    let body = ApiError::new(Code::RateLimited, message).body();
-    let head = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nconnection: close";
-    let head = format!("{head}\r\ncontent-length: {}\r\n\r\n", body.len());
-    let _ = stream.try_write(&[head.as_bytes(), &body].concat());
+    gate.app.events.close();
+    gate.admission.stop().await;
 }
 
 /// Returns when the daemon is to stop.
@@ -151,34 +154,149 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer: Peer, own_uid: u32, place: Place) {
-    let (limits, line) = (app.config.load().limits, &place.line);
-    let _counted = app.counts.connected();
+/// Decides over who connects. Anybody may, so it does little for each, and nothing that waits.
+struct Gate {
+    app: Arc<App>,
+    router: Arc<Router>,
+    own_uid: u32,
+    admission: Arc<Admission<Peer>>,
+    /// The rules that open connections were last held against.
+    config: Arc<Config>,
+    /// For callers without any right.
+    forbidden: Refusal,
+    /// For callers that have as many connections as they get.
+    full: Arc<Refusal>,
+    /// Callers without any right that the log has not told yet: how many, and the last one.
+    untold: Option<(u64, Peer)>,
+    told_at: Instant,
+}
+
+impl Gate {
+    fn new(app: Arc<App>) -> Self {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let config = app.config.load_full();
+        Self {
+            router: Arc::new(Router::new()),
+            own_uid,
+            admission: Admission::new(config.limits.connections, own_uid),
+            config,
+            forbidden: Refusal::new(&no_rights()),
+            full: Arc::new(Refusal::new(&ApiError::new(
+                Code::RateLimited,
+                "all connections this caller can have are taken; use one connection for several requests, or raise \
+                 limits.connections",
+            ))),
+            untold: None,
+            told_at: Instant::now(),
+            app,
+        }
+    }
+
+    /// Serves a connection, or refuses it.
+    fn receive(&mut self, stream: UnixStream) {
+        let peer = Peer::of(&stream);
+        let Some(holder) = self.holder(&peer) else {
+            self.app.counts.answered(None, StatusCode::FORBIDDEN);
+            let count = self.untold.take().map_or(0, |(count, _)| count);
+            self.untold = Some((count + 1, peer));
+            return self.forbidden.send(stream);
+        };
+        let peer = peer.with_executable();
+        let Some(slot) = self.admission.take(holder, peer.clone()) else {
+            self.app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
+            return self.full.send(stream);
+        };
+        let served =
+            Served { app: Arc::clone(&self.app), router: Arc::clone(&self.router), peer, own_uid: self.own_uid, slot };
+        tokio::spawn(connection(served, stream, Arc::clone(&self.full)));
+    }
+
+    /// Who it is, if it may ask for anything.
+    fn holder(&self, peer: &Peer) -> Option<Holder> {
+        let config = self.app.config.load();
+        let (caller, _) = peer.access(self.own_uid, &config)?;
+        Some(Holder { uid: caller.uid, pid: caller.pid })
+    }
+
+    /// What is done now and then: ends connections that are silent for too long, and after a change of the rules those
+    /// of callers without any right.
+    fn look(&mut self) {
+        let config = self.app.config.load_full();
+        if !Arc::ptr_eq(&config, &self.config) {
+            self.admission.end_forbidden(|peer, streams| match peer.access(self.own_uid, &config) {
+                Some((_, access)) => streams && !access.administers(),
+                None => true,
+            });
+        }
+        self.admission.end_silent(config.limits.idle);
+        self.config = config;
+        if self.told_at.elapsed() >= TELL
+            && let Some((count, peer)) = self.untold.take()
+        {
+            tracing::warn!(count, last = ?peer.caller, "callers without any right were refused");
+            self.told_at = Instant::now();
+        }
+    }
+}
+
+/// What a caller without any right is told.
+fn no_rights() -> ApiError {
+    let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
+    ApiError::new(Code::Forbidden, message)
+}
+
+/// What the requests of a connection are answered with.
+struct Served {
+    app: Arc<App>,
+    router: Arc<Router>,
+    peer: Peer,
+    own_uid: u32,
+    slot: Slot<Peer>,
+}
+
+async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) {
+    let limits = served.app.config.load().limits;
+    if !served.slot.is_free(limits.transfer).await {
+        served.app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
+        return full.send(stream);
+    }
+    let state = &served.slot.state;
+    let _counted = served.app.counts.connected();
     let service = service_fn(async |request| {
-        line.asked();
-        let answer = answer(&app, &router, &peer, own_uid, request).await;
+        state.asked();
+        let mut answer = served.answer(request).await;
+        if state.is_last() {
+            answer.headers_mut().insert(CONNECTION, CLOSE);
+        }
         // A stream of events is under way for as long as it lasts.
         if let Either::Left(_) = answer.body() {
-            line.answered();
+            state.answered();
         }
         Ok::<_, Infallible>(answer)
     });
-    // No timer of hyper's: it would be set and unset with each request, and `line` knows what is silent.
+    // No timer of hyper's: it would be set and unset with each request, and `state` knows what is silent.
     let connection = http1::Builder::new()
         // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
         .writev(true)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(connection::Timed::new(stream, Arc::clone(line), limits.transfer)), service);
+        .serve_connection(TokioIo::new(connection::Timed::new(stream, Arc::clone(state), limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        // First what has arrived, then whether it is the end.
+        biased;
         ended = connection.as_mut() => ended,
-        reason = line.ended() => {
-            tracing::debug!(caller = ?peer.caller, ?reason, "a connection is ended");
-            if reason != Ended::Stop {
-                return;
-            }
-            let most = if line.is_silent() { limits.transfer } else { limits.idle };
-            connection.as_mut().graceful_shutdown();
+        reason = state.ended() => {
+            tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is ended");
+            let most = match reason {
+                Ended::Stop => {
+                    let most = if state.is_busy() { limits.idle } else { limits.transfer };
+                    connection.as_mut().graceful_shutdown();
+                    most
+                }
+                Ended::Forbidden if served.slot.streams() => return,
+                _ if !state.has_rest() => return,
+                _ => limits.idle,
+            };
             tokio::time::timeout(most, connection).await.unwrap_or(Ok(()))
         }
     };
@@ -187,64 +305,122 @@ async fn connection(app: Arc<App>, router: Arc<Router>, stream: UnixStream, peer
     }
 }
 
-async fn answer(
-    app: &Arc<App>,
-    router: &Router,
-    peer: &Peer,
-    own_uid: u32,
-    request: Request<Incoming>,
-) -> Response<Either<Full<Bytes>, events::Stream>> {
-    let (parts, body) = request.into_parts();
-    let found = router.find(parts.method.as_str(), parts.uri.path());
-    // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
-    let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-    let config = app.config.load();
-    let response = match peer.access(own_uid, &config) {
-        Some((caller, access)) => lead(app, found, &parts, body, caller, &access, &config).await,
-        None => {
-            tracing::warn!(caller = ?peer.caller, "a caller was refused");
-            let message =
-                "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
-            ApiError::new(Code::Forbidden, message).response().map(Either::Left)
-        }
-    };
-    app.counts.answered(known, response.status());
-    tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
-    response
-}
-
-/// Where a path led.
-async fn lead(
-    app: &Arc<App>,
-    found: Found<'_>,
-    parts: &Parts,
-    body: Incoming,
-    caller: &Caller,
-    access: &Access<'_>,
-    config: &Config,
-) -> Response<Either<Full<Bytes>, events::Stream>> {
-    let result = match found {
-        Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
-        Found::OtherMethods(methods) => {
-            let message = format!("this path knows {methods} only");
-            let mut response = ApiError::new(Code::MethodNotAllowed, message).response();
-            if let Ok(methods) = HeaderValue::from_str(&methods) {
-                response.headers_mut().insert(ALLOW, methods);
+impl Served {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Either<Full<Bytes>, events::Stream>> {
+        let (parts, body) = request.into_parts();
+        let found = self.router.find(parts.method.as_str(), parts.uri.path());
+        // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
+        let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
+        let config = self.app.config.load();
+        let response = match self.peer.access(self.own_uid, &config) {
+            Some((caller, access)) => self.lead(found, &parts, body, caller, &access, &config).await,
+            // It had rights when it connected. Without any it gets no connection, and so this one ends.
+            None => {
+                tracing::warn!(caller = ?self.peer.caller, "a caller was refused");
+                let mut response = no_rights().response();
+                response.headers_mut().insert(CONNECTION, CLOSE);
+                response.map(Either::Left)
             }
-            return response.map(Either::Left);
+        };
+        let response = self.counted(&parts.method, known, response);
+        self.app.counts.answered(known, response.status());
+        tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
+        response
+    }
+
+    /// Counts what an answer takes of memory until it has been written.
+    fn counted(
+        &self,
+        method: &Method,
+        endpoint: Option<Endpoint>,
+        response: Response<Either<Full<Bytes>, events::Stream>>,
+    ) -> Response<Either<Full<Bytes>, events::Stream>> {
+        let resolved = matches!(endpoint, Some(Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve));
+        let size = match response.body() {
+            // Answers with values were counted before they were recorded.
+            Either::Left(body) if !(resolved && response.status().is_success()) => body.size_hint().exact(),
+            _ => None,
+        };
+        let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+        if size <= SMALL {
+            return response;
         }
-        Found::Endpoint(Endpoint::Events, _) if access.administers() => {
-            match request::query(parts.uri.query(), []).and_then(|[]| events::stream(&app.events)) {
+        let (budget, uid) = (&self.app.resolver.budget, self.peer.caller.as_ref().map_or(0, |caller| caller.uid));
+        let reservation = match budget.take(uid, size) {
+            Ok(reservation) => reservation,
+            // What has been changed has been, and is told.
+            Err(_) if response.status().is_success() && method != Method::GET => budget.count(uid, size),
+            Err(exhausted) => return ApiError::from(exhausted).response().map(Either::Left),
+        };
+        response.map(|body| match body {
+            Either::Left(body) => {
+                let bytes = Bytes::from_owner(Counted { bytes: whole(body), _reservation: reservation });
+                Either::Left(Full::new(bytes))
+            }
+            stream => stream,
+        })
+    }
+
+    /// Where a path led.
+    async fn lead(
+        &self,
+        found: Found<'_>,
+        parts: &Parts,
+        body: Incoming,
+        caller: &Caller,
+        access: &Access<'_>,
+        config: &Config,
+    ) -> Response<Either<Full<Bytes>, events::Stream>> {
+        let result = match found {
+            Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
+            Found::OtherMethods(methods) => {
+                let message = format!("this path knows {methods} only");
+                let mut response = ApiError::new(Code::MethodNotAllowed, message).response();
+                if let Ok(methods) = HeaderValue::from_str(&methods) {
+                    response.headers_mut().insert(ALLOW, methods);
+                }
+                return response.map(Either::Left);
+            }
+            Found::Endpoint(Endpoint::Events, _) if access.administers() => match self.stream(parts) {
                 Ok(stream) => return stream.map(Either::Right),
                 Err(error) => Err(error),
+            },
+            Found::Endpoint(endpoint, params) => {
+                let asked = endpoints::Asked { params: &params, parts, caller, access, config };
+                endpoints::answer(&self.app, endpoint, asked, body).await
             }
+        };
+        result.unwrap_or_else(|error| error.response()).map(Either::Left)
+    }
+
+    fn stream(&self, parts: &Parts) -> Result<Response<events::Stream>, ApiError> {
+        let [] = request::query(parts.uri.query(), [])?;
+        if !self.slot.stream() {
+            let message = "this user has as many event streams as it gets; end one, or raise limits.connections";
+            return Err(ApiError::new(Code::RateLimited, message));
         }
-        Found::Endpoint(endpoint, params) => {
-            let asked = endpoints::Asked { params: &params, parts, caller, access, config };
-            endpoints::answer(app, endpoint, asked, body).await
-        }
-    };
-    result.unwrap_or_else(|error| error.response()).map(Either::Left)
+        events::stream(&self.app.events)
+    }
+}
+
+/// Bytes of an answer, with the memory reserved for them.
+struct Counted {
+    bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What is in a body that is there as a whole.
+fn whole(mut body: Full<Bytes>) -> Bytes {
+    match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
 }
 
 #[cfg(test)]

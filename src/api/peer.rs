@@ -35,13 +35,22 @@ pub enum Access<'a> {
 }
 
 impl Peer {
-    /// Asks the kernel.
+    /// Asks the kernel who it is. That is little work, since anybody may connect; its executable is not looked at.
     pub fn of(stream: &UnixStream) -> Self {
         let caller = stream.peer_cred().ok().map(|peer| {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-            Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: executable(pid) }
+            Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: "".into() }
         });
         Self { caller, groups: crate::sys::peer::groups(stream).ok() }
+    }
+
+    /// Looks at its executable too, for the record.
+    #[must_use]
+    pub fn with_executable(mut self) -> Self {
+        if let Some(caller) = &mut self.caller {
+            caller.exe = executable(caller.pid);
+        }
+        self
     }
 
     /// The caller and what it may do; `None` for nothing. The daemon's own user may do everything, unless a
@@ -123,7 +132,7 @@ mod tests {
     async fn without_rules_only_the_daemons_own_user_may() {
         let (stream, _other) = UnixStream::pair().unwrap();
         let own = rustix::process::getuid().as_raw();
-        let peer = Peer::of(&stream);
+        let peer = Peer::of(&stream).with_executable();
         let none = config("");
         let (caller, access) = peer.access(own, &none).unwrap();
         assert_eq!(caller.pid, std::process::id());

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -17,8 +18,10 @@ use super::error::{ApiError, Code};
 use crate::inventory::SameName;
 use crate::inventory::{Filter, Status};
 use crate::names::{InvalidName, Millis, SecretName};
+use crate::resolve::budget::{Budget, Reservation};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
+use crate::vault::usage::{EVENT_KINDS, Outcome};
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -166,6 +169,8 @@ pub struct Events {
     pub secret: Option<SecretName>,
     /// From then on.
     pub since: Option<Millis>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
 }
 
 /// The query of the audit trail.
@@ -173,7 +178,7 @@ pub struct Events {
 /// # Errors
 /// As `query`.
 pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
-    let [limit, offset, secret, since] = query(raw, ["limit", "offset", "secret", "since"])?;
+    let [limit, offset, secret, since, outcome] = query(raw, ["limit", "offset", "secret", "since", "outcome"])?;
     let mut errors = Vec::new();
     let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
     let secret = secret.and_then(|name| {
@@ -186,29 +191,66 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
         let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
-    if errors.is_empty() { Ok((page, Events { secret, since })) } else { Err(ApiError::fields(errors)) }
+    let outcome = outcome.and_then(|name| {
+        let outcome = Outcome::named(&name);
+        if outcome.is_none() {
+            let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
+            errors.push(("outcome".into(), format!("one of {names} is needed")));
+        }
+        outcome
+    });
+    if errors.is_empty() { Ok((page, Events { secret, since, outcome })) } else { Err(ApiError::fields(errors)) }
 }
 
-/// The body as a JSON object; `limit` is how long it may take to arrive.
-///
-/// # Errors
-/// Too large (after `BODY_MAX` bytes have been read), too slow, or not a JSON object.
-pub async fn object(body: Incoming, limit: Duration) -> Result<Fields, ApiError> {
-    Fields::read(&bytes(body, limit).await?)
+/// How a body may arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct Intake<'a> {
+    /// How long it may take.
+    pub limit: Duration,
+    /// What it takes of memory is taken of this.
+    pub budget: &'a Arc<Budget>,
+    /// Whose it is.
+    pub uid: u32,
 }
 
-/// The body, wiped after use; `limit` is how long it may take to arrive.
+/// A body, wiped after use.
+pub struct Received {
+    bytes: Zeroizing<Vec<u8>>,
+    reservation: Reservation,
+}
+
+impl std::ops::Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The body as a JSON object.
 ///
 /// # Errors
-/// Too large (after `BODY_MAX` bytes have been read), or too slow.
-pub async fn bytes(body: Incoming, limit: Duration) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    tokio::time::timeout(limit, read(body))
+/// As `bytes`, or not a JSON object.
+pub async fn object(body: Incoming, intake: Intake<'_>) -> Result<Fields, ApiError> {
+    let received = bytes(body, intake).await?;
+    let mut fields = Fields::read(&received)?;
+    fields.reservation = Some(received.reservation);
+    Ok(fields)
+}
+
+/// The body.
+///
+/// # Errors
+/// Too large (after `BODY_MAX` bytes have been read), too slow, or more than there is room for.
+pub async fn bytes(body: Incoming, intake: Intake<'_>) -> Result<Received, ApiError> {
+    tokio::time::timeout(intake.limit, read(body, intake))
         .await
         .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))?
 }
 
-async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+async fn read(mut body: Incoming, intake: Intake<'_>) -> Result<Received, ApiError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(BODY_MAX);
+    let mut reservation = intake.budget.take(intake.uid, announced)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::new(Code::BadRequest, "the body broke off"))?;
@@ -217,9 +259,10 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {
                 return Err(ApiError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes")));
             }
             bytes.extend_from_slice(data);
+            reservation.resize(bytes.capacity())?;
         }
     }
-    Ok(bytes)
+    Ok(Received { bytes, reservation })
 }
 
 /// The fields of a JSON object, read one by one; everything wrong is reported by `finish`.
@@ -228,6 +271,7 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {
 pub struct Fields {
     fields: Map<String, Value>,
     errors: Vec<(String, String)>,
+    reservation: Option<Reservation>,
 }
 
 impl Fields {
@@ -238,7 +282,7 @@ impl Fields {
     pub fn read(body: &[u8]) -> Result<Self, ApiError> {
         // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
         match leaving_nothing(|| serde_json::from_slice(body)) {
-            Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new() }),
+            Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
             Ok(_) => Err(ApiError::new(Code::BadRequest, "the body has to be a JSON object")),
             Err(error) => Err(ApiError::new(
                 Code::BadRequest,
@@ -384,6 +428,11 @@ impl Fields {
             self.wrong(field, "one of both, account, mine is needed");
         }
         known
+    }
+
+    /// Returns what was reserved for the body, for whoever keeps a large part of it.
+    pub fn reservation(&mut self) -> Option<Reservation> {
+        self.reservation.take()
     }
 
     /// Notes what is wrong with a field.

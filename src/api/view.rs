@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::ApiError;
 use crate::inventory::{ReferenceView, rfc3339};
+use crate::logging;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode;
 use crate::plugin::expr::{Expr, Op, Part};
@@ -79,7 +80,7 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
 /// Why there is no plan, as problems.
 pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
     match unplanned {
-        Unplanned::Problems(problems) => problems,
+        Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
         Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
         Unplanned::NoTarget(targets) => {
             vec![Problem { message: format!("no such target; there are {}", targets.join(", ")), ..Problem::default() }]
@@ -197,7 +198,14 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
     let refused = app.registry.refused();
-    let warnings: Vec<&String> = app.warnings.iter().chain(&unreadable).chain(&changeable).chain(&refused).collect();
+    let unlogged = match logging::dropped_lines() {
+        0 => None,
+        lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
+    };
+    let socket = app.socket_problem.load_full();
+    let lasting = app.warnings.iter().chain(socket.as_deref());
+    let warnings: Vec<&String> =
+        lasting.chain(&unreadable).chain(&changeable).chain(&refused).chain(&unlogged).collect();
     let templates = templates(app).await;
     let broken = templates.iter().filter(|template| template.status == "broken").count();
     Ok(json!({

@@ -2,12 +2,11 @@
 //! as an argument, which others on the machine could read.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::client::{self, part};
 use super::{Done, Failure, account_server, output, prompt};
@@ -16,9 +15,6 @@ use crate::account::words::words;
 use crate::home::Home;
 use crate::inventory::rfc3339;
 use crate::resolve::now;
-
-/// The longest code that is read, in bytes.
-const CODE_MAX: u64 = 8 << 10;
 
 #[derive(Subcommand)]
 pub enum AccountCommand {
@@ -182,19 +178,6 @@ impl AccountCommand {
     }
 }
 
-/// Takes a code in: from a prompt without echo, or from standard input.
-fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
-    if std::io::stdin().is_terminal() {
-        return Ok(Zeroizing::new(rpassword::prompt_password(format!("{what}: "))?));
-    }
-    let mut text = Zeroizing::new(String::new());
-    std::io::stdin().lock().take(CODE_MAX).read_to_string(&mut text)?;
-    if text.trim().is_empty() {
-        return Err(Failure::new("no code came from standard input; type it at the prompt, or pipe it in"));
-    }
-    Ok(text)
-}
-
 /// What the machine is called.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -225,7 +208,7 @@ fn several(count: &Value, what: &str) -> String {
 
 impl Create {
     fn run(self, home: &Home) -> Done {
-        let text = code("The code of the new account")?;
+        let text = prompt::code("The code of the new account")?;
         let found = Code::parse(&text)?.kind();
         if found != CodeKind::Creation {
             return Err(Failure::new(format!("this is {found}; `guillemet account join` takes it")));
@@ -255,7 +238,7 @@ impl Invite {
 
 impl Join {
     fn run(self, home: &Home) -> Done {
-        let text = code("The code")?;
+        let text = prompt::code("The code")?;
         match Code::parse(&text)? {
             Code::Creation(_) => {
                 return Err(Failure::new(format!(
@@ -308,15 +291,9 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failu
     let mut decided = BTreeMap::new();
     for name in names {
         loop {
-            eprint!(
-                "  {} [b]oth (this one as {0}-2), the [a]ccount's, or [m]ine as its newest value? ",
-                output::clean(name)
-            );
-            let mut line = String::new();
-            if std::io::stdin().read_line(&mut line)? == 0 {
-                return Err(Failure::new("nothing was changed in this vault"));
-            }
-            let which = match line.trim() {
+            let question =
+                format!("  {name} [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? ");
+            let which = match prompt::answer(&question)?.trim() {
                 "b" | "both" => SameNames::Both,
                 "a" | "account" => SameNames::Account,
                 "m" | "mine" => SameNames::Mine,

@@ -229,7 +229,7 @@ impl Serve {
         let address = listener.local_addr()?;
         let app = Arc::new(App::new(storage, self.limits.limits()));
         let serving = tokio::spawn(server::serve(app, listener, Arc::clone(&certificate), stopped));
-        output::line(&format!("listening on https://{address}, pin sha256:{}", certificate.pin()));
+        output::notice(&format!("listening on https://{address}, pin sha256:{}", certificate.pin()));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
             _ = terminate.recv() => {}

@@ -1,6 +1,6 @@
-//! The API's client: one request over the socket.
+//! The API's client: requests over the socket, to the daemon of the home that is meant and no other.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes};
@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
-use super::{Failure, output};
-use crate::files;
+use super::{Failure, no_daemon, output};
+use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::permissions;
 use crate::template::catalog::TEMPLATE_MAX;
@@ -92,7 +92,7 @@ pub fn call_if(
         request = request.header("if-match", etag);
     }
     let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?;
-    exchange(&home.socket(), request)
+    exchange(home, request)
 }
 
 /// Asks, and gives the JSON of a good answer.
@@ -153,40 +153,91 @@ pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str)
     Ok(all)
 }
 
-fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+/// Asks on one connection: first whom the daemon serves, then what is wanted. So nothing, a value least of all, is sent
+/// to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
+fn exchange(home: &Home, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    on_connection(home, async |sender| {
+        let health = ask(sender, health()?).await?;
+        // What it tells a caller that it tells nothing, it would tell it to this request too.
+        if health.status != 200 {
+            return Ok(health);
+        }
+        if !home.is_socket_chosen() && !serves(home, &health) {
+            let status = ask(sender, get("/v1/status")?).await?;
+            return Err(no_daemon::of_another_home(home, &status.json()));
+        }
+        ask(sender, request).await
+    })
+}
+
+fn get(path: &str) -> Result<Request<Full<Bytes>>, Failure> {
+    Ok(Request::builder().uri(path).header("host", "guillemet").body(Full::default())?)
+}
+
+fn health() -> Result<Request<Full<Bytes>>, Failure> {
+    get("/healthz")
+}
+
+/// Whether a daemon that answered so serves this home. Its folder is compared, not the path, which may lead through
+/// links and mounts.
+fn serves(home: &Home, health: &Answer) -> bool {
+    FileId::of(home.data()).is_ok_and(|own| health.json()["home"].as_str() == Some(&own.to_string()))
+}
+
+/// Whether the daemon that commands ask serves this home. One that `GUILLEMET_SOCKET` names may serve another.
+///
+/// # Errors
+/// When there is no daemon.
+pub fn is_of_home(home: &Home) -> Result<bool, Failure> {
+    if !home.is_socket_chosen() {
+        return Ok(true);
+    }
+    let health = on_connection(home, async |sender| ask(sender, health()?).await)?;
+    Ok(serves(home, &health))
+}
+
+/// Returns the folder of the templates that the daemon's answers are about, or `None` where they do not lie here.
+pub fn templates(home: &Home) -> Option<PathBuf> {
+    is_of_home(home).is_ok_and(|is_own| is_own).then(|| home.templates())
+}
+
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+fn on_connection(
+    home: &Home,
+    exchange: impl AsyncFnOnce(&mut Sender) -> Result<Answer, Failure>,
+) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(socket).await.map_err(|error| {
-            Failure::new(format!(
-                "no daemon answers at {} ({error}); start one with `guillemet daemon`",
-                socket.display()
-            ))
-        })?;
+        let stream = UnixStream::connect(home.socket()).await.map_err(|error| no_daemon::why(home, &error))?;
+        // Before anything is sent: whoever listens could keep it.
         let listener = stream.peer_cred()?.uid();
-        permissions::check_listener(socket, listener).map_err(Failure::new)?;
+        permissions::check_listener(&home.socket(), listener).map_err(Failure::new)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let exchange = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status().as_u16();
-            let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            let mut incoming = response.into_body();
-            let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(ANSWER);
-            let mut body = Zeroizing::new(Vec::with_capacity(announced));
-            while let Some(frame) = incoming.frame().await {
-                if let Ok(data) = frame?.into_data() {
-                    body.extend_from_slice(&data);
-                }
-            }
-            Ok::<_, hyper::Error>(Answer { status, etag, body })
-        };
         tokio::select! {
-            answer = exchange => Ok(answer?),
+            answer = exchange(&mut sender) => answer,
             ended = connection => {
                 ended?;
                 Err(Failure::new("the daemon ended the connection; look at its log"))
             }
         }
     })
+}
+
+async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    sender.ready().await?;
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+    let mut incoming = response.into_body();
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(ANSWER);
+    let mut body = Zeroizing::new(Vec::with_capacity(announced));
+    while let Some(frame) = incoming.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            body.extend_from_slice(&data);
+        }
+    }
+    Ok(Answer { status, etag, body })
 }
 
 /// Everything an error says, with the lines of the templates it means.
@@ -196,9 +247,11 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     };
     let mut text = message.to_owned();
     let entries = error["errors"].as_array().into_iter().flatten();
+    let is_of_templates = error["errors"].as_array().is_some_and(|all| all.iter().any(|entry| entry["line"].is_u64()));
+    let templates = if is_of_templates { templates(home) } else { None };
     // One that says the same, of no place in a template, is for programs.
     for entry in entries.filter(|entry| entry["template"].is_string() || entry["message"] != error["message"]) {
-        text.push_str(&entry_text(home, entry));
+        text.push_str(&entry_text(templates.as_deref(), entry));
     }
     if let Some(detail) = error["detail"].as_str() {
         text.push_str(&format!("\n{detail}"));
@@ -206,8 +259,9 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     Failure::new(text)
 }
 
-/// One entry of `errors`, or one problem of a template: its place, what is wrong, the line, what to do.
-pub fn entry_text(home: &Home, entry: &Value) -> String {
+/// One entry of `errors`, or one problem of a template: its place, what is wrong, the line, what to do. The line is
+/// read from the folder of the templates, where that is here.
+pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
     let mut place = entry["template"].as_str().unwrap_or_default().to_owned();
     let line = entry["line"].as_u64();
     let column = entry["column"].as_u64();
@@ -221,8 +275,8 @@ pub fn entry_text(home: &Home, entry: &Value) -> String {
         text.push_str(": ");
     }
     text.push_str(entry["message"].as_str().unwrap_or_default());
-    if let (Some(template), Some(line)) = (entry["template"].as_str(), line)
-        && let Some(source) = source_line(home, template, line)
+    if let (Some(templates), Some(template), Some(line)) = (templates, entry["template"].as_str(), line)
+        && let Some(source) = source_line(templates, template, line)
     {
         let gutter = line.to_string();
         let indent = " ".repeat(gutter.len());
@@ -239,9 +293,9 @@ pub fn entry_text(home: &Home, entry: &Value) -> String {
 }
 
 /// A line of a template, if its file can be read here.
-fn source_line(home: &Home, template: &str, line: u64) -> Option<String> {
+fn source_line(templates: &Path, template: &str, line: u64) -> Option<String> {
     let text = ["toml", "json", "jsonc", "yaml"].into_iter().find_map(|extension| {
-        files::read_text(&home.templates().join(format!("{template}.{extension}")), TEMPLATE_MAX).ok()
+        files::read_text(&templates.join(format!("{template}.{extension}")), TEMPLATE_MAX).ok()
     })?;
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))

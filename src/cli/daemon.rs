@@ -1,27 +1,38 @@
 //! `init` and `daemon`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::{Done, output, prompt};
+use super::{Done, Failure, no_daemon, output, prompt};
 use crate::home::Home;
 use crate::permissions::TrustedHome;
-use crate::vault::keys::{Method, UnlockWith};
+use crate::sys::stack::leaving_nothing;
+use crate::vault::keys::{METHODS, Method, Needs, UnlockWith};
 use crate::vault::store::Vault;
 
-/// What opens the vault.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Unlock {
-    /// A key file, readable by its owner alone.
-    Keyfile,
-    /// A passphrase.
-    Passphrase,
+/// Every way to unlock a vault, by its name.
+fn methods() -> impl TypedValueParser<Value = Method> {
+    let values = METHODS.iter().map(|row| PossibleValue::new(row.name).help(row.summary));
+    PossibleValuesParser::new(values).try_map(|name| Method::named(&name).ok_or("there is no such method"))
+}
+
+/// Gets what a method needs; `new` where the vault is being made.
+fn unlock(method: Method, home: &TrustedHome, passphrase_fd: Option<i32>, new: bool) -> Result<UnlockWith, Failure> {
+    match method.row().needs {
+        Needs::KeyFile if home.group_may_write() && !new => Ok(UnlockWith::SharedKeyFile(home.key_file())),
+        Needs::KeyFile => Ok(UnlockWith::KeyFile(home.key_file())),
+        Needs::Passphrase => {
+            // The daemon lives long: nothing of it may stay on the stack.
+            leaving_nothing(|| prompt::passphrase(passphrase_fd, new)).map(UnlockWith::Passphrase)
+        }
+    }
 }
 
 #[derive(Args)]
 pub struct Init {
     /// What opens the vault.
-    #[arg(long, value_enum, default_value = "keyfile")]
-    unlock: Unlock,
+    #[arg(long, value_parser = methods(), default_value = Method::KeyFile.name())]
+    unlock: Method,
     /// Read the passphrase from this descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
@@ -33,19 +44,21 @@ pub struct Init {
 impl Init {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        let unlock = match self.unlock {
-            Unlock::Keyfile => UnlockWith::KeyFile(home.key_file()),
-            Unlock::Passphrase => UnlockWith::Passphrase(prompt::passphrase(self.passphrase_fd, true)?),
-        };
-        crate::daemon::init(home, unlock)?;
+        crate::daemon::init(home, unlock(self.unlock, home, self.passphrase_fd, true)?)?;
         output::note(&format!("made {}", home.data().display()));
-        if matches!(self.unlock, Unlock::Keyfile) {
+        if self.unlock.row().needs == Needs::KeyFile {
             output::note(&format!(
                 "keep a copy of {} in a safe place: without it the vault cannot be opened",
                 home.key_file().display()
             ));
         }
-        output::note("next: `guillemet daemon`, then `guillemet secret list` shows what the example templates need");
+        output::note(&format!(
+            "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; it says which secrets to add\n\n\
+             A config that holds credentials already becomes a template with `{}`",
+            home.command("daemon"),
+            home.command("template new FEATURE/NAME"),
+            home.command("adopt"),
+        ));
         Ok(())
     }
 }
@@ -62,11 +75,11 @@ pub struct Run {
 
 impl Run {
     pub fn run(self, home: &Home) -> Done {
+        if let Some(failure) = no_daemon::no_home(home) {
+            return Err(failure);
+        }
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        let passphrase = match Vault::method(home)? {
-            Method::Passphrase => Some(prompt::passphrase(self.passphrase_fd, false)?),
-            Method::KeyFile => None,
-        };
-        Ok(crate::daemon::run(home, passphrase)?)
+        let unlock = unlock(Vault::method(home)?, home, self.passphrase_fd, false)?;
+        Ok(crate::daemon::run(home, unlock)?)
     }
 }

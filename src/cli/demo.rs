@@ -5,6 +5,7 @@
 
 mod account;
 mod parts;
+mod templates;
 
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use super::{Done, Failure, output};
 use crate::home::Home;
 
 /// Values that break what is careless: quotes, signs of shells, INI files, XML, templates. Every place of
-/// the example templates can hold the first; the second only where non-ASCII characters may stand.
+/// its templates can hold the first; the second only where non-ASCII characters may stand.
 const NASTY: &str = "p\"a'ss;$w&rd <<x>> %>{ \\ #:=|";
 const NASTY_UNICODE: &str = "ß→\"';$&<<🔑\\ #";
 
@@ -67,11 +68,12 @@ impl Demo {
     pub fn run(self) -> Done {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
-        step(1, "A home: vault, key, configuration, four example templates");
+        step(1, "A home: vault, key, configuration; and four templates");
         crate::daemon::init(
             &crate::permissions::TrustedHome::check(&home, false)?,
             crate::vault::keys::UnlockWith::KeyFile(home.key_file()),
         )?;
+        templates::write(&home)?;
         let values = values();
         let mcp = match &self.mcp {
             Some(program) => Some(Mcp::start(program, &demanded(&values))?),
@@ -182,7 +184,9 @@ impl Demo {
 fn show_refusal(home: &Home, body: &Value) {
     output::line(&format!("   {}: {}", output::text(&body["code"]), output::text(&body["message"])));
     for entry in body["errors"].as_array().into_iter().flatten() {
-        output::line(&client::entry_text(home, entry).trim_start_matches('\n').replace('\n', "\n  "));
+        output::line(
+            &client::entry_text(Some(&home.templates()), entry).trim_start_matches('\n').replace('\n', "\n  "),
+        );
     }
 }
 
@@ -191,7 +195,7 @@ fn render(home: &Home, template: &str, target: &str) -> Result<zeroize::Zeroizin
     Ok(client::call(home, Method::GET, &path, None)?.good(home)?.body)
 }
 
-/// Every secret of the example templates, by name, with a value its places can hold.
+/// Every secret of the templates, by name, with a value its places can hold.
 fn values() -> Vec<(&'static str, String)> {
     vec![
         // dotenv has no quoting for both kinds of quotes with the rest; this template is rendered for it too.

@@ -7,26 +7,39 @@ mod client;
 mod console;
 mod daemon;
 mod demo;
+mod no_daemon;
 mod output;
+mod paths;
 mod plugin;
+#[allow(clippy::print_stderr, reason = "a person reads along, on a terminal")]
 mod prompt;
 mod render;
 mod secret;
 mod status;
 mod template;
 mod temporary;
+mod terminal;
 mod usage;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::home::Home;
+use crate::logging;
+
+const ENVIRONMENT: &str = "\
+Environment:
+  GUILLEMET_HOME    The folder of everything, where no --home is given
+  GUILLEMET_SOCKET  The absolute path of the daemon's socket, where no --home is given: commands ask the daemon there,
+                    whatever home it serves, and `guillemet daemon` listens there";
 
 /// Secrets for agents: kept in an encrypted vault, filled into their configs through sandboxed plugins.
 #[derive(Parser)]
 #[command(name = "guillemet", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = ENVIRONMENT)]
 struct Arguments {
     /// The folder of everything; else $GUILLEMET_HOME, else the XDG folders.
     #[arg(long, value_name = "DIR")]
@@ -37,16 +50,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a home: vault, key, configuration, example templates.
+    /// Set up a home: vault, key, configuration.
     Init(daemon::Init),
     /// Run the daemon in the foreground.
     Daemon(daemon::Run),
     /// Show how the daemon is.
     Status(status::Status),
+    /// Show where the home, its configuration, socket and templates are.
+    Paths(paths::Paths),
     /// Create, list, show, rename, rotate, disable and delete secrets.
     #[command(subcommand)]
     Secret(secret::Secret),
-    /// List, check and explain templates.
+    /// Write a first template; list, check and explain templates.
     #[command(subcommand)]
     Template(template::Template),
     /// The audit trail: who used what, and what was refused.
@@ -98,20 +113,34 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            if !error.use_stderr() {
+                output::wrote(printed);
+                return ended(Ok(()));
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     if matches!(arguments.command, Command::Planner) {
         return crate::planner::run();
     }
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(text)) => {
-            output::error(&text);
-            ExitCode::FAILURE
-        }
+    ended(run(arguments))
+}
+
+/// How the process ends: well only if all that was asked for has been written.
+fn ended(done: Done) -> ExitCode {
+    if let Err(Failure(text)) = &done {
+        output::error(text);
     }
+    let written = output::finish();
+    match &written {
+        // Whoever read it has left, and knows.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            output::error(&format!("standard output cannot be written: {error}"));
+        }
+        _ => {}
+    }
+    if done.is_ok() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(arguments: Arguments) -> Done {
@@ -121,9 +150,11 @@ fn run(arguments: Arguments) -> Done {
         _ => false,
     };
     let level = if serves { "info" } else { "warn" };
-    log(level);
+    logging::start(level);
     if let Command::Completions { shell } = arguments.command {
-        clap_complete::generate(shell, &mut Arguments::command(), "guillemet", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "guillemet", &mut script);
+        output::bytes(&script);
         return Ok(());
     }
     let home = Home::find(arguments.home, |name| std::env::var_os(name).map(PathBuf::from))?;
@@ -131,6 +162,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Init(command) => command.run(&home),
         Command::Daemon(command) => command.run(&home),
         Command::Status(command) => command.run(&home),
+        Command::Paths(command) => command.run(&home),
         Command::Secret(command) => command.run(&home),
         Command::Template(command) => command.run(&home),
         Command::Usage(command) => command.run(&home),
@@ -142,12 +174,4 @@ fn run(arguments: Arguments) -> Done {
         Command::Demo(command) => command.run(),
         Command::Completions { .. } | Command::Planner => Ok(()),
     }
-}
-
-/// Logs to standard error; `RUST_LOG` decides how much.
-fn log(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).try_init();
 }

@@ -1,9 +1,12 @@
 //! How things are printed: tables on a terminal, tabs in a pipe, and nothing that could move a cursor.
+//!
+//! Printing never panics and needs no look at whether it went well: the first failure on standard output is kept for
+//! `finish`. That standard error cannot be written changes nothing.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
-use anstream::eprintln;
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,20 +37,49 @@ fn escaped(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// Why something that was asked for could not be written, the first time.
+static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Keeps why standard output could not be written.
+pub fn wrote(result: io::Result<()>) {
+    if let Err(error) = result {
+        UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// Ends the output.
+///
+/// # Errors
+/// Why a part of it could not be written.
+pub fn finish() -> io::Result<()> {
+    wrote(io::stdout().flush());
+    UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+}
+
+/// Prints bytes that were asked for, as they are.
+pub fn bytes(bytes: &[u8]) {
+    wrote(io::stdout().write_all(bytes));
+}
+
 /// Prints an error.
 pub fn error(text: &str) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    eprintln!("{style}error:{style:#} {}", clean(text));
+    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {}", clean(text));
 }
 
 /// Prints something worth knowing.
 pub fn note(text: &str) {
-    eprintln!("{}", clean(text));
+    let _ = writeln!(anstream::stderr(), "{}", clean(text));
 }
 
-/// Prints a line of what was asked for. That nobody reads it any more is no mistake.
+/// Prints to standard output what whoever started a server may want to know. It serves without.
+pub fn notice(text: &str) {
+    let _ = writeln!(io::stdout(), "{}", clean(text));
+}
+
+/// Prints a line of what was asked for.
 pub fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", clean(text));
+    wrote(writeln!(io::stdout(), "{}", clean(text)));
 }
 
 /// How a line looks on a terminal.
@@ -69,7 +101,7 @@ pub fn coloured(colour: Colour, text: &str) {
         Colour::Green => anstyle::AnsiColor::Green,
     };
     let style = anstyle::Style::new().fg_color(Some(colour.into()));
-    let _ = writeln!(anstream::stdout(), "{style}{}{style:#}", clean(text));
+    wrote(writeln!(anstream::stdout(), "{style}{}{style:#}", clean(text)));
 }
 
 /// A line of a difference: `-` before, `+` after, a blank for what stays.
@@ -85,12 +117,12 @@ pub fn diff(sign: char, text: &str) {
 /// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    let _ = writeln!(std::io::stdout(), "{}", escaped(&text));
+    wrote(writeln!(io::stdout(), "{}", escaped(&text)));
 }
 
 /// Prints a long listing as the API gave it, a line for each item; what could move a cursor is escaped.
 pub fn json_lines(items: &[Box<RawValue>]) {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(io::stdout().lock());
     let mut print = || {
         write!(out, "{{\"count\": {}, \"items\": [", items.len())?;
         for (index, item) in items.iter().enumerate() {
@@ -99,13 +131,12 @@ pub fn json_lines(items: &[Box<RawValue>]) {
         writeln!(out, "{}]}}", if items.is_empty() { "" } else { "\n" })?;
         out.flush()
     };
-    // That nobody reads it any more is no mistake.
-    let _: std::io::Result<()> = print();
+    wrote(print());
 }
 
 /// Whether a person reads along.
 pub fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
+    io::stdout().is_terminal()
 }
 
 /// Prints rows: aligned on a terminal, divided by tabs in a pipe.
@@ -121,10 +152,8 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     } else {
         // The cells are clean; the tabs between them are ours.
         let mut lines = std::iter::once(header.join("\t")).chain(rows.iter().map(|row| row.join("\t")));
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        // That nobody reads it any more is no mistake.
-        let _ = lines.try_for_each(|line| writeln!(out, "{line}"));
-        let _ = out.flush();
+        let mut out = BufWriter::new(io::stdout().lock());
+        wrote(lines.try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()));
     }
 }
 

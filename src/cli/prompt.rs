@@ -1,13 +1,24 @@
 //! Asking a person, and taking values in: never from an argument.
 
-use std::io::{IsTerminal, Read, Write};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::terminal::{self, Answer, Refusal, Session, Stop};
+use super::{Failure, output};
+use crate::secret_reader::{Until, read};
 use crate::vault::record::VALUE_MAX;
+
+/// The longest answer to a question, in bytes.
+const ANSWER_MAX: usize = 256;
+/// The longest code that is read, in bytes.
+const CODE_MAX: usize = 8 << 10;
+/// The longest passphrase that is read, in bytes.
+const PASSPHRASE_MAX: usize = 64 << 10;
 
 /// Asks for a yes. Without a terminal that is a no.
 ///
@@ -17,37 +28,42 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
+    if !terminal::is_there() {
         return Err(Failure::new(
             "nobody is there to confirm this; nothing was changed. Pass --yes to go on without asking",
         ));
     }
-    eprint!("{question} [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed")) }
+    match answer(&format!("{question} [y/N] "))?.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::new("nothing was changed")),
+    }
 }
 
-/// Takes a value in: from a file, from standard input (`-`, or where that is no terminal), or from a prompt
-/// without echo. One line break at the end is taken off.
+/// Asks a question whose answer is shown.
 ///
 /// # Errors
-/// When it cannot be read, is not UTF-8, or the two typings differ.
+/// When there is no answer.
+pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
+    let question = output::clean(question);
+    terminal::talk(|session| session.ask(&question, Answer::Shown, ANSWER_MAX)).map_err(|refusal| refused(refusal, ""))
+}
+
+/// Takes a value in: from a file, from standard input (`-`, or where nothing is said), or from a prompt without echo
+/// where standard input is a terminal. One line break at the end is taken off.
+///
+/// # Errors
+/// When it cannot be read, is not UTF-8, has more than `VALUE_MAX` bytes, or the two typings differ.
 pub fn value(name: &str, from: Option<&PathBuf>) -> Result<Zeroizing<String>, Failure> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(VALUE_MAX + 2));
-    let limit = VALUE_MAX as u64 + 2;
-    match from {
+    // And a line break.
+    let most = VALUE_MAX + 2;
+    let mut bytes = match from {
         Some(path) if path.as_os_str() != "-" => {
-            let file = std::fs::File::open(path);
-            let file = file.map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
-            file.take(limit).read_to_end(&mut bytes)?;
+            let bytes = File::open(path).and_then(|file| read(file, most, Until::End));
+            bytes.map_err(|error| unreadable(&path.display(), &error))?
         }
-        None if std::io::stdin().is_terminal() => return twice(format!("Value of {name}: ")),
-        _ => {
-            std::io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
-        }
-    }
+        _ if terminal::is_there() => return value_typed(&format!("Value of {name}: ")),
+        _ => read(io::stdin().as_fd(), most, Until::End).map_err(|error| unreadable(&"standard input", &error))?,
+    };
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
@@ -60,47 +76,97 @@ pub fn value(name: &str, from: Option<&PathBuf>) -> Result<Zeroizing<String>, Fa
     }
 }
 
-/// Takes a new value in from a prompt without echo; blank keeps the one there is.
+/// Takes a new value in as `value` does; blank keeps the one there is.
 ///
 /// # Errors
-/// When it cannot be read, or the two typings differ.
-pub fn new_value(name: &str) -> Result<Option<Zeroizing<String>>, Failure> {
-    Ok(Some(twice(format!("New value of {name} (blank keeps it): "))?).filter(|value| !value.is_empty()))
+/// As `value`.
+pub fn new_value(name: &str, from: Option<&PathBuf>) -> Result<Option<Zeroizing<String>>, Failure> {
+    let value = match from {
+        None if terminal::is_there() => value_typed(&format!("New value of {name} (blank keeps it): "))?,
+        from => value(name, from)?,
+    };
+    Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
-/// Asks without echo; again, unless nothing was typed.
-fn twice(question: String) -> Result<Zeroizing<String>, Failure> {
-    let ask = |question: String| rpassword::prompt_password(question).map(Zeroizing::new);
-    let first = ask(question)?;
-    if !first.is_empty() && *first != *ask("The same again: ".into())? {
-        return Err(Failure::new("the two differ; nothing was changed"));
+fn value_typed(question: &str) -> Result<Zeroizing<String>, Failure> {
+    typed(question, Answer::Lines, VALUE_MAX, true, "Use --from-file FILE")
+}
+
+/// Takes a code of an account in: from a prompt without echo, or from standard input.
+///
+/// # Errors
+/// When there is none.
+pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
+    if terminal::is_there() {
+        return typed(&format!("{what}: "), Answer::Line, CODE_MAX, false, "Pipe the code in");
     }
-    Ok(first)
+    let bytes = read(io::stdin().as_fd(), CODE_MAX, Until::End);
+    let bytes = bytes.map_err(|error| unreadable(&"standard input", &error))?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) if !text.trim().is_empty() => Ok(Zeroizing::new(text.to_owned())),
+        _ => Err(Failure::new("no code came from standard input; type it at the prompt, or pipe it in")),
+    }
 }
 
 /// Takes a passphrase in: from a descriptor, or from a prompt; `twice` where a new one is chosen.
 ///
 /// # Errors
-/// When there is neither.
+/// When there is neither, or the two typings differ.
 pub fn passphrase(fd: Option<i32>, twice: bool) -> Result<SecretString, Failure> {
     if let Some(fd) = fd {
-        let mut text = Zeroizing::new(String::new());
-        let file = match fd {
-            0 => std::io::stdin().read_line(&mut text).map(|_| None),
-            fd => crate::sys::process::inherited(fd).map(|fd| Some(std::fs::File::from(fd))),
-        };
-        let unreadable = |error| Failure::new(format!("the passphrase cannot be read from descriptor {fd}: {error}"));
-        if let Some(file) = file.map_err(unreadable)? {
-            file.take(64 << 10).read_to_string(&mut text).map_err(unreadable)?;
-        }
-        return Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned().into());
+        let unreadable =
+            |error: io::Error| Failure::new(format!("the passphrase cannot be read from descriptor {fd}: {error}"));
+        let bytes = from_descriptor(fd).map_err(unreadable)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
+        return Ok(text.strip_suffix('\n').unwrap_or(text).to_owned().into());
     }
-    if !std::io::stdin().is_terminal() {
+    if !terminal::is_there() {
         return Err(Failure::new("nobody is there to type the passphrase; pass it with --passphrase-fd N"));
     }
-    let first = Zeroizing::new(rpassword::prompt_password("Passphrase: ")?);
-    if twice && *first != *Zeroizing::new(rpassword::prompt_password("The same again: ")?) {
-        return Err(Failure::new("the two differ; nothing was changed"));
+    let text = typed("Passphrase: ", Answer::Line, PASSPHRASE_MAX, twice, "Pass it with --passphrase-fd N")?;
+    Ok(text.as_str().to_owned().into())
+}
+
+/// Of standard input, which may go on, the first line; of any other descriptor all of it.
+fn from_descriptor(fd: i32) -> io::Result<Zeroizing<Vec<u8>>> {
+    match fd {
+        0 => read(io::stdin().as_fd(), PASSPHRASE_MAX, Until::LineBreak),
+        fd => read(crate::sys::process::inherited(fd)?, PASSPHRASE_MAX, Until::End),
     }
-    Ok(first.to_string().into())
+}
+
+/// Asks without echo; where it is asked `twice`, again, unless nothing was typed.
+fn typed(
+    question: &str,
+    answer: Answer,
+    most: usize,
+    twice: bool,
+    instead: &str,
+) -> Result<Zeroizing<String>, Failure> {
+    let question = output::clean(question);
+    let both = |session: &mut Session<'_>| -> Result<_, Stop> {
+        let first = session.ask(&question, answer, most)?;
+        if twice && !first.is_empty() && *first != *session.ask("The same again: ", answer, most)? {
+            return Ok(None);
+        }
+        Ok(Some(first))
+    };
+    let typed = terminal::talk(both).map_err(|refusal| refused(refusal, instead))?;
+    typed.ok_or_else(|| Failure::new("the two differ; nothing was changed"))
+}
+
+fn refused(refusal: Refusal, instead: &str) -> Failure {
+    match refusal {
+        Refusal::Lines | Refusal::Control if !instead.is_empty() => {
+            Failure::new(format!("{refusal}; nothing was changed. {instead}"))
+        }
+        Refusal::NotUtf8 if !instead.is_empty() => {
+            Failure::new(format!("{refusal}; nothing was changed. Encode it, with base64 for instance. {instead}"))
+        }
+        refusal => Failure::new(format!("{refusal}; nothing was changed")),
+    }
+}
+
+fn unreadable(what: &dyn std::fmt::Display, error: &io::Error) -> Failure {
+    Failure::new(format!("{what} cannot be read: {error}"))
 }

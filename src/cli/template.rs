@@ -1,5 +1,8 @@
 //! `template …`.
 
+mod new;
+mod starter;
+
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
@@ -13,6 +16,8 @@ use crate::home::Home;
 pub enum Template {
     /// The templates, with what is wrong with them.
     List(List),
+    /// Write a first template of a feature, with comments, to change as you need.
+    New(new::New),
     /// Check templates, all of them or some. Needs neither daemon nor vault.
     Check(Check),
     /// The document with «name» where a secret will stand, and its encodings.
@@ -54,6 +59,7 @@ impl Template {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::List(command) => command.run(home),
+            Self::New(command) => command.run(home),
             Self::Check(command) => command.run(home),
             Self::Explain(command) => command.run(home),
         }
@@ -90,9 +96,12 @@ impl List {
             ]
         };
         output::table(&["Template", "Format", "Status", "References", "Targets"], templates.iter().map(row).collect());
+        let is_good = templates.iter().all(|template| items(&template["problems"]).is_empty());
+        let folder = if is_good { None } else { client::templates(home) };
         for template in &templates {
             for problem in items(&template["problems"]) {
-                output::note(client::entry_text(home, &of_template(template, &problem)).trim_start_matches('\n'));
+                let entry = of_template(template, &problem);
+                output::note(client::entry_text(folder.as_deref(), &entry).trim_start_matches('\n'));
             }
         }
         Ok(())
@@ -113,7 +122,7 @@ impl Check {
                     for problem in items(&template[list]) {
                         let mut entry = of_template(template, &problem);
                         entry["message"] = format!("{kind}{}", output::text(&entry["message"])).into();
-                        output::note(client::entry_text(home, &entry).trim_start_matches('\n'));
+                        output::note(client::entry_text(Some(&home.templates()), &entry).trim_start_matches('\n'));
                     }
                 }
             }

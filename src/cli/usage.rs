@@ -16,6 +16,9 @@ pub struct Usage {
     /// Only from this time on, such as 2026-01-31T09:30:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Only with this outcome: answered, revalidated, missing, disabled, unfit or forbidden.
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Option<String>,
     /// The newest so many.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
@@ -27,7 +30,7 @@ pub struct Usage {
 impl Usage {
     pub fn run(self, home: &Home) -> Done {
         let mut path = format!("/v1/usage?limit={}", self.limit);
-        for (name, value) in [("secret", &self.secret), ("since", &self.since)] {
+        for (name, value) in [("secret", &self.secret), ("since", &self.since), ("outcome", &self.outcome)] {
             if let Some(value) = value {
                 path.push_str(&format!("&{name}={}", part(value)));
             }
@@ -42,7 +45,10 @@ impl Usage {
         output::table(&header, items.iter().map(row).collect());
         let count = events["count"].as_u64().unwrap_or(0);
         if count > items.len() as u64 {
-            output::note(&format!("the newest {} of {count}; --limit, --since and --secret show others", items.len()));
+            output::note(&format!(
+                "the newest {} of {count}; --limit, --since, --secret and --outcome show others",
+                items.len()
+            ));
         }
         Ok(())
     }

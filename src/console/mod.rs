@@ -3,42 +3,52 @@
 //! This file owns the listener and its lifetime: it opens with the first link asked for and closes when no
 //! link and no session is left, so a daemon nobody administers has no TCP socket. Shows what the API shows,
 //! by the same inner functions; knows no vault and no SQL. Values go in, never out.
+//!
+//! Invariant: only connections of users who can have a link are served: the daemon's own, root, and who asked for one.
 
 mod actions;
 mod form;
 mod listing;
 mod other;
 mod pages;
+mod peer;
 mod secrets;
 mod session;
 mod site;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::pages::Pages;
+use self::peer::Owners;
 use self::session::{Sessions, Times};
+use crate::api::admission::{Admission, Holder, Slot};
+use crate::api::connection::Timed;
 use crate::api::{App, Link, LinkWanted};
 
-/// The most connections at once; further ones wait.
+/// The most connections at once; for a further one the longest idle one ends.
 const CONNECTIONS: usize = 32;
-/// How long the head of a request may take.
+/// How long a connection may be silent, or the head of a request take.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// After which a connection ends with the request under way; browsers open another.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// How long that request may still take.
 const LAST_REQUEST_TIME: Duration = Duration::from_secs(20);
-/// How often it is looked whether somebody is left.
+/// How long an answer may take to be taken.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody is left, and who is silent.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// One opening of the console.
@@ -47,12 +57,29 @@ struct Site {
     pages: Pages,
     /// `NAME.localhost:PORT`, the one host it answers for.
     host: String,
+    own_uid: u32,
     sessions: Mutex<Sessions>,
+    /// Who may connect beside the daemon's user and root: who asked for a link.
+    visitors: Mutex<HashSet<u32>>,
 }
 
 impl Site {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a wish for a link, which lets its caller connect.
+    fn give_link(&self, wanted: LinkWanted) {
+        self.visitors().extend(peer::visitors(&wanted.caller));
+        let _ = wanted.answer.send(Ok(self.link()));
+    }
+
+    fn visitors(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.visitors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_connect(&self, uid: u32) -> bool {
+        uid == self.own_uid || uid == 0 || self.visitors().contains(&uid)
     }
 
     fn link(&self) -> Link {
@@ -71,16 +98,21 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkWanted>, mut stop
         let Some(first) = first else { return };
         match Listeners::open().await {
             Ok(listeners) => {
-                let host = format!("{}:{}", session::host(), listeners.port);
-                let sessions = Mutex::new(Sessions::new(Times::default(), Instant::now()));
-                let site = Arc::new(Site { app: Arc::clone(&app), pages: Pages::new(), host, sessions });
-                let _ = first.send(Ok(site.link()));
+                let site = Arc::new(Site {
+                    app: Arc::clone(&app),
+                    pages: Pages::new(),
+                    host: format!("{}:{}", session::host(), listeners.port),
+                    own_uid: rustix::process::geteuid().as_raw(),
+                    sessions: Mutex::new(Sessions::new(Times::default(), Instant::now())),
+                    visitors: Mutex::default(),
+                });
+                site.give_link(first);
                 tracing::info!(port = listeners.port, "the console is open");
                 serve(&site, listeners, &mut wanted, &mut stop).await;
                 tracing::info!("the console is closed");
             }
             Err(error) => {
-                let _ = first.send(Err(format!("no port of the loopback interface can be listened on: {error}")));
+                let _ = first.answer.send(Err(format!("the console cannot be opened: {error}")));
             }
         }
     }
@@ -95,44 +127,61 @@ async fn serve(
 ) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    let stopping = stop.clone();
+    let admission = Admission::new(CONNECTIONS, site.own_uid);
+    let mut door = Door { site, admission: &admission, connections: JoinSet::new(), count: 0 };
     loop {
-        // Without a place nothing is accepted: who connects then waits.
-        let place = Arc::clone(&places);
         tokio::select! {
             () = stopped(stop) => break,
             link = wanted.recv() => match link {
-                Some(link) => drop(link.send(Ok(site.link()))),
+                Some(link) => site.give_link(link),
                 None => break,
             },
-            _ = look.tick() => if site.sessions().are_over(Instant::now()) {
-                break;
-            },
-            accepted = async {
-                let place = place.acquire_owned().await;
-                (listeners.accept().await, place)
-            } => match accepted {
-                (Ok(stream), Ok(place)) => {
-                    let (site, stopping) = (Arc::clone(site), stopping.clone());
-                    connections.spawn(async move {
-                        connection(&site, stream, stopping).await;
-                        drop(place);
-                    });
+            _ = look.tick() => {
+                admission.end_silent(HEAD_TIME);
+                if site.sessions().are_over(Instant::now()) {
+                    break;
                 }
-                (Err(error), _) => {
+            },
+            accepted = listeners.accept() => match accepted {
+                Ok((stream, owner)) => door.receive(stream, owner, stop.clone()),
+                Err(error) => {
                     // Out of descriptors, most likely: give connections time to end rather than spin.
                     tracing::warn!(%error, "a connection to the console could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                (_, Err(_)) => break,
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = door.connections.join_next() => {}
         }
     }
     drop(listeners);
+    let mut connections = door.connections;
     while connections.join_next().await.is_some() {}
+}
+
+/// Decides over who connects.
+struct Door<'a> {
+    site: &'a Arc<Site>,
+    admission: &'a Arc<Admission<()>>,
+    connections: JoinSet<()>,
+    /// Connections that were served. Browsers open several at once, so each counts as a process of its own.
+    count: u32,
+}
+
+impl Door<'_> {
+    /// Serves a connection of this user, or ends it.
+    fn receive(&mut self, stream: TcpStream, owner: io::Result<u32>, stop: watch::Receiver<bool>) {
+        let uid = match owner {
+            Ok(uid) if self.site.may_connect(uid) => uid,
+            // Anybody can make any number of them: not for a log that is read.
+            refused => return tracing::debug!(?refused, "a connection to the console of somebody else was ended"),
+        };
+        self.count = self.count.wrapping_add(1);
+        let Some(slot) = self.admission.take(Holder { uid, pid: self.count }, ()) else {
+            return tracing::warn!(uid, "all connections to the console are busy, and one more was ended");
+        };
+        let site = Arc::clone(self.site);
+        self.connections.spawn(async move { connection(&site, stream, slot, stop).await });
+    }
 }
 
 /// Returns when the daemon is to stop.
@@ -141,16 +190,36 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(site: &Arc<Site>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
-    let service = service_fn(|request| site::answer(site, request));
+async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut stop: watch::Receiver<bool>) {
+    if !slot.is_free(ANSWER_TIME).await {
+        return;
+    }
+    let state = &slot.state;
+    let service = service_fn(async |request| {
+        state.asked();
+        let mut answer = site::answer(site, request).await;
+        if let Ok(answer) = &mut answer
+            && state.is_last()
+        {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        state.answered();
+        answer
+    });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Timed::new(stream, Arc::clone(state), ANSWER_TIME)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        // First what has arrived, then whether it is the end.
+        biased;
         ended = connection.as_mut() => ended,
+        _ = state.ended() => {
+            if !state.has_rest() {
+                return;
+            }
+            tokio::time::timeout(LAST_REQUEST_TIME, connection).await.unwrap_or(Ok(()))
+        }
         _ = tokio::time::timeout(CONNECTION_TIME, stopped(&mut stop)) => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(LAST_REQUEST_TIME, connection).await.unwrap_or(Ok(()))
@@ -170,38 +239,61 @@ struct Listeners {
     v4: TcpListener,
     /// `None` where the machine has no IPv6.
     v6: Option<TcpListener>,
+    owners: Owners,
 }
 
 impl Listeners {
     async fn open() -> io::Result<Self> {
+        let (port, v4, v6) = Self::bind().await?;
+        let owners = Self::owners(v4.local_addr()?).await.map_err(|error| {
+            let message =
+                format!("this kernel does not say whose a connection is ({error}); it needs CONFIG_INET_DIAG");
+            io::Error::new(error.kind(), message)
+        })?;
+        Ok(Self { port, v4, v6, owners })
+    }
+
+    /// Binds both addresses.
+    async fn bind() -> io::Result<(u16, TcpListener, Option<TcpListener>)> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..16 {
             let v4 = TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await?;
             let port = v4.local_addr()?.port();
             match TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)).await {
-                Ok(v6) => return Ok(Self { port, v4, v6: Some(v6) }),
+                Ok(v6) => return Ok((port, v4, Some(v6))),
                 // Somebody has this port there: another one.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
                 Err(error) => {
                     tracing::debug!(%error, "the console listens on IPv4 only");
-                    return Ok(Self { port, v4, v6: None });
+                    return Ok((port, v4, None));
                 }
             }
         }
         Err(last)
     }
 
-    async fn accept(&self) -> io::Result<TcpStream> {
+    /// A way to ask whose a connection is, tried on one of our own: where it does not work nobody could come in, and
+    /// who asks for a link had better hear why.
+    async fn owners(listener: SocketAddr) -> io::Result<Owners> {
+        let owners = Owners::open()?;
+        let own = TcpStream::connect(listener).await?;
+        owners.of(own.local_addr()?, listener)?;
+        Ok(owners)
+    }
+
+    /// The next connection, and whose it is.
+    async fn accept(&self) -> io::Result<(TcpStream, io::Result<u32>)> {
         let v6 = async {
             match &self.v6 {
                 Some(v6) => v6.accept().await,
                 None => std::future::pending().await,
             }
         };
-        let (stream, _) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = self.v4.accept() => accepted?,
             accepted = v6 => accepted?,
         };
-        Ok(stream)
+        let owner = stream.local_addr().and_then(|local| self.owners.of(peer, local));
+        Ok((stream, owner))
     }
 }

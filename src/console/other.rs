@@ -1,6 +1,5 @@
 //! The pages of templates, of plugins and of the audit trail. They show; nothing is changed here.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,20 +13,18 @@ use crate::api::endpoints::{self, blocking};
 use crate::api::error::ApiError;
 use crate::api::request::{Events, Page};
 use crate::api::{request, usage, view};
-use crate::files;
 use crate::names::SecretName;
 
 /// How long a page waits for a template to rest.
 const REST_TIME: Duration = Duration::from_secs(10);
-/// The largest file of which lines are shown, and the longest part of a line.
-const FILE_MAX: u64 = 1 << 20;
+/// The longest part of a line that is shown.
 const LINE_MAX: usize = 200;
 
 /// Every template.
 pub async fn templates(visit: &Visit<'_>) -> Answer {
     request::query(visit.parts.uri.query(), [])?;
     let app = &visit.site.app;
-    blocking(app, |inventory| Ok(inventory.rescan())).await?;
+    endpoints::refresh(app).await?;
     let shown = context! { templates => data(view::templates(app).await) };
     Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", shown))
 }
@@ -39,12 +36,10 @@ pub async fn template(visit: &Visit<'_>) -> Answer {
     let id = [&*request::part(visit.param("feature"))?, "/", &*request::part(visit.param("name"))?].concat();
     let (_, prepared) = endpoints::current(app, &id, Instant::now() + REST_TIME).await?;
     let mut shown = serde_json::to_value(view::template(app, &prepared).await).unwrap_or_default();
-    let path = prepared.template.path.clone();
+    let template = Arc::clone(&prepared.template);
+    let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();
     for list in ["problems", "warnings"] {
-        let problems = std::mem::take(&mut shown[list]);
-        let path = path.clone();
-        let shown_list = tokio::task::spawn_blocking(move || with_lines(problems, &path)).await.unwrap_or_default();
-        shown[list] = shown_list;
+        shown[list] = with_lines(std::mem::take(&mut shown[list]), &text);
     }
     let (explained, refused) = match endpoints::planned(app, &id, target.as_deref()).await {
         Ok((_, prepared, plan)) => (Some(view::explain(&prepared, &plan)), None),
@@ -85,7 +80,7 @@ pub async fn audit(visit: &Visit<'_>) -> Answer {
     };
     let offset: usize = offset.filter(|_| wrong.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
     let resolver = Arc::clone(&visit.site.app.resolver);
-    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, since: None });
+    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, ..Events::default() });
     let trail = blocking(&visit.site.app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
     let (before, behind) = neighbours(&of, offset, trail.count);
     let shown = context! {
@@ -105,9 +100,8 @@ fn neighbours(of: &str, offset: usize, count: usize) -> (Option<String>, Option<
     ((offset > 0).then(|| at(offset.saturating_sub(ROWS))), (behind < count).then(|| at(behind)))
 }
 
-/// Problems, each with the text of the line it means.
-fn with_lines(mut problems: serde_json::Value, path: &Path) -> serde_json::Value {
-    let text = files::read_text(path, FILE_MAX).unwrap_or_default();
+/// Problems, each with the line of the text that it means.
+fn with_lines(mut problems: serde_json::Value, text: &str) -> serde_json::Value {
     for problem in problems.as_array_mut().into_iter().flatten() {
         let line = problem["line"].as_u64().and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
         let source = line.and_then(|line| text.lines().nth(line));
@@ -122,11 +116,8 @@ mod tests {
 
     #[test]
     fn a_problem_comes_with_its_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.toml");
-        std::fs::write(&path, "one\ntwo\n").unwrap();
         let problems = serde_json::json!([{"line": 2}, {"line": 9}, {"line": null}]);
-        let shown = with_lines(problems, &path);
+        let shown = with_lines(problems, "one\ntwo\n");
         assert_eq!(shown[0]["source"], "two");
         assert!(shown[1]["source"].is_null() && shown[2]["source"].is_null());
     }

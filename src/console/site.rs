@@ -235,7 +235,8 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) 
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(ApiError::new(Code::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
     }
-    let body = request::bytes(body, visit.site.app.config.load().limits.transfer).await?;
+    let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
+    let body = request::bytes(body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
     let mut form = leaving_nothing(|| Form::read(&body, fields))?;
     drop(body);
     if !session::same(&form.take("csrf"), &visit.session.csrf) {

@@ -1,65 +1,237 @@
-//! The listening socket: who can reach it is settled before it listens, and checked.
+//! The listening socket: who can reach it is settled before it listens, and checked. Knows nothing of requests.
+//!
+//! Invariant: whoever holds the lock beside the socket, and nobody else, binds it, replaces it and removes it. Two
+//! homes may share a runtime folder, so a lock in the home is not enough. The holder removes only the socket it bound.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::{DaemonError, file, private_dir};
+use crate::api::App;
+use crate::api::listener::Replacements;
+use crate::files::FileId;
 use crate::home::Home;
+use crate::lock_file::{Holder, LockError, LockFile};
 
 /// How many connections wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How often it is checked whether the socket is still where clients look for it.
+const CHECK: Duration = Duration::from_secs(2);
 
-/// The listening socket, and whether it is ours to remove: ours, or one a service manager made.
-///
-/// The folder is its owner's alone (0700), and the socket too (0600); with a group, its members can pass the
-/// one (0710) and connect to the other (0660).
-pub(super) fn listen(home: &Home, group: Option<u32>) -> Result<(UnixListener, bool), DaemonError> {
-    let path = home.socket();
-    let refused = |problem: String| DaemonError::Socket { path: path.clone(), problem };
-    if let Some(listener) = activated().map_err(|error| refused(error.to_string()))? {
-        return Ok((listener, false));
+const UNUSABLE: &str = "the socket of the service manager cannot be used";
+
+/// The right to listen at a home's socket, and the socket.
+pub(super) enum Socket {
+    /// The daemon's own.
+    Own(OwnSocket),
+    /// One of a service manager, which binds and removes it.
+    Activated { listener: StdListener, _lock: Option<LockFile> },
+}
+
+/// A socket that the daemon binds, looks after and removes.
+pub(super) struct OwnSocket {
+    home: Home,
+    /// Which folder the home is; a socket is not bound for one that was removed.
+    home_id: FileId,
+    group: Option<u32>,
+    lock: LockFile,
+    /// What was bound last.
+    bound: Option<FileId>,
+}
+
+impl Socket {
+    /// Takes the right to listen, before anything else is done. Does not listen yet.
+    ///
+    /// The folder is its owner's alone (0700), and the socket too (0600); with a group, its members can pass the one
+    /// (0710) and connect to the other (0660).
+    ///
+    /// # Errors
+    /// When another daemon listens there, or others could reach it.
+    pub(super) fn claim(
+        home: &Home,
+        home_id: FileId,
+        group: Option<u32>,
+        activated: Option<StdListener>,
+    ) -> Result<Self, DaemonError> {
+        if let Some(listener) = activated {
+            let address = listener.local_addr().map_err(super::system(UNUSABLE))?;
+            // The folder may be the service manager's, where no other daemon can take the socket's place either.
+            let lock = match address.as_pathname().map(|path| lock(path, home)) {
+                Some(Err(error @ DaemonError::Socket { .. })) => return Err(error),
+                lock => lock.and_then(Result::ok),
+            };
+            return Ok(Self::Activated { listener, _lock: lock });
+        }
+        let is_ours_to_set = check_folder(home)?;
+        // Before anything changes: until here the folder may be another daemon's.
+        let lock = lock(&home.socket(), home)?;
+        if is_ours_to_set {
+            open_folders(home, group)?;
+        }
+        Ok(Self::Own(OwnSocket { home: home.clone(), home_id, group, lock, bound: None }))
     }
-    private_dir(home.runtime())?;
-    let own = rustix::process::geteuid().as_raw();
-    let dir = fs::metadata(home.runtime()).map_err(file(home.runtime()))?;
-    if dir.uid() != own || dir.mode() & 0o067 != 0 {
-        return Err(refused(format!(
-            "its folder has to be yours alone; run `chmod 700 {}` as its owner",
-            home.runtime().display()
-        )));
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(super) fn listen(&mut self) -> Result<UnixListener, DaemonError> {
+        match self {
+            Self::Own(own) => own.bind(),
+            Self::Activated { listener, .. } => {
+                let cloned = listener.try_clone().and_then(UnixListener::from_std);
+                cloned.map_err(super::system(UNUSABLE))
+            }
+        }
     }
+
+    /// Binds the socket again whenever it is gone, until the daemon stops.
+    pub(super) async fn keep(&mut self, app: Arc<App>, replacements: Replacements, mut stop: watch::Receiver<bool>) {
+        let Self::Own(own) = self else { return };
+        let mut check = tokio::time::interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // An error says that the daemon is gone.
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = check.tick() => {}
+            }
+            let problem = match tokio::task::block_in_place(|| own.restore()) {
+                Ok(None) => None,
+                Ok(Some(listener)) => {
+                    tracing::warn!(socket = %own.home.socket().display(), "the socket was removed; it is bound again");
+                    app.counts.rebound();
+                    // An error says that nobody accepts any more: the daemon stops.
+                    let _ = replacements.send(listener).await;
+                    None
+                }
+                Err(error) => Some(format!("nobody can connect, because the socket was removed: {error}")),
+            };
+            let told = app.socket_problem.swap(problem.clone().map(Arc::new));
+            if let Some(problem) = problem.filter(|problem| told.as_deref() != Some(problem)) {
+                tracing::error!("{problem}. Trying again every {} s", CHECK.as_secs());
+            }
+        }
+    }
+
+    /// Removes the socket, if it is the one that was bound.
+    pub(super) fn remove(&self) {
+        let Self::Own(own) = self else { return };
+        if own.is_bound() {
+            let _ = fs::remove_file(own.home.socket());
+        }
+    }
+}
+
+impl OwnSocket {
+    /// Whether the socket's name leads to what was bound.
+    fn is_bound(&self) -> bool {
+        self.bound.is_some() && FileId::of_name(&self.home.socket()).ok() == self.bound
+    }
+
+    /// Sees to it that lock and socket are in place; a socket that had to be bound again.
+    fn restore(&mut self) -> Result<Option<UnixListener>, DaemonError> {
+        if self.lock.is_in_place() && self.is_bound() {
+            return Ok(None);
+        }
+        if FileId::of(self.home.data()).ok() != Some(self.home_id) {
+            let gone = io::Error::other("the home of this daemon is gone, or another one lies there");
+            return Err(file(self.home.data())(gone));
+        }
+        let is_ours_to_set = check_folder(&self.home)?;
+        if !self.lock.is_in_place() {
+            self.lock = lock(&self.home.socket(), &self.home)?;
+        }
+        if is_ours_to_set {
+            open_folders(&self.home, self.group)?;
+        }
+        if self.is_bound() { Ok(None) } else { self.bind().map(Some) }
+    }
+
+    fn bind(&mut self) -> Result<UnixListener, DaemonError> {
+        let path = self.home.socket();
+        let refused = |problem: String| DaemonError::Socket { path: path.clone(), problem };
+        match fs::symlink_metadata(&path) {
+            // The lock says that no daemon lives behind it.
+            Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
+            Ok(_) => return Err(refused("something else than a socket lies there; move it away".into())),
+            Err(_) => {}
+        }
+        let address = SocketAddrUnix::new(&path).map_err(|error| {
+            refused(format!(
+                "{error}; a socket's path may have at most 107 bytes: choose a shorter --home, or set GUILLEMET_SOCKET"
+            ))
+        })?;
+        let failed = |error: rustix::io::Errno| refused(error.to_string());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        // The umask is 077 since the start: there is no moment in which another user could connect.
+        rustix::net::bind(&socket, &address).map_err(failed)?;
+        self.bound = Some(FileId::of_name(&path).map_err(file(&path))?);
+        let ready = open_to(&path, self.group, [0o600, 0o660]).and_then(|()| {
+            rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
+            UnixListener::from_std(socket.into()).map_err(|error| refused(error.to_string()))
+        });
+        ready.inspect_err(|_| {
+            let _ = fs::remove_file(&path);
+        })
+    }
+}
+
+/// Makes the socket's folder where there is none, and sees to it that nobody else can put anything there. Whether its
+/// rights are the daemon's to set: a folder that the socket was only put into may hold files for others.
+fn check_folder(home: &Home) -> Result<bool, DaemonError> {
+    let folder = home.runtime();
+    let is_ours_to_set = home.owns_runtime() || fs::symlink_metadata(folder).is_err();
+    private_dir(folder)?;
+    let metadata = fs::metadata(folder).map_err(file(folder))?;
+    let (forbidden, change) = if is_ours_to_set { (0o067, "700") } else { (0o022, "go-w") };
+    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & forbidden != 0 {
+        let problem =
+            format!("its folder has to be yours alone; run `chmod {change} {}` as its owner", folder.display());
+        return Err(DaemonError::Socket { path: home.socket(), problem });
+    }
+    Ok(is_ours_to_set)
+}
+
+/// Lets a group pass the folders above the socket, or nobody else.
+fn open_folders(home: &Home, group: Option<u32>) -> Result<(), DaemonError> {
     open_to(home.runtime(), group, [0o700, 0o710])?;
     // With --home the folder lies in the home, whose other folders and files stay their owner's.
-    if let Some(group) = group.filter(|_| home.runtime().parent() == Some(home.data())) {
+    if let Some(group) = group.filter(|_| home.owns_runtime() && home.runtime().parent() == Some(home.data())) {
         open_to(home.data(), Some(group), [0o700, 0o710])?;
     }
-    match fs::symlink_metadata(&path) {
-        // The lock says that no daemon lives behind it.
-        Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
-        Ok(_) => return Err(refused("something else than a socket lies there; move it away".into())),
-        Err(_) => {}
-    }
-    let address = SocketAddrUnix::new(&path).map_err(|error| {
-        refused(format!("{error}; a socket's path may have at most 107 bytes: choose a shorter --home"))
-    })?;
-    let failed = |error: rustix::io::Errno| refused(error.to_string());
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
-    // The umask is 077 since the start: there is no moment in which another user could connect.
-    rustix::net::bind(&socket, &address).map_err(failed)?;
-    let ready = open_to(&path, group, [0o600, 0o660]).and_then(|()| {
-        rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
-        UnixListener::from_std(socket.into()).map_err(|error| refused(error.to_string()))
-    });
-    let listener = ready.inspect_err(|_| {
-        let _ = fs::remove_file(&path);
-    })?;
-    Ok((listener, true))
+    Ok(())
+}
+
+/// Takes the lock beside a socket.
+fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    LockFile::acquire(&path, &home.data().to_string_lossy()).map_err(|error| match error {
+        LockError::Held(Holder { pid, note }) => {
+            let pid = pid.map_or_else(String::new, |pid| format!("pid {pid}, "));
+            let problem = format!(
+                "another daemon listens there ({pid}home {}). Stop that one, or give this one another socket: pass \
+                 --home DIR, or set GUILLEMET_SOCKET or XDG_RUNTIME_DIR, for the daemon and for the commands",
+                if note.is_empty() { "unknown" } else { &note }
+            );
+            DaemonError::Socket { path: socket.to_owned(), problem }
+        }
+        LockError::NotOurs => DaemonError::File { path, source: io::Error::other(error) },
+        LockError::Io(source) => DaemonError::File { path, source },
+    })
 }
 
 /// Gives a folder or socket to its owner alone, or to a group too, and checks that the file system did so.
@@ -81,7 +253,7 @@ fn open_to(path: &Path, group: Option<u32>, [own, shared]: [u32; 2]) -> Result<(
 
 /// Why members of a group cannot reach the socket, if they cannot: a folder above that they may not pass.
 pub(super) fn unreachable(home: &Home, group: u32) -> Option<String> {
-    let ours = |dir: &Path| dir == home.runtime() || dir == home.data();
+    let ours = |dir: &Path| dir == home.data() || dir == home.runtime() && home.owns_runtime();
     let passable = |dir: &Path| {
         fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o001 != 0 || dir.gid() == group && dir.mode() & 0o010 != 0)
     };
@@ -92,12 +264,16 @@ pub(super) fn unreachable(home: &Home, group: u32) -> Option<String> {
     ))
 }
 
-/// The socket of systemd's socket activation (sd_listen_fds), if there is one.
-fn activated() -> io::Result<Option<UnixListener>> {
+/// Takes the socket of systemd's socket activation (sd_listen_fds), if there is one. Before this process opens anything:
+/// a service manager that promises a descriptor and hands over none must not get at one of ours.
+///
+/// # Errors
+/// When there is none under the number that was promised.
+pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
     let Some(fd) = sd_notify::listen_fds().ok().and_then(|mut fds| fds.next()) else {
         return Ok(None);
     };
-    let listener = std::os::unix::net::UnixListener::from(crate::sys::process::inherited(fd)?);
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener).map(Some)
+    let listener = crate::sys::process::inherited(fd).map(StdListener::from);
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map(Some).map_err(super::system(UNUSABLE))
 }

@@ -217,8 +217,10 @@ impl Inventory {
     /// # Errors
     /// `Unprepared`, `None`, and the vault's.
     pub fn account_push(&self, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
+        // What is told of templates, and what is told to be without references to something deleted, is so after the
+        // question.
+        self.rescan();
         let mut owned = self.owned();
-        self.rescan_owned(&mut owned);
         let prepared = self.prepare(&mut owned, wish)?;
         if prepared.is_none() {
             // Others know everything that is named here.
@@ -252,8 +254,8 @@ impl Inventory {
         name: &SecretName,
         expected: Option<&str>,
     ) -> Result<(SecretId, Outgoing), AccountError> {
+        self.rescan();
         let mut owned = self.owned();
-        self.rescan_owned(&mut owned);
         let state = self.resolver.current.load();
         let secret = self.expect(&mut owned, &state, name, expected)?;
         let mut blockers = self.blockers(&owned, &secret, &state);

@@ -59,9 +59,10 @@ impl Inventory {
     /// # Errors
     /// `Taken`, `Formerly`, `Value`, `Vault`.
     pub fn create(&self, name: SecretName, value: &str, enabled: bool) -> Result<(Changed, Released), InventoryError> {
+        let is_scanned = self.scan_for(&name);
         let mut owned = self.owned();
         let state = self.resolver.current.load();
-        let robbed = self.claim(&mut owned, &state, &name, None)?;
+        let robbed = self.claim(&owned, &state, &name, None, is_scanned)?;
         drop(state);
         let secret = Arc::new(Secret::new(name, value, enabled, now())?);
         self.write(&mut owned, &with_robbed(robbed.as_ref(), None, &secret), None)?;
@@ -81,6 +82,11 @@ impl Inventory {
         change: SecretChange,
         expected: Option<&str>,
     ) -> Result<(Changed, Released), InventoryError> {
+        let mut is_scanned = change.name.as_ref().is_some_and(|name| self.scan_for(name));
+        if change.rewrite && !is_scanned {
+            self.rescan();
+            is_scanned = true;
+        }
         let mut owned = self.owned();
         let state = self.resolver.current.load();
         let secret = self.expect(&mut owned, &state, name, expected)?;
@@ -88,7 +94,7 @@ impl Inventory {
         let mut robbed = None;
         let mut is_same = true;
         if let Some(name) = change.name.filter(|name| name.as_str() != secret.name.as_str()) {
-            robbed = self.claim(&mut owned, &state, &name, Some(&secret))?;
+            robbed = self.claim(&owned, &state, &name, Some(&secret), is_scanned)?;
             next.rename(name);
             forget_names(&mut owned, &mut next);
             is_same = false;
@@ -147,14 +153,26 @@ impl Inventory {
         expect(state, name, expected).map_err(|error| self.absent(owned, state, name, error))
     }
 
+    /// Scans the templates where somebody has to know whether they name this: where it is a former name. Whether it
+    /// was needed.
+    fn scan_for(&self, name: &SecretName) -> bool {
+        let is_former = self.resolver.current.load().former.contains_key(name.key().as_str());
+        if is_former {
+            self.rescan();
+        }
+        is_former
+    }
+
     /// Whether a name can be given to a secret (`to`, or a new one). Where it is a former name of another
-    /// that nothing references any more, that other one without it.
+    /// that nothing references any more, that other one without it. `is_scanned` says that templates were scanned for
+    /// this.
     fn claim(
         &self,
-        owned: &mut Owned,
+        owned: &Owned,
         state: &State,
         name: &SecretName,
         to: Option<&Secret>,
+        is_scanned: bool,
     ) -> Result<Option<Robbed>, InventoryError> {
         let key = name.key();
         let is_other = |holder: &&Arc<Secret>| to.is_none_or(|to| to.id != holder.id);
@@ -162,7 +180,10 @@ impl Inventory {
             return Err(InventoryError::Taken(holder.name.to_string()));
         }
         let Some(holder) = state.secret(&key).filter(is_other) else { return Ok(None) };
-        self.rescan_owned(owned);
+        if !is_scanned {
+            // It has become a former name just now.
+            return Err(InventoryError::Conflict(holder.name.to_string()));
+        }
         let blockers = owned.catalog.blockers(&[name], Instant::now());
         let mut blockers: Vec<_> =
             blockers.into_iter().map(|blocker| blocker_view(blocker, &holder.name, state)).collect();
@@ -203,7 +224,6 @@ impl Inventory {
 
     /// Writes the texts that name a secret as it is called now beside the templates' files.
     fn stage(&self, owned: &mut Owned, secret: &Secret) -> Result<Rewrite, InventoryError> {
-        self.rescan_owned(owned);
         let names: Vec<&SecretName> = secret.former_names.iter().chain([&secret.name]).collect();
         let unwritable = |files| InventoryError::Unwritable { name: secret.name.to_string(), files };
         let rewrite = owned.catalog.rewrite(&names, &secret.name).map_err(unwritable)?;
@@ -219,10 +239,12 @@ impl Inventory {
         if rewrite.is_empty() {
             return Ok(Vec::new());
         }
-        let templates = rewrite.templates().map(str::to_owned).collect();
+        let templates: Vec<String> = rewrite.templates().map(str::to_owned).collect();
         let placed = rewrite.place();
         owned.vault.set_document(RENAME, NOTHING)?;
-        self.rescan_owned(owned);
+        // Here, and not by a scan: these files have just been read and written under the same lock.
+        let reading = owned.catalog.begin().recheck(templates.iter().map(String::as_str));
+        self.apply_reading(owned, reading);
         match placed {
             Ok(()) => Ok(templates),
             Err(error) => {

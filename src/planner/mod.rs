@@ -19,6 +19,7 @@ pub mod text;
 pub(crate) mod tree;
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -33,19 +34,19 @@ pub fn run() -> ExitCode {
     // The message of a panic could hold text of a template; its place cannot.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        eprintln!("the planner panicked at {place}");
+        say(format_args!("the planner panicked at {place}"));
     }));
     let host = match ready() {
         Ok(host) => host,
         Err(error) => {
-            eprintln!("{error}");
+            say(format_args!("{error}"));
             return ExitCode::FAILURE;
         }
     };
     match serve(&host, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the planner lost its daemon: {error}");
+            say(format_args!("the planner lost its daemon: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -59,9 +60,14 @@ fn ready() -> Result<Host, Box<dyn Error>> {
     let host = Host::new().map_err(|error| error.to_string())?;
     missing.extend(confine::seal()?);
     for layer in missing {
-        eprintln!("{layer}");
+        say(format_args!("{layer}"));
     }
     Ok(host)
+}
+
+/// Writes a line to standard error, which the daemon reads; where it does not, nothing is lost.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Starts a planner that is asked nothing, to learn what this kernel cannot do (`confinement`).

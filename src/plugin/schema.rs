@@ -9,7 +9,7 @@ mod fields;
 use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader, ValidationError};
 use serde_json::{Map, Value};
 
-pub use self::example::{Example, examples};
+pub use self::example::{Example, SECRET, examples};
 
 /// Most mistakes of one kind that are told.
 const TOLD_MAX: usize = 10;

@@ -53,6 +53,13 @@ impl Source for Metered<'_> {
     }
 }
 
+/// Returns for how many bytes beside a plan's text a document of it has room from the start. Most encodings at most
+/// treble; a buffer that has to grow wipes what it leaves.
+pub fn room(values: &Values<'_>) -> usize {
+    let len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
+    (3 * len).min(FILLED_MAX) + 64
+}
+
 /// Fills a plan. Slots that need a value that is not to be had are left out of account: the caller has
 /// refused already, and wants to know of the others.
 ///
@@ -60,9 +67,7 @@ impl Source for Metered<'_> {
 /// Every value that its place cannot hold; where the document takes more than `FILLED_MAX`, those before it and the one
 /// with which it does.
 pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
-    let value_len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
-    // Most encodings at most treble; a buffer that has to grow wipes what it leaves.
-    let room = (3 * value_len).min(FILLED_MAX) + 64;
+    let room = room(values);
     let mut out = Clear::with_capacity(plan.literal_len + room);
     let mut scratch = Clear::with_capacity(room);
     let mut unfit = Vec::new();

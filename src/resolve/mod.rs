@@ -5,6 +5,7 @@
 //! Invariant (promise 3): an answer exists only after its resolutions have been recorded.
 //! Invariant (promise 4): all of a config or nothing, and an error names everything that is wrong.
 
+pub mod budget;
 pub mod fill;
 pub mod plans;
 pub mod snapshot;
@@ -16,13 +17,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
+use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
-use crate::names::{Millis, SecretName};
+use crate::names::{Millis, SecretId, SecretName};
 use crate::plugin::plan::{self, Plan};
 use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
-use crate::vault::usage::{Caller, Event, Outcome, Recorder, Use};
+use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Use};
 
 /// Now, in milliseconds since the Unix epoch.
 pub fn now() -> Millis {
@@ -44,6 +46,20 @@ struct Leaving {
     bytes: Clear,
     /// A change waits for this (`snapshot`).
     _snapshot: Arc<Snapshot>,
+    /// Until the last byte has been written (`budget`).
+    _reservation: Reservation,
+}
+
+impl Leaving {
+    /// Takes the memory that was not needed back, of the bytes and of what was reserved for them.
+    fn new(mut bytes: Clear, snapshot: Arc<Snapshot>, mut reservation: Reservation) -> Result<Self, Exhausted> {
+        // Room for encodings that most values do not need; while nobody reads, it would be held for nothing.
+        if bytes.capacity() > budget::SMALL && bytes.capacity() - bytes.len() > bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
+        reservation.resize(bytes.capacity())?;
+        Ok(Self { bytes, _snapshot: snapshot, _reservation: reservation })
+    }
 }
 
 impl AsRef<[u8]> for Leaving {
@@ -93,6 +109,14 @@ pub enum Refused {
     Secrets(Vec<Fault>),
     /// The journal takes no more; nothing is resolved without a record.
     Unrecorded(String),
+    /// This user has as many bytes under way as it gets, or all users have.
+    Exhausted,
+}
+
+impl From<Exhausted> for Refused {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
+    }
 }
 
 /// Answers requests for values.
@@ -101,6 +125,8 @@ pub struct Resolver {
     pub current: Current,
     /// Where resolutions are recorded.
     pub recorder: Recorder,
+    /// What answers may take of memory.
+    pub budget: Arc<Budget>,
 }
 
 impl fmt::Debug for Resolver {
@@ -131,6 +157,22 @@ fn unavailable(name: &str, reason: Reason) -> String {
 }
 
 impl Resolver {
+    /// Returns what a refusal is recorded of: a secret, or a name. A name that nothing here has may be a value that
+    /// was sent in its place, and is not recorded.
+    fn subject<'a>(
+        &self,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        secret: Option<SecretId>,
+        name: &'a SecretName,
+    ) -> Subject<'a> {
+        match secret {
+            Some(secret) => Subject::Secret(secret),
+            None if snapshot.knows(&name.key()) => Subject::Name(name.as_str()),
+            None => self.recorder.unknown(caller.uid, name.as_str(), now()),
+        }
+    }
+
     /// Renders a plan.
     ///
     /// `template` is what it is a plan of, in this very snapshot; `None` for a template that came with the
@@ -162,10 +204,13 @@ impl Resolver {
             Wanted::Ready(secret) => Some(&secret.current().value),
             Wanted::Not(..) => None,
         });
-        let unfit = match (etag, fill::fill(plan, &Values(values.collect()))) {
+        let values = Values(values.collect());
+        let reservation = self.budget.take(caller.uid, plan.literal_len + fill::room(&values))?;
+        let unfit = match (etag, fill::fill(plan, &values)) {
             (Some(etag), Ok(bytes)) => {
+                let leaving = Leaving::new(bytes, Arc::clone(&snapshot), reservation)?;
                 record(Outcome::Answered, &uses_of(plan, &secrets))?;
-                let body = Some(Bytes::from_owner(Leaving { bytes, _snapshot: snapshot }));
+                let body = Some(Bytes::from_owner(leaving));
                 return Ok(Rendered { media_type: plan.target.media_type.clone(), etag, body });
             }
             (_, filled) => filled.err().unwrap_or_default(),
@@ -188,7 +233,8 @@ impl Resolver {
         }
         faults.sort_by_key(|(usage, ..)| (usage.line, usage.column));
         for (usage, secret, reason, _) in &faults {
-            let usage = Use { secret: *secret, name: usage.name.as_str(), field: &usage.field };
+            let subject = self.subject(&snapshot, caller, *secret, &usage.name);
+            let usage = Use { subject, field: &usage.field };
             record(outcome(*reason), &[usage])?;
         }
         let fault = |(usage, _, reason, message): (&plan::Use, _, _, _)| Fault {
@@ -211,10 +257,9 @@ impl Resolver {
         secrets: impl Iterator<Item = (&'a SecretName, &'a str)>,
     ) {
         let snapshot = self.current.load();
-        let usage = |(name, field): (&'a SecretName, &'a str)| Use {
-            secret: snapshot.secret(&name.key()).map(|secret| secret.id),
-            name: name.as_str(),
-            field,
+        let usage = |(name, field): (&'a SecretName, &'a str)| {
+            let secret = snapshot.secret(&name.key()).map(|secret| secret.id);
+            Use { subject: self.subject(&snapshot, caller, secret, name), field }
         };
         let uses: Vec<Use<'_>> = secrets.map(usage).collect();
         let event = Event { time: now(), outcome: Outcome::Forbidden, caller, template, target: None, uses: &uses };
@@ -240,11 +285,12 @@ impl Resolver {
         for (index, (name, secret)) in names.iter().zip(&secrets).enumerate() {
             match secret {
                 Wanted::Ready(secret) => {
-                    uses.push(Use { secret: Some(secret.id), name: name.as_str(), field: "" });
+                    uses.push(Use { subject: Subject::Secret(secret.id), field: "" });
                 }
                 Wanted::Not(secret, reason) => {
-                    let usage = Use { secret: secret.map(|secret| secret.id), name: name.as_str(), field: "" };
-                    record(outcome(*reason), &[usage])?;
+                    let secret = secret.map(|secret| secret.id);
+                    let subject = self.subject(&snapshot, caller, secret, name);
+                    record(outcome(*reason), &[Use { subject, field: "" }])?;
                     faults.push(Fault {
                         field: format!("secrets.{index}"),
                         message: unavailable(name.as_str(), *reason),
@@ -266,7 +312,9 @@ impl Resolver {
         };
         let values: Vec<_> = secrets.iter().map(ready).collect();
         let len: usize = values.iter().map(|value| value.len()).sum();
-        let mut bytes = Clear::with_capacity(2 * len + names.len() * 136 + 32);
+        let room = 2 * len + names.len() * 136 + 32;
+        let reservation = self.budget.take(caller.uid, room)?;
+        let mut bytes = Clear::with_capacity(room);
         let mut scratch = Clear::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0));
         bytes.extend_from_slice(b"{\"secrets\":{");
         for (index, (name, value)) in names.iter().zip(&values).enumerate() {
@@ -280,8 +328,9 @@ impl Resolver {
             bytes.push(b'"');
         }
         bytes.extend_from_slice(b"}}\n");
+        let leaving = Leaving::new(bytes, Arc::clone(&snapshot), reservation)?;
         record(Outcome::Answered, &uses)?;
-        Ok(Bytes::from_owner(Leaving { bytes, _snapshot: snapshot }))
+        Ok(Bytes::from_owner(leaving))
     }
 }
 
@@ -298,7 +347,7 @@ fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<Use<'a>> {
     let mut uses = Vec::with_capacity(plan.uses.len());
     for (usage, secret) in plan.uses.iter().zip(secrets) {
         if let Wanted::Ready(secret) = secret {
-            let recorded = || Use { secret: Some(secret.id), name: usage.name.as_str(), field: &usage.field };
+            let recorded = || Use { subject: Subject::Secret(secret.id), field: &usage.field };
             uses.extend(std::iter::repeat_with(recorded).take(usage.count as usize));
         }
     }

@@ -23,8 +23,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Why there is no plan.
 #[derive(Clone, Debug)]
 pub enum Unplanned {
-    /// The template is wrong; all its problems.
+    /// The template is wrong; all its problems. They may quote it.
     Problems(Vec<Problem>),
+    /// Its file is wrong, whatever is in it: nothing of that is told.
+    File(Vec<Problem>),
     /// The plugin is wrong, or there is none.
     Plugin(String),
     /// There is no such target; these there are.
@@ -113,7 +115,8 @@ impl Prepared {
     async fn make(&self, target: Target, registry: &Registry, config: &Config) -> Result<Plan, Unplanned> {
         let lexed = match &self.template.content {
             Content::Lexed(lexed) => lexed,
-            Content::Broken { problems, .. } => return Err(Unplanned::Problems(problems.clone())),
+            Content::Broken { problems, is_of_text: true, .. } => return Err(Unplanned::Problems(problems.clone())),
+            Content::Broken { problems, .. } => return Err(Unplanned::File(problems.clone())),
         };
         make(Source { feature: &self.template.feature, format: self.template.format, lexed }, target, registry, config)
             .await
@@ -177,10 +180,8 @@ async fn make(source: Source<'_>, target: Target, registry: &Registry, config: &
         }
         PlanFailure::Failed { message } => Unplanned::Plugin(message),
     })?;
-    let mut plan = plan::check(planned, &lexed.references, target)
-        .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))?;
-    plan.warnings.extend(lexed.warnings.iter().cloned());
-    Ok(plan)
+    plan::check(planned, &lexed.references, target)
+        .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 
 /// What a planner needs to work a text out.

@@ -4,7 +4,8 @@
 //! answer holds its snapshot until its last byte has been written, so none of the old state can still
 //! leave. No lock is held while waiting, neither by an answer nor by a change.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -57,8 +58,22 @@ impl State {
 /// A state that someone may hold.
 pub struct Snapshot {
     state: State,
+    /// The keys of the names that templates have, once somebody has asked.
+    named: OnceLock<HashSet<String>>,
     /// Dropped with the last holder, which is what `Released` waits for.
     _held: watch::Sender<()>,
+}
+
+impl Snapshot {
+    /// Whether a secret has the name with this key, or had it, or a template names it. What does not is a
+    /// caller's own word, and may be anything.
+    pub fn knows(&self, key: &str) -> bool {
+        let names = || {
+            let templates = self.state.templates.values();
+            templates.flat_map(|prepared| prepared.template.references()).map(|found| found.name.key()).collect()
+        };
+        self.state.secret(key).is_some() || self.named.get_or_init(names).contains(key)
+    }
 }
 
 impl std::ops::Deref for Snapshot {
@@ -96,7 +111,7 @@ impl Released {
 
 fn snapshot(state: State) -> (Arc<Snapshot>, watch::Receiver<()>) {
     let (held, released) = watch::channel(());
-    (Arc::new(Snapshot { state, _held: held }), released)
+    (Arc::new(Snapshot { state, named: OnceLock::new(), _held: held }), released)
 }
 
 impl Current {

@@ -7,6 +7,7 @@ pub mod map;
 pub mod memory;
 pub mod peer;
 pub mod process;
+pub mod signals;
 pub mod stack;
 pub mod users;
 pub mod wasm;

@@ -1,6 +1,7 @@
-//! What a process asks of the kernel about itself: descriptors, core dumps, sockets it was handed.
+//! What a process asks of the kernel about itself: descriptors, core dumps, signals, sockets it was handed.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
@@ -86,6 +87,41 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, it came from outside by agreement, and each such number is taken once, at start.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Signals are held back from this thread until it is dropped; then those that came are delivered.
+#[derive(Debug)]
+pub struct HeldSignals {
+    before: libc::sigset_t,
+    /// The mask is the thread's: this stays in it.
+    _thread: PhantomData<*const ()>,
+}
+
+/// Holds back every signal that a person, a terminal or a service manager ends a process with (SIGINT, SIGTERM, SIGHUP,
+/// SIGQUIT and the like). What a fault of the program raises comes through, and so does SIGKILL. In a process of several
+/// threads another one may still get them.
+pub fn hold_signals() -> HeldSignals {
+    const FAULTS: [libc::c_int; 7] =
+        [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGSYS, libc::SIGTRAP];
+    // SAFETY: a set of signals is plain integers, for which zeros are a value, and `sigfillset` fills all of it.
+    let (mut all, mut before) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: every pointer is to a set on this stack that outlives its call; the signals exist; changing the mask of
+    // the calling thread touches no memory. None of the calls can fail with these arguments.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        for fault in FAULTS {
+            libc::sigdelset(&raw mut all, fault);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+    }
+    HeldSignals { before, _thread: PhantomData }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        // SAFETY: `before` was filled in by the same call in this thread.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
 }
 
 /// No core dumps, and no other process of this user may read this one's memory or trace it.

@@ -1,23 +1,28 @@
 //! Which templates there are, which secrets they name, and what stands in the way of a deletion.
 //!
-//! Reads files and nothing else; has one owner and blocks. `watch` tells when to look again.
+//! Reads files and nothing else. Its owner holds a lock, and files may be slow: so reading happens beside it. `begin`
+//! gives a `Basis`, whoever has that reads, and `apply` takes what was found. `watch` tells when to scan again.
 //!
 //! Invariant (promise 7): where it is not known what a file names, it is taken to name everything it
 //! could.
+//! Invariant: of two readings of a file the one that began later counts, in whatever order they are applied.
 
 mod guard;
+mod open;
 mod rename;
 mod scan;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub use self::guard::{Blocker, Reason};
 pub use self::rename::{Rewrite, Unwritable, finish};
+use self::scan::Files;
 pub use self::scan::TEMPLATE_MAX;
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
@@ -41,6 +46,8 @@ pub struct Template {
     pub fingerprint: Option<Fingerprint>,
     /// The SHA-256 of what was read.
     digest: [u8; 32],
+    /// Whether it lies on a file system that answers at once; one behind a network may not.
+    pub is_local: bool,
     /// Whether the next change of the file is sure to give it another fingerprint: not when it was read
     /// within the grain of the file system's clock.
     settled: AtomicBool,
@@ -61,7 +68,16 @@ pub enum Content {
         problems: Vec<Problem>,
         /// What it names, as far as that is known.
         names: Names,
+        /// Whether the problems are in the text, and may quote it; else they are about the file.
+        is_of_text: bool,
     },
+}
+
+impl Content {
+    /// Broken because of the file, whatever is in it.
+    fn of_file(problem: Problem, names: Names) -> Self {
+        Self::Broken { problems: vec![problem], names, is_of_text: false }
+    }
 }
 
 /// What a broken template names.
@@ -76,8 +92,8 @@ pub enum Names {
 }
 
 impl Template {
-    /// Whether the file is sure to be as it was read: one look at its metadata. A rescan tells where it is
-    /// not sure.
+    /// Whether the file is sure to be as it was read, by its metadata alone. A recheck tells where it is not sure.
+    /// Waits for the file system (`is_local`).
     pub fn is_current(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
             && self.fingerprint.is_some()
@@ -87,6 +103,11 @@ impl Template {
     /// Whether the other devices of the account know what it names.
     pub fn is_published(&self) -> bool {
         self.published.load(Ordering::Acquire)
+    }
+
+    /// Returns its text, read again; `None` where the file is not what it was any more, or not text.
+    pub fn text(&self) -> Option<String> {
+        scan::text(self)
     }
 
     /// They know it now.
@@ -129,48 +150,145 @@ struct Vanished {
     since: Instant,
 }
 
+/// What reading begins with: what was known at that moment. It needs no lock.
+#[derive(Debug)]
+pub struct Basis {
+    dir: Arc<Path>,
+    known: Arc<Files>,
+    /// Readings are numbered in the order in which they begin.
+    number: u64,
+}
+
+/// What was read, to be applied.
+pub struct Reading {
+    basis: Basis,
+    found: Found,
+}
+
+enum Found {
+    /// All there is.
+    All(scan::Found),
+    /// Of some paths, what is there now.
+    Some(Vec<(OsString, Option<Arc<Template>>)>),
+}
+
+impl Basis {
+    /// Scans the folders: every file is checked, and read where its metadata is not what it was. `progress` rises
+    /// with each file.
+    pub fn scan(self, progress: &AtomicU64) -> Reading {
+        let found = Found::All(scan::scan(&self.dir, &self.known, progress));
+        Reading { basis: self, found }
+    }
+
+    /// Reads what may have one of these ids.
+    pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> Reading {
+        let one = |id| scan::recheck(&self.dir, &self.known, id);
+        let found = Found::Some(ids.into_iter().flat_map(one).collect());
+        Reading { basis: self, found }
+    }
+}
+
 /// The templates of a folder.
 #[derive(Debug)]
 pub struct Catalog {
-    dir: PathBuf,
-    /// By path: two files can claim the same id.
-    files: BTreeMap<PathBuf, Arc<Template>>,
+    dir: Arc<Path>,
+    /// By the path inside the folder: two files can claim the same id.
+    files: Arc<Files>,
     /// By id; where two files claim one, the one that says so.
     by_id: BTreeMap<String, Arc<Template>>,
     vanished: Vec<Vanished>,
-    /// Folders that could not be read at the last rescan, with why.
+    /// Folders that could not be read at the last scan, with why.
     unreadable: Vec<(PathBuf, String)>,
     generation: u64,
+    /// The number of the last reading that began.
+    begun: u64,
+    /// That of the newest scan that was applied.
+    scanned: u64,
+    /// Paths that were read by themselves, each with the number of that reading; those that no scan has overtaken.
+    rechecked: HashMap<OsString, u64>,
 }
 
 impl Catalog {
-    /// Of `dir/<feature>/<name>.<format>`; empty until the first `rescan`.
+    /// Of `dir/<feature>/<name>.<format>`; empty until something has been read.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
-            dir: dir.into(),
-            files: BTreeMap::new(),
+            dir: dir.into().into(),
+            files: Arc::default(),
             by_id: BTreeMap::new(),
             vanished: Vec::new(),
             unreadable: Vec::new(),
             generation: 0,
+            begun: 0,
+            scanned: 0,
+            rechecked: HashMap::new(),
         }
     }
 
-    /// Looks at the folders again: every file is looked at, and read where it looks different.
+    /// Scans the folders and applies what was found.
     pub fn rescan(&mut self, now: Instant) -> Changes {
-        let scan::Found { files, unreadable } = scan::scan(&self.dir, &self.files);
-        for (path, template) in &self.files {
-            if !files.contains_key(path) {
+        let reading = self.begin().scan(&AtomicU64::new(0));
+        self.apply(reading, now)
+    }
+
+    /// Begins a reading. What is in a file at this moment, or later, is what it finds.
+    pub fn begin(&mut self) -> Basis {
+        self.begun += 1;
+        Basis { dir: Arc::clone(&self.dir), known: Arc::clone(&self.files), number: self.begun }
+    }
+
+    /// Takes what was read. Where a later reading has been applied already, that one stays.
+    pub fn apply(&mut self, Reading { basis, found }: Reading, now: Instant) -> Changes {
+        self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
+        let files = match found {
+            Found::All(scan::Found { files, unreadable }) if basis.number > self.scanned => {
+                self.scanned = basis.number;
+                self.rechecked.retain(|_, number| *number > basis.number);
+                if self.unreadable != unreadable {
+                    self.unreadable = unreadable;
+                    self.generation += 1;
+                }
+                let mut files = files.map_or(basis.known, Arc::new);
+                for key in self.rechecked.keys() {
+                    put(&mut files, key, self.files.get(key).cloned());
+                }
+                files
+            }
+            Found::All(_) => return Changes::default(),
+            Found::Some(found) => {
+                let mut files = Arc::clone(&self.files);
+                let newest = |key: &OsString| self.rechecked.get(key).copied().unwrap_or(0).max(self.scanned);
+                let found: Vec<_> = found.into_iter().filter(|(key, _)| basis.number > newest(key)).collect();
+                for (key, template) in found {
+                    // Of what is not there and was not, nothing is kept: anybody can ask for it.
+                    if template.is_some() || files.contains_key(&key) {
+                        put(&mut files, &key, template);
+                        self.rechecked.insert(key, basis.number);
+                    }
+                }
+                files
+            }
+        };
+        if Arc::ptr_eq(&files, &self.files) { Changes::default() } else { self.replace(files, now) }
+    }
+
+    fn replace(&mut self, mut files: Arc<Files>, now: Instant) -> Changes {
+        // Two readings of one file are the same template, whose plans are known.
+        for (key, template) in Arc::make_mut(&mut files) {
+            if let Some(known) = self.files.get(key).filter(|known| is_same_reading(known, template)) {
+                known.settled.store(template.settled.load(Ordering::Relaxed), Ordering::Relaxed);
+                *template = Arc::clone(known);
+            }
+        }
+        for (key, template) in &*self.files {
+            if !files.contains_key(key) {
                 self.vanished.push(Vanished { template: Arc::clone(template), since: now });
             }
         }
-        self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
         let same_files = |(a, b): (&Arc<Template>, &Arc<Template>)| Arc::ptr_eq(a, b);
         if files.len() != self.files.len() || !files.values().zip(self.files.values()).all(same_files) {
             self.generation += 1;
         }
         self.files = files;
-        self.unreadable = unreadable;
         let by_id = by_id(&self.files);
         let mut changes = Changes::default();
         for (id, template) in &by_id {
@@ -191,6 +309,15 @@ impl Catalog {
             })
             .collect();
         changes
+    }
+
+    /// Notes that the folders do not answer: until a scan has come to its end, nobody knows what is in them.
+    pub fn note_unanswered(&mut self) {
+        let unanswered = (self.dir.to_path_buf(), "the file system does not answer".to_owned());
+        if !self.unreadable.contains(&unanswered) {
+            self.unreadable.push(unanswered);
+            self.generation += 1;
+        }
     }
 
     /// Every template, by id.
@@ -219,7 +346,7 @@ impl Catalog {
         self.vanished.iter().filter_map(|vanished| guard::waits(vanished.since, now)).min()
     }
 
-    /// Folders that could not be read at the last rescan, with why and what to do.
+    /// Folders that could not be read at the last scan, with why and what to do.
     pub fn unreadable(&self) -> impl Iterator<Item = String> {
         let text = |(folder, why): &(PathBuf, String)| {
             format!("the folder {} cannot be read: {why}; make it readable, or remove it", folder.display())
@@ -227,7 +354,7 @@ impl Catalog {
         self.unreadable.iter().map(text)
     }
 
-    /// Another number whenever another file, or another reading of one, was found.
+    /// Another number whenever another file, another reading of one, or another unreadable folder was found.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -240,12 +367,31 @@ fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
             && a.fingerprint == b.fingerprint
             && matches!(
                 (&a.content, &b.content),
-                (Content::Broken { problems: a, names: Names::References(_) }, Content::Broken { problems: b, names: Names::References(_) })
+                (Content::Broken { problems: a, names: Names::References(_), .. }, Content::Broken { problems: b, names: Names::References(_), .. })
                     if a == b
             ))
 }
 
-fn by_id(files: &BTreeMap<PathBuf, Arc<Template>>) -> BTreeMap<String, Arc<Template>> {
+/// Puts what was read of a path among the files, which are copied first where they are shared.
+fn put(files: &mut Arc<Files>, key: &OsString, template: Option<Arc<Template>>) {
+    match (template, files.get(key)) {
+        (None, None) => {}
+        (Some(template), Some(known)) if Arc::ptr_eq(&template, known) => {}
+        (Some(template), _) => {
+            Arc::make_mut(files).insert(key.clone(), template);
+        }
+        (None, Some(_)) => {
+            Arc::make_mut(files).remove(key);
+        }
+    }
+}
+
+/// Whether two came of the same bytes of the same file.
+fn is_same_reading(a: &Arc<Template>, b: &Arc<Template>) -> bool {
+    a.fingerprint.is_some() && (a.fingerprint, a.digest) == (b.fingerprint, b.digest)
+}
+
+fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
     let mut grouped: BTreeMap<String, Vec<&Arc<Template>>> = BTreeMap::new();
     for template in files.values() {
         grouped.entry(template.id.clone()).or_default().push(template);
@@ -269,9 +415,10 @@ fn by_id(files: &BTreeMap<PathBuf, Arc<Template>>) -> BTreeMap<String, Arc<Templ
                 path: first.path.clone(),
                 fingerprint: None,
                 digest: [0; 32],
+                is_local: several.iter().all(|template| template.is_local),
                 settled: AtomicBool::new(false),
                 published: AtomicBool::new(false),
-                content: Content::Broken { problems: vec![problem], names: Names::References(references) },
+                content: Content::of_file(problem, Names::References(references)),
             };
             (id, Arc::new(claimed))
         }

@@ -5,8 +5,12 @@
 //! stands for every secret. Nothing is evaluated here: references are exact without running the template.
 //!
 //! Opens before white space, or before `-` and white space, and nowhere else: `<<` an expression, `<%` a
-//! statement, `<#` a comment. So heredocs, `<<<`, the YAML merge key and other template languages are text.
+//! statement, `<#` a comment. Heredocs, shifts, the YAML merge key and other template languages are text. What was
+//! probably meant as a tag and is none is an error, never text: docs/templates.md has the rule as a table.
 
+mod near_miss;
+
+use self::near_miss::Opener;
 use crate::names::SecretName;
 use crate::plugin::expr::ValueFilter;
 use crate::template::Problem;
@@ -61,8 +65,6 @@ pub struct Lexed {
     pub references: Vec<Reference>,
     /// The other names in its tags.
     pub roots: Vec<Root>,
-    /// Worth telling, not an error.
-    pub warnings: Vec<Problem>,
 }
 
 /// A place in a template that names a secret.
@@ -100,6 +102,8 @@ pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
         text,
         cursor: Cursor::new(text),
         problems: Vec::new(),
+        bound: Vec::new(),
+        passed: Vec::new(),
         lexed: Lexed {
             call_prefix: format!("s{}_", data_encoding::HEXLOWER.encode(&id)),
             engine_text: String::with_capacity(text.len() + text.len() / 8),
@@ -112,6 +116,7 @@ pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     }
     if lexer.problems.is_empty() {
         lexer.run();
+        lexer.judge_passed();
     }
     if lexer.problems.is_empty() {
         return Ok(lexer.lexed);
@@ -132,7 +137,19 @@ struct Lexer<'a> {
     text: &'a str,
     cursor: Cursor<'a>,
     problems: Vec<Problem>,
+    /// Names that statements give a value.
+    bound: Vec<&'a str>,
+    /// Where a name stands behind `<<` and was passed over as text.
+    passed: Vec<Passed<'a>>,
     lexed: Lexed,
+}
+
+/// `<<number>>`, or `<< number` that is not closed: text, unless the template itself gives the name a value.
+struct Passed<'a> {
+    at: usize,
+    name: &'a str,
+    /// The whole of it, where it is closed.
+    content: &'a str,
 }
 
 /// What stands behind `<`.
@@ -164,46 +181,174 @@ impl Kind {
 impl<'a> Lexer<'a> {
     fn run(&mut self) {
         let mut at = 0;
-        while let Some(found) = self.text[at..].find('<').map(|found| at + found) {
+        while let Some(found) = self.text[at..].find(['<', '«', '≪', '‹', '＜', '&', '\\']).map(|found| at + found)
+        {
             self.lexed.engine_text.push_str(&self.text[at..found]);
-            at = self.angle(found);
+            at = if self.text[found..].starts_with('<') { self.angle(found) } else { self.lookalike(found) };
         }
         self.lexed.engine_text.push_str(&self.text[at..]);
     }
 
     /// At a run of `<`; returns where to go on.
     fn angle(&mut self, at: usize) -> usize {
-        let bytes = self.text.as_bytes();
-        let run = bytes[at..].iter().take_while(|b| **b == b'<').count();
-        let (begin, kind) = match bytes.get(at + run) {
-            Some(b'%') => (at + run - 1, Kind::Block),
-            Some(b'#') => (at + run - 1, Kind::Comment),
-            _ if run == 2 => (at, Kind::Variable),
-            _ => return self.plain(at, at + run),
-        };
-        let inner = begin + 2;
-        let rest = &self.text[inner..];
-        let (dash, behind) = match rest.strip_prefix('-') {
-            Some(behind) => (true, behind),
-            None => (false, rest),
-        };
-        match behind.chars().next() {
-            Some(blank) if blank.is_whitespace() => {
-                self.lexed.engine_text.push_str(&self.text[at..begin]);
-                if !matches!(blank, ' ' | '\t' | '\r' | '\n') {
-                    let message =
-                        format!("an unusual blank (U+{:04X}) stands behind the tag's opening", u32::from(blank));
-                    self.problem(inner + usize::from(dash), message, "type an ordinary space there");
-                }
-                self.tag(begin, inner + usize::from(dash), dash, kind)
-            }
+        let run = self.text[at..].bytes().take_while(|b| *b == b'<').count();
+        let behind = at + run;
+        match self.text.as_bytes().get(behind) {
+            Some(b'%') => self.block(at, behind - 1),
+            Some(b'#') => self.number_sign(at, behind - 1),
+            _ if run == 2 && self.opens(behind).is_some() => self.variable(at),
             _ => {
-                if kind == Kind::Variable && looks_like_secret(behind) {
-                    self.warn(begin);
+                let opener = if run == 1 { Opener::Lookalike } else { Opener::Almost };
+                // One `<` and a variable is a comparison.
+                match near_miss::meant(&self.text[behind..], opener).filter(|meant| run > 1 || is_secret(meant)) {
+                    Some(meant) => self.near_miss(at, &meant),
+                    None if run > 1 => self.pass(at, behind, opener),
+                    None => {}
                 }
-                self.plain(at, inner)
+                self.plain(at, behind)
             }
         }
+    }
+
+    /// At a character that may stand for `<<`; returns where to go on.
+    fn lookalike(&mut self, at: usize) -> usize {
+        let rest = &self.text[at..];
+        if let Some(len) = near_miss::lookalike(rest)
+            && let Some(meant) = near_miss::meant(&rest[len..], Opener::Lookalike)
+        {
+            self.near_miss(at, &meant);
+        }
+        self.plain(at, at + rest.chars().next().map_or(1, char::len_utf8))
+    }
+
+    /// Whether a tag opens before `inner`: with a `-`, and before which blank.
+    fn opens(&self, inner: usize) -> Option<(bool, char)> {
+        let rest = &self.text[inner..];
+        let (dash, behind) = rest.strip_prefix('-').map_or((false, rest), |behind| (true, behind));
+        behind.chars().next().filter(|blank| blank.is_whitespace()).map(|blank| (dash, blank))
+    }
+
+    /// At `<<` and a blank.
+    fn variable(&mut self, at: usize) -> usize {
+        let inner = at + 2;
+        let behind = &self.text[inner..];
+        if !near_miss::is_own(behind) {
+            if let Some(meant) = near_miss::meant(behind, Opener::Exact) {
+                self.near_miss(at, &meant);
+                return self.plain(at, inner);
+            }
+            if self.is_text(inner) {
+                self.pass(at, inner, Opener::Exact);
+                return self.plain(at, inner);
+            }
+        }
+        self.open(at, at, Kind::Variable)
+    }
+
+    /// At `<%`, behind other `<`.
+    fn block(&mut self, at: usize, begin: usize) -> usize {
+        if self.opens(begin + 2).is_some() {
+            return self.open(at, begin, Kind::Block);
+        }
+        let behind = self.text[begin + 2..].trim_start_matches(|c: char| matches!(c, '-' | '+' | '~' | '\u{200b}'));
+        let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
+        let word = behind[..end].to_ascii_lowercase();
+        if ["raw", "endraw"].iter().chain(&STATEMENTS).chain(&WITHHELD).any(|statement| *statement == word) {
+            let whole = word.starts_with("end") || matches!(word.as_str(), "raw" | "else" | "break" | "continue");
+            self.near_miss(begin, &if whole { format!("<% {word} %>") } else { format!("<% {word} … %>") });
+        }
+        self.plain(at, begin + 2)
+    }
+
+    /// At `<#`, behind other `<`.
+    fn number_sign(&mut self, at: usize, begin: usize) -> usize {
+        if self.opens(begin + 2).is_some() {
+            return self.open(at, begin, Kind::Comment);
+        }
+        let behind = &self.text[begin + 2..];
+        let until = behind.find("<#").unwrap_or(behind.len());
+        if behind[..until].contains("#>") {
+            self.near_miss(begin, "<# … #>");
+        }
+        self.plain(at, begin + 2)
+    }
+
+    /// Opens a tag at `begin`; what stands between `at` and there is text.
+    fn open(&mut self, at: usize, begin: usize, kind: Kind) -> usize {
+        let (dash, blank) = self.opens(begin + 2).unwrap_or_default();
+        let inner = begin + 2 + usize::from(dash);
+        self.lexed.engine_text.push_str(&self.text[at..begin]);
+        if !matches!(blank, ' ' | '\t' | '\r' | '\n') {
+            let message = format!("an unusual blank (U+{:04X}) stands behind the tag's opening", u32::from(blank));
+            self.problem(inner, message, "type an ordinary space there");
+        }
+        self.tag(begin, inner, dash, kind)
+    }
+
+    /// Whether what stands behind `<<` and a blank, and begins with none of our words, is text: a heredoc, a shift. It is
+    /// a tag where `>>` closes it on its line, or further down what can be one expression.
+    fn is_text(&self, inner: usize) -> bool {
+        let dash = usize::from(self.text[inner..].starts_with('-'));
+        match Tokens::read(self.text, inner + dash, ">>") {
+            Tag::Closed { tokens, end, .. } => self.text[inner..end].contains('\n') && self.falls_apart(&tokens),
+            Tag::Foreign { .. } | Tag::Unclosed => !self.line(inner).contains(">>"),
+        }
+    }
+
+    /// Whether a line ends between two tokens that no expression has side by side.
+    fn falls_apart(&self, tokens: &[(usize, Token<'_>)]) -> bool {
+        let is_operand = |token: &Token<'_>| match token {
+            Token::Operator(_) => false,
+            Token::Name(name) => !matches!(*name, "and" | "else" | "if" | "in" | "is" | "not" | "or"),
+            Token::Text { .. } | Token::Number => true,
+        };
+        tokens.windows(2).any(|pair| {
+            let [(from, first), (to, second)] = pair else { return false };
+            is_operand(first) && is_operand(second) && self.text[*from..*to].contains('\n')
+        })
+    }
+
+    /// What is left of a line: up to its end, to an escape that ends one, or to what opens the next tag.
+    fn line(&self, from: usize) -> &'a str {
+        let rest = &self.text[from..];
+        let ends = |(at, _): &(usize, &str)| ["\n", "\\n", "\\r", "<<"].iter().any(|end| rest[*at..].starts_with(end));
+        let end = rest.match_indices(['\n', '\\', '<']).find(ends);
+        &rest[..end.map_or(rest.len(), |(at, _)| at)]
+    }
+
+    /// Notes a name behind `<<` that is passed over.
+    fn pass(&mut self, at: usize, inner: usize, opener: Opener) {
+        let behind = &self.text[inner..];
+        let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
+        let from = self.text.len() - behind.len();
+        let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
+        let name = &behind[..end];
+        let content = match Tokens::read(self.text, from, ">>") {
+            Tag::Closed { content_end, .. } if self.line(from).contains(">>") => self.text[from..content_end].trim(),
+            _ if opener == Opener::Exact => "",
+            _ => return,
+        };
+        if !name.is_empty() {
+            self.passed.push(Passed { at, name, content });
+        }
+    }
+
+    /// A name that the template gives a value was not meant as text.
+    fn judge_passed(&mut self) {
+        for Passed { at, name, content } in std::mem::take(&mut self.passed) {
+            let is_path =
+                content.len() <= 64 && content.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+            match content {
+                _ if !self.bound.contains(&name) => {}
+                "" => self.problem(at, "the tag is not closed: `>>` is missing", RAW_HELP),
+                _ if is_path => self.near_miss(at, &format!("<< {content} >>")),
+                _ => self.near_miss(at, &format!("<< {name} … >>")),
+            }
+        }
+    }
+
+    fn near_miss(&mut self, at: usize, meant: &str) {
+        self.problem(at, "this looks like a tag of Guillemet, but is not one", did_you_mean(meant));
     }
 
     fn plain(&mut self, from: usize, to: usize) -> usize {
@@ -216,7 +361,7 @@ impl<'a> Lexer<'a> {
         if kind == Kind::Comment {
             return self.comment(begin, inner, dash);
         }
-        match Tokens::read(self.text, inner, kind.closer()) {
+        match self.tokens(inner, kind) {
             Tag::Closed { tokens, content_end, closing_dash, end } => {
                 let content = &self.text[inner..content_end];
                 let is_raw = kind == Kind::Block && matches!(tokens.as_slice(), [(_, Token::Name("raw"))]);
@@ -232,6 +377,7 @@ impl<'a> Lexer<'a> {
                     _ => {
                         if kind == Kind::Block {
                             self.statement(begin, &tokens);
+                            self.bind(&tokens);
                         } else if tokens.is_empty() {
                             self.problem(begin, "the tag is empty", RAW_HELP);
                         }
@@ -241,20 +387,46 @@ impl<'a> Lexer<'a> {
                 }
                 end
             }
-            Tag::Foreign { at, message, end } => {
-                self.problem(at, message, RAW_HELP);
-                end.unwrap_or(inner)
+            Tag::Foreign { at, message } => {
+                self.problem(at, message, self.help(inner, kind));
+                let closer = kind.closer();
+                self.text[at..].find(closer).map_or(inner, |found| at + found + closer.len())
             }
             Tag::Unclosed => {
                 let message = format!("the tag is not closed: `{}` is missing", kind.closer());
-                self.problem(begin, message, RAW_HELP);
+                self.problem(begin, message, self.help(inner, kind));
                 inner
             }
         }
     }
 
+    /// The tokens of a tag. An expression that another line's text would have to be part of is not closed.
+    fn tokens(&self, inner: usize, kind: Kind) -> Tag<'a> {
+        let tag = Tokens::read(self.text, inner, kind.closer());
+        let unclosed = match &tag {
+            Tag::Closed { tokens, .. } => {
+                // A name may stand on the line below `secret`.
+                let is_secret = matches!(tokens.first(), Some((_, Token::Name("secret"))));
+                self.falls_apart(&tokens[usize::from(is_secret)..])
+            }
+            Tag::Foreign { at, .. } => self.text[inner..*at].trim_start().contains('\n'),
+            Tag::Unclosed => false,
+        };
+        if kind == Kind::Variable && unclosed { Tag::Unclosed } else { tag }
+    }
+
+    /// What to do about a tag that cannot be read.
+    fn help(&self, inner: usize, kind: Kind) -> String {
+        let secret = self.text[inner..].trim_start().strip_prefix("secret").filter(|_| kind == Kind::Variable);
+        secret.map_or_else(|| RAW_HELP.to_owned(), |rest| did_you_mean(&near_miss::secret(rest)))
+    }
+
     fn comment(&mut self, begin: usize, inner: usize, dash: bool) -> usize {
-        let Some(len) = self.text[inner..].find("#>") else {
+        let rest = &self.text[inner..];
+        // One that opens inside of another would be lost with everything before it.
+        let opens = |(at, _): (usize, &str)| self.opens(inner + at + 2).map(|_| at);
+        let next = rest.match_indices("<#").find_map(opens).unwrap_or(rest.len());
+        let Some(len) = rest[..next].find("#>") else {
             self.problem(begin, "the comment is not closed: `#>` is missing", RAW_HELP);
             return inner;
         };
@@ -303,7 +475,12 @@ impl<'a> Lexer<'a> {
             }
             other => {
                 let at = other.map_or(begin, |(at, _)| *at);
-                self.problem(at, "`secret` is followed by a name in quotes", FORM_HELP);
+                let rest = content.trim_start().trim_start_matches("secret");
+                let help = match other {
+                    Some(_) => did_you_mean(&near_miss::secret(rest)),
+                    None => FORM_HELP.to_owned(),
+                };
+                self.problem(at, "`secret` is followed by a name in quotes", help);
                 good = false;
             }
         }
@@ -364,6 +541,28 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// Notes the names that a statement may give a value.
+    fn bind(&mut self, tokens: &[(usize, Token<'a>)]) {
+        let Some(((_, Token::Name(statement @ ("for" | "set" | "with" | "macro" | "call"))), rest)) =
+            tokens.split_first()
+        else {
+            return;
+        };
+        if *statement == "for" {
+            self.bound.push("loop");
+        }
+        let mut before = None;
+        for (_, token) in rest {
+            if let Token::Name(name) = token
+                && before != Some(&Token::Operator("."))
+                && !["and", "else", "if", "in", "is", "not", "or", "recursive", "vars", "env"].contains(name)
+            {
+                self.bound.push(name);
+            }
+            before = Some(token);
+        }
+    }
+
     /// Notes the names of a tag; `secret` among them is out of place.
     fn names(&mut self, tokens: &[(usize, Token<'a>)]) {
         let mut before = None;
@@ -402,27 +601,19 @@ impl<'a> Lexer<'a> {
             help: Some(help.into()),
         });
     }
+}
 
-    fn warn(&mut self, at: usize) {
-        let (line, column) = self.cursor.position(at);
-        self.lexed.warnings.push(Problem {
-            path: String::new(),
-            line: Some(line),
-            column: Some(column),
-            message: "this looks like a secret, but a tag opens only before a blank: it stays as it is".into(),
-            help: Some("write << secret \"name\" >> with a blank behind <<".into()),
-        });
-    }
+fn did_you_mean(meant: &str) -> String {
+    format!("did you mean `{meant}`? {}", RAW_HELP.replacen('i', "I", 1))
+}
+
+fn is_secret(meant: &str) -> bool {
+    meant.starts_with("<< secret")
 }
 
 /// Its line breaks: what is left of text that the engine does not see, so that every line stays where it was.
 fn newlines(text: &str) -> String {
     text.chars().filter(|c| *c == '\n').collect()
-}
-
-/// Whether text behind `<<` or `<<-` was probably meant as a secret.
-fn looks_like_secret(text: &str) -> bool {
-    text.strip_prefix("secret").is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with(['"', '\'']))
 }
 
 /// The rest of `<% endraw %>` behind `<%` and `-`: whether it closes with `-`, and its length.

@@ -38,10 +38,8 @@ pub enum Tag<'a> {
         at: usize,
         /// What.
         message: String,
-        /// Behind the next closer, if there is one.
-        end: Option<usize>,
     },
-    /// Not closed.
+    /// Not closed, or another tag opens in it before it is.
     Unclosed,
 }
 
@@ -57,10 +55,7 @@ impl Tokens {
         let bytes = text.as_bytes();
         let mut tokens = Vec::new();
         let mut at = from;
-        let foreign = |at: usize, message: String| {
-            let end = text[at..].find(closer).map(|found| at + found + closer.len());
-            Tag::Foreign { at, message, end }
-        };
+        let foreign = |at: usize, message: String| Tag::Foreign { at, message };
         while at < bytes.len() {
             let rest = &text[at..];
             if rest.starts_with(closer) {
@@ -68,6 +63,9 @@ impl Tokens {
             }
             if rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(closer)) {
                 return Tag::Closed { tokens, content_end: at, closing_dash: true, end: at + 1 + closer.len() };
+            }
+            if ["<<", "<%", "<#"].iter().any(|opener| rest.starts_with(opener)) {
+                return Tag::Unclosed;
             }
             let b = bytes[at];
             let len = match b {

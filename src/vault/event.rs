@@ -1,7 +1,8 @@
-//! A usage event, and how it is written into a record of the journal.
+//! A usage event, the table of its kinds, and how it is written into a record of the journal.
 //!
-//! Never a value. The name of a secret only where there is no id: a reference to a missing one.
+//! Never a value. A name only where there is no id and a template has it: what nothing here has may be a value.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::names::{Millis, SecretId};
@@ -19,7 +20,7 @@ pub struct Caller {
     pub exe: Arc<str>,
 }
 
-/// What became of it.
+/// The kind of an event: what became of a request for a secret. The number is its code in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Outcome {
@@ -37,31 +38,107 @@ pub enum Outcome {
     Forbidden = 6,
 }
 
+/// What an event means for the counts and for the audit trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Something left the vault.
+    Answer,
+    /// Nothing left the vault.
+    Refusal,
+}
+
+/// A row of the table of events.
+#[derive(Clone, Copy, Debug)]
+pub struct EventKind {
+    /// The kind; as a number, its code in files, which never changes.
+    pub outcome: Outcome,
+    /// The name in the API and on the command line.
+    pub name: &'static str,
+    /// What it means.
+    pub class: Class,
+    /// What people read of it.
+    pub text: &'static str,
+}
+
+/// Every kind of event. Files, the API, the console's labels, `openapi.yaml` and `docs/usage.md` follow this
+/// table; tests hold them to it.
+pub const EVENT_KINDS: [EventKind; 6] = {
+    const fn kind(outcome: Outcome, name: &'static str, class: Class, text: &'static str) -> EventKind {
+        EventKind { outcome, name, class, text }
+    }
+    use Class::{Answer, Refusal};
+    [
+        kind(Outcome::Answered, "answered", Answer, "The value was delivered"),
+        kind(Outcome::Revalidated, "revalidated", Answer, "The caller's copy is still right (304)"),
+        kind(Outcome::Missing, "missing", Refusal, "There is no such secret"),
+        kind(Outcome::Disabled, "disabled", Refusal, "The secret is disabled"),
+        kind(Outcome::Unfit, "unfit", Refusal, "The place cannot hold the value"),
+        kind(Outcome::Forbidden, "forbidden", Refusal, "No rule allows this caller to have it"),
+    ]
+};
+
 impl Outcome {
-    /// All of them, with the names the API uses.
-    pub const ALL: [(&'static str, Self); 6] = [
-        ("answered", Self::Answered),
-        ("revalidated", Self::Revalidated),
-        ("missing", Self::Missing),
-        ("disabled", Self::Disabled),
-        ("unfit", Self::Unfit),
-        ("forbidden", Self::Forbidden),
-    ];
+    /// Returns its row of the table.
+    fn kind(self) -> &'static EventKind {
+        // A test holds that each outcome has its row.
+        EVENT_KINDS.iter().find(|kind| kind.outcome == self).unwrap_or(&EVENT_KINDS[0])
+    }
 
     /// As the API names it.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+        self.kind().name
     }
 
-    /// By the number it has in files.
-    pub fn numbered(number: u8) -> Option<Self> {
-        Self::ALL.iter().map(|(_, outcome)| *outcome).find(|outcome| *outcome as u8 == number)
+    /// What people read of it.
+    pub fn text(self) -> &'static str {
+        self.kind().text
+    }
+
+    /// By the code it has in files.
+    pub fn numbered(code: u8) -> Option<Self> {
+        EVENT_KINDS.iter().map(|kind| kind.outcome).find(|outcome| *outcome as u8 == code)
+    }
+
+    /// By the name it has in the API.
+    pub fn named(name: &str) -> Option<Self> {
+        EVENT_KINDS.iter().find(|kind| kind.name == name).map(|kind| kind.outcome)
     }
 
     /// Whether nothing left the vault because it was not to be had.
     pub fn is_refusal(self) -> bool {
-        !matches!(self, Self::Answered | Self::Revalidated)
+        self.kind().class == Class::Refusal
     }
+}
+
+/// A name that neither a secret, nor a former name, nor a template has. A caller may have sent a value where a
+/// name belongs, so the name itself is never recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnknownName {
+    /// A keyed hash of it, in lower case: HMAC-SHA-256 under a key of the vault, its first eight bytes.
+    Hash([u8; 8]),
+    /// One more than are told apart.
+    Other,
+}
+
+impl fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A colon is in no name.
+            Self::Hash(hash) => write!(f, "unknown:{}", data_encoding::HEXLOWER.encode(hash)),
+            Self::Other => f.write_str("unknown:other"),
+        }
+    }
+}
+
+/// What a use is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// A secret; its name is not recorded.
+    Secret(SecretId),
+    /// A name that no secret has, but a template; empty where not even a name was given.
+    Name(&'a str),
+    /// A name that nothing here has.
+    Unknown(UnknownName),
 }
 
 /// One answer or refusal.
@@ -84,10 +161,8 @@ pub struct Event<'a> {
 /// One secret in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use<'a> {
-    /// The secret, where there is one.
-    pub secret: Option<SecretId>,
-    /// Its name; recorded only where there is no id.
-    pub name: &'a str,
+    /// What it is of.
+    pub subject: Subject<'a>,
     /// The field of the config.
     pub field: &'a str,
 }
@@ -111,14 +186,14 @@ pub struct Decoded<'a> {
     pub template: Option<&'a str>,
     /// The target.
     pub target: Option<&'a str>,
-    /// The secrets; the name is empty where there is an id.
+    /// The secrets.
     pub uses: Vec<Use<'a>>,
 }
 
 impl<'a> Decoded<'a> {
     /// What is counted and listed: each use, and for a refusal that names none a single nameless one.
     pub fn entries(&self) -> &[Use<'a>] {
-        const NAMELESS: [Use<'static>; 1] = [Use { secret: None, name: "", field: "" }];
+        const NAMELESS: [Use<'static>; 1] = [Use { subject: Subject::Name(""), field: "" }];
         if self.uses.is_empty() && self.outcome.is_refusal() { &NAMELESS } else { &self.uses }
     }
 }
@@ -141,15 +216,20 @@ pub fn encode(event: &Event<'_>, uses: &[Use<'_>], max: usize, out: &mut Vec<u8>
     let mut written = 0;
     for usage in uses {
         let before = out.len();
-        match usage.secret {
-            Some(id) => {
+        match usage.subject {
+            Subject::Name(name) => {
+                out.push(0);
+                put(out, Some(name));
+            }
+            Subject::Secret(id) => {
                 out.push(1);
                 out.extend_from_slice(&id.0);
             }
-            None => {
-                out.push(0);
-                put(out, Some(usage.name));
+            Subject::Unknown(UnknownName::Hash(hash)) => {
+                out.push(2);
+                out.extend_from_slice(&hash);
             }
+            Subject::Unknown(UnknownName::Other) => out.push(3),
         }
         put(out, Some(usage.field));
         if out.len() > max && written > 0 {
@@ -185,12 +265,14 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     let target = reader.text()?;
     let mut uses = Vec::new();
     while !reader.0.is_empty() {
-        let usage = match reader.array()? {
-            [1] => Use { secret: Some(SecretId(reader.array()?)), name: "", field: reader.text()?? },
-            [0] => Use { secret: None, name: reader.text()??, field: reader.text()?? },
+        let subject = match reader.array()? {
+            [0] => Subject::Name(reader.text()??),
+            [1] => Subject::Secret(SecretId(reader.array()?)),
+            [2] => Subject::Unknown(UnknownName::Hash(reader.array()?)),
+            [3] => Subject::Unknown(UnknownName::Other),
             _ => return None,
         };
-        uses.push(usage);
+        uses.push(Use { subject, field: reader.text()?? });
     }
     Some(Decoded { time, outcome, uid, gid, pid, exe, template, target, uses })
 }
@@ -227,11 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_comes_back_and_a_name_only_where_there_is_no_id() {
+    fn an_event_comes_back() {
         let caller = caller();
         let uses = [
-            Use { secret: Some(SecretId([7; 16])), name: "hidden", field: "headers.A" },
-            Use { secret: None, name: "missing", field: "" },
+            Use { subject: Subject::Secret(SecretId([7; 16])), field: "headers.A" },
+            Use { subject: Subject::Name("missing"), field: "" },
+            Use { subject: Subject::Unknown(UnknownName::Hash([9; 8])), field: "x" },
+            Use { subject: Subject::Unknown(UnknownName::Other), field: "y" },
         ];
         let event = Event {
             time: 9,
@@ -242,20 +326,50 @@ mod tests {
             uses: &uses,
         };
         let mut record = Vec::new();
-        assert_eq!(encode(&event, &uses, 4096, &mut record), 2);
-        assert!(!record.windows(6).any(|window| window == b"hidden"));
+        assert_eq!(encode(&event, &uses, 4096, &mut record), 4);
         let decoded = decode(&record).unwrap();
         assert_eq!((decoded.time, decoded.outcome, decoded.pid), (9, Outcome::Missing, 3));
         assert_eq!((decoded.template, decoded.target), (Some("mcp-server/a"), None));
-        assert_eq!(decoded.uses[0], Use { name: "", ..uses[0] });
-        assert_eq!(decoded.uses[1], uses[1]);
+        assert_eq!(decoded.uses, uses);
+    }
+
+    /// Whoever adds a kind adds it everywhere: what is written down about events is checked against the table.
+    #[test]
+    fn files_api_console_and_docs_follow_the_table() {
+        let names: Vec<&str> = EVENT_KINDS.iter().map(|kind| kind.name).collect();
+        for (index, kind) in EVENT_KINDS.iter().enumerate() {
+            // Codes are in files of earlier versions: they count from 1, and none changes.
+            assert_eq!(kind.outcome as usize, index + 1, "{}", kind.name);
+            assert_eq!(Outcome::numbered(kind.outcome as u8), Some(kind.outcome));
+            assert_eq!(Outcome::named(kind.name), Some(kind.outcome));
+            assert_eq!((kind.outcome.name(), kind.outcome.text()), (kind.name, kind.text));
+        }
+        assert!(Outcome::numbered(0).is_none() && Outcome::numbered(EVENT_KINDS.len() as u8 + 1).is_none());
+        let refusals: Vec<&str> =
+            EVENT_KINDS.iter().filter(|kind| kind.outcome.is_refusal()).map(|kind| kind.name).collect();
+        let openapi = include_str!("../../openapi.yaml");
+        let listed = [format!("enum: [{}]\n", names.join(", ")), format!("enum: [{}] }}\n", names.join(", "))];
+        assert!(listed.iter().all(|list| openapi.contains(list)), "the outcomes in openapi.yaml");
+        assert!(openapi.contains(&format!("outcome: {{ enum: [{}] }}", refusals.join(", "))), "refusals there");
+        // clap takes no text that is made at run time.
+        let listed = match names.split_last() {
+            Some((last, first)) => format!("{} or {last}.", first.join(", ")),
+            None => String::new(),
+        };
+        assert!(include_str!("../cli/usage.rs").contains(&listed), "the outcomes in `guillemet usage --help`");
+        let docs = include_str!("../../docs/usage.md");
+        for kind in EVENT_KINDS {
+            let class = if kind.outcome.is_refusal() { "refusal" } else { "answer" };
+            let row = format!("| `{}` | {class} | {} |\n", kind.name, kind.text);
+            assert!(docs.contains(&row), "docs/usage.md lacks {row}");
+        }
     }
 
     #[test]
     fn a_large_event_is_written_in_parts() {
         let caller = caller();
         let field = "f".repeat(2000);
-        let uses = vec![Use { secret: Some(SecretId([7; 16])), name: "", field: &field }; 50];
+        let uses = vec![Use { subject: Subject::Secret(SecretId([7; 16])), field: &field }; 50];
         let event =
             Event { time: 9, outcome: Outcome::Answered, caller: &caller, template: None, target: None, uses: &uses };
         let (mut rest, mut total) = (uses.as_slice(), 0);

@@ -5,25 +5,34 @@
 //! counters (`usage`). A record is whole words: its length first, its content, and last the word that
 //! commits it, which holds a checksum of the content and one of the place (generation and offset). So a
 //! record that was cut off does not count, and neither does one that an earlier generation left. What is
-//! damaged is skipped and told of; the records behind it count.
+//! damaged is skipped and told of; the records behind it count. The content is sealed (`seal`): the file shows
+//! how many records there are, of what length. Earlier versions wrote it in the clear; such a file is read and
+//! replaced, never continued. What has been folded is not wiped: where an older copy of the vault is put back, it
+//! counts again from there.
 //!
 //! Appending is serial, behind one short mutex: were places handed out without it, a process killed in
 //! the middle of one record could hide committed ones behind the hole.
 //!
 //! Knows nothing of counters or of what the content means.
 
+mod seal;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use self::seal::{OVERHEAD, Sealer};
+use super::crypto::{self, Key};
 use crate::files;
 use crate::sys::map::MappedFile;
 
 /// "guil-jrn".
 const MAGIC: u64 = u64::from_le_bytes(*b"guil-jrn");
 /// The format of the file.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The format before, with records in the clear.
+const CLEAR_FORMAT: u64 = 1;
 /// Words of the header: one page.
 const HEADER_WORDS: usize = 512;
 /// Words of the header that say something; a checksum of them follows.
@@ -78,12 +87,26 @@ struct Append {
     at: usize,
     /// The other area holds records that have not been folded.
     other_pending: bool,
+    /// The number of the next record in this session.
+    number: u64,
+    /// It, sealed: a buffer that is used again.
+    sealed: Vec<u8>,
+}
+
+impl Append {
+    fn new(area: usize, generation: u64, at: usize, other_pending: bool) -> Self {
+        Self { area, generation, at, other_pending, number: 0, sealed: Vec::with_capacity(CONTENT_MAX + OVERHEAD) }
+    }
 }
 
 /// An open journal.
 pub struct Journal {
     file: MappedFile,
+    vault_id: [u8; 16],
     id: [u8; 16],
+    sealer: Sealer,
+    /// The records are in the clear, and no other is added.
+    clear: bool,
     begin: Position,
     warnings: Vec<&'static str>,
     append: Mutex<Append>,
@@ -98,20 +121,24 @@ struct Records {
 }
 
 impl Journal {
-    /// Opens the journal of a vault, or makes one. `len` is the file's length in bytes.
+    /// Opens the journal of a vault, or makes one. `len` is the file's length in bytes; `key` is the vault's for
+    /// this use.
     ///
     /// # Errors
     /// `JournalError`; what is there is not changed then.
     pub fn open(
         path: &Path,
         vault_id: [u8; 16],
+        key: &Key,
         len: usize,
         folded: impl Fn([u8; 16]) -> Position,
     ) -> Result<Self, JournalError> {
         let in_file = |source| JournalError::File { path: path.to_owned(), source };
         let file = match MappedFile::open(path, len, false) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, vault_id, len).map_err(in_file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make(path, len, |words| write_header(words, vault_id, crypto::random(), 1)).map_err(in_file)?
+            }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(JournalError::Foreign { path: path.to_owned(), problem: "has not the length of one" });
             }
@@ -124,15 +151,16 @@ impl Journal {
             return foreign("is not one");
         } else if read(HEADER_LEN) != header_checksum(words) {
             return foreign("has a damaged beginning");
-        } else if read(1) != FORMAT {
+        } else if ![FORMAT, CLEAR_FORMAT].contains(&read(1)) {
             return foreign("was written by another version of guillemet");
         } else if bytes16(read(2), read(3)) != vault_id {
             return foreign("belongs to another vault");
         }
         let id = bytes16(read(4), read(5));
-        let append = Append { area: 0, generation: 1, at: 1, other_pending: false };
-        let begin = folded(id);
-        let mut journal = Self { file, id, begin, warnings: Vec::new(), append: Mutex::new(append) };
+        let clear = read(1) == CLEAR_FORMAT;
+        let (sealer, begin) = (Sealer::new(key, vault_id, id), folded(id));
+        let append = Mutex::new(Append::new(0, 1, 1, false));
+        let mut journal = Self { file, vault_id, id, sealer, clear, begin, warnings: Vec::new(), append };
         let (Some(first), Some(second)) = (journal.generation(0), journal.generation(1)) else {
             return foreign("has a damaged area");
         };
@@ -165,8 +193,31 @@ impl Journal {
         if damaged {
             journal.warnings.push("the usage journal is damaged: what cannot be read of it is not counted");
         }
-        *journal.append() = Append { area, generation, at: end, other_pending };
+        *journal.append() = Append::new(area, generation, end, other_pending);
         Ok(journal)
+    }
+
+    /// Whether an earlier version wrote it, with records in the clear: nothing can be appended then.
+    pub fn is_clear(&self) -> bool {
+        self.clear
+    }
+
+    /// Puts a sealed journal in the place of this one, all of which has been folded, and wipes what this one holds.
+    /// The new one has its id, and positions in it follow those in this one: a crash before they are noted counts
+    /// nothing twice.
+    ///
+    /// # Errors
+    /// `JournalError::File`; this one stays in its place then.
+    pub fn into_sealed(self, path: &Path, key: &Key) -> Result<Self, JournalError> {
+        let len = self.file.words().len() * 8;
+        let generation = self.append().generation + 1;
+        let header = |words: &[AtomicU64]| write_header(words, self.vault_id, self.id, generation);
+        make(path, len, header).map_err(|source| JournalError::File { path: path.to_owned(), source })?;
+        // The file has no name any more; what the disk keeps of it says nothing.
+        self.file.words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        let _ = self.file.sync();
+        let begin = Position { generation, at: 1 };
+        Self::open(path, self.vault_id, key, len, |_| begin)
     }
 
     /// Where counting begins: everything before has been folded.
@@ -207,13 +258,15 @@ impl Journal {
     /// `content` has at most `CONTENT_MAX` bytes.
     ///
     /// # Errors
-    /// `Full` until the other area has been folded.
+    /// `Full` until the other area has been folded; always, where records are in the clear.
     pub fn append_record(&self, content: &[u8]) -> Result<bool, Full> {
-        let content_words = content.len().div_ceil(8);
-        let words = content_words + FRAME_WORDS;
-        let checksum = crc32fast::hash(content);
-        let head = (words as u64) | ((content.len() as u64) << 32);
-        let mut append = self.append();
+        if self.clear {
+            return Err(Full);
+        }
+        let len = content.len() + OVERHEAD;
+        let words = len.div_ceil(8) + FRAME_WORDS;
+        let head = (words as u64) | ((len as u64) << 32);
+        let append = &mut *self.append();
         let mut switched = false;
         if append.at + words > self.area(append.area).len() {
             if append.other_pending {
@@ -226,9 +279,14 @@ impl Journal {
             self.area(append.area)[0].store(stamp(append.generation), Ordering::Release);
             switched = true;
         }
+        let number = append.number;
+        append.number += 1;
+        let position = Position { generation: append.generation, at: append.at };
+        self.sealer.seal(number, position, content, &mut append.sealed);
+        let checksum = crc32fast::hash(&append.sealed);
         let place = &self.area(append.area)[append.at..append.at + words];
         place[0].store(head, Ordering::Relaxed);
-        for (word, bytes) in place[1..].iter().zip(content.chunks(8)) {
+        for (word, bytes) in place[1..].iter().zip(append.sealed.chunks(8)) {
             let mut padded = [0; 8];
             padded[..bytes.len()].copy_from_slice(bytes);
             word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
@@ -283,18 +341,24 @@ impl Journal {
         let words = self.area(area);
         let words = &words[..end.min(words.len())];
         let mut records = Records { end: at, damaged: false };
-        let mut content = Vec::with_capacity(CONTENT_MAX);
+        let mut content = Vec::with_capacity(CONTENT_MAX + OVERHEAD);
+        let mut opener = self.sealer.opener();
         let mut here = at;
         while here < words.len() {
-            match record(words, generation, here, &mut content) {
-                Some(len) => {
-                    each(&content);
-                    records.damaged |= here > records.end;
-                    here += len;
-                    records.end = here;
-                }
-                None => here += 1,
-            }
+            let Some(len) = record(words, generation, here, &mut content) else {
+                here += 1;
+                continue;
+            };
+            let place = Position { generation, at: here };
+            let opened = if self.clear { Some(content.as_slice()) } else { opener.open(place, &mut content) };
+            let Some(opened) = opened else {
+                here += 1;
+                continue;
+            };
+            each(opened);
+            records.damaged |= here > records.end;
+            here += len;
+            records.end = here;
         }
         records
     }
@@ -313,7 +377,7 @@ impl Journal {
 fn record(words: &[AtomicU64], generation: u64, at: usize, content: &mut Vec<u8>) -> Option<usize> {
     let head = words[at].load(Ordering::Acquire);
     let (len, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
-    if bytes > CONTENT_MAX || len != bytes.div_ceil(8) + FRAME_WORDS || at + len > words.len() {
+    if bytes > CONTENT_MAX + OVERHEAD || len != bytes.div_ceil(8) + FRAME_WORDS || at + len > words.len() {
         return None;
     }
     let committed = words[at + len - 1].load(Ordering::Acquire);
@@ -344,7 +408,8 @@ fn commit_word(content: u32, generation: u64, at: usize, head: u64) -> u64 {
     (u64::from(content) << 32) | u64::from(place.finalize())
 }
 
-fn write_header(words: &[AtomicU64], vault_id: [u8; 16]) {
+/// Writes the header of an empty journal whose records begin with this generation, from 1.
+fn write_header(words: &[AtomicU64], vault_id: [u8; 16], id: [u8; 16], generation: u64) {
     let put = |at: usize, bytes: [u8; 16]| {
         let (low, high) = bytes.split_at(8);
         words[at].store(u64::from_le_bytes(low.try_into().unwrap_or_default()), Ordering::Relaxed);
@@ -352,8 +417,10 @@ fn write_header(words: &[AtomicU64], vault_id: [u8; 16]) {
     };
     words[1].store(FORMAT, Ordering::Relaxed);
     put(2, vault_id);
-    put(4, super::crypto::random());
-    words[HEADER_WORDS].store(stamp(1), Ordering::Relaxed);
+    put(4, id);
+    let second = HEADER_WORDS + (words.len() - HEADER_WORDS) / 2;
+    words[HEADER_WORDS].store(stamp(generation), Ordering::Relaxed);
+    words[second].store(stamp(generation - 1), Ordering::Relaxed);
     words[0].store(MAGIC, Ordering::Relaxed);
     words[HEADER_LEN].store(header_checksum(words), Ordering::Relaxed);
 }
@@ -367,11 +434,11 @@ fn header_checksum(words: &[AtomicU64]) -> u64 {
 }
 
 /// Makes a journal, whole or not at all.
-fn make(path: &Path, vault_id: [u8; 16], len: usize) -> io::Result<MappedFile> {
+fn make(path: &Path, len: usize, write_header: impl FnOnce(&[AtomicU64])) -> io::Result<MappedFile> {
     let temporary = files::beside(path);
     let _ = std::fs::remove_file(&temporary);
     let made = MappedFile::open(&temporary, len, true).and_then(|file| {
-        write_header(file.words(), vault_id);
+        write_header(file.words());
         file.sync()?;
         files::place(&temporary, path)?;
         Ok(file)
@@ -395,10 +462,14 @@ mod tests {
     use super::*;
 
     const VAULT: [u8; 16] = [3; 16];
-    const SMALL: usize = 4096 + 2 * 512;
+    const SMALL: usize = 4096 + 2 * 1024;
+
+    fn try_open(path: &Path, vault: [u8; 16], folded: Position) -> Result<Journal, JournalError> {
+        Journal::open(path, vault, &Key::from_bytes(&mut [5; 32]), SMALL, |_| folded)
+    }
 
     fn open(path: &Path) -> Journal {
-        Journal::open(path, VAULT, SMALL, |_| Position::default()).unwrap()
+        try_open(path, VAULT, Position::default()).unwrap()
     }
 
     fn all(journal: &Journal, from: Position) -> (Vec<Vec<u8>>, Position) {
@@ -419,12 +490,12 @@ mod tests {
         no_magic[0] = b'x';
         for bad in [b"short".to_vec(), other_format, no_magic, vec![0xff; SMALL]] {
             std::fs::write(&path, &bad).unwrap();
-            let opened = Journal::open(&path, VAULT, SMALL, |_| Position::default());
+            let opened = try_open(&path, VAULT, Position::default());
             assert!(matches!(opened, Err(JournalError::Foreign { .. })));
             assert_eq!(std::fs::read(&path).unwrap(), bad);
         }
         std::fs::write(&path, &good).unwrap();
-        assert!(Journal::open(&path, [4; 16], SMALL, |_| Position::default()).is_err());
+        assert!(try_open(&path, [4; 16], Position::default()).is_err());
         open(&path);
     }
 
@@ -488,8 +559,7 @@ mod tests {
                     }
                     1 => {
                         drop(journal);
-                        let folded = position;
-                        journal = Journal::open(&path, VAULT, SMALL, |_| folded).unwrap();
+                        journal = try_open(&path, VAULT, position).unwrap();
                     }
                     _ => {
                         number += 1;
@@ -515,7 +585,7 @@ mod tests {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes[at] ^= 1 << bit;
             std::fs::write(&path, bytes).unwrap();
-            if let Ok(journal) = Journal::open(&path, VAULT, SMALL, |_| Position::default()) {
+            if let Ok(journal) = try_open(&path, VAULT, Position::default()) {
                 let (read, _) = all(&journal, Position::default());
                 prop_assert!(read.iter().all(|record| written.contains(record)));
             }

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::crypto::{Key, PassphraseCost};
 use super::store::VaultError;
 use crate::files::{self, Links};
+use crate::secret_reader::{Until, read};
 
-/// What opens a vault; kept in it.
+/// How a vault is unlocked; kept in it. `METHODS` says everything else about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A file with a key, readable by its owner alone.
@@ -20,18 +21,70 @@ pub enum Method {
     Passphrase,
 }
 
+/// What a method needs before the vault can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// The key file of the home.
+    KeyFile,
+    /// Somebody who types a passphrase, or a descriptor that it is read from.
+    Passphrase,
+}
+
+/// A row of the table of methods.
+#[derive(Debug)]
+pub struct MethodRow {
+    /// Which it is.
+    pub method: Method,
+    /// As the vault keeps it, and as the command line and the API name it.
+    pub name: &'static str,
+    /// What it is, for help.
+    pub summary: &'static str,
+    /// What it needs at every start.
+    pub needs: Needs,
+    /// What to do when it does not open the vault.
+    pub wrong_key: &'static str,
+}
+
+/// Every method there is, in the order of `Method`. Names are stored in vaults: one that is here stays.
+pub const METHODS: [MethodRow; 2] = [
+    MethodRow {
+        method: Method::KeyFile,
+        name: "keyfile",
+        summary: "A key file, readable by its owner alone",
+        needs: Needs::KeyFile,
+        wrong_key: "Put back the vault.key that belongs to this vault.db",
+    },
+    MethodRow {
+        method: Method::Passphrase,
+        name: "passphrase",
+        summary: "A passphrase",
+        needs: Needs::Passphrase,
+        wrong_key: "Try again",
+    },
+];
+
+const _: () = {
+    let mut at = 0;
+    while at < METHODS.len() {
+        assert!(METHODS[at].method as usize == at, "the table has the order of `Method`");
+        at += 1;
+    }
+};
+
 impl Method {
-    /// As the vault and the command line name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KeyFile => "keyfile",
-            Self::Passphrase => "passphrase",
-        }
+    /// Returns its row of the table.
+    pub fn row(self) -> &'static MethodRow {
+        &METHODS[self as usize]
     }
 
-    /// By its name.
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Returns the method of this name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::KeyFile, Self::Passphrase].into_iter().find(|method| method.name() == name)
+        METHODS.iter().find(|row| row.name == name).map(|row| row.method)
     }
 }
 
@@ -106,9 +159,6 @@ pub fn make_key_file(path: &Path) -> Result<(), VaultError> {
     }
 }
 
-/// The largest file that can be a key, in bytes.
-const KEY_FILE_MAX: u64 = 1024;
-
 /// `others` are the rights that nobody but the owner may have.
 fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
     // What is looked at is what is read: the same open file.
@@ -126,13 +176,29 @@ fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
     }
     let malformed =
         || key_file_error(path, "does not hold a key (64 hexadecimal digits); put it back from your backup");
-    let text =
-        Zeroizing::new(files::read_opened(file, &metadata, KEY_FILE_MAX).map_err(|error| match error.kind() {
-            ErrorKind::FileTooLarge => malformed(),
-            _ => key_file_error(path, format!("cannot be read: {error}")),
-        })?);
+    let text = read(file, 1024, Until::End).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => malformed(),
+        _ => key_file_error(path, format!("cannot be read: {error}")),
+    })?;
     let digits = text.strip_suffix(b"\n").unwrap_or(&text);
     let bytes = Zeroizing::new(data_encoding::HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| malformed())?);
     let mut bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| malformed())?;
     Ok(Key::from_bytes(&mut bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written by hand names the methods that there are.
+    #[test]
+    fn the_documents_name_every_method() {
+        let names: Vec<&str> = METHODS.iter().map(|row| row.name).collect();
+        let api = include_str!("../../openapi.yaml");
+        assert!(api.contains(&format!("unlock: {{ enum: [{}] }}", names.join(", "))), "openapi.yaml: {names:?}");
+        for name in names {
+            assert_eq!(Method::named(name).map(Method::name), Some(name));
+        }
+        assert_eq!(Method::named("else"), None);
+    }
 }

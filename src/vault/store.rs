@@ -48,7 +48,7 @@ pub enum VaultError {
     )]
     Leftover(PathBuf),
     /// The key does not open it.
-    #[error("the {} does not open this vault; nothing was changed. {}", .0.name(), wrong_key_help(*.0))]
+    #[error("the {} does not open this vault; nothing was changed. {}", .0.name(), .0.row().wrong_key)]
     WrongKey(Method),
     /// Another kind of key is needed.
     #[error("this vault is unlocked by {0}; give that (`guillemet daemon --help` shows how)", .needed.name())]
@@ -97,13 +97,6 @@ pub enum VaultError {
     /// SQLite.
     #[error("the vault cannot be written or read: {0}. Nothing was changed; check the disk")]
     Database(rusqlite::Error),
-}
-
-fn wrong_key_help(method: Method) -> &'static str {
-    match method {
-        Method::KeyFile => "Put back the vault.key that belongs to this vault.db",
-        Method::Passphrase => "Try again",
-    }
 }
 
 fn pid_text(pid: Option<u32>) -> String {

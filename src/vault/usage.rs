@@ -8,6 +8,7 @@
 mod counters;
 mod fold;
 mod trail;
+mod unknown;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use rusqlite::OptionalExtension;
 
 use self::counters::Counters;
 use self::fold::Folding;
+use self::unknown::UnknownNames;
 use super::crypto::Key;
 use super::event;
 use super::journal::{self, CONTENT_MAX, Journal, JournalError, Position};
@@ -29,7 +31,7 @@ use crate::names::{Millis, SecretId};
 
 pub use self::counters::Sums;
 pub use self::trail::{EVENTS, EVENTS_MAX, TrailEvent};
-pub use super::event::{Caller, Decoded, Event, Outcome, Use};
+pub use super::event::{Caller, Decoded, EVENT_KINDS, Event, Outcome, Subject, UnknownName, Use};
 
 /// Why usage cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +159,7 @@ impl Default for Options {
 /// Records resolutions and counts them.
 pub struct Recorder {
     shared: Arc<Shared>,
+    unknown: UnknownNames,
     /// What was found at the start that people have to know.
     warnings: Vec<&'static str>,
     folder: Folder,
@@ -206,7 +209,8 @@ impl Recorder {
             Some((known, position)) if known == id => position,
             _ => Position::default(),
         };
-        let journal = Journal::open(journal, vault_id, options.journal_len, folded)?;
+        let (path, journal_key) = (journal, key.subkey("journal"));
+        let journal = Journal::open(path, vault_id, &journal_key, options.journal_len, folded)?;
         let mut warnings = journal.warnings().to_vec();
         if stored.is_some_and(|(known, _)| known != journal.id()) {
             warnings.push("the usage journal is not the one the vault knew: what only that one held is not counted");
@@ -217,12 +221,28 @@ impl Recorder {
             store::change(&mut database, |database| counters::set_position(database, journal.id(), folded))?;
         }
         let (totals, boxes) = (Arc::new(counters::totals(&database)?), trail::Boxes::new(&key, vault_id));
+        let unknown = UnknownNames::new(&key);
         let counters = Mutex::new(Counters { database, key, boxes, folded, totals });
-        let shared = Arc::new(Shared { journal, counters, events: AtomicUsize::new(options.events) });
+        let mut shared = Shared { journal, counters, events: AtomicUsize::new(options.events) };
         shared.fold()?;
+        if shared.journal.is_clear() {
+            shared = shared.with_sealed_journal(path, &journal_key)?;
+        }
+        let shared = Arc::new(shared);
         shared.counters().trim(options.events)?;
         let folder = Folder::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
-        Ok(Self { shared, warnings, folder })
+        Ok(Self { shared, unknown, warnings, folder })
+    }
+
+    /// Returns what to record of a name that neither a secret, nor a former name, nor a template has, when this
+    /// user asks for it at this time.
+    pub fn unknown(&self, uid: u32, name: &str, now: Millis) -> Subject<'static> {
+        Subject::Unknown(self.unknown.asked(uid, name, now))
+    }
+
+    /// Returns what stands for a name in what was recorded while nothing had it.
+    pub fn hashed(&self, name: &str) -> UnknownName {
+        UnknownName::Hash(self.unknown.hash(name))
     }
 
     /// What was found at the start that people have to know.
@@ -310,7 +330,7 @@ impl Recorder {
     /// As `of`.
     pub fn refusals(&self, secret: Option<SecretId>, name: &str) -> Result<Vec<Refusals>, RecorderError> {
         self.shared.fold()?;
-        self.shared.counters().refusals(secret, name)
+        self.shared.counters().refusals(secret, name, self.hashed(name))
     }
 
     /// All in all, up to the last answer.
@@ -406,6 +426,17 @@ impl Shared {
 
     fn events(&self) -> usize {
         self.events.load(Ordering::Relaxed)
+    }
+
+    /// Puts a sealed journal in place of one of an earlier version, all of which has been folded.
+    fn with_sealed_journal(self, path: &Path, key: &Key) -> Result<Self, RecorderError> {
+        let journal = self.journal.into_sealed(path, key)?;
+        let mut counters = self.counters.into_inner().unwrap_or_else(PoisonError::into_inner);
+        counters.folded = journal.begin();
+        store::change(&mut counters.database, |database| {
+            counters::set_position(database, journal.id(), journal.begin())
+        })?;
+        Ok(Self { journal, counters: Mutex::new(counters), events: self.events })
     }
 
     fn fold(&self) -> Result<(), RecorderError> {

@@ -110,6 +110,7 @@ impl Place {
             .args(self.arguments())
             .args(rest)
             .env_remove("RUST_LOG")
+            .env_remove("GUILLEMET_SOCKET")
             .env("GUILLEMET_HOME", self.folder.path().join("home"))
             .stdin(Stdio::null())
             .output()
@@ -120,7 +121,8 @@ impl Place {
 fn command(place: &Place, folder: &[String]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["account", "serve", "--listen", "127.0.0.1:0"]).args(folder);
-    command.env("GUILLEMET_HOME", place.folder.path().join("home")).stdin(Stdio::null());
+    command.env_remove("GUILLEMET_SOCKET").env("GUILLEMET_HOME", place.folder.path().join("home"));
+    command.stdin(Stdio::null());
     command
 }
 

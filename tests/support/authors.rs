@@ -116,7 +116,11 @@ impl Project {
             std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
         let mut command = command(PROGRAM, arguments);
-        ran(command.current_dir(self.path("")).env_clear().env("PATH", path.path()).env("HOME", "/"))
+        ran(command
+            .current_dir(self.path(""))
+            .env_clear()
+            .env("PATH", path.path())
+            .env("HOME", format!("{PROGRAM}/no-home")))
     }
 
     /// Any program in the project's folder.
@@ -169,6 +173,9 @@ pub fn environment() -> Vec<(&'static str, PathBuf)> {
         ("CARGO_TARGET_DIR", tools().join("cargo")),
         ("ZIG_GLOBAL_CACHE_DIR", tools().join("zig")),
         ("NO_COLOR", "1".into()),
+        // Not the cache, and not the daemon, of whoever runs the tests. An empty variable counts as none.
+        ("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR").into()),
+        ("GUILLEMET_SOCKET", "".into()),
     ]
 }
 

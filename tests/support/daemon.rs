@@ -47,11 +47,12 @@ impl Answer {
 }
 
 impl Guillemet {
-    /// A home as `init` makes it, without the example templates; no daemon yet.
+    /// A home as `init` makes it, without a folder of templates; no daemon yet.
     pub fn init() -> Self {
         let guillemet = Self::nowhere();
         assert!(guillemet.command(&["init"]).status.success());
-        std::fs::remove_dir_all(guillemet.path("templates")).unwrap();
+        // It is empty: what `init` wrote there would be secrets that nobody asked for.
+        std::fs::remove_dir(guillemet.path("templates")).unwrap();
         guillemet
     }
 
@@ -87,6 +88,25 @@ impl Guillemet {
     /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
     /// it ends.
     pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
+        self.launch(by_way_of, &[], Stdio::null(), self.log_end())
+    }
+
+    /// As `try_run`, with more arguments, and with something to read.
+    pub fn try_run_with(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio) -> bool {
+        self.launch(by_way_of, arguments, input, self.log_end())
+    }
+
+    /// As `try_run`, with another standard error than the file that `log` reads.
+    pub fn try_run_logging_to(&mut self, by_way_of: &[String], stderr: Stdio) -> bool {
+        self.launch(by_way_of, &[], Stdio::null(), stderr)
+    }
+
+    /// The end of the file that `log` reads.
+    fn log_end(&self) -> Stdio {
+        std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap().into()
+    }
+
+    fn launch(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio, stderr: Stdio) -> bool {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
@@ -94,18 +114,18 @@ impl Guillemet {
         std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o666)).unwrap();
         // Short, so that a daemon that ended is noticed.
         ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
         let mut child = Command::new(words.next().unwrap())
             .args(words)
             .arg("--home")
             .arg(self.dir.path())
             .arg("daemon")
+            .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", self.log_level)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -197,6 +217,19 @@ impl Guillemet {
         let path = self.path("templates").join(template);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// Writes the templates of the demo, one for each built-in feature.
+    pub fn write_examples(&self) {
+        for template in [
+            "cal-com/frontdesk.toml",
+            "custom-action/crm-lookup.json",
+            "mcp-server/calendar.jsonc",
+            "sip-trunk/carrier.yaml",
+        ] {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(template);
+            self.write(template, &std::fs::read_to_string(file).unwrap());
+        }
     }
 
     pub fn add(&self, name: &str, value: &str) {

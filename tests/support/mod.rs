@@ -19,5 +19,7 @@ pub mod recorder;
 pub mod sip;
 pub mod strace;
 pub mod team;
+pub mod terminal;
 pub mod transcript;
+pub mod users;
 pub mod wasm;

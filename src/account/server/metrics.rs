@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::App;
 use super::routes::{Endpoint, ROUTES};
 use super::storage::StorageError;
+use crate::logging;
 
 /// What `text` is.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -118,6 +119,12 @@ pub async fn text(app: &App) -> Result<String, StorageError> {
         Metric("start_time_seconds", "When the server started, since the epoch.", gauge, started),
         Metric("requests", "Requests that were answered since the start.", MetricType::Counter, requests(counts)),
         Metric("heads", "Pushes that were taken since the start.", MetricType::Counter, loaded(&counts.heads)),
+        Metric(
+            "log_lines_dropped",
+            "Lines of the log that could not be written.",
+            MetricType::Counter,
+            one(logging::dropped_lines()),
+        ),
         Metric("connections", "Connections that are open.", gauge, loaded(&counts.connections)),
         Metric("streams", "Devices that are told of changes.", gauge, one(app.turns.streams() as u64)),
         Metric("accounts", "Accounts in the database.", gauge, one(totals.accounts)),

@@ -13,7 +13,7 @@ mod read;
 mod source;
 mod store;
 mod tokens;
-mod write;
+pub(super) mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -85,7 +85,8 @@ pub struct Adopt {
     yes: bool,
 }
 
-fn template_name(text: &str) -> Result<String, String> {
+/// Reads the name of a template that is yet to be written.
+pub(super) fn template_name(text: &str) -> Result<String, String> {
     let begins = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if begins && plain && text.len() <= NAME_MAX {
@@ -118,6 +119,14 @@ impl Adopt {
             return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));
         }
         store::check_free(home, &self.feature, &self.name)?;
+        if !client::is_of_home(home)? {
+            return Err(Failure::new(format!(
+                "the daemon at {}, which GUILLEMET_SOCKET names, does not read the templates in {}; unset \
+                 GUILLEMET_SOCKET, or set GUILLEMET_HOME to that daemon's home. Nothing was changed",
+                home.socket().display(),
+                home.templates().display()
+            )));
+        }
         let proposal = self.propose(home)?;
         let rewritten = if replace { Some(store::rewritten(&proposal)?) } else { None };
         proposal.show();

@@ -4,13 +4,15 @@
 //! names of fields.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use crate::files::Fingerprint;
+use crate::secret_reader::{Until, read};
 use crate::template::Problem;
 use crate::template::catalog::TEMPLATE_MAX;
 use crate::template::tokens::Cursor;
@@ -36,19 +38,21 @@ impl Source {
         let is_stdin = path.as_os_str() == "-";
         let shown = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
         let unreadable = |error: std::io::Error| Failure::new(format!("{shown} cannot be read: {error}"));
-        // Room for all of it from the start: a buffer that grows leaves copies.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(TEMPLATE_MAX as usize + 1));
-        let file = if is_stdin {
-            std::io::stdin().lock().take(TEMPLATE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-            None
-        } else {
-            let mut file = File::open(path).map_err(unreadable)?;
-            Read::by_ref(&mut file).take(TEMPLATE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-            Some((path.to_owned(), Fingerprint::from_metadata(&file.metadata().map_err(unreadable)?)))
+        let all_of = |from: BorrowedFd<'_>| {
+            read(from, TEMPLATE_MAX as usize, Until::End).map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => {
+                    Failure::new(format!("{shown} is larger than {} KiB, which no config is", TEMPLATE_MAX >> 10))
+                }
+                _ => unreadable(error),
+            })
         };
-        if bytes.len() as u64 > TEMPLATE_MAX {
-            return Err(Failure::new(format!("{shown} is larger than {} KiB, which no config is", TEMPLATE_MAX >> 10)));
-        }
+        let (bytes, file) = if is_stdin {
+            (all_of(std::io::stdin().as_fd())?, None)
+        } else {
+            let file = File::open(path).map_err(unreadable)?;
+            let bytes = all_of(file.as_fd())?;
+            (bytes, Some((path.to_owned(), Fingerprint::from_metadata(&file.metadata().map_err(unreadable)?))))
+        };
         let Ok(text) = std::str::from_utf8(&bytes) else {
             let line = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().matches('\n').count()) + 1;
             return Err(Failure::new(format!("{shown}:{line} is not UTF-8; save it as UTF-8 first")));

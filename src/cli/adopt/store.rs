@@ -17,8 +17,7 @@ use super::source::Problems;
 use super::tokens::Spot;
 use crate::cli::client::{self, part, template_path};
 use crate::cli::{Done, Failure, output};
-use crate::files;
-use crate::files::Fingerprint;
+use crate::files::{self, Destination, Fingerprint};
 use crate::home::Home;
 use crate::names::SecretName;
 
@@ -78,17 +77,20 @@ pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
 /// Whether the file can be replaced as a whole.
 fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
     let Some((path, _)) = &proposal.source.file else { return Ok(()) };
-    let metadata = fs::symlink_metadata(path)?;
-    let wrong = if metadata.is_symlink() {
-        "is a symbolic link; name the file itself"
-    } else if !metadata.is_file() {
-        "is not a regular file"
-    } else if metadata.nlink() > 1 {
-        "has other names (hard links), under which the values would stay"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::new(format!("{} {wrong}; nothing was changed", proposal.source.shown)))
+    let refused = |why: String| Failure::new(format!("{} {why}; nothing was changed", proposal.source.shown));
+    let checked = Destination::open(path).and_then(|destination| {
+        let existing = destination.expect()?;
+        let has_one_name = existing.metadata().nlink() == 1;
+        if has_one_name {
+            destination.try_out(&existing.attributes()?)?;
+        }
+        Ok(has_one_name)
+    });
+    match checked {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refused("has other names (hard links), under which the values would stay".into())),
+        Err(error) => Err(refused(format!("cannot be replaced: {error}"))),
+    }
 }
 
 /// Keeps the secrets, writes the template, and puts the marks into the file.
@@ -235,13 +237,14 @@ impl Made<'_> {
     }
 }
 
-/// Puts a file in place of one that still looks as it did: whole, with the same owner and permissions.
+/// Puts a file in place of one that still looks as it did: whole, with the same owner, permissions and attributes.
 fn replace(path: &Path, look: &Fingerprint, bytes: &[u8]) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    if Fingerprint::from_metadata(&metadata) != *look {
+    let destination = Destination::open(path)?;
+    let existing = destination.expect()?;
+    if Fingerprint::from_metadata(existing.metadata()) != *look {
         return Err(io::Error::other("it has changed since it was read"));
     }
-    files::replace_prepared(path, bytes, |file| files::like(file, &metadata))
+    destination.put(bytes, &existing.attributes()?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Writes a config as the text of a template, with a placeholder for every finding.
 //!
-//! Text of the config stays text: what the lexer would take for a tag is written as an expression that gives it,
-//! and what a terminal should not see as an escape of the format.
+//! Text of the config stays text: what the lexer would take for a tag, or refuse because it looks like one, goes between
+//! `<% raw %>` and `<% endraw %>`, and what a terminal should not see is written as an escape of the format.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,7 @@ use super::find::{Finding, Findings};
 use crate::planner::text::is_unfit;
 use crate::plugin::expr::ValueFilter;
 use crate::template::Format;
+use crate::template::lexer::lex;
 
 /// Writes it. TOML holds no null and no number above 2^63: a config with one is written as JSON, and the format that
 /// was used is given back.
@@ -73,7 +74,7 @@ impl Writer<'_> {
         self.out.push('{');
         for (index, (name, node)) in table.iter().enumerate() {
             self.next(index, depth + 1);
-            self.out.push_str(&quoted(&[Piece::Text(name)]));
+            self.out.push_str(&quoted_text(name));
             self.out.push_str(": ");
             self.below(name, |writer| writer.json(node, depth + 1));
         }
@@ -209,6 +210,11 @@ fn pieces<'a>(leaf: &'a Leaf, findings: &'a [Finding]) -> Vec<Piece<'a>> {
     pieces
 }
 
+/// Returns a text that stands for itself, in the quotes that JSON, TOML and YAML all read alike.
+pub fn quoted_text(text: &str) -> String {
+    quoted(&[Piece::Text(text)])
+}
+
 /// A text in the quotes that JSON, TOML and YAML all read alike.
 fn quoted(pieces: &[Piece<'_>]) -> String {
     let mut out = String::from("\"");
@@ -232,21 +238,22 @@ fn quoted(pieces: &[Piece<'_>]) -> String {
 
 /// Appends text that stands for itself.
 fn append(out: &mut String, text: &str, before_tag: bool) {
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        if c == '<' {
-            let run = rest.bytes().take_while(|b| *b == b'<').count();
-            let behind = rest[run..].chars().next();
-            // `<<`, `<%` and `<#` open tags, and one `<` more would keep a tag behind it from opening.
-            let opens = run > 1 || matches!(behind, Some('%' | '#')) || (behind.is_none() && before_tag);
-            if opens {
-                let _ = write!(out, "<< '{}' >>", &rest[..run]);
-            } else {
-                out.push_str(&rest[..run]);
-            }
-            rest = &rest[run..];
-            continue;
-        }
+    let text = escaped(text);
+    // `<<`, `<%` and `<#` may open a tag with what stands behind them, and one `<` more keeps a tag from opening.
+    let may_open = ["<<", "<%", "<#"].iter().any(|opener| text.contains(opener)) || (before_tag && text.ends_with('<'));
+    if may_open || lex(&text).is_err() {
+        // An end in the text itself is cut in two.
+        let text = if text.contains("endraw") { text.replace("<%", "<<% endraw %><% raw %>%") } else { text };
+        let _ = write!(out, "<% raw %>{text}<% endraw %>");
+    } else {
+        out.push_str(&text);
+    }
+}
+
+/// A text as it stands between quotes.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
@@ -259,26 +266,28 @@ fn append(out: &mut String, text: &str, before_tag: bool) {
             }
             c => out.push(c),
         }
-        rest = &rest[c.len_utf8()..];
     }
+    out
 }
 
 fn is_bare(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-fn toml_key(name: &str) -> String {
-    if is_bare(name) { name.to_owned() } else { quoted(&[Piece::Text(name)]) }
+/// Returns a key as TOML writes it.
+pub fn toml_key(name: &str) -> String {
+    if is_bare(name) { name.to_owned() } else { quoted_text(name) }
 }
 
 /// Words that YAML reads as something else than text, in one version or another.
 const YAML_WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
 
-fn yaml_key(name: &str) -> String {
+/// Returns a key as YAML writes it.
+pub fn yaml_key(name: &str) -> String {
     let word = is_bare(name)
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && !YAML_WORDS.contains(&name.to_ascii_lowercase().as_str());
-    if word { name.to_owned() } else { quoted(&[Piece::Text(name)]) }
+    if word { name.to_owned() } else { quoted_text(name) }
 }
 
 fn toml_number(number: &Number) -> String {

@@ -74,6 +74,7 @@ pub fn show(office: &Home) -> Done {
         &crate::permissions::TrustedHome::check(&laptop, false)?,
         crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()),
     )?;
+    super::templates::write(&laptop)?;
     let _daemon = Daemon::start(&laptop)?;
     let invited = client::json(office, Method::POST, "/v1/account/invitations", None)?;
     let body = json!({"code": invited["code"], "name": "laptop"});

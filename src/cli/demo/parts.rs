@@ -16,7 +16,7 @@ use crate::home::Home;
 /// How long the daemon may take to answer.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// Tells the example template where the MCP server is.
+/// Tells the template where the MCP server is.
 pub fn set_mcp_url(home: &Home, url: &str) -> Result<(), Failure> {
     let path = home.config_file();
     let set =

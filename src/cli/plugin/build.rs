@@ -19,7 +19,7 @@ use super::check::bytes;
 use super::scaffold::Language;
 use super::wasm;
 use crate::cli::{Done, Failure, output};
-use crate::files::beside;
+use crate::files;
 
 /// Where tools leave what a component is made of.
 const INTERMEDIATE: &str = "build";
@@ -53,9 +53,8 @@ fn build(dir: &Path) -> Result<(String, usize), Failure> {
     wasm::check(&component).map_err(|error| Failure::new(format!("no plugin came out: {error}")))?;
     let name = format!("{}.wasm", folder_name(dir)?);
     let path = dir.join(&name);
-    let (temporary, size) = (beside(&path), component.len());
-    fs::write(&temporary, component)
-        .and_then(|()| fs::rename(&temporary, &path))
+    let size = component.len();
+    files::replace_ordinary(&path, &component)
         .map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display())))?;
     Ok((name, size))
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::scaffold::{self, Language};
 use crate::cli::{Done, Failure, output};
-use crate::files::beside;
+use crate::files::temporary_name;
 use crate::planner::description::{id_rule, is_id};
 use crate::plugin::builtin;
 
@@ -59,10 +59,9 @@ fn is_empty(folder: &Path) -> io::Result<bool> {
 
 /// Makes the folder whole or not at all: beside its place, under a hidden name, first.
 fn make(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-    let new = beside(folder);
-    if new.exists() {
-        fs::remove_dir_all(&new)?;
-    }
+    // Made here and by nobody else.
+    let new = folder.with_file_name(temporary_name(folder.file_name().unwrap_or_default()));
+    fs::create_dir(&new)?;
     let written = files.iter().try_for_each(|(path, content)| {
         let path = new.join(path);
         fs::create_dir_all(path.parent().unwrap_or(&new))?;

@@ -3,7 +3,6 @@
 //! What is asked about is what is changed: the state that was shown goes along as an entity tag, and one
 //! that somebody else has changed meanwhile is refused.
 
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -77,8 +76,9 @@ pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
     if shown.secret["id"].is_null() {
         let mut text =
             format!("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it");
+        let templates = client::templates(home);
         for reference in shown.references() {
-            text.push_str(&client::entry_text(home, &with_message(reference, "named here")));
+            text.push_str(&client::entry_text(templates.as_deref(), &with_message(reference, "named here")));
         }
         return Err(Failure::new(text));
     }
@@ -129,13 +129,7 @@ impl Edit {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let only_names = (self.rename.is_some() || self.rewrite) && self.from_file.is_none();
-        let value = if only_names {
-            None
-        } else if self.from_file.is_none() && std::io::stdin().is_terminal() {
-            prompt::new_value(&before.name())?
-        } else {
-            Some(prompt::value(&before.name(), self.from_file.as_ref())?).filter(|value| !value.is_empty())
-        };
+        let value = if only_names { None } else { prompt::new_value(&before.name(), self.from_file.as_ref())? };
         let body =
             json!({"name": self.rename, "value": value.as_ref().map(|value| value.as_str()), "rewrite": self.rewrite});
         let answer = before.change(home, Method::PATCH, &path(&before.name()), &body)?;
@@ -179,11 +173,12 @@ impl Rotate {
         let before = show(home, &self.name)?;
         let name = before.name();
         before.tell_flows();
-        prompt::confirm(&format!("Give {name} a new value?"), self.yes)?;
+        // Before anything is asked that shows what is typed: a value pasted too early is not shown.
         let value = prompt::value(&name, self.from_file.as_ref())?;
         if value.is_empty() {
             return Err(Failure::new("a value cannot be empty; nothing was changed"));
         }
+        prompt::confirm(&format!("Give {name} this new value?"), self.yes)?;
         let after = before.change(home, Method::PATCH, &path(&name), &json!({"value": *value}))?.json();
         output::note(&format!("rotated {name}: version {}", output::text(&after["version"])));
         Ok(())
@@ -238,9 +233,8 @@ pub fn reveal(home: &Home, name: &str) -> Done {
         return Err(Failure::new("the daemon gave no value; is it of the same version as this command?"));
     };
     let value = Zeroizing::new(value);
-    let mut out = std::io::stdout().lock();
-    out.write_all(value.as_bytes())?;
+    output::bytes(value.as_bytes());
     // The line break that `--from-file` takes off again.
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
+    output::bytes(b"\n");
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Writes what was found into a file of cases. Comments, order and everything else stay.
 
-use std::fs;
 use std::io;
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::judge::{of_documents, of_problems, of_warnings, told};
 use super::{Case, File, Found};
+use crate::files::Destination;
 use crate::template::Problem;
 
 /// Writes what was found for the cases at these places; gives the names of those that changed.
@@ -14,7 +14,10 @@ use crate::template::Problem;
 /// # Errors
 /// Where the file cannot be written, or was changed since it was read.
 pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> {
-    if fs::read_to_string(&file.path)? != file.text {
+    // Through a link the file itself.
+    let destination = Destination::open(&file.path.canonicalize()?)?;
+    let existing = destination.expect()?;
+    if !destination.holds(file.text.as_bytes())? {
         return Err(io::Error::other("it was changed meanwhile; run the cases again"));
     }
     let mut document: DocumentMut = file.text.parse().map_err(io::Error::other)?;
@@ -28,11 +31,7 @@ pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> 
         }
     }
     if !blessed.is_empty() {
-        // Through a link the file itself, with the rights it had.
-        let path = file.path.canonicalize()?;
-        let rights = fs::metadata(&path)?.permissions();
-        crate::files::replace(&path, document.to_string().as_bytes())?;
-        fs::set_permissions(&path, rights)?;
+        destination.put(document.to_string().as_bytes(), &existing.attributes()?)?;
     }
     Ok(blessed)
 }

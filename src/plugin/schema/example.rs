@@ -7,7 +7,7 @@ use super::fields::branches;
 /// How deep a config is made.
 const DEPTH_MAX: usize = 8;
 /// The secret that stands in an example, as cases write it.
-const SECRET: &str = "«canary»";
+pub const SECRET: &str = "«canary»";
 /// The member of a table whose names are free.
 const MEMBER: &str = "X-Canary";
 

@@ -5,16 +5,15 @@
 //! that a crash at any point is made good at the next start (`finish`): taken back before the secret has its
 //! new name, carried to the end after. Until then a reference by the former name works.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Catalog, Content};
-use crate::files::{self, like, sync_folder};
+use super::{Catalog, Content, TEMPLATE_MAX, Template};
+use crate::files::{Attributes, Destination, Folder, only_ours, temporary_name};
 use crate::names::SecretName;
 use crate::template::rename::rename;
 
@@ -27,16 +26,19 @@ pub struct Unwritable {
     pub message: String,
 }
 
-/// One file.
+/// One file. Only names are kept between the steps, and each step opens folder and file anew by the same rules
+/// (`open`): as many templates as there are may be rewritten at once, and a step after a crash is no other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Staged {
     /// The template's id.
     template: String,
     path: PathBuf,
-    /// Where the new text is written, beside it. A name that begins with a dot is no template.
-    new: PathBuf,
+    /// The name of the new text, in the same folder.
+    new: String,
     /// The SHA-256 of what the new text is made from.
     digest: String,
+    /// The SHA-256 of the new text.
+    new_digest: String,
     #[serde(skip)]
     text: String,
 }
@@ -68,19 +70,39 @@ impl Catalog {
             if !lexed.references.iter().any(|reference| from.contains(&&reference.name)) {
                 continue;
             }
-            match renamed(&template.path, &template.digest, from, to) {
+            match self.renamed(template, from, to) {
                 Ok(None) => {}
-                Ok(Some((path, text))) => rewrite.files.push(Staged {
-                    template: template.id.clone(),
-                    new: beside(&path),
-                    path,
-                    digest: data_encoding::HEXLOWER.encode(&template.digest),
-                    text,
-                }),
+                Ok(Some(staged)) => rewrite.files.push(staged),
                 Err(error) => unwritable.push(Unwritable::new(&template.id, &error)),
             }
         }
         if unwritable.is_empty() { Ok(rewrite) } else { Err(unwritable) }
+    }
+
+    /// The file behind a template (a link stays a link) and its new text; `None` where nothing changes.
+    fn renamed(&self, template: &Template, from: &[&SecretName], to: &SecretName) -> io::Result<Option<Staged>> {
+        // Who can write in a folder on the way can make a link there.
+        for folder in [Some(&*self.dir), template.path.parent()].into_iter().flatten() {
+            check_only_ours(folder, &Folder::open(folder)?.metadata()?)?;
+        }
+        let path = fs::canonicalize(&template.path)?;
+        if path.to_str().is_none() {
+            // A note could not hold it.
+            return Err(io::Error::other("its path is not UTF-8"));
+        }
+        let destination = open(&path)?;
+        let before = data_encoding::HEXLOWER.encode(&template.digest);
+        let changed = || io::Error::other("it has just been changed; try again");
+        let (bytes, _) = read(&destination, &before)?;
+        let text = String::from_utf8(bytes).map_err(|_| changed())?;
+        Ok(rename(&text, from, to).map_err(|_| changed())?.map(|text| Staged {
+            template: template.id.clone(),
+            new: temporary_name(path.file_name().unwrap_or_default()).to_string_lossy().into_owned(),
+            path,
+            digest: before,
+            new_digest: digest(text.as_bytes()),
+            text,
+        }))
     }
 }
 
@@ -90,37 +112,78 @@ impl Unwritable {
     }
 }
 
-/// The file behind a path (a link stays a link) and its new text; `None` where nothing changes.
-fn renamed(
-    path: &Path,
-    digest: &[u8; 32],
-    from: &[&SecretName],
-    to: &SecretName,
-) -> io::Result<Option<(PathBuf, String)>> {
-    let path = fs::canonicalize(path)?;
-    let bytes = fs::read(&path)?;
-    let changed = || io::Error::other("it has just been changed; try again");
-    if Sha256::digest(&bytes)[..] != digest[..] {
-        return Err(changed());
-    }
-    let text = String::from_utf8(bytes).map_err(|_| changed())?;
-    Ok(rename(&text, from, to).map_err(|_| changed())?.map(|text| (path, text)))
+/// Opens a file that is to be rewritten, and checks that nobody else can write it or its folder: whoever can has a way
+/// to every file of this process's user that a name in there is made to lead to.
+fn open(path: &Path) -> io::Result<Destination> {
+    let destination = Destination::open(path)?;
+    check_only_ours(path.parent().unwrap_or(path), &destination.folder().metadata()?)?;
+    check_only_ours(path, destination.expect()?.metadata())?;
+    Ok(destination)
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.renamed"))
+fn check_only_ours(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
+    let denied = |who| io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {who}", path.display()));
+    only_ours(metadata).map_err(denied)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+/// The bytes and the attributes of an open file, unless they are not what a new text was made from.
+fn read(destination: &Destination, expected: &str) -> io::Result<(Vec<u8>, Attributes)> {
+    let existing = destination.expect()?;
+    let bytes = existing.read(TEMPLATE_MAX)?.to_vec();
+    if digest(&bytes) != expected {
+        return Err(io::Error::other("it was changed meanwhile"));
+    }
+    Ok((bytes, existing.attributes()?))
 }
 
 impl Staged {
     /// Writes the new text beside the file, with the same owner and permissions.
     fn write(&self) -> io::Result<()> {
-        let metadata = fs::metadata(&self.path)?;
-        let _ = fs::remove_file(&self.new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.new)?;
-        file.write_all(self.text.as_bytes())?;
-        like(&file, &metadata)?;
-        file.sync_all()
+        let destination = open(&self.path)?;
+        let (_, attributes) = read(&destination, &self.digest)?;
+        destination.stage(self.new.as_ref(), self.text.as_bytes(), &attributes)
+    }
+
+    /// What the new text takes the place of.
+    fn before(&self) -> io::Result<(Vec<u8>, Attributes)> {
+        read(&open(&self.path)?, &self.digest)
+    }
+
+    /// Gives the new text its name. Not where the file is not what the new text was made from, or what stands beside it
+    /// is not the new text.
+    fn place(&self) -> io::Result<()> {
+        let destination = open(&self.path)?;
+        read(&destination, &self.digest)?;
+        let (new, metadata) = destination.folder().open_regular(self.new.as_ref())?;
+        let mut text = Vec::new();
+        new.take(metadata.len()).read_to_end(&mut text)?;
+        if digest(&text) != self.new_digest {
+            return Err(io::Error::other("its new text was cut off"));
+        }
+        destination.put_staged(self.new.as_ref())
+    }
+
+    /// Puts the text of before back, unless the file has been changed since.
+    fn put_back(&self, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
+        let destination = open(&self.path)?;
+        if destination.holds(bytes)? {
+            return Ok(());
+        }
+        read(&destination, &self.new_digest)?;
+        destination.put(bytes, attributes)
+    }
+
+    /// Takes the new text away.
+    fn remove(&self) -> io::Result<()> {
+        Folder::of(&self.path)?.0.remove(self.new.as_ref())
+    }
+
+    fn is_there(&self) -> bool {
+        Folder::of(&self.path).is_ok_and(|(folder, _)| folder.metadata_of(self.new.as_ref()).is_ok())
     }
 }
 
@@ -155,17 +218,15 @@ impl Rewrite {
     /// # Errors
     /// When one cannot be; those that were are put back then.
     pub fn place(mut self) -> io::Result<()> {
-        let mut placed: Vec<(&Staged, Vec<u8>, fs::Metadata)> = Vec::new();
+        let mut before = Vec::new();
         for file in &self.files {
-            let before = fs::read(&file.path).and_then(|bytes| Ok((bytes, fs::metadata(&file.path)?)));
-            let done = before.and_then(|(bytes, metadata)| {
-                put(file, &bytes)?;
-                placed.push((file, bytes, metadata));
-                Ok(())
+            let placed = file.before().and_then(|text| {
+                before.push((file, text));
+                file.place()
             });
-            if let Err(error) = done {
-                for (file, bytes, metadata) in placed {
-                    if let Err(error) = put_back(&file.path, &bytes, &metadata) {
+            if let Err(error) = placed {
+                for (file, (bytes, attributes)) in before {
+                    if let Err(error) = file.put_back(&bytes, &attributes) {
                         tracing::error!(template = file.template, %error, "a template could not be put back");
                     }
                 }
@@ -180,32 +241,18 @@ impl Rewrite {
 impl Drop for Rewrite {
     fn drop(&mut self) {
         for file in &self.files {
-            let _ = fs::remove_file(&file.new);
+            let _ = file.remove();
         }
     }
-}
-
-/// Gives the new text its name, unless the file is not what it was made from.
-fn put(file: &Staged, present: &[u8]) -> io::Result<()> {
-    if data_encoding::HEXLOWER.encode(&Sha256::digest(present)) != file.digest {
-        return Err(io::Error::other("it was changed meanwhile"));
-    }
-    fs::rename(&file.new, &file.path)?;
-    sync_folder(&file.path)
-}
-
-fn put_back(path: &Path, bytes: &[u8], metadata: &fs::Metadata) -> io::Result<()> {
-    files::replace(path, bytes)?;
-    like(&File::open(path)?, metadata)
 }
 
 /// Makes good what a crash left half-way. Where the secret has its new name, every new text gets its place,
 /// unless its file has been changed since; else the new texts are taken away.
 pub fn finish(note: &[u8]) {
     let Ok(Note { renamed, files }) = serde_json::from_slice(note) else { return };
-    for file in files.iter().filter(|file| fs::symlink_metadata(&file.new).is_ok()) {
-        let placed = if renamed { fs::read(&file.path).and_then(|bytes| put(file, &bytes)) } else { Ok(()) };
-        let _ = fs::remove_file(&file.new);
+    for file in files.iter().filter(|file| file.is_there()) {
+        let placed = if renamed { file.place() } else { Ok(()) };
+        let _ = file.remove();
         if let Err(error) = placed {
             tracing::warn!(template = file.template, %error, "a rename that was cut off has not reached this template");
         }
@@ -301,7 +348,7 @@ mod tests {
         let rewrite = folder.stage().unwrap();
         let note = rewrite.note(true);
         // One file has its new text, the other not yet.
-        fs::rename(&rewrite.files[0].new, &rewrite.files[0].path).unwrap();
+        rewrite.files[0].place().unwrap();
         crash(rewrite);
         finish(&note);
         assert_eq!(folder.texts(), [NEW, NEW]);

@@ -108,7 +108,7 @@ fn a_file_that_is_read_again_unchanged_keeps_its_plans() {
 fn what_blocks_a_deletion() {
     let mut folder = Folder::new();
     folder.write("f/plain.toml", "x = '<< secret \"Key\" >>'");
-    folder.write("f/broken.toml", "x = << KEY-2");
+    folder.write("f/broken.toml", "x = << vars.KEY-2");
     folder.write("f/gone.toml", "x = '<< secret \"gone\" >>'");
     folder.rescan();
     assert_eq!(folder.blockers("key"), [("f/broken".into(), "in_broken_text"), ("f/plain".into(), "referenced")]);
@@ -201,4 +201,76 @@ fn the_watcher_tells_of_everything_that_matters() {
     noticed("the folder put back");
     folder.write("h/a.toml", "x = 1");
     noticed("a file in the folder that was put back");
+}
+
+#[test]
+fn of_two_readings_the_one_that_began_later_counts() {
+    let mut folder = Folder::new();
+    let (one, two) = ("x = '<< secret \"one\" >>'", "x = '<< secret \"two\" >>'");
+    let names = |folder: &Folder| folder.references().into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+    let progress = AtomicU64::new(0);
+    // A scan is overtaken by a reading that began after it, and not by one that began before.
+    for is_scan_first in [true, false] {
+        folder.write("f/a.toml", one);
+        folder.write("f/b.toml", "x = 1");
+        folder.rescan();
+        let (first, second) = (folder.catalog.begin(), folder.catalog.begin());
+        let read = |basis: Basis, is_scan: bool| if is_scan { basis.scan(&progress) } else { basis.recheck(["f/a"]) };
+        let first = read(first, is_scan_first);
+        folder.write("f/a.toml", two);
+        fs::remove_file(folder.path("f/b.toml")).unwrap();
+        let second = read(second, !is_scan_first);
+        // In the wrong order.
+        folder.catalog.apply(second, Instant::now());
+        folder.catalog.apply(first, Instant::now());
+        assert_eq!(names(&folder), ["two"], "{is_scan_first}");
+        folder.rescan();
+        assert_eq!(names(&folder), ["two"]);
+        assert_eq!(folder.catalog.files().count(), 1);
+    }
+}
+
+#[test]
+fn a_recheck_finds_what_is_new_changed_and_gone_of_one_id() {
+    let mut folder = Folder::new();
+    let recheck = |folder: &mut Folder| {
+        let reading = folder.catalog.begin().recheck(["f/a"]);
+        let changes = folder.catalog.apply(reading, Instant::now());
+        (changes.added, changes.changed, changes.removed)
+    };
+    folder.write("f/b.toml", "x = 1");
+    assert_eq!(recheck(&mut folder), (vec![], vec![], vec![]));
+    folder.write("f/a.toml", "x = '<< secret \"one\" >>'");
+    assert_eq!(recheck(&mut folder), (ids(&["f/a"]), vec![], vec![]));
+    folder.write("f/a.json", "{}");
+    assert_eq!(recheck(&mut folder), (vec![], ids(&["f/a"]), vec![]), "two claim it now");
+    fs::remove_file(folder.path("f/a.toml")).unwrap();
+    assert_eq!(recheck(&mut folder), (vec![], ids(&["f/a"]), vec![]));
+    assert_eq!(folder.blockers("one"), [("f/a".into(), "vanished")]);
+    fs::remove_file(folder.path("f/a.json")).unwrap();
+    assert_eq!(recheck(&mut folder), (vec![], vec![], ids(&["f/a"])));
+    assert_eq!(folder.rescan(), (ids(&["f/b"]), vec![], vec![]));
+    for strange in ["", "f", "/f/a", "f/../f/a", "../templates/f/a", "f/", ".f/a", "f/.a", "f/a\0b"] {
+        folder.write(".f/a.toml", "x = 1");
+        folder.write("f/.a.toml", "x = 1");
+        let reading = folder.catalog.begin().recheck([strange]);
+        assert!(folder.catalog.apply(reading, Instant::now()).is_empty(), "{strange}");
+    }
+}
+
+#[test]
+fn until_a_scan_ends_an_unanswered_one_counts_as_naming_everything() {
+    let mut folder = Folder::new();
+    folder.write("f/a.toml", "x = 1");
+    folder.rescan();
+    assert_eq!(folder.blockers("anything"), []);
+    for _ in 0..2 {
+        folder.catalog.note_unanswered();
+    }
+    assert_eq!(folder.blockers("anything").len(), 1);
+    assert!(folder.catalog.unreadable().all(|why| why.contains("does not answer")));
+    let before = folder.catalog.generation();
+    assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
+    assert_eq!(folder.blockers("anything"), []);
+    assert_ne!(folder.catalog.generation(), before, "whoever was told so is told otherwise");
 }

@@ -34,29 +34,114 @@ fn problems(text: &str) -> Vec<(u32, u32, String)> {
     problems.into_iter().map(|p| (p.line.unwrap(), p.column.unwrap(), p.message)).collect()
 }
 
+/// Goes through byte for byte.
 #[test]
 fn what_is_not_ours_is_text() {
     for text in [
         "cat <<EOF\nx\nEOF\n",
         "cat <<-EOF\n",
+        "cat << EOF",
+        "cat << EOF\n$a {\nEOF\n",
+        "cat << 'EOF' | grep x\n",
+        "cat << EOF > x\n$a\nEOF\n",
+        "cat << EOF | tee x\nkey=1 >> 2\nEOF\n",
+        "cat << \"EOF\"\n",
+        "cat << \\\"EOF\\\"\\nx\\nEOF",
+        "\"cat << EOF\\nfoo >> bar\\nEOF\"",
+        "cat <<~'EOF'\n",
+        "cat << ~EOF\n",
+        "cat <<\\EOF\n",
+        "cat <<SECRETS\\nA=1\\nSECRETS",
+        "cat <<ENV >.env\n",
+        "cat <<secret_file\n",
         "<<< x >>>",
-        "base: &b {}\nx:\n  <<: *b\n",
-        "{{ secret }} {% if %} {# #} ${HOME} $${x}",
+        "cat <<< \"$x\"",
+        "base: &b {}\nx:\n  <<: *b\n  <<: [*env, *vars]\n",
+        "std::cout << x << \"y\" << std::endl;",
+        "cout <<x<<endl; y = 1 << 4; y <<= 2; 1<<4",
+        "{{ secret }} {% if %} {# #} ${HOME} $${x} ${secret \"x\"} {{secret \"x\"}}",
         "a << ",
         "<<",
         "<%",
         "<#",
         "<<-",
-        "<%= erb %> <%# x %>",
-        "1<2 <a> <<a>>",
+        "<%= erb %> <%# x %> <%iffy%>",
+        "<#if x>y</#if><#-- x -->",
+        "1<2 <a> <<a>> <<your name>> <secret>x</secret> < secret",
+        "Di «hola», «secret», « secrets » y «vars»",
+        "a &lt;&lt; b, C:\\users\\x3c \\u003cb\\u003e",
     ] {
-        if text == "a << " {
-            assert!(lex(text).is_err(), "an open tag at the end is one that is not closed");
-            continue;
-        }
-        let lexed = lex(text).unwrap();
+        let lexed = lex(text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
         assert!(lexed.references.is_empty() && lexed.roots.is_empty());
         assert_eq!(render(&lexed), text);
+    }
+}
+
+#[test]
+fn what_was_meant_for_us_is_never_text() {
+    for (text, column, meant) in [
+        ("a <<secret \"x\">>", 3, "<< secret \"x\" >>"),
+        ("a <<-secret 'x' >>", 3, "<< secret \"x\" >>"),
+        ("a <<< secret \"x\" >>>", 3, "<< secret \"x\" >>"),
+        ("a << secrets \"x\" >>", 3, "<< secret \"x\" >>"),
+        ("a << Secret 'x' >>", 3, "<< secret \"x\" >>"),
+        ("a <<sercet \"x\">>", 3, "<< secret \"x\" >>"),
+        ("a <<secret x>>", 3, "<< secret \"x\" >>"),
+        ("a <<secret(\"x\")>>", 3, "<< secret \"x\" >>"),
+        ("a <<secret>>", 3, "<< secret \"name\" >>"),
+        ("a <<\u{200b}secret \"x\">>", 3, "<< secret \"x\" >>"),
+        ("a < secret \"x\" >>", 3, "<< secret \"x\" >>"),
+        ("a < < secret \"x\" > >", 5, "<< secret \"x\" >>"),
+        ("a << secret x >>", 13, "<< secret \"x\" >>"),
+        ("a << secret(\"x\") >>", 12, "<< secret \"x\" >>"),
+        ("a << secret \\\"x\\\" >>", 13, "<< secret \"x\" >>"),
+        ("a << secret “x” >>", 13, "<< secret \"x\" >>"),
+        ("a << secret \"x\" >", 3, "<< secret \"x\" >>"),
+        ("a << secret \"x\" > >", 3, "<< secret \"x\" >>"),
+        ("a «secret \"x\"»", 3, "<< secret \"x\" >>"),
+        ("a ≪ secret “x” ≫", 3, "<< secret \"x\" >>"),
+        ("a &lt;&lt; secret &quot;x&quot; &gt;&gt;", 3, "<< secret \"x\" >>"),
+        ("a \\u003c\\u003c secret \\\"x\\\" \\u003e\\u003e", 3, "<< secret \"x\" >>"),
+        ("a <<vars.x>>", 3, "<< vars.x >>"),
+        ("a <<< env.X >>>", 3, "<< env.X >>"),
+        ("a <<var.x>>", 3, "<< vars.x >>"),
+        ("a «vars.x»", 3, "<< vars.x >>"),
+        ("a <<raw>>", 3, "<% raw %>"),
+        ("a <%raw%>", 3, "<% raw %>"),
+        ("a <%-if x %>", 3, "<% if … %>"),
+        ("a <%ENDIF%>", 3, "<% endif %>"),
+        ("a <#x#>", 3, "<# … #>"),
+        ("<% for n in vars.l %><<n>><% endfor %>", 22, "<< n >>"),
+        ("<<<loop.index>>><% for n in vars.l %><% endfor %>", 1, "<< loop.index >>"),
+    ] {
+        let problems = lex(text).expect_err(text);
+        let [problem] = &problems[..] else { panic!("{text}: {problems:?}") };
+        assert_eq!(problem.column, Some(column), "{text}");
+        let help = problem.help.as_deref().unwrap();
+        assert!(help.starts_with(&format!("did you mean `{meant}`? ")) && help.contains("<% raw %>"), "{text}: {help}");
+        // Between `raw` and `endraw` it is text all the same.
+        if !text.contains("raw") {
+            let lexed = lex(&format!("<% raw %>{text}<% endraw %>")).unwrap();
+            assert_eq!(render(&lexed), text);
+        }
+    }
+}
+
+/// A tag that is not closed does not hide what stands behind it.
+#[test]
+fn what_is_not_closed_is_told_at_its_own_line() {
+    let text = "<< vars.x\n<< secret \"a\"\n<# one\n<% if x\n<# two #>\n<< secret \"b\" >>\n<<secret \"c\">>\n";
+    let found: Vec<_> = problems(text).into_iter().map(|(line, column, _)| (line, column)).collect();
+    assert_eq!(found, [(1, 1), (2, 1), (3, 1), (4, 1), (7, 1)]);
+    let bound = "<% set n = 1 %>\n<< n\n<< m\n";
+    assert_eq!(problems(bound), [(2, 1, "the tag is not closed: `>>` is missing".to_owned())]);
+}
+
+#[test]
+fn an_expression_may_go_on_behind_its_line() {
+    for text in ["<< x\n>>", "<<\nx\n| upper\n>>", "<< 'y'\nif yes else 'z' >>", "<< [x]\n|join >>", "<<- x ->>"] {
+        let lexed = lex(text).unwrap();
+        assert!(lexed.engine_text.starts_with(VARIABLE.0), "{text}");
     }
 }
 
@@ -120,12 +205,13 @@ fn secret_stands_nowhere_else() {
 #[test]
 fn foreign_text_behind_a_blank_is_named_with_help() {
     for text in [
-        "cat << EOF > x\n$a\nEOF\n",
         "<< a $ b >>",
         "<% include 'x' %>",
         "<% nonsense %>",
         "<< >>",
-        "<< x",
+        "<< vars.x",
+        "cat << secret\n",
+        "cat << 'env'\n",
         "<# x",
         "<% raw %> x",
         "<% endraw %>",
@@ -140,15 +226,6 @@ fn foreign_text_behind_a_blank_is_named_with_help() {
 #[test]
 fn reserved_characters_are_refused_with_their_place() {
     assert_eq!(problems("a\nb\u{e003}")[0].0, 2);
-}
-
-#[test]
-fn a_forgotten_blank_is_warned_about() {
-    let lexed = lex("a: <<secret \"x\">>\nb: <<-secret 'y' >>\nc: <<secrets>>").unwrap();
-    let places: Vec<_> =
-        lexed.warnings.iter().map(|warning| (warning.line.unwrap(), warning.column.unwrap())).collect();
-    assert_eq!(places, [(1, 4), (2, 4)]);
-    assert!(lexed.references.is_empty());
 }
 
 #[test]
@@ -177,7 +254,8 @@ fn foreign() -> impl Strategy<Value = String> {
         Just("${A}".to_owned()),
         Just("%>".to_owned()),
         Just(">>".to_owned()),
-        "[a-zé\"'\\\\ \n\t|-]{0,6}",
+        // No letters that make one of our words.
+        "[a-dé\"'\\\\ \n\t|-]{0,6}",
     ];
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat()).prop_filter("has no opener", |text| {
         let openers = ["<<", "<%", "<#"];
@@ -210,7 +288,55 @@ fn pieces() -> impl Strategy<Value = Vec<PieceOf>> {
     )
 }
 
+/// Lines, each with what becomes of it: text for the config, or an error.
+const LINES: [(&str, Option<&str>); 23] = [
+    ("plain > text", Some("plain > text")),
+    ("x = << x >>", Some("x = X")),
+    ("k: << secret \"a\" >>", Some("k: []")),
+    ("<# << secret \"a\" >> #>c", Some("c")),
+    ("<% raw %><<secret 'a'>><% endraw %>", Some("<<secret 'a'>>")),
+    ("cat << EOF", Some("cat << EOF")),
+    ("cat <<-'END'", Some("cat <<-'END'")),
+    ("<<: *base", Some("<<: *base")),
+    ("cout << x << y;", Some("cout << x << y;")),
+    ("echo >> log", Some("echo >> log")),
+    ("{{ x }} ${x} %>", Some("{{ x }} ${x} %>")),
+    ("<<a>> <b> «c»", Some("<<a>> <b> «c»")),
+    ("<<secret \"a\">>", None),
+    ("<< secrets 'a' >>", None),
+    ("<<< secret \"a\" >>>", None),
+    ("<< secret a >>", None),
+    ("<< secret \"a\" >", None),
+    ("<<vars.x>>", None),
+    ("<< env.X", None),
+    ("«secret 'a'»", None),
+    ("<%if x%>", None),
+    ("<#x#>", None),
+    ("<< x $ >>", None),
+];
+
 proptest! {
+    /// A line means what it means, whatever stands around it.
+    #[test]
+    fn what_a_line_is_does_not_depend_on_others(chosen in proptest::collection::vec(0..LINES.len(), 0..10)) {
+        let lines: Vec<_> = chosen.iter().map(|index| LINES[*index]).collect();
+        let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+        match lex(&text) {
+            Ok(lexed) => {
+                let expected: Option<Vec<&str>> = lines.iter().map(|(_, rendered)| *rendered).collect();
+                prop_assert!(expected.is_some(), "{}", text);
+                let rendered = render(&lexed).replace(|c: char| c.is_ascii_digit(), "");
+                prop_assert_eq!(rendered, expected.unwrap().join("\n") + if lines.is_empty() { "" } else { "\n" });
+            }
+            Err(problems) => {
+                let mut wrong: Vec<_> = problems.iter().map(|problem| problem.line.unwrap() as usize - 1).collect();
+                wrong.dedup();
+                let expected: Vec<_> = (0..lines.len()).filter(|index| lines[*index].1.is_none()).collect();
+                prop_assert_eq!(wrong, expected, "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn foreign_text_goes_through_byte_for_byte(text in foreign()) {
         let lexed = lex(&text).unwrap();

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use time::OffsetDateTime;
 
 use super::super::crypto::{self, Key};
-use super::super::event::Outcome;
+use super::super::event::{EVENT_KINDS, Outcome, UnknownName};
 use super::super::journal::Position;
 use super::super::store::{self, VaultError};
 use super::fold::{Counted, Folding, Place, Wanted};
@@ -204,15 +204,22 @@ impl Counters {
         Ok(usage)
     }
 
-    /// What was refused of a secret, and of a name while no secret had it; most often first.
-    pub(super) fn refusals(&self, secret: Option<SecretId>, name: &str) -> Result<Vec<Refusals>, RecorderError> {
+    /// What was refused of a secret, and of a name while no secret had it; most often first. `unknown` is what
+    /// stands for the name in what was recorded while nothing had it.
+    pub(super) fn refusals(
+        &self,
+        secret: Option<SecretId>,
+        name: &str,
+        unknown: UnknownName,
+    ) -> Result<Vec<Refusals>, RecorderError> {
         let query = "SELECT places.tag, places.box, refusals.outcome, refusals.count, refusals.last
                      FROM usage_refusals AS refusals JOIN usage_places AS places ON places.id = refusals.place
-                     WHERE refusals.wanted = ?1 OR refusals.wanted = ?2";
+                     WHERE refusals.wanted IN (?1, ?2, ?3)";
         let mut statement = self.database.prepare_cached(query)?;
         let name = tag(&self.key, &Wanted::Name(name.to_ascii_lowercase()));
         let secret = secret.map_or_else(|| name.clone(), |secret| secret.0.to_vec());
-        let mut rows = statement.query([secret, name])?;
+        let unknown = tag(&self.key, &Wanted::Unknown(unknown));
+        let mut rows = statement.query([secret, name, unknown])?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             let place = self.open_place(
@@ -244,7 +251,7 @@ impl Counters {
         let mut statement =
             database.prepare_cached("SELECT IFNULL(SUM(count), 0) FROM usage_refusals WHERE outcome = ?1")?;
         let mut refusals = Vec::new();
-        for (_, outcome) in Outcome::ALL.into_iter().filter(|(_, outcome)| outcome.is_refusal()) {
+        for outcome in EVENT_KINDS.iter().map(|kind| kind.outcome).filter(|outcome| outcome.is_refusal()) {
             refusals.push((outcome, statement.query_row([outcome as u8], |row| row.get(0))?));
         }
         Ok(Sums {
@@ -315,7 +322,7 @@ fn add_refusals(
     if statement.execute(params![wanted, place, outcome as u8, counted.count, counted.last])? > 0 {
         return Ok(());
     }
-    if matches!(counted.wanted, Wanted::Name(_)) {
+    if !matches!(counted.wanted, Wanted::Secret(_)) {
         let known = match *names {
             Some(known) => known,
             None => {
@@ -368,6 +375,7 @@ fn tag(key: &Key, wanted: &Wanted) -> Vec<u8> {
     match wanted {
         Wanted::Secret(secret) => secret.0.to_vec(),
         Wanted::Name(name) => key.mac(&[b"name\0", name.as_bytes()].concat()).to_vec(),
+        Wanted::Unknown(unknown) => key.mac(unknown.to_string().as_bytes()).to_vec(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::event::{Decoded, Outcome};
+use super::super::event::{Decoded, Outcome, Subject, UnknownName};
 use super::trail::Newest;
 use crate::names::{Millis, SecretId};
 
@@ -28,6 +28,8 @@ pub(super) enum Wanted {
     Secret(SecretId),
     /// A name without a secret, in lower case; empty where not even a name was given.
     Name(String),
+    /// A name that nothing has.
+    Unknown(UnknownName),
 }
 
 /// What a fold adds to one counter.
@@ -88,19 +90,24 @@ impl Folding {
         let of_event = self.key.len();
         for usage in entries {
             self.key.truncate(of_event);
-            match usage.secret {
-                Some(secret) => {
+            match usage.subject {
+                Subject::Secret(secret) => {
                     self.key.push(1);
                     self.key.extend_from_slice(&secret.0);
                 }
                 // Nothing is answered without a secret.
-                None if refused.is_none() => continue,
-                None => {
+                _ if refused.is_none() => continue,
+                Subject::Name(name) => {
                     self.key.push(0);
-                    self.key.extend(usage.name.bytes().map(|byte| byte.to_ascii_lowercase()));
+                    self.key.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
                     // No name holds it.
                     self.key.push(0);
                 }
+                Subject::Unknown(UnknownName::Hash(hash)) => {
+                    self.key.push(2);
+                    self.key.extend_from_slice(&hash);
+                }
+                Subject::Unknown(UnknownName::Other) => self.key.push(3),
             }
             self.key.extend_from_slice(usage.field.as_bytes());
             let index = match self.known.get(self.key.as_slice()) {
@@ -113,9 +120,10 @@ impl Folding {
                         uid: event.uid,
                         exe: event.exe.to_owned(),
                     };
-                    let wanted = match usage.secret {
-                        Some(secret) => Wanted::Secret(secret),
-                        None => Wanted::Name(usage.name.to_ascii_lowercase()),
+                    let wanted = match usage.subject {
+                        Subject::Secret(secret) => Wanted::Secret(secret),
+                        Subject::Name(name) => Wanted::Name(name.to_ascii_lowercase()),
+                        Subject::Unknown(unknown) => Wanted::Unknown(unknown),
                     };
                     self.known.insert(self.key.as_slice().into(), self.counted.len());
                     self.counted.push(Counted { place, wanted, refused, count: 0, last: 0 });
@@ -125,7 +133,7 @@ impl Folding {
             let counted = &mut self.counted[index];
             counted.count += count;
             counted.last = counted.last.max(event.time);
-            if let (None, 1.., Some(secret)) = (refused, count, usage.secret) {
+            if let (None, 1.., Subject::Secret(secret)) = (refused, count, usage.subject) {
                 *self.by_day.entry((secret, event.time / DAY)).or_default() += count;
             }
         }

@@ -57,7 +57,7 @@ fn id(n: u8) -> SecretId {
 }
 
 fn record(recorder: &Recorder, time: Millis, outcome: Outcome, secrets: &[u8], field: &str) {
-    let uses: Vec<Use<'_>> = secrets.iter().map(|n| Use { secret: Some(id(*n)), name: "", field }).collect();
+    let uses: Vec<Use<'_>> = secrets.iter().map(|n| Use { subject: Subject::Secret(id(*n)), field }).collect();
     let caller = caller();
     let event =
         Event { time, outcome, caller: &caller, template: Some("mcp-server/a"), target: Some("mcp-json"), uses: &uses };
@@ -117,7 +117,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     let blocker = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let caller = caller();
-    let uses = [Use { secret: Some(id(1)), name: "", field: "f" }];
+    let uses = [Use { subject: Subject::Secret(id(1)), field: "f" }];
     let event =
         Event { time: 1, outcome: Outcome::Answered, caller: &caller, template: None, target: None, uses: &uses };
     let recorded = (0..1000).take_while(|_| recorder.record(&event).is_ok()).count();

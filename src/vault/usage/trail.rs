@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::super::crypto::{self, Key};
-use super::super::event::{self, Caller, Decoded, Outcome, Use};
+use super::super::event::{self, Caller, Decoded, Outcome, Subject, UnknownName, Use};
 use super::super::store::VaultError;
 use super::{RecorderError, Shared};
 use crate::names::{Millis, SecretId};
@@ -62,12 +62,19 @@ pub struct TrailEvent {
     pub field: String,
     /// The secret, where there was one.
     pub secret: Option<SecretId>,
-    /// The name that was asked for, where there was no secret.
+    /// The name that was asked for, where there was no secret and a template had it.
     pub name: Option<String>,
+    /// What stands for the name that was asked for, where nothing had it.
+    pub unknown: Option<UnknownName>,
 }
 
 impl TrailEvent {
     fn of(event: &Decoded<'_>, usage: &Use<'_>) -> Self {
+        let (secret, name, unknown) = match usage.subject {
+            Subject::Secret(secret) => (Some(secret), None, None),
+            Subject::Name(name) => (None, Some(name).filter(|name| !name.is_empty()), None),
+            Subject::Unknown(unknown) => (None, None, Some(unknown)),
+        };
         Self {
             time: event.time,
             outcome: event.outcome,
@@ -75,8 +82,9 @@ impl TrailEvent {
             template: event.template.map(str::to_owned),
             target: event.target.map(str::to_owned),
             field: usage.field.to_owned(),
-            secret: usage.secret,
-            name: Some(usage.name).filter(|name| usage.secret.is_none() && !name.is_empty()).map(str::to_owned),
+            secret,
+            name: name.map(str::to_owned),
+            unknown,
         }
     }
 }

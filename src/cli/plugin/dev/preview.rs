@@ -134,7 +134,7 @@ impl Preview {
             let mut entry = problem.clone();
             entry["template"] = id.into();
             entry["message"] = format!("{kind}{}", output::text(&problem["message"])).into();
-            output::line(client::entry_text(&self.home, &entry).trim_start_matches('\n'));
+            output::line(client::entry_text(Some(&self.home.templates()), &entry).trim_start_matches('\n'));
         }
     }
 }

@@ -34,8 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(0),
         1 => (0..3u64).prop_map(|day| (400_000 + day) * DAY),
     ];
-    let outcome =
-        (0..8usize).prop_map(|index| Outcome::ALL.get(index).map_or(Outcome::Answered, |(_, outcome)| *outcome));
+    let outcome = (0..8usize).prop_map(|index| EVENT_KINDS.get(index).map_or(Outcome::Answered, |kind| kind.outcome));
     let wanted = proptest::collection::vec(0..=NAME, 0..4);
     let record = (time, outcome, wanted, 0..3u8, 0..3u8, 1..40usize).prop_map(
         |(time, outcome, wanted, place, caller, times)| Step::Record { time, outcome, wanted, place, caller, times },
@@ -62,8 +61,8 @@ fn place_of(number: u8) -> (Option<&'static str>, Option<&'static str>, &'static
 
 fn wanted_of(number: u8) -> Use<'static> {
     match number {
-        NAME => Use { secret: None, name: "Wanted-Name", field: "" },
-        number => Use { secret: Some(id(number)), name: "", field: "" },
+        NAME => Use { subject: Subject::Name("Wanted-Name"), field: "" },
+        number => Use { subject: Subject::Secret(id(number)), field: "" },
     }
 }
 
@@ -100,8 +99,9 @@ impl Model {
                 template: template.map(str::to_owned),
                 target: target.map(str::to_owned),
                 field: if usage.is_some() { field.to_owned() } else { String::new() },
-                secret: usage.and_then(|usage| usage.secret),
-                name: usage.filter(|usage| usage.secret.is_none()).map(|usage| usage.name.to_owned()),
+                secret: (*number < NAME).then(|| id(*number)),
+                name: (*number == NAME).then(|| "Wanted-Name".to_owned()),
+                unknown: None,
             });
             if outcome.is_refusal() {
                 add(&mut self.refusals, (*number, outcome as u8, place, caller), 1, time);

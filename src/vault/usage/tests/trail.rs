@@ -85,7 +85,7 @@ fn a_page_is_cut_out_of_what_is_picked() {
 
 fn refuse(recorder: &Recorder, name: &str, field: &str, exe: &str) {
     let caller = Caller { exe: exe.into(), ..caller() };
-    let uses = [Use { secret: None, name, field }];
+    let uses = [Use { subject: Subject::Name(name), field }];
     let event =
         Event { time: 1, outcome: Outcome::Missing, caller: &caller, template: Some("t"), target: None, uses: &uses };
     recorder.record(&event).unwrap();
@@ -117,7 +117,7 @@ fn callers_cannot_fill_the_vault_with_names_and_places() {
     for n in 0..5 {
         let caller = Caller { exe: format!("/bin/{n}").into(), ..caller() };
         let field = format!("headers.{n}");
-        let uses = [Use { secret: Some(id(1)), name: "", field: &field }];
+        let uses = [Use { subject: Subject::Secret(id(1)), field: &field }];
         let event = Event {
             time: 1,
             outcome: Outcome::Answered,

@@ -1,0 +1,126 @@
+//! Why a command reaches no daemon, or not the one it is for, and what to do: what is true for this home. Looks at files
+//! only; opens no vault and sends nothing.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use serde_json::Value;
+
+use super::Failure;
+use crate::home::Home;
+use crate::lock_file::LockFile;
+
+/// How many bytes the path of a socket may have (`sun_path`, without the zero at its end).
+const PATH_MAX: usize = 107;
+
+/// Returns why nobody could be connected to.
+pub fn why(home: &Home, error: &io::Error) -> Failure {
+    let socket = home.socket();
+    let length = socket.as_os_str().as_bytes().len();
+    if length > PATH_MAX {
+        return Failure::new(format!(
+            "the socket's path {} has {length} bytes, and may have {PATH_MAX}; {}",
+            socket.display(),
+            if home.is_socket_chosen() {
+                "set GUILLEMET_SOCKET to a shorter one"
+            } else {
+                "choose a shorter --home, or set GUILLEMET_SOCKET, for the daemon too"
+            }
+        ));
+    }
+    match error.kind() {
+        ErrorKind::PermissionDenied => denied(&socket),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused if home.is_socket_chosen() => Failure::new(format!(
+            "no daemon listens at {}, which GUILLEMET_SOCKET names; start one there with `{}`, or unset \
+             GUILLEMET_SOCKET to ask the one of {}",
+            socket.display(),
+            home.command("daemon"),
+            home.data().display()
+        )),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            no_home(home).unwrap_or_else(|| not_listening(home, &socket))
+        }
+        _ => Failure::new(format!("cannot connect to the daemon at {}: {error}", socket.display())),
+    }
+}
+
+/// Returns what to do where no home was made yet, or `None` where there is one, or that cannot be seen.
+pub fn no_home(home: &Home) -> Option<Failure> {
+    match home.vault_file().symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(Failure::new(format!(
+            "there is no vault in {}; make one with `{}`",
+            home.data().display(),
+            home.command("init")
+        ))),
+        _ => None,
+    }
+}
+
+/// There is a home, and nobody listens at its socket.
+fn not_listening(home: &Home, socket: &Path) -> Failure {
+    let data = home.data().display();
+    match LockFile::holder(&home.lock_file()) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Failure::new(format!(
+            "no daemon listens at {}; the user whom {data} belongs to starts one with `{}`",
+            socket.display(),
+            home.command("daemon")
+        )),
+        Ok(Some(holder)) => {
+            let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            Failure::new(format!(
+                "the daemon of {data}{pid} runs, but does not listen at {}. If it is starting, or its socket was \
+                 removed, try again in a few seconds. If it was started with another XDG_RUNTIME_DIR or \
+                 GUILLEMET_SOCKET, set that here too; its log says where it listens",
+                socket.display()
+            ))
+        }
+        _ => Failure::new(format!("no daemon runs for {data}; start it with `{}`", home.command("daemon"))),
+    }
+}
+
+/// The socket, or a folder on the way to it, is not for this user.
+fn denied(socket: &Path) -> Failure {
+    let folders: Vec<&Path> = socket.ancestors().skip(1).collect();
+    let closed = folders.into_iter().rev().find(|folder| access(*folder, Access::EXEC_OK).is_err());
+    let place = closed.unwrap_or(socket);
+    let mut text = format!("you may not connect to {}: {} is not open to you", socket.display(), place.display());
+    if let Ok(metadata) = place.metadata() {
+        let user = uzers::get_user_by_uid(metadata.uid())
+            .map_or_else(|| metadata.uid().to_string(), |user| user.name().to_string_lossy().into_owned());
+        let group = uzers::get_group_by_gid(metadata.gid())
+            .map_or_else(|| metadata.gid().to_string(), |group| group.name().to_string_lossy().into_owned());
+        let _ = write!(text, " (owner {user}, group {group}, mode {:04o})", metadata.mode() & 0o7777);
+    }
+    text.push_str(
+        ". The daemon's user may connect, and members of `[api] group` in guillemet.toml; whoever became one has to log \
+         in again",
+    );
+    Failure::new(text)
+}
+
+/// Returns that the daemon at this home's socket serves another one. `status` is what it says of itself, if it does.
+pub fn of_another_home(home: &Home, status: &Value) -> Failure {
+    let (socket, data) = (home.socket(), home.data());
+    let pid = status["pid"].as_u64().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let head = format!("the daemon at {}{pid}", socket.display());
+    let other = status["home"].as_str();
+    if other == Some(&data.to_string_lossy()) {
+        return Failure::new(format!(
+            "{head} serves {}, but not the folder that lies there now, or it is of an older version. Nothing was sent \
+             to it; start it again",
+            data.display()
+        ));
+    }
+    let other = other.map_or_else(String::new, |other| format!(", {other}"));
+    Failure::new(format!(
+        "{head} serves another home{other}. Nothing was sent to it. To ask that one, set GUILLEMET_SOCKET={}. {} needs \
+         a socket of its own: pass --home, or set XDG_RUNTIME_DIR or GUILLEMET_SOCKET, for its daemon and for its \
+         commands",
+        socket.display(),
+        data.display()
+    ))
+}

@@ -1,0 +1,66 @@
+//! `paths`: where a home lies. Asks no daemon.
+
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Done, output};
+use crate::home::Home;
+
+/// A path of a home.
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    Home,
+    Configuration,
+    Socket,
+    Templates,
+}
+
+#[derive(Args)]
+pub struct Paths {
+    /// Print this path alone.
+    #[arg(value_enum)]
+    name: Option<Name>,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "name")]
+    json: bool,
+}
+
+impl Name {
+    fn path(self, home: &Home) -> PathBuf {
+        match self {
+            Self::Home => home.data().to_owned(),
+            Self::Configuration => home.config_file(),
+            Self::Socket => home.socket(),
+            Self::Templates => home.templates(),
+        }
+    }
+}
+
+impl Paths {
+    pub fn run(self, home: &Home) -> Done {
+        if let Some(name) = self.name {
+            let path = name.path(home);
+            if output::is_terminal() {
+                output::line(&path.to_string_lossy());
+                return Ok(());
+            }
+            // For programs: the very bytes.
+            let mut out = std::io::stdout().lock();
+            return Ok(out.write_all(path.as_os_str().as_bytes()).and_then(|()| out.write_all(b"\n"))?);
+        }
+        let all = Name::value_variants().iter().filter_map(|name| {
+            let shown = name.to_possible_value()?;
+            Some((shown.get_name().to_owned(), name.path(home).to_string_lossy().into_owned()))
+        });
+        if self.json {
+            let all = all.map(|(name, path)| (name, path.into()));
+            output::json(&serde_json::Value::Object(all.collect()));
+        } else {
+            output::table(&["Name", "Path"], all.map(|(name, path)| vec![name, path]).collect());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! `render --out`: whether the file may be written is settled before anything is rendered. Asks no daemon.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::cli::Failure;
+use crate::files::{Attributes, Destination, Existing, set_source, source};
+
+/// A file that may be written.
+pub struct Out<'a> {
+    path: &'a Path,
+    destination: Destination,
+    attributes: Attributes,
+    mode: Option<u32>,
+    source: &'a str,
+}
+
+impl<'a> Out<'a> {
+    /// Opens a file and checks that it may be replaced by what comes from `source`. Without `mode` a file that exists
+    /// keeps its permissions, and a new one gets 0600. `force` replaces a file that does not come from `source`.
+    ///
+    /// # Errors
+    /// Everything that stands in the way; nothing was changed then.
+    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: &'a str) -> Result<Self, Failure> {
+        let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+        if is_device || path.starts_with("/proc") {
+            return Err(Failure::new(format!(
+                "{} is no place for a file; to print the config, leave --out away",
+                path.display()
+            )));
+        }
+        let failed = |error: io::Error| Failure::new(format!("{} cannot be written: {error}", path.display()));
+        let destination = Destination::open(path).map_err(failed)?;
+        let mut problems = Vec::new();
+        let attributes = match destination.existing() {
+            None => Attributes::private(),
+            Some(existing) => {
+                problems.extend(foreign(existing, source).filter(|_| !force));
+                problems.extend(readable(existing).filter(|_| mode.is_none()));
+                existing.attributes().map_err(failed)?
+            }
+        };
+        let attributes = mode.map_or(attributes.clone(), |mode| attributes.with_mode(mode)).with_source(source);
+        if let Err(error) = destination.try_out(&attributes) {
+            problems.push(match destination.existing() {
+                None => error.to_string(),
+                Some(existing) => unkept(existing, &error),
+            });
+        }
+        if problems.is_empty() {
+            return Ok(Self { path, destination, attributes, mode, source });
+        }
+        let problems = problems.iter().map(|problem| format!("\n  {problem}")).collect::<String>();
+        Err(Failure::new(format!("{} was not written, and nothing was rendered:{problems}", path.display())))
+    }
+
+    /// Writes the bytes, whole or not at all. A file that holds them already is left as it is, but for its permissions
+    /// where these were asked for.
+    ///
+    /// # Errors
+    /// The file is as it was then.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.destination.holds(bytes).and_then(|is_same| match self.destination.existing() {
+            Some(existing) if is_same => self.keep(existing),
+            _ => self.destination.put(bytes, &self.attributes),
+        });
+        written.map_err(|error| Failure::new(format!("{} cannot be written: {error}", self.path.display())))
+    }
+
+    fn keep(&self, existing: &Existing) -> io::Result<()> {
+        if source(existing.file()).ok().flatten().as_deref() != Some(self.source) {
+            set_source(existing.file(), self.source);
+        }
+        match self.mode {
+            Some(mode) if existing.metadata().mode() & 0o7777 != mode => existing.set_mode(mode),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What stands in the way where a file does not come from `wanted`.
+fn foreign(existing: &Existing, wanted: &str) -> Option<String> {
+    let why = match source(existing.file()) {
+        Ok(Some(source)) if source == wanted => return None,
+        Ok(Some(source)) => format!("it was rendered from `{source}`, not from `{wanted}`"),
+        Ok(None) => "it exists, and guillemet did not write it".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            "it exists, and its file system cannot record that guillemet wrote it (no extended attributes)".to_owned()
+        }
+        Err(error) => format!("it exists, and what wrote it cannot be read: {error}"),
+    };
+    Some(format!("{why}; pass --force to replace it"))
+}
+
+/// What stands in the way where everybody could read the values.
+fn readable(existing: &Existing) -> Option<String> {
+    let mode = existing.metadata().mode() & 0o777;
+    (mode & 0o004 != 0).then(|| {
+        format!(
+            "everyone can read it (mode {mode:04o}); pass --mode 0600, or --mode {mode:04o} if that is what you want"
+        )
+    })
+}
+
+/// What stands in the way where the file in its place would not be like it.
+fn unkept(existing: &Existing, error: &io::Error) -> String {
+    let (metadata, user) = (existing.metadata(), rustix::process::geteuid().as_raw());
+    let whose =
+        if metadata.uid() == user { String::new() } else { format!(" (it belongs to user {})", metadata.uid()) };
+    format!(
+        "its owner, permissions and attributes cannot be kept{whose}: {error}; run this as root, or remove the file first"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const SOURCE: &str = "f/a";
+
+    fn write(path: &Path, mode: Option<u32>, force: bool, bytes: &[u8]) -> Result<(), String> {
+        Out::open(path, mode, force, SOURCE).and_then(|out| out.write(bytes)).map_err(|Failure(text)| text)
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        // Where there are no extended attributes every other write needs `force`.
+        write(&file, Some(0o640), false, b"first").unwrap();
+        write(&file, None, true, b"second").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"second");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(write(&link, None, true, b"third").unwrap_err().contains("symbolic link"));
+        assert!(write(Path::new("/dev/stdout"), None, true, b"third").unwrap_err().contains("leave --out away"));
+        assert!(write(dir.path(), None, true, b"third").unwrap_err().contains("not a regular file"));
+        assert_eq!(fs::read(&file).unwrap(), b"second");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");
+    }
+}

@@ -1,0 +1,93 @@
+//! `template new`: writes a first template, and says what it needs.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+
+use clap::Args;
+
+use super::starter::Starter;
+use crate::cli::{Done, Failure, adopt, output};
+use crate::daemon::{check_templates, trial::Trial};
+use crate::files;
+use crate::home::Home;
+use crate::names::SecretName;
+use crate::planner::description::{id_rule, is_id};
+use crate::template::Format;
+use crate::template::lexer::lex;
+
+#[derive(Args)]
+pub struct New {
+    /// FEATURE/NAME. `guillemet plugin list` shows the features.
+    #[arg(value_parser = id)]
+    id: (String, String),
+    /// The format of the file. JSON has no comments.
+    #[arg(long, value_parser = ["toml", "json", "jsonc", "yaml"], default_value = "toml")]
+    format: String,
+}
+
+fn id(text: &str) -> Result<(String, String), String> {
+    let (feature, name) = text.split_once('/').ok_or("an id is FEATURE/NAME, such as cal-com/frontdesk")?;
+    if !is_id(feature) {
+        return Err(id_rule("name of a feature"));
+    }
+    Ok((feature.to_owned(), adopt::template_name(name)?))
+}
+
+impl New {
+    pub fn run(self, home: &Home) -> Done {
+        let Self { id: (feature, name), format } = self;
+        let id = format!("{feature}/{name}");
+        if !home.data().is_dir() {
+            let (place, init) = (home.data().display(), home.command("init"));
+            return Err(Failure::new(format!("there is no home at {place}; `{init}` sets one up")));
+        }
+        let folder = home.templates().join(&feature);
+        let file = |format: &str| folder.join(format!("{name}.{format}"));
+        let exists = |format: &&str| fs::symlink_metadata(file(format)).is_ok();
+        if let Some(existing) = ["toml", "json", "jsonc", "yaml"].into_iter().find(exists) {
+            return Err(already_there(&id, &file(existing)));
+        }
+        // An added plugin may have taken the place of a built-in one.
+        let own =
+            Starter::of_feature(&feature, &name).filter(|_| !home.plugins().join(format!("{feature}.wasm")).exists());
+        let is_own = own.is_some();
+        let starter = match own {
+            Some(starter) => starter,
+            None => Starter::of_plugin(&Trial::new(home)?.describe(&feature).map_err(Failure::new)?, &name)?,
+        };
+        let text = starter.text(Format::from_extension(&format).unwrap_or(Format::Toml));
+        let path = file(&format);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.and_then(|()| files::write_new(&path, text.as_bytes())).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_there(&id, &path),
+            _ => Failure::new(format!("cannot write {}: {error}", path.display())),
+        })?;
+        output::note(&format!("wrote {}", path.display()));
+        let add = |name: &SecretName| format!("  {}\n", home.command(&format!("secret add {}", name.as_str())));
+        let add: String = secrets(&text).iter().map(add).collect();
+        let render = home.command(&format!("render {id}"));
+        output::note(&format!("\nNext, with the daemon running:\n{add}  {render}"));
+        if !is_own && check_templates(home, &[id.clone()], None)?.templates.iter().any(|it| it["status"] == "broken") {
+            output::note(&format!(
+                "\nSome fields still need values of yours: `guillemet template check {id}` names them"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn already_there(id: &str, path: &std::path::Path) -> Failure {
+    Failure::new(format!("template {id} already exists ({}); nothing was changed. Choose another name", path.display()))
+}
+
+/// Returns the secrets that a text names, each once.
+fn secrets(text: &str) -> Vec<SecretName> {
+    let mut names: Vec<SecretName> = Vec::new();
+    for reference in lex(text).map(|lexed| lexed.references).unwrap_or_default() {
+        if !names.contains(&reference.name) {
+            names.push(reference.name);
+        }
+    }
+    names
+}

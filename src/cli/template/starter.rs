@@ -1,0 +1,274 @@
+//! The text of a first template: a few fields with comments, in any format.
+//!
+//! Those of the built-in features are written by hand, in `starters`; that of another is made of its plugin's schema.
+//! Knows no file and no home.
+
+use serde_json::{Map, Value};
+use toml_edit::{DocumentMut, Item, Table};
+
+use crate::cli::Failure;
+use crate::cli::adopt::write::{quoted_text, toml_key, yaml_key};
+use crate::names::SecretName;
+use crate::planner::protocol::Description;
+use crate::planner::text::tidy;
+use crate::plugin::schema::{SECRET, examples};
+use crate::template::Format;
+
+/// The starter of each built-in feature; `@name@` stands for the template's name.
+const STARTERS: [(&str, &str); 4] = [
+    ("cal-com", include_str!("starters/cal-com.toml")),
+    ("custom-action", include_str!("starters/custom-action.toml")),
+    ("mcp-server", include_str!("starters/mcp-server.toml")),
+    ("sip-trunk", include_str!("starters/sip-trunk.toml")),
+];
+/// Widest line of a comment, and most characters of one.
+const COMMENT_WIDTH: usize = 100;
+const COMMENT_MAX: usize = 400;
+
+/// A first template.
+pub struct Starter(Vec<Field>);
+
+struct Field {
+    /// The lines above it, `#` and text, or blank.
+    above: Vec<String>,
+    name: String,
+    content: Content,
+}
+
+enum Content {
+    Leaf(Leaf),
+    Table(Vec<Field>),
+}
+
+/// A value on one line.
+enum Leaf {
+    /// In its quotes, with placeholders.
+    Text(String),
+    /// A number or a boolean.
+    Plain(String),
+    List(Vec<Leaf>),
+    Object(Vec<(String, Leaf)>),
+}
+
+impl Starter {
+    /// Returns the starter of a built-in feature.
+    pub fn of_feature(feature: &str, name: &str) -> Option<Self> {
+        let (_, text) = STARTERS.iter().find(|(known, _)| *known == feature)?;
+        let document: DocumentMut = text.replace("@name@", name).parse().ok()?;
+        Some(Self(table(document.as_table())))
+    }
+
+    /// Returns a starter with what a plugin's schema requires and has examples of, and one secret.
+    ///
+    /// # Errors
+    /// When the schema gives no config.
+    pub fn of_plugin(description: &Description, name: &str) -> Result<Self, Failure> {
+        let feature = &description.feature;
+        let no_config = || {
+            Failure::new(format!(
+                "the schema of plugin `{feature}` gives no example; write the template by hand: \
+                 `guillemet plugin show {feature} --schema` prints its fields"
+            ))
+        };
+        let schema: Value = serde_json::from_str(&description.schema).map_err(|_| no_config())?;
+        let secret: SecretName =
+            format!("{feature}-{name}-production").parse().or_else(|_| format!("{name}-production").parse())?;
+        let mut examples = examples(&schema, &description.secret_fields);
+        let required = |field: &str| {
+            let root = field.split('.').next();
+            schema["required"].as_array().is_some_and(|names| names.iter().any(|name| name.as_str() == root))
+        };
+        let best = examples.iter().position(|example| required(&example.field)).unwrap_or_default();
+        if examples.is_empty() {
+            return Err(no_config());
+        }
+        let config = examples.swap_remove(best).config;
+        let mut fields = described(&config, &schema, &secret);
+        let title =
+            comment(&format!("{}. `guillemet plugin show {feature} --schema` prints every field.", description.title));
+        if let Some(first) = fields.first_mut() {
+            first.above = title.into_iter().chain(std::mem::take(&mut first.above)).collect();
+        }
+        Ok(Self(fields))
+    }
+
+    /// Returns the template's text.
+    pub fn text(&self, format: Format) -> String {
+        let mut out = String::new();
+        match format {
+            Format::Toml => toml(&mut out, &self.0, ""),
+            Format::Yaml => yaml(&mut out, &self.0, 0),
+            Format::Json | Format::Jsonc => {
+                json(&mut out, &self.0, 0, format == Format::Jsonc);
+                out.push('\n');
+            }
+        }
+        out
+    }
+}
+
+/// The fields of a table with the comments above them.
+fn table(from: &Table) -> Vec<Field> {
+    let field = |(name, item): (&str, &Item)| {
+        let (decor, content) = match item {
+            Item::Value(value) => (from.key(name)?.leaf_decor(), Content::Leaf(leaf(value)?)),
+            Item::Table(inner) => (inner.decor(), Content::Table(table(inner))),
+            _ => return None,
+        };
+        let above = decor.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+        Some(Field {
+            above: above.lines().map(|line| line.trim().to_owned()).collect(),
+            name: name.to_owned(),
+            content,
+        })
+    };
+    from.iter().filter_map(field).collect()
+}
+
+fn leaf(value: &toml_edit::Value) -> Option<Leaf> {
+    Some(match value {
+        // What stands in it is the template's own: placeholders stay.
+        toml_edit::Value::String(text) => Leaf::Text(Value::from(text.value().as_str()).to_string()),
+        toml_edit::Value::Array(items) => Leaf::List(items.iter().filter_map(leaf).collect()),
+        toml_edit::Value::InlineTable(members) => {
+            Leaf::Object(members.iter().filter_map(|(name, value)| Some((name.to_owned(), leaf(value)?))).collect())
+        }
+        toml_edit::Value::Integer(number) => Leaf::Plain(number.value().to_string()),
+        toml_edit::Value::Boolean(yes) => Leaf::Plain(yes.value().to_string()),
+        _ => return None,
+    })
+}
+
+/// The fields of a config, with what the schema says of each. No format has a null in common with TOML: it is left out.
+fn described(config: &Map<String, Value>, schema: &Value, secret: &SecretName) -> Vec<Field> {
+    let field = |(name, value): (&String, &Value)| {
+        let known = &schema["properties"][name];
+        let content = match value {
+            Value::Object(members) => Content::Table(described(members, known, secret)),
+            value => Content::Leaf(example(value, secret)?),
+        };
+        let mut above = comment(known["description"].as_str().unwrap_or_default());
+        if !above.is_empty() {
+            above.insert(0, String::new());
+        }
+        Some(Field { above, name: name.clone(), content })
+    };
+    config.iter().filter_map(field).collect()
+}
+
+fn example(value: &Value, secret: &SecretName) -> Option<Leaf> {
+    Some(match value {
+        Value::Null => return None,
+        Value::String(text) if text == SECRET => Leaf::Text(format!("\"<< secret '{}' >>\"", secret.as_str())),
+        Value::String(text) => Leaf::Text(quoted_text(text)),
+        Value::Array(items) => Leaf::List(items.iter().filter_map(|item| example(item, secret)).collect()),
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| Some((name.clone(), example(value, secret)?));
+            Leaf::Object(members.iter().filter_map(member).collect())
+        }
+        plain => Leaf::Plain(plain.to_string()),
+    })
+}
+
+/// A stranger's text as lines of a comment; nothing where the lexer would find something in it.
+fn comment(text: &str) -> Vec<String> {
+    let text = tidy(text, COMMENT_MAX);
+    if quoted_text(&text).contains("<% raw %>") {
+        return Vec::new();
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < COMMENT_WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("# {word}")),
+        }
+    }
+    lines
+}
+
+/// The lines above a field, each behind `indent` and with another mark where the format has another.
+fn above(out: &mut String, field: &Field, indent: &str, mark: &str) {
+    for line in &field.above {
+        match line.strip_prefix('#') {
+            Some(text) => out.push_str(&format!("{indent}{mark}{text}\n")),
+            None => out.push('\n'),
+        }
+    }
+}
+
+/// Fields first, then a section for each table: a field behind a section would be of that section.
+fn toml(out: &mut String, fields: &[Field], path: &str) {
+    for field in fields {
+        if let Content::Leaf(leaf) = &field.content {
+            above(out, field, "", "#");
+            out.push_str(&format!("{} = {}\n", toml_key(&field.name), inline(leaf, Format::Toml)));
+        }
+    }
+    for field in fields {
+        if let Content::Table(inner) = &field.content {
+            let path = format!("{path}{}", toml_key(&field.name));
+            above(out, field, "", "#");
+            if field.above.is_empty() {
+                out.push('\n');
+            }
+            out.push_str(&format!("[{path}]\n"));
+            toml(out, inner, &format!("{path}."));
+        }
+    }
+}
+
+fn yaml(out: &mut String, fields: &[Field], depth: usize) {
+    let indent = "  ".repeat(depth);
+    for field in fields {
+        above(out, field, &indent, "#");
+        out.push_str(&format!("{indent}{}:", yaml_key(&field.name)));
+        match &field.content {
+            Content::Leaf(leaf) => out.push_str(&format!(" {}\n", inline(leaf, Format::Yaml))),
+            Content::Table(inner) if inner.is_empty() => out.push_str(" {}\n"),
+            Content::Table(inner) => {
+                out.push('\n');
+                yaml(out, inner, depth + 1);
+            }
+        }
+    }
+}
+
+fn json(out: &mut String, fields: &[Field], depth: usize, comments: bool) {
+    if fields.is_empty() {
+        return out.push_str("{}");
+    }
+    let indent = "  ".repeat(depth + 1);
+    out.push_str("{\n");
+    for (index, field) in fields.iter().enumerate() {
+        if comments {
+            above(out, field, &indent, "//");
+        }
+        out.push_str(&format!("{indent}{}: ", quoted_text(&field.name)));
+        match &field.content {
+            Content::Leaf(leaf) => out.push_str(&inline(leaf, Format::Json)),
+            Content::Table(inner) => json(out, inner, depth + 1, comments),
+        }
+        out.push_str(if index + 1 < fields.len() { ",\n" } else { "\n" });
+    }
+    out.push_str(&format!("{}}}", "  ".repeat(depth)));
+}
+
+fn inline(leaf: &Leaf, format: Format) -> String {
+    match leaf {
+        Leaf::Text(text) | Leaf::Plain(text) => text.clone(),
+        Leaf::List(items) => {
+            format!("[{}]", items.iter().map(|item| inline(item, format)).collect::<Vec<_>>().join(", "))
+        }
+        Leaf::Object(members) if members.is_empty() => "{}".into(),
+        Leaf::Object(members) => {
+            let member = |(name, leaf): &(String, Leaf)| match format {
+                Format::Toml => format!("{} = {}", toml_key(name), inline(leaf, format)),
+                _ => format!("{}: {}", quoted_text(name), inline(leaf, format)),
+            };
+            format!("{{ {} }}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Whose a TCP connection of this machine is, by the kernel's word (sock_diag, Linux 3.3).
+//!
+//! Anybody on the machine can connect to a loopback port; a socket there has no `SO_PEERCRED`, but its other end is a
+//! socket of this machine too, which belongs to a user. Knows nothing of who may.
+//!
+//! Invariant: a look-up that fails means no, and so does a user of another namespace.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+
+use crate::vault::usage::Caller;
+
+/// What Linux shows in place of a user that it cannot map (one of another namespace).
+const OVERFLOW: u32 = 65_534;
+/// Of `loginuid`: nobody has logged in.
+const NOBODY: u32 = u32::MAX;
+/// What `SocketId::cookie` holds where any socket will do.
+const ANY: [u8; 8] = [0xff; 8];
+
+/// Asks the kernel whose sockets are.
+pub struct Owners(OwnedFd);
+
+impl Owners {
+    /// Returns a way to ask.
+    ///
+    /// # Errors
+    /// The kernel's, where it cannot be asked.
+    pub fn open() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?))
+    }
+
+    /// Returns the user whose socket at `local` is connected to `remote`. The kernel answers at once.
+    ///
+    /// # Errors
+    /// There is no such connection (any more), or the kernel does not say whose it is.
+    pub fn of(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<u32> {
+        let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+        let request = InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all(),
+            socket_id: SocketId {
+                source_port: local.port(),
+                destination_port: remote.port(),
+                source_address: local.ip(),
+                destination_address: remote.ip(),
+                interface_id: 0,
+                cookie: ANY,
+            },
+        };
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST;
+        let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        // What is left of a request before this one, if that failed.
+        let mut buffer = [0; 4096];
+        while recv(&self.0, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
+        send(&self.0, &bytes, SendFlags::empty())?;
+        let (_, len) = recv(&self.0, &mut buffer, RecvFlags::DONTWAIT)?;
+        let answer = buffer.get(..len).ok_or(io::ErrorKind::InvalidData)?;
+        let answer = NetlinkMessage::<SockDiagMessage>::deserialize(answer).map_err(io::Error::other)?;
+        match answer.payload {
+            // Where there is no connection, the kernel shows what listens at its address. One that was closed has no
+            // file and no owner any more: it shows root for that.
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
+                if found.header.socket_id.destination_port == remote.port()
+                    && found.header.inode != 0
+                    && found.header.uid != OVERFLOW =>
+            {
+                Ok(found.header.uid)
+            }
+            NetlinkPayload::Error(error) => Err(error.to_io()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// Returns the users whose browser may follow a link that this caller asked for: itself, and whoever logged in and
+/// became it (`sudo`), where the kernel knows.
+pub fn visitors(caller: &Caller) -> HashSet<u32> {
+    let login = fs::read_to_string(format!("/proc/{}/loginuid", caller.pid)).ok();
+    let login = login.and_then(|uid| uid.trim().parse().ok()).filter(|uid| ![NOBODY, OVERFLOW].contains(uid));
+    [Some(caller.uid), login].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+
+    use rustix::net::sockopt::set_ipv6_v6only;
+    use rustix::net::{SocketAddrV6, connect, socket};
+
+    use super::*;
+
+    fn own() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    #[test]
+    fn a_connection_is_its_users_and_one_that_is_not_there_nobodys() {
+        let owners = Owners::open().unwrap();
+        let addresses: [std::net::IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        for address in addresses {
+            let Ok(listener) = TcpListener::bind((address, 0)) else { continue };
+            let server = listener.local_addr().unwrap();
+            let stream = TcpStream::connect(server).unwrap();
+            let client = stream.local_addr().unwrap();
+            assert_eq!(owners.of(client, server).unwrap(), own());
+            // What nobody has accepted yet is nobody's, and there is none to another port.
+            assert!(owners.of(server, client).is_err());
+            assert!(owners.of(SocketAddr::new(address, 1), server).is_err());
+            assert!(owners.of(server, SocketAddr::new(address, 1)).is_err());
+            // What has ended at this end has no owner.
+            let accepted = listener.accept().unwrap().0;
+            drop(stream);
+            assert!(owners.of(client, server).is_err());
+            drop(accepted);
+        }
+    }
+
+    #[test]
+    fn an_ipv6_socket_with_an_ipv4_address_is_found_too() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let server = listener.local_addr().unwrap();
+        let Ok(client) = socket(AddressFamily::INET6, SocketType::STREAM, None) else { return };
+        if set_ipv6_v6only(&client, false).is_err() {
+            return;
+        }
+        let mapped = SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), server.port(), 0, 0);
+        connect(&client, &mapped).unwrap();
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(Owners::open().unwrap().of(peer, server).unwrap(), own());
+    }
+
+    #[test]
+    fn who_asked_for_a_link_may_follow_it() {
+        let caller = Caller { uid: own(), gid: 0, pid: std::process::id(), exe: "".into() };
+        let visitors = visitors(&caller);
+        assert!(visitors.contains(&own()) && !visitors.contains(&NOBODY) && !visitors.contains(&OVERFLOW));
+    }
+}

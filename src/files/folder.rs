@@ -1,0 +1,234 @@
+//! A folder that is held open: what is done in it is done relative to its descriptor, so that a link put in the way
+//! later leads nowhere else. Knows nothing of what the files in it hold.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, openat, readlinkat, renameat, renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+
+/// How many links may stand in the way to a folder; the kernel's own limit.
+const LINKS_MAX: u32 = 40;
+
+/// A step on the way to a folder: only its place matters, so no right to read is needed.
+const STEP: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A folder, held by its descriptor.
+#[derive(Debug)]
+pub struct Folder {
+    file: File,
+}
+
+impl Folder {
+    /// Opens a folder. A symbolic link on the way is followed when it belongs to root, to the user of this process, or
+    /// to the owner of the folder it leads to.
+    ///
+    /// The way is walked step by step, each relative to the one before. `openat2` could refuse every link or none of
+    /// them: links that root or this user made are part of ordinary machines (`/var/run`, a home on another disk), and
+    /// one that somebody else made could lead this process to a folder which that user cannot write.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for a link of somebody else; the system's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let start = openat(CWD, ".", STEP | OFlags::DIRECTORY, Mode::empty())?;
+        let end = follow(start, path, &mut LINKS_MAX.clone())?;
+        let file = openat(end, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { file: File::from(file) })
+    }
+
+    /// Opens the folder of a file and returns it with the file's name in it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a path that names no file; as `open`.
+    pub fn of(path: &Path) -> io::Result<(Self, &OsStr)> {
+        let name = path.file_name();
+        let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+        Ok((Self::open(path.parent().unwrap_or(Path::new("/")))?, name))
+    }
+
+    /// Returns the folder's own metadata.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.file.metadata()
+    }
+
+    /// Returns the metadata of what has a name in it; a link is not followed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metadata_of(&self, name: &OsStr) -> io::Result<fs::Metadata> {
+        File::from(openat(self, name, STEP, Mode::empty())?).metadata()
+    }
+
+    /// Opens a regular file in it for reading, without waiting and without following a link. Returns it with its
+    /// metadata, both of the same file.
+    ///
+    /// # Errors
+    /// `InvalidInput` for anything but a regular file; the system's.
+    pub fn open_regular(&self, name: &OsStr) -> io::Result<(File, fs::Metadata)> {
+        // Opening a FIFO or a device is an act of its own: only what is known to be a file is opened.
+        regular(&self.metadata_of(name)?)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(openat(self, name, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        regular(&metadata)?;
+        Ok((file, metadata))
+    }
+
+    /// Creates a file without a name, which is gone with its descriptor. `None` where the file system has no such
+    /// files.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn create_unnamed(&self, mode: Mode) -> io::Result<Option<File>> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match openat(self, ".", flags, mode) {
+            Ok(file) => Ok(Some(File::from(file))),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Creates a file under a name that nothing has.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; the system's.
+    pub(super) fn create(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(openat(self, name, flags, mode)?))
+    }
+
+    /// Gives a file without a name one that nothing has.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; the system's, also where it cannot do this for want of rights or of `/proc`.
+    pub(super) fn link(&self, file: &File, name: &OsStr) -> io::Result<()> {
+        match linkat(file, "", self, name, AtFlags::EMPTY_PATH) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
+            // Needs CAP_DAC_READ_SEARCH before Linux 6.10.
+            Err(_) => {}
+        }
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        Ok(linkat(CWD, path, self, name, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    /// Renames a file in it, in place of what has the other name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(renameat(self, from, self, to)?)
+    }
+
+    /// Renames a file in it to a name that nothing has.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; the system's.
+    pub(super) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
+            // NFS, OpenZFS before 2.2, many FUSE file systems; kernels and sandboxes without `renameat2`.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
+            done => return Ok(done?),
+        }
+        match linkat(self, from, self, to, AtFlags::empty()) {
+            // A crash before this leaves two names of one whole file.
+            Ok(()) => return Ok(unlinkat(self, from, AtFlags::empty())?),
+            // FAT, some FUSE file systems.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // An empty file takes the name, and the whole one takes its place. Looking and then renaming would replace a
+        // file that comes in between. What a crash in between leaves is empty and never a part: a key, a vault or a
+        // journal of no length is refused by name when it is read, and nothing writes over it.
+        let reserved = self.create(to, Mode::RUSR | Mode::WUSR)?;
+        self.rename(from, to).inspect_err(|_| {
+            let (Ok(ours), Ok(there)) = (reserved.metadata(), self.metadata_of(to)) else { return };
+            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+                let _ = self.remove(to);
+            }
+        })
+    }
+
+    /// Removes a file's name from it; a link is removed, and not what it leads to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(self, name, AtFlags::empty())?)
+    }
+
+    /// Has the system write down which names it holds.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Whether it is a regular file; else an error that says what it is.
+fn regular(metadata: &fs::Metadata) -> io::Result<()> {
+    let wrong = if metadata.is_symlink() {
+        "it is a symbolic link; name the file itself"
+    } else if !metadata.is_file() {
+        "it is not a regular file"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+}
+
+/// The folder at the end of a path that begins at another.
+fn follow(start: OwnedFd, path: &Path, links: &mut u32) -> io::Result<OwnedFd> {
+    let mut at = start;
+    for component in path.components() {
+        at = match component {
+            Component::RootDir => openat(CWD, "/", STEP | OFlags::DIRECTORY, Mode::empty())?,
+            Component::ParentDir => openat(at, "..", STEP | OFlags::DIRECTORY, Mode::empty())?,
+            Component::Normal(name) => step(at, name, links)?,
+            Component::CurDir | Component::Prefix(_) => at,
+        };
+    }
+    Ok(at)
+}
+
+fn step(at: OwnedFd, name: &OsStr, links: &mut u32) -> io::Result<OwnedFd> {
+    match openat(&at, name, STEP | OFlags::DIRECTORY, Mode::empty()) {
+        Ok(folder) => return Ok(folder),
+        Err(Errno::NOTDIR | Errno::LOOP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let link = File::from(openat(&at, name, STEP, Mode::empty())?);
+    let owner = link.metadata()?.uid();
+    let target = match readlinkat(&link, "", Vec::new()) {
+        Ok(target) => target,
+        // No link.
+        Err(Errno::INVAL | Errno::NOENT) => return Err(Errno::NOTDIR.into()),
+        Err(error) => return Err(error.into()),
+    };
+    *links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+    let end = File::from(follow(at, Path::new(OsStr::from_bytes(target.as_bytes())), links)?);
+    if super::is_trusted(owner) || owner == end.metadata()?.uid() {
+        return Ok(end.into());
+    }
+    let name = name.display();
+    let message =
+        format!("the link `{name}` on the way belongs to user {owner} and leads to a folder of somebody else");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+}

@@ -1,0 +1,87 @@
+//! Hidden names under which a file may stand for a moment, and what is left of them after a `kill -9`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use chacha20poly1305::aead::OsRng;
+use chacha20poly1305::aead::rand_core::RngCore;
+use rustix::fs::{Dir, FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+use super::folder::Folder;
+
+/// How every such name begins. A template's name does not begin with a dot.
+const PREFIX: &str = ".guillemet-";
+
+/// Returns a name that nobody can guess, for a file that will be called `name`:
+/// `.guillemet-RANDOM-CHECK`, both 16 hexadecimal digits. The second part follows from the first and from `name`, so
+/// that no name of anything else looks like one by accident.
+pub fn temporary_name(name: &OsStr) -> OsString {
+    with_random(name, OsRng.next_u64())
+}
+
+fn with_random(name: &OsStr, random: u64) -> OsString {
+    let digest = Sha256::new_with_prefix(b"guillemet temporary file\0")
+        .chain_update(random.to_be_bytes())
+        .chain_update(name.as_bytes())
+        .finalize();
+    let check = data_encoding::HEXLOWER.encode(&digest[..8]);
+    format!("{PREFIX}{random:016x}-{check}").into()
+}
+
+/// Whether a name was made by `temporary_name(name)`.
+fn is_temporary_name_of(candidate: &OsStr, name: &OsStr) -> bool {
+    let random = candidate.to_str().and_then(|text| text.strip_prefix(PREFIX)?.get(..16));
+    let random = random.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    random.is_some_and(|random| with_random(name, random) == candidate)
+}
+
+/// Marks a file as being written, until it is closed in whatever way: nobody removes it as left over.
+pub(super) fn claim(file: &std::fs::File) {
+    // Where there are no locks, nothing is ever taken for left over.
+    let _ = flock(file, FlockOperation::NonBlockingLockExclusive);
+}
+
+/// Removes what earlier writes of a file were cut off at: regular files under a hidden name that was made for this
+/// file, without another name, of this user or of `owner` (whom the file belongs to), that nobody is writing any more.
+/// Whatever is in doubt stays. Only names in this folder are removed, never through a link.
+pub(super) fn remove_leftovers(folder: &Folder, name: &OsStr, owner: Option<u32>) {
+    let Ok(entries) = Dir::read_from(folder) else { return };
+    for entry in entries.flatten() {
+        let candidate = OsStr::from_bytes(entry.file_name().to_bytes());
+        if is_temporary_name_of(candidate, name) && is_left_over(folder, candidate, name, owner) {
+            let _ = folder.remove(candidate);
+        }
+    }
+}
+
+fn is_left_over(folder: &Folder, candidate: &OsStr, name: &OsStr, owner: Option<u32>) -> bool {
+    let Ok((file, metadata)) = folder.open_regular(candidate) else { return false };
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() || Some(metadata.uid()) == owner;
+    // Two names: the file got its own and was cut off before it lost the hidden one (`Folder::rename_new`).
+    let has_its_name = || {
+        let file = folder.metadata_of(name);
+        file.is_ok_and(|file| (file.dev(), file.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    let has_no_other = metadata.nlink() == 1 || (metadata.nlink() == 2 && has_its_name());
+    is_ours && has_no_other && flock(&file, FlockOperation::NonBlockingLockShared).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_name_belongs_to_one_file() {
+        for name in ["a", "a.env", &"x".repeat(255)].map(OsStr::new) {
+            let temporary = temporary_name(name);
+            assert!(temporary.len() < 64 && is_temporary_name_of(&temporary, name));
+            assert_ne!(temporary, temporary_name(name));
+            assert!(!is_temporary_name_of(&temporary, OsStr::new("b")));
+        }
+        for other in [".guillemet-", ".guillemet-0000000000000000-0000000000000000", ".guillemet-é", "a"] {
+            assert!(!is_temporary_name_of(OsStr::new(other), OsStr::new("a")));
+        }
+    }
+}

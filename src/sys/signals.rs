@@ -1,0 +1,167 @@
+//! Signals that would end or stop this process, caught until something has been put back as it was.
+//!
+//! Knows nothing of what has to be put back.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::fs::{OFlags, fcntl_setfl};
+
+/// What comes from outside and ends or stops a process; and `SIGCONT`, after which nothing may be as it was left.
+const SIGNALS: [libc::c_int; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+    libc::SIGALRM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+
+/// Where the handler writes what has come: descriptors that stay open as long as the process.
+static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
+/// Its end for writing, as the handler finds it.
+static WRITER: AtomicI32 = AtomicI32::new(-1);
+/// What is done about a signal is a matter of the whole process.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Signals that are caught. It is readable (`poll`) when one has come, and stays so.
+///
+/// When it is dropped, each signal means what it meant before, and those that have come take effect: a process that
+/// was to end ends then, by that signal. A signal that was ignored stays ignored.
+pub struct CaughtSignals {
+    before: Vec<(libc::c_int, libc::sigaction)>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl CaughtSignals {
+    /// Catches them from now on, in every thread.
+    ///
+    /// # Errors
+    /// The system's, when it has no pipe left.
+    pub fn catch() -> io::Result<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        if PIPE.get().is_none() {
+            let (reader, writer) = io::pipe()?;
+            let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
+            fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+            fcntl_setfl(&writer, OFlags::NONBLOCK)?;
+            WRITER.store(writer.as_raw_fd(), Ordering::SeqCst);
+            let _ = PIPE.set((reader, writer));
+        }
+        let mut caught = Self { before: Vec::with_capacity(SIGNALS.len()), _turn: turn };
+        for signal in SIGNALS {
+            let Some(before) = action_of(signal) else { continue };
+            if before.sa_sigaction != libc::SIG_IGN && catch(signal) {
+                caught.before.push((signal, before));
+            }
+        }
+        Ok(caught)
+    }
+}
+
+/// What the process does about a signal.
+fn action_of(signal: libc::c_int) -> Option<libc::sigaction> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only fills in the one it is given, which is live and of its type.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeros are a valid action, and on success the call has written a whole one.
+    (result == 0).then(|| unsafe { action.assume_init() })
+}
+
+/// Has the handler called; system calls that wait for something are interrupted (no `SA_RESTART`).
+fn catch(signal: libc::c_int) -> bool {
+    // SAFETY: zeros are a valid action: no flags, no signal masked.
+    let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
+    action.sa_sigaction = note as *const () as libc::sighandler_t;
+    // SAFETY: the action is whole, and its handler does nothing that a handler must not do.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) == 0 }
+}
+
+/// The handler.
+extern "C" fn note(signal: libc::c_int) {
+    // Each of them is below 65.
+    let byte = signal.to_le_bytes()[0];
+    // SAFETY: `write` may be called from a handler, and so may `errno`'s place be asked for; the byte is live. The
+    // descriptor is open as long as the process; a full pipe refuses the byte, and then is readable all the same.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::write(WRITER.load(Ordering::SeqCst), (&raw const byte).cast(), 1);
+        *errno = before;
+    }
+}
+
+impl AsFd for CaughtSignals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match PIPE.get() {
+            Some((reader, _)) => reader.as_fd(),
+            None => unreachable!("`catch` has made it"),
+        }
+    }
+}
+
+impl Drop for CaughtSignals {
+    fn drop(&mut self) {
+        for (signal, before) in &self.before {
+            // SAFETY: the action is the one that was in force before.
+            unsafe { libc::sigaction(*signal, before, std::ptr::null_mut()) };
+        }
+        let mut come = [0; 64];
+        while let Ok(count @ 1..) = rustix::io::read(&*self, &mut come) {
+            for signal in &come[..count] {
+                // SAFETY: sends this process a signal that it has got already; no memory is touched.
+                unsafe { libc::kill(libc::getpid(), libc::c_int::from(*signal)) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn count(_: libc::c_int) {
+        SEEN.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn on(signal: libc::c_int, what: libc::sighandler_t) {
+        // SAFETY: as in `catch`; the handler only counts.
+        unsafe {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+            action.sa_sigaction = what;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+
+    fn send(signal: libc::c_int) {
+        // SAFETY: sends this process a signal; no memory is touched.
+        unsafe { libc::kill(libc::getpid(), signal) };
+    }
+
+    /// One test: what is done about a signal is a matter of the whole process.
+    #[test]
+    fn a_caught_signal_takes_effect_afterwards_and_an_ignored_one_never() {
+        on(libc::SIGUSR1, count as *const () as libc::sighandler_t);
+        on(libc::SIGUSR2, libc::SIG_IGN);
+        let caught = CaughtSignals::catch().unwrap();
+        send(libc::SIGUSR2);
+        send(libc::SIGUSR1);
+        assert_eq!(SEEN.load(Ordering::SeqCst), 0);
+        drop(caught);
+        assert_eq!(SEEN.load(Ordering::SeqCst), 1);
+        send(libc::SIGUSR1);
+        assert_eq!(SEEN.load(Ordering::SeqCst), 2);
+        drop(CaughtSignals::catch().unwrap());
+        assert_eq!(SEEN.load(Ordering::SeqCst), 2, "it is not sent twice");
+    }
+}

@@ -1,0 +1,274 @@
+//! Opens the file of a template, and refuses one that whoever made the link to it may not choose.
+//!
+//! The daemon may read more than the people who write templates: were a link followed blindly, a template could be
+//! any of its files. So a link is followed step by step, and the owner of each link and of the folder it lies in says
+//! to what it may lead. Knows nothing of what is in a file.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat};
+use rustix::io::Errno;
+
+/// The most links on the way to one file, as the kernel has it.
+const LINKS_MAX: usize = 40;
+
+/// Who could choose where a link leads: the owner of the link, and that of the folder it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maker {
+    link: u32,
+    folder: u32,
+}
+
+/// Why a file is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A link leads to a file that its maker may not choose.
+    #[error("the file behind this link belongs to another user, so it is not read")]
+    Foreign,
+    /// The system's.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+impl From<Errno> for OpenError {
+    fn from(error: Errno) -> Self {
+        Self::System(error.into())
+    }
+}
+
+/// A folder of templates that is open.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    /// Where it stands in the templates' folder.
+    pub path: PathBuf,
+    /// Whoever made the links that led to it.
+    makers: Vec<Maker>,
+}
+
+impl Folder {
+    /// Opens the templates' folder itself, which the daemon's user has chosen.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn root(path: &Path) -> io::Result<Self> {
+        let fd = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { fd, path: path.to_owned(), makers: Vec::new() })
+    }
+
+    /// Opens a folder inside, which may be a link to one.
+    ///
+    /// # Errors
+    /// The system's: `NotADirectory` for what is none.
+    pub fn inside(&self, name: &OsStr) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let (fd, makers) = match openat(&self.fd, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => (fd, Vec::new()),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let (found, makers) = follow(self.fd.as_fd(), name)?;
+                (openat(&found, c".", flags, Mode::empty())?, makers)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { fd, path: self.path.join(name), makers })
+    }
+
+    /// Opens a file in it for reading. Never waits: a FIFO or a device is refused.
+    ///
+    /// # Errors
+    /// `Foreign`; `InvalidInput` for anything but a regular file; the system's.
+    pub fn open(&self, name: &OsStr) -> Result<File, OpenError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let (fd, mut makers) = match openat(&self.fd, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => (fd, Vec::new()),
+            Err(Errno::LOOP) => {
+                let (found, makers) = follow(self.fd.as_fd(), name)?;
+                // Before it is opened in earnest, which a device would notice.
+                regular(&fstat(&found)?)?;
+                let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+                (open(again, flags, Mode::empty())?, makers)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stat = fstat(&fd)?;
+        regular(&stat)?;
+        makers.extend(&self.makers);
+        let me = rustix::process::geteuid().as_raw();
+        // The look at the folders above is for the few makers who need it.
+        let can_everyone = || stat.st_mode & 0o004 != 0 && can_everyone_reach(&fd);
+        if !makers.iter().all(|maker| maker.may_choose(stat.st_uid, me, can_everyone)) {
+            return Err(OpenError::Foreign);
+        }
+        Ok(File::from(fd))
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Maker {
+    /// Whether a link of this maker may lead to a file of this owner. Root and the daemon's user (`me`) may choose
+    /// among their own files. Anybody else may choose a file of their own, and of those two only what everybody on
+    /// this machine can read.
+    fn may_choose(self, owner: u32, me: u32, can_everyone_read: impl Fn() -> bool) -> bool {
+        let is_trusted = |user: u32| user == 0 || user == me;
+        if is_trusted(self.link) && is_trusted(self.folder) {
+            return is_trusted(owner);
+        }
+        let is_their_own = owner == self.folder && (self.link == self.folder || is_trusted(self.link));
+        is_their_own || (is_trusted(owner) && can_everyone_read())
+    }
+}
+
+fn regular(stat: &Stat) -> io::Result<()> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
+/// Whether every folder on the way to an open file lets everybody through.
+fn can_everyone_reach(fd: &OwnedFd) -> bool {
+    let Ok(path) = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) else { return false };
+    path.ancestors().skip(1).all(|folder| fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o001 != 0))
+}
+
+/// Follows the links that begin with an entry of a folder: what they lead to (`O_PATH`), and who made them.
+fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<Maker>)> {
+    let here = OFlags::PATH | OFlags::CLOEXEC;
+    let mut at = openat(folder, c".", here | OFlags::DIRECTORY, Mode::empty())?;
+    let mut makers = Vec::new();
+    let mut ahead: VecDeque<OsString> = VecDeque::from([name.to_owned()]);
+    while let Some(step) = ahead.pop_front() {
+        if step == "/" {
+            at = open(c"/", here | OFlags::DIRECTORY, Mode::empty())?;
+            continue;
+        }
+        let next = openat(&at, &step, here | OFlags::NOFOLLOW, Mode::empty())?;
+        let stat = fstat(&next)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            if ahead.is_empty() {
+                return Ok((next, makers));
+            }
+            // Once more, as a folder: this is what has a file system mounted that is mounted on demand.
+            at = openat(&at, &step, here | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
+            continue;
+        }
+        if makers.len() == LINKS_MAX {
+            return Err(Errno::LOOP.into());
+        }
+        makers.push(Maker { link: stat.st_uid, folder: fstat(&at)?.st_uid });
+        let text = OsString::from_vec(readlinkat(&next, c"", Vec::new())?.into_bytes());
+        for component in Path::new(&text).components().rev() {
+            match component {
+                Component::RootDir | Component::ParentDir | Component::Normal(_) => {
+                    ahead.push_front(component.as_os_str().to_owned());
+                }
+                Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+    }
+    // A link to `/` or to `.`.
+    Ok((at, makers))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    const ROOT: u32 = 0;
+    const DAEMON: u32 = 7;
+    const AUTHOR: u32 = 8;
+    const OTHER: u32 = 9;
+
+    #[test]
+    fn a_link_leads_to_what_its_maker_may_choose() {
+        let may = |link, folder, owner, public: bool| Maker { link, folder }.may_choose(owner, DAEMON, || public);
+        for trusted in [ROOT, DAEMON] {
+            // Of root or the daemon's user, in such a folder: their files, whoever else can read them.
+            for owner in [ROOT, DAEMON] {
+                assert!(may(trusted, DAEMON, owner, false) && may(trusted, ROOT, owner, false));
+                // Of an author: only what everybody can read anyway.
+                assert!(!may(AUTHOR, AUTHOR, owner, false) && may(AUTHOR, AUTHOR, owner, true));
+                assert!(!may(AUTHOR, trusted, owner, false) && may(AUTHOR, trusted, owner, true));
+                assert!(!may(trusted, AUTHOR, owner, false) && may(trusted, AUTHOR, owner, true));
+            }
+            for public in [true, false] {
+                assert!(!may(trusted, trusted, OTHER, public) && !may(AUTHOR, trusted, OTHER, public));
+                assert!(!may(AUTHOR, AUTHOR, OTHER, public) && !may(trusted, AUTHOR, OTHER, public));
+                assert!(may(AUTHOR, AUTHOR, AUTHOR, public) && may(trusted, AUTHOR, AUTHOR, public));
+                assert!(!may(OTHER, AUTHOR, AUTHOR, public), "of somebody else who can write the author's folder");
+                assert!(!may(AUTHOR, trusted, AUTHOR, public), "the folder is not the author's");
+            }
+        }
+    }
+
+    #[test]
+    fn links_are_followed_as_the_kernel_follows_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("deep/er")).unwrap();
+        fs::write(at("deep/er/file"), "text").unwrap();
+        symlink("deep/./er/../er/file", at("relative")).unwrap();
+        symlink(at("deep/er/file"), at("absolute")).unwrap();
+        symlink("deep/er", at("folder")).unwrap();
+        symlink("folder/file", at("through")).unwrap();
+        symlink("through", at("chain")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("deep/er/file/more", at("file-as-folder")).unwrap();
+        symlink("/dev/null", at("device")).unwrap();
+        symlink("deep", at("no-file")).unwrap();
+        let folder = Folder::root(dir.path()).unwrap();
+        for name in ["relative", "absolute", "through", "chain"] {
+            let mut text = String::new();
+            folder.open(name.as_ref()).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "text", "{name}");
+        }
+        assert_eq!(follow(folder.as_fd(), "chain".as_ref()).unwrap().1.len(), 3);
+        for (name, kind) in [
+            ("dangling", io::ErrorKind::NotFound),
+            ("nowhere", io::ErrorKind::NotFound),
+            ("file-as-folder", io::ErrorKind::NotADirectory),
+            ("device", io::ErrorKind::InvalidInput),
+            ("no-file", io::ErrorKind::InvalidInput),
+        ] {
+            match folder.open(name.as_ref()) {
+                Err(OpenError::System(error)) => assert_eq!(error.kind(), kind, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        match folder.open("loop".as_ref()) {
+            Err(OpenError::System(error)) => assert_eq!(error.raw_os_error(), Some(libc::ELOOP)),
+            other => panic!("{other:?}"),
+        }
+        let inside = folder.inside("folder".as_ref()).unwrap();
+        assert!(inside.open("file".as_ref()).is_ok() && inside.makers.len() == 1);
+        assert_eq!(folder.inside("through".as_ref()).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn everyone_reaches_what_no_folder_hides() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "text").unwrap();
+        let fd = OwnedFd::from(File::open(&file).unwrap());
+        for (mode, can) in [(0o700, false), (0o711, true)] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(can_everyone_reach(&fd), can, "{mode:o}");
+        }
+    }
+}

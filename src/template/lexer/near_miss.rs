@@ -1,0 +1,167 @@
+//! Text that is no tag, and was probably meant as one. docs/templates.md has the rule as a table.
+//!
+//! Knows one place at a time: what stands behind something that opens, or looks as if it did. It says what was
+//! probably meant, in the language's own words; whether there is a tag is the lexer's to say.
+
+use crate::names::SecretName;
+
+/// What stands before the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// `<<` and a blank: it opens a tag.
+    Exact,
+    /// Two or more `<` that open none.
+    Almost,
+    /// One `<`, or what [`lookalike`] knows.
+    Lookalike,
+}
+
+/// Words that are never passed over behind `<<`, bare or in quotes.
+const WORDS: [&str; 5] = ["secret", "vars", "env", "raw", "endraw"];
+/// What editors, browsers and encoders make of `<<`.
+const LOOKALIKES: [&str; 9] =
+    ["«", "≪", "‹‹", "＜＜", "&lt;&lt;", "\\u003c\\u003c", "\\u003C\\u003C", "\\x3c\\x3c", "\\x3C\\x3C"];
+/// What stands for a quotation mark, where the text was meant as a name in quotes.
+const QUOTES: [&str; 19] = [
+    "\"", "'", "`", "“", "”", "„", "‘", "’", "‚", "«", "‹", "″", "′", "＂", "＇", "&quot;", "&#34;", "&#39;", "&apos;",
+];
+/// What a `>>` may look like.
+const CLOSERS: [&str; 6] = [">>", "»", "≫", "&gt;&gt;", "\\u003e", "\\u003E"];
+/// How far behind an opener its end is looked for, in bytes.
+const REACH: usize = 256;
+
+/// The length of what looks like `<<` at the beginning of a text and is not.
+pub fn lookalike(text: &str) -> Option<usize> {
+    LOOKALIKES.iter().find(|opener| text.starts_with(**opener)).map(|opener| opener.len())
+}
+
+/// Whether text behind `<<` and a blank begins with a word that makes it a tag, closed or not.
+pub fn is_own(text: &str) -> bool {
+    WORDS.contains(&word(skip(text)).0)
+}
+
+/// What text behind an opener was probably meant as, written as it should be.
+pub fn meant(text: &str, opener: Opener) -> Option<String> {
+    let text = skip(text);
+    let (word, rest) = word(text);
+    let almost = opener == Opener::Almost;
+    let looks_secret = if opener == Opener::Lookalike {
+        matches!(word.to_ascii_lowercase().as_str(), "secret" | "secrets")
+    } else {
+        is_nearly_secret(word)
+    };
+    if (looks_secret && opens_name(skip(rest))) || (almost && word == WORDS[0]) {
+        return Some(secret(rest));
+    }
+    if almost && WORDS[3..].contains(&word) {
+        return Some(format!("<% {word} %>"));
+    }
+    let kind = match word.to_ascii_lowercase().as_str() {
+        "vars" | "var" | "variable" | "variables" => "vars",
+        "env" | "envs" | "environ" | "environment" => "env",
+        _ => return None,
+    };
+    let line = rest[..rest.floor_char_boundary(REACH)].lines().next().unwrap_or_default();
+    let has_member = line.starts_with(['.', '[']) && CLOSERS.iter().any(|closer| line.contains(closer));
+    // `<< var.x >>` is a tag: where nothing is called so, the engine says it.
+    let is_meant = match opener {
+        Opener::Exact => false,
+        Opener::Almost => has_member || WORDS.contains(&word),
+        Opener::Lookalike => has_member,
+    };
+    is_meant.then(|| variable(kind, rest))
+}
+
+/// The tag of a secret, as it should be written, from what stands behind `secret`.
+pub fn secret(rest: &str) -> String {
+    let rest = skip(rest).trim_start_matches(['(', ':', '=', '.']);
+    let mut rest = skip(rest);
+    while let Some(behind) = quote(rest) {
+        rest = behind;
+    }
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).unwrap_or(rest.len());
+    let name = rest[..end].parse::<SecretName>();
+    format!("<< secret \"{}\" >>", name.as_ref().map_or("name", |name| name.as_str()))
+}
+
+fn variable(kind: &str, rest: &str) -> String {
+    let (member, _) = word(rest.trim_start_matches(['.', '[']));
+    format!("<< {kind}.{} >>", if member.is_empty() { "name" } else { member })
+}
+
+/// Behind blanks, also those that nobody sees, and behind signs that trim.
+fn skip(text: &str) -> &str {
+    let unseen = |c: char| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    text.trim_start_matches(|c: char| c.is_whitespace() || unseen(c) || matches!(c, '-' | '~' | '+'))
+}
+
+/// The word at the beginning, bare or in quotes, and what stands behind it.
+fn word(text: &str) -> (&str, &str) {
+    let bare = |text: &str| text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    for mark in ["\"", "'", "\\\"", "\\'"] {
+        if let Some(text) = text.strip_prefix(mark)
+            && let (word, rest) = text.split_at(bare(text))
+            && let Some(rest) = rest.strip_prefix(mark)
+        {
+            return (word, rest);
+        }
+    }
+    text.split_at(bare(text))
+}
+
+/// What stands behind a quotation mark, escaped or not.
+fn quote(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches('\\');
+    QUOTES.iter().find_map(|quote| text.strip_prefix(quote))
+}
+
+/// Whether a name in quotes begins here. A quote alone may be the end of a string that the text stands in.
+fn opens_name(text: &str) -> bool {
+    quote(text).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+fn is_nearly_secret(word: &str) -> bool {
+    word.len() <= 8 && strsim::osa_distance(&word.to_ascii_lowercase(), WORDS[0]) <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant_is_written_as_it_should_be() {
+        use Opener::{Almost, Exact, Lookalike};
+        for (text, opener, expected) in [
+            ("secret \"x\">>", Almost, Some("<< secret \"x\" >>")),
+            ("secret'a.b-c'>>", Almost, Some("<< secret \"a.b-c\" >>")),
+            ("-secret x>>", Almost, Some("<< secret \"x\" >>")),
+            ("\u{200b}secret \"x\" >>", Almost, Some("<< secret \"x\" >>")),
+            ("secret", Almost, Some("<< secret \"name\" >>")),
+            ("'secret'\n", Almost, Some("<< secret \"name\" >>")),
+            (" secrets \"x\" >>", Exact, Some("<< secret \"x\" >>")),
+            (" Secret \\\"x\\\" >>", Exact, Some("<< secret \"x\" >>")),
+            (" sercet “x” >>", Exact, Some("<< secret \"x\" >>")),
+            (" secret &quot;x&quot;", Lookalike, Some("<< secret \"x\" >>")),
+            (" secret »", Lookalike, None),
+            ("secret\", \"b\"", Lookalike, None),
+            (" select \"x\" >>", Exact, None),
+            ("SECRET\n", Almost, None),
+            ("secret_file\n", Almost, None),
+            ("vars.mcp_url>>", Almost, Some("<< vars.mcp_url >>")),
+            ("vars", Almost, Some("<< vars.name >>")),
+            ("environment.X >>", Almost, Some("<< env.X >>")),
+            ("var.x;", Almost, None),
+            (" var.x >>", Exact, None),
+            ("ENV >x", Almost, None),
+            ("vars.x»", Lookalike, Some("<< vars.x >>")),
+            ("hola»", Lookalike, None),
+            ("raw>>", Almost, Some("<% raw %>")),
+            ("endraw >>", Almost, Some("<% endraw %>")),
+            ("SECRETS\\nA=1", Almost, None),
+            (": *secret", Almost, None),
+            ("EOF", Almost, None),
+        ] {
+            assert_eq!(meant(text, opener).as_deref(), expected, "{text:?} {opener:?}");
+        }
+    }
+}

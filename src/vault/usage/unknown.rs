@@ -1,0 +1,97 @@
+//! What stands for a name that nothing here has: whoever asked for it may have sent a value where a name belongs.
+//!
+//! Only a keyed hash of it is ever recorded, and of each user only so many different ones an hour: what comes on
+//! top is recorded without a hash, so that nobody learns about a value by asking for many. Knows nothing of which
+//! names there are.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::super::crypto::Key;
+use super::super::event::UnknownName;
+use crate::names::Millis;
+
+/// How many different ones of a user are told apart in an hour.
+pub(super) const TOLD_APART: usize = 16;
+pub(super) const HOUR: Millis = 60 * 60 * 1000;
+
+/// Hashes names, and counts how many of them each user has come with.
+pub(super) struct UnknownNames {
+    key: Key,
+    by_uid: Mutex<HashMap<u32, Told>>,
+}
+
+/// What a user has come with in an hour.
+struct Told {
+    /// The hour, counted from the epoch.
+    hour: u64,
+    hashes: Vec<[u8; 8]>,
+}
+
+impl UnknownNames {
+    /// Hashes under a subkey of this key.
+    pub(super) fn new(key: &Key) -> Self {
+        Self { key: key.subkey("unknown-names"), by_uid: Mutex::default() }
+    }
+
+    /// Returns what stands for a name, in upper and lower case the same.
+    pub(super) fn hash(&self, name: &str) -> [u8; 8] {
+        let mac = self.key.mac(name.to_ascii_lowercase().as_bytes());
+        let mut hash = [0; 8];
+        hash.copy_from_slice(&mac[..8]);
+        hash
+    }
+
+    /// Returns what is recorded when a user asks for this name.
+    pub(super) fn asked(&self, uid: u32, name: &str, now: Millis) -> UnknownName {
+        let (hash, hour) = (self.hash(name), now / HOUR);
+        // Nothing panics while it is held.
+        let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_uid.get(&uid).is_none_or(|told| told.hour != hour) {
+            // A clock that was set back begins another hour too.
+            by_uid.retain(|_, told| told.hour == hour);
+            by_uid.insert(uid, Told { hour, hashes: Vec::with_capacity(TOLD_APART) });
+        }
+        let Some(told) = by_uid.get_mut(&uid) else { return UnknownName::Other };
+        if told.hashes.contains(&hash) {
+            return UnknownName::Hash(hash);
+        }
+        if told.hashes.len() >= TOLD_APART {
+            return UnknownName::Other;
+        }
+        told.hashes.push(hash);
+        UnknownName::Hash(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> UnknownNames {
+        UnknownNames::new(&Key::from_bytes(&mut [5; 32]))
+    }
+
+    #[test]
+    fn a_hash_needs_the_key_and_disregards_case() {
+        let hash = names().hash("Sk-Live-1");
+        assert_eq!(hash, names().hash("sk-live-1"));
+        assert_ne!(hash, names().hash("sk-live-2"));
+        assert_ne!(hash, UnknownNames::new(&Key::from_bytes(&mut [6; 32])).hash("sk-live-1"));
+        assert_eq!(UnknownName::Hash(hash).to_string().len(), "unknown:".len() + 16);
+    }
+
+    #[test]
+    fn each_user_has_sixteen_an_hour() {
+        let names = names();
+        let asked = |uid, number: usize, now| names.asked(uid, &format!("name-{number}"), now);
+        for number in 0..TOLD_APART {
+            assert_ne!(asked(1, number, 5), UnknownName::Other);
+        }
+        assert_eq!(asked(1, TOLD_APART, 6), UnknownName::Other);
+        assert_ne!(asked(1, 3, 7), UnknownName::Other, "the same again is no other one");
+        assert_ne!(asked(2, TOLD_APART, 8), UnknownName::Other, "of another user");
+        assert_ne!(asked(1, TOLD_APART, HOUR), UnknownName::Other, "the next hour");
+        assert_eq!(names.by_uid.lock().unwrap().len(), 1, "what is over is forgotten");
+    }
+}
