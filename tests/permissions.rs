@@ -66,6 +66,7 @@ fn warning(guillemet: &Guillemet) -> Option<String> {
 fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_its_remedy() {
     let mut guillemet = Guillemet::init();
     fs::create_dir(guillemet.path("plugins")).unwrap();
+    fs::create_dir(guillemet.path("run")).unwrap();
     fs::write(guillemet.path("plugins/pager.wasm"), "").unwrap();
     let opened = [
         ("", 0o777, "chmod o-w"),
@@ -334,6 +335,7 @@ fn a_value_is_sent_to_nobody_who_took_the_sockets_place() {
         return;
     }
     let guillemet = Guillemet::init();
+    fs::create_dir(guillemet.path("run")).unwrap();
     let add = || guillemet.command_with(&["secret", "add", "a", "--from-file", "-"], VALUE.as_bytes());
     let sent = listening(&guillemet, OTHER);
     let output = add();
