@@ -19,7 +19,7 @@ fn methods() -> impl TypedValueParser<Value = Method> {
 /// Gets what a method needs; `new` where the vault is being made.
 fn unlock(method: Method, home: &TrustedHome, passphrase_fd: Option<i32>, new: bool) -> Result<UnlockWith, Failure> {
     match method.row().needs {
-        Needs::KeyFile if home.group_may_write() => Ok(UnlockWith::SharedKeyFile(home.key_file())),
+        Needs::KeyFile if home.group_may_write() && !new => Ok(UnlockWith::SharedKeyFile(home.key_file())),
         Needs::KeyFile => Ok(UnlockWith::KeyFile(home.key_file())),
         Needs::Passphrase => {
             // The daemon lives long: nothing of it may stay on the stack.
