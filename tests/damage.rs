@@ -180,6 +180,9 @@ fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
         }
         closed(path, open);
         assert_eq!(ask("GET", "/v1/render/mcp-server/a", "").unwrap().status, 200, "{path}");
+        // A listing scans the folders: every file is read again before the next one is closed.
+        let listed = ask("GET", "/v1/templates", "").unwrap();
+        assert!(listed.text().contains("cal-com/b"), "{path}: {}", listed.text());
     }
 }
 

@@ -250,7 +250,7 @@ impl<'a> Lexer<'a> {
         if self.opens(begin + 2).is_some() {
             return self.open(at, begin, Kind::Block);
         }
-        let behind = self.text[begin + 2..].trim_start_matches(|c: char| matches!(c, '-' | '+' | '~' | '\u{200b}'));
+        let behind = self.text[begin + 2..].trim_start_matches(['-', '+', '~', '\u{200b}']);
         let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
         let word = behind[..end].to_ascii_lowercase();
         if ["raw", "endraw"].iter().chain(&STATEMENTS).chain(&WITHHELD).any(|statement| *statement == word) {

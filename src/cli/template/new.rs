@@ -68,7 +68,12 @@ impl New {
         let add: String = secrets(&text).iter().map(add).collect();
         let render = home.command(&format!("render {id}"));
         output::note(&format!("\nNext, with the daemon running:\n{add}  {render}"));
-        if !is_own && check_templates(home, &[id.clone()], None)?.templates.iter().any(|it| it["status"] == "broken") {
+        if !is_own
+            && check_templates(home, std::slice::from_ref(&id), None)?
+                .templates
+                .iter()
+                .any(|it| it["status"] == "broken")
+        {
             output::note(&format!(
                 "\nSome fields still need values of yours: `guillemet template check {id}` names them"
             ));
