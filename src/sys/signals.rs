@@ -148,6 +148,14 @@ mod tests {
         unsafe { libc::kill(libc::getpid(), signal) };
     }
 
+    /// Waits until so many were counted: another thread may be the one that takes a signal.
+    fn seen(count: usize) {
+        while SEEN.load(Ordering::SeqCst) < count {
+            std::thread::yield_now();
+        }
+        assert_eq!(SEEN.load(Ordering::SeqCst), count);
+    }
+
     /// One test: what is done about a signal is a matter of the whole process.
     #[test]
     fn a_caught_signal_takes_effect_afterwards_and_an_ignored_one_never() {
@@ -158,9 +166,9 @@ mod tests {
         send(libc::SIGUSR1);
         assert_eq!(SEEN.load(Ordering::SeqCst), 0);
         drop(caught);
-        assert_eq!(SEEN.load(Ordering::SeqCst), 1);
+        seen(1);
         send(libc::SIGUSR1);
-        assert_eq!(SEEN.load(Ordering::SeqCst), 2);
+        seen(2);
         drop(CaughtSignals::catch().unwrap());
         assert_eq!(SEEN.load(Ordering::SeqCst), 2, "it is not sent twice");
     }
