@@ -58,7 +58,8 @@ fn commands(text: &str) -> Vec<&str> {
 /// What the status says of templates that others can change.
 fn warning(guillemet: &Guillemet) -> Option<String> {
     let status = guillemet.get("/v1/status").json();
-    let mut warnings = status["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned());
+    let mut warnings =
+        status["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned());
     warnings.find(|warning| warning.contains("can change templates"))
 }
 
