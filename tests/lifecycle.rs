@@ -153,7 +153,7 @@ fn rewriting_changes_the_name_and_nothing_else() {
         let path = guillemet.path("templates/mcp-server/other.toml");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    set_mode(0o460);
+    set_mode(0o402);
     let refused = patch(&guillemet, "first", &json!({"name": "second", "rewrite": true}));
     assert_eq!((refused.status, refused.errors("template")), (409, vec!["mcp-server/other".to_owned()]));
     assert_eq!(texts(), [template("first"), template("first")]);
