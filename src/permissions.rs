@@ -62,8 +62,9 @@ impl TrustedHome {
         }
         walk.visit(&self.home.config_file(), Kind::Own);
         let vault = self.home.vault_file();
-        let private =
-            [self.home.key_file(), self.home.journal_file(), self.home.lock_file(), self.home.runtime().to_owned()];
+        // The folder of a socket that was chosen may be there for other things too.
+        walk.visit(self.home.runtime(), if self.home.owns_runtime() { Kind::Private } else { Kind::Own });
+        let private = [self.home.key_file(), self.home.journal_file(), self.home.lock_file()];
         for path in database(&vault).into_iter().chain(private) {
             walk.visit(&path, Kind::Private);
         }

@@ -289,7 +289,7 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
     assert_eq!(mode(&shared), 0o755);
     fs::set_permissions(&shared, Permissions::from_mode(0o757)).unwrap();
     let refused = machine.refused_daemon("ann", Some(&shared.join("x.sock")), &[]);
-    assert!(refused.code == Some(1) && refused.err.contains("chmod go-w"), "{refused:?}");
+    assert!(refused.code == Some(1) && refused.err.contains("chmod o-w"), "{refused:?}");
 }
 
 #[test]
