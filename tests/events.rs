@@ -21,11 +21,17 @@ fn every_change_is_told_in_order_and_no_value_with_it() {
         let expected = json!({"id": created["id"], "name": changed["name"], "change": "changed"});
         assert_eq!(listening.next(), ("secret".into(), expected));
     }
-    guillemet.write("mcp-server/a.toml", "x = '<< secret \"b\" >> << secret \"a\" >> << secret \"b\" >>'\n");
+    // Whole at once: a scan that sees half of it tells of a change more.
+    let write = |text: &str| {
+        guillemet.write("mcp-server/.new", text);
+        let folder = guillemet.path("templates/mcp-server");
+        std::fs::rename(folder.join(".new"), folder.join("a.toml")).unwrap();
+    };
+    write("x = '<< secret \"b\" >> << secret \"a\" >> << secret \"b\" >>'\n");
     guillemet.get("/v1/secrets");
     assert_eq!(listening.next(), ("template".into(), json!({"id": "mcp-server/a", "change": "created"})));
     assert_eq!(listening.next(), ("references".into(), json!({"template": "mcp-server/a", "secrets": ["a", "b"]})));
-    guillemet.write("mcp-server/a.toml", "y = '<< secret \"a\" >> << secret \"b\" >>'\n");
+    write("y = '<< secret \"a\" >> << secret \"b\" >>'\n");
     guillemet.get("/v1/secrets");
     assert_eq!(listening.next(), ("template".into(), json!({"id": "mcp-server/a", "change": "changed"})));
     std::fs::remove_file(guillemet.path("templates/mcp-server/a.toml")).unwrap();
