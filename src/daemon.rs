@@ -235,6 +235,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         rechecks: api::endpoints::Rechecks::default(),
         inline: api::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
+        template_check: Arc::default(),
         links,
     });
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);

@@ -88,6 +88,8 @@ pub struct App {
     pub home: TrustedHome,
     /// Which folder the home was at the start, whatever its path.
     pub home_id: FileId,
+    /// Held while somebody looks at who can change templates.
+    pub template_check: Arc<tokio::sync::Mutex<()>>,
     /// Why nobody can connect any more, while that is so.
     pub socket_problem: ArcSwapOption<String>,
     /// The configuration in force.

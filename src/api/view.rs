@@ -1,6 +1,7 @@
 //! How templates and the daemon's state are shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -179,10 +180,23 @@ fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
     }
 }
 
-/// A warning where others can change templates now. Reads metadata of every file.
-fn changeable_templates(app: &App) -> Option<String> {
-    let snapshot = app.resolver.current.load();
-    app.home.template_warning(snapshot.templates.values().map(|prepared| prepared.template.path.as_path()))
+/// For how long the status waits for a look at who can change templates.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// A warning where others can change templates now. Reads metadata of every file, one look at a time: where a file
+/// system hangs, so does the look, and nothing else. What hangs is a warning of its own.
+async fn changeable_templates(app: &Arc<App>) -> Option<String> {
+    let checked = async {
+        let turn = Arc::clone(&app.template_check).lock_owned().await;
+        let app = Arc::clone(app);
+        let look = move || {
+            let _turn = turn;
+            let snapshot = app.resolver.current.load();
+            app.home.template_warning(snapshot.templates.values().map(|prepared| prepared.template.path.as_path()))
+        };
+        tokio::task::spawn_blocking(look).await.ok().flatten()
+    };
+    tokio::time::timeout(WAIT, checked).await.ok().flatten()
 }
 
 /// How the daemon is.
@@ -190,13 +204,14 @@ fn changeable_templates(app: &App) -> Option<String> {
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let ([active, disabled, missing], unreadable, changeable) = {
+    let ([active, disabled, missing], unreadable) = {
         let app = Arc::clone(app);
-        let look = move || (app.inventory.counts(), app.inventory.unreadable(), changeable_templates(&app));
+        let look = move || (app.inventory.counts(), app.inventory.unreadable());
         tokio::task::spawn_blocking(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
+    let changeable = changeable_templates(app).await;
     let refused = app.registry.refused();
     let unlogged = match logging::dropped_lines() {
         0 => None,
