@@ -469,7 +469,8 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
         }
         checked
     });
-    Ok(Checked { templates, unreadable: catalog.unreadable().collect() })
+    let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
+    Ok(Checked { templates, strays: api::view::strays(&strays), unreadable: catalog.unreadable().collect() })
 }
 
 /// What a check found.
@@ -477,6 +478,8 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
 pub struct Checked {
     /// Each template with its problems, as JSON.
     pub templates: Vec<serde_json::Value>,
+    /// Files that are no templates; none where ids were given.
+    pub strays: api::view::Strays,
     /// Folders in which nobody can look, with why and what to do.
     pub unreadable: Vec<String>,
 }

@@ -27,6 +27,7 @@ use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
 use crate::resolve::{Rendered, now};
 use crate::sys::stack::leaving_nothing;
+use crate::template::catalog::Stray;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
 
@@ -124,8 +125,8 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             Ok(with_body(body, "application/json"))
         }
         Endpoint::ListSecrets => {
-            let filter = request::inventory(query)?;
-            let (count, items) = blocking(app, move |inventory| inventory.list(&filter)).await?;
+            let (filter, since) = (request::inventory(query)?, Instant::now());
+            let (count, items) = blocking(app, move |inventory| inventory.list(&filter, since)).await?;
             // The longest answer there is: it grows into one buffer, not through many.
             let bytes = Vec::with_capacity(64 + 384 * items.len());
             Ok(json_answer_in(bytes, StatusCode::OK, &request::Listing { count, items }))
@@ -181,8 +182,8 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::ListTemplates => {
             let page = request::page(query)?;
-            refresh(app).await?;
-            Ok(json_answer(StatusCode::OK, &page.of(view::templates(app).await)))
+            let strays = view::strays(&strays(app).await?);
+            Ok(json_answer(StatusCode::OK, &view::Templates { page: page.of(view::templates(app).await), strays }))
         }
         Endpoint::ShowTemplate => {
             request::query(query, [])?;
@@ -266,20 +267,20 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
-    let shown = show_all(app, vec![name.clone()]).await?.pop();
+    let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
 
-/// The same of each of these names that is there. Which fields references stand in is known once their
-/// templates are planned; what takes too long for that is shown without.
+/// The same of each of these names that is there, true to the files as they were at `since` or later. Which fields
+/// references stand in is known once their templates are planned; what takes too long for that is shown without.
 ///
 /// # Errors
 /// The inventory's, but for names that are not there.
-pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<SecretDetail>, ApiError> {
+pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) -> Result<Vec<SecretDetail>, ApiError> {
     let names: Arc<[SecretName]> = names.into();
     let look = |names: Arc<[SecretName]>| {
         blocking(app, move |inventory| {
-            let shown = names.iter().map(|name| inventory.show(name));
+            let shown = names.iter().map(|name| inventory.show(name, since));
             shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
         })
     };
@@ -457,14 +458,15 @@ async fn told(
     Err(ApiError::new(Code::Unavailable, message))
 }
 
-/// Brings what is known of templates up to the files, where those answer soon.
+/// Brings what is known of templates up to the files, where those answer soon, and returns the files that are none.
 ///
 /// # Errors
 /// When the inventory fails inside.
-pub async fn refresh(app: &Arc<App>) -> Result<(), ApiError> {
-    blocking(app, |inventory| {
-        inventory.refresh();
-        Ok(())
+pub async fn strays(app: &Arc<App>) -> Result<Vec<Arc<Stray>>, ApiError> {
+    let since = Instant::now();
+    blocking(app, move |inventory| {
+        inventory.refresh(since);
+        Ok(inventory.strays())
     })
     .await
 }

@@ -161,6 +161,11 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.add("refusals", "Uses of secrets that were refused, ever.", MetricType::Counter, refusals.collect());
     all.gauges("secrets", "Secrets, and names that only references have.", "status", secrets(&state));
     all.gauges("templates", "Templates, as far as they have been worked out.", "status", templates(&state));
+    let (scans, reads) = app.inventory.scans_and_reads();
+    let help = "Scans of the templates' folders since the start.";
+    all.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
+    let help = "Files in the templates' folders that were read since the start, in scans and for requests.";
+    all.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
     all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
     let connections = app.counts.connections.load(Ordering::Relaxed);
