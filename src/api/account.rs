@@ -28,7 +28,7 @@ const NAME_MAX: usize = 64;
 pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: Incoming) -> Answer {
     match endpoint {
         Endpoint::BeginAccount => {
-            let mut fields = request::object(body, asked.intake(app)).await?;
+            let mut fields = asked.object(app, body).await?;
             let (text, name) = (fields.text("code"), fields.text("name"));
             if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
                 fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
@@ -75,7 +75,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
             Ok(json_answer(StatusCode::CREATED, &made))
         }
         Endpoint::Repair => {
-            let mut fields = request::object(body, asked.intake(app)).await?;
+            let mut fields = asked.object(app, body).await?;
             let confirmed = fields.optional_text("confirm");
             fields.finish()?;
             Ok(json_answer(StatusCode::OK, &membership::repair(app, confirmed.as_deref()).await?))

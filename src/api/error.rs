@@ -100,6 +100,12 @@ impl ApiError {
         Self { errors: errors.collect(), ..Self::new(code, message) }
     }
 
+    /// Adds what more there is to say.
+    #[must_use]
+    pub fn with_detail(self, detail: Option<String>) -> Self {
+        Self { detail: detail.or(self.detail), ..self }
+    }
+
     /// What a caller is told for whose bytes there is no room now.
     pub fn exhausted() -> Self {
         let message = "this user has as much under way as it gets (limits.in_flight_mib); read the answers it has, ask for \
