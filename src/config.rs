@@ -63,8 +63,10 @@ pub struct Config {
 /// What is kept of who used what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// How many events of each kind (answers, refusals) the audit trail holds, at most.
+    /// How many answers, and how many refusals, the audit trail holds at most.
     pub events: usize,
+    /// How many changes it holds at most.
+    pub changes: usize,
 }
 
 /// What `/metrics` tells.
@@ -245,7 +247,8 @@ impl Config {
         let former_versions = reader.number(&mut secrets, "former_versions", 0..=FORMER_VERSIONS_MAX, FORMER_VERSIONS);
         reader.end(secrets);
         let mut usage = reader.table(root, "usage");
-        let events = reader.number(&mut usage, "events", 0..=EVENTS_MAX as u64, EVENTS as u64);
+        let mut bound = |key| as_size(reader.number(&mut usage, key, 0..=EVENTS_MAX as u64, EVENTS as u64));
+        let bounds = Usage { events: bound("events"), changes: bound("changes") };
         reader.end(usage);
         let mut metrics = reader.table(root, "metrics");
         let secret_names = reader.flag(&mut metrics, "secret_names");
@@ -257,7 +260,7 @@ impl Config {
             former_versions: as_size(former_versions),
             api_group: clients::api_group(reader, root),
             clients: clients::rules(reader, root),
-            usage: Usage { events: as_size(events) },
+            usage: bounds,
             metrics: Metrics { secret_names },
             max_head_age: max_head_age(reader, root),
         }
@@ -353,7 +356,7 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_place() {
         let text = "[vars]\na = 1\nb = 9223372036854775808\n[limts]\n[limits]\nconnections = 0\nin_flight_mib = 127\n\
-                    idle_seconds = 'x'\n[secrets]\nformer_versions = 101\n[usage]\nevents = 1000001\n\
+                    idle_seconds = 'x'\n[secrets]\nformer_versions = 101\n[usage]\nevents = 1000001\nchanges = 1000001\n\
                     [metrics]\nsecrets = true\n[account]\nmax_head_age_seconds = 5\n[env]\nallow = ['', 3, 'A=b']\n";
         let problems = parse(text).unwrap_err();
         let begins = [
@@ -364,17 +367,19 @@ mod tests {
             "8:16: `limits.idle_seconds` must be a whole number, not a string",
             "10:19: `secrets.former_versions` must be between 0 and 100",
             "12:10: `usage.events` must be between 0 and 1000000",
-            "14:1: `metrics.secrets` is not a key here; the keys are secret_names",
-            "16:24: `account.max_head_age_seconds` must be 0, or 60 or more",
-            "18:10: `env.allow` has an entry that cannot name",
-            "18:14: `env.allow[2]` must be a string",
-            "18:17: `env.allow` has an entry that cannot name",
+            "13:11: `usage.changes` must be between 0 and 1000000",
+            "15:1: `metrics.secrets` is not a key here; the keys are secret_names",
+            "17:24: `account.max_head_age_seconds` must be 0, or 60 or more",
+            "19:10: `env.allow` has an entry that cannot name",
+            "19:14: `env.allow[2]` must be a string",
+            "19:17: `env.allow` has an entry that cannot name",
         ];
         assert_eq!(problems.len(), begins.len(), "{problems:#?}");
         for (problem, begin) in problems.iter().zip(begins) {
             assert!(problem.starts_with(begin), "{begin}: {problem}");
         }
-        assert_eq!(parse("[usage]\nevents = 0\n").unwrap().usage.events, 0);
+        let usage = parse("[usage]\nevents = 0\n").unwrap().usage;
+        assert_eq!((usage.events, usage.changes), (0, EVENTS));
         // What is not TOML at all, and what is not text.
         let problems = parse("[vars]\na = 'x\nb =\n").unwrap_err();
         assert!(problems.len() > 1 && problems[0].starts_with("2:"), "{problems:?}");

@@ -37,16 +37,18 @@ use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::budget::Budget;
 use crate::resolve::plans::{Prepared, Unplanned};
+use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
+use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::UnlockWith;
 use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
-use crate::vault::store::{Vault, VaultError};
-use crate::vault::usage::{self, Recorder, RecorderError};
+use crate::vault::store::{USAGE_KEY, Vault, VaultError};
+use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -189,8 +191,11 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
     let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
-    let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey("usage"));
-    let options = usage::Options { events: config.usage.events, ..usage::Options::default() };
+    let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
+    let config::Usage { events, changes } = config.usage;
+    let options = usage::Options { events, changes, ..usage::Options::default() };
+    vault.keep_changes(changes);
+    let noted = configuration::note_start(&mut vault, &config_text);
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
     let pins: Vec<Pin> = match vault.document(api::plugins::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
@@ -205,8 +210,20 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
-    let resolver =
-        Arc::new(Resolver { current: Current::new(state), recorder, budget: Budget::new(config.limits.in_flight) });
+    let unlocked = Change::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
+    if let Err(error) = recorder.record_changes(&[unlocked]) {
+        // It has nothing to be taken back, and serving needs the journal alone.
+        warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
+    }
+    if let Err(error) = noted {
+        warnings.push(format!("which configuration this daemon started with could not be recorded: {error}"));
+    }
+    let resolver = Arc::new(Resolver {
+        current: Current::new(state),
+        recorder,
+        budget: Budget::new(config.limits.in_flight),
+        told: Told::default(),
+    });
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

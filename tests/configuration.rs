@@ -369,6 +369,52 @@ fn a_rule_for_nobody_is_told_and_the_rest_is_loaded() {
     assert!(guillemet.log().contains("there is no user `no-such-user-here`"), "{}", guillemet.log());
 }
 
+/// The changes of the configuration in the audit trail, oldest first: who, the digests, and why not.
+fn recorded(guillemet: &Guillemet) -> Vec<[Value; 4]> {
+    let trail = guillemet.get("/v1/usage?limit=1000&outcome=configuration_changed").json();
+    let event = |event: &Value| {
+        assert_eq!(event["caller"]["uid"], rustix::process::geteuid().as_raw());
+        [&event["caller"]["pid"], &event["before"], &event["after"], &event["error"]].map(Value::clone)
+    };
+    trail["items"].as_array().unwrap().iter().rev().map(event).collect()
+}
+
+#[test]
+fn every_change_of_the_configuration_leaves_an_event_with_its_digests() {
+    let mut guillemet = running();
+    let digest = |guillemet: &Guillemet| status(guillemet)["configuration"]["digest"].clone();
+    let (daemon, own) = (json!(guillemet.pid()), json!(std::process::id()));
+    let first = digest(&guillemet);
+    assert_eq!(recorded(&guillemet), Vec::<[Value; 4]>::new());
+    // The daemon by itself.
+    replace(&guillemet, "[vars]\nhost = 'second.example'\n");
+    shows(&guillemet, "second.example");
+    let second = digest(&guillemet);
+    let mut expected = vec![[daemon.clone(), first, second.clone(), Value::Null]];
+    assert_eq!(recorded(&guillemet), expected);
+    // Whoever asks; nothing where nothing changes.
+    assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 200);
+    assert_eq!(recorded(&guillemet), expected);
+    fs::set_permissions(guillemet.path("guillemet.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    until("it is not refused", || (!is_valid(&guillemet)).then_some(()));
+    let refused = json!("validation_error");
+    expected.push([daemon.clone(), second.clone(), Value::Null, refused.clone()]);
+    assert_eq!(recorded(&guillemet), expected);
+    assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 422);
+    expected.push([own, second.clone(), Value::Null, refused]);
+    assert_eq!(recorded(&guillemet), expected);
+    // While no daemon ran.
+    assert!(guillemet.stop());
+    fs::set_permissions(guillemet.path("guillemet.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    guillemet.run();
+    assert_eq!(recorded(&guillemet), expected, "it is as it was");
+    assert!(guillemet.stop());
+    write(&guillemet, "[vars]\nhost = 'third.example'\n");
+    guillemet.run();
+    expected.push([json!(guillemet.pid()), second, digest(&guillemet), Value::Null]);
+    assert_eq!(recorded(&guillemet), expected);
+}
+
 /// One request on a connection that stays open; the status of the answer.
 fn ask_on(stream: &mut BufReader<UnixStream>) -> u16 {
     stream.get_mut().write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use self::rest::{Next, REST, Rest};
 use super::error::{ApiError, Code};
-use super::{App, identity};
+use super::{App, audit, identity};
 use crate::config::{Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
 use crate::files::Fingerprint;
 use crate::home::Home;
@@ -24,7 +24,12 @@ use crate::inventory::rfc3339;
 use crate::names::Millis;
 use crate::resolve::now;
 use crate::template::Problem;
-use crate::vault::usage::Caller;
+use crate::vault::audit::{Actor, Change};
+use crate::vault::event::{Caller, ChangeKind};
+use crate::vault::store::{Vault, VaultError, Writes};
+
+/// Under which the vault keeps the digest of the configuration that was last in force.
+const DOCUMENT: &str = "configuration";
 
 /// The configuration in force, and the file.
 pub struct Configuration {
@@ -57,6 +62,13 @@ pub struct Refused {
     pub problems: Vec<Problem>,
 }
 
+impl Refused {
+    /// With one problem of the file as a whole.
+    fn whole(digest: Option<ConfigDigest>, message: String) -> Self {
+        Self { digest, problems: vec![Problem { message, ..Problem::default() }] }
+    }
+}
+
 /// Why the file is read.
 #[derive(Clone, Debug)]
 pub enum Cause {
@@ -66,6 +78,16 @@ pub enum Cause {
     Changed,
     /// A caller asked for it.
     Asked(Caller),
+}
+
+impl Cause {
+    /// Who makes the daemon read it.
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Signal | Self::Changed => Actor::own(),
+            Self::Asked(caller) => Actor::caller(caller),
+        }
+    }
 }
 
 /// What a reload did.
@@ -211,7 +233,7 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refuse
     });
     reloading.await.unwrap_or_else(|_| {
         let message = "the daemon failed inside; its log says where".to_owned();
-        Err(Arc::new(Refused { digest: None, problems: vec![Problem { message, ..Problem::default() }] }))
+        Err(Arc::new(Refused::whole(None, message)))
     })
 }
 
@@ -317,28 +339,36 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Re
                 return Ok(reloaded(app, Vec::new()));
             }
             let changed = changed_keys(&app.config.load(), &config);
+            if (after != before || !changed.is_empty())
+                && let Err(error) = record(app, &cause, before, after).await
+            {
+                let message = format!("the change cannot be recorded in the audit trail, so it is not made: {error}");
+                return Err(refuse(app, &cause, Refused::whole(digest, message)).await);
+            }
             app.configuration.loaded.store(Arc::new(Loaded { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
             match changed.is_empty() {
                 true => tracing::info!("the configuration was read again"),
                 false => tracing::info!("the configuration was read again; changed: {}", changed.join(", ")),
             }
-            note(app, &cause, before, Ok(after)).await;
             Ok(reloaded(app, changed))
         }
-        Err(problems) => {
-            let refused = Arc::new(Refused { digest, problems });
-            let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
-            // What is tried again and again is told once.
-            if known.as_deref() != Some(&*refused) || !matches!(cause, Cause::Changed) {
-                for problem in app.configuration_problems() {
-                    tracing::error!("the configuration stays as it was: {problem}");
-                }
-                note(app, &cause, before, Err(&refused)).await;
-            }
-            Err(refused)
-        }
+        Err(problems) => Err(refuse(app, &cause, Refused { digest, problems }).await),
     }
+}
+
+/// Shows why the file is not in force, and tells where that is news.
+async fn refuse(app: &Arc<App>, cause: &Cause, refused: Refused) -> Arc<Refused> {
+    let refused = Arc::new(refused);
+    let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
+    // What is tried again and again is told once.
+    if known.as_deref() != Some(&*refused) || !matches!(cause, Cause::Changed) {
+        for problem in app.configuration_problems() {
+            tracing::error!("the configuration stays as it was: {problem}");
+        }
+        record_refusal(app, cause, app.configuration.loaded().digest).await;
+    }
+    refused
 }
 
 fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
@@ -357,14 +387,15 @@ fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
 async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     app.inventory.keep_former_versions(config.former_versions);
     app.resolver.budget.set_total(config.limits.in_flight);
-    let events = config.usage.events;
+    let crate::config::Usage { events, changes } = config.usage;
     // First the configuration and its rules, then the state: whoever answers from the new state finds both.
     identity::put_in_force(app, config).await;
-    let keep_events = changed.contains(&"usage.events");
+    let keep_events = changed.contains(&"usage.events") || changed.contains(&"usage.changes");
     let plan_again = changed.contains(&"vars") || changed.contains(&"env.allow");
     let applying = Arc::clone(app);
     let applied = tokio::task::spawn_blocking(move || {
-        if keep_events && let Err(error) = applying.resolver.recorder.keep_events(events) {
+        applying.inventory.keep_changes(changes);
+        if keep_events && let Err(error) = applying.resolver.recorder.keep_events(events, changes) {
             tracing::error!(%error, "the audit trail keeps its bound until the next start");
         }
         match plan_again {
@@ -385,6 +416,49 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     }
 }
 
-/// Records that the configuration was changed, or that it was not: who made the daemon read it, and what was in force
-/// before and after.
-async fn note(_app: &Arc<App>, _cause: &Cause, _before: ConfigDigest, _after: Result<ConfigDigest, &Refused>) {}
+/// Records that another configuration comes into force, and which one, before it does.
+///
+/// # Errors
+/// Why not: then it must not.
+async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
+    let change = changed(&cause.actor(), before).after(after.to_string());
+    let recording = Arc::clone(app);
+    let recorded = tokio::task::spawn_blocking(move || {
+        recording.inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change])
+    });
+    match recorded.await {
+        Ok(recorded) => recorded.map_err(|error| error.to_string()),
+        Err(_) => Err("the daemon failed inside".into()),
+    }
+}
+
+/// Records that the file was not put in force.
+async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
+    let refused = changed(&cause.actor(), before).failed(Code::Validation.name());
+    if let Err(error) = audit::record(app, vec![refused]).await {
+        tracing::error!(error = error.message(), "a change that failed could not be recorded");
+    }
+}
+
+fn changed(actor: &Actor, before: ConfigDigest) -> Change {
+    Change::new(ChangeKind::ConfigurationChanged, actor, now()).before(before.to_string())
+}
+
+/// Notes in the vault which configuration a daemon starts with. Where it is another one than that which was last in force,
+/// the audit trail tells.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn note_start(vault: &mut Vault, text: &ConfigText) -> Result<(), VaultError> {
+    let after = text.digest().to_string();
+    let before = vault.document(DOCUMENT)?;
+    if before.as_ref().is_some_and(|before| before.as_slice() == after.as_bytes()) {
+        return Ok(());
+    }
+    let change = before.map(|before| {
+        let before = String::from_utf8_lossy(&before).into_owned();
+        Change::new(ChangeKind::ConfigurationChanged, &Actor::own(), now()).before(before).after(after.clone())
+    });
+    let documents = vec![(DOCUMENT.into(), Some(after.as_bytes()))];
+    vault.write(&Writes { documents, changes: change.as_slice(), ..Writes::default() })
+}

@@ -6,7 +6,7 @@ use super::{Config, Rule};
 type Differs = fn(&Config, &Config) -> bool;
 
 /// Every key that a daemon reads, and whether it is read at the start alone. `docs/operators.md` has the same table.
-const KEYS: [(&str, bool, Differs); 11] = [
+const KEYS: [(&str, bool, Differs); 12] = [
     ("vars", false, |a, b| a.vars != b.vars),
     ("env.allow", false, |a, b| a.env != b.env),
     ("secrets.former_versions", false, |a, b| a.former_versions != b.former_versions),
@@ -14,7 +14,8 @@ const KEYS: [(&str, bool, Differs); 11] = [
     ("limits.idle_seconds", false, |a, b| a.limits.idle != b.limits.idle),
     ("limits.transfer_seconds", false, |a, b| a.limits.transfer != b.limits.transfer),
     ("limits.in_flight_mib", false, |a, b| a.limits.in_flight != b.limits.in_flight),
-    ("usage.events", false, |a, b| a.usage != b.usage),
+    ("usage.events", false, |a, b| a.usage.events != b.usage.events),
+    ("usage.changes", false, |a, b| a.usage.changes != b.usage.changes),
     ("metrics.secret_names", false, |a, b| a.metrics != b.metrics),
     ("account.max_head_age_seconds", false, |a, b| a.max_head_age != b.max_head_age),
     ("api.group", true, |a, b| a.api_group != b.api_group),
@@ -58,6 +59,7 @@ mod tests {
             ("limits.transfer_seconds", "[limits]\ntransfer_seconds = 1"),
             ("limits.in_flight_mib", "[limits]\nin_flight_mib = 128"),
             ("usage.events", "[usage]\nevents = 1"),
+            ("usage.changes", "[usage]\nchanges = 1"),
             ("metrics.secret_names", "[metrics]\nsecret_names = true"),
             ("account.max_head_age_seconds", "[account]\nmax_head_age_seconds = 60"),
             ("api.group", "[api]\ngroup = 1"),
