@@ -237,41 +237,46 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refuse
     })
 }
 
-/// Reads the file again where it changed since it was last read, once it rests, and returns whether something else is
-/// in force afterwards. What was refused is tried again too, since the reason may lie elsewhere: in the rights of a folder.
-pub async fn follow(app: &Arc<App>) -> bool {
+/// Reads the file again where it changed since it was last read, once it rests. What was refused is tried again too: the
+/// reason may lie elsewhere, such as in the rights of a folder.
+pub async fn follow(app: &Arc<App>) {
     let settled = |seen: Option<Fingerprint>| seen == app.configuration.last_read() && seen.is_some();
     let seen = look(app).await;
     if settled(seen) {
-        return !app.configuration.is_valid() && retry(app).await;
+        if !app.configuration.is_valid() {
+            retry(app).await;
+        }
+        return;
     }
     let mut rest = Rest::new(seen, Instant::now());
     loop {
         tokio::time::sleep(REST).await;
         let seen = look(app).await;
         if settled(seen) {
-            return false;
+            return;
         }
         match rest.look(seen, Instant::now()) {
             Next::Look => {}
             Next::Read => return retry(app).await,
-            Next::GiveUp => return false,
+            Next::GiveUp => return,
         }
     }
 }
 
-/// Reads the file for a caller whose template cannot be worked out, where it changed since it was last read: a variable
-/// that was just added is no reason to refuse.
-pub async fn catch_up(app: &Arc<App>) -> bool {
+/// Returns when the file is in force as it is now, if it can be: for a caller whose template cannot be worked out. A
+/// variable that was just added is no reason to refuse.
+pub async fn catch_up(app: &Arc<App>) {
     let seen = look(app).await;
-    seen.is_some() && seen != app.configuration.last_read() && follow(app).await
+    if seen.is_some() && seen != app.configuration.last_read() {
+        follow(app).await;
+    }
+    // What is being put in force is waited for.
+    drop(app.configuration.turn.lock().await);
 }
 
-async fn retry(app: &Arc<App>) -> bool {
-    let before = app.config.load_full();
+async fn retry(app: &Arc<App>) {
     // What is wrong with it is logged, and shown until it is corrected.
     let _ = reload(app, Cause::Changed).await;
-    !Arc::ptr_eq(&before, &app.config.load())
 }
 
 /// How the file looks, if it is there.

@@ -599,9 +599,8 @@ pub async fn planned(
                 let may_be_of_variables = matches!(unplanned, Unplanned::Problems(_));
                 if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
                     let catching_up = configuration::catch_up(app);
-                    if tokio::time::timeout_at(until.into(), catching_up).await.unwrap_or(false) {
-                        continue;
-                    }
+                    let _ = tokio::time::timeout_at(until.into(), catching_up).await;
+                    continue;
                 }
                 let hint = if may_be_of_variables { app.configuration_hint() } else { None };
                 return Err(ApiError::unplanned(Some(id), &unplanned).with_detail(hint));
