@@ -31,12 +31,14 @@ use self::scans::{Scans, Unanswered};
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
-use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
+use crate::resolve::{Resolver, now};
 use crate::template::catalog::{Catalog, Changes, Reading, Template, Unwritable};
+use crate::vault::audit::{Actor, Change as AuditChange};
+use crate::vault::event::ChangeKind;
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
-use crate::vault::store::{Vault, VaultError};
+use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
 pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, SameName, Stopped};
@@ -204,6 +206,11 @@ impl Inventory {
         self.former_versions.store(number, Ordering::Relaxed);
     }
 
+    /// How many changes the audit trail holds from now on.
+    pub fn keep_changes(&self, number: usize) {
+        self.owned().vault.keep_changes(number);
+    }
+
     fn owned(&self) -> MutexGuard<'_, Owned> {
         // A panic while it was held left the vault as it was: each change is one transaction.
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
@@ -321,19 +328,25 @@ impl Inventory {
         })
     }
 
-    /// A document kept sealed in the vault.
+    /// Writes a document that is kept sealed in the vault, and what the audit trail tells of that.
     ///
     /// # Errors
     /// The vault's.
-    pub fn set_document(&self, label: &str, bytes: &[u8]) -> Result<(), InventoryError> {
-        Ok(self.owned().vault.set_document(label, bytes)?)
+    pub fn set_document(&self, label: &str, bytes: &[u8], audit: &[AuditChange]) -> Result<(), InventoryError> {
+        let documents = vec![(label.into(), Some(bytes))];
+        Ok(self.owned().vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
 
     /// Deletes a secret that nothing references.
     ///
     /// # Errors
     /// `NotFound`, `Renamed`, `Conflict`, `Referenced`, `Vault`.
-    pub fn delete(&self, name: &SecretName, expected: Option<&str>) -> Result<(SecretId, Released), InventoryError> {
+    pub fn delete(
+        &self,
+        actor: &Actor,
+        name: &SecretName,
+        expected: Option<&str>,
+    ) -> Result<(SecretId, Released), InventoryError> {
         self.rescan();
         let mut owned = self.owned();
         let state = self.resolver.current.load();
@@ -343,7 +356,8 @@ impl Inventory {
             return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers });
         }
         drop(state);
-        owned.vault.remove(secret.id)?;
+        let audit = AuditChange::new(ChangeKind::SecretDeleted, actor, now()).of_secret(secret.id, &secret.name);
+        owned.vault.write(&Writes { removed: vec![secret.id], changes: &[audit], ..Writes::default() })?;
         owned.index = None;
         let released = self.resolver.current.change(|state| state.take(&name.key()));
         self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));

@@ -19,7 +19,7 @@ use crate::logging;
 use crate::membership;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Content;
-use crate::vault::usage::RecorderError;
+use crate::vault::usage::{Class, RecorderError};
 
 /// What `text` is.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -172,7 +172,7 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
     let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
     all.add("log_lines_dropped", "Lines of the log that could not be written.", MetricType::Counter, dropped);
-    let events = [("answers", sums.answers_kept as f64), ("refusals", sums.refusals_kept as f64)];
+    let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {
         by_secret(&mut all, app, &state)?;

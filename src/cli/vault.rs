@@ -7,7 +7,10 @@ use clap::{Args, Subcommand};
 use super::{Done, Failure, no_daemon, output, unlock};
 use crate::home::Home;
 use crate::permissions::TrustedHome;
+use crate::resolve::now;
 use crate::sys::stack::leaving_nothing;
+use crate::vault::audit::{Actor, Change};
+use crate::vault::event::ChangeKind;
 use crate::vault::keys::{Method, Needs};
 use crate::vault::lock::DaemonLock;
 use crate::vault::store::{self, VaultError};
@@ -63,8 +66,19 @@ impl Rekey {
         self.check_descriptors(former, next)?;
         let present = unlock::present(home, former, self.passphrase_fd)?;
         let (mut vault, _) = leaving_nothing(|| store::Vault::open(home, present))?;
-        let new = unlock::next(home, next, self.new_passphrase_fd)?;
-        leaving_nothing(|| vault.rekey(home, &new)).map_err(unwritten)?;
+        let event =
+            Change::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
+        let failed = |vault: &mut store::Vault, code: &str| {
+            // Where nothing can be written there is no trace either; the reason is told all the same.
+            let _ = vault.record(&[event.clone().failed(code)]);
+        };
+        let new =
+            unlock::next(home, next, self.new_passphrase_fd).inspect_err(|_| failed(&mut vault, "validation_error"))?;
+        leaving_nothing(|| vault.rekey(&new, event.clone())).map_err(|error| {
+            failed(&mut vault, "service_unavailable");
+            unwritten(error)
+        })?;
+        vault.name_new_key(home, &new)?;
         tell(home, former, next);
         Ok(())
     }

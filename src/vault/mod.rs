@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of templates, plugins or requests.
 
+pub mod audit;
 pub mod crypto;
 pub mod event;
 pub mod journal;
@@ -11,4 +12,5 @@ pub mod memory;
 pub mod passphrase;
 pub mod record;
 pub mod store;
+mod trail;
 pub mod usage;

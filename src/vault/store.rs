@@ -20,10 +20,12 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
+use super::audit::Change;
 use super::crypto::{self, Key};
 use super::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader, UnlockWith};
 use super::passphrase::BadPassphrase;
 use super::record::{Malformed, Secret};
+use super::trail;
 use crate::files;
 use crate::home::Home;
 use crate::names::SecretId;
@@ -161,6 +163,8 @@ pub struct Writes<'a> {
     pub documents: Vec<(Cow<'a, str>, Option<&'a [u8]>)>,
     /// What of the account's records changes.
     pub account: AccountWrites<'a>,
+    /// What the audit trail tells of it.
+    pub changes: &'a [Change],
 }
 
 /// A document with its label.
@@ -178,6 +182,9 @@ pub enum AccountWrites<'a> {
     Forget,
 }
 
+/// The label of the key for usage and the audit trail.
+pub const USAGE_KEY: &str = "usage";
+
 const RECORD: &str = "record";
 const DOCUMENT: &str = "document";
 /// The label of the document that holds `Vault::root` where that is not the vault's key any more.
@@ -191,6 +198,9 @@ pub struct Vault {
     /// compiled forms) is sealed for good and outlives a rekey.
     root: Key,
     opened_by: OpenedBy,
+    trail: trail::Boxes,
+    /// How many changes the audit trail holds, at most.
+    changes_kept: usize,
 }
 
 impl std::fmt::Debug for Vault {
@@ -277,7 +287,10 @@ impl Vault {
         let database = connect(&path)?;
         settle(&database);
         keys::settle_key_file(&home.key_file(), opened_by);
-        Ok((Self { database, boxes, root, opened_by }, secrets))
+        let trail = trail::Boxes::new(&root.subkey(USAGE_KEY), header.id);
+        // Without a configuration nobody knows the bound: nothing leaves the trail until somebody does.
+        let changes_kept = trail::EVENTS_MAX;
+        Ok((Self { database, boxes, root, opened_by, trail, changes_kept }, secrets))
     }
 
     /// What opened it.
@@ -315,7 +328,7 @@ impl Vault {
     /// # Errors
     /// `Stale` when the stored revision of a secret is not older; otherwise nothing has changed either.
     pub fn write(&mut self, writes: &Writes<'_>) -> Result<(), VaultError> {
-        let boxes = &self.boxes;
+        let (boxes, trail, changes_kept) = (&self.boxes, &self.trail, self.changes_kept);
         change(&mut self.database, |database| {
             let mut manifest = boxes.manifest(database)?;
             for id in &writes.removed {
@@ -331,12 +344,27 @@ impl Vault {
                 }
             }
             account::write(database, writes.account)?;
+            trail::write_changes(database, trail, changes_kept, writes.changes)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
         if !writes.removed.is_empty() {
             wipe(&self.database);
         }
         Ok(())
+    }
+
+    /// Records changes that change nothing else in the vault, in one transaction.
+    ///
+    /// # Errors
+    /// Nothing has been recorded then, and nothing may be changed.
+    pub fn record(&mut self, changes: &[Change]) -> Result<(), VaultError> {
+        let (trail, changes_kept) = (&self.trail, self.changes_kept);
+        change(&mut self.database, |database| trail::write_changes(database, trail, changes_kept, changes))
+    }
+
+    /// How many changes the audit trail holds from now on, at most.
+    pub fn keep_changes(&mut self, number: usize) {
+        self.changes_kept = number;
     }
 
     /// The documents whose label begins so, by label.

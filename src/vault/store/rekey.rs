@@ -11,18 +11,21 @@ use zeroize::Zeroizing;
 use super::file::{change, wipe, write_seal};
 use super::{Boxes, DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, key_binding};
 use crate::home::Home;
+use crate::vault::audit::Change;
 use crate::vault::crypto::{self, Key};
 use crate::vault::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader};
+use crate::vault::trail;
 
 impl Vault {
     /// Seals everything in the vault under a new key, and that key under another key file or passphrase, which opens the
     /// vault from then on. Nothing else opens it then, and nothing of the former boxes is left in the file. Copies of
-    /// the file that were made before are as they were. Subkeys stay the same.
+    /// the file that were made before are as they were. Subkeys stay the same. The audit trail tells `event` of it. Then
+    /// comes `name_new_key`.
     ///
     /// # Errors
     /// When something cannot be written. What opened the vault before opens it then; only where the disk has failed in
     /// the middle of the commit, it may be the other one.
-    pub fn rekey(&mut self, home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
+    pub fn rekey(&mut self, unlock: &NewUnlock, event: Change) -> Result<(), VaultError> {
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.next_key(&passphrase)?;
         let key = Key::random();
@@ -30,11 +33,20 @@ impl Vault {
         let sealed_key = crypto::seal(&unlock_key, &key_binding(&boxes.vault), key.expose());
         change(&mut self.database, |database| {
             former.seal_anew(database, &boxes, &self.root)?;
-            write_seal(database, unlock.method(), passphrase, &sealed_key)
+            write_seal(database, unlock.method(), passphrase, &sealed_key)?;
+            trail::write_changes(database, &self.trail, self.changes_kept, &[event])
         })?;
         wipe(&self.database);
         self.boxes = boxes;
         self.opened_by = OpenedBy::Key;
+        Ok(())
+    }
+
+    /// Gives the new key file its name, where there is one.
+    ///
+    /// # Errors
+    /// When it cannot be renamed. It opens the vault all the same, and the next `open` tries again.
+    pub fn name_new_key(&self, home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
         match unlock.method() {
             Method::KeyFile => keys::name_key_file(&home.key_file()),
             Method::Passphrase => Ok(()),

@@ -2,7 +2,9 @@
 //! earlier versions took with their line ends go on opening their vaults.
 
 use super::*;
+use crate::vault::audit::Actor;
 use crate::vault::crypto::PassphraseCost;
+use crate::vault::event::ChangeKind;
 
 fn pending(home: &Home) -> PathBuf {
     files::beside(&home.key_file())
@@ -35,6 +37,11 @@ fn contents(vault: &Vault, secrets: &[Secret]) -> (BTreeMap<String, (u64, String
     (secrets.collect(), documents, *vault.subkey("usage").expose())
 }
 
+fn rekey(vault: &mut Vault, home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
+    vault.rekey(unlock, Change::new(ChangeKind::VaultRekeyed, &Actor::own(), 7))?;
+    vault.name_new_key(home, unlock)
+}
+
 fn boxes_of(home: &Home) -> Vec<Vec<u8>> {
     let database = Connection::open(home.vault_file()).unwrap();
     let sql = "SELECT box FROM records UNION ALL SELECT box FROM documents UNION ALL SELECT sealed_key FROM meta";
@@ -52,7 +59,7 @@ fn a_rekey_keeps_everything_and_leaves_nothing_of_what_was() {
     let steps = [new_key_file(&home), passphrase(GOOD).for_new().unwrap(), new_key_file(&home), new_key_file(&home)];
     for (step, unlock) in steps.iter().enumerate() {
         let (former_boxes, former_key) = (boxes_of(&home), fs::read(home.key_file()).unwrap());
-        vault.rekey(&home, unlock).unwrap();
+        rekey(&mut vault, &home, unlock).unwrap();
         // It can go on being used.
         vault.set_document("plugins", b"pinned").unwrap();
         drop(vault);
@@ -85,7 +92,7 @@ fn a_copy_from_before_opens_with_the_old_key_alone() {
     let (_dir, home) = filled();
     let before = bytes(&home);
     let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
-    vault.rekey(&home, &new_key_file(&home)).unwrap();
+    rekey(&mut vault, &home, &new_key_file(&home)).unwrap();
     drop(vault);
     fs::write(home.vault_file(), &before[&home.vault_file()]).unwrap();
     refused(&home, key_file(&home), |error| matches!(error, VaultError::WrongKey(_)));
@@ -103,7 +110,7 @@ fn a_rekey_that_was_killed_is_undone_or_finished_when_the_vault_is_opened() {
         vault.opened_by()
     };
     let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
-    vault.rekey(&home, &new_key_file(&home)).unwrap();
+    rekey(&mut vault, &home, &new_key_file(&home)).unwrap();
     drop(vault);
     let (new, vault_after) = (fs::read(home.key_file()).unwrap(), fs::read(home.vault_file()).unwrap());
     let lies = |vault: &[u8], key: Option<&[u8]>| {
@@ -138,8 +145,8 @@ fn a_rekey_that_cannot_be_written_changes_nothing() {
     for table in ["meta", "documents", "records"] {
         let trigger = format!("CREATE TRIGGER no BEFORE UPDATE ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END");
         vault.database.execute_batch(&trigger).unwrap();
-        vault.rekey(&home, &new_key_file(&home)).unwrap_err();
-        vault.rekey(&home, &passphrase(GOOD).for_new().unwrap()).unwrap_err();
+        rekey(&mut vault, &home, &new_key_file(&home)).unwrap_err();
+        rekey(&mut vault, &home, &passphrase(GOOD).for_new().unwrap()).unwrap_err();
         vault.database.execute_batch("DROP TRIGGER no").unwrap();
         let _ = fs::remove_file(pending(&home));
         assert_eq!(fs::read(home.key_file()).unwrap(), key);
@@ -184,7 +191,7 @@ fn a_passphrase_that_was_read_otherwise_opens_its_vault_until_it_is_rekeyed() {
         if let Some(other) = by_rule.filter(|other| *other != file) {
             refused(&home, passphrase(other), |error| matches!(error, VaultError::WrongKey(_)));
         }
-        vault.rekey(&home, &passphrase(GOOD).for_new().unwrap()).unwrap();
+        rekey(&mut vault, &home, &passphrase(GOOD).for_new().unwrap()).unwrap();
         drop(vault);
         for line_end in ["", "\n", "\r\n"] {
             let (vault, _) = Vault::open(&home, passphrase(&format!("{GOOD}{line_end}"))).unwrap();
