@@ -44,7 +44,7 @@ use crate::sys::stack::leaving_nothing;
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
-use crate::vault::keys::UnlockWith;
+use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
 use crate::vault::store::{USAGE_KEY, Vault, VaultError};
@@ -139,7 +139,7 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
 ///
 /// # Errors
 /// When there is a vault already, or something cannot be written.
-pub fn init(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
+pub fn init(home: &TrustedHome, unlock: &NewUnlock) -> Result<(), DaemonError> {
     for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
     }
@@ -189,6 +189,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     limit_descriptors(config.limits.connections as u64)?;
     let method = unlock.method();
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
+    let opened_by = vault.opened_by();
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
     let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
     let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
@@ -210,6 +211,14 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
+    if opened_by == OpenedBy::FormerReading {
+        warnings.push(format!(
+            "the passphrase was given with a carriage return, a byte order mark or several lines, which earlier versions \
+             took for a part of it, and only so it opens this vault. Stop the daemon and run `{}` to choose one that has \
+             none of them",
+            home.command("vault rekey")
+        ));
+    }
     let unlocked = Change::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
     if let Err(error) = recorder.record_changes(&[unlocked]) {
         // It has nothing to be taken back, and serving needs the journal alone.

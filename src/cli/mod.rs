@@ -19,7 +19,9 @@ mod status;
 mod template;
 mod temporary;
 mod terminal;
+mod unlock;
 mod usage;
+mod vault;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -54,6 +56,9 @@ enum Command {
     Init(daemon::Init),
     /// Run the daemon in the foreground.
     Daemon(daemon::Run),
+    /// Change what opens the vault.
+    #[command(subcommand)]
+    Vault(vault::Vault),
     /// Show how the daemon is.
     Status(status::Status),
     /// Read the configuration again now. The daemon also follows the file by itself.
@@ -163,6 +168,7 @@ fn run(arguments: Arguments) -> Done {
     match arguments.command {
         Command::Init(command) => command.run(&home),
         Command::Daemon(command) => command.run(&home),
+        Command::Vault(command) => command.run(&home),
         Command::Status(command) => command.run(&home),
         Command::Reload(command) => command.run(&home),
         Command::Paths(command) => command.run(&home),
