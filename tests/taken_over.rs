@@ -259,6 +259,41 @@ async fn an_idle_child_is_ended() {
     until("the last handle takes the child with it", || is_gone(second)).await;
 }
 
+/// Until it is waited for, it is a zombie; with nothing to plan that could be for days.
+#[tokio::test]
+async fn a_child_that_dies_between_two_requests_is_waited_for() {
+    let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
+    let planner = stranger.planner.clone().with_idle_time(10 * PATIENCE);
+    planner.plan(request("ok")).await.unwrap();
+    assert!(planner.is_running());
+    let first = stranger.pid();
+    let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until("a dead child is waited for", || !is_known(first)).await;
+    assert!(!planner.is_running());
+    planner.plan(request("ok")).await.unwrap();
+    assert_ne!(stranger.pid(), first);
+}
+
+#[tokio::test]
+async fn a_planner_apart_has_a_child_of_its_own_until_it_is_ended() {
+    let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
+    stranger.plan("ok").await.unwrap();
+    let shared = stranger.pid();
+    let apart = stranger.planner.apart();
+    apart.plan(request("ok")).await.unwrap();
+    let own = stranger.pid();
+    assert_ne!(own, shared);
+    apart.end().await;
+    assert!(!is_known(own) && !apart.is_running());
+    assert!(is_known(shared) && stranger.planner.is_running());
+}
+
+/// Whether the kernel has an entry for such a process, dead or alive.
+fn is_known(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// SplitMix64: the same bodies in every run.
 struct Random(u64);
 

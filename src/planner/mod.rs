@@ -15,6 +15,7 @@ mod plan;
 pub mod protocol;
 mod render;
 mod slots;
+mod targets;
 pub mod text;
 pub(crate) mod tree;
 
@@ -28,6 +29,10 @@ pub use self::host::{MEMORY_MAX, TIME_MAX};
 pub use self::plan::MISTAKE;
 use self::protocol::{ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Request};
 
+/// The exit status of a planner that this machine does not let work (`EX_OSERR` of sysexits.h); why is on its standard
+/// error.
+pub const CANNOT_WORK: u8 = 71;
+
 /// The whole life of a planner: gives up what it does not need, then answers requests on its standard
 /// input until that ends.
 pub fn run() -> ExitCode {
@@ -40,7 +45,7 @@ pub fn run() -> ExitCode {
         Ok(host) => host,
         Err(error) => {
             say(format_args!("{error}"));
-            return ExitCode::FAILURE;
+            return ExitCode::from(CANNOT_WORK);
         }
     };
     match serve(&host, &mut io::stdin().lock(), &mut io::stdout().lock()) {
@@ -56,6 +61,13 @@ pub fn run() -> ExitCode {
 /// standard error, a line each (`confinement`).
 fn ready() -> Result<Host, Box<dyn Error>> {
     let mut missing = confine::confine()?;
+    // Else each plugin would be blamed for it.
+    crate::sys::process::try_written_code().map_err(|error| {
+        format!(
+            "the system forbids memory that is written and then run ({error}), and plugins cannot be compiled without \
+             it: set MemoryDenyWriteExecute=no in the unit, or allow `execmem` where SELinux forbids it"
+        )
+    })?;
     // Its clock is the one other thread; it is there before no more can be.
     let host = Host::new().map_err(|error| error.to_string())?;
     missing.extend(confine::seal()?);
@@ -91,7 +103,11 @@ pub fn confinement(child: Child) -> io::Result<Vec<String>> {
     if output.status.success() {
         return Ok(lines.collect());
     }
-    Err(io::Error::other(format!("{} ({})", lines.collect::<Vec<_>>().join("; "), output.status)))
+    let said = lines.collect::<Vec<_>>().join("; ");
+    Err(io::Error::other(match output.status.code() {
+        Some(code) if code == i32::from(CANNOT_WORK) => said,
+        _ => format!("{said} ({})", output.status),
+    }))
 }
 
 /// Answers requests until the input ends.
@@ -112,6 +128,10 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
             }
             Request::Plan(request) => match &loaded {
                 Some((plugin, description)) => answer(output, &plan::plan(plugin, description, &request))?,
+                None => answer(output, &failed("no plugin has been loaded".into()))?,
+            },
+            Request::Targets(request) => match &loaded {
+                Some((_, description)) => answer(output, &plan::targets(description, &request))?,
                 None => answer(output, &failed("no plugin has been loaded".into()))?,
             },
         }

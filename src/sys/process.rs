@@ -134,6 +134,29 @@ pub fn hide() -> io::Result<()> {
     Ok(())
 }
 
+/// Tries what the compiled code of a plugin needs: memory that is written first, and that can be run afterwards.
+///
+/// # Errors
+/// The kernel's: EACCES or EPERM where the system forbids it (`PR_SET_MDWE`, a seccomp filter, SELinux).
+pub fn try_written_code() -> io::Result<()> {
+    let len = rustix::param::page_size();
+    let written = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new anonymous mapping touches no memory that exists.
+    let page =
+        unsafe { libc::mmap(std::ptr::null_mut(), len, written, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the page is this function's own, nobody has a reference into it, and nothing in it is ever run.
+    let allowed = match unsafe { libc::mprotect(page, len, libc::PROT_READ | libc::PROT_EXEC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: as above; it is not used any more.
+    unsafe { libc::munmap(page, len) };
+    allowed
+}
+
 /// Tries to trace a process and lets it go again.
 ///
 /// # Errors

@@ -3,15 +3,18 @@
 //! Knows nothing of plans. What a child says is bounded before it is read.
 
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::planner::CANNOT_WORK;
 use crate::planner::protocol::{ANSWER_MAX, Answer};
 use crate::planner::text::tidy;
 
@@ -60,15 +63,26 @@ pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, 
     serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
 }
 
-/// A child and its pipes. Dropping it kills the child.
+/// How a child that closed its pipes has ended.
+pub enum Ending {
+    /// This machine does not let it work; why.
+    CannotWork(String),
+    /// Something else; in words.
+    Other(String),
+}
+
+/// A child and its pipes. Dropping it kills the child; one that ends by itself is waited for at once.
 pub struct Running {
-    child: Child,
+    child: Arc<Mutex<Child>>,
     input: ChildStdin,
     /// Its answers.
     pub output: ChildStdout,
     /// The beginning of what it wrote to its standard error.
     words: Arc<Mutex<Vec<u8>>>,
     listener: JoinHandle<()>,
+    /// How it has ended, once it has.
+    ended: watch::Receiver<Option<ExitStatus>>,
+    reaper: JoinHandle<()>,
 }
 
 impl Running {
@@ -77,6 +91,8 @@ impl Running {
     /// # Errors
     /// The system's.
     pub fn start(program: &Path, plugin: &str) -> std::io::Result<Self> {
+        // Before there is a child: its end is not missed.
+        let ends = signal(SignalKind::child())?;
         let mut child = Command::new(program)
             .arg("planner")
             .env_clear()
@@ -92,12 +108,29 @@ impl Running {
         let errors = child.stderr.take().ok_or_else(missing)?;
         let words = Arc::default();
         let listener = tokio::spawn(listen(errors, Arc::clone(&words), plugin.to_owned()));
-        Ok(Self { child, input, output, words, listener })
+        let child = Arc::new(Mutex::new(child));
+        let (told, ended) = watch::channel(None);
+        let reaper = tokio::spawn(reap(Arc::downgrade(&child), ends, told));
+        Ok(Self { child, input, output, words, listener, ended, reaper })
     }
 
     /// Whether it may be asked again: it lives, and has said nothing that it was not asked.
-    pub fn is_fit(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None)) && matches!(rustix::io::ioctl_fionread(&self.output), Ok(0))
+    pub fn is_fit(&self) -> bool {
+        self.is_alive() && matches!(rustix::io::ioctl_fionread(&self.output), Ok(0))
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_alive(&self) -> bool {
+        matches!(status(&self.child), Ok(None))
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn end(mut self) {
+        let killed = self.child.lock().unwrap_or_else(PoisonError::into_inner).start_kill();
+        // An error says that it has ended already.
+        if killed.is_ok() {
+            let _ = timeout(EXIT_TIME, self.ended.wait_for(Option::is_some)).await;
+        }
     }
 
     /// Sends a frame.
@@ -111,18 +144,24 @@ impl Running {
         Ok(self.input.flush().await?)
     }
 
-    /// How a child that closed its pipes has ended.
-    pub async fn last_words(mut self) -> String {
-        let status = timeout(EXIT_TIME, self.child.wait()).await;
+    /// Waits a moment for a child that closed its pipes, and says how it has ended.
+    pub async fn ending(mut self) -> Ending {
+        let status = match timeout(EXIT_TIME, self.ended.wait_for(Option::is_some)).await {
+            Ok(Ok(status)) => *status,
+            _ => None,
+        };
         let _ = timeout(EXIT_TIME, &mut self.listener).await;
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         // What the allocator says before it gives up.
         if words.windows(17).any(|window| window == b"memory allocation") {
-            return "needed more memory than it may have".to_owned();
+            return Ending::Other("needed more memory than it may have".to_owned());
         }
         match status {
-            Ok(Ok(status)) => format!("ended before it answered ({status})"),
-            _ => "closed its pipe before it answered".to_owned(),
+            Some(status) if status.code() == Some(CANNOT_WORK.into()) => {
+                Ending::CannotWork(tidy(&String::from_utf8_lossy(&words), STDERR_MAX))
+            }
+            Some(status) => Ending::Other(format!("ended before it answered ({status})")),
+            None => Ending::Other("closed its pipe before it answered".to_owned()),
         }
     }
 }
@@ -130,6 +169,24 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.listener.abort();
+        self.reaper.abort();
+    }
+}
+
+/// How a child has ended, if it has; it is waited for then.
+fn status(child: &Mutex<Child>) -> std::io::Result<Option<ExitStatus>> {
+    child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()
+}
+
+/// Waits for a child as soon as it has ended: nobody may ask it anything for a long time, and until then it would be a
+/// zombie. `ends` are the ends of any children.
+async fn reap(child: Weak<Mutex<Child>>, mut ends: Signal, told: watch::Sender<Option<ExitStatus>>) {
+    while ends.recv().await.is_some() {
+        let Some(child) = child.upgrade() else { return };
+        if let Ok(Some(status)) = status(&child) {
+            told.send_replace(Some(status));
+            return;
+        }
     }
 }
 
