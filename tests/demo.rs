@@ -151,15 +151,11 @@ fn templates_are_checked_without_a_daemon() {
     let (said, problems) = texts(&output);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said, "cal-com/bad broken\ncal-com/good ok\ncustom-action/signed ok\nmcp-server/query ok\n");
-    for word in [
-        "did you mean `api_key`",
-        "timezone",
-        "prefer a header",
-        "warning: curl cannot sign a request (refused for the target `curl`)",
-        "one template is broken",
-    ] {
+    for word in ["did you mean `api_key`", "timezone", "prefer a header", "one template is broken"] {
         assert!(problems.contains(word), "{word}: {problems}");
     }
+    // What a target has no place for that nobody asked about is not told.
+    assert!(!problems.contains("custom-action/signed"), "{problems}");
     let curl = guillemet.command(&["template", "check", "custom-action/signed", "--target", "curl"]);
     assert_eq!((curl.status.code(), texts(&curl).0.as_str()), (Some(1), "custom-action/signed broken\n"));
     let json = guillemet.command(&["template", "check", "custom-action/signed", "--target", "json"]);

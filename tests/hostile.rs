@@ -198,7 +198,7 @@ fn whatever_a_plugin_does_with_a_config_is_an_error_that_names_it() {
 }
 
 /// Modes in which it is not a plugin that could be added, and why.
-const MODES: [(&str, &str); 21] = [
+const MODES: [(&str, &str); 22] = [
     ("start-loop", "ran longer than 2 s and was stopped"),
     ("start-panic", "it panicked"),
     ("start-grow", "needed more than 64 MiB of memory"),
@@ -219,6 +219,7 @@ const MODES: [(&str, &str); 21] = [
     ("secret-fields", "`secret-fields` holds \"**.a\""),
     ("schema-list", "`schema` is not a JSON object"),
     ("schema-huge", "`schema` is larger than 256 KiB"),
+    ("schema-targets", "`schema` has the field `targets` at its top"),
     ("schema-texts", "`schema` holds control characters"),
 ];
 

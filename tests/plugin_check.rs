@@ -186,6 +186,9 @@ fn every_rule_that_its_description_breaks_is_told_at_once() {
     assert!(told.iter().any(|told| told.contains("\"type\": \"object\"")), "{told:?}");
     assert!(told.iter().any(|told| told.contains("nothing is fetched")), "{told:?}");
     assert!(checked(&hostile_in("schema-list")).problems("schema")[0].contains("not a JSON object"));
+    let reserved = checked(&hostile_in("schema-targets"));
+    assert!(reserved.problems("schema")[0].contains("the field `targets` at its top"), "{}", reserved.out);
+    assert_eq!(reserved.code, Some(1));
     let panicked = checked(&hostile_in("describe-panic"));
     assert_eq!((panicked.code, panicked.problems("component")), (Some(1), vec!["it panicked".to_owned()]));
 }

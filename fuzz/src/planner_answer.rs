@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use guillemet::planner::protocol::{Answer, DocumentKind, Planned, Target};
+use guillemet::planner::protocol::{Answer, Description, DocumentKind, Planned, Target};
 use guillemet::planner::text::{PROBLEMS_MAX, tidy, tidy_problems};
-use guillemet::plugin::client::{Lost, believed, read_answer};
+use guillemet::plugin::client::{Lost, believed, named, read_answer};
 use guillemet::plugin::encode;
 use guillemet::plugin::expr::{Expr, Op, Part, ValueFilter};
 use guillemet::plugin::plan::{self, DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
@@ -66,6 +66,19 @@ fn pipe(bytes: &[u8]) {
     match answer {
         Answer::Planned(planned) => check(planned),
         Answer::Problems(problems) => shown(&tidy_problems(problems)),
+        Answer::Targets(ids) => {
+            let description = Description {
+                feature: "a".into(),
+                title: "A".into(),
+                version: "1".into(),
+                schema: "{}".into(),
+                secret_fields: Vec::new(),
+                targets: ["json", "text"].map(target).to_vec(),
+            };
+            let Some(named) = named(&ids, &description) else { return };
+            let once: HashSet<&String> = named.iter().map(|target| &target.id).collect();
+            assert!(once.len() == ids.len() && named.iter().all(|target| description.targets.contains(target)));
+        }
         Answer::Failed { message } => assert!(is_shown(&tidy(&message, 2000), 2001)),
         Answer::Loaded(report) => {
             let Some(report) = believed(report) else { return };
@@ -84,6 +97,15 @@ fn pipe(bytes: &[u8]) {
                 assert!(!file_name.contains(['/', '\0']) && file_name != "..");
             }
         }
+    }
+}
+
+fn target(id: &str) -> Target {
+    Target {
+        id: id.into(),
+        title: "A target".into(),
+        media_type: "application/json".into(),
+        file_name: "a.json".into(),
     }
 }
 
@@ -115,12 +137,7 @@ fn references() -> Vec<Reference> {
 
 fn check(planned: Planned) {
     let references = references();
-    let target = Target {
-        id: "json".into(),
-        title: "JSON".into(),
-        media_type: "application/json".into(),
-        file_name: "a.json".into(),
-    };
+    let target = target("json");
     let document = planned.document.clone();
     let slots: HashMap<String, Expr> =
         planned.slots.iter().map(|slot| (slot.slot.clone(), slot.expr.clone())).collect();

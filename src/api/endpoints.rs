@@ -326,7 +326,7 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) ->
     let unknown = references.filter(|reference| reference.device.is_none() && reference.field.is_none());
     let unplanned: BTreeSet<&str> = unknown.map(|reference| reference.template.as_str()).collect();
     let unplanned = unplanned.into_iter().filter_map(|id| snapshot.templates.get(id));
-    let unplanned: Vec<_> = unplanned.filter(|prepared| prepared.ready(None).is_none()).cloned().collect();
+    let unplanned: Vec<_> = unplanned.filter(|prepared| prepared.is_good().is_none()).cloned().collect();
     drop(snapshot);
     if !unplanned.is_empty() {
         plan_for_fields(app, unplanned).await;
@@ -342,7 +342,7 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
     let plan = async {
         for prepared in unplanned {
             // A template without a plan is shown without fields.
-            let _ = prepared.plan(None, &app.registry, &config).await;
+            let _ = prepared.plans(&app.registry, &config).await;
         }
     };
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
@@ -633,7 +633,7 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
     let (snapshot, prepared, plan) = planned(app, id, target)
         .await
         .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
-    // Another default, if the plugin has just been replaced; other rules, if the configuration has.
+    // Another default, if the template was edited or the plugin replaced meanwhile; other rules, if the configuration was.
     if !asked.now(app, |access| access.may_render(id, Some(&plan.target.id)))? {
         return Err(forbidden_template(app, Endpoint::Render, id, asked.caller));
     }
@@ -642,18 +642,31 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
     Ok(document(rendered))
 }
 
-/// Whether a caller may render a template for a target, without a look at the template: a problem of it is
-/// nobody's business who may not.
+/// Whether a caller may render a template for a target. A problem of the template is nobody's business who may not, so
+/// nothing but its targets is looked at, and those only where a rule for one of them is all the caller has.
 async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Access<'_>) -> bool {
-    if access.administers() {
-        return true;
-    }
-    if target.is_some() || !access.may_render(id, None) {
+    if access.administers() || target.is_some() || !access.may_render(id, None) {
         return access.may_render(id, target);
     }
-    let (feature, _) = id.split_once('/').unwrap_or_default();
-    let targets = app.registry.targets(feature).await.unwrap_or_default();
-    targets.first().is_some_and(|default| access.may_render(id, Some(&default.id)))
+    if access.may_render_any(id) {
+        return true;
+    }
+    let config = app.config.load_full();
+    let named = async {
+        let (_, prepared) = current(app, id, Instant::now() + PLAN_TIME).await.ok()?;
+        prepared.targets(&app.registry, &config).await.ok()
+    };
+    let named = tokio::time::timeout(PLAN_TIME, named).await.ok().flatten();
+    let default = match named {
+        Some(targets) => targets.list.first().map(|target| target.id.clone()),
+        // It is not there, or broken: it is told as one without targets of its own.
+        None => {
+            let (feature, _) = id.split_once('/').unwrap_or_default();
+            let targets = app.registry.targets(feature).await.unwrap_or_default();
+            targets.into_iter().next().map(|target| target.id)
+        }
+    };
+    default.is_some_and(|default| access.may_render(id, Some(&default)))
 }
 
 /// Notes that a caller was refused a template. It is told the same whether there is one or not, and what it

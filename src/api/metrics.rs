@@ -228,9 +228,9 @@ fn secrets(state: &State) -> [(&'static str, f64); 3] {
 fn templates(state: &State) -> [(&'static str, f64); 3] {
     let (mut ok, mut broken, mut pending) = (0.0, 0.0, 0.0);
     for prepared in state.templates.values() {
-        match (&prepared.template.content, prepared.ready(None)) {
-            (Content::Broken { .. }, _) | (_, Some(Err(_))) => broken += 1.0,
-            (_, Some(Ok(_))) => ok += 1.0,
+        match (&prepared.template.content, prepared.is_good()) {
+            (Content::Broken { .. }, _) | (_, Some(false)) => broken += 1.0,
+            (_, Some(true)) => ok += 1.0,
             (_, None) => pending += 1.0,
         }
     }

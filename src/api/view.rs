@@ -9,13 +9,16 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::ApiError;
 use super::request::Listing;
+use crate::config::Config;
 use crate::inventory::{ReferenceView, rfc3339};
 use crate::logging;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode;
 use crate::plugin::expr::{Expr, Op, Part};
 use crate::plugin::plan::{Piece, Plan};
-use crate::resolve::plans::{Prepared, Unplanned};
+use crate::plugin::registry::Registry;
+use crate::resolve::findings::Findings;
+use crate::resolve::plans::{Outcomes, Prepared, Targets, Unplanned};
 use crate::template::Problem;
 use crate::template::catalog::{Content, Stray};
 
@@ -104,9 +107,10 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
 /// One template.
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
-    let planned = prepared.plan(None, &app.registry, &config).await;
     let template = &prepared.template;
-    let uses = planned.as_ref().map_or(&[][..], |plan| &plan.uses);
+    let found = found(prepared.plans(&app.registry, &config).await, |_| Vec::new());
+    let plan = prepared.any_ready();
+    let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
     let references = match &template.content {
         Content::Lexed(lexed) => lexed.references.as_slice(),
         Content::Broken { .. } => &[],
@@ -123,16 +127,48 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
         id: template.id.clone(),
         feature: template.feature.clone(),
         format: template.format.extension(),
-        status: if planned.is_ok() { "ok" } else { "broken" },
+        status: if found.problems.is_empty() { "ok" } else { "broken" },
         references: references.collect(),
-        targets: app
-            .registry
-            .targets(&template.feature)
-            .await
-            .map_or_else(|_| Vec::new(), |targets| targets.into_iter().map(|target| target.id).collect()),
-        warnings: planned.as_ref().map_or_else(|_| Vec::new(), |plan| plan.warnings.clone()),
-        problems: planned.err().map_or_else(Vec::new, problems),
+        targets: targets(prepared, &app.registry, &config).await,
+        warnings: found.warnings,
+        problems: found.problems,
     }
+}
+
+/// The ids of the targets that a template names, or of all there are of its feature; the template's default first.
+async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
+    let list = match prepared.targets(registry, config).await {
+        Ok(Targets { list, are_named: true }) => list.to_vec(),
+        _ => registry.targets(&prepared.template.feature).await.unwrap_or_default(),
+    };
+    list.into_iter().map(|target| target.id).collect()
+}
+
+/// What was found about a template over the targets it is for.
+pub struct Found {
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// Worth telling, not an error.
+    pub warnings: Vec<Problem>,
+}
+
+/// Says everything that was found about a template; `also` looks for more in a plan.
+pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<Problem>) -> Found {
+    let outcomes = match outcomes {
+        Ok(outcomes) => outcomes,
+        Err(unplanned) => return Found { problems: problems(unplanned), warnings: Vec::new() },
+    };
+    let (mut wrong, mut warnings) = (Findings::new(outcomes.len()), Findings::new(outcomes.len()));
+    for (target, outcome) in outcomes {
+        match outcome {
+            Ok(plan) => {
+                warnings.add(&target.id, plan.warnings.clone());
+                wrong.add(&target.id, also(&plan));
+            }
+            Err(unplanned) => wrong.add(&target.id, problems(unplanned)),
+        }
+    }
+    Found { problems: wrong.told(), warnings: warnings.told() }
 }
 
 /// Why there is no plan, as problems.

@@ -16,7 +16,7 @@ use crate::home::Home;
 pub struct Render {
     /// FEATURE/NAME.
     id: String,
-    /// The consumer's format; the feature's default where none is given.
+    /// The consumer's format. Default: the first the template names (`targets`), or its feature's default.
     #[arg(long)]
     target: Option<String>,
     /// Write to this file instead of to standard output: whole or not at all, and only when its bytes differ. Owner and
@@ -39,7 +39,7 @@ fn mode(text: &str) -> Result<u32, String> {
 impl Render {
     pub fn run(self, home: &Home) -> Done {
         let target = self.target.as_ref().map_or_else(String::new, |target| format!("?target={}", part(target)));
-        // Also what a written file says of where it comes from: without a target its feature's default.
+        // Also what a written file says of where it comes from: without a target the template's default.
         let source = format!("{}{target}", template_path(&self.id)?);
         let out = self.out.as_deref().map(|path| Out::open(path, self.mode, self.force, &source)).transpose()?;
         let answer = client::call(home, Method::GET, &format!("/v1/render/{source}"), None)?.good(home)?;

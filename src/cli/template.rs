@@ -36,7 +36,8 @@ pub struct List {
 pub struct Check {
     /// FEATURE/NAME; all of them where none is given.
     ids: Vec<String>,
-    /// Check for this target alone; without it what another target than the default cannot hold is a warning.
+    /// Check for this target alone. Without it, a template is checked for the targets it names (`targets`), or for its
+    /// feature's default.
     #[arg(long, requires = "ids")]
     target: Option<String>,
     /// Print JSON.
@@ -48,7 +49,7 @@ pub struct Check {
 pub struct Explain {
     /// FEATURE/NAME.
     id: String,
-    /// The consumer's format; the feature's default where none is given.
+    /// The consumer's format. Default: the first the template names (`targets`), or its feature's default.
     #[arg(long)]
     target: Option<String>,
     /// Print what the API says.
@@ -178,14 +179,22 @@ impl Check {
                         output::note(client::entry_text(Some(&home.templates()), &entry).trim_start_matches('\n'));
                     }
                 }
+                let good: Vec<String> = items(&template["good_for"]).iter().map(output::text).collect();
+                if !good.is_empty() {
+                    output::note(&format!(
+                        "  {} can be rendered for {}. If it is meant for no other target, name these in its field `targets`",
+                        output::text(&template["id"]),
+                        good.join(", "),
+                    ));
+                }
             }
             note_strays(&serde_json::to_value(strays)?);
         }
         let mut wrong = unreadable;
         match broken {
             0 => {}
-            1 => wrong.push("one template is broken; nothing can be rendered from it".into()),
-            broken => wrong.push(format!("{broken} templates are broken; nothing can be rendered from them")),
+            1 => wrong.push("one template is broken".into()),
+            broken => wrong.push(format!("{broken} templates are broken")),
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
     }

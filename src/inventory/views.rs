@@ -161,7 +161,7 @@ pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
 
 /// The field a reference stands in, where a plan has told.
 pub(super) fn field(state: &State, template: &str, line: u32, column: u32) -> Option<String> {
-    let plan = state.templates.get(template)?.ready(None)?.ok()?;
+    let plan = state.templates.get(template)?.any_ready()?;
     let here = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
     Some(here.field.clone())
 }

@@ -3,7 +3,9 @@
 //! Pure: the planner and its client both ask it.
 
 use super::protocol::{About, Description, Rule};
+use super::targets;
 use super::text::{is_unfit, tidy};
+use crate::plugin::schema::has_field;
 use crate::template::Problem;
 
 /// Most characters of an identifier: a feature, a target, a segment of a field.
@@ -67,9 +69,15 @@ fn schema_rule(schema: &str) -> Option<String> {
         return Some(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
     }
     match serde_json::from_str::<serde_json::Value>(schema) {
-        Ok(schema @ serde_json::Value::Object(_)) => {
-            (!texts_are_fit(&schema)).then(|| "`schema` holds control characters".into())
+        Ok(schema @ serde_json::Value::Object(_)) if !texts_are_fit(&schema) => {
+            Some("`schema` holds control characters".into())
         }
+        Ok(schema @ serde_json::Value::Object(_)) => has_field(&schema, targets::FIELD).then(|| {
+            format!(
+                "`schema` has the field `{0}` at its top, where a template names its targets: give it another name",
+                targets::FIELD
+            )
+        }),
         _ => Some("`schema` is not a JSON object".into()),
     }
 }
@@ -263,13 +271,22 @@ mod tests {
     #[test]
     fn each_rule_is_told() {
         type Breakage = (fn(&mut Description), &'static str);
-        let broken: [Breakage; 14] = [
+        let broken: [Breakage; 17] = [
             (|d| d.feature = "Cal".into(), "feature"),
             (|d| d.feature = "-a".into(), "feature"),
             (|d| d.feature = "a/../b".into(), "feature"),
             (|d| d.schema = "[]".into(), "schema"),
             (|d| d.schema = " ".repeat(SCHEMA_MAX + 1), "schema"),
             (|d| d.schema = r#"{"a":["\u009b2J"]}"#.into(), "schema"),
+            (|d| d.schema = r#"{"properties":{"targets":{}}}"#.into(), "the field `targets`"),
+            (|d| d.schema = r#"{"required":["targets"]}"#.into(), "the field `targets`"),
+            (
+                |d| {
+                    d.schema =
+                        r##"{"allOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"properties":{"targets":{}}}}}"##.into();
+                },
+                "the field `targets`",
+            ),
             (|d| d.targets.clear(), "targets"),
             (|d| d.targets[1].id = "json".into(), "twice"),
             (|d| d.targets[1].media_type = "text/x\r\nSet-Cookie: a".into(), "media-type"),
@@ -284,6 +301,16 @@ mod tests {
             breakage(&mut description);
             let rules = check(description).unwrap_err();
             assert!(rules.len() == 1 && rules[0].sentence.contains(word), "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_beneath_the_top_and_any_field_may_be_called_targets() {
+        for schema in [
+            r#"{"properties":{"a":{"properties":{"targets":{}}}}}"#,
+            r#"{"additionalProperties":true,"properties":{"target":{}}}"#,
+        ] {
+            assert!(check(Description { schema: schema.into(), ..description() }).is_ok(), "{schema}");
         }
     }
 

@@ -12,6 +12,7 @@ use super::origin::{Origins, Place};
 use super::protocol::{Emission, PlanReference, PlanRequest};
 use super::render::{Issued, Rendered};
 use super::slots;
+use super::targets;
 use super::text::tidy;
 use super::tree::Tree;
 use crate::template::Problem;
@@ -78,16 +79,18 @@ fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) 
 pub type Placed = (Vec<Emission>, HashMap<String, u32>);
 
 /// Walks the tree, notes each emission with its field, and gives a slot that YAML has repeated (an
-/// alias) a slot of its own. What comes back stands for each slot of the tree, by its emission.
+/// alias) a slot of its own. What comes back stands for each slot of the tree, by its emission. `targets` is what
+/// stands in the reserved field, which is no part of the tree any more.
 ///
 /// # Errors
-/// Slots in keys, in comments, outside the fields that may hold a secret, and forged ones.
+/// Slots in keys, in comments, in the reserved field, outside the fields that may hold a secret, and forged ones.
 pub fn place(
     request: &PlanRequest,
     emitted: &Emitted,
     tree: &mut Tree,
     origins: &Origins,
     fields: &SecretFields,
+    targets: Option<&Value>,
 ) -> Result<Placed, Vec<Problem>> {
     let mut walk = Walk {
         request,
@@ -102,6 +105,10 @@ pub fn place(
         problems: Vec::new(),
     };
     walk.value(&mut tree.root);
+    if let Some(targets) = targets {
+        walk.path = vec![targets::FIELD.to_owned()];
+        walk.reserved(targets);
+    }
     let missing = emitted.order.iter().filter(|(slot, _)| !walk.seen.contains(slot));
     let mut in_comments: Vec<u32> = missing.map(|(_, reference)| *reference).collect();
     in_comments.sort_unstable();
@@ -192,6 +199,36 @@ impl Walk<'_> {
             let emission = u32::try_from(self.emissions.len()).unwrap_or(u32::MAX);
             self.by_slot.insert(slot, emission);
             self.emissions.push(Emission { reference: index, field: tidy(&field, 512) });
+        }
+    }
+
+    /// The field that the plugin never sees: nothing can be filled in there.
+    fn reserved(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.none_in(text),
+            Value::Array(items) => items.iter().for_each(|item| self.reserved(item)),
+            Value::Object(map) => map.iter().for_each(|(key, item)| {
+                self.none_in(key);
+                self.reserved(item);
+            }),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn none_in(&mut self, text: &str) {
+        for at in slots::find(text) {
+            let slot = slots::canonical(text, at);
+            let field = self.path.join(".");
+            match self.reference(&slot) {
+                Some(reference) => {
+                    let message = format!("the secret \"{}\" stands in `{field}`", reference.name);
+                    let help = "name targets there; take the secret out";
+                    let problem = of_reference(reference, field, message, help);
+                    self.problems.push(problem);
+                    self.seen.insert(slot);
+                }
+                None => self.forged(field),
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::host::{Plugin, Written};
 use super::origin::{Origins, Place};
 use super::protocol::{Answer, Description, Emission, PlanRequest, Planned};
 use super::render::render;
+use super::targets;
 use super::text::{PROBLEMS_MAX, tidy_problems};
 use super::tree::{self, Tree, TreeError};
 use crate::template::Problem;
@@ -23,13 +24,15 @@ pub const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
     match steps(plugin, description, request) {
         Ok(planned) => Answer::Planned(planned),
-        Err(Failure::Config(mut problems)) => {
-            problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
-            problems.dedup();
-            problems.truncate(PROBLEMS_MAX);
-            Answer::Problems(tidy_problems(problems))
-        }
-        Err(Failure::Plugin(Broken(rule))) => Answer::Failed { message: format!("{rule}{MISTAKE}") },
+        Err(failure) => failure.answer(),
+    }
+}
+
+/// Says which targets a template names, without a call of the plugin.
+pub fn targets(description: &Description, request: &PlanRequest) -> Answer {
+    match secret_fields(description).and_then(|fields| Ok(read(request, description, &fields)?)) {
+        Ok(config) => Answer::Targets(config.targets),
+        Err(failure) => failure.answer(),
     }
 }
 
@@ -44,12 +47,37 @@ impl From<Broken> for Failure {
     }
 }
 
+impl From<Vec<Problem>> for Failure {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl Failure {
+    fn answer(self) -> Answer {
+        match self {
+            Self::Config(mut problems) => {
+                problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
+                problems.dedup();
+                problems.truncate(PROBLEMS_MAX);
+                Answer::Problems(tidy_problems(problems))
+            }
+            Self::Plugin(Broken(rule)) => Answer::Failed { message: format!("{rule}{MISTAKE}") },
+        }
+    }
+}
+
+fn secret_fields(description: &Description) -> Result<SecretFields, Failure> {
+    Ok(SecretFields::new(&description.secret_fields).map_err(|rules| Broken(rules.join("; ")))?)
+}
+
 fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Result<Planned, Failure> {
-    let fields = SecretFields::new(&description.secret_fields).map_err(|rules| Broken(rules.join("; ")))?;
+    let fields = secret_fields(description)?;
     let target = unknown_target(description, &request.target);
     // The template's own mistakes are told together with a target that is not there.
-    let config = read(request, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
-    let Config { tree, origins, emissions, slots } = config.map_err(|mut problems| {
+    let config =
+        read(request, description, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
+    let Config { tree, origins, emissions, slots, .. } = config.map_err(|mut problems| {
         problems.extend(target);
         Failure::Config(problems)
     })?;
@@ -81,15 +109,27 @@ struct Config {
     emissions: Vec<Emission>,
     /// What each slot stands for, by emission.
     slots: HashMap<String, u32>,
+    /// The targets that the template names.
+    targets: Vec<String>,
 }
 
-fn read(request: &PlanRequest, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
+fn read(request: &PlanRequest, description: &Description, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
     let rendered = render(request)?;
     let (emitted, origins) = emissions::emitted(request, rendered)?;
     let mut tree = tree::parse(request.format, &emitted.text)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
-    let (emissions, slots) = emissions::place(request, &emitted, &mut tree, &origins, fields)?;
-    Ok(Config { tree, origins, emissions, slots })
+    let named = targets::take(&mut tree);
+    let place = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
+    let targets = named.as_ref().map_or(Ok(Vec::new()), |named| targets::read(named, description, place));
+    let placed = emissions::place(request, &emitted, &mut tree, &origins, fields, named.as_ref());
+    match (placed, targets) {
+        (Ok((emissions, slots)), Ok(targets)) => Ok(Config { tree, origins, emissions, slots, targets }),
+        (placed, targets) => {
+            let mut problems = targets.err().unwrap_or_default();
+            problems.extend(placed.err().unwrap_or_default());
+            Err(problems)
+        }
+    }
 }
 
 fn of_tree(error: TreeError, origins: &Origins) -> Problem {

@@ -36,6 +36,8 @@ pub enum Request {
     },
     /// Work a template out for one target.
     Plan(PlanRequest),
+    /// Say which targets a template names for itself. The target of this request counts for nothing.
+    Targets(PlanRequest),
 }
 
 /// A template to plan. `text` has been through the daemon's lexer: its tags have private-use
@@ -80,6 +82,8 @@ pub enum Answer {
     Loaded(Report),
     /// The template worked out.
     Planned(Planned),
+    /// The ids of the targets that the template names, in its order; none where it names none.
+    Targets(Vec<String>),
     /// The template is wrong.
     Problems(Vec<Problem>),
     /// The plugin is wrong: it trapped, overran a limit, or broke a rule of the contract.

@@ -16,11 +16,13 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::child::Running;
+use self::child::{Ending, Running};
 pub use self::child::{Lost, read_answer, read_frame};
-pub use self::report::believed;
 use self::report::usable;
-use crate::planner::protocol::{Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request};
+pub use self::report::{believed, named};
+use crate::planner::protocol::{
+    Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
+};
 use crate::planner::text::{tidy, tidy_problems};
 use crate::template::Problem;
 
@@ -71,6 +73,14 @@ pub enum PlannerError {
         plugin: String,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// This machine does not let it work.
+    #[error("the planner for {plugin} cannot work here: {reason}")]
+    CannotWork {
+        /// Which plugin's.
+        plugin: String,
+        /// What is in its way, and what to do.
+        reason: String,
     },
     /// It took too long and was killed.
     #[error("the planner for {plugin} took longer than {} s and was stopped; try again, or simplify the template", .limit.as_secs())]
@@ -212,9 +222,30 @@ impl Planner {
         &self.plugin.digest
     }
 
+    /// The same plugin with a child of its own, which nobody else asks.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { plugin: Arc::clone(&self.plugin), seat: Arc::default() }
+    }
+
+    /// Ends the child, also one that is still loading the plugin, and waits until it is gone.
+    pub async fn end(&self) {
+        let ready = {
+            let mut seat = self.seat.lock().await;
+            if let Some(idle) = seat.idle.take() {
+                idle.abort();
+            }
+            seat.ready.take()
+        };
+        if let Some((running, _)) = ready {
+            running.end().await;
+        }
+    }
+
     /// Whether there is a child now: working, or waiting for work.
     pub fn is_running(&self) -> bool {
-        self.seat.try_lock().map_or(true, |seat| seat.ready.is_some())
+        let is_alive = |(running, _): &(Running, Report)| running.is_alive();
+        self.seat.try_lock().map_or(true, |seat| seat.ready.as_ref().is_some_and(is_alive))
     }
 
     /// Loads the plugin if it is not loaded, and says what it knows.
@@ -242,9 +273,35 @@ impl Planner {
     /// # Errors
     /// What is wrong with the template, or with the plugin or its planner.
     pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
-        let request = self.encode(&Request::Plan(request))?;
+        let wanted = |answer, _: &Description| match answer {
+            Answer::Planned(planned) => Some(planned),
+            _ => None,
+        };
+        self.ask(Request::Plan(request), wanted).await
+    }
+
+    /// Asks which targets a template names for itself. The target of the request counts for nothing. What comes back is
+    /// known to the plugin, each target once; it is empty where the template names none.
+    ///
+    /// # Errors
+    /// As `plan`; the plugin is not called for it.
+    pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
+        let wanted = |answer, description: &Description| match answer {
+            Answer::Targets(ids) => named(&ids, description),
+            _ => None,
+        };
+        self.ask(Request::Targets(request), wanted).await
+    }
+
+    /// Asks the child something. `wanted` takes what was asked for out of an answer that has it.
+    async fn ask<T>(
+        &self,
+        request: Request,
+        wanted: impl FnOnce(Answer, &Description) -> Option<T>,
+    ) -> Result<T, PlanFailure> {
+        let request = self.encode(&request)?;
         let (mut seat, mut running, report) = self.ready().await?;
-        usable(&report)?;
+        let description = usable(&report)?;
         // A child whose request is given up on (an error, or a caller gone) is dropped here, and killed.
         let result = within(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
@@ -255,10 +312,9 @@ impl Planner {
             Err(lost) => return Err(self.explain(lost, running).await.into()),
         };
         let outcome = match answer {
-            Answer::Planned(planned) => Ok(planned),
             Answer::Problems(problems) if !problems.is_empty() => Err(PlanFailure::Problems(tidy_problems(problems))),
             Answer::Failed { message } => Err(PlanFailure::Failed { message: tidy(&message, MESSAGE_MAX) }),
-            Answer::Problems(_) | Answer::Loaded(_) => return Err(self.unfit().into()),
+            answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
         };
         self.put_back(&mut seat, running, report);
         outcome
@@ -271,7 +327,7 @@ impl Planner {
         if let Some(idle) = seat.idle.take() {
             idle.abort();
         }
-        if let Some((mut running, report)) = seat.ready.take()
+        if let Some((running, report)) = seat.ready.take()
             && running.is_fit()
         {
             return Ok((seat, running, report));
@@ -332,7 +388,10 @@ impl Planner {
         match lost {
             Lost::Timeout(limit) => PlannerError::Timeout { plugin, limit },
             Lost::Garbage => self.unfit(),
-            Lost::Ended => PlannerError::Ended { plugin, reason: running.last_words().await },
+            Lost::Ended => match running.ending().await {
+                Ending::CannotWork(reason) => PlannerError::CannotWork { plugin, reason },
+                Ending::Other(reason) => PlannerError::Ended { plugin, reason },
+            },
         }
     }
 }
@@ -355,7 +414,7 @@ impl Plugin {
                     tracing::debug!(plugin = self.name, "compiled form refused");
                 }
                 Answer::Failed { message } => return Ok(Err(message)),
-                Answer::Planned(_) | Answer::Problems(_) => return Err(Lost::Garbage),
+                _ => return Err(Lost::Garbage),
             }
         }
         if self.component.len() > FRAME_MAX {
@@ -372,7 +431,7 @@ impl Plugin {
                 Ok(Ok(report))
             }
             Answer::Failed { message } => Ok(Err(message)),
-            Answer::Planned(_) | Answer::Problems(_) => Err(Lost::Garbage),
+            _ => Err(Lost::Garbage),
         }
     }
 

@@ -305,13 +305,53 @@ impl Registry {
     /// # Errors
     /// As the planner's client; a failure names the plugin.
     pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, PlanFailure> {
+        self.ask(feature, async |planner| planner.plan(request).await).await
+    }
+
+    /// Asks which targets a template names for itself; none where it names none.
+    ///
+    /// # Errors
+    /// As `plan`.
+    pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
+        self.ask(feature, async |planner| planner.targets(request).await).await
+    }
+
+    async fn ask<T>(
+        &self,
+        feature: &str,
+        ask: impl AsyncFnOnce(&Planner) -> Result<T, PlanFailure>,
+    ) -> Result<T, PlanFailure> {
         let failed = |message| PlanFailure::Failed { message };
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
-        planner.plan(request).await.map_err(|failure| match failure {
+        ask(planner).await.map_err(|failure| match failure {
             PlanFailure::Failed { message } => failed(sentence(feature, &message)),
             problems => problems,
         })
+    }
+
+    /// A registry of one of these plugins, with a planner of its own that nobody else asks. To be ended (`end`).
+    ///
+    /// # Errors
+    /// As `describe`.
+    pub async fn apart(&self, feature: &str) -> Result<Self, String> {
+        // By the planner that all share: what it has compiled is kept for the other.
+        let description = self.describe(feature).await?;
+        let plugin = self.get(feature)?;
+        let planner = plugin.planner.as_ref().map(Planner::apart).map_err(Clone::clone);
+        let apart = Plugin::new(plugin.source, plugin.digest.clone(), planner);
+        apart.description.set(description).ok();
+        let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(apart))]);
+        let (dir, cache) = (self.dir.clone(), Arc::clone(&self.cache));
+        Ok(Self { plugins: ArcSwap::from_pointee(plugins), dir, cache })
+    }
+
+    /// Ends every planner, and waits until all are gone.
+    pub async fn end(&self) {
+        let plugins = self.plugins.load_full();
+        for planner in plugins.values().filter_map(|plugin| plugin.planner.as_ref().ok()) {
+            planner.end().await;
+        }
     }
 
     /// Every plugin.

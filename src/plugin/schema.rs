@@ -10,6 +10,7 @@ use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader, ValidationError};
 use serde_json::{Map, Value};
 
 pub use self::example::{Example, SECRET, examples};
+pub use self::fields::has_field;
 
 /// Most mistakes of one kind that are told.
 const TOLD_MAX: usize = 10;

@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod fill;
+pub mod findings;
 pub mod plans;
 pub mod refusals;
 pub mod snapshot;

@@ -1,7 +1,7 @@
 //! What a planner says of a component, and how far that is believed.
 
 use crate::planner::description;
-use crate::planner::protocol::{Description, Import, Report, Rule};
+use crate::planner::protocol::{Description, Import, Report, Rule, Target};
 use crate::planner::text::tidy;
 
 use super::{MESSAGE_MAX, PlannerError};
@@ -26,6 +26,18 @@ pub fn usable(report: &Report) -> Result<Description, PlannerError> {
             Err(PlannerError::Failed { message: tidy(&broken.join("; "), MESSAGE_MAX) })
         }
     }
+}
+
+/// The targets that a planner says a template names, if that can be believed: the plugin has each of them, and each is
+/// named once.
+pub fn named(ids: &[String], description: &Description) -> Option<Vec<Target>> {
+    // First of all: each is compared with all the others.
+    if ids.len() > description.targets.len() {
+        return None;
+    }
+    let is_once = (1..ids.len()).all(|index| !ids[..index].contains(&ids[index]));
+    let of_plugin = |id: &String| description.targets.iter().find(|target| target.id == *id).cloned();
+    if is_once { ids.iter().map(of_plugin).collect() } else { None }
 }
 
 /// A planner's report, as far as it can be believed and shown: a plugin that is said to be usable has a description

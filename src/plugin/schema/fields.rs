@@ -33,6 +33,14 @@ pub fn rule(schema: &Value, field: &str) -> Option<String> {
     (!text).then(|| format!("it wants no text in the secret field `{field}`, and a secret is text"))
 }
 
+/// Whether a schema names this field at its top: describes it, or requires it. One that allows any field does not.
+pub fn has_field(schema: &Value, name: &str) -> bool {
+    branches(schema, schema).into_iter().any(|node| {
+        let required = node["required"].as_array().into_iter().flatten();
+        node["properties"].get(name).is_some() || required.into_iter().any(|field| field == name)
+    })
+}
+
 /// The schemas that describe a part of what a schema describes: a member by name, or any (`*`).
 pub fn below<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Value> {
     let mut found: Vec<&Value> = Vec::new();

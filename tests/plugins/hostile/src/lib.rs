@@ -105,6 +105,9 @@ impl Guest for Plugin {
             "schema-list" => description.schema = "[]".into(),
             "schema-huge" => description.schema = format!("{{\"title\":\"{}\"}}", "x".repeat(300 << 10)),
             "schema-deep" => description.schema = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000)),
+            "schema-targets" => {
+                description.schema = r#"{"type":"object","properties":{"targets":{"type":"array"}}}"#.into();
+            }
             "schema-texts" => description.schema = format!("{{\"title\":\"\\u001b[2J{HOSTILE_C1}\"}}"),
             // Says that nothing may stand where `token` does, and sends the reader elsewhere.
             "schema-lies" => {

@@ -1,0 +1,94 @@
+//! `template check`: what is wrong with templates, found without daemon and vault.
+//!
+//! Plans as the daemon does, in planners of its own, and fills nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::DaemonError;
+use super::trial::Trial;
+use crate::api::view;
+use crate::config::Config;
+use crate::home::Home;
+use crate::plugin::canary;
+use crate::plugin::registry::Registry;
+use crate::resolve::plans::{Prepared, Targets};
+use crate::template::catalog::Catalog;
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Each template with its problems, as JSON.
+    pub templates: Vec<serde_json::Value>,
+    /// Files that are no templates; none where ids were given.
+    pub strays: view::Strays,
+    /// Folders in which nobody can look, with why and what to do.
+    pub unreadable: Vec<String>,
+}
+
+/// Checks templates for the targets they are for, or for one that is named.
+///
+/// # Errors
+/// When the configuration cannot be read, or an id names no template.
+pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Result<Checked, DaemonError> {
+    let Trial { registry, config, runtime } = Trial::new(home)?;
+    let mut catalog = Catalog::new(home.templates());
+    catalog.rescan(Instant::now());
+    if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
+        return Err(DaemonError::NoTemplate(unknown.clone()));
+    }
+    let templates = catalog.templates().filter(|template| ids.is_empty() || ids.contains(&template.id));
+    let templates = runtime.block_on(async {
+        let mut checked = Vec::new();
+        for template in templates {
+            checked.push(check_template(&Prepared::new(Arc::clone(template)), target, &registry, &config).await);
+        }
+        checked
+    });
+    let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
+    Ok(Checked { templates, strays: view::strays(&strays), unreadable: catalog.unreadable().collect() })
+}
+
+/// One template with everything wrong with it.
+async fn check_template(
+    prepared: &Prepared,
+    target: Option<&str>,
+    registry: &Registry,
+    config: &Config,
+) -> serde_json::Value {
+    let found = match target {
+        Some(id) => match prepared.plan(Some(id), registry, config).await {
+            Ok(plan) => view::Found { problems: canary::check(&plan), warnings: plan.warnings.clone() },
+            Err(unplanned) => view::Found { problems: view::problems(unplanned), warnings: Vec::new() },
+        },
+        None => view::found(prepared.plans(registry, config).await, canary::check),
+    };
+    let is_good = found.problems.is_empty();
+    let elsewhere = match target {
+        None if !is_good => good_elsewhere(prepared, registry, config).await,
+        _ => Vec::new(),
+    };
+    serde_json::json!({
+        "id": prepared.template.id,
+        "feature": prepared.template.feature,
+        "format": prepared.template.format.extension(),
+        "status": if is_good { "ok" } else { "broken" },
+        "problems": found.problems,
+        "warnings": found.warnings,
+        "good_for": elsewhere,
+    })
+}
+
+/// The targets that a template is good for, where it names none and is not good for the default.
+async fn good_elsewhere(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
+    let Ok(Targets { are_named: false, .. }) = prepared.targets(registry, config).await else { return Vec::new() };
+    let mut good = Vec::new();
+    for target in registry.targets(&prepared.template.feature).await.unwrap_or_default() {
+        if let Ok(plan) = prepared.plan(Some(&target.id), registry, config).await
+            && canary::check(&plan).is_empty()
+        {
+            good.push(target.id);
+        }
+    }
+    good
+}

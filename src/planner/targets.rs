@@ -1,0 +1,115 @@
+//! The targets that a template names for itself, in the reserved field `targets` at the top of its config.
+//!
+//! Takes the field out before the plugin sees the config. Must not know what a target is for.
+
+use serde_json::Value;
+
+use super::description::unknown_target;
+use super::origin::Place;
+use super::protocol::Description;
+use super::slots;
+use super::text::tidy;
+use super::tree::Tree;
+use crate::template::Problem;
+
+/// The name of the field. No plugin may have a field of that name at the top of its schema.
+pub const FIELD: &str = "targets";
+
+/// What to do about a list that is none.
+const HELP: &str = "name targets of the feature, as in targets = [\"json\"], or leave the field out";
+
+/// Takes the field out of a config; the other fields keep their order.
+pub fn take(tree: &mut Tree) -> Option<Value> {
+    tree.root.as_object_mut()?.shift_remove(FIELD)
+}
+
+/// Reads the field: the ids of targets that the plugin has, each once, in their order. `place` says where a field stands.
+///
+/// # Errors
+/// Everything that is wrong with it. A secret in it is told elsewhere (`emissions::place`).
+pub fn read(
+    named: &Value,
+    description: &Description,
+    place: impl Fn(&str) -> Place,
+) -> Result<Vec<String>, Vec<Problem>> {
+    let problem = |path: String, message: String, help: Option<String>| {
+        let Place { line, column } = place(&path);
+        Problem { path, line, column, message, help }
+    };
+    let of_list = |message: &str| Err(vec![problem(FIELD.into(), message.into(), Some(HELP.into()))]);
+    let Value::Array(items) = named else {
+        return of_list("`targets` is not a list of the ids of targets");
+    };
+    if items.is_empty() {
+        return of_list("`targets` is an empty list");
+    }
+    let (mut ids, mut problems): (Vec<String>, Vec<Problem>) = (Vec::new(), Vec::new());
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{FIELD}.{index}");
+        match item {
+            Value::String(id) if !slots::find(id).is_empty() => {}
+            Value::String(id) if ids.contains(id) => {
+                let message = format!("the target \"{}\" stands twice in `targets`", tidy(id, 64));
+                problems.push(problem(path, message, Some("name it once".into())));
+            }
+            Value::String(id) if !id.is_empty() => match unknown_target(description, id) {
+                None => ids.push(id.clone()),
+                Some(unknown) => problems.push(problem(path, unknown.message, unknown.help)),
+            },
+            _ => problems.push(problem(path, "this is not the id of a target".into(), Some(HELP.into()))),
+        }
+    }
+    if problems.is_empty() { Ok(ids) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::protocol::Target;
+    use super::*;
+
+    fn read_json(named: Value) -> Result<Vec<String>, Vec<String>> {
+        let target = |id: &str| Target {
+            id: id.into(),
+            title: String::new(),
+            media_type: "text/plain".into(),
+            file_name: "a".into(),
+        };
+        let description = Description {
+            feature: "sip-trunk".into(),
+            title: String::new(),
+            version: String::new(),
+            schema: "{}".into(),
+            secret_fields: Vec::new(),
+            targets: ["livekit", "pjsip"].map(target).to_vec(),
+        };
+        let place = |path: &str| Place { line: Some(path.len() as u32), column: None };
+        read(&named, &description, place).map_err(|problems| {
+            let told = problems.into_iter();
+            told.map(|problem| format!("{}:{} {}", problem.path, problem.line.unwrap(), problem.message)).collect()
+        })
+    }
+
+    #[test]
+    fn the_ids_of_known_targets_are_a_list_of_targets() {
+        assert_eq!(read_json(json!(["pjsip", "livekit"])).unwrap(), ["pjsip", "livekit"]);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_its_place() {
+        for list in [json!("pjsip"), json!({"pjsip": true}), json!(null), json!(1)] {
+            assert_eq!(read_json(list).unwrap_err(), ["targets:7 `targets` is not a list of the ids of targets"]);
+        }
+        assert_eq!(read_json(json!([])).unwrap_err(), ["targets:7 `targets` is an empty list"]);
+        assert_eq!(
+            read_json(json!(["pjsip", "", 1, "freeswitch", "pjsip"])).unwrap_err(),
+            [
+                "targets.1:9 this is not the id of a target",
+                "targets.2:9 this is not the id of a target",
+                "targets.3:9 the feature sip-trunk has no target \"freeswitch\"",
+                "targets.4:9 the target \"pjsip\" stands twice in `targets`",
+            ]
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! What was found about one template for several targets, told once.
+//!
+//! Knows problems and the ids of targets. Must not know how they were found.
+
+use crate::template::Problem;
+
+/// Problems, or warnings, in the order in which they were found.
+#[derive(Debug)]
+pub struct Findings {
+    targets: usize,
+    found: Vec<(Problem, Vec<String>)>,
+}
+
+impl Findings {
+    /// Begins, for so many targets.
+    pub fn new(targets: usize) -> Self {
+        Self { targets, found: Vec::new() }
+    }
+
+    /// Notes what was found for a target.
+    pub fn add(&mut self, target: &str, problems: impl IntoIterator<Item = Problem>) {
+        for problem in problems {
+            match self.found.iter_mut().find(|(known, _)| *known == problem) {
+                Some((_, targets)) if targets.iter().any(|known| known == target) => {}
+                Some((_, targets)) => targets.push(target.to_owned()),
+                None => self.found.push((problem, vec![target.to_owned()])),
+            }
+        }
+    }
+
+    /// Returns each finding once. One that does not concern every target says which it is about.
+    pub fn told(self) -> Vec<Problem> {
+        let told = self.found.into_iter().map(|(mut problem, targets)| {
+            if targets.len() < self.targets {
+                let word = if targets.len() == 1 { "target" } else { "targets" };
+                problem.message += &format!(" ({word} `{}`)", targets.join("`, `"));
+            }
+            problem
+        });
+        told.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_some_targets_only_says_which() {
+        let problem = |message: &str| Problem { message: message.into(), ..Problem::default() };
+        let mut findings = Findings::new(3);
+        findings.add("a", [problem("all"), problem("two"), problem("two")]);
+        findings.add("b", [problem("all")]);
+        findings.add("c", [problem("one"), problem("two"), problem("all")]);
+        let told: Vec<String> = findings.told().into_iter().map(|problem| problem.message).collect();
+        assert_eq!(told, ["all", "two (targets `a`, `c`)", "one (target `c`)"]);
+    }
+}
