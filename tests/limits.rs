@@ -8,11 +8,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::component::hostile;
 use support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
 use support::strace::{self, Fault};
 use support::users::{self, AGENT, GROUP, OTHER, as_user};
@@ -281,6 +282,82 @@ fn answers_that_nobody_reads_have_a_bound() {
     }
     assert_eq!(refused.status, 503, "{}", refused.text());
     drop(announced);
+}
+
+/// A process of a user with a rule that has a template of its own worked out, for a target of the plugin `hostile`; it
+/// prints the status.
+fn inline(guillemet: &Guillemet, uid: u32, target: &str) -> Child {
+    let template = "name: x\ntoken: << secret 'a' >>\n";
+    let body = json!({"feature": "hostile", "format": "yaml", "template": template, "target": target}).to_string();
+    Command::new("setpriv")
+        .args([format!("--reuid={uid}"), format!("--regid={uid}"), format!("--groups={GROUP}")])
+        .args(["curl", "--silent", "--max-time", "50", "--output", "/dev/null", "--write-out", "%{http_code}"])
+        .arg("--unix-socket")
+        .arg(guillemet.path("run/guillemet.sock"))
+        .args(["--data-binary", &body, "http://guillemet/v1/render"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the daemon has as many planners as this says.
+fn until_planners(guillemet: &Guillemet, are_so_many: impl Fn(usize) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !are_so_many(guillemet.planners().len()) {
+        assert!(Instant::now() < deadline, "{:?}", guillemet.planners());
+    }
+}
+
+#[test]
+fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
+    if !users::can() {
+        return;
+    }
+    let rules = format!("[[client]]\nuid = {AGENT}\nsecrets = ['a']\n[[client]]\nuid = {OTHER}\nsecrets = ['a']\n");
+    let guillemet = configured(&format!("[limits]\nconnections = 64\n[api]\ngroup = {GROUP}\n{rules}"));
+    guillemet.add("a", "value");
+    std::fs::write(guillemet.path("hostile.wasm"), hostile()).unwrap();
+    let file = guillemet.path("hostile.wasm").to_str().unwrap().to_owned();
+    let added = guillemet.command(&["plugin", "add", &file, "--yes"]);
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    // A template of the operator's, of the same feature, that has just been edited.
+    let own = |number: u32| {
+        guillemet.write("hostile/own.yaml", &format!("name: own-{number}\n"));
+        let answer = guillemet.get("/v1/render/hostile/own");
+        assert!(answer.status == 200 && answer.text().contains(&format!("own-{number}")), "{}", answer.text());
+    };
+    own(0);
+    assert_eq!(guillemet.planners().len(), 1);
+    let status = |process: Child| String::from_utf8(process.wait_with_output().unwrap().stdout).unwrap();
+    // Each takes as long as a plugin may: two seconds.
+    let mut agents: Vec<Child> = (0..12).map(|_| inline(&guillemet, AGENT, "loop")).collect();
+    until_planners(&guillemet, |count| count == 2);
+    // While the first of them is worked on and the others wait, everybody else is served.
+    own(1);
+    assert_eq!(status(inline(&guillemet, OTHER, "ok")), "200");
+    let admin = json!({"feature": "hostile", "format": "yaml", "template": "name: x\n", "target": "ok"});
+    assert_eq!(guillemet.post("/v1/render", &admin).status, 200);
+    // All processes of a user have one planner between them, which no other user's template meets.
+    until_planners(&guillemet, |count| count <= 2);
+    let mut most = 0;
+    while agents.iter_mut().any(|agent| agent.try_wait().unwrap().is_none()) {
+        most = most.max(guillemet.planners().len());
+    }
+    assert_eq!(most, 2, "the one that all share, and one of this user");
+    let told: Vec<String> = agents.into_iter().map(status).collect();
+    assert!(told.iter().all(|status| status == "502" || status == "503"), "{told:?}");
+    assert!(told.iter().any(|status| status == "503"), "not all had a turn in time: {told:?}");
+    until_planners(&guillemet, |count| count <= 1);
+    // Who asks and goes has no more planners for it.
+    let gone: Vec<Child> = (0..6).map(|_| inline(&guillemet, AGENT, "loop")).collect();
+    until_planners(&guillemet, |count| count == 2);
+    for mut process in gone {
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(guillemet.planners().len() <= 2);
+    }
+    own(2);
 }
 
 #[test]

@@ -125,6 +125,11 @@ impl ApiError {
     pub fn exhausted() -> Self {
         let message = "this user has as much under way as it gets (limits.in_flight_mib); read the answers it has, ask for \
                        less at once, or try again";
+        Self::busy(message)
+    }
+
+    /// What a caller is told who may try again in a moment.
+    pub fn busy(message: &str) -> Self {
         Self { retry_after: Some(RETRY_SECONDS), ..Self::new(Code::Unavailable, message) }
     }
 
