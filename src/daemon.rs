@@ -1,6 +1,8 @@
 //! Wires the parts together: the only place that knows them all.
 
+mod check;
 mod follow;
+mod self_check;
 mod socket;
 pub mod trial;
 
@@ -17,8 +19,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+pub use self::check::{Checked, check_templates};
 use self::socket::Socket;
-use self::trial::Trial;
 use crate::api::configuration::{self, Cause, Configuration};
 use crate::api::identity::{self, LookUps, Rules};
 use crate::api::listener::Listener;
@@ -33,15 +35,12 @@ use crate::membership;
 use crate::permissions::{TrustedHome, Untrusted};
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
-use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::budget::Budget;
-use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
-use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
@@ -99,6 +98,9 @@ pub enum DaemonError {
         /// Why, and what to do.
         problem: String,
     },
+    /// This machine lacks something without which the daemon would serve nobody.
+    #[error("the daemon cannot work here: {0}")]
+    CannotWork(String),
     /// No such template.
     #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
     NoTemplate(String),
@@ -174,6 +176,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     crate::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
     crate::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
     quiet_panics();
+    self_check::system()?;
     // Whatever is created from here on, the socket above all, is this user's alone.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let activated = socket::activated()?;
@@ -204,13 +207,14 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         None => Vec::new(),
     };
     let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
-    let registry = Registry::new(home.plugins(), &pins, cache);
+    let registry = Registry::new(home.plugins(), &pins, Arc::clone(&cache) as _);
 
     inventory::finish_rename(&mut vault)?;
     let mut state = State::default();
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
-    warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
+    let confined = planner::confinement(confinement);
+    warnings.extend(confined.map_err(|error| DaemonError::CannotWork(error.to_string()))?);
     if opened_by == OpenedBy::FormerReading {
         warnings.push(format!(
             "the passphrase was given with a carriage return, a byte order mark or several lines, which earlier versions \
@@ -280,7 +284,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("the runtime cannot be started"))?;
-    let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked));
+    let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked, cache));
     // Not for ever: a thread may wait for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
     ended
@@ -309,6 +313,7 @@ async fn live(
     mut socket: Socket,
     links_wanted: mpsc::Receiver<api::LinkWanted>,
     gate_asked: mpsc::Receiver<oneshot::Sender<()>>,
+    cache: Arc<CompiledForms>,
 ) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
@@ -317,6 +322,7 @@ async fn live(
     // Until here only the rules with numbers hold.
     identity::put_in_force(&app, app.config.load_full()).await;
     let (listener, replacements) = Listener::new(socket.listen()?);
+    let address = socket.address()?;
 
     let changed = Arc::new(Notify::new());
     let watcher = {
@@ -338,13 +344,20 @@ async fn live(
             socket
         })
     };
-    tracing::info!(socket = %app.home.socket().display(), "ready");
-    notify_manager(sd_notify::NotifyState::Ready);
-
-    loop {
+    let mut is_told = false;
+    let works = tokio::select! {
+        works = self_check::run(&app, &address, cache) => works,
+        _ = terminate.recv() => { is_told = true; Ok(()) }
+        _ = interrupt.recv() => { is_told = true; Ok(()) }
+    };
+    if works.is_ok() && !is_told {
+        tracing::info!(socket = %app.home.socket().display(), "ready");
+        notify_manager(sd_notify::NotifyState::Ready);
+    }
+    while works.is_ok() && !is_told {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => is_told = true,
+            _ = interrupt.recv() => is_told = true,
             _ = reload.recv() => {
                 let app = Arc::clone(&app);
                 // What is wrong with it is logged, and shown until it is corrected.
@@ -352,8 +365,10 @@ async fn live(
             }
         }
     }
-    tracing::info!("stopping: requests under way are answered first");
-    notify_manager(sd_notify::NotifyState::Stopping);
+    if works.is_ok() {
+        tracing::info!("stopping: requests under way are answered first");
+        notify_manager(sd_notify::NotifyState::Stopping);
+    }
     stop.send_replace(true);
     let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
     let resolver = Arc::clone(&app.resolver);
@@ -361,6 +376,7 @@ async fn live(
     if let Ok(socket) = &socket {
         socket.remove();
     }
+    works?;
     match folded {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
@@ -406,15 +422,15 @@ async fn keep_plans(app: Arc<App>) {
     }
 }
 
-/// Works out the default target of every template, so that a first render finds its plan and the
+/// Works out every template for the targets it is for, so that a first render finds its plan and the
 /// inventory its fields.
 async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        if let Err(unplanned) = prepared.plan(None, &app.registry, &config).await {
-            let problems = api::view::problems(unplanned);
-            tracing::debug!(template = %prepared.template.id, problems = problems.len(), "a template is broken");
+        let found = api::view::found(prepared.plans(&app.registry, &config).await, |_| Vec::new());
+        if !found.problems.is_empty() {
+            tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template is broken");
         }
     }
 }
@@ -449,87 +465,4 @@ async fn keep_usage(app: Arc<App>) {
             tracing::error!(%error, "usage cannot be kept; when the journal is full nothing is resolved any more");
         }
     }
-}
-
-/// Checks templates in a planner of its own: needs neither daemon nor vault. Every target is worked out, or the one
-/// that is named.
-///
-/// # Errors
-/// When the configuration cannot be read, or an id names no template.
-pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Result<Checked, DaemonError> {
-    let Trial { registry, config, runtime } = Trial::new(home)?;
-    let mut catalog = Catalog::new(home.templates());
-    catalog.rescan(Instant::now());
-    if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
-        return Err(DaemonError::NoTemplate(unknown.clone()));
-    }
-    let templates = catalog.templates().filter(|template| ids.is_empty() || ids.contains(&template.id));
-    let templates = runtime.block_on(async {
-        let mut checked = Vec::new();
-        for template in templates {
-            checked.push(check_template(&Prepared::new(Arc::clone(template)), target, &registry, &config).await);
-        }
-        checked
-    });
-    let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
-    Ok(Checked { templates, strays: api::view::strays(&strays), unreadable: catalog.unreadable().collect() })
-}
-
-/// What a check found.
-#[derive(Debug)]
-pub struct Checked {
-    /// Each template with its problems, as JSON.
-    pub templates: Vec<serde_json::Value>,
-    /// Files that are no templates; none where ids were given.
-    pub strays: api::view::Strays,
-    /// Folders in which nobody can look, with why and what to do.
-    pub unreadable: Vec<String>,
-}
-
-/// One template with everything wrong with it. Where no target is named, what another one than the default has no
-/// place for is a warning: the template is good for the others.
-async fn check_template(
-    prepared: &Prepared,
-    target: Option<&str>,
-    registry: &Registry,
-    config: &Config,
-) -> serde_json::Value {
-    let targets = registry.targets(&prepared.template.feature).await.unwrap_or_default();
-    let mut wanted: Vec<Option<&str>> = targets.iter().map(|target| Some(target.id.as_str())).collect();
-    if wanted.is_empty() || target.is_some() {
-        wanted = vec![target];
-    }
-    let (mut problems, mut warnings): (Vec<Problem>, Vec<Problem>) = (Vec::new(), Vec::new());
-    let add = |list: &mut Vec<Problem>, found: Vec<Problem>| {
-        for problem in found {
-            if !list.contains(&problem) {
-                list.push(problem);
-            }
-        }
-    };
-    for (index, target) in wanted.into_iter().enumerate() {
-        match prepared.plan(target, registry, config).await {
-            Ok(plan) => {
-                add(&mut warnings, plan.warnings.clone());
-                add(&mut problems, canary::check(&plan));
-            }
-            Err(Unplanned::Problems(mut found) | Unplanned::File(mut found)) if index > 0 => {
-                found.retain(|problem| !problems.contains(problem));
-                for problem in &mut found {
-                    problem.message += &format!(" (refused for the target `{}`)", target.unwrap_or_default());
-                }
-                add(&mut warnings, found);
-            }
-            Err(unplanned) => add(&mut problems, api::view::problems(unplanned)),
-        }
-    }
-    let status = if problems.is_empty() { "ok" } else { "broken" };
-    serde_json::json!({
-        "id": prepared.template.id,
-        "feature": prepared.template.feature,
-        "format": prepared.template.format.extension(),
-        "status": status,
-        "problems": problems,
-        "warnings": warnings,
-    })
 }

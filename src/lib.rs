@@ -35,6 +35,7 @@ pub mod shares;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;
+pub mod user_namespace;
 pub mod vault;
 pub mod when;
 

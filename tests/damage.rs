@@ -132,7 +132,7 @@ fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
     guillemet.write("mcp-server/a.toml", MCP);
     guillemet.write("cal-com/b.toml", "api_key = '<< secret \"other\" >>'\n");
     let root = rustix::process::geteuid().is_root();
-    // Not 65534: that is what the kernel calls everybody it cannot name, and it is refused.
+    // Not 65534: in a user namespace that may be what the kernel calls everybody it cannot name.
     let nobody = 54_321;
     if root {
         // The program too, where that user can reach it.

@@ -3,7 +3,7 @@
 //! The kernel settles user and groups when the peer connects (`SO_PEERCRED`, `SO_PEERGROUPS`), so they are
 //! asked for once; the rules are those in force at each request.
 //!
-//! Invariant: a look-up that fails means no, and so does a user or group of another namespace.
+//! Invariant: a look-up that fails means no, and so does a user or group that the kernel cannot name in this namespace.
 
 use std::sync::Arc;
 
@@ -12,10 +12,8 @@ use tokio::net::UnixStream;
 use super::identity::{Rules, is_named};
 use crate::config::{Rule, Who};
 use crate::names::SecretName;
+use crate::user_namespace::Unnamed;
 use crate::vault::usage::Caller;
-
-/// What Linux shows in place of a user or group it cannot map (one of another namespace).
-const OVERFLOW: u32 = 65_534;
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
@@ -24,6 +22,8 @@ pub struct Peer {
     pub caller: Option<Caller>,
     /// Its groups beside its own one; `None` when the kernel did not say.
     groups: Option<Vec<u32>>,
+    /// Numbers that may stand for anybody.
+    unnamed: Unnamed,
 }
 
 /// What a caller may do.
@@ -42,7 +42,7 @@ impl Peer {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
             Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: "".into() }
         });
-        Self { caller, groups: crate::sys::peer::groups(stream).ok() }
+        Self { caller, groups: crate::sys::peer::groups(stream).ok(), unnamed: Unnamed::here() }
     }
 
     /// Looks at its executable too, for the record.
@@ -57,7 +57,7 @@ impl Peer {
     /// The caller and what it may do; `None` for nothing. The daemon's own user may do everything, unless a
     /// rule names it.
     pub fn access<'a>(&self, own_uid: u32, rules: &'a Rules) -> Option<(&Caller, Access<'a>)> {
-        let caller = self.caller.as_ref().filter(|caller| caller.uid != OVERFLOW)?;
+        let caller = self.caller.as_ref().filter(|caller| !self.unnamed.is_user(caller.uid))?;
         if caller.uid == own_uid && !rules.bind_owner() {
             return Some((caller, Access::All));
         }
@@ -82,7 +82,7 @@ impl Peer {
     fn is(&self, caller: &Caller, who: &Who, number: u32) -> bool {
         match who {
             Who::User(_) => caller.uid == number,
-            Who::Group(_) if number == OVERFLOW => false,
+            Who::Group(_) if self.unnamed.is_group(number) => false,
             Who::Group(_) => {
                 self.groups.as_ref().is_some_and(|groups| caller.gid == number || groups.contains(&number))
             }
@@ -106,6 +106,13 @@ impl Access<'_> {
                     _ => true,
                 }
         })
+    }
+
+    /// Whether it may render a template for every target.
+    pub fn may_render_any(&self, id: &str) -> bool {
+        let Self::Rules(rules) = self else { return true };
+        let mut patterns = rules.iter().flat_map(|rule| &rule.templates);
+        patterns.any(|pattern| pattern.target.is_none() && pattern.id.matches(id))
     }
 
     /// Whether it may resolve a secret by this name, `present` being what it is called now.
@@ -135,9 +142,13 @@ mod tests {
         Rules::of_numbers(Arc::new(Config::load(file.path(), |_| None).unwrap()), 0)
     }
 
+    /// What stands for those the kernel cannot name.
+    const OVERFLOW: u32 = 65_534;
+
     fn peer(uid: u32, gid: u32, groups: Option<&[u32]>) -> Peer {
         let caller = Caller { uid, gid, pid: 1, exe: "".into() };
-        Peer { caller: Some(caller), groups: groups.map(<[u32]>::to_vec) }
+        let unnamed = Unnamed::of(Some(OVERFLOW), Some(OVERFLOW));
+        Peer { caller: Some(caller), groups: groups.map(<[u32]>::to_vec), unnamed }
     }
 
     #[tokio::test]
@@ -156,7 +167,7 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, groups);
         assert!(peer.access(own + 1, &none).is_none());
-        assert!(Peer { caller: None, groups: None }.access(own, &none).is_none());
+        assert!(Peer { caller: None, ..peer }.access(own, &none).is_none());
     }
 
     #[test]
@@ -184,6 +195,11 @@ mod tests {
         ] {
             assert!(nobody.access(0, &rules).is_none(), "{nobody:?}");
         }
+        // Where every user has a name, the number is one like any other.
+        let named = Peer { unnamed: Unnamed::of(None, None), ..peer(OVERFLOW, 0, Some(&[])) };
+        assert!(named.access(0, &rules).is_some_and(|(_, access)| access.administers()));
+        let named = Peer { unnamed: Unnamed::of(None, None), ..peer(8, OVERFLOW, Some(&[])) };
+        assert!(named.access(0, &rules).is_some_and(|(_, access)| access.administers()));
         // A former name opens no door that the present one does not.
         let (_, access) = by_user.access(0, &rules).unwrap();
         assert!(access.may_resolve(&name("a1"), Some(&name("a2"))));

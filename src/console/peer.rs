@@ -3,7 +3,7 @@
 //! Anybody on the machine can connect to a loopback port; a socket there has no `SO_PEERCRED`, but its other end is a
 //! socket of this machine too, which belongs to a user. Knows nothing of who may.
 //!
-//! Invariant: a look-up that fails means no, and so does a user of another namespace.
+//! Invariant: a look-up that fails means no, and so does a user that the kernel cannot name in this namespace.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,10 +17,9 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
+use crate::user_namespace::Unnamed;
 use crate::vault::usage::Caller;
 
-/// What Linux shows in place of a user that it cannot map (one of another namespace).
-const OVERFLOW: u32 = 65_534;
 /// Of `loginuid`: nobody has logged in.
 const NOBODY: u32 = u32::MAX;
 /// What `SocketId::cookie` holds where any socket will do.
@@ -78,7 +77,7 @@ impl Owners {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
                 if found.header.socket_id.destination_port == remote.port()
                     && found.header.inode != 0
-                    && found.header.uid != OVERFLOW =>
+                    && !Unnamed::here().is_user(found.header.uid) =>
             {
                 Ok(found.header.uid)
             }
@@ -92,7 +91,8 @@ impl Owners {
 /// became it (`sudo`), where the kernel knows.
 pub fn visitors(caller: &Caller) -> HashSet<u32> {
     let login = fs::read_to_string(format!("/proc/{}/loginuid", caller.pid)).ok();
-    let login = login.and_then(|uid| uid.trim().parse().ok()).filter(|uid| ![NOBODY, OVERFLOW].contains(uid));
+    let login = login.and_then(|uid| uid.trim().parse().ok());
+    let login = login.filter(|uid| *uid != NOBODY && !Unnamed::here().is_user(*uid));
     [Some(caller.uid), login].into_iter().flatten().collect()
 }
 
@@ -149,6 +149,6 @@ mod tests {
     fn who_asked_for_a_link_may_follow_it() {
         let caller = Caller { uid: own(), gid: 0, pid: std::process::id(), exe: "".into() };
         let visitors = visitors(&caller);
-        assert!(visitors.contains(&own()) && !visitors.contains(&NOBODY) && !visitors.contains(&OVERFLOW));
+        assert!(visitors.contains(&own()) && !visitors.contains(&NOBODY));
     }
 }

@@ -5,17 +5,20 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::fs::FileType;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::self_check::Address;
 use super::{DaemonError, file, private_dir};
 use crate::api::App;
 use crate::api::listener::Replacements;
@@ -96,6 +99,24 @@ impl Socket {
             Self::Activated { listener, .. } => {
                 let cloned = listener.try_clone().and_then(UnixListener::from_std);
                 cloned.map_err(super::system(UNUSABLE))
+            }
+        }
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn address(&self) -> Result<Address, DaemonError> {
+        match self {
+            Self::Own(own) => {
+                let path = own.home.socket();
+                let address = SocketAddr::from_pathname(&path).map_err(file(&path))?;
+                Ok(Address { address, is_activated: false })
+            }
+            Self::Activated { listener, .. } => {
+                let address = listener.local_addr().map_err(super::system(UNUSABLE))?;
+                Ok(Address { address, is_activated: true })
             }
         }
     }
@@ -308,12 +329,53 @@ fn unreachable(home: &Home, group: u32) -> Option<String> {
 /// a service manager that promises a descriptor and hands over none must not get at one of ours.
 ///
 /// # Errors
-/// When there is none under the number that was promised.
+/// When there is none under the number that was promised, when it is something else than a Unix stream socket that
+/// listens, and when there is more than one.
 pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
-    let Some(fd) = sd_notify::listen_fds().ok().and_then(|mut fds| fds.next()) else {
-        return Ok(None);
+    let wrong = |problem: String| DaemonError::CannotWork(format!("{UNUSABLE}: {problem}"));
+    let mut fds = sd_notify::listen_fds().map_err(|error| wrong(format!("LISTEN_FDS and LISTEN_PID: {error}")))?;
+    let Some(fd) = fds.next() else { return Ok(None) };
+    if let Some(second) = fds.next() {
+        return Err(wrong(format!(
+            "it handed over more than one (descriptors {fd}, {second}); leave one ListenStream= in the socket unit"
+        )));
+    }
+    let handed = crate::sys::process::inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
+    if let Some(what) = other_than_listener(&handed) {
+        return Err(wrong(format!(
+            "descriptor {fd} is {what}, and a Unix stream socket that listens is needed: use ListenStream= with a path, \
+             and Accept=no, in the socket unit"
+        )));
+    }
+    let listener = StdListener::from(handed);
+    listener.set_nonblocking(true).map_err(super::system(UNUSABLE))?;
+    Ok(Some(listener))
+}
+
+/// What a descriptor is, unless it is a Unix stream socket that listens.
+fn other_than_listener(fd: impl AsFd) -> Option<String> {
+    let Ok(family) = sockopt::socket_domain(&fd) else {
+        let kind = rustix::fs::fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        return Some(match kind {
+            Ok(FileType::RegularFile) => "a file".into(),
+            Ok(FileType::Directory) => "a folder".into(),
+            Ok(FileType::Fifo) => "a pipe".into(),
+            Ok(FileType::CharacterDevice | FileType::BlockDevice) => "a device".into(),
+            _ => "no socket".into(),
+        });
     };
-    let listener = crate::sys::process::inherited(fd).map(StdListener::from);
-    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map(Some).map_err(super::system(UNUSABLE))
+    let kind = sockopt::socket_type(&fd).ok();
+    match (family, kind) {
+        (AddressFamily::UNIX, Some(SocketType::STREAM)) => {}
+        (AddressFamily::UNIX, Some(SocketType::DGRAM)) => return Some("a Unix datagram socket".into()),
+        (AddressFamily::UNIX, Some(SocketType::SEQPACKET)) => return Some("a Unix socket of packets".into()),
+        (AddressFamily::INET | AddressFamily::INET6, Some(SocketType::STREAM)) => return Some("a TCP socket".into()),
+        (AddressFamily::INET | AddressFamily::INET6, Some(SocketType::DGRAM)) => return Some("a UDP socket".into()),
+        _ => return Some("a socket of another kind".into()),
+    }
+    match sockopt::socket_acceptconn(&fd) {
+        Ok(false) => Some("a Unix stream socket that does not listen, such as a connection (Accept=yes)".into()),
+        // A kernel that does not say lets it be tried.
+        _ => None,
+    }
 }

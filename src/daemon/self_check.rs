@@ -1,0 +1,154 @@
+//! What has to work before the daemon says that it is ready, tried once at each start: a template is planned in a real
+//! planner, and the daemon asks itself something over its socket.
+//!
+//! Knows what a machine can lack, and says what to do about it. Must not know how any of it works.
+
+use std::io;
+use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::DaemonError;
+use crate::api::{App, view};
+use crate::plugin::client::CompiledCache;
+use crate::plugin::registry::Registry;
+use crate::resolve::plans::{Source, Unplanned, plan_once};
+use crate::template::Format;
+use crate::template::lexer::lex;
+use crate::user_namespace::Unnamed;
+
+/// A template with a secret, of the built-in feature whose plugin is the smallest: where no compiled form is kept yet, it
+/// is compiled for this.
+const TEMPLATE: (&str, &str) = ("cal-com", "api_key = '<< secret \"check\" >>'\n");
+/// How often a planner may be too slow, as on a machine that is just being started.
+const ATTEMPTS: usize = 3;
+/// How long an answer over the socket may take.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// The longest answer that is read, in bytes.
+const ANSWER_MAX: u64 = 16 << 10;
+
+/// Whether the system shows what the daemon has to know of itself and of others.
+///
+/// # Errors
+/// What is missing, and what to do.
+pub(super) fn system() -> Result<(), DaemonError> {
+    std::fs::metadata("/proc/self/exe").map_err(|error| {
+        DaemonError::CannotWork(format!(
+            "/proc does not show this process ({error}), and planners are started from /proc/self/exe: mount it, for \
+             example with `mount -t proc proc /proc` or MountAPIVFS=yes in the unit"
+        ))
+    })?;
+    let uid = rustix::process::geteuid().as_raw();
+    if Unnamed::here().is_user(uid) {
+        return Err(DaemonError::CannotWork(format!(
+            "it runs as user {uid}, and in this user namespace the kernel shows that number for everybody it cannot \
+             name, so nobody could be told from anybody else: run it as another user (User=, runAsUser:), or outside \
+             of the user namespace"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a template can be planned, and a request be answered.
+///
+/// # Errors
+/// What does not work, and why.
+pub(super) async fn run(app: &Arc<App>, address: &Address, cache: Arc<dyn CompiledCache>) -> Result<(), DaemonError> {
+    let (planned, answered) = tokio::join!(plan(app, cache), answer(app, address));
+    let failed: Vec<String> = [planned, answered].into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() { Ok(()) } else { Err(DaemonError::CannotWork(failed.join("; "))) }
+}
+
+/// Plans the template in a planner of its own, with the built-in plugins.
+async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
+    let (feature, text) = TEMPLATE;
+    let lexed = lex(text).map_err(|_| "its own template cannot be read; report this".to_owned())?;
+    let source = Source { feature, format: Format::Toml, lexed: &lexed };
+    let config = app.config.load_full();
+    let mut reason = String::new();
+    for _ in 0..ATTEMPTS {
+        let registry = Registry::new(PathBuf::new(), &[], Arc::clone(&cache));
+        let planned = plan_once(source, None, &registry, &config).await;
+        registry.end().await;
+        match planned {
+            Ok(_) => return Ok(()),
+            Err(Unplanned::Plugin(message)) => reason = message,
+            Err(unplanned) => {
+                let problems = view::problems(unplanned).into_iter().map(|problem| problem.message);
+                reason = problems.collect::<Vec<_>>().join(", ");
+            }
+        }
+    }
+    Err(format!("no template can be planned: {reason}"))
+}
+
+/// Where the daemon listens, as it can connect to it itself.
+pub(super) struct Address {
+    /// The address, if it has one.
+    pub(super) address: SocketAddr,
+    /// Whether the socket is a service manager's, whose name may lie where the daemon cannot see it or pass.
+    pub(super) is_activated: bool,
+}
+
+/// Asks over the socket, as the daemon's own user.
+async fn answer(app: &App, address: &Address) -> Result<(), String> {
+    let place = match address.address.as_pathname() {
+        Some(path) => format!("the socket {}", path.display()),
+        None => "the socket".to_owned(),
+    };
+    let stream = match connect(address.address.clone()).await {
+        Ok(stream) => stream,
+        Err(error) if address.is_activated && is_out_of_reach(&error) => {
+            tracing::warn!(%error, "{place} is not where the daemon can reach it: commands of its own user cannot either");
+            return Ok(());
+        }
+        Err(error) => return Err(format!("nobody can connect to {place}: {error}")),
+    };
+    let answer = tokio::time::timeout(ANSWER_TIME, ask(stream)).await;
+    let answer = match answer {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(format!("nothing answers at {place}: {error}")),
+        Err(_) => return Err(format!("nothing answers at {place} within {} s", ANSWER_TIME.as_secs())),
+    };
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    match status {
+        "200" if answer.contains(&app.home_id.to_string()) => Ok(()),
+        "200" => Err(format!("another daemon answers at {place}")),
+        // Others were faster, and have all the connections there are.
+        "429" => Ok(()),
+        status => Err(format!("the daemon's own user is answered {status} at {place}")),
+    }
+}
+
+/// Whether an error of a connection may be one of this process alone.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+async fn connect(address: SocketAddr) -> io::Result<UnixStream> {
+    // It waits where many others connect.
+    let connecting = tokio::task::spawn_blocking(move || {
+        let stream = StdStream::connect_addr(&address)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    });
+    let stream: io::Result<StdStream> = match tokio::time::timeout(ANSWER_TIME, connecting).await {
+        Ok(connected) => connected.map_err(io::Error::other)?,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    UnixStream::from_std(stream?)
+}
+
+async fn ask(mut stream: UnixStream) -> io::Result<String> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: guillemet\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
+    if !answer.starts_with(b"HTTP/1.1 ") {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
