@@ -4,15 +4,18 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use guillemet::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned};
+use guillemet::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
 use guillemet::plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
 use guillemet::plugin::expr::{Expr, Op, Part, ValueFilter};
 use guillemet::template::{Format, Problem};
 use support::component::{componentize, hostile, module, pager};
+use support::daemon::Guillemet;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
@@ -247,6 +250,51 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
 }
 
 #[tokio::test]
+async fn a_template_names_its_targets_in_each_format() {
+    let planner = planner();
+    let formats = [
+        (Format::Yaml, "name: x\ntargets:\n- text\n- ok\ntoken: @0\n"),
+        (Format::Toml, "name = 'x'\ntargets = ['text', 'ok']\ntoken = '@0'\n"),
+        (Format::Json, "{\"name\": \"x\",\n\"targets\": [\"text\", \"ok\"], \"token\": \"@0\"}"),
+        (Format::Jsonc, "{\"name\": \"x\", // a\n\"targets\": [\"text\", \"ok\",], \"token\": \"@0\"}"),
+    ];
+    let ids = |targets: Vec<Target>| targets.into_iter().map(|target| target.id).collect::<Vec<_>>();
+    for (format, text) in formats {
+        assert_eq!(ids(planner.targets(request(format, text, "")).await.unwrap()), ["text", "ok"], "{format:?}");
+        // The plugin gets the config without them.
+        let planned = planned(&planner, request(format, text, "ok")).await;
+        assert!(planned.document.starts_with("{\n  \"name\": \"x\",\n  \"token\": "), "{}", planned.document);
+        // Each mistake is told on its line, by either question, with the template's others.
+        let wrong = text.replace("text", "pjsip").replace("@0", "@0\u{e002} nope \u{e003}");
+        for wrong in [&wrong, &text.replace("ok", "text"), &text.replace("text", "@1")] {
+            let asked = planner.targets(request(format, wrong, "")).await;
+            let Err(PlanFailure::Problems(told)) = asked else { panic!("{format:?}: {asked:?}") };
+            assert_eq!(problems(&planner, request(format, wrong, "ok")).await, told);
+        }
+    }
+    assert!(ids(planner.targets(yaml("token: @0\n", "")).await.unwrap()).is_empty());
+    // What a variable says counts as if it stood there.
+    let target = "<% if vars.region == 'eu' %>text<% else %>ok<% endif %>";
+    assert_eq!(ids(planner.targets(yaml(&format!("targets: [{target}]\n"), "")).await.unwrap()), ["text"]);
+    for (text, line, words) in [
+        ("name: x\ntargets: text\n", 2, "`targets` is not a list"),
+        ("name: x\ntargets: {text: true}\n", 2, "`targets` is not a list"),
+        ("name: x\ntargets: []\n", 2, "`targets` is an empty list"),
+        ("targets:\n- text\n- 1\n", 3, "is not the id of a target"),
+        ("targets:\n- text\n- ''\n", 3, "is not the id of a target"),
+        ("targets:\n- text\n- pjsip\n", 3, "has no target \"pjsip\""),
+        ("targets:\n- text\n- ok\n- text\n", 4, "\"text\" stands twice"),
+        ("targets:\n- text\n- '@0'\n", 3, "the secret \"secret-0\" stands in `targets`"),
+        ("targets: {'@0': a}\n", 1, "the secret \"secret-0\" stands in `targets`"),
+    ] {
+        let told = problems(&planner, yaml(text, "ok")).await;
+        let found = told.iter().any(|problem| problem.message.contains(words) && problem.line == Some(line));
+        assert!(found, "{text}: {told:?}");
+        assert!(!format!("{told:?}").contains("comment"), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_in_a_url_must_be_percent_encoded() {
     let planner = planner();
     let told = problems(&planner, yaml("token: @0\n", "url")).await;
@@ -381,4 +429,64 @@ async fn a_child_has_nothing_of_its_parent() {
     let foreign =
         seen.lines().filter(|line| !["PWD=", "_=", "SHLVL=", "OLDPWD="].iter().any(|own| line.starts_with(own)));
     assert_eq!(foreign.collect::<Vec<_>>(), ["/"]);
+}
+
+/// The numbers of a process's descriptors, with what each is; the kernel shows those of a planner to root alone.
+fn descriptors(pid: u32) -> BTreeMap<u32, String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap());
+    let number = |entry: &std::fs::DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
+    let what = |entry: &std::fs::DirEntry| std::fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
+    entries.map(|entry| (number(&entry), what(&entry))).collect()
+}
+
+fn has_only_its_pipes(pid: u32) {
+    let found = descriptors(pid);
+    let is_pipe = |what: &String| what.starts_with("pipe:");
+    assert!(found.keys().copied().eq(0..3) && found.values().all(is_pipe), "{found:?}");
+}
+
+/// Whoever starts the daemon may leave descriptors open, a vault's or a terminal's among them.
+#[test]
+fn no_inherited_descriptor_reaches_a_planner() {
+    if !rustix::process::geteuid().is_root() {
+        let line = "skipped: needs root, to look at the descriptors of a planner";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+        return;
+    }
+    let careless = ["/bin/sh", "-c", "exec 7</etc/passwd 9<>/dev/zero; exec \"$0\" \"$@\""].map(str::to_owned);
+    // The planner closes what it gets.
+    let mut planner = Command::new(&careless[0])
+        .args(&careless[1..])
+        .args([PROGRAM, "planner"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let asked = serde_json::to_vec(&Request::Plan(yaml("token: @0\n", "ok"))).unwrap();
+    let input = planner.stdin.as_mut().unwrap();
+    input.write_all(&[&(asked.len() as u32).to_le_bytes()[..], &asked].concat()).unwrap();
+    // When it answers, it has given up what it gives up.
+    planner.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+    has_only_its_pipes(planner.id());
+    planner.kill().unwrap();
+    planner.wait().unwrap();
+
+    // And the daemon gives it none.
+    let mut guillemet = Guillemet::init();
+    guillemet.write("mcp-server/a.toml", "name = 'a'\nurl = 'https://example.com'\n");
+    assert!(guillemet.try_run(&careless), "{}", guillemet.log());
+    assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+    let open = descriptors(guillemet.pid());
+    for (number, what) in [(7, "/etc/passwd"), (9, "/dev/zero")] {
+        assert_eq!(open.get(&number).map(String::as_str), Some(what), "the test hands nothing over: {open:?}");
+        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{number}", guillemet.pid())).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+        assert!(flags & 0o2_000_000 != 0, "{what} is not closed on exec: {flags:o}");
+    }
+    let planners = guillemet.planners();
+    assert!(!planners.is_empty());
+    planners.into_iter().for_each(has_only_its_pipes);
 }

@@ -121,6 +121,30 @@ fn another_plugin_is_replaced_only_by_a_yes_that_names_it() {
     assert_ne!(plugin(&guillemet, "pager")["digest"], former.as_str());
 }
 
+/// Between the look and the yes, whoever can write the file can put another plugin there.
+#[test]
+fn a_yes_to_another_digest_than_that_of_the_file_adds_nothing() {
+    let guillemet = daemon();
+    let file = guillemet.path("pager.wasm");
+    let seen = guillemet.post("/v1/plugins", &json!({"file": file})).json();
+    let swapped = changed(pager());
+    fs::write(&file, &swapped).unwrap();
+    let now = guillemet.post("/v1/plugins", &json!({"file": file})).json()["digest"].clone();
+    assert_ne!(seen["digest"], now);
+    let body = |digest: &Value| json!({"file": file, "confirm": true, "digest": digest});
+    for other in [&seen["digest"], &Value::from("0".repeat(64)), &Value::from("")] {
+        let answer = guillemet.post("/v1/plugins", &body(other));
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("conflict")), "{}", answer.text());
+        let words = format!("the file is not the one that was confirmed: its SHA-256 is {}", now.as_str().unwrap());
+        assert!(answer.text().contains(&words), "{}", answer.text());
+        assert_eq!(plugin(&guillemet, "pager"), Value::Null);
+        assert!(!guillemet.path("plugins/pager.wasm").exists());
+    }
+    assert_eq!(guillemet.post("/v1/plugins", &json!({"file": file, "confirm": true})).status, 422);
+    assert_eq!(guillemet.post("/v1/plugins", &body(&now)).status, 201);
+    assert_eq!(fs::read(guillemet.path("plugins/pager.wasm")).unwrap(), swapped);
+}
+
 #[test]
 fn a_built_in_plugin_can_be_replaced_and_comes_back() {
     let guillemet = daemon();
