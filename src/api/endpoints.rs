@@ -259,11 +259,13 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
     Err(ApiError::new(Code::Unavailable, message))
 }
 
-/// A secret, or the row of a missing one, with the fields its references stand in.
+/// A secret, or the row of a missing one, with the fields its references stand in, and with what the account's other
+/// devices have reported of its use until now: whoever rotates or deletes it decides by that.
 ///
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
+    membership::refresh_reports(app).await;
     let shown = show_all(app, vec![name.clone()]).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
@@ -293,7 +295,6 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<Secr
         plan_for_fields(app, unplanned).await;
         shown = look(names).await?;
     }
-    membership::add_others(app, &mut shown);
     Ok(shown)
 }
 
