@@ -36,7 +36,7 @@ pub(super) async fn report(app: &Arc<App>, client: &Arc<Client>) -> Result<(), T
         return Ok(());
     }
     let counter = report.counter;
-    blocking(app, move |inventory| inventory.change_facts(|facts| facts.usage_counter = counter)).await?;
+    blocking(app, move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
     let plain = report.to_bytes();
     let sealed = app.inventory.with_engine(|engine| {
         engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
