@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
@@ -46,8 +45,9 @@ fn question(machine: &Machine, name: &str) -> String {
 fn what_another_machine_uses_is_told_everywhere() {
     let mut team = Team::at(Place::sqlite());
     let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));
-    let config = std::fs::OpenOptions::new().append(true).open(a.path("guillemet.toml"));
-    config.unwrap().write_all(b"\n[metrics]\nsecret_names = true\n").unwrap();
+    let config = std::fs::read_to_string(a.path("guillemet.toml")).unwrap();
+    assert!(config.contains("secret_names = false"));
+    std::fs::write(a.path("guillemet.toml"), config.replace("secret_names = false", "secret_names = true")).unwrap();
     a.run();
     b.run();
     team.found(&a);
