@@ -5,7 +5,7 @@
 //! was found is applied under it. All of it blocks; callers come from a blocking thread and await the returned
 //! `Released` before they acknowledge a change (promise 8).
 //!
-//! `views` is what is shown, `index` the rows in order, `change` what can be changed, `scans` how the files are read.
+//! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what can be changed, `scans` how the files are read.
 //!
 //! Invariant (promise 7): before `delete` removes, a scan has come to its end that began after the request, and what
 //! it found, or anybody found since, is looked up in the critical section in which it removes.
@@ -16,6 +16,7 @@ mod index;
 mod scans;
 mod schedule;
 mod usage;
+mod uses;
 mod views;
 
 use std::io;
@@ -41,9 +42,10 @@ use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
-pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, SameName, Stopped};
+pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
+pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
 
 /// How long a change that depends on what templates name waits for a scan.
@@ -402,7 +404,7 @@ impl Inventory {
     /// `Usage`.
     pub fn list(&self, filter: &Filter, since: Instant) -> Result<(usize, Vec<SecretView>), InventoryError> {
         let index = if filter.offset == 0 { self.true_index(since) } else { self.index(&mut self.owned()) };
-        let totals = self.resolver.recorder.totals()?;
+        let uses = self.uses()?;
         let query = filter.query.as_ref().map(|query| query.to_lowercase());
         let passing = index.rows.iter().filter(|row| {
             query.as_ref().is_none_or(|query| row.key.contains(query.as_str()))
@@ -413,7 +415,7 @@ impl Inventory {
         let end = filter.limit.map_or(usize::MAX, |limit| filter.offset.saturating_add(limit));
         for row in passing {
             if (filter.offset..end).contains(&count) {
-                views.push(row.view(row.secret.as_ref().and_then(|secret| totals.get(&secret.id))));
+                views.push(row.view(&uses));
             }
             count += 1;
         }
@@ -435,24 +437,24 @@ impl Inventory {
         let state = self.resolver.current.load();
         let key = state.secret(&name.key()).map_or_else(|| name.key(), |secret| secret.name.key());
         let row = index.get(&key).ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
-        let references = row.references(&state);
+        let (references, uses) = (row.references(&state), self.uses()?);
         let Some(secret) = &row.secret else {
             let refusals = self.resolver.recorder.refusals(None, name.as_str())?;
             return Ok(SecretDetail {
-                secret: row.view(None),
+                secret: row.view(&uses),
                 references,
                 versions: Vec::new(),
-                usage: UsageView::of(SecretUsage::default(), refusals),
+                usage: UsageView::of(SecretUsage::default(), Vec::new(), refusals),
                 etag: None,
             });
         };
         let usage = self.resolver.recorder.of(secret.id)?;
         let refusals = self.resolver.recorder.refusals(Some(secret.id), name.as_str())?;
         Ok(SecretDetail {
-            secret: row.view(Some(&usage.totals)),
+            secret: row.view(&uses),
             references,
             versions: versions(secret),
-            usage: UsageView::of(usage, refusals),
+            usage: UsageView::of(usage, uses.by_device(secret.id), refusals),
             etag: Some(etag(secret)),
         })
     }

@@ -24,6 +24,10 @@ pub mod inventory;
 pub mod lock_file;
 pub mod logging;
 pub mod membership;
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests use the rest of it")]
+#[path = "../tests/support/missing.rs"]
+mod missing;
 pub mod names;
 pub mod pattern;
 pub mod permissions;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::account::Place;
+use support::daemon::Answer;
 use support::listening::Listening;
-use support::random::Random;
+use support::relay::{Point, Relay};
 use support::team::{Machine, Team, in_sync, until};
 
 #[test]
@@ -347,80 +348,154 @@ fn what_a_machine_that_was_away_still_names_comes_back() {
     until("it is gone", || (b.show("uno")["code"] == "not_found").then_some(()));
 }
 
-/// A template is served only when every delete knows of it: rendered here and deleted there at the same moment, the
-/// delete is refused, or the render says that it is missing, or the secret is there again.
-#[test]
-fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
-    let (_team, a, b) = Team::pair(Place::sqlite());
-    race(&a, &b, 80);
+/// What came of a render on one machine and a delete on another.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    rendered: u16,
+    deleted: u16,
+    /// Whether the secret is there in the end.
+    is_there: bool,
 }
 
+/// Holds what has to be so in any case, in whichever order things happened: a template is served only when every delete
+/// knows of it. The delete is refused, or the render says that the secret is missing, or the secret is there again.
+fn judge(a: &Machine, b: &Machine, name: &str, rendered: &Answer, deleted: &Answer) -> Outcome {
+    assert!(matches!(rendered.status, 200 | 409), "{}", rendered.text());
+    assert!(matches!(deleted.status, 204 | 409), "{}", deleted.text());
+    in_sync(&[a, b]);
+    let is_there = a.value(name).is_some();
+    assert_eq!(is_there, b.value(name).is_some());
+    let outcome = Outcome { rendered: rendered.status, deleted: deleted.status, is_there };
+    assert!(is_there || (rendered.status == 409 && deleted.status == 204), "{outcome:?}");
+    // In either case the next render tells the truth.
+    assert_eq!(b.render("race").status == 200, is_there);
+    outcome
+}
+
+/// The orders in which a render on one machine and a delete on another can meet at the server, each of them made.
+#[test]
+fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
+    const PUSH: (&str, &str) = ("POST", "/heads");
+    const NAME: &str = "one";
+    let kept = |rendered, deleted| Outcome { rendered, deleted, is_there: true };
+    type Meet = fn(&Machine, &Relay, &Machine, &Relay) -> (Answer, Answer);
+    fn render(b: &Machine) -> Answer {
+        b.write_template("race", NAME);
+        b.render("race")
+    }
+    let meetings: [(&str, Meet, Outcome); 5] = [
+        ("it is told before the delete begins", |a, _, b, _| (render(b), a.delete(NAME)), kept(200, 409)),
+        (
+            "it is told between the delete's look and its push",
+            |a, of_a, b, _| {
+                std::thread::scope(|scope| {
+                    let push = of_a.hold(Point::Request, PUSH.0, PUSH.1);
+                    let deleting = scope.spawn(|| a.delete(NAME));
+                    push.wait();
+                    let rendered = render(b);
+                    push.release();
+                    (rendered, deleting.join().unwrap())
+                })
+            },
+            kept(200, 409),
+        ),
+        (
+            "it is told, and the machine does not know that yet",
+            |a, _, b, of_b| {
+                std::thread::scope(|scope| {
+                    let push = of_b.hold(Point::Answer, PUSH.0, PUSH.1);
+                    let rendering = scope.spawn(|| render(b));
+                    push.wait();
+                    let deleted = a.delete(NAME);
+                    assert!(!rendering.is_finished(), "it is served before the others know");
+                    push.release();
+                    (rendering.join().unwrap(), deleted)
+                })
+            },
+            kept(200, 409),
+        ),
+        (
+            "the delete comes before it is told",
+            |a, _, b, of_b| {
+                std::thread::scope(|scope| {
+                    let push = of_b.hold(Point::Request, PUSH.0, PUSH.1);
+                    let rendering = scope.spawn(|| render(b));
+                    push.wait();
+                    let deleted = a.delete(NAME);
+                    assert!(!rendering.is_finished(), "it is served before the others know");
+                    push.release();
+                    (rendering.join().unwrap(), deleted)
+                })
+            },
+            // A template names it again: it is brought back.
+            kept(200, 204),
+        ),
+        (
+            "the delete is done, and the machine that wanted it does not know that yet",
+            |a, of_a, b, _| {
+                std::thread::scope(|scope| {
+                    let push = of_a.hold(Point::Answer, PUSH.0, PUSH.1);
+                    let deleting = scope.spawn(|| a.delete(NAME));
+                    push.wait();
+                    let rendered = render(b);
+                    push.release();
+                    (rendered, deleting.join().unwrap())
+                })
+            },
+            kept(200, 204),
+        ),
+    ];
+    for (order, meet, wanted) in meetings {
+        let (team, a, b) = Team::pair(Place::sqlite());
+        let (of_a, of_b) = (team.relay(&a), team.relay(&b));
+        a.add(NAME, "value");
+        until("it", || b.value(NAME));
+        in_sync(&[&a, &b]);
+        let (rendered, deleted) = meet(&a, &of_a, &b, &of_b);
+        assert_eq!(judge(&a, &b, NAME, &rendered, &deleted), wanted, "{order}");
+    }
+    // Deleted, and every machine has said that it does not mean it any more: then it is missing.
+    let (_team, a, b) = Team::pair(Place::sqlite());
+    a.add(NAME, "value");
+    until("it", || b.value(NAME));
+    in_sync(&[&a, &b]);
+    let deleted = a.delete(NAME);
+    let seq = a.account()["seq"].as_u64().unwrap();
+    until("every machine has said so", || {
+        let devices = b.get("/v1/account/devices").json();
+        let said = devices["items"].as_array().unwrap().iter().map(|device| device["references_at_seq"].as_u64());
+        said.into_iter().all(|said| said >= Some(seq)).then_some(())
+    });
+    let rendered = render(&b);
+    let gone = Outcome { rendered: 409, deleted: 204, is_there: false };
+    assert_eq!(judge(&a, &b, NAME, &rendered, &deleted), gone);
+}
+
+/// The same in whichever order it happens to be.
+#[test]
+fn nothing_is_rendered_of_what_another_machine_deletes_in_any_order() {
+    let (_team, a, b) = Team::pair(Place::sqlite());
+    race(&a, &b, 20);
+}
+
+/// Both at once, again and again.
 fn race(a: &Machine, b: &Machine, rounds: u64) {
-    let mut random = Random::new(7);
-    let mut seen = [0; 4];
     for round in 0..rounds {
         let name = format!("race-{round}");
         a.add(&name, "value");
         until("it", || b.value(&name));
-        let [here, there] = [200, 6].map(|most| Duration::from_micros(random.below(most * 1000)));
         let barrier = Barrier::new(2);
         let (rendered, deleted) = std::thread::scope(|scope| {
             let rendering = scope.spawn(|| {
                 barrier.wait();
-                std::thread::sleep(here);
                 b.write_template("race", &name);
                 b.render("race")
             });
             barrier.wait();
-            // This is the point: nothing is waited for.
-            std::thread::sleep(there);
             let deleted = a.delete(&name);
             (rendering.join().unwrap(), deleted)
         });
-        assert!(matches!(rendered.status, 200 | 409), "{}", rendered.text());
-        assert!(matches!(deleted.status, 204 | 409), "{}", deleted.text());
-        let (is_rendered, is_deleted) = (rendered.status == 200, deleted.status == 204);
-        seen[usize::from(is_rendered) * 2 + usize::from(is_deleted)] += 1;
-        in_sync(&[a, b]);
-        let is_there = a.value(&name).is_some();
-        assert_eq!(is_there, b.value(&name).is_some());
-        if is_rendered || !is_deleted {
-            assert!(is_there, "round {round}: rendered ({is_rendered}) and deleted ({is_deleted}), and it is gone");
-        }
-        // In either case the next render tells the truth.
-        assert_eq!(b.render("race").status == 200, is_there);
+        judge(a, b, &name, &rendered, &deleted);
         b.remove_template("race");
     }
-    eprintln!("refused and missing, deleted and missing, rendered and refused, rendered and there again: {seen:?}");
-    assert!(seen[2] > 0 && seen[1] + seen[3] > 0, "one of the two was always first: {seen:?}");
-}
-
-/// What was resolved elsewhere is shown as that, with its age.
-#[test]
-fn what_another_machine_uses_is_shown() {
-    let (_team, a, b) = Team::pair(Place::sqlite());
-    a.add("one", "value");
-    a.add("unused", "value");
-    in_sync(&[&a, &b]);
-    b.write_template("one", "one");
-    for _ in 0..3 {
-        assert_eq!(b.render("one").status, 200);
-    }
-    let by_device = |machine: &Machine, name: &str| machine.show(name)["usage"]["by_device"][0].clone();
-    let told = until("what beta has used", || {
-        let told = by_device(&a, "one");
-        (told["count"] == 3).then_some(told)
-    });
-    assert_eq!(told["device"], "beta");
-    assert!(told["last_used_at"].is_string() && told["told_at"].is_string(), "{told}");
-    let unused = by_device(&a, "unused");
-    assert_eq!((&unused["count"], &unused["last_used_at"]), (&json!(0), &Value::Null), "{unused}");
-    // It does not count as resolved here.
-    assert_eq!(a.show("one")["resolution_count"], 0);
-    let devices = a.get("/v1/account/devices").json();
-    let beta = devices["items"].as_array().unwrap().iter().find(|item| item["name"] == "beta").unwrap();
-    assert_eq!((&beta["this"], &beta["references"]), (&json!(false), &json!(1)), "{beta}");
-    assert_eq!(beta["usage_told_at"], told["told_at"]);
-    let table = a.done(&["account", "devices"], "");
-    assert!(table.contains("beta") && table.contains("this one"), "{table}");
 }

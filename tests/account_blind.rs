@@ -1,8 +1,10 @@
 //! The server of an account knows nothing, and no log has what it should not: names, values, templates, devices and
-//! keys are looked for in everything the server keeps, and in what the daemons log at trace level (promises 1 and 6).
+//! keys are looked for in everything the server is sent, in everything it keeps, and in what the daemons log at trace
+//! level (promises 1 and 6).
 
 mod support;
 
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use guillemet::account::code::Code;
 use guillemet::home::Home;
 use guillemet::vault::keys::UnlockWith;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use support::account::Place;
 use support::canary::{Canary, Scanner};
 use support::daemon::Guillemet;
+use support::relay::Relay;
 use support::team::{Machine, Team, in_sync, until};
 
 /// Without what follows a name in a text that is joined together.
@@ -18,30 +21,66 @@ fn name(label: &str) -> Canary {
     Canary::new(label, "")
 }
 
-/// The keys of a machine, of which the daemon does not run: each as text.
-fn keys(machine: &Machine) -> Vec<(String, String)> {
+/// A key, or another secret that is bytes.
+#[derive(Clone)]
+struct Secret {
+    label: String,
+    bytes: Vec<u8>,
+}
+
+impl Secret {
+    fn new(label: &str, bytes: impl AsRef<[u8]>) -> Self {
+        Self { label: label.to_owned(), bytes: bytes.as_ref().to_vec() }
+    }
+
+    /// Of an API key: what stands behind the id.
+    fn of_api_key(label: &str, key: &str) -> Self {
+        let secret = key.split_once('.').unwrap().1;
+        Self::new(label, BASE64URL_NOPAD.decode(secret.as_bytes()).unwrap())
+    }
+
+    fn of_hexadecimal(label: &str, text: &Value) -> Self {
+        Self::new(label, HEXLOWER.decode(text.as_str().unwrap().as_bytes()).unwrap())
+    }
+}
+
+/// The keys of a machine, of which the daemon does not run.
+fn keys(machine: &Machine) -> Vec<Secret> {
     let home = Home::at(machine.path(""));
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
     let document: Value = serde_json::from_slice(&vault.document("account").unwrap().unwrap()).unwrap();
-    let api_key = document["facts"]["api_key"].as_str().unwrap();
-    let mut keys = vec![("API key".to_owned(), api_key.split_once('.').unwrap().1.to_owned())];
-    keys.push(("device key".into(), document["engine"]["secret"].as_str().unwrap().into()));
+    let mut keys = vec![
+        Secret::of_api_key("API key", document["facts"]["api_key"].as_str().unwrap()),
+        Secret::of_hexadecimal("device key", &document["engine"]["secret"]),
+    ];
     for (epoch, key) in document["engine"]["keys"].as_object().unwrap() {
-        keys.push((format!("key of epoch {epoch}"), key.as_str().unwrap().into()));
+        keys.push(Secret::of_hexadecimal(&format!("key of epoch {epoch}"), key));
     }
     keys
 }
 
-/// A key as it may be written: as text, and where it is bytes as the other texts they are.
-fn looks_for(scanner: Scanner, (label, key): &(String, String)) -> Scanner {
-    let scanner = scanner.and(label, key);
-    let Ok(bytes) = data_encoding::HEXLOWER.decode(key.as_bytes()) else { return scanner };
+/// A secret as it may be kept or sent: as the bytes it is, and as the texts these can be.
+fn looks_for(scanner: Scanner, Secret { label, bytes }: &Secret) -> Scanner {
     let list = format!("{bytes:?}");
     scanner
-        .and(label, &data_encoding::HEXUPPER.encode(&bytes))
-        .and(label, &data_encoding::BASE64.encode(&bytes))
-        .and(label, &data_encoding::BASE64URL_NOPAD.encode(&bytes))
+        .and_bytes(label, bytes)
+        .and(label, &HEXLOWER.encode(bytes))
+        .and(label, &HEXUPPER.encode(bytes))
+        .and(label, &BASE64.encode(bytes))
+        .and(label, &BASE64URL_NOPAD.encode(bytes))
         .and(label, list.trim_matches(['[', ']']))
+        .and(label, list.replace(' ', "").trim_matches(['[', ']']))
+}
+
+/// What a server is sent, but for what it is asked with: it knows whoever asks by the API key, and whoever wants to
+/// join by the token of the invitation, and keeps a hash of either.
+fn sent(relay: &Relay) -> Vec<(String, Vec<u8>)> {
+    let texts = relay.seen().into_iter().map(|request| {
+        let is_told = |line: &&str| !line.starts_with("x-api-key: ") && !line.starts_with("x-enrolment-token: ");
+        let head: Vec<&str> = request.head.lines().filter(is_told).collect();
+        (head[0].to_owned(), [head.join("\n").as_bytes(), b"\n", &request.body].concat())
+    });
+    texts.collect()
 }
 
 /// What the scan has to find, or it has looked in the wrong place.
@@ -79,6 +118,7 @@ fn blind(place: Place) {
     let leaked = |text: &Canary| -> &'static str { Box::leak(text.value.clone().into_boxed_str()) };
     let mut a = team.machine_of(leaked(&device), Guillemet::init());
     let mut b = team.machine_of(leaked(&other_device), Guillemet::init());
+    let relays = [team.relay(&a), team.relay(&b)];
     a.run();
     b.run();
     let creation = team.code();
@@ -122,18 +162,17 @@ fn blind(place: Place) {
     let Ok(Code::Creation(first)) = Code::parse(&creation) else { panic!("{creation}") };
     let Ok(Code::Invite(invite)) = Code::parse(&invitation) else { panic!("{invitation}") };
     let mut known = [keys(&a), keys(&b)].concat();
-    assert_eq!(known.iter().filter(|(label, _)| label.starts_with("key of epoch")).count(), 4, "two epochs each");
-    for (label, key) in [("API key of the paper", &paper.api_key), ("key of the creation code", &first.api_key)] {
-        known.push((label.into(), key.expose().split_once('.').unwrap().1.to_owned()));
-    }
-    known.push(("secret of the invitation".into(), data_encoding::HEXLOWER.encode(&*invite.secret)));
-    known.push(("token of the invitation".into(), data_encoding::HEXLOWER.encode(&*invite.token)));
-    for (label, code) in
-        [("the creation code", &creation), ("the invitation", &invitation), ("the recovery code", &recovery)]
-    {
-        known.push((label.into(), code.clone()));
-    }
-    let secret = known.iter().fold(Scanner::new(&values), looks_for);
+    assert_eq!(known.iter().filter(|key| key.label.starts_with("key of epoch")).count(), 4, "two epochs each");
+    known.extend([
+        Secret::of_api_key("API key of the paper", paper.api_key.expose()),
+        Secret::of_api_key("key of the creation code", first.api_key.expose()),
+        Secret::new("device key of the paper", paper.device_secret.expose().as_slice()),
+        Secret::new("secret of the invitation", invite.secret.as_slice()),
+        Secret::new("token of the invitation", invite.token.as_slice()),
+    ]);
+    let codes = [("the creation code", &creation), ("the invitation", &invitation), ("the recovery code", &recovery)];
+    let with_codes = codes.iter().fold(Scanner::new(&values), |scanner, (label, code)| scanner.and(label, code));
+    let secret = known.iter().fold(with_codes, looks_for);
 
     // Names are in a daemon's log; values and keys are not.
     for machine in [&a, &b] {
@@ -148,7 +187,18 @@ fn blind(place: Place) {
     let everything = Scanner::new(values.iter().chain(names));
     let everything =
         names.iter().fold(everything, |scanner, name| scanner.and(&name.label, &name.value.to_lowercase()));
+    let everything = codes.iter().fold(everything, |scanner, (label, code)| scanner.and(label, code));
     let everything = known.iter().fold(everything, looks_for);
+    for relay in &relays {
+        let sent = sent(relay);
+        for (request, bytes) in &sent {
+            let found = everything.find(bytes);
+            assert!(found.is_empty(), "{request}: {found:?}");
+        }
+        for request in ["POST /v1/accounts/", "PUT /v1/accounts/"] {
+            assert!(sent.iter().any(|(head, bytes)| head.starts_with(request) && bytes.len() > 200), "{request}");
+        }
+    }
     let account = first.place.account();
     let text = account.to_string();
     let (mut bytes, mut is_there) = (0, false);

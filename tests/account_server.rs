@@ -6,6 +6,7 @@ mod support;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::time::Instant;
 
 use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError};
@@ -598,6 +599,54 @@ async fn nobody_gets_more_than_its_share() {
     let stranger = server.client(None);
     until(async || matches!(stranger.current().await, Err(ClientError::Busy { .. })).then_some(())).await;
     assert!(server.stop());
+}
+
+/// Asks until there is no more to be had; how often there was, and how often there may have been at most.
+async fn exhausts(begun: Instant, at_once: f64, a_second: f64, mut ask: impl AsyncFnMut() -> u16) -> (u32, u32) {
+    let mut heard = 0;
+    loop {
+        match ask().await {
+            429 => break,
+            401 | 403 => heard += 1,
+            other => panic!("{other}"),
+        }
+        assert!(begun.elapsed() < PATIENCE, "a stranger is listened to for ever");
+    }
+    (heard, (at_once + begun.elapsed().as_secs_f64() * a_second) as u32)
+}
+
+/// Of five requests a second of a key, somebody without gets two, and eight at once: whatever it shows, and wherever it
+/// asks. Devices behind the same address are heard all the same.
+#[tokio::test]
+async fn a_stranger_is_heard_for_a_while_and_holds_nobody_up() {
+    let place = Place::sqlite();
+    let server = Server::start_with(&place, &["--requests", "5"]);
+    let (device, _) = Device::first(&server, &place).await;
+    device.client.current().await.unwrap();
+    let (nobody, unknown) = (server.client(None), server.client(Some(&ApiKey::random())));
+    let forged = server.client(Some(&with_another_secret(&device.key)));
+    let begun = Instant::now();
+    let (heard, most) = exhausts(begun, 8.0, 2.0, async || status(nobody.current().await)).await;
+    assert!((8..=most).contains(&heard), "{heard} of at most {most}");
+    // The same bucket, whatever is shown; and one key that is known, with a wrong secret, gets no more.
+    for client in [&unknown, &forged] {
+        exhausts(Instant::now(), 0.0, 2.0, async || status(client.current().await)).await;
+    }
+    let enrolment = device.enrolment();
+    let enrol = async || status(nobody.enrol(device.account, &random(), &enrolment).await);
+    exhausts(Instant::now(), 0.0, 2.0, enrol).await;
+    for _ in 0..3 {
+        exhausts(Instant::now(), 0.0, 2.0, async || status(nobody.current().await)).await;
+        device.client.current().await.unwrap();
+    }
+
+    // Who only knocks gets as much.
+    let other = Place::sqlite();
+    let server = Server::start_with(&other, &["--requests", "5"]);
+    let nobody = server.client(None);
+    let enrol = async || status(nobody.enrol(AccountId(random()), &random(), &enrolment).await);
+    let (heard, most) = exhausts(Instant::now(), 8.0, 2.0, enrol).await;
+    assert!((8..=most).contains(&heard), "{heard} of at most {most}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use guillemet::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
 use support::daemon::{Guillemet, PROGRAM};
 use support::listening::Listening;
+use support::missing;
 use support::users::{AGENT, GROUP, OTHER, as_user, can};
 
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
@@ -579,13 +580,9 @@ fn user(name: &str, uid: u32) -> String {
 fn can_mount() -> bool {
     let mut mount = Command::new("unshare");
     mount.args(["--mount", "sh", "-c", "mount --bind /etc/passwd /etc/passwd"]);
-    let can = can() && mount.status().is_ok_and(|status| status.success());
-    let line = "skipped: needs root and mount namespaces (unshare --mount)";
-    assert!(can || std::env::var("CI").as_deref() != Ok("true"), "{line}");
-    if !can {
-        println!("{line}");
-    }
-    can
+    let mut can_mount = || mount.status().is_ok_and(|status| status.success());
+    can()
+        && missing::has(can_mount(), "mount namespaces (unshare --mount)", "run the tests as root, with CAP_SYS_ADMIN")
 }
 
 /// Runs a daemon with these rules that sees these users.

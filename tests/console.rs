@@ -13,6 +13,7 @@ use serde_json::json;
 use support::browser::{Browser, Page, SECRETS, apart, encode, link};
 use support::canary::{Canary, Scanner};
 use support::daemon::{Answer, Guillemet, try_ask};
+use support::missing;
 use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
 /// Every path of the console, with something in it where there is a name.
@@ -615,10 +616,11 @@ fn ports(pid: u32) -> Option<HashSet<String>> {
 #[test]
 fn there_is_no_port_before_a_link_and_only_loopback_after() {
     let guillemet = Guillemet::start();
-    let Some(before) = ports(guillemet.pid()) else {
-        println!("skipped: needs root to see the daemon's descriptors");
+    let before = ports(guillemet.pid());
+    if !missing::has(before.is_some(), "root, to see the daemon's descriptors", "run the tests as root") {
         return;
-    };
+    }
+    let before = before.unwrap();
     assert_eq!(before, HashSet::new());
     let browser = Browser::open(&guillemet);
     let port = format!("{:04X}", browser.port);

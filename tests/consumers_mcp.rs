@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use support::consumers::{Rotating, judge, python, run_script};
 use support::daemon::PROGRAM;
+use support::missing;
 use support::passwords::{SEED, passwords};
 
 /// Targets, and their template: one with headers and a query, and one whose URL is a secret as a whole.
@@ -48,13 +49,7 @@ fn necessary(target: &str, value: &str) -> Vec<&'static str> {
 /// The example beside the program under test.
 fn mcp() -> Option<PathBuf> {
     let program = Path::new(PROGRAM).parent()?.join("examples/mcp");
-    if program.exists() {
-        return Some(program);
-    }
-    let line = "skipped: needs examples/mcp: `cargo build --example mcp`";
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-    println!("{line}");
-    None
+    missing::has(program.exists(), "examples/mcp", "`cargo build --example mcp`").then_some(program)
 }
 
 /// A server that demands of each number its own value. It ends with its standard input.

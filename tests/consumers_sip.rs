@@ -1,8 +1,9 @@
-//! Configs of SIP trunks, used by the programs they are for: a real daemon fills them with passwords of all kinds,
-//! and what the program logs in with is the password, or Guillemet has refused it, with the reason, and had to.
+//! Configs of SIP trunks: a real daemon fills them with passwords of all kinds, and what the program that reads the
+//! config logs in with is the password, or Guillemet has refused it, with the reason, and had to.
 //!
-//! baresip and kamailio are Debian's. Asterisk and FreeSWITCH cannot be installed there: tests/support/sip reads
-//! files as their sources do.
+//! baresip and kamailio run, as Debian has them. **Asterisk and FreeSWITCH do not run**: Debian 12 has neither. Readers
+//! in tests/support/sip, written from their sources, stand in for them, and a mistake of such a reader would not be
+//! noticed here. Nor do LiveKit and Vapi: theirs is JSON, which is read as that.
 
 mod support;
 
@@ -292,8 +293,9 @@ fn trunk(fields: Value) -> Value {
     trunk
 }
 
+/// Asterisk does not run here.
 #[test]
-fn asterisk_reads_what_is_rendered() {
+fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     let trunks = Trunks::start();
     trunks.template("password", &trunk(json!({"username": "user", "password": PASSWORD})));
     trunks.template("digest", &trunk(json!({"username": "user", "password": PASSWORD, "realm": "sip;example"})));
@@ -343,8 +345,9 @@ fn asterisk_reads_what_is_rendered() {
     assert_most("pjsip", &filled, true);
 }
 
+/// FreeSWITCH does not run here.
 #[test]
-fn freeswitch_logs_in_with_what_is_rendered() {
+fn the_gateway_reads_back_by_the_rules_of_freeswitch() {
     let trunks = Trunks::start();
     let registered = |user: &str, password: &str| {
         trunk(json!({"username": user, "password": password, "realm": "$${x}", "register": true}))
@@ -425,8 +428,9 @@ fn platforms_get_every_value_in_their_json() {
     }
 }
 
+/// The readers that stand in for them.
 #[test]
-fn files_are_read_as_asterisk_and_freeswitch_read_them() {
+fn the_readers_follow_the_rules_of_asterisk_and_freeswitch() {
     let file = "; a comment\n[a](!)\nk = v ; c\nl=>m\nn = \\;x\\;--y\no = 1 ;-- two\nlines = gone --; \np = \\\\;q\nr=\ts = t\n";
     let sections = asterisk::read(file);
     assert_eq!(sections.len(), 1);

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use support::daemon::{Guillemet, PROGRAM};
+use support::missing;
 
 const MCP: &str =
     "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\nX = \"<< secret \"token\" >>\"\n";
@@ -19,15 +20,13 @@ const MCP: &str =
 struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
-    /// Needs root and a kernel that lets it; otherwise a line says so, and with `CI=true` root that fails.
+    /// Needs root and a kernel that lets it; otherwise the test is skipped.
     fn on(path: &'a Path, options: &str) -> Option<Self> {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(path));
-        }
-        // An injected ENOSPC and EROFS stand in for it (`faults.rs`).
-        println!("skipped: mounting a small disk needs root with CAP_SYS_ADMIN");
-        None
+        // Elsewhere an injected ENOSPC and EROFS stand in for it (`faults.rs`).
+        let is_mounted = mounted.is_ok_and(|status| status.success());
+        let remedy = "run the tests as root, and not in a container without it";
+        missing::supports(is_mounted, "CAP_SYS_ADMIN, to mount a small disk", remedy).then_some(Self(path))
     }
 }
 

@@ -15,6 +15,7 @@ use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::process::{Signal, Uid};
 use serde_json::json;
 use support::daemon::{Guillemet, PROGRAM};
+use support::missing;
 use support::random::Random;
 use support::strace;
 
@@ -23,18 +24,8 @@ const OTHER: u32 = 12_345;
 
 const ID: &str = "mcp-server/calendar";
 
-/// Whether a part is there. Where it is not, the test is skipped with a line that says what to install; with `CI=true`
-/// that is a failure.
-fn there(is_there: bool, line: &str) -> bool {
-    if !is_there {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped: {line}");
-        println!("skipped: {line}");
-    }
-    is_there
-}
-
 fn is_root() -> bool {
-    there(rustix::process::geteuid().is_root(), "needs root, to be two users")
+    missing::is_root("be two users")
 }
 
 /// Whether a file system has extended attributes that users may set.
@@ -43,7 +34,7 @@ fn has_attributes(folder: &Path) -> bool {
     fs::write(&file, "").unwrap();
     let has = setxattr(&file, "user.note", b"x", XattrFlags::empty()).is_ok();
     fs::remove_file(file).unwrap();
-    there(has, "needs extended attributes in the folder of temporary files")
+    missing::has(has, "extended attributes", "set TMPDIR to a folder whose file system has them")
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -461,7 +452,7 @@ fn makes_a_home(home: &Path, by_way_of: &[&str]) {
 fn a_file_system_without_a_rename_that_replaces_nothing_will_do() {
     let can_mount = Path::new("/dev/fuse").exists() && rustix::process::geteuid().is_root();
     let installed = Command::new("bindfs").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !there(can_mount && installed, "needs bindfs, root and /dev/fuse: `sudo apt-get install bindfs`") {
+    if !missing::has(can_mount && installed, "bindfs, root and /dev/fuse", "`sudo apt-get install bindfs`") {
         return;
     }
     let mounted = Mounted::new();

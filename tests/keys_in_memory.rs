@@ -13,6 +13,7 @@ use guillemet::vault::store::Vault;
 use serde_json::json;
 use support::canary::{Canary, Scanner};
 use support::daemon::Guillemet;
+use support::missing;
 use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authorization = '<< secret \"token\" >>'\n";
@@ -20,11 +21,7 @@ const TEMPLATE: &str = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authoriz
 /// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
 fn may_look(pid: u32) -> bool {
     let may = fs::File::open(format!("/proc/{pid}/mem")).is_ok();
-    if !may {
-        assert!(std::env::var_os("CI").is_none(), "CI may not read the daemon's memory: run it as root");
-        println!("skipped: this process may not read the daemon's memory (CAP_SYS_PTRACE)");
-    }
-    may
+    missing::has(may, "CAP_SYS_PTRACE, to read the daemon's memory", "run the tests as root")
 }
 
 /// A mapping of a process: its range, what it is of, and the kernel's flags for it.

@@ -11,6 +11,7 @@ use serde_json::json;
 use support::canary::{Canary, Scanner};
 use support::component::hostile;
 use support::daemon::{Guillemet, try_ask};
+use support::missing;
 use support::terminal::Terminal;
 
 /// Far beyond every deadline: being slow is no failure.
@@ -46,11 +47,7 @@ const IN_PLANNERS: &str = "guillemet:feature/plugin";
 /// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
 fn may_look(pid: u32) -> bool {
     let may = std::fs::File::open(format!("/proc/{pid}/mem")).is_ok();
-    if !may {
-        assert!(std::env::var_os("CI").is_none(), "CI may not read the daemon's memory: run it as root");
-        eprintln!("skipped: this process may not read the daemon's memory (CAP_SYS_PTRACE)");
-    }
-    may
+    missing::has(may, "CAP_SYS_PTRACE, to read the daemon's memory", "run the tests as root")
 }
 
 /// Waits until the memory of the daemon and of its planners holds nothing of the canaries any more.

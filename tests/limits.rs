@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::component::hostile;
 use support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
+use support::missing;
 use support::strace::{self, Fault};
 use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
@@ -417,8 +418,7 @@ fn more_connections_than_descriptors_is_no_start() {
 /// The kernel gives what belongs to a process that cannot be dumped to root.
 #[test]
 fn another_process_of_its_user_cannot_look_into_it() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can start the daemon as another user");
+    if !missing::is_root("start the daemon as another user") {
         return;
     }
     const USER: u32 = 54_321;

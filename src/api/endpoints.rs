@@ -298,11 +298,13 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
     Err(ApiError::new(Code::Unavailable, message))
 }
 
-/// A secret, or the row of a missing one, with the fields its references stand in.
+/// A secret, or the row of a missing one, with the fields its references stand in, and with what the account's other
+/// devices have reported of its use until now: whoever rotates or deletes it decides by that.
 ///
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
+    membership::refresh_reports(app).await;
     let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
@@ -332,7 +334,6 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) ->
         plan_for_fields(app, unplanned).await;
         shown = look(names).await?;
     }
-    membership::add_others(app, &mut shown);
     Ok(shown)
 }
 

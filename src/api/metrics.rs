@@ -238,20 +238,26 @@ fn templates(state: &State) -> [(&'static str, f64); 3] {
 }
 
 fn by_secret(all: &mut Metrics, app: &App, state: &State) -> Result<(), RecorderError> {
-    let totals = app.resolver.recorder.totals()?;
+    let uses = app.inventory.uses()?;
     let (mut counts, mut used) = (Vec::new(), Vec::new());
     let mut secrets: Vec<_> = state.secrets.values().collect();
     secrets.sort_by_key(|secret| secret.name.key());
     for secret in secrets {
         let labels = || vec![("secret", secret.name.to_string())];
-        let totals = totals.get(&secret.id).copied().unwrap_or_default();
-        counts.push((labels(), totals.count as f64));
-        if let Some(last) = totals.last_used {
+        // Those of this device: whoever collects from every device adds them up.
+        counts.push((labels(), uses.on_this_device(secret.id).count as f64));
+        if let Some((last, _)) = uses.of(secret.id).last {
             used.push((labels(), last as f64 / 1000.0));
         }
     }
-    all.add("secret_resolutions", "How often the value of a secret left the vault.", MetricType::Counter, counts);
-    all.add("secret_last_used_seconds", "When a secret was last used, since the epoch.", MetricType::Gauge, used);
+    all.add(
+        "secret_resolutions",
+        "How often the value of a secret left the vault of this device.",
+        MetricType::Counter,
+        counts,
+    );
+    let help = "When a secret was last used on any device of the account, since the epoch.";
+    all.add("secret_last_used_seconds", help, MetricType::Gauge, used);
     Ok(())
 }
 

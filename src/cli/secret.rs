@@ -1,6 +1,7 @@
 //! `secret …`.
 
 mod change;
+mod last_use;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -170,7 +171,7 @@ impl List {
         let secrets: client::Listing<Row> = client::listing(home, "/v1/secrets", &query)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let row = |secret: Row| {
-            let last_used = output::ago(secret.last_used_at.as_deref(), now);
+            let last_used = secret.last_used(now);
             vec![secret.name, secret.status, secret.usage_count.to_string(), last_used]
         };
         let rows = secrets.items.into_iter().map(row).collect();
@@ -186,6 +187,21 @@ struct Row {
     status: String,
     usage_count: u64,
     last_used_at: Option<String>,
+    last_used_on: Option<String>,
+    usage_complete: Option<bool>,
+}
+
+impl Row {
+    /// `now` is in seconds since the epoch.
+    fn last_used(&self, now: u64) -> String {
+        match (&self.last_used_at, &self.last_used_on) {
+            (Some(at), Some(device)) => format!("{} on {device}", output::ago(Some(at), now)),
+            (Some(at), None) => output::ago(Some(at), now),
+            // A device that is silent may have used it.
+            (None, _) if self.usage_complete == Some(false) => "none reported".into(),
+            (None, _) => "never".into(),
+        }
+    }
 }
 
 impl Named {
@@ -207,7 +223,7 @@ impl Named {
             ("Id", "id"),
         ] {
             let text = match (field, &secret[field]) {
-                ("last_used_at", Value::Null) => "never".into(),
+                ("last_used_at", _) => last_use::short(&secret),
                 (_, value) => output::text(value),
             };
             output::line(&format!("{title:<12} {text}"));
@@ -233,7 +249,11 @@ impl Named {
                 &["count", "template", "field", "target", "last_used_at"],
             ),
             ("Resolutions by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
-            ("Resolutions on other devices", list(&secret["usage"]["by_device"]), &["count", "device", "last_used_at"]),
+            (
+                "Resolutions on other devices",
+                list(&secret["usage"]["by_device"]),
+                &["count", "device", "last_used_at", "told_at"],
+            ),
             ("Resolutions by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
             (
                 "Refusals",
@@ -271,7 +291,20 @@ impl Delete {
     fn run(self, home: &Home) -> Done {
         let known = change::show(home, &self.name)?;
         let name = known.name();
+        known.tell_last_use();
+        let mut last_use = known.last_use();
         prompt::confirm(&format!("Delete {name} and all of its versions?"), self.yes)?;
+        // What was used while the question was open is told, and asked about: whoever said yes did not know of it.
+        while !self.yes {
+            let now = change::show(home, &name)?;
+            if now.last_use() == last_use {
+                break;
+            }
+            last_use = now.last_use();
+            output::note(&format!("{name} was used meanwhile"));
+            now.tell_last_use();
+            prompt::confirm(&format!("Delete {name} all the same?"), false)?;
+        }
         loop {
             let answer = client::call_if(home, Method::DELETE, &path(&name), known.etag(), None)?;
             match wait_for(&answer.json()) {

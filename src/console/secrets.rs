@@ -119,13 +119,20 @@ pub async fn live(visit: &Visit<'_>) -> Answer {
         status: Status,
         usage_count: usize,
         last_used_at: Option<String>,
+        last_used_on: Option<String>,
         last_used: Option<String>,
     }
     let listing = Listing::read(visit.parts.uri.query())?;
     let (count, rows) = actions::list(&visit.site.app, &listing, Instant::now()).await?;
     let names = rows.into_iter().map(|row| {
         let last_used = row.last_used_at.as_deref().and_then(when::seconds).map(|at| when::ago(at, now() / 1000));
-        let live = Live { status: row.status, usage_count: row.usage_count, last_used_at: row.last_used_at, last_used };
+        let live = Live {
+            status: row.status,
+            usage_count: row.usage_count,
+            last_used_at: row.last_used_at,
+            last_used_on: row.last_used_on,
+            last_used,
+        };
         (row.name, serde_json::to_value(live).unwrap_or_default())
     });
     let secrets: serde_json::Map<String, serde_json::Value> = names.collect();
@@ -358,10 +365,25 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
 /// Asks once more, with the references shown.
 pub async fn delete(visit: &Visit<'_>) -> Answer {
     let detail = kept(visit).await?;
-    Ok(deletion(visit, detail, None))
+    Ok(deletion(visit, detail, Deletion::Asked))
 }
 
-fn deletion(visit: &Visit<'_>, detail: SecretDetail, refused: Option<&ApiError>) -> Response<Full<Bytes>> {
+/// Why the page of a deletion is shown.
+enum Deletion<'a> {
+    /// Somebody wants to see it.
+    Asked,
+    /// The secret was used after the page that was answered had been made.
+    UsedMeanwhile,
+    /// It was refused.
+    Refused(&'a ApiError),
+}
+
+fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Response<Full<Bytes>> {
+    let (refused, status) = match why {
+        Deletion::Asked => (None, StatusCode::OK),
+        Deletion::UsedMeanwhile => (None, StatusCode::CONFLICT),
+        Deletion::Refused(error) => (Some(error), error.status()),
+    };
     let title = format!("Delete {}", detail.secret.name);
     let shown = context! {
         etag => detail.etag.clone().unwrap_or_default(),
@@ -369,18 +391,24 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, refused: Option<&ApiError>)
         refused => refused.map(ApiError::message),
         detail => refused.and_then(ApiError::detail),
         blockers => data(refused.map(ApiError::errors).unwrap_or_default()),
+        meanwhile => matches!(why, Deletion::UsedMeanwhile),
     };
-    visit.page("delete.html", refused.map_or(StatusCode::OK, ApiError::status), &title, SECTION, shown)
+    visit.page("delete.html", status, &title, SECTION, shown)
 }
 
 /// Deletes it, or tells everything that has to be updated first.
 pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
-    let expected = expected(&sent.take("etag"));
+    let (etag, last_used) = (sent.take("etag"), sent.take("last_used"));
+    // Whoever said yes did not know of a use that came after the question.
+    if !last_used.is_empty() && detail.secret.last_used_at.as_deref().unwrap_or("never") != last_used.as_str() {
+        return Ok(deletion(visit, SecretDetail { etag: Some(etag.to_string()), ..detail }, Deletion::UsedMeanwhile));
+    }
+    let expected = expected(&etag);
     match endpoints::delete(&visit.site.app, &visit.session.actor, request::name(visit.param("name"))?, expected).await
     {
         Ok(()) => Ok(visit.go(SECRETS, format!("{} was deleted.", detail.secret.name))),
-        Err(error) => Ok(deletion(visit, detail, Some(&error))),
+        Err(error) => Ok(deletion(visit, detail, Deletion::Refused(&error))),
     }
 }
 

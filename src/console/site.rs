@@ -67,7 +67,7 @@ pub const ROUTES: [(&str, Route, &[&str]); 17] = [
     ("/settings/developers/secrets/{name}/edit", Route::Edit, &["csrf", "etag", "name", "value", "enabled", "rewrite"]),
     ("/settings/developers/secrets/{name}/rotate", Route::Rotate, &["csrf", "etag", "value"]),
     ("/settings/developers/secrets/{name}/rollback", Route::RollBack, &["csrf", "etag", "version"]),
-    ("/settings/developers/secrets/{name}/delete", Route::Delete, &["csrf", "etag"]),
+    ("/settings/developers/secrets/{name}/delete", Route::Delete, &["csrf", "etag", "last_used"]),
     ("/settings/developers/secrets/{name}/enable", Route::Enable, &["csrf", "back"]),
     ("/settings/developers/secrets/{name}/disable", Route::Disable, &["csrf", "back"]),
     ("/settings/developers/templates", Route::Templates, &[]),

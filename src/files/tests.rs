@@ -3,6 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use rustix::fs::CWD;
 
 use super::*;
+use crate::missing;
 
 #[test]
 fn only_a_regular_file_is_opened_and_a_link_where_it_may_be_one() {
@@ -23,13 +24,7 @@ fn only_a_regular_file_is_opened_and_a_link_where_it_may_be_one() {
 const OTHER: u32 = 12_345;
 
 fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        let line = "skipped: needs root, to give files to another user";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-        println!("{line}");
-    }
-    is_root
+    missing::is_root("give files to another user")
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -137,10 +132,8 @@ fn the_file_in_its_place_is_like_it_but_for_what_was_granted_to_its_bytes() {
         let mut value = Vec::with_capacity(256);
         rustix::fs::getxattr(&path, name, rustix::buffer::spare_capacity(&mut value)).ok().map(|_| value)
     };
-    if set("user.note", b"kept").is_err() {
-        let line = "skipped: needs extended attributes in the folder of temporary files";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-        println!("{line}");
+    let has_attributes = set("user.note", b"kept").is_ok();
+    if !missing::has(has_attributes, "extended attributes", "set TMPDIR to a folder whose file system has them") {
         return;
     }
     set("system.posix_acl_access", &acl_for(OTHER + 1)).unwrap();
@@ -192,7 +185,7 @@ fn only_what_an_earlier_write_of_the_same_file_left_is_removed() {
     let open = File::create(&being_written).unwrap();
     temporary::claim(&open);
     let mut stays = vec![of_another_file, somebodys, link, folder, of_two_names, being_written.clone()];
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         let of_another_user = in_folder(&temporary_name(a));
         fs::write(&of_another_user, "").unwrap();
         chown(&of_another_user, OTHER);

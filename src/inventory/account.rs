@@ -4,6 +4,7 @@
 //! Holds the sync engine behind the inventory's mutex. Knows no server: `membership` carries what goes in and out.
 
 mod joined;
+mod reports;
 mod told;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 pub(super) use self::joined::Joined;
 use self::joined::{ACCOUNT, USAGE, label, load};
 pub use self::joined::{Facts, Invited, Membership, Stopped};
+pub use self::reports::Report;
 use self::told::{blocked_view, local_references};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
@@ -511,34 +513,6 @@ impl Inventory {
     /// The vault's.
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
         Ok(self.owned().vault.account_records()?)
-    }
-
-    /// What other devices said of their usage: the newest of each.
-    pub fn told_usage(&self) -> Vec<wire::Usage> {
-        self.owned().account.as_ref().map_or_else(Vec::new, |joined| joined.usage.clone())
-    }
-
-    /// Keeps what devices said of their usage, where it is newer than what is known.
-    ///
-    /// # Errors
-    /// The vault's.
-    pub fn keep_told_usage(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
-        let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
-        let mut is_new = false;
-        for told in told {
-            match joined.usage.iter_mut().find(|known| known.device == told.device) {
-                Some(known) if known.counter >= told.counter => continue,
-                Some(known) => *known = told,
-                None => joined.usage.push(told),
-            }
-            is_new = true;
-        }
-        if is_new {
-            let bytes = serde_json::to_vec(&joined.usage).unwrap_or_default();
-            owned.vault.set_document(USAGE, &bytes)?;
-        }
-        Ok(())
     }
 }
 

@@ -288,10 +288,10 @@ impl Inventory {
     }
 
     fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
-        let totals = self.resolver.recorder.totals()?;
+        let uses = self.uses_under_lock(owned)?;
         let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
         let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
-        Ok(Changed { secret: row.view(totals.get(&secret.id)), etag: etag(secret), rewritten })
+        Ok(Changed { secret: row.view(&uses), etag: etag(secret), rewritten })
     }
 }
 

@@ -4,13 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::uses::AllUses;
 use super::views::{ReferenceView, SecretView, Status, field, rfc3339};
 use crate::account::engine::{Named, References};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::{Catalog, Template};
 use crate::template::lexer::Reference;
 use crate::vault::record::Secret;
-use crate::vault::usage::Totals;
 
 /// A reference with the template it stands in.
 #[derive(Clone)]
@@ -153,7 +153,7 @@ impl Row {
         }
     }
 
-    pub(super) fn view(&self, totals: Option<&Totals>) -> SecretView {
+    pub(super) fn view(&self, uses: &AllUses) -> SecretView {
         let (status, usage_count) = (self.status(), self.references.len() + self.remote.len());
         let Some(secret) = &self.secret else {
             let name = self.references.first().map(|found| found.reference().name.to_string());
@@ -166,20 +166,26 @@ impl Row {
                 usage_count,
                 resolution_count: None,
                 last_used_at: None,
+                last_used_on: None,
+                usage_complete: None,
                 created_at: None,
                 updated_at: None,
                 version: None,
                 former_names: None,
             };
         };
+        let uses = uses.of(secret.id);
+        let (last_used_at, last_used_on) = uses.last.unzip();
         SecretView {
             id: Some(secret.id.to_string()),
             name: secret.name.to_string(),
             status,
             enabled: Some(secret.enabled),
             usage_count,
-            resolution_count: Some(totals.map_or(0, |totals| totals.count)),
-            last_used_at: totals.and_then(|totals| totals.last_used).map(rfc3339),
+            resolution_count: Some(uses.count),
+            last_used_at: last_used_at.map(rfc3339),
+            last_used_on: last_used_on.flatten().map(|device| device.to_string()),
+            usage_complete: Some(uses.is_complete),
             created_at: Some(rfc3339(secret.created_at)),
             updated_at: Some(rfc3339(secret.updated_at)),
             version: Some(secret.current().number),

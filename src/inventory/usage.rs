@@ -14,7 +14,7 @@ pub struct UsageView {
     pub by_caller: Vec<CallerView>,
     /// By day (UTC), newest first.
     pub by_day: Vec<DayView>,
-    /// What the account's other devices told, by the device's name.
+    /// What the account's other devices reported, by the device's name.
     pub by_device: Vec<DeviceUsage>,
     /// By reason, place and caller, most often first.
     pub refusals: Vec<RefusalView>,
@@ -57,17 +57,19 @@ pub struct DayView {
     pub count: u64,
 }
 
-/// What another device of the account told.
+/// What another device of the account reported of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceUsage {
     /// What the device is called.
     pub device: String,
-    /// How many resolutions.
-    pub count: u64,
+    /// How many resolutions; null where it has reported nothing of this secret.
+    pub count: Option<u64>,
     /// When last.
     pub last_used_at: Option<String>,
-    /// When it said so.
-    pub told_at: String,
+    /// When it said so; null as `count`.
+    pub told_at: Option<String>,
+    /// Whether that was in the last 15 minutes. Where not, the device may have used the secret since.
+    pub recent: bool,
 }
 
 /// Refusals of one kind, in one place, to one program of one user.
@@ -96,8 +98,8 @@ fn field(field: String) -> Option<String> {
 }
 
 impl UsageView {
-    /// Of what the recorder knows.
-    pub fn of(usage: SecretUsage, refusals: Vec<Refusals>) -> Self {
+    /// Of what the recorder knows, and what other devices have reported.
+    pub fn of(usage: SecretUsage, by_device: Vec<DeviceUsage>, refusals: Vec<Refusals>) -> Self {
         let by_template = usage.by_template.into_iter().map(|place| PlaceView {
             template: place.template,
             field: field(place.field),
@@ -125,7 +127,7 @@ impl UsageView {
             by_template: by_template.collect(),
             by_caller: by_caller.collect(),
             by_day: usage.by_day.into_iter().map(|day| DayView { day: day.day, count: day.count }).collect(),
-            by_device: Vec::new(),
+            by_device,
             refusals: refusals.collect(),
         }
     }

@@ -41,10 +41,15 @@ pub struct SecretView {
     pub enabled: Option<bool>,
     /// The number of active references.
     pub usage_count: usize,
-    /// How often a value left the vault.
+    /// How often a value left the vault, on every device of the account that has reported.
     pub resolution_count: Option<u64>,
-    /// When one last did.
+    /// When one last did, on any of them.
     pub last_used_at: Option<String>,
+    /// The device where that was; null for this one.
+    pub last_used_on: Option<String>,
+    /// Whether every other device of the account has reported its use in the last 15 minutes. Where not, there may be
+    /// uses that are not counted yet.
+    pub usage_complete: Option<bool>,
     /// When it was created.
     pub created_at: Option<String>,
     /// When it last changed.

@@ -30,35 +30,80 @@ const TICK: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Runs until the daemon stops.
-pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
+    let contact = || {
+        let (app, mut stop) = (Arc::clone(&app), stop.clone());
+        async move {
+            let begun = Instant::now();
+            let trouble = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return None,
+                ended = session(&app) => ended,
+            };
+            let was_in_contact = app.account.client.swap(None).is_some();
+            if let Some(trouble) = &trouble {
+                tracing::info!(%trouble, "no contact with the account's server");
+                app.account.set(match refused(trouble) {
+                    Some((code, message)) => Contact::Refused { code, message },
+                    None => Contact::Offline(Some(trouble.to_string())),
+                });
+            }
+            Some(Ended { is_trouble: trouble.is_some(), was_in_contact, after: begun.elapsed() })
+        }
+    };
+    let wait = |patience| {
+        let (app, mut stop) = (Arc::clone(&app), stop.clone());
+        async move {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => Woken::Stop,
+                () = app.account.changed.notified() => Woken::Changed,
+                () = tokio::time::sleep(patience) => Woken::InTime,
+            }
+        }
+    };
+    keep_in_contact(contact, wait).await;
+}
+
+/// How a session ended.
+struct Ended {
+    /// Whether something went wrong; otherwise the membership changed.
+    is_trouble: bool,
+    was_in_contact: bool,
+    /// How long it lasted.
+    after: Duration,
+}
+
+/// Why a wait ended.
+enum Woken {
+    InTime,
+    /// The membership began, ended or was mended.
+    Changed,
+    Stop,
+}
+
+/// One session after the other, and a wait with growing patience after each that failed, until either says to stop.
+/// Knows no clock: how long a session lasted it is told, and who waits is `wait`.
+async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
+where
+    S: Future<Output = Option<Ended>>,
+    W: Future<Output = Woken>,
+{
     let mut patience = PATIENCE.0;
-    loop {
-        let begun = Instant::now();
-        let trouble = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            ended = session(&app) => ended,
-        };
-        if app.account.client.swap(None).is_some() {
+    while let Some(ended) = contact().await {
+        if ended.was_in_contact {
             patience = patience.min(RETURN);
         }
-        let Some(trouble) = trouble else {
+        if !ended.is_trouble || ended.after > PATIENCE.1 {
             patience = PATIENCE.0;
+        }
+        if !ended.is_trouble {
             continue;
-        };
-        tracing::info!(%trouble, "no contact with the account's server");
-        app.account.set(match refused(&trouble) {
-            Some((code, message)) => Contact::Refused { code, message },
-            None => Contact::Offline(Some(trouble.to_string())),
-        });
-        if begun.elapsed() > PATIENCE.1 {
-            patience = PATIENCE.0;
         }
         // Not all at once, where a server comes back that many wait for.
         let part = f64::from(u32::from_le_bytes(crypto::random())) / f64::from(u32::MAX);
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = app.account.changed.notified() => patience = PATIENCE.0,
-            () = tokio::time::sleep(patience.mul_f64(0.5 + part / 2.0)) => patience = (patience * 2).min(PATIENCE.1),
+        match wait(patience.mul_f64(0.5 + part / 2.0)).await {
+            Woken::InTime => patience = (patience * 2).min(PATIENCE.1),
+            Woken::Changed => patience = PATIENCE.0,
+            Woken::Stop => return,
         }
     }
 }
@@ -130,7 +175,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     app.account.set(Contact::Connected);
     tracing::info!("in contact with the account's server");
     joining::admit(app, client).await?;
-    usage::tell(app, client).await?;
+    usage::report(app, client).await?;
     usage::fetch(app, client).await?;
     let mut heard = Heard { at: Instant::now(), is_told: false };
     let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
@@ -167,7 +212,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                 steps::push(app, client, &edits, &Actor::own()).await?;
             }
             _ = tick.tick() => {
-                usage::tell(app, client).await?;
+                usage::report(app, client).await?;
                 if heard.is_told || events.is_none() {
                     heard.fetch(app, client).await?;
                 }
@@ -218,4 +263,74 @@ async fn beat(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
         steps::push(app, client, &Arc::new(Wish::Beat), &Actor::own()).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const AT_ONCE: Ended = Ended { is_trouble: true, was_in_contact: false, after: Duration::ZERO };
+
+    /// How long it waits after each of these sessions, and is woken like this.
+    async fn waits(sessions: Vec<(Ended, Woken)>) -> Vec<Duration> {
+        let (mut sessions, mut ends) = sessions.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+        sessions.reverse();
+        ends.reverse();
+        let (ends, waits) = (RefCell::new(ends), RefCell::new(Vec::new()));
+        let contact = || {
+            let ended = sessions.pop();
+            if ended.as_ref().is_some_and(|ended| !ended.is_trouble) {
+                // Nobody waits then.
+                ends.borrow_mut().pop();
+            }
+            std::future::ready(ended)
+        };
+        let wait = |patience| {
+            waits.borrow_mut().push(patience);
+            std::future::ready(ends.borrow_mut().pop().unwrap())
+        };
+        keep_in_contact(contact, wait).await;
+        waits.into_inner()
+    }
+
+    /// The wait is this long, in milliseconds, or up to a half shorter.
+    #[track_caller]
+    fn assert_near(waits: &[Duration], wanted: &[u64]) {
+        assert_eq!(waits.len(), wanted.len(), "{waits:?}");
+        for (wait, most) in waits.iter().zip(wanted) {
+            let most = Duration::from_millis(*most);
+            assert!((most / 2..=most).contains(wait), "{waits:?}, where {wanted:?} are the longest");
+        }
+    }
+
+    #[tokio::test]
+    async fn patience_grows_to_its_bound() {
+        let sessions = (0..12).map(|_| (AT_ONCE, Woken::InTime)).collect();
+        let grown = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000, 30_000];
+        assert_near(&waits(sessions).await, &grown);
+    }
+
+    #[tokio::test]
+    async fn contact_and_changes_make_it_impatient_again() {
+        let tries = |number: usize| (0..number).map(|_| (AT_ONCE, Woken::InTime));
+        let lost = |after| (Ended { was_in_contact: true, after, ..AT_ONCE }, Woken::InTime);
+        // A server that restarts is back soon.
+        let restarts = tries(7).chain([lost(Duration::from_secs(5))]).chain(tries(1)).collect();
+        assert_near(&waits(restarts).await, &[200, 400, 800, 1600, 3200, 6400, 12_800, 2000, 4000]);
+        // After long contact everything is as at the start.
+        let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
+        assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
+        // So it is where the membership changed, in contact and while it waits.
+        let changed = (Ended { is_trouble: false, ..AT_ONCE }, Woken::InTime);
+        assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
+        let mended = (AT_ONCE, Woken::Changed);
+        assert_near(&waits(tries(2).chain([mended]).chain(tries(2)).collect()).await, &[200, 400, 800, 200, 400]);
+    }
+
+    #[tokio::test]
+    async fn it_stops_where_it_waits() {
+        assert_eq!(waits(vec![(AT_ONCE, Woken::Stop), (AT_ONCE, Woken::InTime)]).await.len(), 1);
+    }
 }

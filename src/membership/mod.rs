@@ -2,7 +2,7 @@
 //! wants sent and what the server answers, and brings machines in and out.
 //!
 //! `contact` is the task that lives as long as the daemon, `steps` a pull, a push and a delete, `joining` how an account
-//! begins and how machines come in, `repair` the way out after the server was set back, `usage` what devices tell of
+//! begins and how machines come in, `repair` the way out after the server was set back, `usage` what devices report of
 //! their use. Decides nothing about what is true: the engine does.
 
 mod contact;
@@ -33,7 +33,7 @@ pub use self::contact::run;
 pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
-pub use self::usage::add_others;
+pub use self::usage::refresh_reports;
 
 /// How long somebody who asks waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -102,6 +102,8 @@ pub struct Handle {
     changed: Notify,
     /// Told when something was published.
     published: Notify,
+    /// When the reports of other devices may be asked for again; held by whoever asks.
+    reports_due: tokio::sync::Mutex<Instant>,
     /// A machine that has been let in, and waits for a word about names.
     joining: Mutex<Option<Joining>>,
 }
@@ -117,6 +119,7 @@ impl Default for Handle {
             turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             published: Notify::new(),
+            reports_due: tokio::sync::Mutex::new(Instant::now()),
             joining: Mutex::new(None),
         }
     }
@@ -295,7 +298,7 @@ pub fn gauges(app: &App) -> Option<(bool, usize)> {
 /// When this vault is in none.
 pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
     let AccountState { head, me, seen, .. } = app.inventory.account().ok_or(AccountError::None)?;
-    let told = usage::told(app);
+    let reports = app.inventory.reports();
     let devices = head.map(|(head, _)| head.devices).unwrap_or_default();
     let view = |device: crate::account::engine::Device| {
         let seen = seen.iter().find(|(id, ..)| *id == device.id);
@@ -307,7 +310,7 @@ pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
             recovery: device.paper,
             references: seen.map(|(_, _, references)| *references),
             references_at_seq: seen.map(|(_, seq, _)| *seq),
-            usage_told_at: told.iter().find(|told| told.device == device.id).map(|told| rfc3339(told.at)),
+            usage_told_at: reports.iter().find(|report| report.device == device.id).map(|report| rfc3339(report.at)),
         }
     };
     Ok(devices.into_iter().map(view).collect())

@@ -78,8 +78,8 @@ pub type AllTotals = HashMap<SecretId, Totals, foldhash::fast::RandomState>;
 /// Where and when a secret was resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretUsage {
-    /// All in all.
-    pub totals: Totals,
+    /// All in all, on this device.
+    pub(in crate::vault) totals: Totals,
     /// By place, busiest first.
     pub by_template: Vec<PlaceUsage>,
     /// By caller, busiest first.
@@ -322,7 +322,8 @@ impl Recorder {
         self.shared.journal.sync().map_err(RecorderError::Sync)
     }
 
-    /// Of every secret that was ever used, up to the last answer.
+    /// Of every secret that was ever used on this device, up to the last answer. What people and programs are told of
+    /// is `Inventory::uses`, which knows the account's other devices too.
     ///
     /// # Errors
     /// When usage cannot be folded.

@@ -50,13 +50,13 @@ impl Scanner {
         for canary in canaries {
             for side in &canary.sides {
                 scanner.add(&canary.label, "plain", side);
-                scanner.add(&canary.label, "hex", &HEXLOWER.encode(side.as_bytes()));
-                scanner.add(&canary.label, "hex", &HEXUPPER.encode(side.as_bytes()));
+                scanner.add(&canary.label, "hex", HEXLOWER.encode(side.as_bytes()));
+                scanner.add(&canary.label, "hex", HEXUPPER.encode(side.as_bytes()));
                 for skip in 0..3 {
                     // What the neighbours have no part in.
                     let whole = &side.as_bytes()[skip..skip + (SIDE - skip) / 3 * 3];
-                    scanner.add(&canary.label, "base64", &BASE64.encode(whole));
-                    scanner.add(&canary.label, "base64url", &BASE64URL.encode(whole));
+                    scanner.add(&canary.label, "base64", BASE64.encode(whole));
+                    scanner.add(&canary.label, "base64url", BASE64URL.encode(whole));
                 }
             }
         }
@@ -66,6 +66,13 @@ impl Scanner {
     /// That looks for this text as well: one that has to be found, or the scan finds nothing at all.
     pub fn and(mut self, label: &str, text: &str) -> Self {
         self.add(label, "plain", text);
+        self
+    }
+
+    /// The same of bytes as they are.
+    pub fn and_bytes(mut self, label: &str, bytes: &[u8]) -> Self {
+        assert!(bytes.len() >= PIECE, "{label} is too short to be found");
+        self.add(label, "raw", bytes);
         self
     }
 
@@ -82,8 +89,8 @@ impl Scanner {
         self
     }
 
-    fn add(&mut self, label: &str, form: &str, text: &str) {
-        for piece in text.as_bytes().chunks_exact(PIECE) {
+    fn add(&mut self, label: &str, form: &str, text: impl AsRef<[u8]>) {
+        for piece in text.as_ref().chunks_exact(PIECE) {
             self.add_piece(label, form, piece);
         }
     }

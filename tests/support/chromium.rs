@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
+use super::missing;
+
 /// How long something may take to show.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How the protocol calls an element.
@@ -30,27 +32,18 @@ pub mod keys {
     pub const SPACE: &str = " ";
 }
 
-/// What `make test` installs; a test without it is skipped with a line that says so, except in CI.
+/// Whether there is a program that `make test` installs; if not, the test is skipped.
 fn has(program: &str, package: &str) -> bool {
-    let known = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
-    if !known {
-        let line = format!("skipped: needs {program}: `sudo apt-get install {package}`");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-        println!("{line}");
-    }
-    known
+    let works = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    missing::has(works, program, &format!("`sudo apt-get install {package}`"))
 }
 
 /// The script that looks for mistakes of accessibility.
 pub fn axe() -> Option<String> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/axe/node_modules/axe-core/axe.min.js");
     let script = std::fs::read_to_string(file).ok();
-    if script.is_none() {
-        let line = "skipped: needs axe-core: `npm ci --prefix tests/axe`";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-        println!("{line}");
-    }
-    script
+    let is_there = missing::has(script.is_some(), "axe-core", "`npm ci --prefix tests/axe`");
+    script.filter(|_| is_there)
 }
 
 /// Whether an element is not there any more: its page has been replaced. While that happens, Chromium has other words

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::account::{Place, Server};
 use super::daemon::{Answer, Guillemet, try_ask};
+use super::relay::Relay;
 
 /// The longest anything in a test may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -224,6 +225,14 @@ impl Team {
             }
         }
         self.cables.iter().for_each(|cable| cable.lead(None));
+    }
+
+    /// Puts a relay between a machine and its server, until servers are ended or started again.
+    pub fn relay(&self, machine: &Machine) -> Relay {
+        let to = machine.cable.inner().to.expect("a server");
+        let relay = Relay::to(to, self.place.folder.path());
+        machine.cable.lead(Some(relay.address));
+        relay
     }
 
     pub fn servers(&self) -> &[Server] {

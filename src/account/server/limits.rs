@@ -130,6 +130,11 @@ impl Turns {
         Ok(())
     }
 
+    /// Whether this caller has asked a while ago: only keys that were good do.
+    pub fn knows(&self, who: &Who) -> bool {
+        locked(&self.buckets).contains_key(who)
+    }
+
     /// Whether a caller has something left, without taking it.
     ///
     /// # Errors
@@ -198,6 +203,27 @@ mod tests {
         turns.take(Who::Key("other234".into()), now).unwrap();
         turns.take(key.clone(), now + Duration::from_millis(500)).unwrap();
         assert!(turns.take(key, now + Duration::from_millis(500)).is_err());
+    }
+
+    /// A stranger gets two fifths of what a key gets, at each address.
+    #[test]
+    fn a_stranger_gets_less_and_takes_nothing_from_others() {
+        let turns = Turns::new(&Limits { requests: 5, ..Limits::default() });
+        let now = Instant::now();
+        let stranger = |last: u8| Who::Stranger(IpAddr::from([192, 0, 2, last]));
+        for _ in 0..8 {
+            turns.take(stranger(1), now).unwrap();
+        }
+        assert_eq!((turns.may(&stranger(1), now), turns.take(stranger(1), now)), (Err(1), Err(1)));
+        turns.take(stranger(2), now).unwrap();
+        for _ in 0..20 {
+            turns.take(Who::Key("abcdefgh".into()), now).unwrap();
+        }
+        assert!(turns.take(Who::Key("abcdefgh".into()), now).is_err());
+        assert!(turns.knows(&Who::Key("abcdefgh".into())) && !turns.knows(&Who::Key("hgfedcba".into())));
+        let later = now + Duration::from_millis(500);
+        turns.take(stranger(1), later).unwrap();
+        assert!(turns.take(stranger(1), later).is_err());
     }
 
     #[test]

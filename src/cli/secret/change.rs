@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{path, place};
+use super::{last_use, path, place};
 use crate::cli::client::{self, Answer};
 use crate::cli::{Done, Failure, output, prompt};
 use crate::home::Home;
@@ -96,6 +96,16 @@ impl Shown {
         output::text(&self.secret["name"])
     }
 
+    /// When it was last used, as far as the daemon knows; null where that is never.
+    pub fn last_use(&self) -> Value {
+        self.secret["last_used_at"].clone()
+    }
+
+    /// Tells when and where it was last used.
+    pub fn tell_last_use(&self) {
+        output::note(&last_use::sentence(&self.secret));
+    }
+
     /// Tells who uses it.
     fn tell_flows(&self) {
         match self.references() {
@@ -107,9 +117,7 @@ impl Shown {
                 }
             }
         }
-        if let Some(last) = self.secret["last_used_at"].as_str() {
-            output::note(&format!("last used {last}"));
-        }
+        self.tell_last_use();
     }
 
     /// Names the state that was shown.

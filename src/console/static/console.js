@@ -24,17 +24,22 @@ function showStatus(row, status) {
   return true;
 }
 
-function showLastUsed(row, at, text) {
+function showLastUsed(row, at, device, text) {
   if (at === null) return;
   const place = cell(row, "last_used");
   let time = place.querySelector("time");
-  if (time === null) {
+  let on = place.querySelector("span");
+  if (time === null || on === null) {
     time = document.createElement("time");
-    place.replaceChildren(time);
+    on = document.createElement("span");
+    place.replaceChildren(time, on);
   }
   time.dateTime = at;
   time.title = at;
   say(time, text);
+  // With the space between the two.
+  const where = device === null ? "" : ` on ${device}`;
+  if (on.textContent !== where) on.textContent = where;
 }
 
 /** Shows what has come; says aloud, in one go, whose status has changed. */
@@ -46,7 +51,7 @@ function show(answer) {
     if (now === undefined) continue;
     if (showStatus(row, now.status)) changed.push(`${row.dataset.name} is ${now.status}`);
     say(cell(row, "usage_count"), String(now.usage_count));
-    showLastUsed(row, now.last_used_at, now.last_used);
+    showLastUsed(row, now.last_used_at, now.last_used_on, now.last_used);
   }
   const names = rows.map((row) => row.dataset.name);
   const same = names.length === Object.keys(answer.secrets).length && names.every((name) => name in answer.secrets);

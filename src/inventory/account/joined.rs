@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::reports::Kept;
 use crate::account::engine::{Engine, Memory, Notice, Update};
 use crate::account::intent::Intent;
 use crate::account::wire::{self, Hash};
@@ -78,8 +79,8 @@ pub(in crate::inventory) struct Joined {
     pub(super) next: u64,
     /// Those of the intents that are kept, in the order of the engine.
     pub(super) kept: VecDeque<(wire::IntentId, String)>,
-    /// What other devices said of their usage.
-    pub(super) usage: Vec<wire::Usage>,
+    /// The newest report of each device.
+    pub(super) usage: Vec<Kept>,
 }
 
 /// Reads the membership of a vault, where there is one.
@@ -110,9 +111,10 @@ pub(super) fn load(
         let leaf = crate::account::tree::Leaf::of(record.revision, record.epoch, &sealed);
         Some((wire::ObjectId(record.id), leaf, sealed))
     });
-    let usage = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
         .map_err(|error| damaged(error.to_string()))?;
+    let usage = Kept::open_all(&engine, reports);
     let joined = Joined { engine, facts: document.facts, notices: document.notices, next, kept, usage };
     Ok(Some((joined, update)))
 }

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::missing;
 
 fn file(dir: &Path, digest: &[u8; 32]) -> PathBuf {
     dir.join(name(digest))
@@ -85,8 +86,8 @@ fn what_others_can_have_touched_is_not_used() {
 
 #[test]
 fn a_folder_of_somebody_else_is_not_used() {
-    if !rustix::process::geteuid().is_root() {
-        return println!("skipped: needs root, to give a folder away");
+    if !missing::is_root("give a folder away") {
+        return;
     }
     let dir = tempfile::tempdir().unwrap();
     of_user(dir.path()).unwrap();

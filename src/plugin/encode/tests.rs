@@ -135,7 +135,7 @@ fn dotenv_picks_a_quoting_or_refuses() {
 }
 
 #[test]
-fn asterisk_refuses_what_it_would_strip() {
+fn a_value_that_asterisk_would_strip_is_refused() {
     let value = |value: &str| literal(&Op::AsteriskValue, &[value]);
     assert_eq!(value(">a;--b\"\\").unwrap(), ">a\\;--b\"\\");
     for bad in [" a", "a ", "a\n", "\u{1}a", &"x".repeat(8_000)] {

@@ -1,4 +1,4 @@
-//! A configuration file as Asterisk reads it. Asterisk itself is in no Debian 12.
+//! A configuration file, read by the rules of Asterisk, which stands in for it: Debian 12 does not have Asterisk.
 //!
 //! Written from its source [asterisk main/config.c, config_text_file_load and process_text_line, read 2026-11]: lines
 //! longer than its buffer are skipped; `;` begins a comment unless a `\` stands before it, which is then taken away;

@@ -1,4 +1,5 @@
-//! A gateway as FreeSWITCH reads it, down to the credentials that sofia-sip takes. FreeSWITCH is in no Debian.
+//! A gateway, read by the rules of FreeSWITCH, down to the credentials that sofia-sip takes. It stands in for
+//! FreeSWITCH, which Debian does not have.
 //!
 //! Written from the sources [signalwire/freeswitch src/switch_xml.c (preprocess, expand_vars) and
 //! src/mod/endpoints/mod_sofia/sofia_reg.c; sofia-sip libsofia-sip-ua/iptsec/auth_client.c (auc_credentials); read

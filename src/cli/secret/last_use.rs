@@ -1,0 +1,83 @@
+//! What is said of a secret's last use, by what the daemon shows of it.
+//!
+//! Invariant: "never" is said only where every device of the account has reported lately.
+
+use serde_json::Value;
+
+use crate::cli::output;
+
+/// Returns the last use of a secret in words, as `secret show` has it behind "Last used": when and on which device,
+/// and which devices have not reported since when.
+pub fn short(secret: &Value) -> String {
+    let silent = silent(secret);
+    let mut text = match (secret["last_used_at"].as_str(), secret["last_used_on"].as_str()) {
+        (Some(at), Some(device)) => format!("{at} on {device}"),
+        (Some(at), None) => at.to_owned(),
+        (None, _) if silent.is_empty() => "never".into(),
+        (None, _) => "not on this device".into(),
+    };
+    if !silent.is_empty() {
+        text.push_str(&format!("; {}", silent.join(", ")));
+    }
+    text
+}
+
+/// Returns the same as a sentence of its own, to be read before something is changed.
+pub fn sentence(secret: &Value) -> String {
+    let short = short(secret);
+    if secret["last_used_at"].is_string() {
+        return format!("last used {short}");
+    }
+    let is_alone = secret["usage"]["by_device"].as_array().is_none_or(Vec::is_empty);
+    match short.strip_prefix("not on this device") {
+        Some(rest) => format!("not used on this device{rest}"),
+        None if is_alone => "never used".into(),
+        None => "never used on any device".into(),
+    }
+}
+
+/// The devices whose reports are missing or old, each with since when.
+fn silent(secret: &Value) -> Vec<String> {
+    let devices = secret["usage"]["by_device"].as_array().map_or(&[][..], Vec::as_slice);
+    let silent = devices.iter().filter(|device| device["recent"] != true).map(|device| {
+        let name = output::text(&device["device"]);
+        match device["told_at"].as_str() {
+            Some(at) => format!("{name} has not reported since {at}"),
+            None => format!("{name} has not reported its use"),
+        }
+    });
+    silent.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn never_is_said_only_where_every_device_has_reported() {
+        let secret = |last: (Value, Value), by_device: Value| json!({"last_used_at": last.0, "last_used_on": last.1, "usage": {"by_device": by_device}});
+        let none = || (Value::Null, Value::Null);
+        let beta = json!({"device": "beta", "told_at": "T1", "recent": true});
+        let gamma = json!({"device": "gamma", "told_at": "T2", "recent": false});
+        let delta = json!({"device": "delta", "told_at": null, "recent": false});
+        for (secret, short_text, sentence_text) in [
+            (secret(none(), json!([])), "never", "never used"),
+            (secret(none(), json!([beta])), "never", "never used on any device"),
+            (
+                secret(none(), json!([beta, gamma, delta])),
+                "not on this device; gamma has not reported since T2, delta has not reported its use",
+                "not used on this device; gamma has not reported since T2, delta has not reported its use",
+            ),
+            (secret((json!("T"), Value::Null), json!([beta])), "T", "last used T"),
+            (
+                secret((json!("T"), json!("beta")), json!([beta, gamma])),
+                "T on beta; gamma has not reported since T2",
+                "last used T on beta; gamma has not reported since T2",
+            ),
+        ] {
+            assert_eq!((short(&secret).as_str(), sentence(&secret).as_str()), (short_text, sentence_text));
+        }
+    }
+}

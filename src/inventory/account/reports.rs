@@ -1,0 +1,161 @@
+//! What devices report to each other of their use: one sealed document each, of which the newest counts.
+//!
+//! Opens what comes in and keeps it; `uses` adds it up, and `membership::usage` carries it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::AccountError;
+use super::joined::{Joined, USAGE};
+use crate::account::engine::Engine;
+use crate::account::seal::Kind;
+use crate::account::wire::{self, DeviceId};
+use crate::inventory::Inventory;
+use crate::names::{Millis, SecretId};
+use crate::vault::usage::{AllTotals, Totals};
+
+/// What one device has used, as it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which device.
+    pub device: DeviceId,
+    /// Rises with each of its reports.
+    pub counter: u64,
+    /// When it said so, by its clock.
+    pub at: Millis,
+    totals: AllTotals,
+}
+
+/// What is sealed of a report.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    at: Millis,
+    /// How often and when last, by secret.
+    secrets: BTreeMap<String, (u64, Option<Millis>)>,
+}
+
+impl Report {
+    /// The most secrets in one report: those that were used last. The reports of all devices come in one answer.
+    pub const SECRETS_MAX: usize = 10_000;
+
+    /// Returns what a device reports that has these totals.
+    pub fn of_device(device: DeviceId, counter: u64, at: Millis, totals: &AllTotals) -> Self {
+        let totals = if totals.len() <= Self::SECRETS_MAX {
+            totals.clone()
+        } else {
+            let mut used: Vec<_> = totals.iter().map(|(id, totals)| (*id, *totals)).collect();
+            used.sort_unstable_by_key(|(_, totals)| Reverse(totals.last_used));
+            used.truncate(Self::SECRETS_MAX);
+            used.into_iter().collect()
+        };
+        Self { device, counter, at, totals }
+    }
+
+    /// Reads what `to_bytes` wrote; `None` where it is something else.
+    pub fn read(device: DeviceId, counter: u64, bytes: &[u8]) -> Option<Self> {
+        let document: Document = serde_json::from_slice(bytes).ok()?;
+        let entry = |(id, (count, last_used)): (String, (u64, Option<Millis>))| {
+            let id = data_encoding::HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()?;
+            Some((SecretId(id), Totals { count, last_used }))
+        };
+        Some(Self {
+            device,
+            counter,
+            at: document.at,
+            totals: document.secrets.into_iter().filter_map(entry).collect(),
+        })
+    }
+
+    /// Returns it as it is sealed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
+        let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
+        // Strings and numbers: there is nothing in it that JSON cannot hold.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// Returns what it says of a secret; `None` where it says nothing: a report that is full leaves secrets out.
+    pub fn of(&self, secret: SecretId) -> Option<Totals> {
+        let known = self.totals.get(&secret).copied();
+        known.or_else(|| (self.totals.len() < Self::SECRETS_MAX).then(Totals::default))
+    }
+
+    /// Whether it counts the same uses as another.
+    pub fn counts_the_same(&self, other: &Self) -> bool {
+        self.totals == other.totals
+    }
+
+    fn open(engine: &Engine, told: &wire::Usage) -> Option<Self> {
+        let key = engine.key_of(told.epoch)?;
+        let opened = key.open(Kind::Usage, engine.me().account, told.device.0, told.counter, &told.sealed).ok()?;
+        Self::read(told.device, told.counter, &opened)
+    }
+}
+
+/// A report as it came, and opened.
+pub(super) struct Kept {
+    sealed: wire::Usage,
+    report: Arc<Report>,
+}
+
+impl Kept {
+    /// Opens those that can be opened: a server can say anything.
+    pub(super) fn open_all(engine: &Engine, told: Vec<wire::Usage>) -> Vec<Self> {
+        let open = |sealed: wire::Usage| {
+            let report = Arc::new(Report::open(engine, &sealed)?);
+            Some(Self { sealed, report })
+        };
+        told.into_iter().filter_map(open).collect()
+    }
+}
+
+impl Joined {
+    /// Returns what each other device of the account has reported, by its name; `None` where that is nothing yet.
+    /// Recovery codes use nothing.
+    pub(in crate::inventory) fn reports_of_others(&self) -> Vec<(Arc<str>, Option<Arc<Report>>)> {
+        let me = self.engine.me().device;
+        let Some((head, _)) = self.engine.head() else { return Vec::new() };
+        let others = head.devices.iter().filter(|device| device.id != me && !device.paper);
+        let report = |id: DeviceId| {
+            let kept = self.usage.iter().find(|kept| kept.report.device == id);
+            kept.map(|kept| Arc::clone(&kept.report))
+        };
+        let mut others: Vec<_> = others.map(|device| (device.name.as_str().into(), report(device.id))).collect();
+        others.sort_by(|a: &(Arc<str>, _), b| a.0.cmp(&b.0));
+        others
+    }
+}
+
+impl Inventory {
+    /// Returns the newest report of each device, this one among them.
+    pub fn reports(&self) -> Vec<Arc<Report>> {
+        let owned = self.owned();
+        let reports = owned.account.iter().flat_map(|joined| &joined.usage);
+        reports.map(|kept| Arc::clone(&kept.report)).collect()
+    }
+
+    /// Keeps what devices reported, where it opens and is newer than what is known.
+    ///
+    /// # Errors
+    /// `None`, and the vault's.
+    pub fn keep_reports(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
+        let mut owned = self.owned();
+        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let is_known = |told: &wire::Usage| {
+            joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
+        };
+        let newer: Vec<_> = told.into_iter().filter(|told| !is_known(told)).collect();
+        let newer = Kept::open_all(&joined.engine, newer);
+        if newer.is_empty() {
+            return Ok(());
+        }
+        joined.usage.retain(|kept| !newer.iter().any(|newer| newer.report.device == kept.report.device));
+        joined.usage.extend(newer);
+        let sealed: Vec<&wire::Usage> = joined.usage.iter().map(|kept| &kept.sealed).collect();
+        let bytes = serde_json::to_vec(&sealed).unwrap_or_default();
+        Ok(owned.vault.set_document(USAGE, &bytes)?)
+    }
+}
