@@ -204,9 +204,9 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let ([active, disabled, missing], unreadable) = {
+    let ([active, disabled, missing], unreadable, unkept) = {
         let app = Arc::clone(app);
-        let look = move || (app.inventory.counts(), app.inventory.unreadable());
+        let look = move || (app.inventory.counts(), app.inventory.unreadable(), app.resolver.recorder.problems());
         tokio::task::spawn_blocking(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
@@ -219,6 +219,7 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
     };
     let socket = app.socket_problem.load_full();
     let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()))
+        .chain(&unkept)
         .chain(&unreadable)
         .chain(&changeable)
         .chain(&refused)
