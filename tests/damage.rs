@@ -103,8 +103,8 @@ fn until_warned(guillemet: &Guillemet, of: &str) {
     }
 }
 
-fn resolve(guillemet: &Guillemet, names: &[String]) -> Answer {
-    guillemet.post("/v1/resolve", &json!({"secrets": names}))
+fn resolve(guillemet: &Guillemet, name: &str) -> Answer {
+    guillemet.post("/v1/resolve", &json!({"secrets": [name]}))
 }
 
 fn count(guillemet: &Guillemet, name: &str) -> u64 {
@@ -115,22 +115,24 @@ fn count(guillemet: &Guillemet, name: &str) -> u64 {
 #[test]
 fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record() {
     const READ_ONLY: &str = "read-only: the vault cannot be changed";
+    // Many places with long names: the journal is full soon.
+    const PLACES: u64 = 60;
     let mut guillemet = Guillemet::nowhere();
     let path = guillemet.dir.path().to_owned();
     let Some(_mounted) = Mounted::on(&path, "size=24m,mode=0700") else { return };
     assert!(guillemet.command(&["init"]).status.success());
     guillemet.log_level = "info";
     guillemet.run();
-    let names: Vec<String> = (0..400).map(|number| format!("token-{number}")).collect();
-    for name in &names {
-        guillemet.add(name, "value-kept");
-    }
-    guillemet.write("mcp-server/a.toml", &MCP.replace("token", "token-0"));
+    guillemet.add("token", "value-kept");
+    guillemet.add("unused", "v");
+    guillemet.write("mcp-server/a.toml", MCP);
+    let place = |number: u64| format!("X-{number}-{} = '<< secret \"token\" >>'\n", "a".repeat(180));
+    let large = MCP.lines().take(3).chain([""]).collect::<Vec<_>>().join("\n");
+    guillemet.write("mcp-server/large.toml", &(large + &(0..PLACES).map(place).collect::<String>()));
     assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
-    assert_eq!(count(&guillemet, "token-0"), 1);
-    let mut used = 1;
-    assert_eq!(resolve(&guillemet, &names).status, 200);
-    used += 1;
+    assert_eq!(count(&guillemet, "token"), 1);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/large").status, 200);
+    let mut used = 1 + PLACES;
     guillemet.kill();
     let filler = guillemet.path("filler");
     let _ = std::fs::write(&filler, vec![1; 32 << 20]);
@@ -142,55 +144,56 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
         let warned = warnings(&guillemet);
         assert!(warned.len() == 1 && warned[0].starts_with(READ_ONLY) && warned[0].contains("Make room"), "{warned:?}");
         assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
-        assert_eq!(resolve(&guillemet, &names).status, 200);
+        assert_eq!(resolve(&guillemet, "token").status, 200);
         used += 2;
         // What is shown is true up to the last answer.
-        assert_eq!(count(&guillemet, "token-0"), used);
-        let listed = guillemet.get("/v1/secrets?query=token-0").json();
+        assert_eq!(count(&guillemet, "token"), used);
+        let listed = guillemet.get("/v1/secrets?query=token").json();
         assert_eq!(listed["items"][0]["resolution_count"], used, "{listed}");
         assert_eq!(guillemet.get("/metrics").status, 200);
         for (method, path, body) in [
             ("POST", "/v1/secrets", r#"{"name": "new", "value": "v"}"#),
-            ("PATCH", "/v1/secrets/token-0", r#"{"enabled": false}"#),
-            ("DELETE", "/v1/secrets/token-1", ""),
+            ("PATCH", "/v1/secrets/token", r#"{"enabled": false}"#),
+            ("DELETE", "/v1/secrets/unused", ""),
         ] {
             let refused = guillemet.ask(method, path, &[], body.as_bytes());
             assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")));
             assert!(refused.text().contains("make room"), "{}", refused.text());
         }
-        assert_eq!(resolve(&guillemet, &names[..2]).status, 200);
+        assert_eq!(resolve(&guillemet, "token").status, 200);
         used += 1;
         assert!(guillemet.stop(), "{}", guillemet.log());
     }
 
     // Until nothing can be recorded any more: then nothing leaves.
     guillemet.run();
-    let refused = loop {
-        let answer = resolve(&guillemet, &names);
-        if answer.status != 200 {
-            break answer;
+    // The large ones first: a smaller record has room where a large one has none.
+    for (template, uses) in [("large", PLACES), ("a", 1)] {
+        while guillemet.get(&format!("/v1/render/mcp-server/{template}")).status == 200 {
+            used += uses;
+            assert!(used < 100_000, "nothing fills the journal");
         }
-        used += 1;
-    };
-    // A record of one value is shorter than what has just been refused.
-    while guillemet.get("/v1/render/mcp-server/a").status == 200 {
+    }
+    while resolve(&guillemet, "token").status == 200 {
         used += 1;
     }
-    for refused in [refused, guillemet.get("/v1/render/mcp-server/a"), resolve(&guillemet, &names[..1])] {
+    for refused in [guillemet.get("/v1/render/mcp-server/a"), resolve(&guillemet, "token")] {
         assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")));
         assert!(refused.text().contains("make room") && !refused.text().contains("value-kept"), "{}", refused.text());
     }
-    assert!(used > 500, "{used}");
-    assert_eq!(count(&guillemet, "token-0"), used);
+    assert_eq!(count(&guillemet, "token"), used);
 
     std::fs::remove_file(&filler).unwrap();
     assert_eq!(warnings(&guillemet), Vec::<String>::new());
-    assert_eq!(resolve(&guillemet, &names).status, 200);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/large").status, 200);
+    used += PLACES;
     guillemet.add("after", "v");
-    assert_eq!(count(&guillemet, "token-0"), used + 1);
+    assert_eq!(count(&guillemet, "token"), used);
+    // That this daemon was started is recorded too, now that there is room.
+    assert_eq!(guillemet.get("/v1/usage?limit=1000").text().matches("vault_unlocked").count(), 2);
     guillemet.kill();
     guillemet.run();
-    assert_eq!((count(&guillemet, "token-0"), warnings(&guillemet)), (used + 1, Vec::new()));
+    assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (used, Vec::new()));
     guillemet.kill();
 }
 
@@ -212,12 +215,11 @@ fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
     const RENEWED: &str = "usage.journal was cut off, overwritten or removed";
     for (script, is_noticed_at_once) in MISTREATED {
         let mut guillemet = Guillemet::start();
-        let names = ["token".to_owned()];
         guillemet.add("token", "kept");
         guillemet.write("mcp-server/a.toml", MCP);
         let use_it = || {
             assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200, "{script}");
-            assert_eq!(resolve(&guillemet, &names).json()["secrets"]["token"], "kept", "{script}");
+            assert_eq!(resolve(&guillemet, "token").json()["secrets"]["token"], "kept", "{script}");
         };
         use_it();
         std::fs::copy(guillemet.path("usage.journal"), guillemet.path("older")).unwrap();
@@ -253,7 +255,7 @@ fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
 fn a_journal_that_is_cut_off_before_a_stop_is_there_at_the_next_start() {
     let mut guillemet = Guillemet::start();
     guillemet.add("token", "kept");
-    assert_eq!(resolve(&guillemet, &["token".to_owned()]).status, 200);
+    assert_eq!(resolve(&guillemet, "token").status, 200);
     std::fs::write(guillemet.path("usage.journal"), b"").unwrap();
     assert!(guillemet.stop());
     guillemet.run();

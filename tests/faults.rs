@@ -234,7 +234,8 @@ fn a_change_the_disk_refuses_is_told_and_the_daemon_goes_on() {
             }
         }
         println!("{} {}: refused at {refused} calls", change.method, change.path);
-        assert!(refused >= 3, "{refused}");
+        // To look needs no room.
+        assert!(refused >= if change.method == "GET" { 1 } else { 3 }, "{refused}");
     }
 }
 

@@ -311,7 +311,7 @@ impl Unread {
 #[test]
 fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
     let guillemet = with_limits("transfer_seconds = 3");
-    let large: Vec<String> = (0..64).map(|number| format!("large-{number}")).collect();
+    let large: Vec<String> = (0..40).map(|number| format!("large-{number}")).collect();
     let mut template = "name = \"large\"\nurl = \"https://a.example/mcp\"\n[headers]\n".to_owned();
     for name in &large {
         guillemet.add(name, &"x".repeat(64 << 10));
@@ -333,18 +333,19 @@ fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
         ("POST", "/v1/secrets", r#"{"name": "new", "value": "v"}"#, 201),
         ("DELETE", "/v1/secrets/unused", "", 204),
     ];
-    let unread = changes.map(|_| {
-        let rendered = Unread::new(&guillemet, "GET", "/v1/render/mcp-server/large", b"");
-        (rendered, Unread::new(&guillemet, "POST", "/v1/resolve", resolved.as_bytes()))
-    });
+    let render = || Unread::new(&guillemet, "GET", "/v1/render/mcp-server/large", b"");
+    let resolve = || Unread::new(&guillemet, "POST", "/v1/resolve", resolved.as_bytes());
+    // Every change waits for all of them.
+    let unread: Vec<Unread> =
+        (0..changes.len()).map(|index| if index % 2 == 0 { render() } else { resolve() }).collect();
     std::thread::scope(|scope| {
-        for ((method, path, body, status), (rendered, resolved)) in changes.into_iter().zip(unread) {
+        for ((method, path, body, status), unread) in changes.into_iter().zip(unread) {
             let guillemet = &guillemet;
             scope.spawn(move || {
                 let answer = guillemet.ask(method, path, &[], body.as_bytes());
                 assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-                let missing = [rendered.missing(), resolved.missing()];
-                assert!(missing.iter().all(|missing| *missing > 1 << 20), "{method} {path} {body}: {missing:?}");
+                let missing = unread.missing();
+                assert!(missing > 1 << 20, "{method} {path} {body}: {missing} bytes are missing");
             });
         }
     });

@@ -7,15 +7,14 @@
 
 mod counters;
 mod fold;
+mod list;
 mod shared;
-mod trail;
 mod unknown;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -24,15 +23,20 @@ use rusqlite::OptionalExtension;
 use self::counters::Counters;
 use self::shared::Shared;
 use self::unknown::UnknownNames;
+use super::audit::Change;
 use super::crypto::Key;
 use super::event;
 use super::journal::{self, CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use super::store::{self, VaultError};
+use super::trail;
 use crate::names::{Millis, SecretId};
 
 pub use self::counters::Sums;
-pub use self::trail::{EVENTS, EVENTS_MAX, TrailEvent};
-pub use super::event::{Caller, Decoded, EVENT_KINDS, Event, Outcome, Subject, UnknownName, Use};
+pub use self::list::{Picks, TrailEvent, UseEvent};
+pub use super::event::{
+    Caller, ChangeKind, Class, Decoded, EVENT_KINDS, Event, Kind, Listed, Outcome, Subject, UnknownName, Use,
+};
+pub use super::trail::{EVENTS, EVENTS_MAX};
 
 /// Why usage cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -162,13 +166,15 @@ pub struct Refusals {
 pub struct Options {
     /// The journal's length in bytes.
     pub journal_len: usize,
-    /// How many events of each kind (answers, refusals) the trail holds, at most.
+    /// How many answers, and how many refusals, the trail holds at most.
     pub events: usize,
+    /// How many changes it holds at most.
+    pub changes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { journal_len: journal::LEN, events: EVENTS }
+        Self { journal_len: journal::LEN, events: EVENTS, changes: EVENTS }
     }
 }
 
@@ -213,7 +219,8 @@ impl Recorder {
         let mut database = store::connect(database)?;
         // What is counted on a full disk stays in memory (`Counters::as_if_folded`).
         database.pragma_update(None, "cache_spill", "OFF")?;
-        counters::prepare(&mut database)?;
+        let boxes = trail::Boxes::new(&key, vault_id);
+        counters::prepare(&mut database, &boxes)?;
         let query = "SELECT journal, generation, at FROM usage_position";
         let stored: Option<([u8; 16], Position)> = database
             .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))
@@ -232,15 +239,16 @@ impl Recorder {
             // From now on a lost journal is noticed.
             store::change(&mut database, |database| counters::set_position(database, journal.id(), folded))?;
         }
-        let (totals, boxes) = (Arc::new(counters::totals(&database)?), trail::Boxes::new(&key, vault_id));
-        let unknown = UnknownNames::new(&key);
-        let counters = Counters { database, key, boxes, folded, totals, unfolded: Pending::default() };
-        let shared = Arc::new(Shared::new(journal, counters, options.events, path_of_database.to_owned()));
+        let (totals, unknown) = (Arc::new(counters::totals(&database)?), UnknownNames::new(&key));
+        let (unfolded, owed) = (Pending::default(), Vec::new());
+        let counters = Counters { database, key, boxes, folded, totals, unfolded, owed };
+        let kept = [options.events, options.events, options.changes];
+        let shared = Arc::new(Shared::new(journal, counters, kept, path_of_database.to_owned()));
         if shared.journal.is_clear() {
             shared.renew()?;
         }
         unless_read_only(shared.fold())?;
-        unless_read_only(shared.counters().trim(options.events))?;
+        unless_read_only(shared.counters().trim(|class| shared.kept(class)))?;
         unless_read_only(shared.try_out())?;
         let folder = Folder::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
         Ok(Self { shared, unknown, warnings, folder })
@@ -291,6 +299,24 @@ impl Recorder {
                 }
             }
         })
+    }
+
+    /// Records changes that change nothing in the vault's own records, in a transaction of their own: what the
+    /// trail tells of is on disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// The change must not be made then, or must not be acknowledged.
+    pub fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
+        self.shared.record_changes(changes)
+    }
+
+    /// As `record_changes`, for what has happened already: where the vault's file takes no change, it is recorded as soon
+    /// as it does.
+    ///
+    /// # Errors
+    /// Any other than that.
+    pub fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
+        self.shared.record_changes_in_time(changes)
     }
 
     fn append(&self, content: &[u8]) -> Result<(), Unrecorded> {
@@ -381,7 +407,7 @@ impl Recorder {
     /// # Errors
     /// As `of`.
     pub fn sums(&self) -> Result<Sums, RecorderError> {
-        self.shared.look(|counters| counters.sums(self.shared.events()))
+        self.shared.look(|counters| counters.sums(|class| self.shared.kept(class)))
     }
 
     /// The events of the audit trail that `picks` picks, newest first, up to the last answer: how many there
@@ -391,21 +417,20 @@ impl Recorder {
     /// As `of`.
     pub fn trail(
         &self,
-        picks: &dyn Fn(&Decoded<'_>, &Use<'_>) -> bool,
+        picks: &impl Picks,
         offset: usize,
         limit: usize,
     ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
         self.shared.fold()?;
-        trail::list(&self.shared, picks, offset, limit)
+        list::list(&self.shared, picks, offset, limit)
     }
 
-    /// Bounds the audit trail anew.
+    /// Bounds the audit trail anew: so many answers and so many refusals, and so many changes.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep_events(&self, limit: usize) -> Result<(), RecorderError> {
-        self.shared.events.store(limit, Ordering::Relaxed);
-        self.shared.counters().trim(limit)
+    pub fn keep_events(&self, events: usize, changes: usize) -> Result<(), RecorderError> {
+        self.shared.keep([events, events, changes])
     }
 
     /// How many bytes of the journal have not been folded, and how many there is room for.

@@ -226,7 +226,8 @@ pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
 }
 
 pub fn reveal(home: &Home, name: &str) -> Done {
-    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name]})))?.good(home)?;
+    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name], "reveal": true})))?
+        .good(home)?;
     // What is freed is wiped, this JSON too.
     let mut values = answer.json();
     let Value::String(value) = values["secrets"][name].take() else {

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::super::audit::Change;
+use super::super::event::Class;
 use super::super::journal::Journal;
 use super::super::store::{self, VaultError};
+use super::super::trail;
 use super::RecorderError;
 use super::counters::{self, Counters};
 
@@ -23,8 +26,8 @@ const RENEWED: &str = "usage.journal was cut off, overwritten or removed while t
 pub(super) struct Shared {
     pub(super) journal: Journal,
     counters: Mutex<Counters>,
-    /// How many events of each kind the trail holds, at most.
-    pub(super) events: AtomicUsize,
+    /// How many events of each class the trail holds at most, in the order of `Class::ALL`.
+    kept: [AtomicUsize; 3],
     /// The vault's file.
     database: PathBuf,
     /// Why it takes no change, while that is so.
@@ -33,9 +36,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(journal: Journal, counters: Counters, events: usize, database: PathBuf) -> Self {
-        let (counters, events) = (Mutex::new(counters), AtomicUsize::new(events));
-        Self { journal, counters, events, database, read_only: Mutex::default(), was_lost: AtomicBool::new(false) }
+    pub(super) fn new(journal: Journal, counters: Counters, kept: [usize; 3], database: PathBuf) -> Self {
+        let (counters, kept) = (Mutex::new(counters), kept.map(AtomicUsize::new));
+        Self { journal, counters, kept, database, read_only: Mutex::default(), was_lost: AtomicBool::new(false) }
     }
 
     pub(super) fn counters(&self) -> MutexGuard<'_, Counters> {
@@ -43,8 +46,31 @@ impl Shared {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn events(&self) -> usize {
-        self.events.load(Ordering::Relaxed)
+    /// How many events of a class the trail holds, at most.
+    pub(super) fn kept(&self, class: Class) -> usize {
+        self.kept[class as usize].load(Ordering::Relaxed)
+    }
+
+    /// Bounds the trail anew, in the order of `Class::ALL`.
+    pub(super) fn keep(&self, numbers: [usize; 3]) -> Result<(), RecorderError> {
+        for (kept, number) in self.kept.iter().zip(numbers) {
+            kept.store(number, Ordering::Relaxed);
+        }
+        self.counters().trim(|class| self.kept(class))
+    }
+
+    /// Records changes, in a transaction of their own.
+    pub(super) fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
+        self.note(self.counters().record_changes(self.kept(Class::Change), changes))
+    }
+
+    /// As `record_changes`; where the vault's file takes no change, they are recorded as soon as it does.
+    pub(super) fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
+        match self.record_changes(&changes) {
+            Err(error) if error.is_read_only() => self.counters().owed.extend(changes),
+            recorded => recorded?,
+        }
+        Ok(())
     }
 
     /// Moves what has been recorded into the counters. Where that fails, it stays where it is.
@@ -55,7 +81,7 @@ impl Shared {
     fn fold_into(&self, counters: &mut Counters) -> Result<(), RecorderError> {
         let position = self.journal.take(&mut counters.unfolded);
         if !counters.unfolded.is_empty() {
-            let folding = counters.add_up(self.events());
+            let folding = counters.add_up(self.kept(Class::Refusal));
             self.note(counters.write(self.journal.id(), position, folding))?;
             counters.unfolded.clear();
         }
@@ -67,7 +93,7 @@ impl Shared {
     pub(super) fn look<T>(&self, read: impl FnOnce(&Counters) -> Result<T, RecorderError>) -> Result<T, RecorderError> {
         let mut counters = self.counters();
         match self.fold_into(&mut counters) {
-            Err(error) if error.is_read_only() => counters.as_if_folded(self.events(), read),
+            Err(error) if error.is_read_only() => counters.as_if_folded(self.kept(Class::Refusal), read),
             folded => folded.and_then(|()| read(&counters)),
         }
     }
@@ -117,13 +143,15 @@ impl Shared {
             return Ok(());
         }
         let mut counters = self.counters();
-        let (id, folded) = (self.journal.id(), counters.folded);
-        let written = store::change(&mut counters.database, |database| {
+        let Counters { database, boxes, folded, owed, .. } = &mut *counters;
+        let written = store::change(database, |database| {
             // SQLite writes no page whose content stays the same.
-            database.execute("DELETE FROM usage_position", []).map_err(VaultError::from)?;
-            counters::set_position(database, id, folded)
+            database.execute("DELETE FROM usage_position", [])?;
+            counters::set_position(database, self.journal.id(), *folded)?;
+            Ok::<_, RecorderError>(trail::write_changes(database, boxes, self.kept(Class::Change), owed)?)
         });
         self.note(written)?;
+        owed.clear();
         self.fold_into(&mut counters)
     }
 
