@@ -39,7 +39,8 @@ fn what_the_journal_does_not_take_does_not_leave() {
     let mut state = State::default();
     let name: SecretName = "token".parse().unwrap();
     state.put(None, Arc::new(Secret::new(name.clone(), VALUE, true, 1).unwrap()));
-    let resolver = Resolver { current: Current::new(state), recorder, budget: Budget::new(1 << 20) };
+    let resolver =
+        Resolver { current: Current::new(state), recorder, budget: Budget::new(1 << 20), told: Default::default() };
     let (plan, caller) = (plan_of("token"), Caller { uid: 1, gid: 1, pid: 1, exe: "/usr/bin/agent".into() });
     let render = |plan: &Plan, known: Option<&str>| {
         resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, known)
