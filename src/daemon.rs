@@ -209,7 +209,11 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
     let registry = Registry::new(home.plugins(), &pins, Arc::clone(&cache) as _);
 
-    inventory::finish_rename(&mut vault)?;
+    match inventory::finish_rename(&mut vault) {
+        // The templates are as they should be; what is noted of them is looked at again at the next start.
+        Err(VaultError::Unwritable(_)) => {}
+        finished => finished?,
+    }
     let mut state = State::default();
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
@@ -224,7 +228,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         ));
     }
     let unlocked = Change::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
-    if let Err(error) = recorder.record_changes(&[unlocked]) {
+    if let Err(error) = recorder.record_changes_in_time(vec![unlocked]) {
         // It has nothing to be taken back, and serving needs the journal alone.
         warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
     }
@@ -372,12 +376,12 @@ async fn live(
     stop.send_replace(true);
     let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
     let resolver = Arc::clone(&app.resolver);
-    let folded = tokio::task::spawn_blocking(move || resolver.recorder.fold().map(|()| resolver.recorder.sync())).await;
+    let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await;
     if let Ok(socket) = &socket {
         socket.remove();
     }
     works?;
-    match folded {
+    match kept {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }
@@ -457,10 +461,7 @@ async fn keep_usage(app: Arc<App>) {
         if fold {
             folded = Instant::now();
         }
-        let kept = tokio::task::spawn_blocking(move || {
-            resolver.recorder.sync()?;
-            if fold { resolver.recorder.fold() } else { Ok(()) }
-        });
+        let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
         if let Ok(Err(error)) = kept.await {
             tracing::error!(%error, "usage cannot be kept; when the journal is full nothing is resolved any more");
         }

@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
-use support::daemon::{Guillemet, PROGRAM};
+use support::daemon::{Answer, Guillemet, PROGRAM};
 use support::missing;
 
 const MCP: &str =
@@ -81,15 +81,205 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     }
     let before = guillemet.get("/v1/secrets").text();
     guillemet.kill();
-    fill(0);
-    if guillemet.try_run(&[]) {
-        guillemet.kill();
-    }
-    std::fs::remove_file(&filler).unwrap();
     guillemet.run();
     assert_eq!(guillemet.get("/v1/secrets").text(), before);
     assert_eq!(guillemet.get("/v1/secrets/token").json()["resolution_count"], 4);
     guillemet.kill();
+}
+
+/// What the status warns of.
+fn warnings(guillemet: &Guillemet) -> Vec<String> {
+    let status = guillemet.get("/v1/status").json();
+    let warnings = status["warnings"].as_array().unwrap_or_else(|| panic!("{status}"));
+    warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until it does.
+fn until_warned(guillemet: &Guillemet, of: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !warnings(guillemet).iter().any(|warning| warning.contains(of)) {
+        assert!(Instant::now() < deadline, "{:?}", warnings(guillemet));
+    }
+}
+
+fn resolve(guillemet: &Guillemet, name: &str) -> Answer {
+    guillemet.post("/v1/resolve", &json!({"secrets": [name]}))
+}
+
+fn count(guillemet: &Guillemet, name: &str) -> u64 {
+    let shown = guillemet.get(&format!("/v1/secrets/{name}"));
+    shown.json()["resolution_count"].as_u64().unwrap_or_else(|| panic!("{}", shown.text()))
+}
+
+#[test]
+fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record() {
+    const READ_ONLY: &str = "read-only: the vault cannot be changed";
+    // Many places with long names: the journal is full soon.
+    const PLACES: u64 = 60;
+    let mut guillemet = Guillemet::nowhere();
+    let path = guillemet.dir.path().to_owned();
+    let Some(_mounted) = Mounted::on(&path, "size=24m,mode=0700") else { return };
+    assert!(guillemet.command(&["init"]).status.success());
+    guillemet.log_level = "info";
+    guillemet.run();
+    guillemet.add("token", "value-kept");
+    guillemet.add("unused", "v");
+    guillemet.write("mcp-server/a.toml", MCP);
+    let place = |number: u64| format!("X-{number}-{} = '<< secret \"token\" >>'\n", "a".repeat(180));
+    let large = MCP.lines().take(3).chain([""]).collect::<Vec<_>>().join("\n");
+    guillemet.write("mcp-server/large.toml", &(large + &(0..PLACES).map(place).collect::<String>()));
+    assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+    assert_eq!(count(&guillemet, "token"), 1);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/large").status, 200);
+    let mut used = 1 + PLACES;
+    guillemet.kill();
+    let filler = guillemet.path("filler");
+    let _ = std::fs::write(&filler, vec![1; 32 << 20]);
+
+    // After a kill with uses that are in the journal only, and after a stop.
+    for _ in 0..2 {
+        guillemet.run();
+        assert!(guillemet.log().contains(READ_ONLY), "{}", guillemet.log());
+        let warned = warnings(&guillemet);
+        assert!(warned.len() == 1 && warned[0].starts_with(READ_ONLY) && warned[0].contains("Make room"), "{warned:?}");
+        assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+        assert_eq!(resolve(&guillemet, "token").status, 200);
+        used += 2;
+        // What is shown is true up to the last answer.
+        assert_eq!(count(&guillemet, "token"), used);
+        let listed = guillemet.get("/v1/secrets?query=token").json();
+        assert_eq!(listed["items"][0]["resolution_count"], used, "{listed}");
+        assert_eq!(guillemet.get("/metrics").status, 200);
+        for (method, path, body) in [
+            ("POST", "/v1/secrets", r#"{"name": "new", "value": "v"}"#),
+            ("PATCH", "/v1/secrets/token", r#"{"enabled": false}"#),
+            ("DELETE", "/v1/secrets/unused", ""),
+        ] {
+            let refused = guillemet.ask(method, path, &[], body.as_bytes());
+            assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")));
+            assert!(refused.text().contains("make room"), "{}", refused.text());
+        }
+        assert_eq!(resolve(&guillemet, "token").status, 200);
+        used += 1;
+        assert!(guillemet.stop(), "{}", guillemet.log());
+    }
+
+    // Until nothing can be recorded any more: then nothing leaves.
+    guillemet.run();
+    // The large ones first: a smaller record has room where a large one has none.
+    for (template, uses) in [("large", PLACES), ("a", 1)] {
+        while guillemet.get(&format!("/v1/render/mcp-server/{template}")).status == 200 {
+            used += uses;
+            assert!(used < 100_000, "nothing fills the journal");
+        }
+    }
+    while resolve(&guillemet, "token").status == 200 {
+        used += 1;
+    }
+    for refused in [guillemet.get("/v1/render/mcp-server/a"), resolve(&guillemet, "token")] {
+        assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")));
+        assert!(refused.text().contains("make room") && !refused.text().contains("value-kept"), "{}", refused.text());
+    }
+    assert_eq!(count(&guillemet, "token"), used);
+
+    std::fs::remove_file(&filler).unwrap();
+    assert_eq!(warnings(&guillemet), Vec::<String>::new());
+    assert_eq!(guillemet.get("/v1/render/mcp-server/large").status, 200);
+    used += PLACES;
+    guillemet.add("after", "v");
+    assert_eq!(count(&guillemet, "token"), used);
+    // That this daemon was started is recorded too, now that there is room.
+    assert_eq!(guillemet.get("/v1/usage?limit=1000").text().matches("vault_unlocked").count(), 2);
+    guillemet.kill();
+    guillemet.run();
+    assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (used, Vec::new()));
+    guillemet.kill();
+}
+
+/// What log rotation, backups and people do to a journal that is in use. `older` is a copy of it from before its newest
+/// uses. And whether it is noticed with the next use: under its name lies another file otherwise, which is looked at
+/// every second.
+const MISTREATED: [(&str, bool); 7] = [
+    (": > usage.journal", true),
+    ("truncate -s 5000000 usage.journal", true),
+    ("truncate -s 0 usage.journal; truncate -s 8M usage.journal", true),
+    ("cp usage.journal usage.journal.1; : > usage.journal", true),
+    ("cp older usage.journal", true),
+    ("cp older newer; mv newer usage.journal", false),
+    ("rm usage.journal", false),
+];
+
+#[test]
+fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
+    const RENEWED: &str = "usage.journal was cut off, overwritten or removed";
+    for (script, is_noticed_at_once) in MISTREATED {
+        let mut guillemet = Guillemet::start();
+        guillemet.add("token", "kept");
+        guillemet.write("mcp-server/a.toml", MCP);
+        let use_it = || {
+            assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200, "{script}");
+            assert_eq!(resolve(&guillemet, "token").json()["secrets"]["token"], "kept", "{script}");
+        };
+        use_it();
+        std::fs::copy(guillemet.path("usage.journal"), guillemet.path("older")).unwrap();
+        use_it();
+        let mistreat = || {
+            let done = Command::new("sh").args(["-ec", script]).current_dir(guillemet.dir.path()).status();
+            assert!(done.unwrap().success(), "{script}");
+        };
+        mistreat();
+        use_it();
+        let shown = guillemet.command(&["secret", "reveal", "token"]);
+        assert!(shown.status.success() && shown.stdout.starts_with(b"kept"), "{script}: {shown:?}");
+        until_warned(&guillemet, RENEWED);
+        assert!(guillemet.log().contains(RENEWED), "{script}");
+        assert_eq!(std::fs::metadata(guillemet.path("usage.journal")).unwrap().len(), 8 << 20, "{script}");
+        assert_eq!(count(&guillemet, "token"), 7, "{script}");
+        // Twice, and killed with the answer.
+        if is_noticed_at_once {
+            mistreat();
+        }
+        use_it();
+        guillemet.kill();
+        guillemet.run();
+        assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (9, Vec::new()), "{script}");
+        assert!(guillemet.stop(), "{script}");
+        guillemet.run();
+        assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (9, Vec::new()), "{script}");
+    }
+}
+
+/// Cut off and stopped before anybody used a secret: the next start finds a journal.
+#[test]
+fn a_journal_that_is_cut_off_before_a_stop_is_there_at_the_next_start() {
+    let mut guillemet = Guillemet::start();
+    guillemet.add("token", "kept");
+    assert_eq!(resolve(&guillemet, "token").status, 200);
+    std::fs::write(guillemet.path("usage.journal"), b"").unwrap();
+    assert!(guillemet.stop());
+    guillemet.run();
+    assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (1, Vec::new()));
+}
+
+/// No file is mapped that somebody could cut off, but for the journal: the daemon serves what it has.
+#[test]
+fn a_vault_file_that_is_cut_off_while_the_daemon_runs_does_not_end_it() {
+    for cut in ["vault.db", "vault.db-wal", "vault.db-shm"] {
+        let guillemet = Guillemet::start();
+        guillemet.add("token", "kept");
+        guillemet.write("mcp-server/a.toml", MCP);
+        assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
+        let _ = std::fs::OpenOptions::new().write(true).open(guillemet.path(cut)).map(|file| file.set_len(0).unwrap());
+        for _ in 0..3 {
+            assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200, "{cut}");
+            let changed = guillemet.post("/v1/secrets", &json!({"name": "another", "value": "v"}));
+            assert!(cut != "vault.db" || changed.status == 503, "{cut}: {}", changed.text());
+        }
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", guillemet.pid())).unwrap();
+        let mapped: Vec<&str> =
+            maps.lines().filter(|line| line.contains(guillemet.dir.path().to_str().unwrap())).collect();
+        assert!(mapped.iter().all(|line| line.ends_with("usage.journal")), "{mapped:?}");
+    }
 }
 
 #[test]

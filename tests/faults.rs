@@ -234,7 +234,8 @@ fn a_change_the_disk_refuses_is_told_and_the_daemon_goes_on() {
             }
         }
         println!("{} {}: refused at {refused} calls", change.method, change.path);
-        assert!(refused >= 3, "{refused}");
+        // To look needs no room.
+        assert!(refused >= if change.method == "GET" { 1 } else { 3 }, "{refused}");
     }
 }
 
@@ -321,6 +322,8 @@ fn starts(
             let fault = Fault { call, what, at, lasting: false };
             println!("{fault:?}");
             let started = guillemet.try_run(&fault.before());
+            // It starts without a change of the vault that can wait, and says so.
+            let is_read_only = guillemet.log().contains("read-only: the vault cannot be changed");
             if started {
                 let alive = guillemet.get_if_alive("/v1/health").is_some();
                 guillemet.kill();
@@ -334,7 +337,7 @@ fn starts(
             }
             guillemet.run();
             check(&guillemet);
-            if started {
+            if started && !is_read_only {
                 break;
             }
             broken_off += 1;

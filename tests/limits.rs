@@ -361,6 +361,75 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     own(2);
 }
 
+/// An answer on its way, whose reader takes no more of it for now.
+struct Unread(UnixStream);
+
+impl Unread {
+    fn new(guillemet: &Guillemet, method: &str, path: &str, body: &[u8]) -> Self {
+        let stream = send(&guillemet.path("run/guillemet.sock"), method, path, &[], body).unwrap();
+        let mut head = [0; 12];
+        (&stream).read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200", "{}", rest(stream.try_clone().unwrap()));
+        Self(stream)
+    }
+
+    /// Takes what there is, and says how much of the answer is missing.
+    fn missing(mut self) -> usize {
+        let mut bytes = Vec::new();
+        let _ = self.0.read_to_end(&mut bytes);
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let announced = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        announced.parse::<usize>().unwrap() - (bytes.len() - end)
+    }
+}
+
+/// Not told by the time it takes: an answer that is still on its way when the change has been acknowledged would come
+/// to its end, as soon as its reader goes on.
+#[test]
+fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
+    let guillemet = with_limits("transfer_seconds = 3");
+    let large: Vec<String> = (0..40).map(|number| format!("large-{number}")).collect();
+    let mut template = "name = \"large\"\nurl = \"https://a.example/mcp\"\n[headers]\n".to_owned();
+    for name in &large {
+        guillemet.add(name, &"x".repeat(64 << 10));
+        template.push_str(&format!("{name} = '<< secret \"{name}\" >>'\n"));
+    }
+    guillemet.write("mcp-server/large.toml", &template);
+    guillemet.add("unused", "v");
+    let rotated = json!({"value": "y".repeat(64 << 10)}).to_string();
+    guillemet.ask("PATCH", "/v1/secrets/large-5", &[], rotated.as_bytes());
+    let names = large.iter().map(String::as_str).chain(["unused"]).collect::<Vec<_>>();
+    let resolved = json!({"secrets": names}).to_string();
+    let changes = [
+        ("PATCH", "/v1/secrets/large-1", r#"{"enabled": false}"#, 200),
+        ("PATCH", "/v1/secrets/large-2", r#"{"value": "another"}"#, 200),
+        ("PATCH", "/v1/secrets/large-3", r#"{"name": "renamed"}"#, 200),
+        // As it is: an earlier change to the same may be on its way.
+        ("PATCH", "/v1/secrets/large-4", r#"{"enabled": true}"#, 200),
+        ("POST", "/v1/secrets/large-5/rollback", r#"{"version": 1}"#, 200),
+        ("POST", "/v1/secrets", r#"{"name": "new", "value": "v"}"#, 201),
+        ("DELETE", "/v1/secrets/unused", "", 204),
+    ];
+    let render = || Unread::new(&guillemet, "GET", "/v1/render/mcp-server/large", b"");
+    let resolve = || Unread::new(&guillemet, "POST", "/v1/resolve", resolved.as_bytes());
+    // Every change waits for all of them.
+    let unread: Vec<Unread> =
+        (0..changes.len()).map(|index| if index % 2 == 0 { render() } else { resolve() }).collect();
+    std::thread::scope(|scope| {
+        for ((method, path, body, status), unread) in changes.into_iter().zip(unread) {
+            let guillemet = &guillemet;
+            scope.spawn(move || {
+                let answer = guillemet.ask(method, path, &[], body.as_bytes());
+                assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+                let missing = unread.missing();
+                assert!(missing > 1 << 20, "{method} {path} {body}: {missing} bytes are missing");
+            });
+        }
+    });
+    assert_eq!(guillemet.get("/v1/render/mcp-server/large").status, 409);
+}
+
 #[test]
 fn a_caller_that_never_pauses_does_not_starve_others() {
     let guillemet = with_limits("connections = 16");

@@ -5,7 +5,7 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -90,6 +90,55 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
     }
     guillemet.run();
     guillemet.add("a", "v");
+}
+
+/// Files, folders and sockets below a folder, with their permissions.
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(path) = pending.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+        found.push((name, metadata.mode() & 0o7777));
+    }
+    found
+}
+
+#[test]
+fn what_is_made_is_its_owners_alone_whatever_the_umask() {
+    let group = can(&[]).then(|| format!("[api]\ngroup = {GROUP}\n"));
+    for config in [None, group] {
+        let careless = ["sh", "-c", "umask 0; exec \"$@\"", "sh"].map(str::to_owned);
+        let mut guillemet = Guillemet::nowhere();
+        assert!(guillemet.command_by(&careless, &["init"], b"").status.success());
+        let shared = config.is_some();
+        if let Some(config) = config {
+            fs::write(guillemet.path("guillemet.toml"), config).unwrap();
+        }
+        assert!(guillemet.try_run(&careless), "{}", guillemet.log());
+        guillemet.add("calendar-token", VALUE);
+        guillemet.write("mcp-server/calendar.toml", TEMPLATE);
+        assert_eq!(guillemet.get("/v1/render/mcp-server/calendar").status, 200);
+        let found = modes(guillemet.dir.path());
+        for (name, mode) in &found {
+            let expected = match name.as_str() {
+                // Of this test.
+                name if name.starts_with("templates/") || name.is_empty() && !shared => continue,
+                "run/guillemet.sock" if shared => 0o660,
+                "" | "run" if shared => 0o710,
+                _ if guillemet.path(name).is_dir() => 0o700,
+                _ => 0o600,
+            };
+            assert_eq!(*mode, expected, "{name}: {mode:o}");
+        }
+        for name in ["vault.db", "vault.key", "usage.journal", "guillemet.toml", "daemon.lock", "run/guillemet.sock"] {
+            assert!(found.iter().any(|(found, _)| found == name), "{name} is not there: {found:?}");
+        }
+        assert!(guillemet.stop());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use guillemet::vault::crypto::Key;
-use guillemet::vault::journal::{CONTENT_MAX, Full, Journal, JournalError, Position};
+use guillemet::vault::journal::{CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use tempfile::TempDir;
 
 const VAULT: [u8; 16] = [3; 16];
@@ -77,7 +77,7 @@ fn opened(bytes: &[u8]) {
             return;
         }
         Ok(journal) => {
-            let (records, _) = all(&journal, Position::default());
+            let (records, _) = all(&journal);
             // Whoever does not have the key makes no sealed record.
             let expected = if journal.is_clear() { read(bytes) } else { Vec::new() };
             assert_eq!(records, expected, "the records of the file, and no other");
@@ -87,12 +87,14 @@ fn opened(bytes: &[u8]) {
     let mut journal = open(Position::default()).expect("it was opened before");
     let mut expected = before;
     if journal.is_clear() {
-        assert_eq!(journal.append_record(b"x"), Err(Full), "nothing is added in the clear");
-        let (records, end) = all(&journal, Position::default());
+        assert_eq!(journal.append_record(b"x"), Err(Unappended::Full), "nothing is added in the clear");
+        let (records, end) = all(&journal);
         assert_eq!(records, expected);
-        journal = journal.into_sealed(&path, &Key::from_bytes(&mut [5; 32])).expect("there is room");
-        for folded in [end, journal.begin()] {
-            assert_eq!(all(&journal, folded).0, Vec::<Vec<u8>>::new(), "nothing is counted again");
+        let begin = journal.renew().expect("there is room").expect("it was in the clear");
+        for folded in [end, begin] {
+            drop(journal);
+            journal = open(folded).expect("it was made");
+            assert_eq!(all(&journal).0, Vec::<Vec<u8>>::new(), "nothing is counted again");
         }
         expected.clear();
     }
@@ -100,23 +102,26 @@ fn opened(bytes: &[u8]) {
     for content in [&b"appended"[..], b"", b"and another"] {
         match journal.append_record(content) {
             Ok(_) => expected.push(content.to_vec()),
-            Err(Full) => break,
+            Err(error) => {
+                assert_eq!(error, Unappended::Full);
+                break;
+            }
         }
     }
-    assert_eq!(all(&journal, Position::default()).0, expected);
+    assert_eq!(all(&journal).0, expected);
     drop(journal);
     let journal = open(Position::default()).expect("it was opened before");
-    let (records, end) = all(&journal, Position::default());
+    let (records, end) = all(&journal);
     assert_eq!(records, expected);
     journal.folded(end);
     assert!(journal.append_record(b"there is room after a fold").is_ok());
-    assert_eq!(all(&journal, end).0, [b"there is room after a fold".to_vec()]);
+    assert_eq!(all(&journal).0, [b"there is room after a fold".to_vec()]);
 }
 
-fn all(journal: &Journal, from: Position) -> (Vec<Vec<u8>>, Position) {
-    let mut records = Vec::new();
-    let position = journal.records(from, |content| records.push(content.to_vec()));
-    (records, position)
+fn all(journal: &Journal) -> (Vec<Vec<u8>>, Position) {
+    let mut pending = Pending::default();
+    let position = journal.take(&mut pending);
+    (pending.iter().map(<[u8]>::to_vec).collect(), position)
 }
 
 /// The committed records of a file, read as the format is described: the older generation first.
@@ -174,7 +179,7 @@ fn steps(steps: &[u8]) {
         let (step, parameter) = (pair[0], pair[1]);
         match step % 8 {
             0 => {
-                let (records, end) = all(&journal, folded);
+                let (records, end) = all(&journal);
                 seen.extend(records);
                 journal.folded(end);
                 folded = end;
@@ -207,9 +212,9 @@ fn steps(steps: &[u8]) {
                 let at = HEADER + usize::from(parameter) * 4 + usize::from(step / 32);
                 bytes[at.min(LEN - 1)] ^= 1 << (step / 8 % 4);
                 fs::write(&path, &bytes).unwrap();
-                match open(folded) {
+                match open(Position::default()) {
                     Ok(journal) => {
-                        let records = all(&journal, Position::default()).0;
+                        let records = all(&journal).0;
                         assert!(records.iter().all(|record| written.contains(record)), "a record was made up");
                     }
                     Err(_) => assert_eq!(fs::read(&path).unwrap(), bytes, "what is refused is left alone"),
@@ -225,6 +230,6 @@ fn steps(steps: &[u8]) {
             }
         }
     }
-    seen.extend(all(&journal, folded).0);
+    seen.extend(all(&journal).0);
     assert_eq!(seen, written, "every record is seen once, in order");
 }

@@ -297,9 +297,12 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let ([active, disabled, missing], unreadable, all_strays) = {
+    let ([active, disabled, missing], unreadable, all_strays, unkept) = {
         let (app, since) = (Arc::clone(app), Instant::now());
-        let look = move || (app.inventory.counts(since), app.inventory.unreadable(), app.inventory.strays());
+        let look = move || {
+            let unkept = app.resolver.recorder.problems();
+            (app.inventory.counts(since), app.inventory.unreadable(), app.inventory.strays(), unkept)
+        };
         tokio::task::spawn_blocking(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
@@ -314,6 +317,7 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
     let socket = app.socket_problem.load_full();
     let configuration = app.configuration_warnings();
     let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
+        .chain(&unkept)
         .chain(&unreadable)
         .chain(&changeable)
         .chain(&not_templates)

@@ -352,3 +352,6 @@ fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
 fn lists(known: &str, etag: &str) -> bool {
     known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,12 @@
 //! A file mapped into memory, seen as words that are read and written atomically.
 //!
 //! What is stored is in the kernel's page cache at once: it survives the end of this process in any way,
-//! without a system call. `sync` hands it to the disk.
+//! without a system call. `sync` hands it to the disk. Where somebody else makes the file shorter, or its disk fails, the
+//! mapping is lost, and the process goes on (`fault`).
 
-use std::fs::{File, OpenOptions};
+mod fault;
+
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -13,12 +16,16 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::io::Errno;
 
+use self::fault::Guarded;
+
 /// A mapped file of whole words.
 pub struct MappedFile {
     start: NonNull<AtomicU64>,
     words: usize,
-    /// Keeps the file open, so that its blocks stay allocated.
-    _file: File,
+    /// Goes before the mapping does: see `drop`.
+    guarded: Option<Guarded>,
+    /// Open, so that its blocks stay allocated.
+    file: File,
 }
 
 // SAFETY: the mapping has no thread affinity, and all access goes through atomics.
@@ -29,7 +36,8 @@ unsafe impl Sync for MappedFile {}
 impl MappedFile {
     /// Maps a file of exactly `len` bytes (a multiple of 8). With `create` it must not exist and begins with
     /// zeros. All of its blocks are allocated before it is mapped, so that a full disk is an error here and
-    /// never a signal later; where a file system cannot allocate, they are written.
+    /// not a loss later; where a file system cannot allocate, they are written. A file that is there is mapped on a full
+    /// disk too: as a rule it has its blocks.
     ///
     /// # Errors
     /// The system's; `InvalidData` when the file has another length or is no regular file.
@@ -45,16 +53,20 @@ impl MappedFile {
         if !metadata.is_file() || len == 0 || !len.is_multiple_of(8) || (!create && metadata.size() != len as u64) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len as u64) {
+        let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len as u64) {
             // NFS before 4.2, 9p, ramfs, many of FUSE; a kernel or container without the call.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_all_blocks(&file, len, create)?,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_all_blocks(&file, len, create),
+            allocated => allocated.map_err(io::Error::from),
+        };
+        match allocated {
+            Err(error)
+                if !create && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
             allocated => allocated?,
         }
         if create {
             file.sync_all()?;
         }
-        // SAFETY: a new shared mapping of an open file touches no memory that exists. The file is this
-        // user's alone and nothing of this program makes it shorter while it is mapped.
+        // SAFETY: a new shared mapping of an open file touches no memory that exists.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -67,7 +79,10 @@ impl MappedFile {
         };
         let start = NonNull::new(start.cast::<AtomicU64>()).filter(|start| start.as_ptr() as isize != -1);
         let start = start.ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, words: len / 8, _file: file })
+        // SAFETY: the mapping is new, `len` bytes long and this value's alone; `drop` ends the guard before it, and all
+        // access goes through the atomics of `words`.
+        let guarded = unsafe { Guarded::new(start.cast(), len) };
+        Ok(Self { start, words: len / 8, guarded: Some(guarded), file })
     }
 
     /// Its words.
@@ -75,6 +90,20 @@ impl MappedFile {
         // SAFETY: the mapping is live as long as `self`, aligned to a page, `words` words long; memory of any
         // content is valid for atomics, and every access to it is atomic.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// Whether a part of the file was missing when it was accessed: it has been made shorter, or its disk has failed or is
+    /// full. From then on what is stored reaches no file, and what is read may be zeros.
+    pub fn is_lost(&self) -> bool {
+        self.guarded.as_ref().is_some_and(Guarded::is_lost)
+    }
+
+    /// Reads the metadata of the file as it is now, whatever its name leads to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 
     /// Waits until what was stored is on the disk. The pages then count as memory of this process no more,
@@ -115,6 +144,7 @@ fn write_all_blocks(file: &File, len: usize, is_new: bool) -> io::Result<()> {
 
 impl Drop for MappedFile {
     fn drop(&mut self) {
+        self.guarded = None;
         // SAFETY: the mapping is live, this is its only owner, and it is not used afterwards.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.words * 8) };
     }
@@ -122,7 +152,44 @@ impl Drop for MappedFile {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+
+    /// Without the guard, this test ends by `SIGBUS`.
+    #[test]
+    fn a_file_that_is_made_shorter_is_lost_and_its_process_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mapped");
+        for kept in [0, 4096, 8192] {
+            let _ = std::fs::remove_file(&path);
+            let (cut, whole) = (MappedFile::open(&path, 12_288, true).unwrap(), dir.path().join("whole"));
+            let whole = MappedFile::open(&whole, 4096, kept == 0).unwrap();
+            cut.words().iter().chain(whole.words()).for_each(|word| word.store(7, Ordering::Relaxed));
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(kept).unwrap();
+            assert!(!cut.is_lost());
+            // Of several threads at once, stores and loads.
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        cut.words()[1535].store(8, Ordering::Relaxed);
+                        assert!(cut.is_lost() && cut.words()[1535].load(Ordering::Relaxed) == 8);
+                    });
+                }
+            });
+            assert_eq!(cut.words()[0].load(Ordering::Relaxed), 0);
+            cut.sync().unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), kept, "nothing reaches the file");
+            assert!(!whole.is_lost() && whole.words()[511].load(Ordering::Relaxed) == 7);
+        }
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mapped = MappedFile::open(&dir.path().join("mapped"), 4096, true).unwrap();
+        assert_eq!(mapped.metadata().unwrap().mode() & 0o077, 0);
+    }
 
     #[test]
     fn blocks_are_written_and_what_is_there_stays() {

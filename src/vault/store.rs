@@ -98,6 +98,11 @@ pub enum VaultError {
         /// Why.
         source: io::Error,
     },
+    /// The disk takes no change: it is full, a quota is used up, or it fails.
+    #[error(
+        "the vault cannot be changed: {0}. Nothing was changed; check the disk, and make room on it where it is full"
+    )]
+    Unwritable(rusqlite::Error),
     /// SQLite.
     #[error("the vault cannot be written or read: {0}. Nothing was changed; check the disk")]
     Database(rusqlite::Error),
@@ -109,10 +114,14 @@ fn pid_text(pid: Option<u32>) -> String {
 
 impl From<rusqlite::Error> for VaultError {
     fn from(error: rusqlite::Error) -> Self {
+        let extended = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                 Self::Damaged("SQLite cannot read it".into())
             }
+            // A quota that is used up is an error of writing.
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Unwritable(error),
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => Self::Unwritable(error),
             // A table or a column that is not there, a value of another type: all statements are ours.
             Some(rusqlite::ErrorCode::Unknown) | None => Self::Damaged("its tables are not as they were made".into()),
             _ => Self::Database(error),

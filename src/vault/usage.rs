@@ -8,25 +8,25 @@
 mod counters;
 mod fold;
 mod list;
+mod shared;
 mod unknown;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::OptionalExtension;
 
 use self::counters::Counters;
-use self::fold::Folding;
+use self::shared::Shared;
 use self::unknown::UnknownNames;
 use super::audit::Change;
 use super::crypto::Key;
 use super::event;
-use super::journal::{self, CONTENT_MAX, Journal, JournalError, Position};
+use super::journal::{self, CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use super::store::{self, VaultError};
 use super::trail;
 use crate::names::{Millis, SecretId};
@@ -58,7 +58,22 @@ impl From<rusqlite::Error> for RecorderError {
     }
 }
 
-/// The journal is full and could not be folded: nothing may be resolved.
+impl RecorderError {
+    /// Whether the vault's file takes no change. Records stay in the journal then.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::Unwritable(_)))
+    }
+}
+
+/// `Ok` where a step failed that can wait until the vault's file takes changes again.
+fn unless_read_only(done: Result<(), RecorderError>) -> Result<(), RecorderError> {
+    done.or_else(|error| if error.is_read_only() { Ok(()) } else { Err(error) })
+}
+
+/// How often a record makes a new journal in place of one that is lost, before it is given up.
+const RENEWALS: usize = 2;
+
+/// The journal is full and could not be folded, or lost and could not be made anew: nothing may be resolved.
 #[derive(Debug, thiserror::Error)]
 #[error("usage cannot be recorded, so nothing is resolved: {0}")]
 pub struct Unrecorded(String);
@@ -179,15 +194,9 @@ struct Folder {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
-    journal: Journal,
-    counters: Mutex<Counters>,
-    /// How many events of each class the trail holds at most, in the order of `Class::ALL`.
-    kept: [AtomicUsize; 3],
-}
-
 impl Recorder {
-    /// Opens the journal beside the vault's file and folds what an earlier run left in it.
+    /// Opens the journal beside the vault's file and folds what an earlier run left in it. Where that file takes no change,
+    /// what is in the journal stays there.
     ///
     /// # Errors
     /// `RecorderError`.
@@ -206,7 +215,10 @@ impl Recorder {
         key: Key,
         options: Options,
     ) -> Result<Self, RecorderError> {
+        let path_of_database = database;
         let mut database = store::connect(database)?;
+        // What is counted on a full disk stays in memory (`Counters::as_if_folded`).
+        database.pragma_update(None, "cache_spill", "OFF")?;
         let boxes = trail::Boxes::new(&key, vault_id);
         counters::prepare(&mut database, &boxes)?;
         let query = "SELECT journal, generation, at FROM usage_position";
@@ -217,8 +229,7 @@ impl Recorder {
             Some((known, position)) if known == id => position,
             _ => Position::default(),
         };
-        let (path, journal_key) = (journal, key.subkey("journal"));
-        let journal = Journal::open(path, vault_id, &journal_key, options.journal_len, folded)?;
+        let journal = Journal::open(journal, vault_id, &key.subkey("journal"), options.journal_len, folded)?;
         let mut warnings = journal.warnings().to_vec();
         if stored.is_some_and(|(known, _)| known != journal.id()) {
             warnings.push("the usage journal is not the one the vault knew: what only that one held is not counted");
@@ -229,15 +240,16 @@ impl Recorder {
             store::change(&mut database, |database| counters::set_position(database, journal.id(), folded))?;
         }
         let (totals, unknown) = (Arc::new(counters::totals(&database)?), UnknownNames::new(&key));
-        let counters = Mutex::new(Counters { database, key, boxes, folded, totals });
-        let kept = [options.events, options.events, options.changes].map(AtomicUsize::new);
-        let mut shared = Shared { journal, counters, kept };
-        shared.fold()?;
+        let (unfolded, owed) = (Pending::default(), Vec::new());
+        let counters = Counters { database, key, boxes, folded, totals, unfolded, owed };
+        let kept = [options.events, options.events, options.changes];
+        let shared = Arc::new(Shared::new(journal, counters, kept, path_of_database.to_owned()));
         if shared.journal.is_clear() {
-            shared = shared.with_sealed_journal(path, &journal_key)?;
+            shared.renew()?;
         }
-        let shared = Arc::new(shared);
-        shared.counters().trim(|class| shared.kept(class))?;
+        unless_read_only(shared.fold())?;
+        unless_read_only(shared.counters().trim(|class| shared.kept(class)))?;
+        unless_read_only(shared.try_out())?;
         let folder = Folder::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
         Ok(Self { shared, unknown, warnings, folder })
     }
@@ -258,8 +270,13 @@ impl Recorder {
         &self.warnings
     }
 
-    /// Records an event. Does not allocate and makes no system call, unless the journal is full: then it
-    /// folds first.
+    /// What is wrong now and people have to know: the vault's file takes no change, the journal was lost. Blocks.
+    pub fn problems(&self) -> Vec<String> {
+        self.shared.problems()
+    }
+
+    /// Records an event. Makes no system call, unless the journal is full, when it folds first, or lost, when it makes
+    /// another.
     ///
     /// A very large event is recorded in parts; a crash in between counts a part, which is not more than was
     /// asked for.
@@ -290,18 +307,37 @@ impl Recorder {
     /// # Errors
     /// The change must not be made then, or must not be acknowledged.
     pub fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
-        self.shared.counters().record_changes(self.shared.kept(Class::Change), changes)
+        self.shared.record_changes(changes)
+    }
+
+    /// As `record_changes`, for what has happened already: where the vault's file takes no change, it is recorded as soon
+    /// as it does.
+    ///
+    /// # Errors
+    /// Any other than that.
+    pub fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
+        self.shared.record_changes_in_time(changes)
     }
 
     fn append(&self, content: &[u8]) -> Result<(), Unrecorded> {
+        let failed = |error: RecorderError| Unrecorded(error.to_string());
+        let mut renewals = 0;
         loop {
             match self.shared.journal.append_record(content) {
-                Ok(false) => return Ok(()),
-                Ok(true) => {
-                    self.folder.wake();
+                Ok(is_switched) => {
+                    if is_switched {
+                        self.folder.wake();
+                    }
                     return Ok(());
                 }
-                Err(journal::Full) => self.shared.fold().map_err(|error| Unrecorded(error.to_string()))?,
+                Err(Unappended::Full) => self.shared.fold().map_err(failed)?,
+                Err(Unappended::Lost) if renewals == RENEWALS => {
+                    return Err(Unrecorded("usage.journal is lost as soon as it has been made. Check its disk".into()));
+                }
+                Err(Unappended::Lost) => {
+                    renewals += 1;
+                    self.shared.renew().map_err(failed)?;
+                }
             }
         }
     }
@@ -314,12 +350,31 @@ impl Recorder {
         self.shared.fold()
     }
 
-    /// Waits until everything recorded is on the disk.
+    /// Waits until everything recorded is on the disk; a journal that was lost is replaced.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, and those of `fold`.
     pub fn sync(&self) -> Result<(), RecorderError> {
+        if !self.shared.journal.check() {
+            self.shared.renew()?;
+        }
         self.shared.journal.sync().map_err(RecorderError::Sync)
+    }
+
+    /// To be called every second or so: `sync`, and `fold` where that is due, or where it is time to see whether the
+    /// vault's file takes changes again.
+    ///
+    /// # Errors
+    /// As `sync` and `fold`, but for a vault that takes no change, which `problems` tells.
+    pub fn keep(&self, is_fold_due: bool) -> Result<(), RecorderError> {
+        self.sync()?;
+        if self.shared.is_read_only() {
+            unless_read_only(self.shared.try_out())
+        } else if is_fold_due {
+            unless_read_only(self.fold())
+        } else {
+            Ok(())
+        }
     }
 
     /// Of every secret that was ever used on this device, up to the last answer. What people and programs are told of
@@ -328,8 +383,7 @@ impl Recorder {
     /// # Errors
     /// When usage cannot be folded.
     pub fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
-        self.shared.fold()?;
-        Ok(Arc::clone(&self.shared.counters().totals))
+        self.shared.look(Counters::totals)
     }
 
     /// Of one secret, up to the last answer.
@@ -337,8 +391,7 @@ impl Recorder {
     /// # Errors
     /// When usage cannot be folded or read.
     pub fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
-        self.shared.fold()?;
-        self.shared.counters().of(secret)
+        self.shared.look(|counters| counters.of(secret))
     }
 
     /// What was refused of a secret, and of a name while no secret had it, up to the last refusal; most
@@ -347,8 +400,7 @@ impl Recorder {
     /// # Errors
     /// As `of`.
     pub fn refusals(&self, secret: Option<SecretId>, name: &str) -> Result<Vec<Refusals>, RecorderError> {
-        self.shared.fold()?;
-        self.shared.counters().refusals(secret, name, self.hashed(name))
+        self.shared.look(|counters| counters.refusals(secret, name, self.hashed(name)))
     }
 
     /// All in all, up to the last answer.
@@ -356,8 +408,7 @@ impl Recorder {
     /// # Errors
     /// As `of`.
     pub fn sums(&self) -> Result<Sums, RecorderError> {
-        self.shared.fold()?;
-        self.shared.counters().sums(|class| self.shared.kept(class))
+        self.shared.look(|counters| counters.sums(|class| self.shared.kept(class)))
     }
 
     /// The events of the audit trail that `picks` picks, newest first, up to the last answer: how many there
@@ -380,10 +431,7 @@ impl Recorder {
     /// # Errors
     /// When it cannot be written.
     pub fn keep_events(&self, events: usize, changes: usize) -> Result<(), RecorderError> {
-        for (kept, number) in self.shared.kept.iter().zip([events, events, changes]) {
-            kept.store(number, Ordering::Relaxed);
-        }
-        self.shared.counters().trim(|class| self.shared.kept(class))
+        self.shared.keep([events, events, changes])
     }
 
     /// How many bytes of the journal have not been folded, and how many there is room for.
@@ -435,46 +483,6 @@ impl Drop for Recorder {
         // Best effort: what is not folded now is in the journal, and folded at the next start.
         let _ = self.shared.fold();
         let _ = self.shared.journal.sync();
-    }
-}
-
-impl Shared {
-    fn counters(&self) -> MutexGuard<'_, Counters> {
-        // A panic while it was held has rolled its transaction back.
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many events of a class the trail holds, at most.
-    fn kept(&self, class: Class) -> usize {
-        self.kept[class as usize].load(Ordering::Relaxed)
-    }
-
-    /// Puts a sealed journal in place of one of an earlier version, all of which has been folded.
-    fn with_sealed_journal(self, path: &Path, key: &Key) -> Result<Self, RecorderError> {
-        let journal = self.journal.into_sealed(path, key)?;
-        let mut counters = self.counters.into_inner().unwrap_or_else(PoisonError::into_inner);
-        counters.folded = journal.begin();
-        store::change(&mut counters.database, |database| {
-            counters::set_position(database, journal.id(), journal.begin())
-        })?;
-        Ok(Self { journal, counters: Mutex::new(counters), kept: self.kept })
-    }
-
-    fn fold(&self) -> Result<(), RecorderError> {
-        let mut counters = self.counters();
-        let mut folding = Folding::new(self.kept(Class::Refusal));
-        let mut any = false;
-        let position = self.journal.records(counters.folded, |content| {
-            any = true;
-            if let Some(decoded) = event::decode(content) {
-                folding.add(content, &decoded);
-            }
-        });
-        if any {
-            counters.write(self.journal.id(), position, folding)?;
-        }
-        self.journal.folded(position);
-        Ok(())
     }
 }
 

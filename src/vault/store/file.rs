@@ -81,12 +81,14 @@ pub(super) fn write_seal(
     Ok(())
 }
 
-/// Opens a second connection of this process to the same file, or the first.
+/// Opens a second connection of this process to the same file, or the first. While there is one, no other process uses
+/// the file, and SQLite keeps the index of the log in memory: not in a mapped file, which needs room on the disk and ends
+/// the process where somebody cuts it off.
 ///
 /// # Errors
 /// SQLite's.
 pub fn connect(path: &Path) -> Result<Connection, VaultError> {
-    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let database = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, c"unix-excl")?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;
     // A removed box is overwritten, not only unlinked; for the rest see `wipe`.
@@ -107,12 +109,30 @@ pub fn change<T, E: From<VaultError>>(
     database: &mut Connection,
     change: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
+    check_len(database)?;
     let begun = database.transaction_with_behavior(TransactionBehavior::Immediate);
     let transaction = begun.map_err(VaultError::from)?;
     let done = change(&transaction)?;
     transaction.commit().map_err(VaultError::from)?;
     settle(database);
     Ok(done)
+}
+
+/// Checks that nobody has cut the file off, which SQLite, with its first page in memory, does not notice: what is written
+/// to the rest of it could not be read again.
+fn check_len(database: &Connection) -> Result<(), VaultError> {
+    let Some(path) = database.path().map(Path::new) else { return Ok(()) };
+    // Else a part of the file may still be in the log.
+    if log_len(path)? > 0 {
+        return Ok(());
+    }
+    let number = |pragma: &str| database.query_row(pragma, [], |row| row.get::<_, u64>(0));
+    let expected = number("PRAGMA page_count")? * number("PRAGMA page_size")?;
+    let metadata = fs::metadata(path).map_err(|source| VaultError::File { path: path.to_owned(), source })?;
+    if metadata.len() < expected {
+        return Err(VaultError::Damaged("vault.db was cut off while it was in use".into()));
+    }
+    Ok(())
 }
 
 /// Moves what is committed from the log into the file, and empties the log: SQLite takes a damaged or lost

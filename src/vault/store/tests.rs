@@ -209,7 +209,7 @@ fn a_write_that_fails_changes_nothing() {
     let pages: u32 = vault.database.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     vault.database.pragma_update(None, "max_page_count", pages).unwrap();
     let large = Secret::new("large".parse().unwrap(), &"x".repeat(60_000), true, 1).unwrap();
-    assert!(matches!(vault.put(&large), Err(VaultError::Database(_))));
+    assert!(matches!(vault.put(&large), Err(VaultError::Unwritable(_))));
     kept.revision += 1;
     kept.enabled = false;
     vault.put(&kept).unwrap();
@@ -261,6 +261,24 @@ fn nothing_is_left_of_what_was_deleted() {
     }
     drop(vault);
     assert_eq!(Vault::open(&home, key_file(&home)).unwrap().1.len(), secrets.len());
+}
+
+/// What SQLite frees stays in the file, for what comes later: a file that was written anew has nothing of it.
+#[test]
+fn a_file_from_which_something_was_deleted_is_written_anew() {
+    let (_dir, home) = created();
+    let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
+    vault.put(&secret("kept")).unwrap();
+    let before = fs::metadata(home.vault_file()).unwrap().len();
+    let large = Secret::new("large".parse().unwrap(), &"x".repeat(60_000), true, 1).unwrap();
+    vault.put(&large).unwrap();
+    assert!(fs::metadata(home.vault_file()).unwrap().len() > before + 60_000);
+    vault.remove(large.id).unwrap();
+    let number = |pragma: &str| -> u64 { vault.database.query_row(pragma, [], |row| row.get(0)).unwrap() };
+    assert_eq!(number("PRAGMA freelist_count"), 0);
+    let after = fs::metadata(home.vault_file()).unwrap().len();
+    assert!(after <= before, "{after} bytes, {before} before");
+    assert_eq!(number("PRAGMA page_count") * number("PRAGMA page_size"), after);
 }
 
 /// Prints how long 100,000 secrets take to open: `cargo test --release -- --ignored --nocapture hundred_thousand`.

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use time::OffsetDateTime;
 
 use super::super::audit::Change;
 use super::super::crypto::{self, Key};
-use super::super::event::{Class, Outcome, UnknownName};
-use super::super::journal::Position;
+use super::super::event::{self, Class, Outcome, UnknownName};
+use super::super::journal::{Pending, Position};
 use super::super::store::{self, VaultError};
 use super::super::trail;
 use super::fold::{Counted, Folding, Place, Wanted};
@@ -86,6 +86,10 @@ pub(super) struct Counters {
     pub(super) key: Key,
     pub(super) boxes: trail::Boxes,
     pub(super) folded: Position,
+    /// Records that no transaction holds yet.
+    pub(super) unfolded: Pending,
+    /// Changes that are recorded as soon as the file takes them.
+    pub(super) owed: Vec<Change>,
     /// What the table says, so that a listing need not add it up: changed when a transaction has been committed.
     pub(super) totals: Arc<AllTotals>,
 }
@@ -112,6 +116,36 @@ pub(super) fn totals(database: &Connection) -> Result<AllTotals, RecorderError> 
 }
 
 impl Counters {
+    /// Adds the records up that have not been folded, for a trail of so many events.
+    pub(super) fn add_up(&self, events: usize) -> Folding {
+        let mut folding = Folding::new(events);
+        for content in self.unfolded.iter() {
+            if let Some(decoded) = event::decode(content) {
+                folding.add(content, &decoded);
+            }
+        }
+        folding
+    }
+
+    /// Reads what would be there if everything had been folded, for a file that takes no change: nothing of it is
+    /// committed, or written anywhere.
+    pub(super) fn as_if_folded<T>(
+        &self,
+        events: usize,
+        read: impl FnOnce(&Self) -> Result<T, RecorderError>,
+    ) -> Result<T, RecorderError> {
+        let transaction = Transaction::new_unchecked(&self.database, TransactionBehavior::Immediate)?;
+        add(&transaction, &self.key, &self.boxes, &self.add_up(events))?;
+        // When the transaction is dropped, it is rolled back.
+        read(self)
+    }
+
+    /// The totals of every secret that was ever used.
+    pub(super) fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
+        // The copy is of what has been committed.
+        if self.unfolded.is_empty() { Ok(Arc::clone(&self.totals)) } else { totals(&self.database).map(Arc::new) }
+    }
+
     /// Adds what a fold has found, with the position it has come to, in one transaction.
     pub(super) fn write(
         &mut self,
@@ -121,18 +155,7 @@ impl Counters {
     ) -> Result<(), RecorderError> {
         let (key, boxes) = (&self.key, &self.boxes);
         store::change(&mut self.database, |transaction| {
-            let mut names = None;
-            for counted in &folding.counted {
-                match counted.refused {
-                    None => add_answers(transaction, key, counted)?,
-                    Some(outcome) => add_refusals(transaction, key, counted, outcome, &mut names)?,
-                }
-            }
-            add_days(transaction, &folding.by_day)?;
-            let base = trail::next_number(transaction)?;
-            for newest in &folding.newest {
-                trail::write(transaction, boxes, newest, base)?;
-            }
+            add(transaction, key, boxes, &folding)?;
             set_position(transaction, journal, position)
         })?;
         self.folded = position;
@@ -315,6 +338,23 @@ impl Counters {
         let opened = crypto::open(&self.key, tag, sealed).map_err(|_| damaged())?;
         Ok(serde_json::from_slice(&opened).map_err(|_| damaged())?)
     }
+}
+
+/// Adds what a fold has found to the tables.
+fn add(transaction: &Connection, key: &Key, boxes: &trail::Boxes, folding: &Folding) -> Result<(), RecorderError> {
+    let mut names = None;
+    for counted in &folding.counted {
+        match counted.refused {
+            None => add_answers(transaction, key, counted)?,
+            Some(outcome) => add_refusals(transaction, key, counted, outcome, &mut names)?,
+        }
+    }
+    add_days(transaction, &folding.by_day)?;
+    let base = trail::next_number(transaction)?;
+    for newest in &folding.newest {
+        trail::write(transaction, boxes, newest, base)?;
+    }
+    Ok(())
 }
 
 fn add_answers(transaction: &Connection, key: &Key, counted: &Counted) -> Result<(), RecorderError> {

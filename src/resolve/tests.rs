@@ -1,0 +1,79 @@
+//! What cannot be recorded is not answered (promise 3).
+
+use super::*;
+use crate::api::error::ApiError;
+use crate::planner::protocol::{DocumentKind, Emission, Planned, PlannedSlot, Target};
+use crate::plugin::expr::Expr;
+use crate::template::lexer::Reference;
+use crate::vault::crypto::Key;
+use crate::vault::usage::Options;
+
+const SLOT: &str = "Z000000000000000000000000000000000000001";
+const VALUE: &str = "canary-value";
+
+/// `{"a": VALUE}`.
+fn plan_of(name: &str) -> Plan {
+    let planned = Planned {
+        document: format!(r#"{{"a": "{SLOT}"}}"#),
+        kind: DocumentKind::Json,
+        slots: vec![PlannedSlot { slot: SLOT.into(), expr: Expr::Secret(0) }],
+        emissions: vec![Emission { reference: 0, field: "a".into() }],
+        warnings: Vec::new(),
+        cost: Default::default(),
+    };
+    let target = Target { id: "t".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() };
+    let reference = Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
+    plan::check(planned, &[reference], target).unwrap()
+}
+
+#[test]
+fn what_the_journal_does_not_take_does_not_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("db");
+    let other = rusqlite::Connection::open(&database).unwrap();
+    other.pragma_update(None, "journal_mode", "WAL").unwrap();
+    drop(other);
+    let options = Options { journal_len: 4096 + 2 * 1024, ..Options::default() };
+    let key = Key::from_bytes(&mut [5; 32]);
+    let recorder = Recorder::open_with(&dir.path().join("journal"), &database, [1; 16], key, options).unwrap();
+    let mut state = State::default();
+    let name: SecretName = "token".parse().unwrap();
+    state.put(None, Arc::new(Secret::new(name.clone(), VALUE, true, 1).unwrap()));
+    let resolver =
+        Resolver { current: Current::new(state), recorder, budget: Budget::new(1 << 20), told: Default::default() };
+    let (plan, caller) = (plan_of("token"), Caller { uid: 1, gid: 1, pid: 1, exe: "/usr/bin/agent".into() });
+    let render = |plan: &Plan, known: Option<&str>| {
+        resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, known)
+    };
+    let resolve = |name: &SecretName| resolver.resolve(std::slice::from_ref(name), &caller);
+    let Ok(Rendered { etag, body, .. }) = render(&plan, None) else { panic!("it is rendered") };
+    assert!(body.unwrap().windows(VALUE.len()).any(|window| window == VALUE.as_bytes()));
+    resolver.recorder.fold().unwrap();
+
+    // From here on nothing can be folded.
+    rusqlite::Connection::open(&database).unwrap().execute_batch("ALTER TABLE usage_places RENAME TO gone").unwrap();
+    let answered = (0..1000).take_while(|_| resolve(&name).is_ok()).count();
+    assert!((1..1000).contains(&answered), "{answered}");
+    let missing: SecretName = "missing".parse().unwrap();
+    let refused = [
+        render(&plan, None).err(),
+        // Only that it is still right.
+        render(&plan, Some(&etag)).err(),
+        // A refusal is recorded too.
+        render(&plan_of("missing"), None).err(),
+        resolve(&name).err(),
+        resolve(&missing).err(),
+    ];
+    for (index, refused) in refused.into_iter().enumerate() {
+        let refused = refused.unwrap_or_else(|| panic!("{index} has left without a record"));
+        assert!(matches!(refused, Refused::Unrecorded(_)), "{index}: {refused:?}");
+        let error = ApiError::from(refused);
+        let body = String::from_utf8(error.body()).unwrap();
+        assert_eq!(error.status(), 503);
+        assert!(body.contains(r#""code":"service_unavailable""#) && !body.contains(VALUE), "{body}");
+    }
+
+    rusqlite::Connection::open(&database).unwrap().execute_batch("ALTER TABLE gone RENAME TO usage_places").unwrap();
+    assert!(resolve(&name).is_ok() && render(&plan, None).is_ok());
+    assert_eq!(resolver.recorder.sums().unwrap().resolutions as usize, answered + 3);
+}
