@@ -50,13 +50,13 @@ impl Scanner {
         for canary in canaries {
             for side in &canary.sides {
                 scanner.add(&canary.label, "plain", side);
-                scanner.add(&canary.label, "hex", &HEXLOWER.encode(side.as_bytes()));
-                scanner.add(&canary.label, "hex", &HEXUPPER.encode(side.as_bytes()));
+                scanner.add(&canary.label, "hex", HEXLOWER.encode(side.as_bytes()));
+                scanner.add(&canary.label, "hex", HEXUPPER.encode(side.as_bytes()));
                 for skip in 0..3 {
                     // What the neighbours have no part in.
                     let whole = &side.as_bytes()[skip..skip + (SIDE - skip) / 3 * 3];
-                    scanner.add(&canary.label, "base64", &BASE64.encode(whole));
-                    scanner.add(&canary.label, "base64url", &BASE64URL.encode(whole));
+                    scanner.add(&canary.label, "base64", BASE64.encode(whole));
+                    scanner.add(&canary.label, "base64url", BASE64URL.encode(whole));
                 }
             }
         }
@@ -69,8 +69,14 @@ impl Scanner {
         self
     }
 
-    fn add(&mut self, label: &str, form: &str, text: &str) {
-        for piece in text.as_bytes().chunks_exact(PIECE) {
+    /// That looks for these bytes as well.
+    pub fn and_bytes(mut self, label: &str, bytes: &[u8]) -> Self {
+        self.add(label, "bytes", bytes);
+        self
+    }
+
+    fn add(&mut self, label: &str, form: &str, text: impl AsRef<[u8]>) {
+        for piece in text.as_ref().chunks_exact(PIECE) {
             self.begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] = true;
             self.pieces.insert(piece.try_into().unwrap(), format!("{label} ({form})"));
         }
