@@ -492,6 +492,7 @@ async fn check_template(
         match prepared.plan(target, registry, config).await {
             Ok(plan) => {
                 add(&mut warnings, plan.warnings.clone());
+                add(&mut warnings, api::view::renamed(&plan, target).into_iter().collect());
                 add(&mut problems, canary::check(&plan));
             }
             Err(Unplanned::Problems(mut found) | Unplanned::File(mut found)) if index > 0 => {

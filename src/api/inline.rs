@@ -95,7 +95,7 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
     // The names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, asked)?;
     let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, asked.caller, asked.known()))?;
-    Ok(endpoints::document(rendered))
+    Ok(endpoints::document(rendered, &plan.target, inline.target.as_deref()))
 }
 
 /// Refuses a template that names a secret, in whatever branch, that its caller may not resolve by name.

@@ -95,6 +95,9 @@ impl Prepared {
             if chosen.is_default {
                 cells.insert(DEFAULT_TARGET.into(), Arc::clone(&cell));
             }
+            for alias in &chosen.target.aliases {
+                cells.insert(alias.clone(), Arc::clone(&cell));
+            }
             cell
         };
         let _making = cell.making.lock().await;
@@ -158,7 +161,7 @@ async fn choose(feature: &str, wanted: Option<&str>, registry: &Registry) -> Res
     let mut targets = registry.targets(feature).await.map_err(Unplanned::Plugin)?;
     let index = match wanted {
         None => 0,
-        Some(id) => match targets.iter().position(|target| target.id == id) {
+        Some(id) => match targets.iter().position(|target| target.names().any(|name| name == id)) {
             Some(index) => index,
             None => return Err(Unplanned::NoTarget(targets.into_iter().map(|target| target.id).collect())),
         },
