@@ -55,13 +55,15 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Usage {
-    /// How many events of each kind (answers, refusals) the audit trail holds, at most.
+    /// How many answers, and how many refusals, the audit trail holds at most.
     pub events: usize,
+    /// How many changes it holds at most.
+    pub changes: usize,
 }
 
 impl Default for Usage {
     fn default() -> Self {
-        Self { events: EVENTS }
+        Self { events: EVENTS, changes: EVENTS }
     }
 }
 
@@ -197,8 +199,10 @@ impl Config {
         if former_versions > FORMER_VERSIONS_MAX {
             return Err((None, format!("secrets.former_versions can be at most {FORMER_VERSIONS_MAX}")));
         }
-        if raw.usage.events > EVENTS_MAX {
-            return Err((None, format!("usage.events has to be between 0 and {EVENTS_MAX}")));
+        for (key, number) in [("events", raw.usage.events), ("changes", raw.usage.changes)] {
+            if number > EVENTS_MAX {
+                return Err((None, format!("usage.{key} has to be between 0 and {EVENTS_MAX}")));
+            }
         }
         if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
@@ -291,9 +295,13 @@ mod tests {
         let (_, message) = Config::parse("[limits]\nin_flight_mib = 127\n", |_| None).unwrap_err();
         assert!(message.contains("limits.in_flight_mib has to be between 128"), "{message}");
         assert!(Config::parse("[secrets]\nformer_versions = 101\n", |_| None).is_err());
-        let (_, message) = Config::parse("[usage]\nevents = 1000001\n", |_| None).unwrap_err();
-        assert!(message.contains("usage.events"), "{message}");
-        assert_eq!(Config::parse("[usage]\nevents = 0\n", |_| None).unwrap().usage.events, 0);
+        for key in ["events", "changes"] {
+            let (_, message) = Config::parse(&format!("[usage]\n{key} = 1000001\n"), |_| None).unwrap_err();
+            assert!(message.contains(&format!("usage.{key}")), "{message}");
+            Config::parse(&format!("[usage]\n{key} = 1000000\n"), |_| None).unwrap();
+        }
+        let usage = Config::parse("[usage]\nevents = 0\n", |_| None).unwrap().usage;
+        assert_eq!((usage.events, usage.changes), (0, EVENTS));
         assert!(Config::parse("[metrics]\nsecrets = true\n", |_| None).is_err());
         let (_, message) = Config::parse("[account]\nmax_head_age_seconds = 5\n", |_| None).unwrap_err();
         assert!(message.contains("max_head_age"), "{message}");

@@ -34,16 +34,18 @@ use crate::plugin::canary;
 use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::budget::Budget;
 use crate::resolve::plans::{Prepared, Unplanned};
+use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
 use crate::template::Problem;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
+use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::UnlockWith;
 use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
-use crate::vault::store::{Vault, VaultError};
-use crate::vault::usage::{self, Recorder, RecorderError};
+use crate::vault::store::{USAGE_KEY, Vault, VaultError};
+use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -186,8 +188,10 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
     let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
-    let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey("usage"));
-    let options = usage::Options { events: config.usage.events, ..usage::Options::default() };
+    let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
+    let config::Usage { events, changes } = config.usage;
+    let options = usage::Options { events, changes, ..usage::Options::default() };
+    vault.keep_changes(changes);
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
     let pins: Vec<Pin> = match vault.document(api::plugins::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
@@ -202,8 +206,17 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
     warnings.extend(planner::confinement(confinement).map_err(system("planners cannot be confined"))?);
-    let resolver =
-        Arc::new(Resolver { current: Current::new(state), recorder, budget: Budget::new(config.limits.in_flight) });
+    let unlocked = Change::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
+    if let Err(error) = recorder.record_changes(&[unlocked]) {
+        // It has nothing to be taken back, and serving needs the journal alone.
+        warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
+    }
+    let resolver = Arc::new(Resolver {
+        current: Current::new(state),
+        recorder,
+        budget: Budget::new(config.limits.in_flight),
+        told: Told::default(),
+    });
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -343,9 +356,10 @@ async fn reload_config(app: &Arc<App>) {
         Ok(config) => {
             app.inventory.keep_former_versions(config.former_versions);
             app.resolver.budget.set_total(config.limits.in_flight);
-            let (resolver, events) = (Arc::clone(&app.resolver), config.usage.events);
+            let (resolver, config::Usage { events, changes }) = (Arc::clone(&app.resolver), config.usage);
+            app.inventory.keep_changes(changes);
             app.config.store(Arc::new(config));
-            let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep_events(events)).await;
+            let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep_events(events, changes)).await;
             if let Ok(Err(error)) = kept {
                 tracing::error!(%error, "the audit trail keeps its bound until the next start");
             }
@@ -455,7 +469,8 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
         }
         checked
     });
-    Ok(Checked { templates, unreadable: catalog.unreadable().collect() })
+    let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
+    Ok(Checked { templates, strays: api::view::strays(&strays), unreadable: catalog.unreadable().collect() })
 }
 
 /// What a check found.
@@ -463,6 +478,8 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
 pub struct Checked {
     /// Each template with its problems, as JSON.
     pub templates: Vec<serde_json::Value>,
+    /// Files that are no templates; none where ids were given.
+    pub strays: api::view::Strays,
     /// Folders in which nobody can look, with why and what to do.
     pub unreadable: Vec<String>,
 }

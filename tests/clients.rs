@@ -239,6 +239,32 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     assert_eq!(As { uid: OTHER, ..AGENT_ALONE }.get(&guillemet, "/v1/render/mcp-server/calendar").0, 403);
 }
 
+/// Upper and lower case differ in ids of templates and targets, and not in names of secrets.
+#[test]
+fn a_rule_opens_no_template_of_another_case() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!(
+        "{API}[[client]]\nuid = {AGENT}\ntemplates = ['mcp-server/calendar:mcp-json', 'MCP-server/*', 'mcp-server/Oth*']\n\
+         secrets = ['Calendar-*']\n"
+    ));
+    guillemet.write("mcp-server/CALENDAR.toml", TEMPLATE);
+    let status = |path: &str| AGENT_ALONE.get(&guillemet, path).0;
+    assert_eq!(status("/v1/render/mcp-server/calendar"), 200);
+    for path in [
+        "/v1/render/mcp-server/CALENDAR",
+        "/v1/render/mcp-server/CALENDAR?target=mcp-json",
+        "/v1/render/mcp-server/calendar?target=MCP-JSON",
+        "/v1/render/mcp-server/other",
+    ] {
+        assert_eq!(status(path), 403, "{path}");
+    }
+    assert_eq!(guillemet.get("/v1/render/mcp-server/CALENDAR").status, 200);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/calendar?target=MCP-JSON").status, 404);
+    assert_eq!(AGENT_ALONE.post(&guillemet, "/v1/resolve", &json!({"secrets": ["CALENDAR-token"]})).0, 200);
+}
+
 /// A template whose text is nobody's business but its author's.
 const CANARY: &str = "name = \"canary-name\"\nurl = \"https://canary.example.com/\"\n";
 

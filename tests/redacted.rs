@@ -192,7 +192,12 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
     state.secrets.insert("name".into(), std::sync::Arc::new(secret));
     shows_nothing(
         "Resolver",
-        &printed(&Resolver { current: Current::new(state), recorder, budget: Budget::new(1 << 20) }),
+        &printed(&Resolver {
+            current: Current::new(state),
+            recorder,
+            budget: Budget::new(1 << 20),
+            told: Default::default(),
+        }),
         CANARY.as_bytes(),
     );
     let text = std::fs::read(home.key_file()).unwrap();

@@ -34,7 +34,12 @@ pub fn core(report: &mut Report, quick: bool) {
     inventory::put_secrets(&mut state, secrets.into_iter().map(Arc::new).collect());
     inventory::update_templates(&mut state, &catalog, &found);
     let budget = Budget::new(256 << 20);
-    let resolver = Resolver { current: Current::new(state), recorder: recorder.expect("a journal"), budget };
+    let resolver = Resolver {
+        current: Current::new(state),
+        recorder: recorder.expect("a journal"),
+        budget,
+        told: Default::default(),
+    };
     let config = Config::load(&home.config_file(), |_| None).expect("a configuration");
     let registry = Registry::unpinned(home.plugins());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -6,17 +6,19 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::App;
 use super::endpoints::{Answer, Asked, empty, json_answer};
 use super::error::{ApiError, Code};
 use super::request;
 use super::routes::Endpoint;
+use super::{App, audit};
 use crate::account::client::ClientError;
 use crate::account::code;
 use crate::account::engine::Unprepared;
 use crate::account::wire::DeviceId;
 use crate::inventory::{AccountError, rfc3339};
 use crate::membership::{self, Trouble, Wanted};
+use crate::vault::audit::{About, Actor, DeviceRef};
+use crate::vault::usage::ChangeKind;
 
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;
@@ -26,6 +28,8 @@ const NAME_MAX: usize = 64;
 /// # Errors
 /// What the caller is told instead.
 pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: Incoming) -> Answer {
+    let actor = Actor::caller(asked.caller);
+    let whole = |kind| [(kind, About::Whole)];
     match endpoint {
         Endpoint::BeginAccount => {
             let mut fields = request::object(body, asked.intake(app)).await?;
@@ -44,19 +48,30 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
                 fields.wrong("code", error.to_string());
             }
             fields.finish()?;
-            let begun = match read {
-                Some(Ok(code::Code::Creation(code))) => membership::create(app, code, &wanted).await,
-                Some(Ok(code::Code::Invite(code))) => membership::join(app, code, &wanted).await,
-                Some(Ok(code::Code::Recovery(code))) => membership::recover(app, code, &wanted).await,
-                _ => return Err(ApiError::new(Code::Internal, "a field was read twice")),
+            let Some(Ok(code)) = read else {
+                return Err(ApiError::new(Code::Internal, "a field was read twice"));
             };
-            begun?;
+            let kind = match &code {
+                code::Code::Creation(_) => ChangeKind::AccountCreated,
+                code::Code::Invite(_) => ChangeKind::AccountJoined,
+                code::Code::Recovery(_) => ChangeKind::AccountRecovered,
+            };
+            let begin = async {
+                match code {
+                    code::Code::Creation(code) => membership::create(app, &actor, code, &wanted).await?,
+                    code::Code::Invite(code) => membership::join(app, &actor, code, &wanted).await?,
+                    code::Code::Recovery(code) => membership::recover(app, &actor, code, &wanted).await?,
+                }
+                Ok(())
+            };
+            audit::attempt(app, &actor, &whole(kind), begin).await?;
             // What this vault brings is in the account when this is answered, where the server can be reached.
             membership::first_contact(app).await;
             Ok(json_answer(StatusCode::CREATED, &membership::status(app)))
         }
         Endpoint::Invite => {
-            let (code, expires_in) = membership::invite(app).await?;
+            let invite = async { Ok(membership::invite(app, &actor).await?) };
+            let (code, expires_in) = audit::attempt(app, &actor, &whole(ChangeKind::DeviceInvited), invite).await?;
             Ok(json_answer(StatusCode::CREATED, &json!({"code": *code, "expires_in": expires_in})))
         }
         Endpoint::ListDevices => {
@@ -65,12 +80,17 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
         }
         Endpoint::RevokeDevice => {
             let device = request::part(asked.params.get("device").unwrap_or_default())?;
-            let device: DeviceId = device.parse().map_err(|_| no_device())?;
-            let secrets = membership::revoke(app, device).await?;
+            let about = about_device(app, &actor, &device);
+            let revoke = async {
+                let device: DeviceId = device.parse().map_err(|_| no_device())?;
+                Ok((device, membership::revoke(app, &actor, device).await?))
+            };
+            let (device, secrets) = audit::attempt(app, &actor, &[(ChangeKind::DeviceRevoked, about)], revoke).await?;
             Ok(json_answer(StatusCode::OK, &json!({"device": device, "secrets": secrets})))
         }
         Endpoint::Recovery => {
-            let printed = membership::recovery(app).await?;
+            let print = async { Ok(membership::recovery(app, &actor).await?) };
+            let printed = audit::attempt(app, &actor, &whole(ChangeKind::RecoveryCodeMade), print).await?;
             let made = json!({"code": *printed.code, "seq": printed.seq, "words": printed.words, "made_at": rfc3339(printed.made_at)});
             Ok(json_answer(StatusCode::CREATED, &made))
         }
@@ -78,14 +98,29 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
             let mut fields = request::object(body, asked.intake(app)).await?;
             let confirmed = fields.optional_text("confirm");
             fields.finish()?;
-            Ok(json_answer(StatusCode::OK, &membership::repair(app, confirmed.as_deref()).await?))
+            let repair = async { Ok(membership::repair(app, &actor, confirmed.as_deref()).await?) };
+            // Without a word of confirmation it is a question.
+            let wanted = whole(ChangeKind::AccountRepaired);
+            let wanted = if confirmed.is_some() { wanted.as_slice() } else { &[] };
+            Ok(json_answer(StatusCode::OK, &audit::attempt(app, &actor, wanted, repair).await?))
         }
         Endpoint::LeaveAccount => {
-            let told = membership::leave(app).await?;
+            let leave = async { Ok(membership::leave(app, &actor).await?) };
+            let told = audit::attempt(app, &actor, &whole(ChangeKind::AccountLeft), leave).await?;
             Ok(json_answer(StatusCode::OK, &json!({"told": told})))
         }
         Endpoint::Account => Ok(json_answer(StatusCode::OK, &membership::status(app))),
         _ => Ok(empty(StatusCode::NOT_FOUND)),
+    }
+}
+
+/// The device that a path means; one that is none of the account is not recorded as it was typed.
+fn about_device(app: &App, actor: &Actor, id: &str) -> About {
+    let head = app.inventory.account().and_then(|state| state.head);
+    let device = head.and_then(|(head, _)| head.devices.into_iter().find(|device| device.id.to_string() == id));
+    match device {
+        Some(device) => About::Device(DeviceRef { id: device.id.to_string(), name: device.name }),
+        None => audit::unknown(&app.resolver, actor, id),
     }
 }
 

@@ -12,22 +12,25 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
 use super::peer::Access;
 use super::routes::Endpoint;
-use super::{App, Link, LinkWanted, account, inline, metrics, plugins, request, usage, view};
+use super::{App, Link, LinkWanted, account, audit, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
 use crate::names::{Millis, SecretName};
 use crate::planner::protocol::Target;
 use crate::plugin::plan::Plan;
-use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
+use crate::resolve::{Rendered, now};
 use crate::sys::stack::leaving_nothing;
-use crate::vault::usage::Caller;
+use crate::template::catalog::Stray;
+use crate::vault::audit::{About, Actor, Change};
+use crate::vault::usage::{Caller, ChangeKind};
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);
@@ -84,8 +87,9 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     let param = |name: &str| params.get(name).unwrap_or_default();
     let intake = asked.intake(app);
     if !endpoint.is_open() && !access.administers() {
-        return Err(ApiError::forbidden());
+        return Err(forbidden(app, endpoint, asked));
     }
+    let actor = Actor::caller(caller);
     if matches!(endpoint, Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve) {
         in_time(app.account.head_age(), config.max_head_age)?;
     }
@@ -107,20 +111,23 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::Resolve => {
             request::query(query, [])?;
             let mut fields = request::object(body, intake).await?;
-            let names = fields.names("secrets");
+            let (names, reveal) = (fields.names("secrets"), fields.flag("reveal").unwrap_or(false));
             fields.finish()?;
             let refused = refused(&app.resolver.current.load(), names.iter(), access);
             if !refused.is_empty() {
-                app.resolver.forbid(caller, None, refused.iter().map(|index| (&names[*index], "")));
+                let secrets = refused.iter().map(|index| (&names[*index], ""));
+                app.resolver.forbid(caller, &endpoint.route(), None, secrets);
                 let entry = |index: &usize| json!({"field": format!("secrets.{index}"), "message": FORBIDDEN_SECRET});
                 return Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)));
             }
-            let body = leaving_nothing(|| app.resolver.resolve(&names, caller))?;
+            let resolve = || leaving_nothing(|| app.resolver.resolve(&names, caller)).map_err(ApiError::from);
+            let body =
+                if reveal && access.administers() { revealed(app, &actor, &names, resolve).await? } else { resolve()? };
             Ok(with_body(body, "application/json"))
         }
         Endpoint::ListSecrets => {
-            let filter = request::inventory(query)?;
-            let (count, items) = blocking(app, move |inventory| inventory.list(&filter)).await?;
+            let (filter, since) = (request::inventory(query)?, Instant::now());
+            let (count, items) = blocking(app, move |inventory| inventory.list(&filter, since)).await?;
             // The longest answer there is: it grows into one buffer, not through many.
             let bytes = Vec::with_capacity(64 + 384 * items.len());
             Ok(json_answer_in(bytes, StatusCode::OK, &request::Listing { count, items }))
@@ -134,8 +141,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let (Some(name), Some(value)) = (name, value) else {
                 return Err(ApiError::new(Code::Internal, "a field was read twice"));
             };
-            let made = blocking(app, move |inventory| inventory.create(name, &value, enabled)).await?;
-            acknowledged(StatusCode::CREATED, made).await
+            acknowledged(StatusCode::CREATED, create(app, &actor, name, value, enabled).await?)
         }
         Endpoint::ShowSecret => {
             request::query(query, [])?;
@@ -158,8 +164,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
                 rewrite: fields.flag("rewrite").unwrap_or(false),
             };
             fields.finish()?;
-            let changed = blocking(app, move |inventory| inventory.update(&name, change, expected.as_deref())).await?;
-            acknowledged(StatusCode::OK, changed).await
+            acknowledged(StatusCode::OK, update(app, &actor, name, change, expected).await?)
         }
         Endpoint::RollBackSecret => {
             request::query(query, [])?;
@@ -168,20 +173,18 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let version = fields.number("version");
             fields.finish()?;
             let version = version.unwrap_or_default();
-            let changed =
-                blocking(app, move |inventory| inventory.rollback(&name, version, expected.as_deref())).await?;
-            acknowledged(StatusCode::OK, changed).await
+            acknowledged(StatusCode::OK, roll_back(app, &actor, name, version, expected).await?)
         }
         Endpoint::DeleteSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            delete(app, name, expected).await?;
+            delete(app, &actor, name, expected).await?;
             Ok(empty(StatusCode::NO_CONTENT))
         }
         Endpoint::ListTemplates => {
             let page = request::page(query)?;
-            refresh(app).await?;
-            Ok(json_answer(StatusCode::OK, &page.of(view::templates(app).await)))
+            let strays = view::strays(&strays(app).await?);
+            Ok(json_answer(StatusCode::OK, &view::Templates { page: page.of(view::templates(app).await), strays }))
         }
         Endpoint::ShowTemplate => {
             request::query(query, [])?;
@@ -200,11 +203,11 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            plugins::add(app, request::object(body, intake).await?).await
+            plugins::add(app, &actor, request::object(body, intake).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;
-            plugins::remove(app, &request::part(param("feature"))?).await
+            plugins::remove(app, &actor, &request::part(param("feature"))?).await
         }
         // Its answer has another kind of body; who may not is refused above.
         Endpoint::Events => Err(ApiError::new(Code::Internal, "events are a stream")),
@@ -265,20 +268,20 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
-    let shown = show_all(app, vec![name.clone()]).await?.pop();
+    let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
 
-/// The same of each of these names that is there. Which fields references stand in is known once their
-/// templates are planned; what takes too long for that is shown without.
+/// The same of each of these names that is there, true to the files as they were at `since` or later. Which fields
+/// references stand in is known once their templates are planned; what takes too long for that is shown without.
 ///
 /// # Errors
 /// The inventory's, but for names that are not there.
-pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<SecretDetail>, ApiError> {
+pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) -> Result<Vec<SecretDetail>, ApiError> {
     let names: Arc<[SecretName]> = names.into();
     let look = |names: Arc<[SecretName]>| {
         blocking(app, move |inventory| {
-            let shown = names.iter().map(|name| inventory.show(name));
+            let shown = names.iter().map(|name| inventory.show(name, since));
             shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
         })
     };
@@ -310,21 +313,108 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
 }
 
-/// A change of a secret, once no answer of the old state can still leave.
-async fn acknowledged(status: StatusCode, (changed, released): (Changed, Released)) -> Answer {
-    released.wait().await;
+fn acknowledged(status: StatusCode, changed: Changed) -> Answer {
     Ok(tagged(json_answer(status, &changed), &changed.etag))
+}
+
+/// Calls the inventory for a change of a secret. Returns when no answer of the old state can still leave; that it was
+/// not made is recorded.
+async fn changed(
+    app: &Arc<App>,
+    actor: &Actor,
+    wanted: &[(ChangeKind, About)],
+    change: impl FnOnce(&Inventory, &Actor) -> Result<(Changed, Released), InventoryError> + Send + 'static,
+) -> Result<Changed, ApiError> {
+    let by = actor.clone();
+    audit::attempt(app, actor, wanted, async {
+        let (changed, released) = blocking(app, move |inventory| change(inventory, &by)).await?;
+        released.wait().await;
+        Ok(changed)
+    })
+    .await
+}
+
+/// Creates a secret.
+///
+/// # Errors
+/// The inventory's.
+pub async fn create(
+    app: &Arc<App>,
+    actor: &Actor,
+    name: SecretName,
+    value: Zeroizing<String>,
+    enabled: bool,
+) -> Result<Changed, ApiError> {
+    let wanted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
+    changed(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
+}
+
+/// Changes a secret, if it still is what `expected` says.
+///
+/// # Errors
+/// The inventory's.
+pub async fn update(
+    app: &Arc<App>,
+    actor: &Actor,
+    name: SecretName,
+    change: SecretChange,
+    expected: Option<String>,
+) -> Result<Changed, ApiError> {
+    let about = audit::about(&app.resolver, actor, &name);
+    let kinds = [
+        change.value.as_ref().map(|_| ChangeKind::SecretRotated),
+        change.enabled.map(|on| if on { ChangeKind::SecretEnabled } else { ChangeKind::SecretDisabled }),
+        change.name.as_ref().map(|_| ChangeKind::SecretRenamed),
+        change.rewrite.then_some(ChangeKind::ReferencesRewritten),
+    ];
+    let wanted: Vec<_> = kinds.into_iter().flatten().map(|kind| (kind, about.clone())).collect();
+    changed(app, actor, &wanted, move |inventory, actor| inventory.update(actor, &name, change, expected.as_deref()))
+        .await
+}
+
+/// Gives a secret the value of a former version again, if it still is what `expected` says.
+///
+/// # Errors
+/// The inventory's.
+pub async fn roll_back(
+    app: &Arc<App>,
+    actor: &Actor,
+    name: SecretName,
+    version: u32,
+    expected: Option<String>,
+) -> Result<Changed, ApiError> {
+    let wanted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
+    changed(app, actor, &wanted, move |inventory, actor| inventory.rollback(actor, &name, version, expected.as_deref()))
+        .await
 }
 
 /// Deletes a secret that nothing references, and what was resolved of it.
 ///
 /// # Errors
 /// The inventory's.
-pub async fn delete(app: &Arc<App>, name: SecretName, expected: Option<String>) -> Result<(), ApiError> {
-    let (id, released) = membership::delete(app, name, expected).await?;
+pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), ApiError> {
+    let wanted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
+    let deleting = async { Ok(membership::delete(app, actor, name, expected).await?) };
+    let (id, released) = audit::attempt(app, actor, &wanted, deleting).await?;
     released.wait().await;
     // After the last answer that could still have recorded one.
     blocking(app, move |inventory| inventory.forget_usage(id)).await
+}
+
+/// Resolves secrets for a person who looks at their values: that is recorded beside the use, and before the answer
+/// leaves.
+async fn revealed(
+    app: &Arc<App>,
+    actor: &Actor,
+    names: &[SecretName],
+    resolve: impl FnOnce() -> Result<Bytes, ApiError>,
+) -> Result<Bytes, ApiError> {
+    let kind = ChangeKind::SecretRevealed;
+    let wanted: Vec<_> = names.iter().map(|name| (kind, audit::about(&app.resolver, actor, name))).collect();
+    let body = audit::attempt(app, actor, &wanted, async { resolve() }).await?;
+    let done = wanted.into_iter().map(|(kind, about)| Change::new(kind, actor, now()).about(about));
+    audit::record(app, done.collect()).await?;
+    Ok(body)
 }
 
 async fn link(app: &Arc<App>, caller: &Caller) -> Result<Link, ApiError> {
@@ -346,7 +436,7 @@ pub async fn blocking<T: Send + 'static>(
     let app = Arc::clone(app);
     match tokio::task::spawn_blocking(move || leaving_nothing(|| call(&app.inventory))).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(ApiError::new(Code::Internal, "the request failed inside; the daemon's log says where")),
+        Err(_) => Err(ApiError::internal()),
     }
 }
 
@@ -369,14 +459,15 @@ async fn told(
     Err(ApiError::new(Code::Unavailable, message))
 }
 
-/// Brings what is known of templates up to the files, where those answer soon.
+/// Brings what is known of templates up to the files, where those answer soon, and returns the files that are none.
 ///
 /// # Errors
 /// When the inventory fails inside.
-pub async fn refresh(app: &Arc<App>) -> Result<(), ApiError> {
-    blocking(app, |inventory| {
-        inventory.refresh();
-        Ok(())
+pub async fn strays(app: &Arc<App>) -> Result<Vec<Arc<Stray>>, ApiError> {
+    let since = Instant::now();
+    blocking(app, move |inventory| {
+        inventory.refresh(since);
+        Ok(inventory.strays())
     })
     .await
 }
@@ -490,14 +581,14 @@ pub async fn planned(
 
 async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>) -> Answer {
     if !may_render(app, id, target, asked.access).await {
-        return Err(forbidden_render(app, id, asked.caller));
+        return Err(forbidden_template(app, Endpoint::Render, id, asked.caller));
     }
     let (snapshot, prepared, plan) = planned(app, id, target)
         .await
         .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
     // Another default, if the plugin has just been replaced.
     if !asked.access.may_render(id, Some(&plan.target.names().collect::<Vec<_>>())) {
-        return Err(forbidden_render(app, id, asked.caller));
+        return Err(forbidden_template(app, Endpoint::Render, id, asked.caller));
     }
     check_same_target(&plan.target, asked)?;
     let of = Some(prepared.template.id.as_str());
@@ -530,12 +621,32 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
 
 /// Notes that a caller was refused a template. It is told the same whether there is one or not, and what it
 /// typed is kept only where there is.
-fn forbidden_render(app: &Arc<App>, id: &str, caller: &Caller) -> ApiError {
-    let snapshot = app.resolver.current.load();
-    if let Some(prepared) = snapshot.templates.get(id) {
-        let template = &prepared.template;
-        let names = template.references().iter().map(|reference| (&reference.name, ""));
-        app.resolver.forbid(caller, Some(&template.id), names);
+fn forbidden_template(app: &Arc<App>, endpoint: Endpoint, id: &str, caller: &Caller) -> ApiError {
+    let (snapshot, route) = (app.resolver.current.load(), endpoint.route());
+    match snapshot.templates.get(id) {
+        Some(prepared) => {
+            let template = &prepared.template;
+            let names = template.references().iter().map(|reference| (&reference.name, ""));
+            app.resolver.forbid(caller, &route, Some(&template.id), names);
+        }
+        None => app.resolver.forbid_unknown(caller, &route, id),
+    }
+    ApiError::forbidden()
+}
+
+/// Notes that a caller was refused what takes the right to administer.
+fn forbidden(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>) -> ApiError {
+    let (resolver, caller, route) = (&app.resolver, asked.caller, endpoint.route());
+    let param = |name| asked.params.get(name).map(|raw| request::part(raw).unwrap_or(raw.into()));
+    match (param("feature"), param("name")) {
+        (Some(feature), Some(name)) => {
+            return forbidden_template(app, endpoint, &[&*feature, "/", &*name].concat(), caller);
+        }
+        (None, Some(name)) => match name.parse() {
+            Ok(name) => resolver.forbid(caller, &route, None, [(&name, "")].into_iter()),
+            Err(_) => resolver.forbid_unknown(caller, &route, &name),
+        },
+        (_, None) => resolver.forbid(caller, &route, None, std::iter::empty()),
     }
     ApiError::forbidden()
 }

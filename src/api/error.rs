@@ -85,13 +85,23 @@ pub struct ApiError {
     errors: Vec<Value>,
     /// Whether it may quote the text of a template.
     quotes: bool,
+    /// Whether what was asked for was done, and something behind it failed.
+    after_the_fact: bool,
     retry_after: Option<u32>,
 }
 
 impl ApiError {
     /// With nothing but a message, which ends with what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, errors: Vec::new(), quotes: false, retry_after: None }
+        Self {
+            code,
+            message: message.into(),
+            detail: None,
+            errors: Vec::new(),
+            quotes: false,
+            after_the_fact: false,
+            retry_after: None,
+        }
     }
 
     /// With everything that is wrong, one entry each.
@@ -116,6 +126,21 @@ impl ApiError {
     pub fn fields(errors: Vec<(String, String)>) -> Self {
         let entries = errors.into_iter().map(|(field, message)| json!({"field": field, "message": message}));
         Self::with(Code::Validation, "the request holds what it cannot hold", entries)
+    }
+
+    /// What a caller is told where a part of the daemon failed.
+    pub fn internal() -> Self {
+        Self::new(Code::Internal, "the request failed inside; the daemon's log says where")
+    }
+
+    /// What went wrong, as programs are told.
+    pub fn code(&self) -> &'static str {
+        self.code.row().0
+    }
+
+    /// Whether what was asked for was done, and something behind it failed.
+    pub fn is_after_the_fact(&self) -> bool {
+        self.after_the_fact
     }
 
     /// The status of its answer.
@@ -182,7 +207,8 @@ impl From<InventoryError> for ApiError {
             InventoryError::Taken(_) => {
                 Self::with(Code::Conflict, message.clone(), [json!({"field": "name", "message": message})])
             }
-            InventoryError::Conflict(_) | InventoryError::NotRewritten { .. } => Self::new(Code::Conflict, message),
+            InventoryError::Conflict(_) => Self::new(Code::Conflict, message),
+            InventoryError::NotRewritten { .. } => Self { after_the_fact: true, ..Self::new(Code::Conflict, message) },
             InventoryError::Value(_) => Self::fields(vec![("value".into(), message)]),
             InventoryError::Version(_) => Self::fields(vec![("version".into(), message)]),
             InventoryError::Unwritable { files, .. } => {

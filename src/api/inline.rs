@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::endpoints::{self, Answer, Asked, FORBIDDEN, FORBIDDEN_SECRET, PLAN_TIME};
 use super::error::{ApiError, Code};
+use super::routes::Endpoint;
 use super::{App, request};
 use crate::config::Config;
 use crate::resolve::plans::{Source, Unplanned, plan_once};
@@ -106,7 +107,7 @@ fn permit(app: &App, state: &State, lexed: &Lexed, asked: Asked<'_>) -> Result<(
         return Ok(());
     }
     let names = refused.iter().map(|index| (&references[*index].name, ""));
-    app.resolver.forbid(asked.caller, None, names);
+    app.resolver.forbid(asked.caller, &Endpoint::RenderInline.route(), None, names);
     let entry = |index: &usize| {
         let reference = &references[*index];
         json!({

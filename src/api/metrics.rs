@@ -19,7 +19,7 @@ use crate::logging;
 use crate::membership;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Content;
-use crate::vault::usage::RecorderError;
+use crate::vault::usage::{Class, RecorderError};
 
 /// What `text` is.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -161,6 +161,11 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.add("refusals", "Uses of secrets that were refused, ever.", MetricType::Counter, refusals.collect());
     all.gauges("secrets", "Secrets, and names that only references have.", "status", secrets(&state));
     all.gauges("templates", "Templates, as far as they have been worked out.", "status", templates(&state));
+    let (scans, reads) = app.inventory.scans_and_reads();
+    let help = "Scans of the templates' folders since the start.";
+    all.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
+    let help = "Files in the templates' folders that were read since the start, in scans and for requests.";
+    all.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
     all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
     let connections = app.counts.connections.load(Ordering::Relaxed);
@@ -172,7 +177,7 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
     let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
     all.add("log_lines_dropped", "Lines of the log that could not be written.", MetricType::Counter, dropped);
-    let events = [("answers", sums.answers_kept as f64), ("refusals", sums.refusals_kept as f64)];
+    let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {
         by_secret(&mut all, app, &state)?;

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod admission;
+pub mod audit;
 pub mod connection;
 pub mod endpoints;
 pub mod error;
@@ -318,7 +319,9 @@ impl Served {
             Some((caller, access)) => self.lead(found, &parts, body, caller, &access, &config).await,
             // It had rights when it connected. Without any it gets no connection, and so this one ends.
             None => {
-                tracing::warn!(caller = ?self.peer.caller, "a caller was refused");
+                if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(known) {
+                    self.app.resolver.forbid(caller, &endpoint.route(), None, std::iter::empty());
+                }
                 let mut response = no_rights().response();
                 response.headers_mut().insert(CONNECTION, CLOSE);
                 response.map(Either::Left)

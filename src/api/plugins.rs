@@ -9,8 +9,11 @@ use hyper::StatusCode;
 
 use super::endpoints::{Answer, empty, json_answer};
 use super::error::{ApiError, Code};
-use super::{App, request};
-use crate::plugin::registry::{Pin, PluginView};
+use super::{App, audit, request};
+use crate::plugin::registry::{Candidate, Pin, PluginView};
+use crate::resolve::now;
+use crate::vault::audit::{About, Actor, Change};
+use crate::vault::usage::ChangeKind;
 
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";
@@ -35,7 +38,7 @@ pub async fn look_again(app: &Arc<App>) {
     }
 }
 
-pub(super) async fn add(app: &Arc<App>, mut fields: request::Fields) -> Answer {
+pub(super) async fn add(app: &Arc<App>, actor: &Actor, mut fields: request::Fields) -> Answer {
     let file = fields.text("file");
     let confirm = fields.flag("confirm").unwrap_or(false);
     let digest = fields.optional_text("digest");
@@ -51,40 +54,71 @@ pub(super) async fn add(app: &Arc<App>, mut fields: request::Fields) -> Answer {
     let Some(digest) = digest else {
         return Err(ApiError::fields(vec![("digest".into(), "the SHA-256 that was looked at is needed".into())]));
     };
+    let kind = ChangeKind::PluginAdded;
     // Nobody waits while it is compiled.
-    let candidate = app.registry.candidate(&file).await?;
-    let mut pins = app.pins.lock().await;
-    let mut next = pins.clone();
-    let pin = async |pin: Pin| {
-        next.retain(|known| known.feature != pin.feature);
-        next.push(pin);
-        store_pins(app, &next).await
-    };
-    let added = app.registry.add(candidate, &digest, replaces.as_deref(), pin).await?;
-    *pins = next;
+    let looked_at = async { Ok(app.registry.candidate(&file).await?) };
+    let candidate = audit::attempt(app, actor, &[(kind, About::Whole)], looked_at).await?;
+    let about = About::Plugin(candidate.feature().to_owned());
+    let adding = confirmed(app, actor, candidate, &digest, replaces.as_deref());
+    let added = audit::attempt(app, actor, &[(kind, about)], adding).await?;
     forget_plans(app, &added.feature).await;
     Ok(json_answer(StatusCode::CREATED, &added))
 }
 
-pub(super) async fn remove(app: &Arc<App>, feature: &str) -> Answer {
+/// Adds what somebody has looked at.
+async fn confirmed(
+    app: &Arc<App>,
+    actor: &Actor,
+    candidate: Candidate,
+    digest: &str,
+    replaces: Option<&str>,
+) -> Result<PluginView, ApiError> {
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
-    next.retain(|pin| pin.feature != feature);
-    if next.len() == pins.len() {
-        let message = format!("no plugin was added for the feature `{feature}`; built-in ones cannot be removed");
-        return Err(ApiError::new(Code::NotFound, message));
-    }
-    store_pins(app, &next).await.map_err(|error| ApiError::new(Code::Unavailable, error))?;
-    app.registry.remove(feature).await;
+    let pin = async |pin: Pin| {
+        let mut change = of_plugin(ChangeKind::PluginAdded, actor, &pin.feature).after(pin.digest.as_str());
+        change.before = app.registry.digest(&pin.feature);
+        next.retain(|known| known.feature != pin.feature);
+        next.push(pin);
+        store_pins(app, &next, change).await
+    };
+    let added = app.registry.add(candidate, digest, replaces, pin).await?;
     *pins = next;
+    Ok(added)
+}
+
+fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> Change {
+    Change::new(kind, actor, now()).about(About::Plugin(feature.to_owned()))
+}
+
+pub(super) async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Answer {
+    let about = match app.registry.knows(feature) {
+        true => About::Plugin(feature.to_owned()),
+        false => audit::unknown(&app.resolver, actor, feature),
+    };
+    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, about)], removed(app, actor, feature)).await?;
     forget_plans(app, feature).await;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-async fn store_pins(app: &Arc<App>, pins: &[Pin]) -> Result<(), String> {
+async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), ApiError> {
+    let mut pins = app.pins.lock().await;
+    let mut next = pins.clone();
+    let Some(at) = next.iter().position(|pin| pin.feature == feature) else {
+        let message = format!("no plugin was added for the feature `{feature}`; built-in ones cannot be removed");
+        return Err(ApiError::new(Code::NotFound, message));
+    };
+    let change = of_plugin(ChangeKind::PluginRemoved, actor, feature).before(next.remove(at).digest);
+    store_pins(app, &next, change).await.map_err(|error| ApiError::new(Code::Unavailable, error))?;
+    app.registry.remove(feature).await;
+    *pins = next;
+    Ok(())
+}
+
+async fn store_pins(app: &Arc<App>, pins: &[Pin], change: Change) -> Result<(), String> {
     let bytes = serde_json::to_vec(pins).map_err(|error| error.to_string())?;
     let app = Arc::clone(app);
-    let stored = tokio::task::spawn_blocking(move || app.inventory.set_document(PINS, &bytes)).await;
+    let stored = tokio::task::spawn_blocking(move || app.inventory.set_document(PINS, &bytes, &[change])).await;
     stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 

@@ -21,7 +21,7 @@ use crate::names::{InvalidName, Millis, SecretName};
 use crate::resolve::budget::{Budget, Reservation};
 use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
-use crate::vault::usage::{EVENT_KINDS, Outcome};
+use crate::vault::usage::{Class, EVENT_KINDS, Kind};
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -169,8 +169,10 @@ pub struct Events {
     pub secret: Option<SecretName>,
     /// From then on.
     pub since: Option<Millis>,
+    /// Of this class.
+    pub class: Option<Class>,
     /// With this outcome.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<Kind>,
 }
 
 /// The query of the audit trail.
@@ -178,7 +180,8 @@ pub struct Events {
 /// # Errors
 /// As `query`.
 pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
-    let [limit, offset, secret, since, outcome] = query(raw, ["limit", "offset", "secret", "since", "outcome"])?;
+    let [limit, offset, secret, since, class, outcome] =
+        query(raw, ["limit", "offset", "secret", "since", "class", "outcome"])?;
     let mut errors = Vec::new();
     let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
     let secret = secret.and_then(|name| {
@@ -191,15 +194,23 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
         let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
+    let class = class.and_then(|name| {
+        let class = Class::named(&name);
+        if class.is_none() {
+            let names = Class::ALL.map(|(_, name, _)| name).join(", ");
+            errors.push(("class".into(), format!("one of {names} is needed")));
+        }
+        class
+    });
     let outcome = outcome.and_then(|name| {
-        let outcome = Outcome::named(&name);
+        let outcome = Kind::named(&name);
         if outcome.is_none() {
             let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
             errors.push(("outcome".into(), format!("one of {names} is needed")));
         }
         outcome
     });
-    if errors.is_empty() { Ok((page, Events { secret, since, outcome })) } else { Err(ApiError::fields(errors)) }
+    if errors.is_empty() { Ok((page, Events { secret, since, class, outcome })) } else { Err(ApiError::fields(errors)) }
 }
 
 /// How a body may arrive.

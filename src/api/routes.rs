@@ -64,6 +64,13 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Returns its method and path, with names in place of what stands in the path.
+    pub fn route(self) -> String {
+        // A test holds that the table is in the order of the endpoints.
+        let (method, path, _) = ROUTES[self as usize];
+        format!("{method} {path}")
+    }
+
     /// Whether it decides itself who may ask; every other is administration.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Render | Self::RenderInline | Self::Resolve | Self::Health)

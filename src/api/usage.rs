@@ -7,21 +7,39 @@ use crate::inventory::rfc3339;
 use crate::names::SecretId;
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
-use crate::vault::usage::{Decoded, Recorder, RecorderError, Subject, TrailEvent, Use};
+use crate::vault::audit::{About, Change, DeviceRef};
+use crate::vault::usage::{
+    Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
+};
 use serde::Serialize;
 
-/// One use of a secret, or its refusal.
-#[derive(Debug, Serialize)]
+/// One use of a secret, its refusal, or a change.
+#[derive(Debug, Default, Serialize)]
 pub struct EventView {
     time: String,
-    /// What the secret is called now; where there was none, the name that was asked for, or what stands for it.
+    class: &'static str,
+    outcome: &'static str,
+    /// Why a change was not done.
+    error: Option<String>,
+    /// What the secret is called now; one that was deleted, what it was called. Where there was none, the name that was
+    /// asked for, or what stands for it.
     secret: Option<String>,
     secret_id: Option<String>,
+    /// How many uses it stands for.
+    uses: u32,
     template: Option<String>,
     field: Option<String>,
     target: Option<String>,
-    caller: CallerView,
-    outcome: &'static str,
+    /// The route that a caller may not use.
+    route: Option<String>,
+    /// The plugin or device that was changed.
+    subject: Option<String>,
+    before: Option<String>,
+    after: Option<String>,
+    caller: Option<CallerView>,
+    session: Option<String>,
+    /// The device that made the change, where it was not this one.
+    device: Option<DeviceRef>,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,52 +50,156 @@ struct CallerView {
     exe: String,
 }
 
+impl From<Caller> for CallerView {
+    fn from(caller: Caller) -> Self {
+        Self { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe.to_string() }
+    }
+}
+
+/// The deletions in the trail.
+struct Deletions;
+
+impl Picks for Deletions {
+    fn class(&self, class: Class) -> bool {
+        class == Class::Change
+    }
+
+    fn of_use(&self, _: &Decoded<'_>, _: &Listed<'_>) -> bool {
+        false
+    }
+
+    fn of_change(&self, change: &Change) -> bool {
+        change.kind == ChangeKind::SecretDeleted && change.error.is_none()
+    }
+}
+
+/// What a query picks.
+struct Wanted<'a> {
+    query: &'a Events,
+    /// The secrets that are called so, or were until they were deleted.
+    ids: Vec<SecretId>,
+    /// What stands for the name while nothing has it.
+    unknown: Option<UnknownName>,
+}
+
+impl Wanted<'_> {
+    fn of_name(&self, name: &str) -> bool {
+        self.query.secret.as_ref().is_some_and(|wanted| name.eq_ignore_ascii_case(wanted.as_str()))
+    }
+}
+
+impl Picks for Wanted<'_> {
+    fn class(&self, class: Class) -> bool {
+        self.query.class.is_none_or(|wanted| wanted == class)
+            && self.query.outcome.is_none_or(|wanted| wanted.row().class == class)
+    }
+
+    fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool {
+        let of_secret = match listed.usage.subject {
+            _ if self.query.secret.is_none() => true,
+            Subject::Secret(used) => self.ids.contains(&used),
+            Subject::Name(used) => self.of_name(used),
+            Subject::Unknown(_) if listed.uses > 1 => event.unknown_names().any(|name| Some(name) == self.unknown),
+            Subject::Unknown(name) => Some(name) == self.unknown,
+        };
+        of_secret
+            && self.query.since.is_none_or(|since| event.time >= since)
+            && self.query.outcome.is_none_or(|wanted| wanted == Kind::Use(event.outcome))
+    }
+
+    fn of_change(&self, change: &Change) -> bool {
+        let of_secret = match &change.about {
+            _ if self.query.secret.is_none() => true,
+            About::Secret(id, _) => self.ids.contains(id),
+            About::Name(name) => self.of_name(name),
+            About::Unknown(name) => Some(*name) == self.unknown,
+            About::Whole | About::Plugin(_) | About::Device(_) => false,
+        };
+        of_secret
+            && self.query.since.is_none_or(|since| change.time >= since)
+            && self.query.outcome.is_none_or(|wanted| wanted == Kind::Change(change.kind))
+    }
+}
+
 /// The events that are wanted, newest first. Folds, and so blocks.
 ///
 /// # Errors
 /// When usage cannot be folded or read.
-pub fn events(resolver: &Resolver, page: Page, wanted: &Events) -> Result<Listing<EventView>, RecorderError> {
+pub fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<EventView>, RecorderError> {
+    let recorder = &resolver.recorder;
+    let (_, deletions) = recorder.trail(&Deletions, 0, usize::MAX)?;
     let state = resolver.current.load();
-    let secret = wanted.secret.as_ref().and_then(|name| state.secret(&name.key()));
-    let unknown = wanted.secret.as_ref().map(|name| resolver.recorder.hashed(name.as_str()));
-    let of_secret = |usage: &Use<'_>| match (&wanted.secret, usage.subject) {
-        (None, _) => true,
-        (Some(_), Subject::Secret(used)) => secret.is_some_and(|secret| secret.id == used),
-        (Some(name), Subject::Name(used)) => used.eq_ignore_ascii_case(name.as_str()),
-        (Some(_), Subject::Unknown(used)) => unknown == Some(used),
+    let mut names: HashMap<SecretId, String> = HashMap::new();
+    for deletion in deletions.into_iter().rev() {
+        if let TrailEvent::Change(Change { about: About::Secret(id, name), .. }) = deletion {
+            names.insert(id, name);
+        }
+    }
+    let mut ids = Vec::new();
+    if let Some(wanted) = &query.secret {
+        ids.extend(names.iter().filter(|(_, name)| name.eq_ignore_ascii_case(wanted.as_str())).map(|(id, _)| *id));
+        ids.extend(state.secret(&wanted.key()).map(|secret| secret.id));
+    }
+    names.extend(state.secrets.values().map(|secret| (secret.id, secret.name.to_string())));
+    let unknown = query.secret.as_ref().map(|name| recorder.hashed(name.as_str()));
+    let (count, events) = recorder.trail(&Wanted { query, ids, unknown }, page.offset, page.limit)?;
+    let view = |event| match event {
+        TrailEvent::Use(event) => of_use(event, &names, &state, resolver),
+        TrailEvent::Change(change) => of_change(change, &names),
     };
-    let picks = |event: &Decoded<'_>, usage: &Use<'_>| {
-        wanted.since.is_none_or(|since| event.time >= since)
-            && wanted.outcome.is_none_or(|outcome| event.outcome == outcome)
-            && of_secret(usage)
-    };
-    let (count, events) = resolver.recorder.trail(&picks, page.offset, page.limit)?;
-    let names: HashMap<SecretId, &str> =
-        state.secrets.values().map(|secret| (secret.id, secret.name.as_str())).collect();
-    Ok(Listing {
-        count,
-        items: events.into_iter().map(|event| view(event, &names, &state, &resolver.recorder)).collect(),
-    })
+    Ok(Listing { count, items: events.into_iter().map(view).collect() })
 }
 
-fn view(event: TrailEvent, names: &HashMap<SecretId, &str>, state: &Snapshot, recorder: &Recorder) -> EventView {
-    let caller = event.caller;
+fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, resolver: &Resolver) -> EventView {
     // A name is shown while something has it: earlier versions recorded whatever was asked for.
     let name = event.name.map(|name| match state.knows(&name.to_ascii_lowercase()) {
         true => name,
-        false => recorder.hashed(&name).to_string(),
+        false => resolver.recorder.hashed(&name).to_string(),
     });
     EventView {
         time: rfc3339(event.time),
+        class: event.outcome.class().name(),
+        outcome: event.outcome.name(),
         secret: match event.secret {
-            Some(id) => names.get(&id).map(|name| (*name).to_owned()),
+            Some(id) => names.get(&id).cloned(),
             None => name.or_else(|| event.unknown.map(|unknown| unknown.to_string())),
         },
         secret_id: event.secret.map(|id| id.to_string()),
+        uses: event.uses,
         template: event.template,
         field: Some(event.field).filter(|field| !field.is_empty()),
         target: event.target,
-        caller: CallerView { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe.to_string() },
-        outcome: event.outcome.name(),
+        route: event.route,
+        caller: Some(event.caller.into()),
+        ..EventView::default()
+    }
+}
+
+fn of_change(change: Change, names: &HashMap<SecretId, String>) -> EventView {
+    let (mut secret, mut secret_id, mut subject) = (None, None, None);
+    match change.about {
+        About::Whole => {}
+        About::Secret(id, name) => {
+            (secret, secret_id) = (Some(names.get(&id).cloned().unwrap_or(name)), Some(id.to_string()));
+        }
+        About::Name(name) => secret = Some(name),
+        About::Unknown(unknown) => secret = Some(unknown.to_string()),
+        About::Plugin(feature) => subject = Some(feature),
+        About::Device(device) => subject = Some(device.name),
+    }
+    EventView {
+        time: rfc3339(change.time),
+        class: Class::Change.name(),
+        outcome: change.kind.name(),
+        error: change.error,
+        secret,
+        secret_id,
+        subject,
+        before: change.before,
+        after: change.after,
+        caller: change.actor.caller.map(CallerView::from),
+        session: change.actor.session,
+        device: change.actor.device,
+        ..EventView::default()
     }
 }

@@ -18,7 +18,7 @@ use crate::api::endpoints::{SAME_TARGET, TARGET};
 use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::permissions;
-use crate::template::catalog::TEMPLATE_MAX;
+use crate::template::catalog::{TEMPLATE_MAX, files_of};
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -135,6 +135,9 @@ pub struct Listing<T> {
     pub count: usize,
     /// All of them.
     pub items: Vec<T>,
+    /// Beside templates, the files that are none; null elsewhere.
+    #[serde(default)]
+    pub strays: Value,
 }
 
 /// Every item of a listing, as JSON.
@@ -143,7 +146,11 @@ pub struct Listing<T> {
 /// As `json`.
 pub fn all(home: &Home, path: &str, query: &str) -> Result<Value, Failure> {
     let all: Listing<Value> = listing(home, path, query)?;
-    Ok(serde_json::json!({"count": all.count, "items": all.items}))
+    let mut listing = serde_json::json!({"count": all.count, "items": all.items});
+    if !all.strays.is_null() {
+        listing["strays"] = all.strays;
+    }
+    Ok(listing)
 }
 
 /// Every item of a listing. The pages behind the first are asked for side by side: reading one takes as long
@@ -323,11 +330,11 @@ pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
     text
 }
 
-/// A line of a template, if its file can be read here.
+/// A line of a template, or of a file that is none, if it can be read here.
 fn source_line(templates: &Path, template: &str, line: u64) -> Option<String> {
-    let text = ["toml", "json", "jsonc", "yaml"].into_iter().find_map(|extension| {
-        files::read_text(&templates.join(format!("{template}.{extension}")), TEMPLATE_MAX).ok()
-    })?;
+    let mut files = files_of(templates, template);
+    files.push(templates.join(template));
+    let text = files.into_iter().find_map(|file| files::read_text(&file, TEMPLATE_MAX).ok())?;
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))
 }

@@ -63,7 +63,7 @@ enum Command {
     /// Write a first template; list, check and explain templates.
     #[command(subcommand)]
     Template(template::Template),
-    /// The audit trail: who used what, and what was refused.
+    /// The audit trail: who used what, what was refused, and what was changed.
     Usage(usage::Usage),
     /// Print a config with its secrets filled in.
     Render(render::Render),

@@ -14,7 +14,7 @@ use crate::home::Home;
 
 #[derive(Subcommand)]
 pub enum Template {
-    /// The templates, with what is wrong with them.
+    /// The templates, with what is wrong with them, and the files that are not templates.
     List(List),
     /// Write a first template of a feature, with comments, to change as you need.
     New(new::New),
@@ -77,6 +77,18 @@ fn items(list: &Value) -> Vec<Value> {
     list.as_array().cloned().unwrap_or_default()
 }
 
+/// Notes the files that are not templates, as the API lists them.
+fn note_strays(strays: &Value) {
+    let shown = items(&strays["items"]);
+    for stray in &shown {
+        output::note(&format!("  {}: {}", output::text(&stray["path"]), output::text(&stray["message"])));
+    }
+    let more = strays["count"].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
+    if more > 0 {
+        output::note(&format!("  and {more} more"));
+    }
+}
+
 impl List {
     fn run(self, home: &Home) -> Done {
         let templates = client::all(home, "/v1/templates", "")?;
@@ -84,6 +96,7 @@ impl List {
             output::json(&templates);
             return Ok(());
         }
+        let strays = &templates["strays"];
         let templates = items(&templates["items"]);
         let row = |template: &Value| {
             let targets: Vec<String> = items(&template["targets"]).iter().map(output::text).collect();
@@ -104,17 +117,21 @@ impl List {
                 output::note(client::entry_text(folder.as_deref(), &entry).trim_start_matches('\n'));
             }
         }
+        note_strays(strays);
         Ok(())
     }
 }
 
 impl Check {
     fn run(self, home: &Home) -> Done {
-        let Checked { templates: checked, unreadable } =
+        let Checked { templates: checked, strays, unreadable } =
             crate::daemon::check_templates(home, &self.ids, self.target.as_deref())?;
         let broken = checked.iter().filter(|template| template["status"] == "broken").count();
         if self.json {
-            output::json(&serde_json::json!({"count": checked.len(), "items": checked, "unreadable": unreadable}));
+            let (count, items) = (checked.len(), &checked);
+            output::json(
+                &serde_json::json!({"count": count, "items": items, "strays": strays, "unreadable": unreadable}),
+            );
         } else {
             for template in &checked {
                 output::line(&format!("{} {}", output::text(&template["id"]), output::text(&template["status"])));
@@ -126,6 +143,7 @@ impl Check {
                     }
                 }
             }
+            note_strays(&serde_json::to_value(strays)?);
         }
         let mut wrong = unreadable;
         match broken {

@@ -16,7 +16,11 @@ pub struct Usage {
     /// Only from this time on, such as 2026-01-31T09:30:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only with this outcome: answered, revalidated, missing, disabled, unfit or forbidden.
+    /// Only of this class: answer, refusal or change.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// Only with this outcome: answered, revalidated, missing, disabled, unfit or forbidden; or a change such as
+    /// secret_deleted. docs/usage.md lists all.
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
     /// The newest so many.
@@ -30,7 +34,9 @@ pub struct Usage {
 impl Usage {
     pub fn run(self, home: &Home) -> Done {
         let mut path = format!("/v1/usage?limit={}", self.limit);
-        for (name, value) in [("secret", &self.secret), ("since", &self.since), ("outcome", &self.outcome)] {
+        let filters =
+            [("secret", &self.secret), ("since", &self.since), ("class", &self.class), ("outcome", &self.outcome)];
+        for (name, value) in filters {
             if let Some(value) = value {
                 path.push_str(&format!("&{name}={}", part(value)));
             }
@@ -41,12 +47,13 @@ impl Usage {
             return Ok(());
         }
         let items = events["items"].as_array().map_or(&[][..], Vec::as_slice);
-        let header = ["Time", "Outcome", "Secret", "Template", "Field", "Target", "uid", "pid", "Executable"];
+        let header =
+            ["Time", "Outcome", "Subject", "Template", "Field", "Target", "uid", "pid", "Executable", "Details"];
         output::table(&header, items.iter().map(row).collect());
         let count = events["count"].as_u64().unwrap_or(0);
         if count > items.len() as u64 {
             output::note(&format!(
-                "the newest {} of {count}; --limit, --since, --secret and --outcome show others",
+                "the newest {} of {count}; --limit, --since, --secret, --class and --outcome show others",
                 items.len()
             ));
         }
@@ -55,19 +62,39 @@ impl Usage {
 }
 
 fn row(event: &Value) -> Vec<String> {
-    // One that was deleted has no name any more, and what it was is known by its id.
-    let secret = if event["secret"].is_null() { &event["secret_id"] } else { &event["secret"] };
+    // Events of earlier versions know a deleted secret by its id alone.
+    let of = ["secret", "subject", "secret_id"].into_iter().map(|field| &event[field]).find(|of| !of.is_null());
     let caller = &event["caller"];
-    let cells = [
+    let mut cells = [
         &event["time"],
         &event["outcome"],
-        secret,
+        of.unwrap_or(&Value::Null),
         &event["template"],
         &event["field"],
         &event["target"],
         &caller["uid"],
         &caller["pid"],
         &caller["exe"],
-    ];
-    cells.map(output::text).to_vec()
+    ]
+    .map(output::text)
+    .to_vec();
+    cells.push(details(event));
+    cells
+}
+
+/// What else there is to say of an event: why it failed, what was there before and after, who asked for it otherwise.
+fn details(event: &Value) -> String {
+    let text = |field: &str| event[field].as_str();
+    let mut details = Vec::new();
+    details.extend(text("error").map(|error| format!("failed: {error}")));
+    match (text("before"), text("after")) {
+        (Some(before), Some(after)) => details.push(format!("{before} -> {after}")),
+        (Some(one), None) | (None, Some(one)) => details.push(one.to_owned()),
+        (None, None) => {}
+    }
+    details.extend(event["uses"].as_u64().filter(|uses| *uses > 1).map(|uses| format!("{uses} uses")));
+    details.extend(text("route").map(str::to_owned));
+    details.extend(text("session").map(|session| format!("console session {session}")));
+    details.extend(event["device"]["name"].as_str().map(|device| format!("by the device {device}")));
+    if details.is_empty() { "-".into() } else { details.join(", ") }
 }

@@ -129,7 +129,7 @@ fn template(text: &str) -> Result<TemplatePattern, String> {
     if !parts(id, 2) || target.is_some_and(|target| !parts(target, 1) || target.contains(':')) {
         return Err(format!("`{text}` is no template; it has to be feature/name or feature/name:target"));
     }
-    Ok(TemplatePattern { id: Pattern::new(id), target: target.map(Pattern::new) })
+    Ok(TemplatePattern { id: Pattern::exact(id), target: target.map(Pattern::exact) })
 }
 
 fn secret(text: &str) -> Result<Pattern, String> {
@@ -137,7 +137,7 @@ fn secret(text: &str) -> Result<Pattern, String> {
     if text.is_empty() || !text.chars().all(allowed) {
         return Err(format!("`{text}` is no name of a secret, and no pattern of one"));
     }
-    Ok(Pattern::new(text))
+    Ok(Pattern::ignoring_case(text))
 }
 
 #[cfg(test)]
@@ -162,8 +162,9 @@ mod tests {
         );
         let rules = rules.unwrap();
         assert_eq!([rules[0].who, rules[1].who, rules[2].who], [Who::User(0), Who::User(0), Who::Group(0)]);
-        assert_eq!(rules[0].templates[1].target, Some(Pattern::new("livekit")));
+        assert_eq!(rules[0].templates[1].target, Some(Pattern::exact("livekit")));
         assert!(rules[2].admin && rules[1].secrets[0].matches("CalCom-key"));
+        assert!(!rules[0].templates[1].id.matches("sip-trunk/Office"));
     }
 
     #[test]

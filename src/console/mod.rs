@@ -36,7 +36,10 @@ use self::peer::Owners;
 use self::session::{Sessions, Times};
 use crate::api::admission::{Admission, Holder, Slot};
 use crate::api::connection::Timed;
-use crate::api::{App, Link, LinkWanted};
+use crate::api::{App, Link, LinkWanted, audit};
+use crate::resolve::now;
+use crate::vault::audit::Change;
+use crate::vault::usage::{Caller, ChangeKind};
 
 /// Every path of the console, the methods it takes, and the fields of its form where it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
@@ -76,7 +79,19 @@ impl Site {
     /// Answers a wish for a link, which lets its caller connect.
     fn give_link(&self, wanted: LinkWanted) {
         self.visitors().extend(peer::visitors(&wanted.caller));
-        let _ = wanted.answer.send(Ok(self.link()));
+        let _ = wanted.answer.send(Ok(self.link(&wanted.caller)));
+    }
+
+    /// Records the sessions that have ended.
+    async fn record_ended(&self) {
+        let ended = self.sessions().take_ended(Instant::now());
+        if ended.is_empty() {
+            return;
+        }
+        let closed = ended.iter().map(|actor| Change::new(ChangeKind::ConsoleClosed, actor, now()));
+        if let Err(error) = audit::record(&self.app, closed.collect()).await {
+            tracing::error!(error = error.message(), "the end of a console session could not be recorded");
+        }
     }
 
     fn visitors(&self) -> MutexGuard<'_, HashSet<u32>> {
@@ -87,8 +102,8 @@ impl Site {
         uid == self.own_uid || uid == 0 || self.visitors().contains(&uid)
     }
 
-    fn link(&self) -> Link {
-        let token = self.sessions().link(Instant::now());
+    fn link(&self, caller: &Caller) -> Link {
+        let token = self.sessions().link(caller, Instant::now());
         Link { url: format!("http://{}/login?token={token}", self.host), expires_in: Times::default().link.as_secs() }
     }
 }
@@ -143,6 +158,7 @@ async fn serve(
             },
             _ = look.tick() => {
                 admission.end_silent(HEAD_TIME);
+                site.record_ended().await;
                 if site.sessions().are_over(Instant::now()) {
                     break;
                 }
@@ -161,6 +177,8 @@ async fn serve(
     drop(listeners);
     let mut connections = door.connections;
     while connections.join_next().await.is_some() {}
+    site.sessions().close();
+    site.record_ended().await;
 }
 
 /// Decides over who connects.

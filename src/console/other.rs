@@ -14,6 +14,7 @@ use crate::api::error::ApiError;
 use crate::api::request::{Events, Page};
 use crate::api::{request, usage, view};
 use crate::names::SecretName;
+use crate::vault::usage::Class;
 
 /// How long a page waits for a template to rest.
 const REST_TIME: Duration = Duration::from_secs(10);
@@ -24,8 +25,8 @@ const LINE_MAX: usize = 200;
 pub async fn templates(visit: &Visit<'_>) -> Answer {
     request::query(visit.parts.uri.query(), [])?;
     let app = &visit.site.app;
-    endpoints::refresh(app).await?;
-    let shown = context! { templates => data(view::templates(app).await) };
+    let strays = endpoints::strays(app).await?;
+    let shown = context! { templates => data(view::templates(app).await), strays => data(view::strays(&strays)) };
     Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", shown))
 }
 
@@ -69,10 +70,10 @@ pub async fn plugins(visit: &Visit<'_>) -> Answer {
     Ok(visit.page("plugins.html", StatusCode::OK, "Plugins", "plugins", shown))
 }
 
-/// The audit trail, of one secret or of all.
+/// The audit trail, of one secret or of all, of one class or of all.
 pub async fn audit(visit: &Visit<'_>) -> Answer {
-    let [of, offset] = request::query(visit.parts.uri.query(), ["secret", "offset"])?;
-    let of = of.unwrap_or_default();
+    let [of, class, offset] = request::query(visit.parts.uri.query(), ["secret", "class", "offset"])?;
+    let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::named));
     // What is no name was never that of a secret.
     let (secret, wrong) = match of.trim().parse::<SecretName>() {
         Ok(name) => (Some(name), None),
@@ -81,11 +82,13 @@ pub async fn audit(visit: &Visit<'_>) -> Answer {
     };
     let offset: usize = offset.filter(|_| wrong.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
     let resolver = Arc::clone(&visit.site.app.resolver);
-    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, ..Events::default() });
+    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, class, ..Events::default() });
     let trail = blocking(&visit.site.app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
-    let (before, behind) = neighbours(&of, offset, trail.count);
+    let class = class.map_or("", Class::name);
+    let (before, behind) = neighbours(&of, class, offset, trail.count);
     let shown = context! {
-        of, wrong, before, behind,
+        of, wrong, before, behind, class,
+        classes => Class::ALL.map(|(_, name, _)| name).to_vec(),
         count => trail.count,
         first => offset + 1,
         last => offset + trail.items.len(),
@@ -95,8 +98,8 @@ pub async fn audit(visit: &Visit<'_>) -> Answer {
 }
 
 /// The queries of the page before and of the one behind, where there are any.
-fn neighbours(of: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
-    let at = |offset: usize| format!("secret={}&offset={offset}", part(of));
+fn neighbours(of: &str, class: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
+    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", part(of));
     let behind = offset.saturating_add(ROWS);
     ((offset > 0).then(|| at(offset.saturating_sub(ROWS))), (behind < count).then(|| at(behind)))
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::planner::text::clean;
 use crate::resolve::now;
-use crate::vault::usage::Outcome;
+use crate::vault::usage::Kind;
 use crate::when;
 
 /// All but RFC 3986 unreserved.
@@ -108,7 +108,7 @@ impl Pages {
             format!("/settings/developers/templates/{}/{}", part(feature), part(name))
         });
         engine.add_filter("ago", |text: String| when::seconds(&text).map_or(text, |at| when::ago(at, now() / 1000)));
-        engine.add_filter("event_text", |name: String| Outcome::named(&name).map_or("", Outcome::text));
+        engine.add_filter("event_text", |name: String| Kind::named(&name).map_or("", |kind| kind.row().text));
         for (name, source) in PAGES {
             let added = engine.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");

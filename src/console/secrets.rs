@@ -3,6 +3,8 @@
 //! Invariant (promise 1): no answer holds a value. What was typed into a value's field is never sent back,
 //! whatever was wrong with it.
 
+use std::time::Instant;
+
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -120,7 +122,7 @@ pub async fn live(visit: &Visit<'_>) -> Answer {
         last_used: Option<String>,
     }
     let listing = Listing::read(visit.parts.uri.query())?;
-    let (count, rows) = actions::list(&visit.site.app, &listing).await?;
+    let (count, rows) = actions::list(&visit.site.app, &listing, Instant::now()).await?;
     let names = rows.into_iter().map(|row| {
         let last_used = row.last_used_at.as_deref().and_then(when::seconds).map(|at| when::ago(at, now() / 1000));
         let live = Live { status: row.status, usage_count: row.usage_count, last_used_at: row.last_used_at, last_used };
@@ -190,7 +192,9 @@ pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
         errors.push(("value".into(), "a value cannot be empty".into()));
     }
     let created = match parsed {
-        Ok(name) if errors.is_empty() => actions::create(&visit.site.app, name, value, enabled).await,
+        Ok(name) if errors.is_empty() => {
+            endpoints::create(&visit.site.app, &visit.session.actor, name, value, enabled).await
+        }
         _ => Err(ApiError::fields(errors)),
     };
     match created {
@@ -237,10 +241,10 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
             let change = SecretChange {
                 name: Some(new).filter(|new| new.as_str() != detail.secret.name),
                 value: Some(value).filter(|value| !value.is_empty()),
-                enabled: Some(enabled),
+                enabled: Some(enabled).filter(|enabled| Some(*enabled) != detail.secret.enabled),
                 rewrite,
             };
-            actions::update(&visit.site.app, old, change, expected(&etag)).await
+            endpoints::update(&visit.site.app, &visit.session.actor, old, change, expected(&etag)).await
         }
     };
     match saved {
@@ -314,7 +318,7 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let (version, etag) = (sent.take("version"), sent.take("etag"));
     let version: u32 = version.parse().map_err(|_| ApiError::new(Code::BadRequest, "`version` has to be a number"))?;
     let name = request::name(visit.param("name"))?;
-    match actions::roll_back(&visit.site.app, name, version, expected(&etag)).await {
+    match endpoints::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
         Ok(Changed { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
             let told = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
@@ -340,7 +344,7 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
     } else {
         let name = request::name(visit.param("name"))?;
         let change = SecretChange { value: Some(value), ..SecretChange::default() };
-        actions::update(&visit.site.app, name, change, expected(&etag)).await
+        endpoints::update(&visit.site.app, &visit.session.actor, name, change, expected(&etag)).await
     };
     match replaced {
         Ok(Changed { secret, .. }) => {
@@ -373,7 +377,8 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, refused: Option<&ApiError>)
 pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let expected = expected(&sent.take("etag"));
-    match endpoints::delete(&visit.site.app, request::name(visit.param("name"))?, expected).await {
+    match endpoints::delete(&visit.site.app, &visit.session.actor, request::name(visit.param("name"))?, expected).await
+    {
         Ok(()) => Ok(visit.go(SECRETS, format!("{} was deleted.", detail.secret.name))),
         Err(error) => Ok(deletion(visit, detail, Some(&error))),
     }
@@ -384,7 +389,7 @@ pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> An
     let back = Listing::read(Some(&sent.take("back")))?.to_query();
     let name = request::name(visit.param("name"))?;
     let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
-    let Changed { secret, .. } = actions::update(&visit.site.app, name, change, None).await?;
+    let Changed { secret, .. } = endpoints::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
     let done = if enabled { "enabled" } else { "disabled" };
     let to = if back.is_empty() { SECRETS.to_owned() } else { format!("{SECRETS}?{back}") };
     Ok(visit.go(&to, format!("{} is {done}.", secret.name)))

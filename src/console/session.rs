@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
+use crate::vault::audit::Actor;
+use crate::vault::crypto;
+use crate::vault::usage::Caller;
+
 /// Most links that wait to be used, and most sessions; the oldest gives way.
 const MOST: usize = 16;
 
@@ -66,11 +70,14 @@ impl Kept {
 
 struct Link {
     token: Kept,
+    caller: Caller,
     until: Instant,
 }
 
 struct Session {
     cookie: Kept,
+    /// Who it is, for the audit trail.
+    actor: Actor,
     csrf: String,
     began: Instant,
     used: Instant,
@@ -81,6 +88,8 @@ struct Session {
 pub struct Seen {
     /// Which.
     pub id: Kept,
+    /// Who it is, for the audit trail.
+    pub actor: Actor,
     /// What its forms carry.
     pub csrf: String,
 }
@@ -90,41 +99,50 @@ pub struct Sessions {
     times: Times,
     links: Vec<Link>,
     sessions: Vec<Session>,
+    /// Those that have ended, and that nobody has asked for.
+    ended: Vec<Actor>,
     last_link: Instant,
 }
 
 impl Sessions {
     /// None yet.
     pub fn new(times: Times, now: Instant) -> Self {
-        Self { times, links: Vec::new(), sessions: Vec::new(), last_link: now }
+        Self { times, links: Vec::new(), sessions: Vec::new(), ended: Vec::new(), last_link: now }
     }
 
-    /// The token of a new link.
-    pub fn link(&mut self, now: Instant) -> String {
+    /// The token of a new link, which this caller asked for.
+    pub fn link(&mut self, caller: &Caller, now: Instant) -> String {
         self.expire(now);
         if self.links.len() == MOST {
             self.links.remove(0);
         }
         let token = word();
-        self.links.push(Link { token: Kept::of(&token), until: now + self.times.link });
+        self.links.push(Link { token: Kept::of(&token), caller: caller.clone(), until: now + self.times.link });
         self.last_link = now;
         token
     }
 
-    /// The cookie of a new session, if the token is that of a link not used yet; it is used up by this.
-    pub fn log_in(&mut self, token: &str, now: Instant) -> Option<String> {
+    /// The cookie of a new session and who it is, if the token is that of a link not used yet; it is used up by this.
+    pub fn log_in(&mut self, token: &str, now: Instant) -> Option<(String, Actor)> {
         self.expire(now);
         let token = Kept::of(token);
         let index = self.links.iter().position(|link| link.token.is(&token))?;
-        self.links.remove(index);
+        let link = self.links.remove(index);
         if self.sessions.len() == MOST {
             let stalest = (0..MOST).min_by_key(|index| self.sessions[*index].used)?;
-            self.sessions.remove(stalest);
+            self.ended.push(self.sessions.remove(stalest).actor);
         }
         let cookie = word();
-        let session = Session { cookie: Kept::of(&cookie), csrf: word(), began: now, used: now, flash: None };
-        self.sessions.push(session);
-        Some(cookie)
+        let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&crypto::random::<8>()));
+        self.sessions.push(Session {
+            cookie: Kept::of(&cookie),
+            actor: actor.clone(),
+            csrf: word(),
+            began: now,
+            used: now,
+            flash: None,
+        });
+        Some((cookie, actor))
     }
 
     /// The session of a cookie. What a page asks by itself (`active` is false) does not keep it alive.
@@ -135,7 +153,7 @@ impl Sessions {
         if active {
             session.used = now;
         }
-        Some(Seen { id, csrf: session.csrf.clone() })
+        Some(Seen { id, actor: session.actor.clone(), csrf: session.csrf.clone() })
     }
 
     /// What the next page says first.
@@ -152,7 +170,25 @@ impl Sessions {
 
     /// Ends a session.
     pub fn log_out(&mut self, id: Kept) {
+        self.end(|session| session.cookie.is(&id));
+    }
+
+    /// Ends one that is not to begin: nobody is told that it ended.
+    pub fn forget(&mut self, cookie: &str) {
+        let id = Kept::of(cookie);
         self.sessions.retain(|session| !session.cookie.is(&id));
+    }
+
+    /// Ends all.
+    pub fn close(&mut self) {
+        self.links.clear();
+        self.end(|_| true);
+    }
+
+    /// Whose sessions have ended since this was asked last.
+    pub fn take_ended(&mut self, now: Instant) -> Vec<Actor> {
+        self.expire(now);
+        std::mem::take(&mut self.ended)
     }
 
     /// Whether nobody can need the console any more.
@@ -168,7 +204,12 @@ impl Sessions {
     fn expire(&mut self, now: Instant) {
         let Times { idle, longest, .. } = self.times;
         self.links.retain(|link| now < link.until);
-        self.sessions.retain(|session| now < session.used + idle && now < session.began + longest);
+        self.end(|session| now >= session.used + idle || now >= session.began + longest);
+    }
+
+    fn end(&mut self, is_over: impl Fn(&Session) -> bool) {
+        let ended = self.sessions.extract_if(.., |session| is_over(session));
+        self.ended.extend(ended.map(|session| session.actor));
     }
 }
 
@@ -183,6 +224,10 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    fn caller() -> Caller {
+        Caller { uid: 7, gid: 7, pid: 7, exe: "/usr/bin/guillemet".into() }
+    }
+
     fn sessions() -> (Sessions, Instant) {
         let now = Instant::now();
         (Sessions::new(Times::default(), now), now)
@@ -191,19 +236,19 @@ mod tests {
     #[test]
     fn a_link_works_once_and_for_a_minute() {
         let (mut sessions, now) = sessions();
-        let token = sessions.link(now);
+        let token = sessions.link(&caller(), now);
         assert!(sessions.log_in("x", now).is_none());
         assert!(sessions.log_in(&token, now + MINUTE - Duration::from_millis(1)).is_some());
         assert!(sessions.log_in(&token, now + MINUTE - Duration::from_millis(1)).is_none());
-        let late = sessions.link(now);
+        let late = sessions.link(&caller(), now);
         assert!(sessions.log_in(&late, now + MINUTE).is_none());
     }
 
     #[test]
     fn a_session_ends_when_it_rests_and_after_twelve_hours() {
         let (mut sessions, now) = sessions();
-        let token = sessions.link(now);
-        let cookie = sessions.log_in(&token, now).unwrap();
+        let token = sessions.link(&caller(), now);
+        let cookie = sessions.log_in(&token, now).unwrap().0;
         assert!(sessions.find("x", true, now).is_none());
         // Used every 29 minutes it lives for twelve hours.
         let mut at = now;
@@ -213,8 +258,8 @@ mod tests {
         }
         assert!(sessions.find(&cookie, true, now + 720 * MINUTE).is_none());
 
-        let token = sessions.link(now);
-        let cookie = sessions.log_in(&token, now).unwrap();
+        let token = sessions.link(&caller(), now);
+        let cookie = sessions.log_in(&token, now).unwrap().0;
         // What a page asks by itself keeps nothing alive.
         assert!(sessions.find(&cookie, false, now + 29 * MINUTE).is_some());
         assert!(sessions.find(&cookie, true, now + 30 * MINUTE).is_none());
@@ -223,14 +268,14 @@ mod tests {
     #[test]
     fn it_is_over_when_nobody_is_left() {
         let (mut sessions, now) = sessions();
-        let token = sessions.link(now);
-        let cookie = sessions.log_in(&token, now).unwrap();
+        let token = sessions.link(&caller(), now);
+        let cookie = sessions.log_in(&token, now).unwrap().0;
         assert!(!sessions.are_over(now + 29 * MINUTE));
         assert!(sessions.are_over(now + 30 * MINUTE));
-        let token = sessions.link(now);
+        let token = sessions.link(&caller(), now);
         let id = sessions.find(&cookie, true, now).map(|seen| seen.id);
         assert!(id.is_none());
-        let cookie = sessions.log_in(&token, now).unwrap();
+        let cookie = sessions.log_in(&token, now).unwrap().0;
         let id = sessions.find(&cookie, true, now).unwrap().id;
         sessions.log_out(id);
         assert!(sessions.find(&cookie, true, now).is_none());
@@ -238,14 +283,40 @@ mod tests {
         assert!(sessions.are_over(now + 10 * MINUTE));
     }
 
+    /// However a session ends, it is told once, as who it was.
+    #[test]
+    fn every_session_that_ended_is_told_once() {
+        let (mut sessions, now) = sessions();
+        let mut begin = |sessions: &mut Sessions| {
+            let token = sessions.link(&caller(), now);
+            sessions.log_in(&token, now).unwrap()
+        };
+        let (cookie, actor) = begin(&mut sessions);
+        assert_eq!(actor.caller, Some(caller()));
+        let id = sessions.find(&cookie, true, now).unwrap().id;
+        assert_eq!(sessions.find(&cookie, true, now).unwrap().actor, actor);
+        let word = actor.session.clone().unwrap();
+        assert!(word.len() == 16 && !cookie.contains(&word));
+        sessions.log_out(id);
+        assert_eq!((sessions.take_ended(now), sessions.take_ended(now)), (vec![actor], vec![]));
+        let (_, resting) = begin(&mut sessions);
+        let ended = sessions.take_ended(now + 30 * MINUTE);
+        assert_eq!(ended, [resting]);
+        let all: Vec<Actor> = (0..=MOST).map(|_| begin(&mut sessions).1).collect();
+        assert_eq!(sessions.take_ended(now), all[..1], "one more than there may be");
+        sessions.forget(&begin(&mut sessions).0);
+        sessions.close();
+        assert_eq!(sessions.take_ended(now), all[1..]);
+    }
+
     #[test]
     fn there_are_never_more_than_so_many() {
         let (mut sessions, now) = sessions();
-        let tokens: Vec<String> = (0..MOST + 1).map(|_| sessions.link(now)).collect();
+        let tokens: Vec<String> = (0..MOST + 1).map(|_| sessions.link(&caller(), now)).collect();
         assert!(sessions.log_in(&tokens[0], now).is_none());
-        let first = sessions.log_in(&tokens[1], now).unwrap();
+        let first = sessions.log_in(&tokens[1], now).unwrap().0;
         for _ in 0..MOST {
-            let token = sessions.link(now);
+            let token = sessions.link(&caller(), now);
             assert!(sessions.log_in(&token, now + MINUTE / 2).is_some());
         }
         assert!(sessions.find(&first, true, now + MINUTE / 2).is_none());
@@ -254,8 +325,8 @@ mod tests {
     #[test]
     fn a_flash_is_said_once() {
         let (mut sessions, now) = sessions();
-        let token = sessions.link(now);
-        let cookie = sessions.log_in(&token, now).unwrap();
+        let token = sessions.link(&caller(), now);
+        let cookie = sessions.log_in(&token, now).unwrap().0;
         let id = sessions.find(&cookie, true, now).unwrap().id;
         sessions.set_flash(id, "done".into());
         assert_eq!(sessions.take_flash(id).as_deref(), Some("done"));

@@ -20,8 +20,11 @@ use super::pages;
 use super::session::{self, Seen};
 use super::{Site, other, secrets};
 use crate::api::error::{ApiError, Code};
-use crate::api::request;
+use crate::api::{audit, request};
+use crate::resolve::now;
 use crate::sys::stack::leaving_nothing;
+use crate::vault::audit::Change;
+use crate::vault::usage::ChangeKind;
 
 const COOKIE: &str = "guillemet_session";
 /// Where a login leads.
@@ -173,7 +176,7 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     let found = routes.at(parts.uri.path()).ok();
     let route = found.as_ref().map(|found| found.value.0);
     match (route, &found) {
-        (Some(Route::LogIn), _) if parts.method == Method::GET => return log_in(site, parts),
+        (Some(Route::LogIn), _) if parts.method == Method::GET => return log_in(site, parts).await,
         (Some(Route::LogIn), _) => {
             return not_allowed(plain(StatusCode::METHOD_NOT_ALLOWED, "a link is followed"), "GET");
         }
@@ -229,6 +232,7 @@ async fn get(visit: &Visit<'_>, route: Route) -> Answer {
 async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) -> Answer {
     let headers = &visit.parts.headers;
     if !is_from(&visit.site.host, headers) {
+        forbidden(visit, route);
         return Err(ApiError::new(Code::Forbidden, "this form was not sent by the console; nothing was changed"));
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -241,6 +245,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) 
     let mut form = leaving_nothing(|| Form::read(&body, fields))?;
     drop(body);
     if !session::same(&form.take("csrf"), &visit.session.csrf) {
+        forbidden(visit, route);
         let message = "this form is not of this session; nothing was changed. Go back, reload the page and try again";
         return Err(ApiError::new(Code::Forbidden, message));
     }
@@ -252,9 +257,17 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) 
         Route::Delete => secrets::remove(visit, form).await,
         Route::Enable => secrets::set_enabled(visit, form, true).await,
         Route::Disable => secrets::set_enabled(visit, form, false).await,
-        Route::LogOut => Ok(log_out(visit)),
+        Route::LogOut => Ok(log_out(visit).await),
         // `methods` lets none of these through.
         _ => Err(ApiError::new(Code::MethodNotAllowed, "this page takes no form")),
+    }
+}
+
+/// Notes that a form was refused: it did not come from a page of this session.
+fn forbidden(visit: &Visit<'_>, route: Route) {
+    let path = ROUTES.iter().find(|(_, known, _)| *known == route).map_or("", |(path, ..)| *path);
+    if let Some(caller) = &visit.session.actor.caller {
+        visit.site.app.resolver.forbid(caller, &format!("POST {path}"), None, std::iter::empty());
     }
 }
 
@@ -307,16 +320,21 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     ours.next().is_none().then_some(first)
 }
 
-fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
+async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
     // A browser that only looks ahead has not followed the link.
     let ahead = parts.headers.contains_key("sec-purpose");
     let token = parts.uri.query().and_then(|query| query.strip_prefix("token="));
-    let cookie = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
-    let Some(cookie) = cookie else {
+    let begun = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
+    let Some((cookie, actor)) = begun else {
         tracing::warn!("a link to the console was refused: used, too old, or not one of ours");
         let message = "This link is no longer good: each works once, for a minute.";
         return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };
+    let opened = Change::new(ChangeKind::ConsoleOpened, &actor, now());
+    if let Err(error) = audit::record(&site.app, vec![opened]).await {
+        site.sessions().forget(&cookie);
+        return outside(site, error.status(), "Not logged in", error.message(), false);
+    }
     let mut response = see_other(SECRETS);
     // Not `Secure`: this is plain HTTP, which never leaves the machine. Without `Domain` it is this host's alone.
     let cookie = format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/");
@@ -326,8 +344,9 @@ fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
     response
 }
 
-fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
+async fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
     visit.site.sessions().log_out(visit.session.id);
+    visit.site.record_ended().await;
     let mut response = outside(visit.site, StatusCode::OK, "Logged out", "You are logged out.", false);
     let gone = HeaderValue::from_static("guillemet_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
     response.headers_mut().insert(header::SET_COOKIE, gone);

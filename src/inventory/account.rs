@@ -20,7 +20,9 @@ pub use self::joined::{Facts, Invited, Membership, Stopped};
 use self::told::{blocked_view, local_references};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
-use crate::account::engine::{Candidate, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written};
+use crate::account::engine::{
+    Author, Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
+};
 use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::events::{Change, Event};
@@ -28,7 +30,9 @@ use crate::names::{SecretId, SecretName};
 use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::Template;
+use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use crate::vault::crypto;
+use crate::vault::event::ChangeKind;
 use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 
@@ -104,15 +108,17 @@ pub struct AccountState {
 }
 
 impl Inventory {
-    /// Writes changed secrets, each with what it was, and a document with them. In an account they are intents
-    /// from then on.
+    /// Writes changed secrets, each with what it was, a document with them, and what the audit trail tells of that. In
+    /// an account they are intents from then on.
     pub(super) fn write(
         &self,
         owned: &mut Owned,
         changed: &[(Option<&Secret>, Arc<Secret>)],
         document: Option<(&str, &[u8])>,
+        audit: &[AuditChange],
     ) -> Result<(), InventoryError> {
-        let mut writes = Writes { secrets: changed.iter().map(|(_, after)| &**after).collect(), ..Writes::default() };
+        let secrets = changed.iter().map(|(_, after)| &**after).collect();
+        let mut writes = Writes { secrets, changes: audit, ..Writes::default() };
         writes.documents.extend(document.map(|(label, bytes)| (Cow::from(label), Some(bytes))));
         let Some(joined) = &mut owned.account else {
             return Ok(owned.vault.write(&writes)?);
@@ -160,16 +166,17 @@ impl Inventory {
         })
     }
 
-    /// Changes the facts of the membership.
+    /// Changes the facts of the membership, and records what the audit trail tells of that.
     ///
     /// # Errors
     /// `None`, and the vault's.
-    pub fn change_facts(&self, change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
+    pub fn change_facts(&self, audit: &[AuditChange], change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         change(&mut joined.facts);
         let document = joined.document();
-        Ok(owned.vault.set_document(ACCOUNT, &document)?)
+        let documents = vec![(Cow::from(ACCOUNT), Some(document.as_slice()))];
+        Ok(owned.vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
 
     /// Looks at the engine.
@@ -197,7 +204,8 @@ impl Inventory {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.pulled(pages)?;
-        self.apply(&mut owned, update)
+        let audit = by_devices(&joined.engine, &update);
+        self.apply(&mut owned, update, audit)
     }
 
     /// Goes over to the state of the server, of which a person has compared the words.
@@ -209,7 +217,8 @@ impl Inventory {
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.adopt(newest, pages)?;
         joined.facts.stopped = None;
-        self.apply(&mut owned, update)
+        let audit = by_devices(&joined.engine, &update);
+        self.apply(&mut owned, update, audit)
     }
 
     /// What is to be pushed now, written down as about to be sent; nothing where there is nothing to push.
@@ -269,15 +278,19 @@ impl Inventory {
         Ok((secret.id, prepared.ok_or(Unprepared::NoSecret)?))
     }
 
-    /// The server has accepted a push.
+    /// The server has accepted a push, which `actor` wanted.
     ///
     /// # Errors
     /// `None`, and the vault's: then the server has it, and the next pull brings it.
-    pub fn account_accepted(&self, prepared: Outgoing) -> Result<Released, AccountError> {
+    pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
-        let released = self.apply(&mut owned, update)?;
+        let mut audit = of_secrets(&update, |_| actor.clone());
+        // Who leaves says so itself.
+        let others = update.devices.iter().filter(|change| change.device.id != joined.engine.me().device);
+        audit.extend(others.map(|change| of_device(change, actor)));
+        let released = self.apply(&mut owned, update, audit)?;
         // A push with much that is pending carries no references yet.
         let is_told = owned.account.as_ref().is_some_and(|joined| {
             let known = joined.engine.base().references(joined.engine.me().device);
@@ -298,6 +311,7 @@ impl Inventory {
         engine: &mut Option<Engine>,
         facts: &Facts,
         records: &[Written],
+        begun: AuditChange,
         decide: impl Fn(&SecretName) -> Option<SameName>,
     ) -> Result<Released, AccountError> {
         let mut owned = self.owned();
@@ -355,8 +369,13 @@ impl Inventory {
             kept: VecDeque::new(),
             usage: Vec::new(),
         };
+        // What the account brings is told of as a whole; what becomes of the vault's own, each by itself.
+        let own = |change: &AuditChange| matches!(&change.about, About::Secret(id, _) if is_mine.contains(id));
+        let mut audit = of_secrets(&update, |_| begun.actor.clone());
+        audit.retain(own);
+        audit.push(begun.after(format!("{} secrets", joined.engine.view().secrets().count())));
         owned.account = Some(joined);
-        let applied = self.apply(&mut owned, update);
+        let applied = self.apply(&mut owned, update, audit);
         if applied.is_err() {
             owned.account = None;
         }
@@ -368,11 +387,12 @@ impl Inventory {
     ///
     /// # Errors
     /// The vault's.
-    pub fn account_end(&self) -> Result<(), AccountError> {
+    pub fn account_end(&self, left: AuditChange) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let Some(joined) = &owned.account else { return Err(AccountError::None) };
         let labels: Vec<String> = joined.kept.iter().map(|(_, label)| label.clone()).collect();
-        let mut writes = Writes { account: AccountWrites::Forget, ..Writes::default() };
+        let audit = [left];
+        let mut writes = Writes { account: AccountWrites::Forget, changes: &audit, ..Writes::default() };
         writes.documents.extend([(Cow::from(ACCOUNT), None), (Cow::from(USAGE), None)]);
         writes.documents.extend(labels.iter().map(|label| (Cow::from(label.as_str()), None)));
         owned.vault.write(&writes)?;
@@ -381,9 +401,9 @@ impl Inventory {
         Ok(())
     }
 
-    /// Writes an update down and answers from it.
-    fn apply(&self, owned: &mut Owned, update: Update) -> Result<Released, AccountError> {
-        let written = Self::write_update(owned, &update);
+    /// Writes an update down, with what the audit trail tells of it, and answers from it.
+    fn apply(&self, owned: &mut Owned, update: Update, audit: Vec<AuditChange>) -> Result<Released, AccountError> {
+        let written = Self::write_update(owned, &update, &audit);
         if let Err(error) = written {
             // The engine is ahead of what is written: it is made again from that.
             self.reload(owned);
@@ -417,7 +437,7 @@ impl Inventory {
         Ok(released)
     }
 
-    fn write_update(owned: &mut Owned, update: &Update) -> Result<(), VaultError> {
+    fn write_update(owned: &mut Owned, update: &Update, audit: &[AuditChange]) -> Result<(), VaultError> {
         let Some(joined) = &mut owned.account else { return Ok(()) };
         joined.notices.extend(update.notices.iter().cloned());
         let surplus = joined.notices.len().saturating_sub(NOTICES);
@@ -425,6 +445,7 @@ impl Inventory {
         let mut writes = Writes {
             secrets: update.put.iter().map(|secret| &**secret).collect(),
             removed: update.removed.iter().map(|secret| secret.id).collect(),
+            changes: audit,
             ..Writes::default()
         };
         let mut kept = std::mem::take(&mut joined.kept);
@@ -519,6 +540,44 @@ impl Inventory {
         }
         Ok(())
     }
+}
+
+/// What the audit trail tells of the secrets of an update, each changed by whom `who` says.
+fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
+    let time = now();
+    let put = update.put.iter().flat_map(|after| {
+        let before = update.replaced.iter().find(|before| before.id == after.id);
+        AuditChange::between(before.map(|before| &**before), after, &who(after.id), time)
+    });
+    let removed = update.removed.iter().map(|secret| {
+        AuditChange::new(ChangeKind::SecretDeleted, &who(secret.id), time).of_secret(secret.id, &secret.name)
+    });
+    put.chain(removed).collect()
+}
+
+/// What it tells of a device that was admitted, or put out.
+fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
+    let device = &change.device;
+    let kind = match (change.is_admitted, device.paper) {
+        (true, true) => ChangeKind::RecoveryCodeMade,
+        (true, false) => ChangeKind::DeviceJoined,
+        (false, _) => ChangeKind::DeviceRevoked,
+    };
+    let about = About::Device(DeviceRef { id: device.id.to_string(), name: device.name.clone() });
+    AuditChange::new(kind, actor, now()).about(about)
+}
+
+/// What it tells of an update that other devices brought. What an earlier push of this one did, whose answer was lost,
+/// is its own.
+fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
+    let me = engine.me().device;
+    let actor = |author: Option<&Author>| match author.filter(|author| author.id != me) {
+        Some(author) => Actor::device(&author.id.to_string(), &author.name),
+        None => Actor::own(),
+    };
+    let mut audit = of_secrets(update, |id| actor(update.authors.get(&id)));
+    audit.extend(update.devices.iter().map(|change| of_device(change, &actor(Some(&change.by)))));
+    audit
 }
 
 /// Whether a secret of the account has the value and the name that this vault has of it.

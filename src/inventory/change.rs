@@ -16,8 +16,10 @@ use crate::names::SecretName;
 use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Blocker, Rewrite, Unwritable, finish};
+use crate::vault::audit::{Actor, Change as AuditChange};
+use crate::vault::event::ChangeKind;
 use crate::vault::record::Secret;
-use crate::vault::store::{Vault, VaultError};
+use crate::vault::store::{Vault, VaultError, Writes};
 
 /// Under which the vault keeps which files a rename is about to rewrite.
 const RENAME: &str = "rename";
@@ -58,14 +60,21 @@ impl Inventory {
     ///
     /// # Errors
     /// `Taken`, `Formerly`, `Value`, `Vault`.
-    pub fn create(&self, name: SecretName, value: &str, enabled: bool) -> Result<(Changed, Released), InventoryError> {
+    pub fn create(
+        &self,
+        actor: &Actor,
+        name: SecretName,
+        value: &str,
+        enabled: bool,
+    ) -> Result<(Changed, Released), InventoryError> {
         let is_scanned = self.scan_for(&name);
         let mut owned = self.owned();
         let state = self.resolver.current.load();
         let robbed = self.claim(&owned, &state, &name, None, is_scanned)?;
         drop(state);
         let secret = Arc::new(Secret::new(name, value, enabled, now())?);
-        self.write(&mut owned, &with_robbed(robbed.as_ref(), None, &secret), None)?;
+        let audit = AuditChange::between(None, &secret, actor, secret.created_at);
+        self.write(&mut owned, &with_robbed(robbed.as_ref(), None, &secret), None, &audit)?;
         let released = self.put(&mut owned, None, robbed.map(|(_, robbed)| robbed), Arc::clone(&secret));
         Ok((self.changed(&owned, &secret, Vec::new())?, released))
     }
@@ -78,6 +87,7 @@ impl Inventory {
     /// changed then, but for `NotRewritten`.
     pub fn update(
         &self,
+        actor: &Actor,
         name: &SecretName,
         change: SecretChange,
         expected: Option<&str>,
@@ -123,9 +133,10 @@ impl Inventory {
         }
         let (next, note) = (Arc::new(next), rewrite.note(true));
         let document = (!rewrite.is_empty()).then_some((RENAME, note.as_slice()));
-        self.write(&mut owned, &with_robbed(robbed.as_ref(), Some(&secret), &next), document)?;
+        let audit = AuditChange::between(Some(&secret), &next, actor, next.updated_at);
+        self.write(&mut owned, &with_robbed(robbed.as_ref(), Some(&secret), &next), document, &audit)?;
         let released = self.put(&mut owned, Some(&secret), robbed.map(|(_, robbed)| robbed), Arc::clone(&next));
-        let rewritten = self.rewrite(&mut owned, &next, rewrite)?;
+        let rewritten = self.rewrite(&mut owned, actor, &next, rewrite)?;
         Ok((self.changed(&owned, &next, rewritten)?, released))
     }
 
@@ -135,6 +146,7 @@ impl Inventory {
     /// `NotFound`, `Renamed`, `Conflict`, `Version`, `Vault`.
     pub fn rollback(
         &self,
+        actor: &Actor,
         name: &SecretName,
         version: u32,
         expected: Option<&str>,
@@ -144,7 +156,8 @@ impl Inventory {
         let mut next = secret.next(now());
         next.roll_back(version, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
         let next = Arc::new(next);
-        self.write(&mut owned, &[(Some(&secret), Arc::clone(&next))], None)?;
+        let audit = rolled_back(actor, &next, version);
+        self.write(&mut owned, &[(Some(&secret), Arc::clone(&next))], None, &[audit])?;
         let released = self.put(&mut owned, Some(&secret), None, Arc::clone(&next));
         Ok((self.changed(&owned, &next, Vec::new())?, released))
     }
@@ -242,13 +255,27 @@ impl Inventory {
     }
 
     /// Puts those texts in place. The vault knows the new name already, and references by the former one work.
-    fn rewrite(&self, owned: &mut Owned, secret: &Secret, rewrite: Rewrite) -> Result<Vec<String>, InventoryError> {
+    fn rewrite(
+        &self,
+        owned: &mut Owned,
+        actor: &Actor,
+        secret: &Secret,
+        rewrite: Rewrite,
+    ) -> Result<Vec<String>, InventoryError> {
         if rewrite.is_empty() {
             return Ok(Vec::new());
         }
         let templates: Vec<String> = rewrite.templates().map(str::to_owned).collect();
         let placed = rewrite.place();
-        owned.vault.set_document(RENAME, NOTHING)?;
+        let audit = AuditChange::new(ChangeKind::ReferencesRewritten, actor, now()).of_secret(secret.id, &secret.name);
+        let audit = audit.after(templates.join(", "));
+        // What was placed before a failure stays as it was placed.
+        let audit = if placed.is_ok() { audit } else { audit.failed("conflict") };
+        owned.vault.write(&Writes {
+            documents: vec![(RENAME.into(), Some(NOTHING))],
+            changes: &[audit],
+            ..Writes::default()
+        })?;
         // Here, and not by a scan: these files have just been read and written under the same lock.
         let reading = owned.catalog.begin().recheck(templates.iter().map(String::as_str));
         self.apply_reading(owned, reading);
@@ -266,6 +293,12 @@ impl Inventory {
         let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
         Ok(Changed { secret: row.view(totals.get(&secret.id)), etag: etag(secret), rewritten })
     }
+}
+
+/// What the audit trail tells of the value of a former version that is the current one again.
+fn rolled_back(actor: &Actor, after: &Secret, version: u32) -> AuditChange {
+    let change = AuditChange::new(ChangeKind::SecretRolledBack, actor, after.updated_at);
+    change.of_secret(after.id, &after.name).before(version.to_string()).after(after.current().number.to_string())
 }
 
 /// A secret that another takes a former name from: as it was, and without the name.

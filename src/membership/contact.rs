@@ -15,6 +15,7 @@ use crate::account::engine::Wish;
 use crate::account::wire::Told;
 use crate::api::App;
 use crate::inventory::AccountState;
+use crate::vault::audit::Actor;
 use crate::vault::crypto;
 
 /// How long it waits after a failure: the first time, and at most.
@@ -122,7 +123,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     {
         let _turn = app.account.turn.lock().await;
         steps::pull(app, client).await?;
-        steps::push(app, client, &edits).await?;
+        steps::push(app, client, &edits, &Actor::own()).await?;
     }
     // From here on others can wait for what this device does.
     app.account.client.store(Some(Arc::clone(client)));
@@ -158,12 +159,12 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
             },
             () = app.inventory.due().notified() => {
                 let _turn = app.account.turn.lock().await;
-                steps::push(app, client, &edits).await?;
+                steps::push(app, client, &edits, &Actor::own()).await?;
             }
             // What a template named that is gone for good blocks nothing any more.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
                 let _turn = app.account.turn.lock().await;
-                steps::push(app, client, &edits).await?;
+                steps::push(app, client, &edits, &Actor::own()).await?;
             }
             _ = tick.tick() => {
                 usage::tell(app, client).await?;
@@ -214,7 +215,7 @@ async fn beat(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let is_old = app.account.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
     if is_old {
         let _turn = app.account.turn.lock().await;
-        steps::push(app, client, &Arc::new(Wish::Beat)).await?;
+        steps::push(app, client, &Arc::new(Wish::Beat), &Actor::own()).await?;
     }
     Ok(())
 }

@@ -22,7 +22,9 @@ use crate::api::App;
 use crate::inventory::{AccountError, Facts, Invited, SameName};
 use crate::names::{Millis, SecretName};
 use crate::resolve::now;
+use crate::vault::audit::{Actor, Change};
 use crate::vault::crypto::{self, DeviceSecret, Key};
+use crate::vault::usage::ChangeKind;
 
 /// How long a machine waits to be let in.
 const WAIT: Duration = Duration::from_secs(60);
@@ -91,7 +93,7 @@ fn former_versions(app: &App) -> usize {
 ///
 /// # Errors
 /// `Trouble`; this vault is as it was.
-pub async fn create(app: &Arc<App>, code: Creation, wanted: &Wanted) -> Result<(), Trouble> {
+pub async fn create(app: &Arc<App>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), Trouble> {
     let _turn = app.account.turn.lock().await;
     if app.inventory.account().is_some() {
         return Err(AccountError::Already.into());
@@ -116,13 +118,14 @@ pub async fn create(app: &Arc<App>, code: Creation, wanted: &Wanted) -> Result<(
     }
     let records = engine.accepted(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted).await
+    let begun = Change::new(ChangeKind::AccountCreated, actor, now());
+    begin(app, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
 /// Makes the vault part of the account. Where names are on both sides and nobody has decided, it waits.
-async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted) -> Result<(), Trouble> {
-    let begun =
-        app.inventory.account_begin(&mut joining.engine, &joining.facts, &joining.records, |name| wanted.decide(name));
+async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), Trouble> {
+    let Joining { engine, facts, records, .. } = &mut joining;
+    let begun = app.inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
     match begun {
         Ok(released) => released.wait().await,
         Err(error) => {
@@ -151,15 +154,16 @@ fn code_hash(secret: &[u8]) -> Hash {
 ///
 /// # Errors
 /// `Trouble`: the server has to know of it.
-pub async fn invite(app: &Arc<App>) -> Result<(Zeroizing<String>, u64), Trouble> {
+pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(crypto::random::<16>()), Zeroizing::new(crypto::random::<32>()));
     let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
+    let made = Change::new(ChangeKind::DeviceInvited, actor, now());
     blocking(app, move |inventory| {
-        inventory.change_facts(|facts| {
+        inventory.change_facts(&[made], |facts| {
             facts.invited.retain(|invited| invited.until > now());
             facts.invited.push(invited);
         })
@@ -196,9 +200,9 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
         invited.retain(|invited| invited.secret != used);
         let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
         let _turn = app.account.turn.lock().await;
-        steps::push(app, client, &Arc::new(wish)).await?;
+        steps::push(app, client, &Arc::new(wish), &Actor::own()).await?;
         blocking(app, move |inventory| {
-            inventory.change_facts(|facts| facts.invited.retain(|invited| invited.secret != used))
+            inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })
         .await?;
         tracing::info!(device = %id, name, "a device has joined");
@@ -210,14 +214,15 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
 ///
 /// # Errors
 /// `Trouble`; `SameNames` where somebody has to decide first, and asks again with the same code.
-pub async fn join(app: &Arc<App>, code: Invitation, wanted: &Wanted) -> Result<(), Trouble> {
+pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), Trouble> {
     let _turn = app.account.turn.lock().await;
+    let begun = Change::new(ChangeKind::AccountJoined, actor, now());
     if app.inventory.account().is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(&*code.secret);
     if let Some(waiting) = take_waiting(app, &hash) {
-        return begin(app, waiting, wanted).await;
+        return begin(app, waiting, wanted, begun).await;
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
@@ -237,7 +242,7 @@ pub async fn join(app: &Arc<App>, code: Invitation, wanted: &Wanted) -> Result<(
     let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted).await
+    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Waits until this machine is let in.
@@ -290,7 +295,7 @@ pub struct Printed {
 ///
 /// # Errors
 /// `Trouble`: the account has to know of it.
-pub async fn recovery(app: &Arc<App>) -> Result<Printed, Trouble> {
+pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
@@ -302,7 +307,7 @@ pub async fn recovery(app: &Arc<App>) -> Result<Printed, Trouble> {
         api_key: Some(api_key.device_key(device)),
     };
     let _turn = app.account.turn.lock().await;
-    let pushed = steps::push(app, &client, &Arc::new(wish)).await?;
+    let pushed = steps::push(app, &client, &Arc::new(wish), actor).await?;
     let head = pushed.ok_or_else(|| Trouble::Other("the recovery code was not taken; try again".into()))?;
     let sender_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
     let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
@@ -316,14 +321,15 @@ pub async fn recovery(app: &Arc<App>) -> Result<Printed, Trouble> {
 ///
 /// # Errors
 /// `Trouble`; `SameNames` as `join`.
-pub async fn recover(app: &Arc<App>, code: Recovery, wanted: &Wanted) -> Result<(), Trouble> {
+pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), Trouble> {
     let _turn = app.account.turn.lock().await;
+    let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
     if app.inventory.account().is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(code.api_key.expose().as_bytes());
     if let Some(waiting) = take_waiting(app, &hash) {
-        return begin(app, waiting, wanted).await;
+        return begin(app, waiting, wanted, begun).await;
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
@@ -357,7 +363,7 @@ pub async fn recover(app: &Arc<App>, code: Recovery, wanted: &Wanted) -> Result<
     let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted).await
+    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Every head since a code was printed, which is the first; where the server does not keep them any more, the newest.

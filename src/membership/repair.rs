@@ -14,6 +14,9 @@ use crate::account::wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::AccountError;
+use crate::resolve::now;
+use crate::vault::audit::{Actor, Change};
+use crate::vault::usage::ChangeKind;
 
 /// What a repair would do, or has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,7 +39,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// `Trouble`.
-pub async fn repair(app: &Arc<App>, confirmed: Option<&str>) -> Result<Plan, Trouble> {
+pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, Trouble> {
     let _turn = app.account.turn.lock().await;
     let state = app.inventory.account().ok_or(AccountError::None)?;
     let account = state.me.0;
@@ -70,22 +73,29 @@ pub async fn repair(app: &Arc<App>, confirmed: Option<&str>) -> Result<Plan, Tro
     if same(confirmed) != same(&plan.server_words) {
         return Err(Trouble::Other("these are not the words of the server's state; nothing was done".into()));
     }
+    let repaired = Change::new(ChangeKind::AccountRepaired, actor, now()).after(action);
     match action {
-        "publish" => publish(app, &client, account, newest).await?,
+        "publish" => publish(app, actor, &client, account, newest).await?,
         "adopt" => {
             let pages = steps::pages(&client, account, Engine::cursor_of(newest)).await?;
             blocking(app, move |inventory| inventory.account_adopted(newest, &pages)).await?.wait().await;
         }
         _ => {}
     }
-    blocking(app, |inventory| inventory.change_facts(|facts| facts.stopped = None)).await?;
+    blocking(app, |inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
     steps::heard(app);
     app.account.changed.notify_one();
     Ok(Plan { done: true, ..plan })
 }
 
 /// Publishes the state of this device on top of what the server has.
-async fn publish(app: &Arc<App>, client: &Client, account: AccountId, onto: Newest) -> Result<(), Trouble> {
+async fn publish(
+    app: &Arc<App>,
+    actor: &Actor,
+    client: &Client,
+    account: AccountId,
+    onto: Newest,
+) -> Result<(), Trouble> {
     let all = Cursor { heads_after: onto.seq, records_after: 0, after_id: None };
     let pages = steps::pages(client, account, all).await?;
     let has: HashMap<ObjectId, Leaf> = pages
@@ -102,5 +112,5 @@ async fn publish(app: &Arc<App>, client: &Client, account: AccountId, onto: Newe
         .into_iter()
         .filter_map(|record| Some((ObjectId(record.id), Sealed(record.sealed?))))
         .collect();
-    steps::push(app, client, &Arc::new(Wish::Repair { onto, has, boxes })).await.map(drop)
+    steps::push(app, client, &Arc::new(Wish::Repair { onto, has, boxes }), actor).await.map(drop)
 }

@@ -12,7 +12,9 @@ use crate::inventory::{AccountError, Outgoing, Stopped};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::now;
 use crate::resolve::snapshot::Released;
+use crate::vault::audit::{Actor, Change};
 use crate::vault::crypto;
+use crate::vault::usage::ChangeKind;
 
 /// How often a push is tried when others are faster.
 const TRIES: u32 = 12;
@@ -68,7 +70,7 @@ pub(super) async fn pull(app: &Arc<App>, client: &Client) -> Result<(), Trouble>
         tracing::error!(code = refusal.code(), "{refusal}");
         if is_final(refusal) {
             let stopped = Stopped { code: refusal.code().into(), message: refusal.to_string(), at: now() };
-            blocking(app, |inventory| inventory.change_facts(|facts| facts.stopped = Some(stopped))).await?;
+            blocking(app, |inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
         }
     }
     // Nobody waits for what others have changed: it was acknowledged where it was changed.
@@ -83,11 +85,16 @@ pub(super) fn heard(app: &App) {
     app.account.heard(made_at.ok().flatten());
 }
 
-/// Pushes what is due, and what is wanted with it. Whether there was anything.
+/// Pushes what is due, and what `actor` wants with it. Whether there was anything.
 ///
 /// # Errors
 /// `Trouble`; what is pending stays so.
-pub(super) async fn push(app: &Arc<App>, client: &Client, wish: &Arc<Wish>) -> Result<Option<Newest>, Trouble> {
+pub(super) async fn push(
+    app: &Arc<App>,
+    client: &Client,
+    wish: &Arc<Wish>,
+    actor: &Actor,
+) -> Result<Option<Newest>, Trouble> {
     let account = account(app)?;
     let mut pushed = None;
     for attempt in 0..TRIES {
@@ -96,7 +103,7 @@ pub(super) async fn push(app: &Arc<App>, client: &Client, wish: &Arc<Wish>) -> R
             app.account.published.notify_waiters();
             return Ok(pushed);
         };
-        match send(app, client, account, outgoing).await? {
+        match send(app, client, account, outgoing, actor).await? {
             Some((newest, released)) => {
                 // Edits were acknowledged when they were made.
                 drop(released);
@@ -126,6 +133,7 @@ async fn send(
     client: &Client,
     account: AccountId,
     outgoing: Outgoing,
+    actor: &Actor,
 ) -> Result<Option<(Newest, Released)>, Trouble> {
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
@@ -136,7 +144,8 @@ async fn send(
     }
     match sent {
         Ok(newest) if newest == outgoing.candidate.newest => {
-            let released = blocking(app, move |inventory| inventory.account_accepted(outgoing)).await?;
+            let actor = actor.clone();
+            let released = blocking(app, move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
             heard(app);
             Ok(Some((newest, released)))
         }
@@ -160,11 +169,13 @@ async fn jitter(attempt: u32) {
 /// `Trouble`; nothing was deleted, but for `Unknown`.
 pub async fn delete(
     app: &Arc<App>,
+    actor: &Actor,
     name: SecretName,
     expected: Option<String>,
 ) -> Result<(SecretId, Released), Trouble> {
     if app.inventory.account().is_none() {
-        return blocking(app, move |inventory| Ok(inventory.delete(&name, expected.as_deref())?)).await;
+        let actor = actor.clone();
+        return blocking(app, move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
     }
     let account = account(app)?;
     let offline = |error: ClientError| {
@@ -181,7 +192,7 @@ pub async fn delete(
         let (name, expected) = (name.clone(), expected.clone());
         let deleting = blocking(app, move |inventory| inventory.account_delete(&name, expected.as_deref()));
         let (id, outgoing) = deleting.await?;
-        let sent = send(app, &client, account, outgoing).await;
+        let sent = send(app, &client, account, outgoing, actor).await;
         match sent {
             Ok(Some((_, released))) => return Ok((id, released)),
             Ok(None) => jitter(attempt).await,
@@ -196,14 +207,14 @@ pub async fn delete(
 ///
 /// # Errors
 /// `Trouble`; without the newest head nothing is done.
-pub async fn revoke(app: &Arc<App>, device: DeviceId) -> Result<Vec<String>, Trouble> {
+pub async fn revoke(app: &Arc<App>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let _turn = app.account.turn.lock().await;
     if app.inventory.with_engine(|engine| engine.me().device == device)? {
         return Err(Trouble::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
     }
     pull(app, &client).await?;
-    push(app, &client, &Arc::new(Wish::Revoke(device))).await?;
+    push(app, &client, &Arc::new(Wish::Revoke(device)), actor).await?;
     let names = |engine: &Engine| {
         let mut names: Vec<String> = engine.base().secrets().map(|secret| secret.name.to_string()).collect();
         names.sort_unstable();
@@ -217,7 +228,7 @@ pub async fn revoke(app: &Arc<App>, device: DeviceId) -> Result<Vec<String>, Tro
 ///
 /// # Errors
 /// When this vault is in no account, or cannot be written.
-pub async fn leave(app: &Arc<App>) -> Result<bool, Trouble> {
+pub async fn leave(app: &Arc<App>, actor: &Actor) -> Result<bool, Trouble> {
     if app.inventory.account().is_none() {
         return Err(AccountError::None.into());
     }
@@ -227,7 +238,7 @@ pub async fn leave(app: &Arc<App>) -> Result<bool, Trouble> {
         Ok(client) => {
             let told = async {
                 pull(app, &client).await?;
-                push(app, &client, &Arc::new(Wish::Leave)).await
+                push(app, &client, &Arc::new(Wish::Leave), actor).await
             };
             told.await
         }
@@ -236,7 +247,8 @@ pub async fn leave(app: &Arc<App>) -> Result<bool, Trouble> {
     if let Err(trouble) = &told {
         tracing::warn!(%trouble, "the account could not be told that this device leaves it");
     }
-    blocking(app, |inventory| inventory.account_end()).await?;
+    let left = Change::new(ChangeKind::AccountLeft, actor, now());
+    blocking(app, |inventory| inventory.account_end(left)).await?;
     app.account.heard(None);
     app.account.changed.notify_one();
     Ok(told.is_ok())

@@ -81,7 +81,7 @@ pub(super) async fn tell(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tro
     }
     let known = app.inventory.told_usage().iter().find(|told| told.device == me).map_or(0, |told| told.counter);
     let counter = state.facts.usage_counter.max(known) + 1;
-    blocking(app, move |inventory| inventory.change_facts(|facts| facts.usage_counter = counter)).await?;
+    blocking(app, move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
     // Strings and numbers: there is nothing in it that JSON cannot hold.
     let plain = serde_json::to_vec(&document).unwrap_or_default();
     let sealed = app.inventory.with_engine(|engine| {

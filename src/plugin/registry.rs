@@ -129,6 +129,13 @@ pub struct Candidate {
     description: Description,
 }
 
+impl Candidate {
+    /// The feature it knows.
+    pub fn feature(&self) -> &str {
+        &self.description.feature
+    }
+}
+
 /// The plugins of this daemon.
 pub struct Registry {
     plugins: ArcSwap<BTreeMap<String, Arc<Plugin>>>,
@@ -322,6 +329,11 @@ impl Registry {
             views.push(PluginView { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
         }
         views
+    }
+
+    /// The SHA-256 of a feature's plugin, in hexadecimal.
+    pub fn digest(&self, feature: &str) -> Option<String> {
+        self.plugins.load().get(feature).map(|plugin| plugin.digest.clone())
     }
 
     /// How many there are.

@@ -8,6 +8,7 @@
 pub mod budget;
 pub mod fill;
 pub mod plans;
+pub mod refusals;
 pub mod snapshot;
 
 use std::fmt;
@@ -20,11 +21,11 @@ use serde::Serialize;
 use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
-use crate::names::{Millis, SecretId, SecretName};
+use crate::names::{Millis, SecretName};
 use crate::plugin::plan::{self, Plan};
 use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
-use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Use};
+use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
 
 /// Now, in milliseconds since the Unix epoch.
 pub fn now() -> Millis {
@@ -113,6 +114,12 @@ pub enum Refused {
     Exhausted,
 }
 
+impl From<Unrecorded> for Refused {
+    fn from(error: Unrecorded) -> Self {
+        Self::Unrecorded(error.to_string())
+    }
+}
+
 impl From<Exhausted> for Refused {
     fn from(_: Exhausted) -> Self {
         Self::Exhausted
@@ -127,6 +134,8 @@ pub struct Resolver {
     pub recorder: Recorder,
     /// What answers may take of memory.
     pub budget: Arc<Budget>,
+    /// Of whom the log has told that it was refused.
+    pub told: refusals::Told,
 }
 
 impl fmt::Debug for Resolver {
@@ -157,22 +166,6 @@ fn unavailable(name: &str, reason: Reason) -> String {
 }
 
 impl Resolver {
-    /// Returns what a refusal is recorded of: a secret, or a name. A name that nothing here has may be a value that
-    /// was sent in its place, and is not recorded.
-    fn subject<'a>(
-        &self,
-        snapshot: &Snapshot,
-        caller: &Caller,
-        secret: Option<SecretId>,
-        name: &'a SecretName,
-    ) -> Subject<'a> {
-        match secret {
-            Some(secret) => Subject::Secret(secret),
-            None if snapshot.knows(&name.key()) => Subject::Name(name.as_str()),
-            None => self.recorder.unknown(caller.uid, name.as_str(), now()),
-        }
-    }
-
     /// Renders a plan.
     ///
     /// `template` is what it is a plan of, in this very snapshot; `None` for a template that came with the
@@ -190,8 +183,8 @@ impl Resolver {
     ) -> Result<Rendered, Refused> {
         let secrets: Vec<Wanted<'_>> = plan.uses.iter().map(|usage| wanted(&snapshot, &usage.key)).collect();
         let record = |outcome, uses: &[Use<'_>]| {
-            let event = Event { time: now(), outcome, caller, template, target: Some(plan.target.id.as_str()), uses };
-            self.recorder.record(&event).map_err(|error| Refused::Unrecorded(error.to_string()))
+            let target = Some(plan.target.id.as_str());
+            self.recorder.record(&Event { time: now(), outcome, caller, template, target, route: None, uses })
         };
         let all_ready = secrets.iter().all(|secret| matches!(secret, Wanted::Ready(_)));
         let etag = all_ready.then(|| etag(plan, &secrets));
@@ -232,11 +225,11 @@ impl Resolver {
             }
         }
         faults.sort_by_key(|(usage, ..)| (usage.line, usage.column));
-        for (usage, secret, reason, _) in &faults {
+        let refused = faults.iter().map(|(usage, secret, reason, _)| {
             let subject = self.subject(&snapshot, caller, *secret, &usage.name);
-            let usage = Use { subject, field: &usage.field };
-            record(outcome(*reason), &[usage])?;
-        }
+            (outcome(*reason), Use { subject, field: usage.field.as_str() })
+        });
+        self.refuse(caller, template, Some(&plan.target.id), &refused.collect::<Vec<_>>())?;
         let fault = |(usage, _, reason, message): (&plan::Use, _, _, _)| Fault {
             field: usage.field.clone(),
             message,
@@ -249,26 +242,6 @@ impl Resolver {
         Err(Refused::Secrets(faults.into_iter().map(fault).collect()))
     }
 
-    /// Notes that a caller was refused these secrets, each with the field it stands in, because of who it is.
-    pub fn forbid<'a>(
-        &self,
-        caller: &Caller,
-        template: Option<&str>,
-        secrets: impl Iterator<Item = (&'a SecretName, &'a str)>,
-    ) {
-        let snapshot = self.current.load();
-        let usage = |(name, field): (&'a SecretName, &'a str)| {
-            let secret = snapshot.secret(&name.key()).map(|secret| secret.id);
-            Use { subject: self.subject(&snapshot, caller, secret, name), field }
-        };
-        let uses: Vec<Use<'_>> = secrets.map(usage).collect();
-        let event = Event { time: now(), outcome: Outcome::Forbidden, caller, template, target: None, uses: &uses };
-        // It is a refusal in any case.
-        if let Err(error) = self.recorder.record(&event) {
-            tracing::error!(%error, "a refusal could not be recorded");
-        }
-    }
-
     /// Gives values by name: the body of `{"secrets": {name: value}}`.
     ///
     /// # Errors
@@ -277,10 +250,10 @@ impl Resolver {
         let snapshot = self.current.load();
         let secrets: Vec<Wanted<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
         let record = |outcome, uses: &[Use<'_>]| {
-            let event = Event { time: now(), outcome, caller, template: None, target: None, uses };
-            self.recorder.record(&event).map_err(|error| Refused::Unrecorded(error.to_string()))
+            let (template, target, route) = (None, None, None);
+            self.recorder.record(&Event { time: now(), outcome, caller, template, target, route, uses })
         };
-        let mut faults = Vec::new();
+        let (mut faults, mut refused) = (Vec::new(), Vec::new());
         let mut uses = Vec::with_capacity(names.len());
         for (index, (name, secret)) in names.iter().zip(&secrets).enumerate() {
             match secret {
@@ -290,7 +263,7 @@ impl Resolver {
                 Wanted::Not(secret, reason) => {
                     let secret = secret.map(|secret| secret.id);
                     let subject = self.subject(&snapshot, caller, secret, name);
-                    record(outcome(*reason), &[Use { subject, field: "" }])?;
+                    refused.push((outcome(*reason), Use { subject, field: "" }));
                     faults.push(Fault {
                         field: format!("secrets.{index}"),
                         message: unavailable(name.as_str(), *reason),
@@ -304,6 +277,7 @@ impl Resolver {
             }
         }
         if !faults.is_empty() {
+            self.refuse(caller, None, None, &refused)?;
             return Err(Refused::Secrets(faults));
         }
         let ready = |secret: &Wanted<'_>| match secret {

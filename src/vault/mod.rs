@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of templates, plugins or requests.
 
+pub mod audit;
 pub mod crypto;
 pub mod event;
 pub mod journal;
@@ -10,4 +11,5 @@ pub mod lock;
 pub mod memory;
 pub mod record;
 pub mod store;
+mod trail;
 pub mod usage;

@@ -19,9 +19,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
+use super::audit::Change;
 use super::crypto::{self, Key, PassphraseCost};
 use super::keys::{self, Method, PassphraseHeader, UnlockWith};
 use super::record::{Malformed, Secret};
+use super::trail;
 use crate::files;
 use crate::home::Home;
 use crate::names::SecretId;
@@ -159,6 +161,8 @@ pub struct Writes<'a> {
     pub documents: Vec<(Cow<'a, str>, Option<&'a [u8]>)>,
     /// What of the account's records changes.
     pub account: AccountWrites<'a>,
+    /// What the audit trail tells of it.
+    pub changes: &'a [Change],
 }
 
 /// A document with its label.
@@ -176,6 +180,9 @@ pub enum AccountWrites<'a> {
     Forget,
 }
 
+/// The label of the key for usage and the audit trail.
+pub const USAGE_KEY: &str = "usage";
+
 const RECORD: &str = "record";
 const DOCUMENT: &str = "document";
 
@@ -184,6 +191,9 @@ pub struct Vault {
     database: Connection,
     key: Key,
     boxes: Boxes,
+    trail: trail::Boxes,
+    /// How many changes the audit trail holds, at most.
+    changes_kept: usize,
 }
 
 impl std::fmt::Debug for Vault {
@@ -269,7 +279,9 @@ impl Vault {
         let secrets = boxes.read_all(&look(&path)?)?;
         let database = connect(&path)?;
         settle(&database);
-        Ok((Self { database, key, boxes }, secrets))
+        let trail = trail::Boxes::new(&key.subkey(USAGE_KEY), header.id);
+        // Without a configuration nobody knows the bound: nothing leaves the trail until somebody does.
+        Ok((Self { database, key, boxes, trail, changes_kept: trail::EVENTS_MAX }, secrets))
     }
 
     /// Writes a new secret, or a new revision of one.
@@ -302,7 +314,7 @@ impl Vault {
     /// # Errors
     /// `Stale` when the stored revision of a secret is not older; otherwise nothing has changed either.
     pub fn write(&mut self, writes: &Writes<'_>) -> Result<(), VaultError> {
-        let boxes = &self.boxes;
+        let (boxes, trail, changes_kept) = (&self.boxes, &self.trail, self.changes_kept);
         change(&mut self.database, |database| {
             let mut manifest = boxes.manifest(database)?;
             for id in &writes.removed {
@@ -318,12 +330,27 @@ impl Vault {
                 }
             }
             account::write(database, writes.account)?;
+            trail::write_changes(database, trail, changes_kept, writes.changes)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
         if !writes.removed.is_empty() {
             wipe(&self.database);
         }
         Ok(())
+    }
+
+    /// Records changes that change nothing else in the vault, in one transaction.
+    ///
+    /// # Errors
+    /// Nothing has been recorded then, and nothing may be changed.
+    pub fn record(&mut self, changes: &[Change]) -> Result<(), VaultError> {
+        let (trail, changes_kept) = (&self.trail, self.changes_kept);
+        change(&mut self.database, |database| trail::write_changes(database, trail, changes_kept, changes))
+    }
+
+    /// How many changes the audit trail holds from now on, at most.
+    pub fn keep_changes(&mut self, number: usize) {
+        self.changes_kept = number;
     }
 
     /// The documents whose label begins so, by label.

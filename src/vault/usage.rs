@@ -7,7 +7,7 @@
 
 mod counters;
 mod fold;
-mod trail;
+mod list;
 mod unknown;
 
 use std::cell::RefCell;
@@ -23,15 +23,20 @@ use rusqlite::OptionalExtension;
 use self::counters::Counters;
 use self::fold::Folding;
 use self::unknown::UnknownNames;
+use super::audit::Change;
 use super::crypto::Key;
 use super::event;
 use super::journal::{self, CONTENT_MAX, Journal, JournalError, Position};
 use super::store::{self, VaultError};
+use super::trail;
 use crate::names::{Millis, SecretId};
 
 pub use self::counters::Sums;
-pub use self::trail::{EVENTS, EVENTS_MAX, TrailEvent};
-pub use super::event::{Caller, Decoded, EVENT_KINDS, Event, Outcome, Subject, UnknownName, Use};
+pub use self::list::{Picks, TrailEvent, UseEvent};
+pub use super::event::{
+    Caller, ChangeKind, Class, Decoded, EVENT_KINDS, Event, Kind, Listed, Outcome, Subject, UnknownName, Use,
+};
+pub use super::trail::{EVENTS, EVENTS_MAX};
 
 /// Why usage cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -146,13 +151,15 @@ pub struct Refusals {
 pub struct Options {
     /// The journal's length in bytes.
     pub journal_len: usize,
-    /// How many events of each kind (answers, refusals) the trail holds, at most.
+    /// How many answers, and how many refusals, the trail holds at most.
     pub events: usize,
+    /// How many changes it holds at most.
+    pub changes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { journal_len: journal::LEN, events: EVENTS }
+        Self { journal_len: journal::LEN, events: EVENTS, changes: EVENTS }
     }
 }
 
@@ -175,8 +182,8 @@ struct Folder {
 struct Shared {
     journal: Journal,
     counters: Mutex<Counters>,
-    /// How many events of each kind the trail holds, at most.
-    events: AtomicUsize,
+    /// How many events of each class the trail holds at most, in the order of `Class::ALL`.
+    kept: [AtomicUsize; 3],
 }
 
 impl Recorder {
@@ -200,7 +207,8 @@ impl Recorder {
         options: Options,
     ) -> Result<Self, RecorderError> {
         let mut database = store::connect(database)?;
-        counters::prepare(&mut database)?;
+        let boxes = trail::Boxes::new(&key, vault_id);
+        counters::prepare(&mut database, &boxes)?;
         let query = "SELECT journal, generation, at FROM usage_position";
         let stored: Option<([u8; 16], Position)> = database
             .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))
@@ -220,16 +228,16 @@ impl Recorder {
             // From now on a lost journal is noticed.
             store::change(&mut database, |database| counters::set_position(database, journal.id(), folded))?;
         }
-        let (totals, boxes) = (Arc::new(counters::totals(&database)?), trail::Boxes::new(&key, vault_id));
-        let unknown = UnknownNames::new(&key);
+        let (totals, unknown) = (Arc::new(counters::totals(&database)?), UnknownNames::new(&key));
         let counters = Mutex::new(Counters { database, key, boxes, folded, totals });
-        let mut shared = Shared { journal, counters, events: AtomicUsize::new(options.events) };
+        let kept = [options.events, options.events, options.changes].map(AtomicUsize::new);
+        let mut shared = Shared { journal, counters, kept };
         shared.fold()?;
         if shared.journal.is_clear() {
             shared = shared.with_sealed_journal(path, &journal_key)?;
         }
         let shared = Arc::new(shared);
-        shared.counters().trim(options.events)?;
+        shared.counters().trim(|class| shared.kept(class))?;
         let folder = Folder::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
         Ok(Self { shared, unknown, warnings, folder })
     }
@@ -274,6 +282,15 @@ impl Recorder {
                 }
             }
         })
+    }
+
+    /// Records changes that change nothing in the vault's own records, in a transaction of their own: what the
+    /// trail tells of is on disk when this returns. Blocks.
+    ///
+    /// # Errors
+    /// The change must not be made then, or must not be acknowledged.
+    pub fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
+        self.shared.counters().record_changes(self.shared.kept(Class::Change), changes)
     }
 
     fn append(&self, content: &[u8]) -> Result<(), Unrecorded> {
@@ -339,7 +356,7 @@ impl Recorder {
     /// As `of`.
     pub fn sums(&self) -> Result<Sums, RecorderError> {
         self.shared.fold()?;
-        self.shared.counters().sums(self.shared.events())
+        self.shared.counters().sums(|class| self.shared.kept(class))
     }
 
     /// The events of the audit trail that `picks` picks, newest first, up to the last answer: how many there
@@ -349,21 +366,23 @@ impl Recorder {
     /// As `of`.
     pub fn trail(
         &self,
-        picks: &dyn Fn(&Decoded<'_>, &Use<'_>) -> bool,
+        picks: &impl Picks,
         offset: usize,
         limit: usize,
     ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
         self.shared.fold()?;
-        trail::list(&self.shared, picks, offset, limit)
+        list::list(&self.shared, picks, offset, limit)
     }
 
-    /// Bounds the audit trail anew.
+    /// Bounds the audit trail anew: so many answers and so many refusals, and so many changes.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep_events(&self, limit: usize) -> Result<(), RecorderError> {
-        self.shared.events.store(limit, Ordering::Relaxed);
-        self.shared.counters().trim(limit)
+    pub fn keep_events(&self, events: usize, changes: usize) -> Result<(), RecorderError> {
+        for (kept, number) in self.shared.kept.iter().zip([events, events, changes]) {
+            kept.store(number, Ordering::Relaxed);
+        }
+        self.shared.counters().trim(|class| self.shared.kept(class))
     }
 
     /// How many bytes of the journal have not been folded, and how many there is room for.
@@ -424,8 +443,9 @@ impl Shared {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn events(&self) -> usize {
-        self.events.load(Ordering::Relaxed)
+    /// How many events of a class the trail holds, at most.
+    fn kept(&self, class: Class) -> usize {
+        self.kept[class as usize].load(Ordering::Relaxed)
     }
 
     /// Puts a sealed journal in place of one of an earlier version, all of which has been folded.
@@ -436,12 +456,12 @@ impl Shared {
         store::change(&mut counters.database, |database| {
             counters::set_position(database, journal.id(), journal.begin())
         })?;
-        Ok(Self { journal, counters: Mutex::new(counters), events: self.events })
+        Ok(Self { journal, counters: Mutex::new(counters), kept: self.kept })
     }
 
     fn fold(&self) -> Result<(), RecorderError> {
         let mut counters = self.counters();
-        let mut folding = Folding::new(self.events());
+        let mut folding = Folding::new(self.kept(Class::Refusal));
         let mut any = false;
         let position = self.journal.records(counters.folded, |content| {
             any = true;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Author, DeviceChange};
+
 use crate::account::wire::{DeviceId, Hash, IntentId, ObjectId, PublicKey};
 use crate::names::Millis;
 
@@ -49,6 +51,25 @@ impl Head {
     /// A device by its id.
     pub fn device(&self, id: DeviceId) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == id)
+    }
+
+    /// Who has made this head, which follows `before`.
+    pub fn author(&self, before: &Self) -> Author {
+        let known = self.device(self.by).or_else(|| before.device(self.by));
+        let name = known.map_or_else(|| self.by.to_string(), |device| device.name.clone());
+        Author { id: self.by, name }
+    }
+
+    /// Which devices this head admits, and which are none of the account any more since the one before.
+    pub fn device_changes(&self, before: &Self) -> Vec<DeviceChange> {
+        let changes = |of: &Self, other: &Self, is_admitted| {
+            let by = self.author(before);
+            let changed = of.devices.iter().filter(|device| other.device(device.id).is_none());
+            changed
+                .map(|device| DeviceChange { device: device.clone(), is_admitted, by: by.clone() })
+                .collect::<Vec<_>>()
+        };
+        [changes(before, self, false), changes(self, before, true)].concat()
     }
 
     /// What a device is called; its id where it is none of the account.

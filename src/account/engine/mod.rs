@@ -64,6 +64,30 @@ pub struct Update {
     pub notices: Vec<Notice>,
     /// Whether there is a newer head than before.
     pub advanced: bool,
+    /// Which device brought the secrets that others changed, as far as the server tells it.
+    pub authors: HashMap<SecretId, Author>,
+    /// The devices that were admitted to the account or have left it, in order.
+    pub devices: Vec<DeviceChange>,
+}
+
+/// A device that has changed something, as it was called then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Its id.
+    pub id: DeviceId,
+    /// What it was called.
+    pub name: String,
+}
+
+/// A device that is new in the account, or is none of it any more.
+#[derive(Clone, Debug)]
+pub struct DeviceChange {
+    /// The device.
+    pub device: Device,
+    /// Whether it is of the account now.
+    pub is_admitted: bool,
+    /// Which device did that.
+    pub by: Author,
 }
 
 /// A record that is to be written down, or removed.

@@ -25,6 +25,9 @@ struct Walk {
     oldest: u64,
     /// Every head that is offered: one that a key was wrapped at has to be among them.
     offered: HashSet<(u64, Hash)>,
+    /// Who made each head, by its seq.
+    authors: HashMap<u64, Author>,
+    devices: Vec<DeviceChange>,
 }
 
 /// An answer of which all is verified, and nothing applied.
@@ -32,6 +35,7 @@ struct Verified {
     walk: Walk,
     base: Holdings,
     records: Vec<Written>,
+    authors: HashMap<SecretId, Author>,
     /// Whether nothing of what was known counts.
     anew: bool,
 }
@@ -84,12 +88,15 @@ impl Engine {
         if root != walk.head.root {
             return Err(Refusal::Tampered("its records are not those of its head"));
         }
-        Ok(Some(Verified { walk, base, records, anew }))
+        let author =
+            |changed: &ChangedRecord| Some((SecretId(changed.record.id.0), walk.authors.get(&changed.seq)?.clone()));
+        let authors = pages.iter().flat_map(|page| &page.records).filter_map(author).collect();
+        Ok(Some(Verified { walk, base, records, authors, anew }))
     }
 
     /// Makes a verified answer the state in force: nothing of it fails.
     fn go_over(&mut self, verified: Verified) -> Update {
-        let Verified { walk, base, records, anew } = verified;
+        let Verified { walk, base, records, authors, anew } = verified;
         if anew {
             self.tree = Tree::new();
         }
@@ -99,7 +106,7 @@ impl Engine {
         self.keys = walk.keys;
         self.arrive(walk.head, walk.hash);
         let update = self.settle(base, &walk.intents);
-        Update { records, advanced: true, ..update }
+        Update { records, authors, devices: walk.devices, advanced: true, ..update }
     }
 
     fn walk(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Walk, Refusal> {
@@ -114,6 +121,8 @@ impl Engine {
             // Records of a device's first sync can be sealed in any epoch there was.
             oldest: if anchor.is_some() { 0 } else { self.head.epoch },
             offered: heads().map(|head| (head.seq, head.hash(self.me.account))).collect(),
+            authors: HashMap::new(),
+            devices: Vec::new(),
         };
         let wraps: Vec<&Wrap> = pages.iter().flat_map(|page| &page.wraps).collect();
         for sealed in heads() {
@@ -171,6 +180,10 @@ impl Engine {
             return Err(Refusal::Cloned);
         }
         walk.intents.extend(&head.intents);
+        walk.authors.insert(head.seq, head.author(&walk.head));
+        if is_followed {
+            walk.devices.extend(head.device_changes(&walk.head));
+        }
         (walk.head, walk.hash) = (head, hash);
         Ok(())
     }

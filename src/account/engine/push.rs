@@ -423,6 +423,7 @@ impl Engine {
         let mut notices: Vec<_> =
             candidate.notices.into_iter().filter_map(|(intent, notice)| self.tell(intent, notice)).collect();
         let pushed = candidate.head.intents.clone();
+        let devices = candidate.head.device_changes(&self.head);
         self.arrive(candidate.head, candidate.newest.hash);
         let update = match candidate.key {
             None => self.settle_pushed(candidate.base, &pushed),
@@ -433,7 +434,7 @@ impl Engine {
             }
         };
         notices.extend(update.notices);
-        Update { records: candidate.records, notices, advanced: true, ..update }
+        Update { records: candidate.records, notices, devices, advanced: true, ..update }
     }
 }
 

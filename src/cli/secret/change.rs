@@ -235,7 +235,8 @@ pub struct Reveal {
 }
 
 pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
-    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name]})))?.good(home)?;
+    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name], "reveal": true})))?
+        .good(home)?;
     // What is freed is wiped, this JSON too.
     let mut values = answer.json();
     let Value::String(value) = values["secrets"][name.as_str()].take() else {

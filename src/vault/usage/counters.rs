@@ -9,12 +9,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use time::OffsetDateTime;
 
+use super::super::audit::Change;
 use super::super::crypto::{self, Key};
-use super::super::event::{EVENT_KINDS, Outcome, UnknownName};
+use super::super::event::{Class, Outcome, UnknownName};
 use super::super::journal::Position;
 use super::super::store::{self, VaultError};
+use super::super::trail;
 use super::fold::{Counted, Folding, Place, Wanted};
-use super::trail::{self, Kind};
 use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
 use crate::names::{Millis, SecretId};
 
@@ -45,32 +46,38 @@ const FIRST_SCHEMA: &str = "
         secret BLOB NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (secret, day)
     ) STRICT, WITHOUT ROWID;
 ";
-/// What a vault of the first kind is given when it is opened.
-const LATER: [&str; 2] = ["usage_events", "usage_refusals"];
-/// `wanted` is a secret's id, or the tag of a name.
-const LATER_SCHEMA: &str = "
+/// What a vault of the first kind is given when it is opened. `wanted` is a secret's id, or the tag of a name.
+const REFUSALS: &str = "usage_refusals";
+const REFUSALS_SCHEMA: &str = "
     CREATE TABLE usage_refusals (
         wanted BLOB NOT NULL, place INTEGER NOT NULL, outcome INTEGER NOT NULL,
         count INTEGER NOT NULL, last INTEGER NOT NULL,
         PRIMARY KEY (wanted, place, outcome)
     ) STRICT, WITHOUT ROWID;
 ";
+/// The audit trail, and what an earlier version had in its place.
+const TRAILS: [&str; 2] = ["audit_events", "usage_events"];
 
 /// Makes the tables that a new vault, or one of an earlier version, does not have.
-pub(super) fn prepare(database: &mut Connection) -> Result<(), RecorderError> {
+pub(super) fn prepare(database: &mut Connection, boxes: &trail::Boxes) -> Result<(), RecorderError> {
     let found: Vec<String> = {
-        let query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'usage\\_%' ESCAPE '\\'";
-        let mut statement = database.prepare(query)?;
+        let mut statement = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
         statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
     };
     let of = |tables: &[&str]| tables.iter().filter(|table| found.iter().any(|found| found == *table)).count();
-    let make = match (of(&FIRST), of(&LATER), found.len()) {
-        (4, 2, 6) => return Ok(()),
-        (4, 0, 4) => [LATER_SCHEMA, trail::SCHEMA].concat(),
-        (0, 0, 0) => [FIRST_SCHEMA, LATER_SCHEMA, trail::SCHEMA].concat(),
+    let mut make = String::new();
+    // A change may have been recorded in a vault that nothing was resolved of yet.
+    match (of(&FIRST), of(&[REFUSALS]), of(&TRAILS)) {
+        (4, 1, 1) if of(&TRAILS[1..]) == 0 => return Ok(()),
+        (4, 1, 1..) => {}
+        (4, 0, _) if of(&TRAILS[1..]) == 0 => make += REFUSALS_SCHEMA,
+        (0, 0, _) if of(&TRAILS[1..]) == 0 => make = [FIRST_SCHEMA, REFUSALS_SCHEMA].concat(),
         _ => return Err(VaultError::Damaged("a table of its usage is missing".into()).into()),
-    };
-    store::change(database, |database| Ok(database.execute_batch(&make)?))
+    }
+    store::change(database, |database| {
+        database.execute_batch(&make)?;
+        Ok::<_, RecorderError>(trail::prepare(database, boxes)?)
+    })
 }
 
 /// The counters of one vault.
@@ -90,10 +97,8 @@ pub struct Sums {
     pub resolutions: u64,
     /// How often it did not.
     pub refusals: Vec<(Outcome, u64)>,
-    /// Events of answers in the trail.
-    pub answers_kept: usize,
-    /// Events of refusals in the trail.
-    pub refusals_kept: usize,
+    /// Events of each class in the trail, in the order of `Class::ALL`.
+    pub kept: [usize; 3],
 }
 
 /// Adds the table up.
@@ -125,8 +130,9 @@ impl Counters {
             }
             add_days(transaction, &folding.by_day)?;
             let base = trail::next_number(transaction)?;
-            trail::write(transaction, boxes, Kind::Answers, &folding.answers, base)?;
-            trail::write(transaction, boxes, Kind::Refusals, &folding.refusals, base)?;
+            for newest in &folding.newest {
+                trail::write(transaction, boxes, newest, base)?;
+            }
             set_position(transaction, journal, position)
         })?;
         self.folded = position;
@@ -142,13 +148,19 @@ impl Counters {
     }
 
     /// Removes events of the trail that `limit` does not allow.
-    pub(super) fn trim(&mut self, limit: usize) -> Result<(), RecorderError> {
+    pub(super) fn trim(&mut self, limit: impl Fn(Class) -> usize) -> Result<(), RecorderError> {
         store::change(&mut self.database, |database| {
-            for kind in [Kind::Answers, Kind::Refusals] {
-                trail::trim(database, kind, limit, 0)?;
+            for (class, ..) in Class::ALL {
+                trail::trim(database, class, limit(class))?;
             }
             Ok(())
         })
+    }
+
+    /// Records changes, in a transaction of their own.
+    pub(super) fn record_changes(&mut self, limit: usize, changes: &[Change]) -> Result<(), RecorderError> {
+        let boxes = &self.boxes;
+        store::change(&mut self.database, |database| Ok(trail::write_changes(database, boxes, limit, changes)?))
     }
 
     /// Where and when a secret was used.
@@ -254,23 +266,22 @@ impl Counters {
         Ok(all)
     }
 
-    /// All in all; `limit` is how many events the trail may hold.
-    pub(super) fn sums(&self, limit: usize) -> Result<Sums, RecorderError> {
+    /// All in all; `limit` is how many events of a class the trail may hold.
+    pub(super) fn sums(&self, limit: impl Fn(Class) -> usize) -> Result<Sums, RecorderError> {
         let database = &self.database;
         let resolutions =
             database.query_row("SELECT IFNULL(SUM(count), 0) FROM usage_counters", [], |row| row.get(0))?;
         let mut statement =
             database.prepare_cached("SELECT IFNULL(SUM(count), 0) FROM usage_refusals WHERE outcome = ?1")?;
         let mut refusals = Vec::new();
-        for outcome in EVENT_KINDS.iter().map(|kind| kind.outcome).filter(|outcome| outcome.is_refusal()) {
+        for outcome in Outcome::refusals() {
             refusals.push((outcome, statement.query_row([outcome as u8], |row| row.get(0))?));
         }
-        Ok(Sums {
-            resolutions,
-            refusals,
-            answers_kept: trail::count(database, Kind::Answers, limit)?,
-            refusals_kept: trail::count(database, Kind::Refusals, limit)?,
-        })
+        let mut kept = [0; 3];
+        for (kept, (class, ..)) in kept.iter_mut().zip(Class::ALL) {
+            *kept = trail::count(database, class, limit(class))?;
+        }
+        Ok(Sums { resolutions, refusals, kept })
     }
 
     /// Drops what is known of a secret; the sums keep it, so that they never go down.

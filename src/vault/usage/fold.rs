@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::event::{Decoded, Outcome, Subject, UnknownName};
-use super::trail::Newest;
+use super::super::event::{Class, Decoded, Outcome, Subject, UnknownName};
+use super::super::trail::Newest;
 use crate::names::{Millis, SecretId};
 
 pub(super) const DAY: Millis = 24 * 60 * 60 * 1000;
@@ -53,12 +53,12 @@ pub(super) struct Folding {
     pub(super) by_day: HashMap<(SecretId, u64), u64>,
     /// How many records there were.
     pub(super) seen: u64,
-    pub(super) answers: Newest,
-    pub(super) refusals: Newest,
+    /// Of each class of uses.
+    pub(super) newest: [Newest; 2],
 }
 
 impl Folding {
-    /// Keeps so many of the newest uses of each kind for the trail.
+    /// Keeps so many of the newest uses of each class and user for the trail.
     pub(super) fn new(events: usize) -> Self {
         Self {
             known: HashMap::new(),
@@ -66,8 +66,7 @@ impl Folding {
             counted: Vec::new(),
             by_day: HashMap::new(),
             seen: 0,
-            answers: Newest::new(events),
-            refusals: Newest::new(events),
+            newest: [Class::Answer, Class::Refusal].map(|class| Newest::new(class, events)),
         }
     }
 
@@ -75,9 +74,8 @@ impl Folding {
     pub(super) fn add(&mut self, content: &[u8], event: &Decoded<'_>) {
         let refused = event.outcome.is_refusal().then_some(event.outcome);
         let count = u64::from(event.outcome != Outcome::Revalidated);
-        let entries = event.entries();
-        let newest = if refused.is_some() { &mut self.refusals } else { &mut self.answers };
-        newest.push(self.seen, content, entries.len());
+        let newest = &mut self.newest[usize::from(refused.is_some())];
+        newest.push_use(self.seen, event.uid, content, event.listed_count());
         self.seen += 1;
 
         self.key.clear();
@@ -88,7 +86,7 @@ impl Folding {
             self.key.extend_from_slice(text.unwrap_or_default().as_bytes());
         }
         let of_event = self.key.len();
-        for usage in entries {
+        for usage in event.counted() {
             self.key.truncate(of_event);
             match usage.subject {
                 Subject::Secret(secret) => {

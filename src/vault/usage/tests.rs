@@ -60,8 +60,46 @@ fn record(recorder: &Recorder, time: Millis, outcome: Outcome, secrets: &[u8], f
     let uses: Vec<Use<'_>> = secrets.iter().map(|n| Use { subject: Subject::Secret(id(*n)), field }).collect();
     let caller = caller();
     let event =
-        Event { time, outcome, caller: &caller, template: Some("mcp-server/a"), target: Some("mcp-json"), uses: &uses };
+        Event { template: Some("mcp-server/a"), target: Some("mcp-json"), ..event(time, outcome, &caller, &uses) };
     recorder.record(&event).unwrap();
+}
+
+/// An event in no template.
+fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [Use<'a>]) -> Event<'a> {
+    Event { time, outcome, caller, template: None, target: None, route: None, uses }
+}
+
+/// Uses that this picks, and all changes.
+struct Where<F>(F);
+
+impl<F: Fn(&Decoded<'_>) -> bool> Picks for Where<F> {
+    fn class(&self, _: Class) -> bool {
+        true
+    }
+
+    fn of_use(&self, event: &Decoded<'_>, _: &Listed<'_>) -> bool {
+        self.0(event)
+    }
+
+    fn of_change(&self, _: &Change) -> bool {
+        true
+    }
+}
+
+/// Everything in the trail, newest first.
+fn everything(recorder: &Recorder) -> Vec<TrailEvent> {
+    let (count, events) = recorder.trail(&Where(|_: &Decoded<'_>| true), 0, usize::MAX).unwrap();
+    assert_eq!(count, events.len());
+    events
+}
+
+/// The uses in it.
+fn uses(recorder: &Recorder) -> Vec<UseEvent> {
+    let used = |event| match event {
+        TrailEvent::Use(event) => Some(event),
+        TrailEvent::Change(_) => None,
+    };
+    everything(recorder).into_iter().filter_map(used).collect()
 }
 
 #[test]
@@ -118,8 +156,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let caller = caller();
     let uses = [Use { subject: Subject::Secret(id(1)), field: "f" }];
-    let event =
-        Event { time: 1, outcome: Outcome::Answered, caller: &caller, template: None, target: None, uses: &uses };
+    let event = event(1, Outcome::Answered, &caller, &uses);
     let recorded = (0..1000).take_while(|_| recorder.record(&event).is_ok()).count();
     assert!((10..1000).contains(&recorded), "{recorded}");
     assert!(recorder.totals().is_err());

@@ -1,6 +1,7 @@
 //! A damaged, lost or older journal, and a clock that jumps.
 
 use super::*;
+use crate::vault::trail;
 
 /// A journal with so many records behind one that was folded.
 fn killed(records: u64) -> Files {
@@ -143,14 +144,14 @@ fn a_clock_that_jumps_counts_the_same() {
 fn a_vault_without_a_trail_gets_one_and_another_missing_table_is_damage() {
     let files = Files::new();
     record(&files.open(SMALL), 1, Outcome::Answered, &[1], "f");
-    files.sql("DROP TABLE usage_events; DROP TABLE usage_refusals");
+    files.sql("DROP TABLE audit_events; DROP TABLE usage_refusals");
     let recorder = files.open(SMALL);
     record(&recorder, 2, Outcome::Disabled, &[1], "f");
     assert_eq!((count(&recorder), recorder.refusals(Some(id(1)), "").unwrap().len()), (1, 1));
     drop(recorder);
-    for table in ["events", "refusals", "counters", "days", "places", "position"] {
+    for table in ["audit_events", "usage_refusals", "usage_counters", "usage_days", "usage_places", "usage_position"] {
         let damaged = files.copy();
-        damaged.sql(&format!("DROP TABLE usage_{table}"));
+        damaged.sql(&format!("DROP TABLE {table}"));
         let before = std::fs::read(damaged.dir.path().join("db")).unwrap();
         let error = small(&damaged).err().unwrap().to_string();
         assert!(error.contains("a table of its usage is missing"), "{table}: {error}");
@@ -166,15 +167,95 @@ fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
     record(&files.open(SMALL), 1, Outcome::Answered, &[1], "f");
     for column in ["last = last + 0, count = count + 1", "box = CAST(box || x'00' AS BLOB)"] {
         let damaged = files.copy();
-        damaged.sql(&format!("UPDATE usage_events SET {column}"));
+        damaged.sql(&format!("UPDATE audit_events SET {column}"));
         let recorder = damaged.open(SMALL);
         record(&recorder, 2, Outcome::Answered, &[1], "f");
         assert_eq!(count(&recorder), 2);
-        let error = recorder.trail(&|_, _| true, 0, 10).unwrap_err().to_string();
+        let error = recorder.trail(&Where(|_: &Decoded<'_>| true), 0, 10).unwrap_err().to_string();
         assert!(error.contains("audit trail does not open"), "{error}");
         drop(recorder);
         let database = rusqlite::Connection::open(damaged.dir.path().join("db")).unwrap();
-        let chunks: u64 = database.query_row("SELECT COUNT(*) FROM usage_events", [], |row| row.get(0)).unwrap();
+        let chunks: u64 = database.query_row("SELECT COUNT(*) FROM audit_events", [], |row| row.get(0)).unwrap();
         assert_eq!(chunks, 2);
     }
+}
+
+/// Puts the trail into the one table that earlier versions had: chunks of all users, sealed in their way.
+fn as_before(files: &Files) -> u64 {
+    let key = Key::from_bytes(&mut [5; 32]);
+    let boxes = trail::Boxes::new(&key, VAULT);
+    let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE usage_events (
+                id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL,
+                box BLOB NOT NULL
+            ) STRICT;
+            CREATE INDEX usage_events_kind ON usage_events (kind, id, last, count);",
+        )
+        .unwrap();
+    let mut written = 0;
+    for (kind, class) in [(0u8, Class::Answer), (1, Class::Refusal)] {
+        let mut all = Vec::new();
+        for (chunks, _) in trail::kept(&database, class, usize::MAX).unwrap() {
+            for chunk in chunks {
+                let frames = trail::open(&database, &boxes, chunk.id).unwrap().unwrap().frames.unwrap();
+                let records = trail::records(&frames).unwrap();
+                all.extend(records.into_iter().map(|(number, range)| (number, frames[range].to_vec())));
+            }
+        }
+        all.sort();
+        for records in all.chunks(7) {
+            let (id, last, count) = (records[0].0, records[records.len() - 1].0, records.len() as u64);
+            let mut frames = Vec::new();
+            for (number, content) in records {
+                frames.extend_from_slice(&number.to_le_bytes());
+                frames.extend_from_slice(&(content.len() as u32).to_le_bytes());
+                frames.extend_from_slice(content);
+            }
+            let mut plain = [&(frames.len() as u32).to_le_bytes(), frames.as_slice()].concat();
+            plain.resize(plain.len().next_multiple_of(1024), 0);
+            let binding = [b"guillemet usage events 1\0".as_slice(), &VAULT, &[kind]].concat();
+            let binding = [binding, [id, last, count].map(u64::to_le_bytes).concat()].concat();
+            let sealed = crate::vault::crypto::seal(&key.subkey("events"), &binding, &plain);
+            let row = rusqlite::params![id, kind, last, count, sealed];
+            database.execute("INSERT INTO usage_events VALUES (?1, ?2, ?3, ?4, ?5)", row).unwrap();
+            written += count;
+        }
+    }
+    database.execute_batch("DROP TABLE audit_events").unwrap();
+    written
+}
+
+#[test]
+fn the_trail_of_an_earlier_version_is_taken_over_once_and_whole() {
+    let files = Files::new();
+    let recorder = files.open(SMALL);
+    for n in 0..60u64 {
+        let caller = Caller { uid: 1000 + (n % 3) as u32, ..caller() };
+        let uses = [Use { subject: Subject::Secret(id(1)), field: "f" }];
+        let outcome = if n % 5 == 0 { Outcome::Forbidden } else { Outcome::Answered };
+        recorder.record(&event(n, outcome, &caller, &uses)).unwrap();
+    }
+    let expected = everything(&recorder);
+    drop(recorder);
+    assert_eq!(as_before(&files), 60);
+    let damaged = files.copy();
+    for _ in 0..2 {
+        let recorder = files.open(SMALL);
+        assert_eq!(everything(&recorder), expected);
+        assert_eq!((count(&recorder), recorder.sums().unwrap().kept), (48, [48, 12, 0]));
+    }
+    let tables = "SELECT COUNT(*) FROM sqlite_schema WHERE name LIKE 'usage_events%'";
+    let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
+    assert_eq!(database.query_row::<u64, _, _>(tables, [], |row| row.get(0)).unwrap(), 0);
+
+    // A part that does not open stays, and is told of.
+    damaged
+        .sql("UPDATE usage_events SET box = CAST(box || x'00' AS BLOB) WHERE id = (SELECT MIN(id) FROM usage_events)");
+    let recorder = damaged.open(SMALL);
+    record(&recorder, 2, Outcome::Answered, &[1], "f");
+    assert_eq!(count(&recorder), 49);
+    let error = recorder.trail(&Where(|_: &Decoded<'_>| true), 0, 100).unwrap_err().to_string();
+    assert!(error.contains("audit trail does not open"), "{error}");
 }

@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(0),
         1 => (0..3u64).prop_map(|day| (400_000 + day) * DAY),
     ];
-    let outcome = (0..8usize).prop_map(|index| EVENT_KINDS.get(index).map_or(Outcome::Answered, |kind| kind.outcome));
+    let outcome = (0..8u8).prop_map(|code| Outcome::numbered(code).unwrap_or(Outcome::Answered));
     let wanted = proptest::collection::vec(0..=NAME, 0..4);
     let record = (time, outcome, wanted, 0..3u8, 0..3u8, 1..40usize).prop_map(
         |(time, outcome, wanted, place, caller, times)| Step::Record { time, outcome, wanted, place, caller, times },
@@ -83,7 +83,7 @@ struct Model {
     days: BTreeMap<u8, BTreeMap<u64, u64>>,
     /// By what was wanted, outcome, place and caller; nothing is wanted by its number 255.
     refusals: Counts<(u8, u8, u8, u8)>,
-    trail: Vec<TrailEvent>,
+    trail: Vec<UseEvent>,
 }
 
 impl Model {
@@ -92,7 +92,7 @@ impl Model {
         for number in wanted {
             let (template, target, field) = place_of(place);
             let usage = if *number == 255 { None } else { Some(wanted_of(*number)) };
-            self.trail.push(TrailEvent {
+            self.trail.push(UseEvent {
                 time,
                 outcome,
                 caller: caller_of(caller),
@@ -102,6 +102,8 @@ impl Model {
                 secret: (*number < NAME).then(|| id(*number)),
                 name: (*number == NAME).then(|| "Wanted-Name".to_owned()),
                 unknown: None,
+                route: None,
+                uses: 1,
             });
             if outcome.is_refusal() {
                 add(&mut self.refusals, (*number, outcome as u8, place, caller), 1, time);
@@ -142,21 +144,25 @@ impl Model {
         for (outcome, count) in sums.refusals {
             assert_eq!(count, self.refused.get(&(outcome as u8)).copied().unwrap_or(0));
         }
-        let mut left = [bound; 2];
-        let expected: Vec<&TrailEvent> = self
-            .trail
-            .iter()
-            .rev()
-            .filter(|event| {
-                let left = &mut left[usize::from(event.outcome.is_refusal())];
-                *left = left.checked_sub(1).unwrap_or(usize::MAX);
-                let kept = *left != usize::MAX;
-                *left = if kept { *left } else { 0 };
-                kept
-            })
-            .collect();
-        let (count, events) = recorder.trail(&|_, _| true, 0, usize::MAX).unwrap();
-        assert_eq!((count, events.iter().collect::<Vec<_>>()), (expected.len(), expected));
+        let mut expected = [self.kept(false, bound), self.kept(true, bound)].concat();
+        expected.sort_unstable_by_key(|index| std::cmp::Reverse(*index));
+        let expected: Vec<&UseEvent> = expected.into_iter().map(|index| &self.trail[index]).collect();
+        assert_eq!(uses(recorder).iter().collect::<Vec<_>>(), expected);
+    }
+
+    /// Which events of answers or of refusals are kept: one by one the oldest leaves of who holds most, and of several
+    /// the one whose newest is the oldest.
+    fn kept(&self, refusals: bool, bound: usize) -> Vec<usize> {
+        let mut by_user: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (index, event) in self.trail.iter().enumerate().filter(|(_, event)| event.outcome.is_refusal() == refusals)
+        {
+            by_user.entry(event.caller.uid).or_default().push(index);
+        }
+        while by_user.values().map(Vec::len).sum::<usize>() > bound {
+            let most = by_user.values_mut().max_by_key(|held| (held.len(), std::cmp::Reverse(held.last().copied())));
+            most.unwrap().remove(0);
+        }
+        by_user.into_values().flatten().collect()
     }
 
     fn check_secret(&self, secret: u8, recorder: &Recorder) {
@@ -239,7 +245,7 @@ proptest! {
     ) {
         let mut files = Files::new();
         let mut bound = bound;
-        let open = |files: &Files, events| files.try_open(Options { journal_len: SMALL, events }).unwrap();
+        let open = |files: &Files, events| files.try_open(Options { journal_len: SMALL, events, changes: events }).unwrap();
         let mut recorder = open(&files, bound);
         let mut model = Model::default();
         for step in steps {
@@ -250,7 +256,7 @@ proptest! {
                     let (template, target, field) = place_of(place);
                     let uses: Vec<Use<'_>> = wanted.iter().map(|of| Use { field, ..wanted_of(*of) }).collect();
                     let by = caller_of(caller);
-                    let event = Event { time, outcome, caller: &by, template, target, uses: &uses };
+                    let event = Event { template, target, ..event(time, outcome, &by, &uses) };
                     for _ in 0..times {
                         recorder.record(&event).unwrap();
                         model.record(time, outcome, &wanted, place, caller);

@@ -1,17 +1,16 @@
 //! The bounds: of the trail, and of what callers could make of the counters.
 
 use super::*;
+use crate::vault::audit::Actor;
 
 fn all(recorder: &Recorder) -> Vec<(Outcome, Millis)> {
-    let (count, events) = recorder.trail(&|_, _| true, 0, usize::MAX).unwrap();
-    assert_eq!(count, events.len());
-    events.into_iter().map(|event| (event.outcome, event.time)).collect()
+    uses(recorder).into_iter().map(|event| (event.outcome, event.time)).collect()
 }
 
 /// How many events the file holds, and in how many boxes.
 fn in_file(files: &Files) -> (u64, u64) {
     let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
-    let query = "SELECT IFNULL(SUM(count), 0), COUNT(*) FROM usage_events";
+    let query = "SELECT IFNULL(SUM(count), 0), COUNT(*) FROM audit_events";
     database.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
 }
 
@@ -20,7 +19,7 @@ fn kept(files: &Files) -> u64 {
 }
 
 fn with(files: &Files, events: usize) -> Recorder {
-    files.try_open(Options { journal_len: 64 << 10, events }).unwrap()
+    files.try_open(Options { journal_len: 64 << 10, events, changes: events }).unwrap()
 }
 
 #[test]
@@ -42,7 +41,7 @@ fn each_kind_has_a_bound_of_its_own_in_one_fold_and_in_many() {
         let (events, boxes) = in_file(&files);
         assert!(events < 300 + 129 + 2 && boxes <= 5, "{events} in {boxes}");
         let sums = recorder.sums().unwrap();
-        assert_eq!((sums.resolutions, sums.answers_kept, sums.refusals_kept), (2 * records, 300, 1));
+        assert_eq!((sums.resolutions, sums.kept), (2 * records, [300, 1, 0]));
         assert_eq!(sums.refusals.iter().map(|(_, count)| count).sum::<u64>(), 1);
     }
 }
@@ -55,7 +54,7 @@ fn a_bound_that_was_lowered_holds_at_once_and_after_the_next_start() {
         record(&recorder, n, Outcome::Answered, &[1], "f");
     }
     assert_eq!(all(&recorder).len(), 600);
-    recorder.keep_events(10).unwrap();
+    recorder.keep_events(10, 10).unwrap();
     assert_eq!(all(&recorder).len(), 10);
     assert!(kept(&files) < 10 + 129);
     drop(recorder);
@@ -75,10 +74,14 @@ fn a_page_is_cut_out_of_what_is_picked() {
         let outcome = if n % 2 == 0 { Outcome::Answered } else { Outcome::Missing };
         record(&recorder, n, outcome, &[1], "f");
     }
-    let even = |event: &Decoded<'_>, _: &Use<'_>| event.outcome == Outcome::Answered && event.time < 300;
+    let even = Where(|event: &Decoded<'_>| event.outcome == Outcome::Answered && event.time < 300);
     let (count, events) = recorder.trail(&even, 10, 3).unwrap();
     assert_eq!(count, 150);
-    assert_eq!(events.iter().map(|event| event.time).collect::<Vec<_>>(), [278, 276, 274]);
+    let time = |event: &TrailEvent| match event {
+        TrailEvent::Use(event) => event.time,
+        TrailEvent::Change(change) => change.time,
+    };
+    assert_eq!(events.iter().map(time).collect::<Vec<_>>(), [278, 276, 274]);
     assert_eq!(recorder.trail(&even, 149, 3).unwrap().1.len(), 1);
     assert_eq!(recorder.trail(&even, 150, 3).unwrap(), (150, Vec::new()));
 }
@@ -86,8 +89,7 @@ fn a_page_is_cut_out_of_what_is_picked() {
 fn refuse(recorder: &Recorder, name: &str, field: &str, exe: &str) {
     let caller = Caller { exe: exe.into(), ..caller() };
     let uses = [Use { subject: Subject::Name(name), field }];
-    let event =
-        Event { time: 1, outcome: Outcome::Missing, caller: &caller, template: Some("t"), target: None, uses: &uses };
+    let event = Event { template: Some("t"), ..event(1, Outcome::Missing, &caller, &uses) };
     recorder.record(&event).unwrap();
 }
 
@@ -118,14 +120,7 @@ fn callers_cannot_fill_the_vault_with_names_and_places() {
         let caller = Caller { exe: format!("/bin/{n}").into(), ..caller() };
         let field = format!("headers.{n}");
         let uses = [Use { subject: Subject::Secret(id(1)), field: &field }];
-        let event = Event {
-            time: 1,
-            outcome: Outcome::Answered,
-            caller: &caller,
-            template: Some("t"),
-            target: None,
-            uses: &uses,
-        };
+        let event = Event { template: Some("t"), ..event(1, Outcome::Answered, &caller, &uses) };
         recorder.record(&event).unwrap();
     }
     let usage = recorder.of(id(1)).unwrap();
@@ -142,13 +137,11 @@ fn a_name_that_becomes_known_keeps_what_was_refused_before() {
     let caller = caller();
     for (time, subject) in [(7, recorder.unknown(1000, "Some-Name", 7)), (8, Subject::Name("some-name"))] {
         let uses = [Use { subject, field: "f" }];
-        let event =
-            Event { time, outcome: Outcome::Missing, caller: &caller, template: None, target: None, uses: &uses };
-        recorder.record(&event).unwrap();
+        recorder.record(&event(time, Outcome::Missing, &caller, &uses)).unwrap();
     }
     let told = recorder.refusals(None, "SOME-NAME").unwrap();
     assert_eq!(told.iter().map(|refused| (refused.count, refused.last)).collect::<Vec<_>>(), [(2, 8)]);
-    let (_, events) = recorder.trail(&|_, _| true, 0, 10).unwrap();
+    let events = uses(&recorder);
     assert_eq!((events[0].name.as_deref(), events[1].unknown), (Some("some-name"), Some(recorder.hashed("some-name"))));
 }
 
@@ -163,4 +156,84 @@ fn totals_are_shared_until_something_is_used() {
     assert!(Arc::ptr_eq(&recorder.totals().unwrap(), &recorder.totals().unwrap()));
     record(&recorder, 1, Outcome::Answered, &[1], "f");
     assert_eq!((first[&id(1)].count, recorder.totals().unwrap()[&id(1)].count), (1, 2));
+}
+
+fn change(uid: u32, time: Millis) -> Change {
+    let caller = Caller { uid, ..caller() };
+    Change::new(ChangeKind::SecretRotated, &Actor::caller(&caller), time).before("1").after("2")
+}
+
+/// Who is busy pushes out what is its own, and nobody else's; of changes as of refusals.
+#[test]
+fn in_each_ring_every_user_has_a_share() {
+    let files = Files::new();
+    let recorder = with(&files, 200);
+    let used = [Use { subject: Subject::Secret(id(1)), field: "f" }];
+    let by = |uid| Caller { uid, ..caller() };
+    for n in 0..5 {
+        recorder.record(&event(n, Outcome::Forbidden, &by(1), &used)).unwrap();
+        recorder.record_changes(&[change(1, n)]).unwrap();
+    }
+    for round in 0..10 {
+        for n in 0..100 {
+            recorder.record(&event(100 + n, Outcome::Forbidden, &by(2), &used)).unwrap();
+        }
+        recorder.record_changes(&vec![change(2, 300 + round); 100]).unwrap();
+        recorder.fold().unwrap();
+    }
+    let of = |events: &[TrailEvent], uid: u32| {
+        let is_change = |event: &TrailEvent| matches!(event, TrailEvent::Change(_));
+        let caller = |event: &TrailEvent| match event {
+            TrailEvent::Use(event) => event.caller.uid,
+            TrailEvent::Change(change) => change.actor.caller.as_ref().unwrap().uid,
+        };
+        let (changes, uses): (Vec<_>, Vec<_>) =
+            events.iter().filter(|event| caller(event) == uid).partition(|e| is_change(e));
+        (uses.len(), changes.len())
+    };
+    let events = everything(&recorder);
+    assert_eq!((of(&events, 1), of(&events, 2)), ((5, 5), (195, 195)));
+    assert_eq!(recorder.sums().unwrap().kept, [0, 200, 200]);
+    // Two that are busy have as much.
+    for _ in 0..1000 {
+        recorder.record(&event(500, Outcome::Forbidden, &by(3), &used)).unwrap();
+    }
+    let events = everything(&recorder);
+    assert_eq!([of(&events, 1), of(&events, 2), of(&events, 3)], [(5, 5), (97, 195), (98, 0)]);
+    drop(recorder);
+    assert_eq!(everything(&with(&files, 200)), events);
+}
+
+/// A use is numbered when it is folded, and a change when it is made.
+#[test]
+fn changes_stand_among_uses_by_their_time() {
+    let files = Files::new();
+    let recorder = files.open(SMALL);
+    record(&recorder, 10, Outcome::Answered, &[1], "f");
+    recorder.record_changes(&[change(1, 20), change(1, 20).failed("conflict")]).unwrap();
+    record(&recorder, 30, Outcome::Disabled, &[1], "f");
+    recorder.record_changes(&[change(1, 40)]).unwrap();
+    let told: Vec<(Millis, bool)> = everything(&recorder)
+        .into_iter()
+        .map(|event| match event {
+            TrailEvent::Use(event) => (event.time, false),
+            TrailEvent::Change(change) => (change.time, change.error.is_some()),
+        })
+        .collect();
+    assert_eq!(told, [(40, false), (30, false), (20, true), (20, false), (10, false)]);
+}
+
+/// A change that cannot be recorded is told of.
+#[test]
+fn a_change_that_cannot_be_recorded_fails() {
+    let files = Files::new();
+    let recorder = files.open(SMALL);
+    recorder.shared.counters().database.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let blocker = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(recorder.record_changes(&[change(1, 1)]).is_err());
+    blocker.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(everything(&recorder), []);
+    recorder.record_changes(&[change(1, 1)]).unwrap();
+    assert_eq!(everything(&recorder), [TrailEvent::Change(change(1, 1))]);
 }

@@ -1,0 +1,446 @@
+//! The audit trail in `vault.db`: the newest events in three rings, one for each class, so that a flood of one class
+//! pushes nothing of another out. In a ring each user has a share of its own: what leaves is the oldest of who holds
+//! most, so that a flood of one user pushes nothing of another out either.
+//!
+//! Events lie in chunks, each of one class and one user. The file shows how many events there are, their running numbers
+//! and which chunks are of the same user: what happened, and who that is, stands in boxes. Knows frames of bytes, not
+//! what they say; `usage::list` reads them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use zeroize::Zeroizing;
+
+use super::audit::{Change, holder_of};
+use super::crypto::{self, Key};
+use super::event::{self, Class};
+use super::store::VaultError;
+
+/// How many events of each class are kept where the configuration says nothing.
+pub const EVENTS: usize = 10_000;
+/// How many events of each class can be kept.
+pub const EVENTS_MAX: usize = 1_000_000;
+
+/// `id` is the number of the first record in the box, and `holder` stands for its user.
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS audit_events (
+        id INTEGER PRIMARY KEY, class INTEGER NOT NULL, holder BLOB NOT NULL,
+        last INTEGER NOT NULL, count INTEGER NOT NULL, box BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS audit_events_class ON audit_events (class, holder, id, last, count);
+";
+/// Where earlier versions kept answers and refusals, of all users together.
+const FORMER: &str = "usage_events";
+
+/// A chunk takes no further record when it holds so many events or bytes: each write seals the newest anew. Changes come
+/// one by one, so theirs are smaller.
+const CHUNK_EVENTS: [usize; 3] = [128, 128, 16];
+const CHUNK_BYTES: usize = 64 << 10;
+/// Boxes are padded to a multiple of this.
+const PADDED: usize = 1024;
+/// Number and length of a record in a chunk.
+const FRAME: usize = 12;
+
+/// Stands for a user in the file: a keyed hash.
+pub(super) type Holder = [u8; 8];
+/// The holder of what cannot be told whose it is.
+const NOBODY: Holder = [0; 8];
+
+/// The newest records of one class that are to be written, by user.
+pub(super) struct Newest {
+    class: Class,
+    limit: usize,
+    by_holder: BTreeMap<Vec<u8>, Recent>,
+}
+
+/// The newest records of one user, in one buffer.
+#[derive(Default)]
+struct Recent {
+    /// What `dropped` says of it is gone.
+    bytes: Vec<u8>,
+    dropped: usize,
+    records: VecDeque<Record>,
+    /// Events in `records`.
+    events: usize,
+}
+
+struct Record {
+    number: u64,
+    len: usize,
+    events: usize,
+}
+
+impl Newest {
+    /// None yet; of each user `limit` events at most are kept.
+    pub(super) fn new(class: Class, limit: usize) -> Self {
+        Self { class, limit, by_holder: BTreeMap::new() }
+    }
+
+    /// Adds a record of a user, with so many events.
+    pub(super) fn push_use(&mut self, number: u64, uid: u32, content: &[u8], events: usize) {
+        self.push(number, holder_of(uid), content, events);
+    }
+
+    /// Changes, oldest first.
+    pub(super) fn of_changes(limit: usize, changes: &[Change]) -> Self {
+        let mut newest = Self::new(Class::Change, limit);
+        for (number, change) in (0..).zip(changes) {
+            newest.push(number, change.actor.holder(), &change.encode(), 1);
+        }
+        newest
+    }
+
+    fn push(&mut self, number: u64, holder: Vec<u8>, content: &[u8], events: usize) {
+        if self.limit == 0 || events == 0 {
+            return;
+        }
+        let recent = self.by_holder.entry(holder).or_default();
+        recent.bytes.extend_from_slice(content);
+        recent.records.push_back(Record { number, len: content.len(), events });
+        recent.events += events;
+        while let Some(oldest) = recent.records.front()
+            && recent.events - oldest.events >= self.limit
+        {
+            recent.events -= oldest.events;
+            recent.dropped += oldest.len;
+            recent.records.pop_front();
+        }
+        if recent.dropped > recent.bytes.len() / 2 {
+            recent.bytes.drain(..recent.dropped);
+            recent.dropped = 0;
+        }
+    }
+}
+
+/// A chunk as the file tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    pub(super) id: u64,
+    class: Class,
+    holder: Holder,
+    pub(super) last: u64,
+    pub(super) count: usize,
+}
+
+/// Seals and opens the chunks of one vault.
+pub(super) struct Boxes {
+    key: Key,
+    holders: Key,
+    vault: [u8; 16],
+}
+
+impl Boxes {
+    /// Under subkeys of the vault's key for usage.
+    pub(super) fn new(key: &Key, vault: [u8; 16]) -> Self {
+        Self { key: key.subkey("events"), holders: key.subkey("event-holders"), vault }
+    }
+
+    fn holder(&self, of: &[u8]) -> Holder {
+        let mut holder = NOBODY;
+        holder.copy_from_slice(&self.holders.mac(of)[..8]);
+        holder
+    }
+
+    fn binding(&self, chunk: Chunk) -> Vec<u8> {
+        let mut binding = b"guillemet audit events 2\0".to_vec();
+        binding.extend_from_slice(&self.vault);
+        binding.push(chunk.class as u8);
+        binding.extend_from_slice(&chunk.holder);
+        for number in [chunk.id, chunk.last, chunk.count as u64] {
+            binding.extend_from_slice(&number.to_le_bytes());
+        }
+        binding
+    }
+
+    fn seal(&self, chunk: Chunk, frames: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::with_capacity((4 + frames.len()).next_multiple_of(PADDED));
+        plain.extend_from_slice(&(frames.len() as u32).to_le_bytes());
+        plain.extend_from_slice(frames);
+        plain.resize(plain.len().next_multiple_of(PADDED), 0);
+        crypto::seal(&self.key, &self.binding(chunk), &plain)
+    }
+
+    /// The frames in a box; `None` where it is not as it was sealed.
+    fn open(&self, binding: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let mut plain = crypto::open(&self.key, binding, sealed).ok()?;
+        let len = u32::from_le_bytes(*plain.first_chunk()?) as usize;
+        if plain.len() < 4 + len {
+            return None;
+        }
+        plain.truncate(4 + len);
+        plain.drain(..4);
+        Some(plain)
+    }
+}
+
+/// The number of each record in the frames of a chunk, and where it lies; oldest first.
+pub(super) fn records(frames: &[u8]) -> Option<Vec<(u64, Range<usize>)>> {
+    let mut records = Vec::new();
+    let mut at = 0;
+    while at < frames.len() {
+        let head = frames.get(at..at + FRAME)?;
+        let number = u64::from_le_bytes(*head.first_chunk()?);
+        let len = u32::from_le_bytes(*head.last_chunk()?) as usize;
+        at += FRAME;
+        frames.get(at..at + len)?;
+        records.push((number, at..at + len));
+        at += len;
+    }
+    Some(records)
+}
+
+/// Makes the trail where there is none. What an earlier version kept in chunks of all users is taken over, in this
+/// transaction; a chunk that does not open is left as it is, and told of when it is read.
+pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultError> {
+    database.execute_batch(SCHEMA)?;
+    let query = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+    if !database.query_row(query, [FORMER], |row| row.get::<_, bool>(0))? {
+        return Ok(());
+    }
+    let mut statement = database.prepare("SELECT id, kind, last, count, box FROM usage_events ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut rings = [Class::Answer, Class::Refusal].map(|class| Newest::new(class, EVENTS_MAX));
+    while let Some(row) = rows.next()? {
+        let (id, kind, last, count): (u64, u8, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let sealed = row.get_ref(4)?.as_blob().unwrap_or_default();
+        let binding = [b"guillemet usage events 1\0".as_slice(), &boxes.vault, &[kind]].concat();
+        let binding = [binding, [id, last, count].map(u64::to_le_bytes).concat()].concat();
+        let class = if kind == 0 { Class::Answer } else { Class::Refusal };
+        let opened = boxes.open(&binding, sealed);
+        let opened = opened.and_then(|frames| records(&frames).map(|records| (records, frames)));
+        let Some((records, frames)) = opened else {
+            insert(database, Chunk { id, class, holder: NOBODY, last, count: count as usize }, sealed)?;
+            continue;
+        };
+        for (number, range) in records {
+            let content = &frames[range];
+            if let Some(event) = event::decode(content) {
+                rings[class as usize].push_use(number, event.uid, content, event.listed_count());
+            }
+        }
+    }
+    drop(rows);
+    drop(statement);
+    for ring in &rings {
+        append(database, boxes, ring, 0)?;
+    }
+    Ok(database.execute_batch("DROP TABLE usage_events")?)
+}
+
+/// The chunks of a class, oldest first for each user.
+fn chunks(database: &Connection, class: Class) -> Result<BTreeMap<Holder, Vec<Chunk>>, VaultError> {
+    let query = "SELECT holder, id, last, count FROM audit_events WHERE class = ?1 ORDER BY holder, id";
+    let mut statement = database.prepare_cached(query)?;
+    let mut rows = statement.query([class as u8])?;
+    let mut chunks: BTreeMap<Holder, Vec<Chunk>> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let holder: Holder = row.get(0)?;
+        let chunk = Chunk { id: row.get(1)?, class, holder, last: row.get(2)?, count: row.get(3)? };
+        chunks.entry(holder).or_default().push(chunk);
+    }
+    Ok(chunks)
+}
+
+/// How many of its newest events each user keeps, who holds so many of which the last has this number: all, or as many
+/// as any other that does not keep all.
+fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..held.len()).collect();
+    order.sort_by_key(|index| held[*index].0);
+    let (mut shares, mut left) = (vec![0; held.len()], limit);
+    for at in 0..order.len() {
+        let (rest, share) = (&order[at..], left / (order.len() - at));
+        if held[order[at]].0 <= share {
+            shares[order[at]] = held[order[at]].0;
+            left -= held[order[at]].0;
+            continue;
+        }
+        // What does not divide goes to those with the newest events.
+        let mut rest = rest.to_vec();
+        rest.sort_by_key(|index| std::cmp::Reverse(held[*index].1));
+        let more = left - share * rest.len();
+        for (place, index) in rest.into_iter().enumerate() {
+            shares[index] = (share + usize::from(place < more)).min(held[index].0);
+        }
+        break;
+    }
+    shares
+}
+
+/// The chunks of each user of a class, oldest first, and how many of its newest events the bound leaves.
+pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<Vec<(Vec<Chunk>, usize)>, VaultError> {
+    let chunks: Vec<Vec<Chunk>> = chunks(database, class)?.into_values().collect();
+    let held = |chunks: &Vec<Chunk>| {
+        (chunks.iter().map(|chunk| chunk.count).sum(), chunks.last().map_or(0, |chunk| chunk.last))
+    };
+    let shares = shares(&chunks.iter().map(held).collect::<Vec<_>>(), limit);
+    Ok(chunks.into_iter().zip(shares).collect())
+}
+
+/// Writes changes behind those that are there, within the bound, and makes the trail where there is none: whoever
+/// changes a vault may be the first to do so.
+pub(super) fn write_changes(
+    database: &Connection,
+    boxes: &Boxes,
+    limit: usize,
+    changes: &[Change],
+) -> Result<(), VaultError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    prepare(database, boxes)?;
+    write(database, boxes, &Newest::of_changes(limit, changes), next_number(database)?)
+}
+
+/// How many events of a class there are, of at most `limit`.
+pub(super) fn count(database: &Connection, class: Class, limit: usize) -> Result<usize, VaultError> {
+    Ok(kept(database, class, limit)?.iter().map(|(_, share)| share).sum())
+}
+
+/// Removes the chunks of which the bound leaves nothing.
+pub(super) fn trim(database: &Connection, class: Class, limit: usize) -> Result<(), VaultError> {
+    let mut delete = database.prepare_cached("DELETE FROM audit_events WHERE id = ?1")?;
+    for (chunks, share) in kept(database, class, limit)? {
+        let mut newer = 0;
+        for chunk in chunks.iter().rev() {
+            if newer >= share {
+                delete.execute([chunk.id])?;
+            }
+            newer += chunk.count;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the newest records behind those that are there, within the bound; their numbers are counted from `base`.
+pub(super) fn write(database: &Connection, boxes: &Boxes, newest: &Newest, base: u64) -> Result<(), VaultError> {
+    if newest.by_holder.is_empty() {
+        return Ok(());
+    }
+    append(database, boxes, newest, base)?;
+    trim(database, newest.class, newest.limit)
+}
+
+/// The number of the next record.
+pub(super) fn next_number(database: &Connection) -> Result<u64, VaultError> {
+    let last: Option<u64> =
+        database.prepare_cached("SELECT MAX(last) FROM audit_events")?.query_row([], |row| row.get(0))?;
+    Ok(last.map_or(1, |last| last + 1))
+}
+
+/// Writes records, whose numbers are counted from `base`, into the newest chunk of their user, and new ones.
+fn append(database: &Connection, boxes: &Boxes, newest: &Newest, base: u64) -> Result<(), VaultError> {
+    let class = newest.class;
+    let is_full = |count: usize, bytes: usize| count >= CHUNK_EVENTS[class as usize] || bytes >= CHUNK_BYTES;
+    for (holder, recent) in &newest.by_holder {
+        let holder = boxes.holder(holder);
+        let (mut chunk, mut frames) = (None, Zeroizing::new(Vec::new()));
+        // One that does not open is left as it is.
+        if let Some(Opened { chunk: found, frames: Some(opened) }) = last(database, boxes, class, holder)?
+            && !is_full(found.count, opened.len())
+        {
+            (chunk, frames) = (Some(found), opened);
+        }
+        let mut at = recent.dropped;
+        for record in &recent.records {
+            let number = base + record.number;
+            let open = chunk.get_or_insert(Chunk { id: number, class, holder, last: number, count: 0 });
+            open.last = number;
+            open.count += record.events;
+            frames.extend_from_slice(&number.to_le_bytes());
+            frames.extend_from_slice(&(record.len as u32).to_le_bytes());
+            frames.extend_from_slice(&recent.bytes[at..at + record.len]);
+            at += record.len;
+            if is_full(open.count, frames.len()) {
+                insert(database, *open, &boxes.seal(*open, &frames))?;
+                chunk = None;
+                frames.clear();
+            }
+        }
+        if let Some(chunk) = chunk {
+            insert(database, chunk, &boxes.seal(chunk, &frames))?;
+        }
+    }
+    Ok(())
+}
+
+fn insert(database: &Connection, chunk: Chunk, sealed: &[u8]) -> Result<(), VaultError> {
+    let mut statement = database.prepare_cached(
+        "INSERT INTO audit_events (id, class, holder, last, count, box) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET last = ?4, count = ?5, box = ?6",
+    )?;
+    statement.execute(params![chunk.id, chunk.class as u8, chunk.holder, chunk.last, chunk.count as u64, sealed])?;
+    Ok(())
+}
+
+/// A chunk that was looked into.
+pub(super) struct Opened {
+    pub(super) chunk: Chunk,
+    /// `None` where the box is not as it was sealed.
+    pub(super) frames: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The newest chunk of a user, where there is one.
+fn last(database: &Connection, boxes: &Boxes, class: Class, holder: Holder) -> Result<Option<Opened>, VaultError> {
+    let query = "SELECT id FROM audit_events WHERE class = ?1 AND holder = ?2 ORDER BY id DESC LIMIT 1";
+    let mut statement = database.prepare_cached(query)?;
+    let id: Option<u64> = statement.query_row(params![class as u8, holder], |row| row.get(0)).optional()?;
+    match id {
+        Some(id) => open(database, boxes, id),
+        None => Ok(None),
+    }
+}
+
+/// A chunk by its id, where there is one.
+pub(super) fn open(database: &Connection, boxes: &Boxes, id: u64) -> Result<Option<Opened>, VaultError> {
+    let query = "SELECT class, holder, last, count, box FROM audit_events WHERE id = ?1";
+    let mut statement = database.prepare_cached(query)?;
+    let mut rows = statement.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let class: u8 = row.get(0)?;
+    let damaged = || VaultError::Damaged("a part of its audit trail is of no class".into());
+    let (class, ..) = Class::ALL.get(usize::from(class)).ok_or_else(damaged)?;
+    let chunk = Chunk { id, class: *class, holder: row.get(1)?, last: row.get(2)?, count: row.get(3)? };
+    let frames = boxes.open(&boxes.binding(chunk), row.get_ref(4)?.as_blob().unwrap_or_default());
+    Ok(Some(Opened { chunk, frames }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::shares;
+
+    #[test]
+    fn what_leaves_is_of_who_holds_most() {
+        for (held, limit, expected) in [
+            (vec![], 5, vec![]),
+            (vec![(9, 1)], 5, vec![5]),
+            (vec![(9, 1)], 0, vec![0]),
+            (vec![(1, 1), (90, 2)], 10, vec![1, 9]),
+            (vec![(90, 2), (2, 1), (50, 3)], 12, vec![5, 2, 5]),
+            (vec![(90, 2), (2, 1), (50, 3)], 13, vec![5, 2, 6]),
+            (vec![(1, 1), (1, 2), (1, 3)], 2, vec![0, 1, 1]),
+            (vec![(3, 1), (3, 2)], 100, vec![3, 3]),
+        ] {
+            assert_eq!(shares(&held, limit), expected, "{held:?} {limit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_fits_is_kept_and_nobody_has_more_than_who_lost_some(
+            held in proptest::collection::vec(1..200usize, 0..8), limit in 0..500usize,
+        ) {
+            let held: Vec<(usize, u64)> = held.into_iter().zip(0..).collect();
+            let shares = shares(&held, limit);
+            prop_assert_eq!(shares.iter().sum::<usize>(), limit.min(held.iter().map(|(count, _)| count).sum()));
+            for (share, (count, _)) in shares.iter().zip(&held) {
+                prop_assert!(share <= count);
+                if share < count {
+                    prop_assert!(shares.iter().all(|other| *other <= share + 1));
+                }
+            }
+        }
+    }
+}

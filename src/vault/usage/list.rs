@@ -1,0 +1,230 @@
+//! The audit trail read back, newest first.
+//!
+//! Answers and refusals are in the order of recording, whatever the clock did. They are numbered when they are folded,
+//! which is later than a change that was made after them: changes, in the order in which they were made, stand among
+//! them by their time.
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use super::super::audit::Change;
+use super::super::event::{self, Caller, Class, Decoded, Listed, Outcome, Subject, UnknownName};
+use super::super::store::VaultError;
+use super::super::trail::{self, Chunk};
+use super::{RecorderError, Shared};
+use crate::names::{Millis, SecretId};
+
+/// An event of the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrailEvent {
+    /// A use of a secret, or its refusal.
+    Use(UseEvent),
+    /// A change, done or attempted.
+    Change(Change),
+}
+
+/// One use of one secret, or its refusal; or all names of one request that nothing has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UseEvent {
+    /// When.
+    pub time: Millis,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Who.
+    pub caller: Caller,
+    /// The template; `None` for a raw resolve.
+    pub template: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// The field of the config; empty for a raw resolve.
+    pub field: String,
+    /// The route that a caller may not use.
+    pub route: Option<String>,
+    /// The secret, where there was one.
+    pub secret: Option<SecretId>,
+    /// The name that was asked for, where there was no secret and a template had it.
+    pub name: Option<String>,
+    /// What stands for the name that was asked for, where nothing had it.
+    pub unknown: Option<UnknownName>,
+    /// How many uses it stands for: more than one where nothing had the names of a request.
+    pub uses: u32,
+}
+
+/// Which events are wanted.
+pub trait Picks {
+    /// Whether any of this class are.
+    fn class(&self, class: Class) -> bool;
+    /// Whether this use is.
+    fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool;
+    /// Whether this change is.
+    fn of_change(&self, change: &Change) -> bool;
+}
+
+impl UseEvent {
+    fn of(event: &Decoded<'_>, listed: &Listed<'_>) -> Self {
+        let (secret, name, unknown) = match listed.usage.subject {
+            Subject::Secret(secret) => (Some(secret), None, None),
+            Subject::Name(name) => (None, Some(name).filter(|name| !name.is_empty()), None),
+            Subject::Unknown(unknown) => (None, None, Some(unknown)),
+        };
+        Self {
+            time: event.time,
+            outcome: event.outcome,
+            caller: Caller { uid: event.uid, gid: event.gid, pid: event.pid, exe: event.exe.into() },
+            template: event.template.map(str::to_owned),
+            target: event.target.map(str::to_owned),
+            field: listed.usage.field.to_owned(),
+            route: event.route.map(str::to_owned),
+            secret,
+            name: name.map(str::to_owned),
+            unknown,
+            uses: listed.uses,
+        }
+    }
+}
+
+/// The records of one class and user, newest first. The counters are locked for one chunk at a time: a long trail
+/// must not hold up a fold.
+struct Backwards<'a> {
+    shared: &'a Shared,
+    class: Class,
+    /// Not read yet, newest last.
+    chunks: Vec<Chunk>,
+    frames: Zeroizing<Vec<u8>>,
+    records: Vec<(u64, Range<usize>)>,
+    /// What is known of the next: its number and time, and the change where it is one.
+    next: Option<(u64, Millis)>,
+    change: Option<Change>,
+    /// How many events the bound leaves.
+    left: usize,
+}
+
+impl Backwards<'_> {
+    /// The number and time of the next record that can be read. A change of a kind that this version does not know is
+    /// left out.
+    fn peek(&mut self) -> Result<Option<(u64, Millis)>, RecorderError> {
+        while self.left > 0 && self.next.is_none() {
+            let Some((number, range)) = self.records.last() else {
+                if !self.read()? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let content = &self.frames[range.clone()];
+            let time = match self.class {
+                Class::Change => {
+                    self.change = Change::decode(content);
+                    self.change.as_ref().map(|change| change.time)
+                }
+                _ => event::decode(content).map(|event| event.time),
+            };
+            self.next = time.map(|time| (*number, time));
+            if self.next.is_none() {
+                self.records.pop();
+            }
+        }
+        Ok(self.next)
+    }
+
+    /// Reads the next chunk, where there is one.
+    fn read(&mut self) -> Result<bool, RecorderError> {
+        let Some(chunk) = self.chunks.pop() else { return Ok(false) };
+        let opened = {
+            let counters = self.shared.counters();
+            trail::open(&counters.database, &counters.boxes, chunk.id)?
+        };
+        // Gone meanwhile, since newer ones have come.
+        let Some(opened) = opened else { return Ok(true) };
+        let damaged = || VaultError::Damaged("a part of its audit trail does not open".into());
+        self.frames = opened.frames.ok_or_else(damaged)?;
+        self.records = trail::records(&self.frames).ok_or_else(damaged)?;
+        // What has come meanwhile is not part of this look.
+        self.records.retain(|(number, _)| *number <= chunk.last);
+        Ok(true)
+    }
+
+    /// Takes the next record; to be called after `peek`. Gives `found` each event of it that is picked, the last first.
+    fn take(&mut self, picks: &impl Picks, mut found: impl FnMut(&dyn Fn() -> TrailEvent)) {
+        self.next = None;
+        let Some((_, range)) = self.records.pop() else { return };
+        if let Some(change) = self.change.take() {
+            self.left -= 1;
+            if picks.of_change(&change) {
+                found(&|| TrailEvent::Change(change.clone()));
+            }
+            return;
+        }
+        let Some(event) = event::decode(&self.frames[range]) else { return };
+        let listed: Vec<Listed<'_>> = event.listed().collect();
+        for listed in listed.iter().rev().take(self.left) {
+            if picks.of_use(&event, listed) {
+                found(&|| TrailEvent::Use(UseEvent::of(&event, listed)));
+            }
+        }
+        self.left = self.left.saturating_sub(listed.len());
+    }
+}
+
+/// The next record of several streams by what is told of it, the greatest.
+fn newest<K: Ord + Copy>(
+    streams: &mut [Backwards<'_>],
+    key: impl Fn((u64, Millis)) -> K,
+) -> Result<Option<(usize, Millis)>, RecorderError> {
+    let mut newest: Option<(K, usize, Millis)> = None;
+    for (index, stream) in streams.iter_mut().enumerate() {
+        if let Some(found) = stream.peek()?
+            && newest.is_none_or(|(known, ..)| key(found) > known)
+        {
+            newest = Some((key(found), index, found.1));
+        }
+    }
+    Ok(newest.map(|(_, index, time)| (index, time)))
+}
+
+/// The events that `picks` picks, newest first: how many there are, and those from `offset` on, at most
+/// `limit`.
+pub(super) fn list(
+    shared: &Shared,
+    picks: &impl Picks,
+    offset: usize,
+    limit: usize,
+) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
+    let (mut uses, mut changes) = (Vec::new(), Vec::new());
+    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| picks.class(*class)) {
+        let kept = trail::kept(&shared.counters().database, class, shared.kept(class))?;
+        let streams = if class == Class::Change { &mut changes } else { &mut uses };
+        streams.extend(kept.into_iter().map(|(chunks, left)| Backwards {
+            shared,
+            class,
+            chunks,
+            frames: Zeroizing::default(),
+            records: Vec::new(),
+            next: None,
+            change: None,
+            left,
+        }));
+    }
+    let (mut count, mut found) = (0, Vec::new());
+    let mut add = |event: &dyn Fn() -> TrailEvent| {
+        if count >= offset && found.len() < limit {
+            found.push(event());
+        }
+        count += 1;
+    };
+    loop {
+        let next_use = newest(&mut uses, |(number, _)| number)?;
+        let next_change = newest(&mut changes, |(number, _)| number)?;
+        // Of the same moment the use is the earlier one: that a value was shown is recorded behind it.
+        if let Some((index, time)) = next_use
+            && next_change.is_none_or(|(_, changed)| time > changed)
+        {
+            uses[index].take(picks, &mut add);
+        } else if let Some((index, _)) = next_change {
+            changes[index].take(picks, &mut add);
+        } else {
+            break;
+        }
+    }
+    Ok((count, found))
+}
