@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
-use super::peer::Access;
+use super::identity::Rules;
+use super::peer::{Access, Peer};
 use super::routes::Endpoint;
-use super::{App, Link, LinkWanted, account, audit, inline, metrics, plugins, request, usage, view};
+use super::{App, Link, LinkWanted, account, audit, configuration, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
@@ -56,13 +57,43 @@ pub struct Asked<'a> {
     pub caller: &'a Caller,
     /// What they may do.
     pub access: &'a Access<'a>,
-    /// The configuration in force.
+    /// The configuration in force when it was asked.
     pub config: &'a Config,
+    /// Its rules.
+    pub rules: &'a Arc<Rules>,
+    /// Who, by the kernel's word.
+    pub peer: &'a Peer,
 }
 
 impl Asked<'_> {
     fn query(&self) -> Option<&str> {
         self.parts.uri.query()
+    }
+
+    /// Decides by what the caller may do now: the rules may have changed while the request was under way. Whoever
+    /// decides over an answer takes its snapshot first. Then no answer leaves after a change of the rules was
+    /// acknowledged, unless these allow it.
+    ///
+    /// # Errors
+    /// The caller may do nothing any more.
+    pub(super) fn now<T>(&self, app: &App, decide: impl FnOnce(&Access<'_>) -> T) -> Result<T, ApiError> {
+        let rules = app.rules.load_full();
+        if Arc::ptr_eq(&rules, self.rules) {
+            return Ok(decide(self.access));
+        }
+        match self.peer.access(app.own_uid, &rules) {
+            Some((_, access)) => Ok(decide(&access)),
+            None => Err(ApiError::forbidden()),
+        }
+    }
+
+    /// Reads the body of a request of an administrator, who has to be one still when it has arrived.
+    ///
+    /// # Errors
+    /// As `request::object`; the caller may not do that any more.
+    pub(super) async fn object(&self, app: &App, body: Incoming) -> Result<request::Fields, ApiError> {
+        let fields = request::object(body, self.intake(app)).await?;
+        if self.now(app, |access| access.administers())? { Ok(fields) } else { Err(ApiError::forbidden()) }
     }
 
     /// How the body may arrive.
@@ -82,7 +113,7 @@ impl Asked<'_> {
 /// # Errors
 /// What the caller is told instead.
 pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: Incoming) -> Answer {
-    let Asked { params, parts, caller, access, config } = asked;
+    let Asked { params, parts, caller, access, config, .. } = asked;
     let query = asked.query();
     let param = |name: &str| params.get(name).unwrap_or_default();
     let intake = asked.intake(app);
@@ -113,14 +144,15 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let mut fields = request::object(body, intake).await?;
             let (names, reveal) = (fields.names("secrets"), fields.flag("reveal").unwrap_or(false));
             fields.finish()?;
-            let refused = refused(&app.resolver.current.load(), names.iter(), access);
+            let snapshot = app.resolver.current.load();
+            let refused = asked.now(app, |access| refused(&snapshot, names.iter(), access))?;
             if !refused.is_empty() {
                 let secrets = refused.iter().map(|index| (&names[*index], ""));
                 app.resolver.forbid(caller, &endpoint.route(), None, secrets);
                 let entry = |index: &usize| json!({"field": format!("secrets.{index}"), "message": FORBIDDEN_SECRET});
                 return Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)));
             }
-            let resolve = || leaving_nothing(|| app.resolver.resolve(&names, caller)).map_err(ApiError::from);
+            let resolve = || leaving_nothing(|| app.resolver.resolve(snapshot, &names, caller)).map_err(ApiError::from);
             let body =
                 if reveal && access.administers() { revealed(app, &actor, &names, resolve).await? } else { resolve()? };
             Ok(with_body(body, "application/json"))
@@ -134,7 +166,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
-            let mut fields = request::object(body, intake).await?;
+            let mut fields = asked.object(app, body).await?;
             let (name, value) = (fields.name("name"), fields.value("value"));
             let enabled = fields.flag("enabled").unwrap_or(true);
             fields.finish()?;
@@ -156,7 +188,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::ChangeSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, intake).await?;
+            let mut fields = asked.object(app, body).await?;
             let change = SecretChange {
                 name: fields.optional_name("name"),
                 value: fields.optional_value("value"),
@@ -169,7 +201,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::RollBackSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, intake).await?;
+            let mut fields = asked.object(app, body).await?;
             let version = fields.number("version");
             fields.finish()?;
             let version = version.unwrap_or_default();
@@ -203,7 +235,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            plugins::add(app, &actor, request::object(body, intake).await?).await
+            plugins::add(app, &actor, asked.object(app, body).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;
@@ -220,6 +252,10 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::Console => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &link(app, caller).await?))
+        }
+        Endpoint::Reload => {
+            request::query(query, [])?;
+            Ok(json_answer(StatusCode::OK, &configuration::answer(app, caller).await?))
         }
         Endpoint::Status => {
             request::query(query, [])?;
@@ -556,11 +592,23 @@ pub async fn planned(
     target: Option<&str>,
 ) -> Result<(Arc<Snapshot>, Arc<Prepared>, Arc<Plan>), ApiError> {
     let until = Instant::now() + PLAN_TIME;
+    let mut has_caught_up = false;
     loop {
         let (snapshot, prepared) = current(app, id, until).await?;
-        if let Some(ready) = prepared.ready(target) {
-            let plan = ready.map_err(|unplanned| ApiError::unplanned(Some(id), &unplanned))?;
-            return Ok((snapshot, prepared, plan));
+        match prepared.ready(target) {
+            Some(Ok(plan)) => return Ok((snapshot, prepared, plan)),
+            Some(Err(unplanned)) => {
+                drop(snapshot);
+                let may_be_of_variables = matches!(unplanned, Unplanned::Problems(_));
+                if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
+                    let catching_up = configuration::catch_up(app);
+                    let _ = tokio::time::timeout_at(until.into(), catching_up).await;
+                    continue;
+                }
+                let hint = if may_be_of_variables { app.configuration_hint() } else { None };
+                return Err(ApiError::unplanned(Some(id), &unplanned).with_detail(hint));
+            }
+            None => {}
         }
         // Nothing of the old state is held while waiting, so that no change has to wait for this plan.
         drop(snapshot);
@@ -586,8 +634,9 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
     let (snapshot, prepared, plan) = planned(app, id, target)
         .await
         .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
-    // Another default, if the plugin has just been replaced.
-    if !asked.access.may_render(id, Some(&plan.target.names().collect::<Vec<_>>())) {
+    // Another default, if the plugin has just been replaced; other rules, if the configuration has.
+    let names: Vec<&str> = plan.target.names().collect();
+    if !asked.now(app, |access| access.may_render(id, Some(&names)))? {
         return Err(forbidden_template(app, Endpoint::Render, id, asked.caller));
     }
     check_same_target(&plan.target, asked)?;

@@ -145,6 +145,10 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     all.add("build", "The version that runs.", MetricType::Info, vec![(version, 1.0)]);
     all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
+    let valid = f64::from(app.configuration.is_valid());
+    all.gauge("config_valid", "Whether the configuration file is what is in force.", valid);
+    let loaded = app.configuration.loaded().at as f64 / 1000.0;
+    all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
     all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
     if let Some((connected, pending)) = membership::gauges(app) {
         all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));

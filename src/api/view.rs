@@ -284,7 +284,8 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
     };
     let socket = app.socket_problem.load_full();
-    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()))
+    let configuration = app.configuration_warnings();
+    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
         .chain(&unreadable)
         .chain(&changeable)
         .chain(&not_templates)
@@ -306,6 +307,7 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
         "templates": {"ok": templates.len() - broken, "broken": broken, "strays": all_strays.len()},
         "plugins": app.registry.count(),
         "vault": {"format": crate::vault::store::FORMAT, "unlock": app.unlock},
+        "configuration": app.configuration_view(),
         "warnings": warnings,
     }))
 }

@@ -285,7 +285,8 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     };
     let mut text = message.to_owned();
     let entries = error["errors"].as_array().into_iter().flatten();
-    let is_of_templates = error["errors"].as_array().is_some_and(|all| all.iter().any(|entry| entry["line"].is_u64()));
+    let of_template = |entry: &Value| entry["template"].is_string() && entry["line"].is_u64();
+    let is_of_templates = error["errors"].as_array().is_some_and(|all| all.iter().any(of_template));
     let templates = if is_of_templates { templates(home) } else { None };
     // One that says the same, of no place in a template, is for programs.
     for entry in entries.filter(|entry| entry["template"].is_string() || entry["message"] != error["message"]) {
@@ -300,7 +301,7 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
 /// One entry of `errors`, or one problem of a template: its place, what is wrong, the line, what to do. The line is
 /// read from the folder of the templates, where that is here.
 pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
-    let mut place = entry["template"].as_str().unwrap_or_default().to_owned();
+    let mut place = entry["template"].as_str().or(entry["file"].as_str()).unwrap_or_default().to_owned();
     let line = entry["line"].as_u64();
     let column = entry["column"].as_u64();
     for number in [line, column].into_iter().flatten() {

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
-use crate::daemon::Checked;
+use crate::api::configuration;
+use crate::daemon::{Checked, DaemonError};
 use crate::home::Home;
 
 #[derive(Subcommand)]
@@ -64,6 +65,29 @@ impl Template {
             Self::Explain(command) => command.run(home),
         }
     }
+}
+
+/// Returns that the daemon of this home, if one runs and tells, has another configuration in force than the file that
+/// templates were checked with.
+fn other_configuration(home: &Home) -> Option<String> {
+    // One that `GUILLEMET_SOCKET` names may serve another home.
+    client::is_of_home(home).ok().filter(|is_own| *is_own)?;
+    let status = client::call(home, Method::GET, "/v1/status", None).ok().filter(|answer| answer.status == 200)?;
+    let status = status.json();
+    let in_force = &status["configuration"];
+    let (_, text) = configuration::load(home).ok()?;
+    if !in_force["digest"].is_string() || in_force["digest"] == text.digest().to_string() {
+        return None;
+    }
+    let problems = items(&in_force["problems"]);
+    let why = problems.first().map_or_else(String::new, |problem| format!(": {}", output::text(&problem["message"])));
+    Some(format!(
+        "warning: checked with {}, but the daemon has the configuration in force that it loaded at {}{why}. `{}` shows \
+         what is wrong",
+        home.config_file().display(),
+        output::text(&in_force["loaded_at"]),
+        home.command("reload")
+    ))
 }
 
 /// A problem with its template, as `client::entry_text` takes it.
@@ -125,7 +149,19 @@ impl List {
 impl Check {
     fn run(self, home: &Home) -> Done {
         let Checked { templates: checked, strays, unreadable } =
-            crate::daemon::check_templates(home, &self.ids, self.target.as_deref())?;
+            match crate::daemon::check_templates(home, &self.ids, self.target.as_deref()) {
+                Err(DaemonError::Config(error)) => {
+                    return Err(Failure::new(format!(
+                        "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded \
+                         before; `{}` shows which",
+                        home.command("status")
+                    )));
+                }
+                checked => checked?,
+            };
+        if let Some(note) = other_configuration(home) {
+            output::note(&note);
+        }
         let broken = checked.iter().filter(|template| template["status"] == "broken").count();
         if self.json {
             let (count, items) = (checked.len(), &checked);
