@@ -195,7 +195,7 @@ fn a_dotenv_file_of_cal_com() {
         "# keys\nexport CAL_API_KEY='«calcom-api-key-prod»' # mine\nCAL_CLIENT_ID='cl'\nCAL_SECRET_KEY='«calcom-secret-key-prod»'\n\
          CAL_WEBHOOK_SECRET='«calcom-webhook-secret-prod»'\nDATABASE_URL=postgres://u:p4ss@h/db\nPORT=1\n"
     );
-    let rendered = adopting.render("cal-com/desk", "env");
+    let rendered = adopting.render("cal-com/desk", "dotenv");
     if let Some(python) = consumers::python() {
         let (mut before, after) = (python_dotenv(&python, text), python_dotenv(&python, &rendered));
         for other in ["DATABASE_URL", "PORT"] {

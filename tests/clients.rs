@@ -270,6 +270,36 @@ fn a_rule_opens_no_template_of_another_case() {
 const CANARY: &str = "name = \"canary-name\"\nurl = \"https://canary.example.com/\"\n";
 
 /// A template that is a link may not be any file that the daemon can read.
+/// A rule that names a target by its former name means the target, and no other; so does a request.
+#[test]
+fn a_rule_for_a_former_name_of_a_target_is_about_that_target_alone() {
+    if !can() {
+        return;
+    }
+    for rule in ["cal-com/desk:env", "cal-com/desk:dotenv", "cal-com/desk:e*"] {
+        let guillemet = configured(&format!("{API}[[client]]\nuid = {AGENT}\ntemplates = [\"{rule}\"]\n"));
+        guillemet.write("cal-com/desk.toml", "api_key = \"<< secret 'calendar-token' >>\"\n");
+        guillemet.write("cal-com/other.toml", "api_key = \"<< secret 'calendar-token' >>\"\n");
+        let status = |id: &str| AGENT_ALONE.get(&guillemet, &format!("/v1/render/{id}")).0;
+        for (id, expected) in [
+            ("cal-com/desk?target=dotenv", 200),
+            ("cal-com/desk?target=env", 200),
+            ("cal-com/desk", 403),
+            ("cal-com/desk?target=json", 403),
+            ("cal-com/desk?target=retell-connection", 403),
+            ("cal-com/desk?target=other", 403),
+            ("cal-com/other?target=env", 403),
+        ] {
+            assert_eq!(status(id), expected, "{rule}: {id}");
+        }
+        // The trail has the present name.
+        let events = guillemet.get("/v1/usage").json();
+        let answered: Vec<&Value> =
+            events["items"].as_array().unwrap().iter().filter(|event| event["outcome"] == "answered").collect();
+        assert!(answered.len() == 2 && answered.iter().all(|event| event["target"] == "dotenv"), "{rule}: {events}");
+    }
+}
+
 #[test]
 fn a_link_leads_to_no_file_of_another_user() {
     if !can() {

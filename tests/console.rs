@@ -6,7 +6,8 @@ mod support;
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::json;
@@ -40,6 +41,22 @@ const PATHS: [(&str, &str); 21] = [
     ("GET", "/settings/developers/plugins"),
     ("GET", "/settings/developers/audit"),
 ];
+
+/// Nobody can add a page or a form that these tests do not know.
+#[test]
+fn these_tests_know_every_path() {
+    let known: HashSet<(&str, &str)> =
+        PATHS.iter().map(|(method, path)| (*method, path.split('?').next().unwrap())).collect();
+    let mut count = 0;
+    for (path, methods, _) in guillemet::console::routes().filter(|(path, ..)| !path.starts_with("/assets/")) {
+        let path = path.replace("{feature}/{name}", "mcp-server/a").replace("{name}", "cal-key");
+        for method in methods.split(", ").filter(|method| *method != "HEAD") {
+            assert!(known.contains(&(method, path.as_str())), "{method} {path} is in no test");
+            count += 1;
+        }
+    }
+    assert_eq!(count, PATHS.len(), "a path is gone");
+}
 
 /// A template that names one secret.
 const TEMPLATE: &str = r#"name = "calendar"
@@ -124,14 +141,35 @@ fn another_host_is_told_nothing_on_any_path() {
     let browser = Browser::open(&guillemet);
     let (cookie, csrf) = (browser.cookie.clone().unwrap(), browser.csrf());
     let form = encode(&[("csrf", &csrf)]);
-    let foreign = format!("rebound.example:{}", browser.port);
+    let (own, port) = (browser.host.as_str(), browser.port);
+    let name = own.split(':').next().unwrap();
+    let foreign = format!("rebound.example:{port}");
+    // What begins or ends like the host, or differs in what other programs pass over.
+    let alike = [
+        format!("{own}.evil.example"),
+        format!("{own}0"),
+        format!("{name}:{}", &port.to_string()[..1]),
+        format!("{name}.evil.example:{port}"),
+        format!("{name}:0{port}"),
+        name.to_owned(),
+        format!("{name}:"),
+        format!("{name}.:{port}"),
+        own.to_uppercase(),
+        format!("x{own}"),
+        format!("evil.{own}"),
+        format!("evil@{own}"),
+        format!("localhost:{port}"),
+        format!("{own}, {foreign}"),
+    ];
     for (method, path) in PATHS {
         let body = if method == "POST" { form.as_bytes() } else { b"" };
         let mut cases = vec![
             vec![("host", foreign.as_str())],
             vec![],
-            vec![("host", browser.host.as_str()), ("host", foreign.as_str())],
+            vec![("host", own), ("host", foreign.as_str())],
+            vec![("host", own), ("host", own)],
         ];
+        cases.extend(alike.iter().map(|host| vec![("host", host.as_str())]));
         for headers in &mut cases {
             headers.push(("cookie", &cookie));
             headers.push(("content-type", "application/x-www-form-urlencoded"));
@@ -144,8 +182,11 @@ fn another_host_is_told_nothing_on_any_path() {
             assert!(!answer.text().contains("cal-key"));
         }
         // A target that names another host than `Host`.
-        let absolute = format!("http://{foreign}{path}");
-        assert_eq!(browser.ask(method, &absolute, &[], body).status, 421);
+        for other in alike.iter().filter(|host| !host.contains(',')).chain([&foreign]) {
+            let absolute = format!("http://{other}{path}");
+            let answer = browser.ask(method, &absolute, &[], body);
+            assert!([421, 400].contains(&answer.status), "{method} {absolute}: {}", answer.status);
+        }
     }
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "active");
 }
@@ -251,6 +292,63 @@ fn a_form_is_taken_from_the_console_alone() {
     let enable = "/settings/developers/secrets/cal-key/enable";
     assert_eq!(browser.ask("POST", enable, &[form, ("origin", &own)], good.as_bytes()).status, 303);
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "active");
+}
+
+/// A form of these fields that would be taken, but for its token.
+fn filled<'a>(fields: &[&'a str], name: &'a str) -> Vec<(&'a str, &'a str)> {
+    let value = |field: &&'a str| match *field {
+        "name" => Some(("name", name)),
+        "value" => Some(("value", "another value")),
+        "enabled" => Some(("enabled", "on")),
+        "version" => Some(("version", "1")),
+        "etag" | "back" => Some((*field, "")),
+        "csrf" | "rewrite" => None,
+        other => panic!("the field {other} is in no test"),
+    };
+    fields.iter().filter_map(value).collect()
+}
+
+#[test]
+fn no_form_is_taken_without_the_token_of_its_session() {
+    let guillemet = Guillemet::start();
+    let others = Browser::open(&guillemet).csrf();
+    let forms: Vec<_> = guillemet::console::routes().filter(|(_, methods, _)| methods.contains("POST")).collect();
+    assert!(forms.len() > 7, "{forms:?}");
+    for (number, (path, _, fields)) in forms.into_iter().enumerate() {
+        // Each has a secret of its own, with a former version; one that is enabled was disabled.
+        let name = format!("key-{number}");
+        guillemet.add(&name, "one");
+        assert_eq!(guillemet.ask("PATCH", &format!("/v1/secrets/{name}"), &[], br#"{"value": "two"}"#).status, 200);
+        if path.ends_with("/enable") {
+            guillemet.set_enabled(&name, false);
+        }
+        let browser = Browser::open(&guillemet);
+        let csrf = browser.csrf();
+        let has_name = path.contains("{name}");
+        let path = path.replace("{name}", &name);
+        let fields = filled(fields, if has_name { &name } else { "created" });
+        let send = |token: Option<&str>| {
+            let fields = token.map(|token| ("csrf", token)).into_iter().chain(fields.iter().copied());
+            let origin = format!("http://{}", browser.host);
+            let headers = [("content-type", "application/x-www-form-urlencoded"), ("origin", origin.as_str())];
+            browser.ask("POST", &path, &headers, encode(&fields.collect::<Vec<_>>()).as_bytes()).status
+        };
+        // The secrets there are, all of this one, and whether the session goes on.
+        let state = || {
+            let (all, one) = (guillemet.get("/v1/secrets"), guillemet.get(&format!("/v1/secrets/{name}")));
+            (all.json()["count"].clone(), one.text(), browser.get(SECRETS).status)
+        };
+        let before = state();
+        let cut = &csrf[..csrf.len() - 1];
+        for token in [None, Some(""), Some("x"), Some(cut), Some(others.as_str())] {
+            assert_eq!(send(token), 403, "{path} with {token:?}");
+            assert_eq!(state(), before, "{path} with {token:?} has changed something");
+        }
+        // It was the token alone.
+        let taken = send(Some(&csrf));
+        assert!([200, 303].contains(&taken), "{path}: {taken}");
+        assert_ne!(state(), before, "{path} changes something");
+    }
 }
 
 #[test]
@@ -438,13 +536,13 @@ fn every_flow_works_without_scripts() {
     );
     std::fs::remove_dir_all(guillemet.path("templates")).unwrap();
     // What vanished less than two seconds ago may come back.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(60);
     let page = loop {
         let answer = browser.post(&path("delete"), &[]);
         if answer.status == 303 {
             break browser.page(&answer.headers["location"]);
         }
-        assert!(std::time::Instant::now() < until, "{}", answer.text());
+        assert!(Instant::now() < until, "{}", answer.text());
     };
     assert!(page.says("was deleted."));
     assert_eq!(guillemet.get(&format!("/v1/secrets/{name}")).status, 404);
@@ -594,23 +692,29 @@ fn templates_are_explained_and_plugins_shown() {
     assert!(page.says("mcp-server") && page.says("built-in"), "{}", page.text);
 }
 
-/// The TCP ports a process listens on, by its own descriptors.
-fn ports(pid: u32) -> Option<HashSet<String>> {
+/// The TCP sockets of a process, by its own descriptors: their addresses here, and whether they listen.
+fn sockets(pid: u32) -> Option<HashSet<(String, bool)>> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let inodes: HashSet<String> = descriptors
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
         .collect();
-    let mut ports = HashSet::new();
+    let mut sockets = HashSet::new();
     for table in ["tcp", "tcp6"] {
         for line in std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default().lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            if fields[3] == "0A" && inodes.contains(fields[9]) {
-                ports.insert(fields[1].to_owned());
+            if inodes.contains(fields[9]) {
+                sockets.insert((fields[1].to_owned(), fields[3] == "0A"));
             }
         }
     }
-    Some(ports)
+    Some(sockets)
+}
+
+/// The TCP ports a process listens on.
+fn ports(pid: u32) -> Option<HashSet<String>> {
+    let listening = sockets(pid)?.into_iter().filter(|(_, listens)| *listens);
+    Some(listening.map(|(address, _)| address).collect())
 }
 
 #[test]
@@ -631,6 +735,67 @@ fn there_is_no_port_before_a_link_and_only_loopback_after() {
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         assert_eq!(after, loopback);
     }
+}
+
+/// The daemon's clock, of both kinds, is set forward by libfaketime: a session ends by itself after half an hour.
+#[test]
+fn there_is_no_socket_after_the_last_session() {
+    let Some(library) = faketime() else { return };
+    let mut guillemet = Guillemet::init();
+    let clock = guillemet.path("clock");
+    let set = |ahead: &str| {
+        std::fs::write(clock.with_extension("new"), ahead).unwrap();
+        std::fs::rename(clock.with_extension("new"), &clock).unwrap();
+    };
+    set("+0");
+    let way = [
+        "env".to_owned(),
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        "FAKETIME_NO_CACHE=1".into(),
+    ];
+    assert!(guillemet.try_run(&way), "{}", guillemet.log());
+    let Some(before) = sockets(guillemet.pid()) else {
+        println!("skipped: needs root to see the daemon's descriptors");
+        return;
+    };
+    assert_eq!(before, HashSet::new());
+    let gone = |when: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !sockets(guillemet.pid()).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "{when} there is a socket: {:?}", sockets(guillemet.pid()));
+            std::thread::yield_now();
+        }
+        assert!(guillemet.log().contains("the console is closed"), "{when}");
+    };
+    let (first, second) = (Browser::open(&guillemet), Browser::open(&guillemet));
+    assert_eq!(first.post("/logout", &[]).status, 200);
+    set("+20m");
+    // The other session is still good.
+    assert_eq!(second.get(SECRETS).status, 200);
+    assert!(!ports(guillemet.pid()).unwrap().is_empty());
+    assert_eq!(second.post("/logout", &[]).status, 200);
+    gone("after everybody has logged out");
+
+    // Nobody logs out; the link that nobody followed ends too.
+    let _open = Browser::open(&guillemet);
+    link(&guillemet);
+    assert!(!ports(guillemet.pid()).unwrap().is_empty());
+    set("+60m");
+    gone("after the last session has rested too long");
+    assert_eq!(guillemet.get("/healthz").status, 200);
+}
+
+fn faketime() -> Option<PathBuf> {
+    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+    let found = folders.into_iter().map(|folder| Path::new(folder).join("faketime/libfaketimeMT.so.1"));
+    let found = found.into_iter().find(|library| library.exists());
+    if found.is_none() {
+        let line = "skipped: needs libfaketime: `sudo apt-get install faketime`";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+        println!("{line}");
+    }
+    found
 }
 
 /// Whether the other end has ended a connection, without waiting for that.

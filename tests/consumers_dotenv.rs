@@ -1,16 +1,18 @@
-//! What is rendered as a dotenv file, read by python-dotenv and by Node.
+//! What is rendered as a dotenv file, read by its readers: python-dotenv, Node, systemd and shells; and a bare value
+//! also by docker and kubectl.
 //!
-//! Both read every value as it is, or it is refused. That a refusal is necessary is tried: whichever way such a
-//! value is quoted, one of the two reads something else.
+//! They read every value as it is, or it is refused. That a refusal is necessary is tried: whichever way such a value
+//! is quoted, one of the readers reads something else, and so does the one that is named for each kind of quotes.
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use support::consumers::{Rotating, has, python, run_script};
 use support::passwords::{SEED, passwords};
+use support::random::Random;
 
 const NODE: &str = "node";
 
@@ -30,7 +32,41 @@ fn texts(value: &str) -> [String; 3] {
     [value.to_owned(), format!("id-{value}"), format!("{value} #end")]
 }
 
-/// Each way to write a text behind `K=`, as far as one of the two readers knows it.
+/// The passwords of other tests, and what is no line of printable ASCII.
+fn values() -> Vec<String> {
+    const MORE: [&str; 16] = [
+        "-----BEGIN-----\nabc+/=\n-----END-----",
+        "it's\ntwo lines",
+        "\n",
+        "\t",
+        "a\\\nb",
+        "it's a\\\nb",
+        "a\r\nb",
+        "a\rb",
+        "\u{1b}]0;x\u{7}",
+        "\u{7f}\u{1}\u{1f}",
+        "é€🔑ß→",
+        "it's é€🔑",
+        "\u{feff}a",
+        "\u{85}\u{a0}a\u{2028}",
+        "a\u{fdd0}",
+        "\u{1fffe}'",
+    ];
+    const SHARP: [char; 20] = [
+        'a', ' ', '\'', '"', '\\', '$', '`', '#', '\n', '\t', 'n', 'é', '\u{1b}', '\u{feff}', '{', '(', '=', '!',
+        '\u{88}', '\u{202e}',
+    ];
+    let mut random = Random::new(SEED);
+    let mut values = passwords();
+    values.extend(MORE.map(str::to_owned));
+    values.extend((0..80).map(|_| {
+        (0..1 + random.below(12)).map(|_| SHARP[random.below(SHARP.len() as u64) as usize]).collect::<String>()
+    }));
+    values
+}
+
+/// Each way to write a text behind `K=`, as far as one of the readers knows it: as it is, in single quotes, in double
+/// quotes, and others.
 fn quotings(text: &str) -> Vec<String> {
     let escaped = |quote: char| text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
     vec![
@@ -40,47 +76,88 @@ fn quotings(text: &str) -> Vec<String> {
         format!("`{text}`"),
         format!("'{}'", escaped('\'')),
         format!("\"{}\"", escaped('"')),
+        format!("\"{}\"", escaped('"').replace('$', "\\$").replace('`', "\\`")),
         format!("'{}'", text.replace('\'', "\\'")),
+        format!("'{}'", text.replace('\'', "'\\''")),
         format!("\"{}\"", text.replace('"', "\\\"")),
         format!("\"{}\"", text.replace('$', "\\$")),
+        format!("\"{}\"", text.replace('\n', "\\n")),
         format!("'{}'", text.replace('$', "\\$")),
         text.replace('$', "\\$"),
         text.replace('#', "\\#"),
     ]
 }
 
-/// What both readers make of each file.
-fn read(python: &Path, files: &[String]) -> Vec<(Value, Value)> {
-    let files = json!(files);
-    let of_python = run_script(python, "read_dotenv.py", &files);
-    let of_node = run_script(Path::new(NODE), "read_dotenv.mjs", &files);
-    let list = |value: Value| value.as_array().unwrap().clone();
-    list(of_python).into_iter().zip(list(of_node)).collect()
+/// The readers whose parser can be asked for many files at once.
+struct Readers {
+    python: PathBuf,
+    systemd: bool,
+}
+
+const SHELLS: [&str; 2] = ["sh", "bash"];
+
+impl Readers {
+    /// Those that are installed; nothing where one is missing that has to be there.
+    fn find() -> Option<Self> {
+        let python = python()?;
+        if !has(Path::new(NODE), "`sudo apt-get install nodejs` (20.12 or newer)") {
+            return None;
+        }
+        let mut script = Command::new(&python);
+        script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumers/read_systemd.py"));
+        // Without input it ends early, but not with 3.
+        let systemd = script.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap().code() != Some(3);
+        if !systemd {
+            let line = "skipped: needs systemd's private library: `sudo apt-get install systemd`";
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+            println!("{line}");
+        }
+        Some(Self { python, systemd })
+    }
+
+    /// What each makes of each file, by its name in refusals.
+    fn read(&self, files: &[String]) -> Vec<(&'static str, Vec<Value>)> {
+        let files = json!(files);
+        let list = |value: Value| value.as_array().unwrap().clone();
+        let mut read = vec![
+            ("python-dotenv", list(run_script(&self.python, "read_dotenv.py", &files))),
+            ("Node's --env-file", list(run_script(Path::new(NODE), "read_dotenv.mjs", &files))),
+        ];
+        if self.systemd {
+            read.push(("systemd", list(run_script(&self.python, "read_systemd.py", &files))));
+        }
+        read
+    }
+
+    /// What the environment of a program is behind `set -a; . FILE`.
+    fn sourced(&self, shell: &str, names: &[&str], files: &[String]) -> Vec<Value> {
+        let asked = json!({"shell": shell, "names": names, "files": files});
+        run_script(&self.python, "read_shell.py", &asked).as_array().unwrap().clone()
+    }
 }
 
 #[test]
-fn both_readers_read_every_value_as_it_is() {
-    let Some(python) = python() else { return };
-    if !has(Path::new(NODE), "`sudo apt-get install nodejs` (20.12 or newer)") {
-        return;
-    }
-    let values = passwords();
+fn every_reader_reads_every_value_as_it_is() {
+    let Some(readers) = Readers::find() else { return };
+    let values = values();
     let rotating = Rotating::start(&[("cal-com/desk.toml", TEMPLATE)]);
     let (mut written, mut refused) = (Vec::new(), Vec::new());
     for (number, value) in values.iter().enumerate() {
         rotating.rotate(number, value);
-        match rotating.render("cal-com/desk", "env") {
+        match rotating.render("cal-com/desk", "dotenv") {
             Ok(file) => written.push((number, String::from_utf8(file).unwrap())),
             Err(refusals) => refused.push((number, refusals)),
         }
     }
-    assert!(written.len() > values.len() / 2, "only {} were rendered", written.len());
+    assert!(written.len() > values.len() / 2, "only {} of {} were rendered", written.len(), values.len());
 
     let files: Vec<String> = written.iter().map(|(_, file)| file.clone()).collect();
-    for ((number, file), (python, node)) in written.iter().zip(read(&python, &files)) {
-        let expected: Value =
-            NAMES.into_iter().zip(texts(&values[*number])).map(|(k, v)| (k.to_owned(), json!(v))).collect();
-        for (reader, found) in [("python-dotenv", python), ("Node", node)] {
+    let mut read = readers.read(&files);
+    read.extend(SHELLS.map(|shell| (shell, readers.sourced(shell, &NAMES, &files))));
+    for (reader, found) in read {
+        for ((number, file), found) in written.iter().zip(found) {
+            let expected: Value =
+                NAMES.into_iter().zip(texts(&values[*number])).map(|(k, v)| (k.to_owned(), json!(v))).collect();
             assert_eq!(found, expected, "{reader}, seed {SEED:#x}, value {number}:\n{file}");
         }
     }
@@ -95,22 +172,123 @@ fn both_readers_read_every_value_as_it_is() {
         })
         .collect();
     assert!(!refused.is_empty(), "nothing was refused: these values cannot be the ones meant");
-    let candidates: Vec<Vec<String>> = refused.iter().map(|(_, text, _)| quotings(text)).collect();
-    let files: Vec<String> = candidates.iter().flatten().map(|quoted| format!("K={quoted}\n{NEXT_LINE}")).collect();
-    let mut found = read(&python, &files).into_iter();
-    for ((number, text, reason), candidates) in refused.iter().zip(&candidates) {
+    let is_open = |text: &str| text.contains("${");
+    let mut tried = Vec::new();
+    for (number, text, reason) in refused {
         let place = format!("seed {SEED:#x}, value {number}, {text:?}: {reason}");
-        let found: Vec<(Value, Value)> = found.by_ref().take(candidates.len()).collect();
         // Refused whether or not it is closed: an expansion that begins is nothing to rely on.
-        if text.contains("${") {
+        if is_open(&text) {
             assert!(reason.contains("`${`, which python-dotenv expands"), "{place}: the reason is another");
+        } else {
+            tried.extend(quotings(&text).into_iter().enumerate().map(|(way, form)| Tried {
+                form,
+                way,
+                text: text.clone(),
+                reason: reason.clone(),
+                place: place.clone(),
+            }));
+        }
+    }
+    let files: Vec<String> = tried.iter().map(|tried| format!("K={}\n{NEXT_LINE}", tried.form)).collect();
+    let read = readers.read(&files);
+    let mut for_shells = Vec::new();
+    for (index, tried) in tried.iter().enumerate() {
+        let expected = json!({ "K": tried.text, "NEXT": NEXT });
+        for (reader, found) in &read {
+            if tried.blames(reader) {
+                assert_ne!(found[index], expected, "{reader} reads {}: {}", tried.form, tried.place);
+            }
+        }
+        if tried.blames("a shell") || read.iter().all(|(_, found)| found[index] == expected) {
+            for_shells.push(tried);
+        }
+    }
+    // Nothing behind it: the quotes of the other line would be open.
+    let files: Vec<String> = for_shells.iter().map(|tried| format!("K={}\n", tried.form)).collect();
+    let found = readers.sourced("sh", &["K"], &files);
+    for (tried, found) in for_shells.iter().zip(found) {
+        // What a `$` before no name means is not specified; no shell is relied on.
+        let may_be_read = tried.form.starts_with('"') && tried.text.contains('$');
+        assert!(found["K"] != tried.text.as_str() || may_be_read, "all read {}: {}", tried.form, tried.place);
+    }
+}
+
+/// A way to write a text that was refused.
+struct Tried {
+    form: String,
+    /// Its place among `quotings`.
+    way: usize,
+    text: String,
+    reason: String,
+    place: String,
+}
+
+impl Tried {
+    /// Whether the refusal says that this reader reads this form as something else.
+    fn blames(&self, reader: &str) -> bool {
+        let (single, double) = match self.reason.split_once("in single quotes, ") {
+            Some((_, quotes)) => quotes.split_once("; in double quotes, ").expect("both"),
+            None => (self.reason.as_str(), self.reason.as_str()),
+        };
+        match self.way {
+            1 => single.contains(reader),
+            2 => double.contains(reader),
+            _ => false,
+        }
+    }
+}
+
+/// Where all readers agree there are no quotes, and so docker and kubectl, which know none, read the value too.
+#[test]
+fn docker_and_kubectl_read_what_is_bare() {
+    let Some(readers) = Readers::find() else { return };
+    let rotating = Rotating::start(&[("cal-com/desk.toml", "api_key = \"<< secret 'password' >>\"\n")]);
+    let plain: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').chain("_./+=:@%,-".chars()).collect();
+    let mut random = Random::new(SEED);
+    let mut values: Vec<String> = ["cal_live_0123", "-", "https://h.example:80/a"].map(str::to_owned).to_vec();
+    values.extend(
+        (0..60).map(|_| (0..1 + random.below(40)).map(|_| plain[random.below(plain.len() as u64) as usize]).collect()),
+    );
+    let (mut file, mut expected) = (String::new(), serde_json::Map::new());
+    for (number, value) in values.iter().enumerate() {
+        rotating.rotate(number, value);
+        let rendered = String::from_utf8(rotating.render("cal-com/desk", "dotenv").unwrap()).unwrap();
+        let written = rendered.strip_prefix("CAL_API_KEY=").unwrap();
+        // zsh would look for a command.
+        if value.starts_with('=') || value.contains(":=") {
+            assert_eq!(written, format!("'{value}'\n"));
             continue;
         }
-        let expected = json!({ "K": text, "NEXT": NEXT });
-        for (quoted, (python, node)) in candidates.iter().zip(found) {
-            assert!(python != expected || node != expected, "{place}: both read {quoted}");
+        assert_eq!(written, format!("{value}\n"), "it is written as it is");
+        file.push_str(&format!("K{number}={written}"));
+        expected.insert(format!("K{number}"), json!(value));
+    }
+    assert!(expected.len() > 50, "most are bare: {expected:?}");
+    let expected = Value::Object(expected);
+    let files = [file.clone()];
+    let names: Vec<&str> = expected.as_object().unwrap().keys().map(String::as_str).collect();
+    for (reader, found) in readers.read(&files) {
+        assert_eq!(found[0], expected, "{reader}");
+    }
+    for shell in SHELLS {
+        assert_eq!(readers.sourced(shell, &names, &files)[0], expected, "{shell}");
+    }
+    for (reader, version, install) in [
+        ("docker", "--version", "Docker's command, https://docs.docker.com/engine/install"),
+        ("kubectl", "version", "kubectl, https://kubernetes.io/docs/tasks/tools"),
+    ] {
+        let known = Command::new(reader).args([version]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+        if !known {
+            let line = format!("skipped: needs {install}");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+            println!("{line}");
+            continue;
         }
-        assert!(reason.contains("both read back as this value"), "{place}: the reason is another");
+        let found = run_script(&readers.python, "read_docker.py", &json!({"reader": reader, "file": file}));
+        assert_eq!(found, expected, "{reader}");
+        // And quotes they take for a part of the value, as the documentation says.
+        let found = run_script(&readers.python, "read_docker.py", &json!({"reader": reader, "file": "K='a b'\n"}));
+        assert_eq!(found["K"], "'a b'", "{reader}");
     }
 }
 
@@ -124,7 +302,7 @@ fn node_starts_with_the_file() {
     let file = rotating.guillemet.path("desk.env");
     for (number, value) in passwords().iter().enumerate().step_by(12) {
         rotating.rotate(number, value);
-        let Ok(text) = rotating.render("cal-com/desk", "env") else { continue };
+        let Ok(text) = rotating.render("cal-com/desk", "dotenv") else { continue };
         std::fs::write(&file, text).unwrap();
         let output = Command::new(NODE)
             .arg(format!("--env-file={}", file.display()))

@@ -61,7 +61,7 @@ fn home() -> Guillemet {
     assert_eq!(guillemet.set_enabled("off", false).status, 200);
     let renamed = guillemet.ask("PATCH", "/v1/secrets/old-name", &[], br#"{"name": "new-name", "value": "another"}"#);
     assert_eq!(renamed.status, 200);
-    for target in ["json", "env"] {
+    for target in ["json", "dotenv"] {
         assert_eq!(guillemet.get(&format!("/v1/render/cal-com/frontdesk?target={target}")).status, 200);
     }
     assert_eq!(guillemet.get("/v1/render/mcp-server/crm").status, 409);

@@ -100,12 +100,28 @@ fn the_command_line_tells_the_story_of_a_secret() {
     assert!(texts(&output).1.contains("provider-purpose-environment"));
     assert!(output.status.success());
 
-    let output = guillemet.command(&["render", "cal-com/desk", "--target", "env"]);
-    assert_eq!(texts(&output), ("CAL_API_KEY='cal_1'\n".into(), String::new()));
+    let output = guillemet.command(&["render", "cal-com/desk", "--target", "dotenv"]);
+    assert_eq!(texts(&output), ("CAL_API_KEY=cal_1\n".into(), String::new()));
     let file = guillemet.path("out.env");
-    let output = guillemet.command(&["render", "cal-com/desk", "--target", "env", "--out", file.to_str().unwrap()]);
+    let output = guillemet.command(&["render", "cal-com/desk", "--target", "dotenv", "--out", file.to_str().unwrap()]);
     assert!(output.status.success(), "{}", texts(&output).1);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY='cal_1'\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY=cal_1\n");
+
+    // By its former name, with a warning that programs see too.
+    let output = guillemet.command(&["render", "cal-com/desk", "--target", "env"]);
+    let warning = "the target `env` is now called `dotenv`; the old name still works";
+    assert_eq!(texts(&output), ("CAL_API_KEY=cal_1\n".into(), format!("warning: {warning}\n")));
+    let answer = guillemet.get("/v1/render/cal-com/desk?target=env");
+    assert_eq!(answer.headers["warning"], format!("299 - \"{warning}\""));
+    assert_eq!(answer.headers["guillemet-target"], "dotenv");
+    let answer = guillemet.get("/v1/render/cal-com/desk?target=dotenv");
+    assert_eq!((answer.headers.get("warning"), answer.headers["guillemet-target"].as_str()), (None, "dotenv"));
+    for command in ["check", "explain"] {
+        let output = guillemet.command(&["template", command, "cal-com/desk", "--target", "env"]);
+        assert!(output.status.success() && texts(&output).1.contains(warning), "{command}: {:?}", texts(&output));
+        let output = guillemet.command(&["template", command, "cal-com/desk", "--target", "dotenv"]);
+        assert!(output.status.success() && !texts(&output).1.contains(warning), "{command}: {:?}", texts(&output));
+    }
 
     let output = guillemet.command(&["template", "explain", "cal-com/desk"]);
     let (said, _) = texts(&output);
@@ -122,7 +138,7 @@ fn the_command_line_tells_the_story_of_a_secret() {
     assert!(said.starts_with("calcom-api-key-prod is disabled\n1 reference is refused"), "{said}");
     let output = guillemet.command(&["render", "cal-com/desk", "--out", file.to_str().unwrap(), "--force"]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY='cal_1'\n", "a refused render writes nothing");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY=cal_1\n", "a refused render writes nothing");
     let output = guillemet.command(&["secret", "show", "api-key"]);
     assert!(texts(&output).0.contains("No active references yet"));
     let output = guillemet.command(&["plugin", "show", "cal-com", "--schema"]);

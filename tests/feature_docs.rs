@@ -86,6 +86,23 @@ fn page(guillemet: &Guillemet, plugin: &Value, example: &Value) -> String {
         let (id, title, file) = (text(&target["id"]), text(&target["title"]), text(&target["file_name"]));
         writeln!(page, "| `{id}`{default} | {title} | `{file}`, {media_type} |").unwrap();
     }
+    for target in targets {
+        let id = text(&target["id"]);
+        for alias in target["aliases"].as_array().into_iter().flatten().map(text) {
+            writeln!(page, "\n`{alias}` is the former name of `{id}`. It still works, with a warning.").unwrap();
+        }
+        if id == "dotenv" {
+            let readers =
+                "python-dotenv, Node's `--env-file`, systemd's `EnvironmentFile=` and a shell that sources it";
+            writeln!(
+                page,
+                "\n`{id}` is read alike by {readers}; a value that they would not read alike is refused. `docker --env-file` \
+                 and `kubectl --from-env-file` do not unquote: they take the quotes around a value as part of it. \
+                 [How values are written](../plugins.md#readers-of-a-dotenv-file)."
+            )
+            .unwrap();
+        }
+    }
     let (id, format) = (text(&example["id"]), text(&example["format"]));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("templates/{id}.{format}"));
     let template = std::fs::read_to_string(file).unwrap();

@@ -189,6 +189,48 @@ fn a_file_is_its_templates_and_its_targets_and_written_when_its_bytes_differ() {
 }
 
 #[test]
+fn a_former_name_of_a_target_is_the_same_source_and_the_present_one_is_noted() {
+    let rendering = Rendering::start();
+    if !has_attributes(&rendering.folder) {
+        return;
+    }
+    let Rendering { guillemet, out, .. } = &rendering;
+    guillemet.write("cal-com/desk.toml", "api_key = '<< secret \"key\" >>'\n");
+    let render = |target: &str| {
+        guillemet.command(&["render", "cal-com/desk", "--target", target, "--out", out.to_str().unwrap()])
+    };
+    let note = || {
+        let mut value = vec![0; 100];
+        let len = rustix::fs::getxattr(out, "user.guillemet", &mut value[..]).unwrap();
+        String::from_utf8(value[..len].to_vec()).unwrap()
+    };
+    let warning = "warning: the target `env` is now called `dotenv`; the old name still works\n";
+    for (number, target) in ["env", "env", "dotenv", "env", "dotenv"].into_iter().enumerate() {
+        // Every other time the bytes are the same, too.
+        rendering.set_value(&format!("value-{}", number / 2));
+        let output = render(target);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(said(&output), if target == "env" { warning } else { "" });
+        assert_eq!(note(), "cal-com/desk?target=dotenv");
+    }
+    // As a Guillemet wrote it that knew the target by its former name only.
+    for (written, target) in [("cal-com/desk?target=env", "dotenv"), ("cal-com/desk?target=env", "env")] {
+        setxattr(out, "user.guillemet", written.as_bytes(), XattrFlags::empty()).unwrap();
+        assert!(render(target).status.success());
+        assert_eq!(note(), "cal-com/desk?target=dotenv");
+    }
+    // Another target is another source, and nothing is used to find that out.
+    let before = (fs::read(out).unwrap(), rendering.uses());
+    for target in ["json", "retell-connection"] {
+        let output = render(target);
+        assert_eq!(output.status.code(), Some(1));
+        let why = format!("it was rendered from `cal-com/desk?target=dotenv`, not from `cal-com/desk?target={target}`");
+        assert!(said(&output).contains("nothing was rendered") && said(&output).contains(&why), "{}", said(&output));
+    }
+    assert_eq!((fs::read(out).unwrap(), rendering.uses()), before);
+}
+
+#[test]
 fn a_file_that_everyone_can_read_needs_its_mode_said() {
     let rendering = Rendering::start();
     rendering.written(&["--mode", "0644"]);

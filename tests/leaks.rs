@@ -7,7 +7,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64URL_NOPAD;
 use serde_json::json;
+use support::browser::{self, Browser, SECRETS as SECRETS_PAGE};
 use support::canary::{Canary, Scanner};
 use support::component::hostile;
 use support::daemon::{Guillemet, try_ask};
@@ -205,7 +207,7 @@ fn take_out(guillemet: &Guillemet, canaries: &[Canary]) -> usize {
     }
     let names: Vec<&str> = SECRETS.iter().map(|(name, _)| *name).collect();
     count(&guillemet.post("/v1/resolve", &json!({"secrets": names})).body);
-    count(&guillemet.command(&["render", "cal-com/frontdesk", "--target", "env"]).stdout);
+    count(&guillemet.command(&["render", "cal-com/frontdesk", "--target", "dotenv"]).stdout);
     answers
 }
 
@@ -419,6 +421,43 @@ fn an_open_connection_keeps_no_value_after_its_answer() {
     }
     gone_from_memory(&guillemet, &scanner);
     drop(open);
+}
+
+/// Who has the daemon's memory could otherwise log in with a link, or go on with a session.
+#[test]
+fn of_a_link_and_a_cookie_only_hashes_are_kept() {
+    let (mut guillemet, _) = home();
+    guillemet.run();
+    if !may_look(guillemet.pid()) {
+        return;
+    }
+    let words = |scanner: Scanner, label: &str, word: &str| {
+        let bytes = BASE64URL_NOPAD.decode(word.as_bytes()).expect("a word of ours");
+        scanner.and(label, word).and_key(label, &bytes.try_into().expect("32 bytes"))
+    };
+    // A link is good for a minute, and a look into memory takes long on a busy machine: another link then.
+    let (browser, scanner) = (0..4)
+        .find_map(|_| {
+            let url = browser::link(&guillemet);
+            let scanner = words(Scanner::new([]), "a link", url.split_once("token=").unwrap().1);
+            // What the answer left is gone once its connection has ended.
+            let is_gone = (0..3).any(|_| scanner.in_memory(guillemet.pid()).unwrap().is_empty());
+            let mut browser = Browser::at(&url);
+            let was_good = browser.follow(&url).status == 303;
+            assert!(scanner.is_in(url.as_bytes()), "the scan finds what is there");
+            (is_gone && was_good).then_some((browser, scanner))
+        })
+        .expect("while a link is good, its word is nowhere in memory");
+    let cookie = browser.cookie.clone().unwrap();
+    let scanner = words(scanner, "a cookie", cookie.split_once('=').unwrap().1);
+    // While the session is in use, and once it has ended.
+    assert_eq!(browser.get(SECRETS_PAGE).status, 200);
+    assert!(browser.post("/settings/developers/secrets", &[("name", "new"), ("value", "x")]).status == 303);
+    gone_from_memory(&guillemet, &scanner);
+    assert_eq!(browser.post("/logout", &[]).status, 200);
+    gone_from_memory(&guillemet, &scanner);
+    gone_from_files(&guillemet, &scanner);
+    assert!(scanner.is_in(cookie.as_bytes()), "the scan finds what is there");
 }
 
 #[test]

@@ -131,12 +131,12 @@ fn any_template_is_shown_for_any_target() {
     let mut dev = Dev::start(&project, home.path(), &["--template", elsewhere.to_str().unwrap(), "--target", "env"]);
     let first = dev.round();
     assert!(
-        first.contains("mine.json for env\n    WEBHOOK_URL='https://a.example'\n    WEBHOOK_TOKEN=«mine»\n"),
+        first.contains("mine.json for env\n    WEBHOOK_URL=https://a.example\n    WEBHOOK_TOKEN=«mine»\n"),
         "{first}"
     );
     std::fs::write(&elsewhere, r#"{"url": "http://a.example", "token": "<< secret 'mine' >>"}"#).unwrap();
     let second = dev.round();
-    assert!(second.contains("+ WEBHOOK_URL='http://a.example'"), "{second}");
+    assert!(second.contains("+ WEBHOOK_URL=http://a.example"), "{second}");
     assert!(second.contains("warning: is not encrypted"), "{second}");
     assert_eq!(dev.interrupt(), Some(0));
 

@@ -1,5 +1,5 @@
 //! Prompts on a real terminal: what is typed or pasted is kept whole or refused, nothing of it is left for the shell,
-//! and the terminal is as it was, however a prompt ends.
+//! and the terminal is as it was, however a prompt ends. And what is printed to one: nothing that drives it.
 
 mod support;
 
@@ -27,6 +27,94 @@ fn adding(guillemet: &Guillemet, name: &str) -> Terminal {
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "add", name]);
     terminal.expect(&format!("Value of {name}: "));
     terminal
+}
+
+/// What would set the terminal's title, clear its screen, turn the direction of writing, or not be seen.
+const DRIVING: &str = "a\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}\u{200b}\u{7f}é\tb";
+const SHOWN: &str = "a\\x1b]0;owned\\x07\\u{9b}2J\\x0d\\u{202e}\\u{200b}\\x7fé\tb";
+
+/// What a command prints to a terminal, its own line breaks as they are in a file.
+fn printed(guillemet: &Guillemet, arguments: &[&str]) -> String {
+    let mut terminal = Terminal::run(guillemet.dir.path(), arguments);
+    terminal.ends();
+    terminal.printed().replace("\r\n", "\n")
+}
+
+#[test]
+fn values_and_configs_do_not_drive_the_terminal() {
+    let guillemet = Guillemet::start();
+    guillemet.write("cal-com/desk.toml", "api_key = \"<< secret 'a-key' >>\"\nclient_id = 'cl'\n");
+    // A dotenv value holds no carriage return.
+    let [driving, shown] = [DRIVING.replace('\r', ""), SHOWN.replace("\\x0d", "")];
+    guillemet.add("a-key", &driving);
+    guillemet.add("with-return", DRIVING);
+    let (reveal, render) = (["secret", "reveal", "with-return"], ["render", "cal-com/desk", "--target", "dotenv"]);
+    let note = "control characters are shown as escapes such as `\\x1b`; pass --raw to print them as they are\n";
+    for (command, raw, shown) in [
+        (&reveal[..], format!("{DRIVING}\n"), format!("{SHOWN}\n{note}")),
+        (
+            &render[..],
+            format!("CAL_API_KEY='{driving}'\nCAL_CLIENT_ID=cl\n"),
+            format!("CAL_API_KEY='{shown}'\nCAL_CLIENT_ID=cl\n{note}"),
+        ),
+    ] {
+        assert_eq!(printed(&guillemet, command), shown);
+        let asked = [command, &["--raw"]].concat();
+        assert_eq!(printed(&guillemet, &asked), raw);
+        // A pipe gets the bytes, whether they are asked for or not.
+        for command in [command, &asked] {
+            let output = guillemet.command(command);
+            assert_eq!((String::from_utf8(output.stdout).unwrap(), output.stderr), (raw.clone(), Vec::new()));
+        }
+    }
+    guillemet.add("plain", "é\tb\n🔑");
+    assert_eq!(printed(&guillemet, &["secret", "reveal", "plain"]), "é\tb\n🔑\n");
+}
+
+#[test]
+fn texts_of_files_and_names_do_not_drive_the_terminal() {
+    let guillemet = Guillemet::start();
+    let hostile = "x\u{1b}[2J\u{9b}31m\u{202e}\u{7f}";
+    guillemet.add("a-key", "value");
+    guillemet.write(&format!("cal-com/{hostile}.toml"), "api_key = \"<< secret 'a-key' >>\"\n");
+    guillemet.write("cal-com/broken.toml", &format!("api_key = '<< {hostile} >>'\n"));
+    guillemet.write("cal-com/wrong.toml", &format!("\"{}\" = 1 # {hostile}\n", "\\u001b[2J"));
+    guillemet.write("cal-com/fine.toml", &format!("api_key = \"<< secret 'a-key' >>{}\"\n", "\\u001b[2J\\u202e"));
+    guillemet.write(&format!("{hostile}/other.toml"), "a = '<< secret \"a-key\" >>'\n");
+    let plain = guillemet.path(&format!("cal-{hostile}.env"));
+    std::fs::write(&plain, format!("CAL_API_KEY='k9{hostile}'\n{hostile}\nCAL_TIMEZONE={hostile}\n")).unwrap();
+    let (plain, id) = (plain.to_str().unwrap(), format!("cal-com/{hostile}"));
+    let mut seen = String::new();
+    for command in [
+        &["template", "check"][..],
+        &["template", "check", "--json"],
+        &["template", "list"],
+        &["template", "list", "--json"],
+        &["template", "explain", "cal-com/fine", "--target", "dotenv"],
+        &["template", "explain", &id],
+        &["render", &id],
+        &["render", "cal-com/broken"],
+        &["render", "cal-com/wrong"],
+        &["render", "cal-com/fine", "--target", hostile],
+        &["render", "cal-com/fine", "--out", &format!("/nowhere/{hostile}")],
+        &["secret", "show", "a-key"],
+        &["secret", "delete", "a-key", "--yes"],
+        &["secret", "reveal", hostile],
+        &["usage"],
+        &["status"],
+        &["plugin", "add", plain],
+        &["adopt", plain, "--feature", "cal-com", "--name", "adopted", "--yes"],
+        &["adopt", plain, "--feature", "cal-com", "--name", hostile, "--yes"],
+        &["paths", hostile],
+        &[hostile],
+    ] {
+        let printed = printed(&guillemet, command);
+        let drives = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202e}' | '\u{9b}');
+        assert!(!printed.contains(drives), "{command:?}: {printed:?}");
+        assert!(!printed.is_empty(), "{command:?}");
+        seen.push_str(&printed);
+    }
+    assert!(seen.matches("x\u{fffd}[2J").count() > 5, "these texts were shown: {seen}");
 }
 
 #[test]

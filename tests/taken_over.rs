@@ -42,7 +42,13 @@ fn request(target: &str) -> PlanRequest {
 }
 
 fn target() -> Target {
-    Target { id: "ok".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() }
+    Target {
+        id: "ok".into(),
+        title: "T".into(),
+        media_type: "text/plain".into(),
+        file_name: "t".into(),
+        aliases: Vec::new(),
+    }
 }
 
 fn frame(bytes: &[u8]) -> Vec<u8> {

@@ -193,6 +193,11 @@ fn read_back(op: &Op, args: &[&str], written: &str) {
             let expected = [("A", "1"), ("K", text), ("Z", "2")].map(|(key, value)| (key.into(), value.into()));
             assert_eq!(python_dotenv(&file), expected, "python-dotenv");
             assert_eq!(node_dotenv(&file), expected, "Node");
+            assert_eq!(systemd_environment(&file), expected, "systemd");
+            assert_eq!(shell(&file), expected, "a shell");
+            if !written.starts_with(['\'', '"']) {
+                assert_eq!(written, text, "docker and kubectl take the line as it is");
+            }
         }
         Op::AsteriskValue => {
             assert!(!written.contains('\n'));
@@ -375,6 +380,93 @@ fn node_dotenv(file: &str) -> Vec<(String, String)> {
         };
         pairs.push((key.trim_matches(BLANKS).to_owned(), value));
         rest = rest.trim_start_matches(BLANKS);
+    }
+    pairs
+}
+
+/// systemd's `EnvironmentFile=` (`parse_env_file_internal` of src/basic/env-file.c), without comments and keys that it
+/// would refuse.
+fn systemd_environment(file: &str) -> Vec<(String, String)> {
+    const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+    let mut pairs = Vec::new();
+    let mut chars = file.chars().peekable();
+    while chars.peek().is_some() {
+        let key: String = chars.by_ref().take_while(|c| *c != '=').collect();
+        let (mut value, mut blanks, mut bare) = (String::new(), 0, false);
+        loop {
+            match chars.next() {
+                None | Some('\n') => break,
+                Some(quote @ ('\'' | '"')) if !bare => loop {
+                    match chars.next().expect("the quote is closed") {
+                        c if c == quote => break,
+                        '\\' if quote == '"' => match chars.next().expect("it escapes something") {
+                            '\n' => {}
+                            c if "\"\\`$".contains(c) => value.push(c),
+                            c => value.extend(['\\', c]),
+                        },
+                        c => value.push(c),
+                    }
+                },
+                Some('\\') => {
+                    bare = true;
+                    value.extend(chars.next().filter(|c| *c != '\n'));
+                }
+                Some(c) if BLANKS.contains(&c) => {
+                    blanks += usize::from(bare);
+                    value.extend(bare.then_some(c));
+                    continue;
+                }
+                Some(c) => {
+                    bare = true;
+                    value.push(c);
+                }
+            }
+            blanks = 0;
+        }
+        value.truncate(value.len() - blanks);
+        let is_noncharacter = |c: char| matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe;
+        assert!(!value.contains(is_noncharacter), "systemd would refuse the file");
+        pairs.push((key, value));
+    }
+    pairs
+}
+
+/// A POSIX shell that sources the file; nothing in it may be live.
+fn shell(file: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut chars = file.chars().peekable();
+    while chars.peek().is_some() {
+        let key: String = chars.by_ref().take_while(|c| *c != '=').collect();
+        let mut value = String::new();
+        loop {
+            match chars.next() {
+                None | Some('\n') => break,
+                Some('\'') => value.extend(chars.by_ref().take_while(|c| *c != '\'')),
+                Some('"') => loop {
+                    match chars.next().expect("the quote is closed") {
+                        '"' => break,
+                        '\\' => match chars.next().expect("it escapes something") {
+                            '\n' => {}
+                            c if "\"\\`$".contains(c) => value.push(c),
+                            c => value.extend(['\\', c]),
+                        },
+                        c => {
+                            assert!(!"$`".contains(c), "it would be expanded");
+                            value.push(c);
+                        }
+                    }
+                },
+                Some(c) => {
+                    assert!(
+                        c.is_ascii_alphanumeric() || "_./+=:@%,-".contains(c),
+                        "it means something to a shell: {c}"
+                    );
+                    value.push(c);
+                }
+            }
+        }
+        assert!(!value.contains('\0'), "no environment holds it");
+        pairs.push((key, value));
     }
     pairs
 }

@@ -90,9 +90,10 @@ fn pipe(bytes: &[u8]) {
                 return assert!(!report.broken.is_empty(), "it is usable, or says why not");
             };
             assert!(!description.targets.is_empty());
-            for Target { id, title, media_type, file_name } in &description.targets {
+            let of_id = |id: &String| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            for Target { id, title, media_type, file_name, aliases } in &description.targets {
                 assert!(is_shown(title, 201));
-                assert!(id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+                assert!([id].into_iter().chain(aliases).all(of_id));
                 assert!(media_type.bytes().all(|b| (b' '..=b'~').contains(&b)), "it becomes a header");
                 assert!(!file_name.contains(['/', '\0']) && file_name != "..");
             }
@@ -106,6 +107,7 @@ fn target(id: &str) -> Target {
         title: "A target".into(),
         media_type: "application/json".into(),
         file_name: "a.json".into(),
+        aliases: Vec::new(),
     }
 }
 

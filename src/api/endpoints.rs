@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, WARNING};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
 use crate::names::{Millis, SecretName};
+use crate::planner::protocol::Target;
 use crate::plugin::plan::Plan;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
@@ -226,7 +227,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let [target] = request::query(query, ["target"])?;
             let id = template_id(params)?;
             let (_, prepared, plan) = planned(app, &id, target.as_deref()).await?;
-            Ok(json_answer(StatusCode::OK, &view::explain(&prepared, &plan)))
+            Ok(json_answer(StatusCode::OK, &view::explain(&prepared, &plan, target.as_deref())))
         }
         Endpoint::ListPlugins => {
             let page = request::page(query)?;
@@ -635,39 +636,49 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
         .await
         .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
     // Another default, if the template was edited or the plugin replaced meanwhile; other rules, if the configuration was.
-    if !asked.now(app, |access| access.may_render(id, Some(&plan.target.id)))? {
+    let names: Vec<&str> = plan.target.names().collect();
+    if !asked.now(app, |access| access.may_render(id, Some(&names)))? {
         return Err(forbidden_template(app, Endpoint::Render, id, asked.caller));
     }
+    check_same_target(&plan.target, asked)?;
     let of = Some(prepared.template.id.as_str());
     let rendered = leaving_nothing(|| app.resolver.render(snapshot, of, &plan, asked.caller, asked.known()))?;
-    Ok(document(rendered))
+    Ok(document(rendered, &plan.target, target))
 }
 
 /// Whether a caller may render a template for a target. A problem of the template is nobody's business who may not, so
 /// nothing but its targets is looked at, and those only where a rule for one of them is all the caller has.
 async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Access<'_>) -> bool {
-    if access.administers() || target.is_some() || !access.may_render(id, None) {
-        return access.may_render(id, target);
+    if access.administers() {
+        return true;
+    }
+    // Where it may not for any target, not even the plugin is asked.
+    if !access.may_render(id, None) {
+        return false;
     }
     if access.may_render_any(id) {
         return true;
+    }
+    let (feature, _) = id.split_once('/').unwrap_or_default();
+    let of_feature = async || app.registry.targets(feature).await.unwrap_or_default();
+    if let Some(name) = target {
+        let known = of_feature().await.into_iter().find(|known| known.names().any(|known| known == name));
+        return match known {
+            Some(known) => access.may_render(id, Some(&known.names().collect::<Vec<_>>())),
+            None => access.may_render(id, Some(&[name])),
+        };
     }
     let config = app.config.load_full();
     let named = async {
         let (_, prepared) = current(app, id, Instant::now() + PLAN_TIME).await.ok()?;
         prepared.targets(&app.registry, &config).await.ok()
     };
-    let named = tokio::time::timeout(PLAN_TIME, named).await.ok().flatten();
-    let default = match named {
-        Some(targets) => targets.list.first().map(|target| target.id.clone()),
+    let default = match tokio::time::timeout(PLAN_TIME, named).await.ok().flatten() {
+        Some(targets) => targets.list.first().cloned(),
         // It is not there, or broken: it is told as one without targets of its own.
-        None => {
-            let (feature, _) = id.split_once('/').unwrap_or_default();
-            let targets = app.registry.targets(feature).await.unwrap_or_default();
-            targets.into_iter().next().map(|target| target.id)
-        }
+        None => of_feature().await.into_iter().next(),
     };
-    default.is_some_and(|default| access.may_render(id, Some(&default)))
+    default.is_some_and(|default| access.may_render(id, Some(&default.names().collect::<Vec<_>>())))
 }
 
 /// Notes that a caller was refused a template. It is told the same whether there is one or not, and what it
@@ -715,15 +726,36 @@ pub(super) fn refused<'a>(
     names.enumerate().filter(|(_, name)| !may(name)).map(|(index, _)| index).collect()
 }
 
-/// A rendered config as an answer.
-pub(super) fn document(rendered: Rendered) -> Response<Full<Bytes>> {
+/// Names the target that a config was rendered for, by its present name.
+pub const TARGET: HeaderName = HeaderName::from_static("guillemet-target");
+/// A condition of a render: that this is a name of the target too, the present one or a former one. Nothing is rendered
+/// otherwise.
+pub const SAME_TARGET: HeaderName = HeaderName::from_static("guillemet-if-target");
+
+/// A rendered config as an answer; `asked` is the target as the caller named it.
+pub(super) fn document(rendered: Rendered, target: &Target, asked: Option<&str>) -> Response<Full<Bytes>> {
     let response = match rendered.body {
         Some(body) => with_body(body, &rendered.media_type),
         None => empty(StatusCode::NOT_MODIFIED),
     };
     let mut response = tagged(response, &rendered.etag);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Ids and a sentence made of them: ASCII without quotes.
+    headers.extend(HeaderValue::from_str(&target.id).ok().map(|id| (TARGET, id)));
+    // RFC 7234, section 5.5: a warning that lasts, by no agent in particular.
+    let renamed = target.renamed(asked).and_then(|text| HeaderValue::from_str(&format!("299 - \"{text}\"")).ok());
+    headers.extend(renamed.map(|warning| (WARNING, warning)));
     response
+}
+
+/// Refuses a render for another target than the one that its caller has a copy of.
+fn check_same_target(target: &Target, asked: Asked<'_>) -> Result<(), ApiError> {
+    let Some(copy) = asked.parts.headers.get(SAME_TARGET) else { return Ok(()) };
+    if target.names().any(|name| name.as_bytes() == copy.as_bytes()) {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::Conflict, format!("the target `{}` is not the one of {SAME_TARGET}", target.id)))
 }
 
 fn template_id(params: &matchit::Params<'_, '_>) -> Result<String, ApiError> {

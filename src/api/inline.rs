@@ -137,7 +137,7 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
     // The names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, asked)?;
     let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, asked.caller, asked.known()))?;
-    Ok(endpoints::document(rendered))
+    Ok(endpoints::document(rendered, &plan.target, inline.target.as_deref()))
 }
 
 /// Plans in a planner of its own. The turn ends when that planner is gone, also where the caller went before: else who

@@ -96,13 +96,13 @@ impl Access<'_> {
         matches!(self, Self::All)
     }
 
-    /// Whether it may render a template, for one target or, while that is not known, for any.
-    pub fn may_render(&self, id: &str, target: Option<&str>) -> bool {
+    /// Whether it may render a template, for the target of these names or, while that is not known, for any.
+    pub fn may_render(&self, id: &str, target: Option<&[&str]>) -> bool {
         let Self::Rules(rules) = self else { return true };
         rules.iter().flat_map(|rule| &rule.templates).any(|pattern| {
             pattern.id.matches(id)
                 && match (&pattern.target, target) {
-                    (Some(pattern), Some(target)) => pattern.matches(target),
+                    (Some(pattern), Some(names)) => names.iter().any(|name| pattern.matches(name)),
                     _ => true,
                 }
         })
@@ -216,12 +216,13 @@ mod tests {
         let (_, access) = peer.access(0, &own).unwrap();
         assert!(!access.administers());
         for (id, target, may) in [
-            ("f/a", Some("t"), true),
+            ("f/a", Some(&["t"][..]), true),
             ("f/a", None, true),
-            ("f/a", Some("u"), false),
-            ("f/b", Some("u"), true),
+            ("f/a", Some(&["u"]), false),
+            ("f/a", Some(&["u", "t"]), true),
+            ("f/b", Some(&["u"]), true),
             ("f/c", None, false),
-            ("f/a", Some("t:u"), false),
+            ("f/a", Some(&["t:u"]), false),
         ] {
             assert_eq!(access.may_render(id, target), may, "{id} {target:?}");
         }

@@ -182,8 +182,11 @@ pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
     }
 }
 
-/// The document with `«name»` where a secret will stand, and what happens to each.
-pub fn explain(prepared: &Prepared, plan: &Plan) -> Value {
+/// The document with `«name»` where a secret will stand, and what happens to each. `asked` is the target as the caller
+/// named it: a former name is a warning.
+pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Value {
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(renamed(plan, asked));
     let mut document = String::with_capacity(plan.literal_len + 64);
     let mut secrets = Vec::new();
     for piece in &plan.pieces {
@@ -217,8 +220,13 @@ pub fn explain(prepared: &Prepared, plan: &Plan) -> Value {
         "file_name": plan.target.file_name,
         "document": document,
         "secrets": secrets,
-        "warnings": plan.warnings,
+        "warnings": warnings,
     })
+}
+
+/// The warning for whoever asked for a target by a former name.
+pub fn renamed(plan: &Plan, asked: Option<&str>) -> Option<Problem> {
+    plan.target.renamed(asked).map(|message| Problem { message, ..Problem::default() })
 }
 
 /// An expression with names in place of values. Text beside them is shown as it will stand where its

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
+use crate::api::endpoints::{SAME_TARGET, TARGET};
 use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::permissions;
@@ -48,6 +49,10 @@ pub struct Answer {
     pub status: u16,
     /// Names the state of what was asked for, where the API says one.
     pub etag: Option<String>,
+    /// The target that a config was rendered for, by its present name.
+    pub target: Option<String>,
+    /// What the API warns of.
+    pub warning: Option<String>,
     /// The body; wiped, since it may hold values.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -93,6 +98,19 @@ pub fn call_if(
     }
     let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?;
     exchange(home, request)
+}
+
+/// Renders a config: `source` is the template's path, with the target. Where `copy` names another target than that, by
+/// any of its names, nothing is rendered, and the answer is a conflict.
+///
+/// # Errors
+/// When there is no daemon.
+pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, Failure> {
+    let mut request = Request::builder().uri(format!("/v1/render/{source}")).header("host", "guillemet");
+    if let Some(target) = copy {
+        request = request.header(SAME_TARGET, target);
+    }
+    exchange(home, request.body(Full::default())?)
 }
 
 /// Asks, and gives the JSON of a good answer.
@@ -244,7 +262,11 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answe
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
-    let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+    let header = |name: &str| response.headers().get(name).and_then(|text| text.to_str().ok()).map(str::to_owned);
+    let etag = header("etag");
+    let target = header(TARGET.as_str());
+    // `299 - "text"`.
+    let warning = header("warning").and_then(|warning| warning.split('"').nth(1).map(str::to_owned));
     let mut incoming = response.into_body();
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(ANSWER);
     let mut body = Zeroizing::new(Vec::with_capacity(announced));
@@ -253,7 +275,7 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answe
             body.extend_from_slice(&data);
         }
     }
-    Ok(Answer { status, etag, body })
+    Ok(Answer { status, etag, target, warning, body })
 }
 
 /// Everything an error says, with the lines of the templates it means.

@@ -27,7 +27,7 @@ const NASTY_UNICODE: &str = "ß→\"';$&<<🔑\\ #";
 /// Template, target, and how the rendered config is read back.
 const RENDERED: [(&str, &str, Read); 7] = [
     ("cal-com/frontdesk", "json", Read::Json),
-    ("cal-com/frontdesk", "env", Read::Text),
+    ("cal-com/frontdesk", "dotenv", Read::Text),
     ("custom-action/crm-lookup", "json", Read::Json),
     ("mcp-server/calendar", "mcp-json", Read::Json),
     ("mcp-server/calendar", "vscode", Read::Json),
@@ -198,9 +198,9 @@ fn render(home: &Home, template: &str, target: &str) -> Result<zeroize::Zeroizin
 /// Every secret of the templates, by name, with a value its places can hold.
 fn values() -> Vec<(&'static str, String)> {
     vec![
-        // dotenv has no quoting for both kinds of quotes with the rest; this template is rendered for it too.
+        // dotenv has no quoting for `'` together with the rest; this template is rendered for it too.
         ("cal-com-booking-production", "cal_\"live\";$w&rd <<x>> %>".into()),
-        ("cal-com-webhook-production", "wh'sec;$w&rd<<é\n".into()),
+        ("cal-com-webhook-production", "wh'sec;w&rd<<é\n".into()),
         ("calendar-tenant-production", NASTY_UNICODE.into()),
         ("calendar-token-production", NASTY.into()),
         ("calendar-workspace-production", format!("ws {NASTY}")),

@@ -23,7 +23,7 @@ mod unlock;
 mod usage;
 mod vault;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let printed = error.print().and_then(|()| io::stdout().flush());
+            let printed = output::usage(&error);
             if !error.use_stderr() {
                 output::wrote(printed);
                 return ended(Ok(()));

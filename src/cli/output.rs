@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use crate::planner::text::clean;
-use crate::planner::text::is_unfit;
+use crate::planner::text::{is_hidden, is_unfit};
 use crate::when;
 
 /// Whether a character could move the cursor or turn the direction of writing.
@@ -56,9 +56,65 @@ pub fn finish() -> io::Result<()> {
     UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
 }
 
-/// Prints bytes that were asked for, as they are.
+/// Prints bytes for programs, as they are. For what a person may read there is `document`.
 pub fn bytes(bytes: &[u8]) {
     wrote(io::stdout().write_all(bytes));
+}
+
+/// Prints a config or a value: as it is into a pipe or a file, and to a terminal where `raw` asks for that; otherwise a
+/// terminal shows escapes in place of what would drive it or not be seen, and a note says so.
+pub fn document(bytes: &[u8], raw: bool) {
+    if raw || !is_terminal() {
+        return self::bytes(bytes);
+    }
+    match write_visibly(bytes, &mut io::stdout().lock()) {
+        Ok(true) => {
+            // Before the note, which is not buffered.
+            wrote(io::stdout().flush());
+            let line_break = if bytes.ends_with(b"\n") { "" } else { "\n" };
+            note(&format!(
+                "{line_break}control characters are shown as escapes such as `\\x1b`; pass --raw to print them as they are"
+            ));
+        }
+        Ok(false) => {}
+        Err(error) => wrote(Err(error)),
+    }
+}
+
+/// Writes text with `\x1b` or `\u{202e}` in place of each character that cannot be seen, but for line breaks and tabs,
+/// and `\x9b` for a byte that is no text. Whether there was any. Keeps no copy: it may be a value.
+fn write_visibly(bytes: &[u8], out: &mut impl Write) -> io::Result<bool> {
+    let is_escaped = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
+    let mut escaped = false;
+    for chunk in bytes.utf8_chunks() {
+        let mut rest = chunk.valid();
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            if c.is_ascii() {
+                write!(out, "\\x{:02x}", u32::from(c))?
+            } else {
+                write!(out, "\\u{{{:x}}}", u32::from(c))?
+            }
+            rest = &rest[at + c.len_utf8()..];
+            escaped = true;
+        }
+        out.write_all(rest.as_bytes())?;
+        for byte in chunk.invalid() {
+            write!(out, "\\x{byte:02x}")?;
+            escaped = true;
+        }
+    }
+    Ok(escaped)
+}
+
+/// Prints what is wrong with the command line. It may quote arguments, which may be names of files.
+pub fn usage(error: &clap::Error) -> io::Result<()> {
+    let text = error.render().to_string();
+    if text.contains(moves) {
+        note(text.trim_end_matches('\n'));
+        return Ok(());
+    }
+    error.print().and_then(|()| io::stdout().flush())
 }
 
 /// Prints an error.
@@ -178,6 +234,27 @@ pub fn ago(time: Option<&str>, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_shows_what_it_would_have_done() {
+        let visible = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            let escaped = write_visibly(bytes, &mut out).unwrap();
+            (String::from_utf8(out).unwrap(), escaped)
+        };
+        for plain in ["", "a\tb\n", "é€🔑 \\x1b \u{301}"] {
+            assert_eq!(visible(plain.as_bytes()), (plain.to_owned(), false));
+        }
+        for (text, shown) in [
+            ("\u{1b}]0;x\u{7}a\r\n\0\u{7f}", "\\x1b]0;x\\x07a\\x0d\n\\x00\\x7f"),
+            ("\u{9b}2Jé\u{85}", "\\u{9b}2Jé\\u{85}"),
+            ("a\u{202e}b\u{2066}\u{200f}\u{61c}", "a\\u{202e}b\\u{2066}\\u{200f}\\u{61c}"),
+            ("a\u{200b}\u{2060}\u{feff}\u{ad}\u{e0041}", "a\\u{200b}\\u{2060}\\u{feff}\\u{ad}\\u{e0041}"),
+        ] {
+            assert_eq!(visible(text.as_bytes()), (shown.to_owned(), true));
+        }
+        assert_eq!(visible(b"a\x9b2J\xffb"), ("a\\x9b2J\\xffb".into(), true));
+    }
 
     #[test]
     fn json_is_the_same_without_what_moves_the_cursor() {

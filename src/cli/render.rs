@@ -5,9 +5,8 @@ mod out;
 use std::path::PathBuf;
 
 use clap::Args;
-use hyper::Method;
 
-use self::out::Out;
+use self::out::{Out, Source};
 use super::client::{self, part, template_path};
 use super::{Done, output};
 use crate::home::Home;
@@ -29,6 +28,9 @@ pub struct Render {
     /// Replace a file that does not come from this template and target.
     #[arg(long, requires = "out")]
     force: bool,
+    /// Print control characters to a terminal as they are, not as escapes.
+    #[arg(long, conflicts_with = "out")]
+    raw: bool,
 }
 
 fn mode(text: &str) -> Result<u32, String> {
@@ -38,15 +40,25 @@ fn mode(text: &str) -> Result<u32, String> {
 
 impl Render {
     pub fn run(self, home: &Home) -> Done {
-        let target = self.target.as_ref().map_or_else(String::new, |target| format!("?target={}", part(target)));
-        // Also what a written file says of where it comes from: without a target the template's default.
-        let source = format!("{}{target}", template_path(&self.id)?);
-        let out = self.out.as_deref().map(|path| Out::open(path, self.mode, self.force, &source)).transpose()?;
-        let answer = client::call(home, Method::GET, &format!("/v1/render/{source}"), None)?.good(home)?;
+        let source = Source { template: template_path(&self.id)?, target: self.target.as_deref().map(part) };
+        let wanted = source.to_string();
+        let out = self.out.as_deref().map(|path| Out::open(path, self.mode, self.force, source)).transpose()?;
+        let copy = out.as_ref().and_then(Out::other_target);
+        let answer = client::render(home, &wanted, copy)?;
+        if let Some(out) = out.as_ref().filter(|out| out.other_target().is_some())
+            && answer.status == 409
+            && answer.json()["code"] == "conflict"
+        {
+            return Err(out.of_other_target());
+        }
+        let answer = answer.good(home)?;
+        if let Some(warning) = &answer.warning {
+            output::note(&format!("warning: {warning}"));
+        }
         match out {
-            Some(out) => out.write(&answer.body),
+            Some(out) => out.write(&answer.body, answer.target),
             None => {
-                output::bytes(&answer.body);
+                output::document(&answer.body, self.raw);
                 Ok(())
             }
         }

@@ -48,7 +48,7 @@ pub enum Secret {
     /// Go back to the value of a former version. Shows first who uses it.
     Rollback(change::Rollback),
     /// Print the value. It is recorded like every resolution.
-    Reveal(Name),
+    Reveal(change::Reveal),
     /// Allow resolutions again.
     Enable(Name),
     /// Refuse every further resolution, at once.
@@ -115,7 +115,7 @@ impl Secret {
             Self::Edit(command) => command.run(home),
             Self::Rotate(command) => command.run(home),
             Self::Rollback(command) => command.run(home),
-            Self::Reveal(command) => change::reveal(home, &command.name),
+            Self::Reveal(command) => change::reveal(home, &command),
             Self::Enable(command) => change::enable(home, &command.name, true),
             Self::Disable(command) => change::enable(home, &command.name, false),
             Self::Delete(command) => command.run(home),

@@ -225,11 +225,9 @@ impl Explain {
             items(&explained["secrets"]).iter().map(row).collect(),
         );
         for warning in items(&explained["warnings"]) {
-            output::note(&format!(
-                "warning: {}: {}",
-                output::text(&warning["path"]),
-                output::text(&warning["message"])
-            ));
+            let field = warning["path"].as_str().filter(|field| !field.is_empty());
+            let field = field.map_or_else(String::new, |field| format!("{field}: "));
+            output::note(&format!("warning: {field}{}", output::text(&warning["message"])));
         }
         Ok(())
     }

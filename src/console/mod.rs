@@ -41,6 +41,11 @@ use crate::resolve::now;
 use crate::vault::audit::Change;
 use crate::vault::usage::{Caller, ChangeKind};
 
+/// Every path of the console, the methods it takes, and the fields of its form where it has one.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
+    site::ROUTES.into_iter().map(|(path, route, fields)| (path, route.methods(fields), fields))
+}
+
 /// The most connections at once; for a further one the longest idle one ends.
 const CONNECTIONS: usize = 32;
 /// How long a connection may be silent, or the head of a request take.

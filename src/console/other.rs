@@ -43,11 +43,12 @@ pub async fn template(visit: &Visit<'_>) -> Answer {
         shown[list] = with_lines(std::mem::take(&mut shown[list]), &text);
     }
     let (explained, refused) = match endpoints::planned(app, &id, target.as_deref()).await {
-        Ok((_, prepared, plan)) => (Some(view::explain(&prepared, &plan)), None),
+        Ok((_, prepared, plan)) => (Some(view::explain(&prepared, &plan, target.as_deref())), None),
         Err(error) => (None, Some(error)),
     };
     let default = shown["targets"][0].as_str().unwrap_or_default().to_owned();
-    let target = target.unwrap_or(default);
+    let present = explained.as_ref().and_then(|explained| explained["target"].as_str()).map(str::to_owned);
+    let target = present.or(target).unwrap_or(default);
     let status = match &refused {
         Some(error) if error.status() == StatusCode::NOT_FOUND => error.status(),
         _ => StatusCode::OK,

@@ -77,7 +77,8 @@ pub const ROUTES: [(&str, Route, &[&str]); 17] = [
 ];
 
 impl Route {
-    fn methods(self, fields: &[&str]) -> &'static str {
+    /// The methods it takes; `fields` are those of its form.
+    pub fn methods(self, fields: &[&str]) -> &'static str {
         match self {
             // What looks at a link without going there must not use it up.
             Self::LogIn => "GET",

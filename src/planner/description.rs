@@ -2,6 +2,11 @@
 //!
 //! Pure: the planner and its client both ask it.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::protocol::{About, Description, Rule};
 use super::targets;
 use super::text::{is_unfit, tidy};
@@ -16,6 +21,9 @@ const TEXT_MAX: usize = 200;
 const SCHEMA_MAX: usize = 256 << 10;
 /// Most targets, and most secret fields.
 const ENTRIES_MAX: usize = 64;
+/// The member of a schema that names former names of targets: `{"former": "present"}`. The record of a target is frozen
+/// for all of 1.x; a host that does not know the member ignores it, as JSON Schema says of unknown keywords.
+const ALIASES: &str = "x-target-aliases";
 /// Most segments of a secret field.
 const SEGMENTS_MAX: usize = 16;
 
@@ -25,14 +33,56 @@ const SEGMENTS_MAX: usize = 16;
 /// Every rule that it breaks, for the plugin's author.
 pub fn check(description: Description) -> Result<Description, Vec<Rule>> {
     let rules = rules(&description);
-    if rules.is_empty() { Ok(shown(description)) } else { Err(rules) }
+    if rules.is_empty() { Ok(with_aliases(shown(description))) } else { Err(rules) }
+}
+
+/// Gives each target its former names. What the description held of them before counts for nothing.
+fn with_aliases(mut description: Description) -> Description {
+    let aliases = aliases(&description.schema).unwrap_or_default();
+    for target in &mut description.targets {
+        let former = aliases.iter().filter(|(_, present)| **present == target.id);
+        target.aliases = former.map(|(alias, _)| alias.clone()).collect();
+    }
+    description
+}
+
+/// The former names of targets that a schema tells, each with the present one; `None` where they are no such table.
+fn aliases(schema: &str) -> Option<BTreeMap<String, String>> {
+    let schema: Value = serde_json::from_str(schema).ok()?;
+    schema.get(ALIASES).map_or_else(|| Some(BTreeMap::new()), |aliases| BTreeMap::deserialize(aliases).ok())
 }
 
 /// The rules that a description breaks.
 fn rules(description: &Description) -> Vec<Rule> {
     let rule = |about| move |sentence| Rule { about, sentence };
-    let schema = schema_rule(&description.schema).map(rule(About::Schema));
-    sentences(description).into_iter().map(rule(About::Description)).chain(schema).collect()
+    let schema = schema_rule(&description.schema);
+    let aliases = if schema.is_some() { Vec::new() } else { alias_rules(description) };
+    let of_schema = schema.into_iter().chain(aliases).map(rule(About::Schema));
+    sentences(description).into_iter().map(rule(About::Description)).chain(of_schema).collect()
+}
+
+/// The rules that its former names of targets break.
+fn alias_rules(description: &Description) -> Vec<String> {
+    let Some(aliases) = aliases(&description.schema) else {
+        return vec![format!("`{ALIASES}` must be an object of former and present names of targets")];
+    };
+    if aliases.len() > ENTRIES_MAX {
+        return vec![format!("`{ALIASES}` has more than {ENTRIES_MAX} entries")];
+    }
+    let is_target = |id: &String| description.targets.iter().any(|target| target.id == *id);
+    let mut rules = Vec::new();
+    for (alias, present) in &aliases {
+        let (shown, target) = (tidy(alias, ID_MAX), tidy(present, ID_MAX));
+        if !is_id(alias) {
+            rules.push(id_rule(&format!("alias `{shown}` of a target")));
+        } else if is_target(alias) {
+            rules.push(format!("`{ALIASES}` names `{shown}`, which is a target itself"));
+        }
+        if !is_target(present) {
+            rules.push(format!("`{ALIASES}` says that `{shown}` is now `{target}`, and there is no such target"));
+        }
+    }
+    rules
 }
 
 /// The same without its schema.
@@ -68,11 +118,9 @@ fn schema_rule(schema: &str) -> Option<String> {
     if schema.len() > SCHEMA_MAX {
         return Some(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
     }
-    match serde_json::from_str::<serde_json::Value>(schema) {
-        Ok(schema @ serde_json::Value::Object(_)) if !texts_are_fit(&schema) => {
-            Some("`schema` holds control characters".into())
-        }
-        Ok(schema @ serde_json::Value::Object(_)) => has_field(&schema, targets::FIELD).then(|| {
+    match serde_json::from_str::<Value>(schema) {
+        Ok(schema @ Value::Object(_)) if !texts_are_fit(&schema) => Some("`schema` holds control characters".into()),
+        Ok(schema @ Value::Object(_)) => has_field(&schema, targets::FIELD).then(|| {
             format!(
                 "`schema` has the field `{0}` at its top, where a template names its targets: give it another name",
                 targets::FIELD
@@ -96,6 +144,7 @@ pub fn shown(mut description: Description) -> Description {
         target.title = tidy(&target.title, TEXT_MAX);
         target.media_type = tidy(&target.media_type, TEXT_MAX);
         target.file_name = tidy(&target.file_name, TEXT_MAX);
+        target.aliases.clear();
     }
     description.secret_fields.truncate(ENTRIES_MAX);
     description.secret_fields.iter_mut().for_each(|field| *field = tidy(field, TEXT_MAX));
@@ -116,12 +165,12 @@ pub fn unknown_target(description: &Description, target: &str) -> Option<Problem
 }
 
 /// Whether no text in it could drive a terminal. Line breaks are usual in descriptions.
-fn texts_are_fit(schema: &serde_json::Value) -> bool {
+fn texts_are_fit(schema: &Value) -> bool {
     let fit = |text: &str| !text.contains(|c| is_unfit(c) && !matches!(c, '\n' | '\t'));
     match schema {
-        serde_json::Value::String(text) => fit(text),
-        serde_json::Value::Array(items) => items.iter().all(texts_are_fit),
-        serde_json::Value::Object(map) => map.iter().all(|(key, item)| fit(key) && texts_are_fit(item)),
+        Value::String(text) => fit(text),
+        Value::Array(items) => items.iter().all(texts_are_fit),
+        Value::Object(map) => map.iter().all(|(key, item)| fit(key) && texts_are_fit(item)),
         _ => true,
     }
 }
@@ -251,6 +300,7 @@ mod tests {
             title: "A \u{1b}target".into(),
             media_type: "application/json; charset=utf-8".into(),
             file_name: "a.json".into(),
+            aliases: vec!["forged".into()],
         };
         Description {
             feature: "cal-com".into(),
@@ -266,12 +316,24 @@ mod tests {
     fn a_sound_description_passes_and_loses_its_control_characters() {
         let checked = check(description()).unwrap();
         assert_eq!(checked.targets[0].title, "A target");
+        assert!(checked.targets.iter().all(|target| target.aliases.is_empty()), "{checked:?}");
+    }
+
+    #[test]
+    fn former_names_of_targets_are_those_of_the_schema() {
+        let schema = r#"{"x-target-aliases": {"dotenv": "env", "old": "env"}}"#;
+        let checked = check(Description { schema: schema.into(), ..description() }).unwrap();
+        let [json, env] = &checked.targets[..] else { panic!("{checked:?}") };
+        assert_eq!(json.names().collect::<Vec<_>>(), ["json"]);
+        assert_eq!(env.names().collect::<Vec<_>>(), ["env", "dotenv", "old"]);
+        assert_eq!((env.renamed(None), env.renamed(Some("env")), json.renamed(Some("old"))), (None, None, None));
+        assert!(env.renamed(Some("old")).unwrap().starts_with("the target `old` is now called `env`"));
     }
 
     #[test]
     fn each_rule_is_told() {
         type Breakage = (fn(&mut Description), &'static str);
-        let broken: [Breakage; 17] = [
+        let broken: [Breakage; 21] = [
             (|d| d.feature = "Cal".into(), "feature"),
             (|d| d.feature = "-a".into(), "feature"),
             (|d| d.feature = "a/../b".into(), "feature"),
@@ -295,6 +357,10 @@ mod tests {
             (|d| d.targets[1].file_name = "../a".into(), "file-name"),
             (|d| d.secret_fields.push("a.**.b".into()), "secret-fields"),
             (|d| d.secret_fields.push("a..b".into()), "secret-fields"),
+            (|d| d.schema = r#"{"x-target-aliases": ["env"]}"#.into(), "must be an object"),
+            (|d| d.schema = r#"{"x-target-aliases": {"a/b": "env"}}"#.into(), "alias `a/b`"),
+            (|d| d.schema = r#"{"x-target-aliases": {"json": "env"}}"#.into(), "`json`, which is a target itself"),
+            (|d| d.schema = r#"{"x-target-aliases": {"old": "new"}}"#.into(), "`new`, and there is no such target"),
         ];
         for (breakage, word) in broken {
             let mut description = description();

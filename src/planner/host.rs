@@ -209,6 +209,8 @@ impl Plugin {
             title: target.title,
             media_type: target.media_type,
             file_name: target.file_name,
+            // Those are told in the schema.
+            aliases: Vec::new(),
         };
         let description = Description {
             feature: described.feature,

@@ -170,6 +170,22 @@ pub struct Target {
     pub media_type: String,
     /// A usual name for the file.
     pub file_name: String,
+    /// Former names, which still work (`x-target-aliases` of the schema).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+}
+
+impl Target {
+    /// Every name it answers to, the present one first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.id).chain(&self.aliases).map(String::as_str)
+    }
+
+    /// What to tell whoever used a former name; nothing for the present one.
+    pub fn renamed(&self, asked: Option<&str>) -> Option<String> {
+        let former = asked.filter(|asked| self.aliases.iter().any(|alias| alias == asked))?;
+        Some(format!("the target `{former}` is now called `{}`; the old name still works", self.id))
+    }
 }
 
 /// A document with slots, and what each slot stands for.

@@ -16,7 +16,15 @@ pub fn is_unfit(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The text with every such character replaced, but for line breaks: fit for a terminal or a page.
+/// Whether a character cannot be seen where it stands: what drives a terminal or reorders what is shown, and what has no
+/// width.
+pub fn is_hidden(c: char) -> bool {
+    is_unfit(c)
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
+}
+
+/// The text with every unfit character replaced, but for line breaks: fit for a terminal or a page.
 pub fn clean(text: &str) -> String {
     text.replace(|c| is_unfit(c) && c != '\n', "\u{fffd}")
 }

@@ -11,6 +11,7 @@ use super::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
 use crate::sys::memory::Clear;
 
 mod baresip;
+mod dotenv;
 
 /// The longest text that is made on the way to a document, in bytes. Encoders around encoders can double it each time.
 pub const TEXT_MAX: usize = 4 << 20;
@@ -180,7 +181,7 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
         }
         Op::JsonString => json_string(utf8(&text)?, out),
         Op::Xml => xml(utf8(&text)?, out)?,
-        Op::Dotenv => dotenv(utf8(&text)?, out)?,
+        Op::Dotenv => dotenv::value(utf8(&text)?, out)?,
         Op::AsteriskValue => asterisk_value(&text, out)?,
         Op::KamailioString => kamailio_string(&text, out)?,
         Op::BaresipParameter => baresip::parameter(&text, out)?,
@@ -398,44 +399,6 @@ fn xml(text: &str, out: &mut Clear) -> Result<(), Refusal> {
             c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    Ok(())
-}
-
-/// A quoting that python-dotenv 1.x and Node's `--env-file` read back as the same text.
-///
-/// They agree on single quotes as long as no `'`, no `\\` and no `\` at the end is inside; on double
-/// quotes without `"` and without a `\` that escapes something to python-dotenv; and on bare text without
-/// `#` and outer blanks. Node drops every CR, and python-dotenv expands `${` in every quoting.
-fn dotenv(text: &str, out: &mut Clear) -> Result<(), Refusal> {
-    if text.contains("${") {
-        return refuse("a dotenv value may not hold `${`, which python-dotenv expands in every quoting");
-    }
-    if text.contains(['\r', '\0']) {
-        return refuse("a dotenv value may not hold a carriage return or NUL");
-    }
-    let single = !text.contains('\'') && !text.contains("\\\\") && !text.ends_with('\\');
-    // Empty behind a backslash: another one, or the end.
-    let escapes = |behind: &str| behind.is_empty() || behind.starts_with(['\'', 'a', 'b', 'f', 'n', 'r', 't', 'v']);
-    let double = !text.contains('"') && !text.split('\\').skip(1).any(escapes);
-    let bare = !text.is_empty()
-        && !text.contains(['#', '\n'])
-        && !text.starts_with(['"', '\'', '`'])
-        // Python also takes U+001C to U+001F for blanks.
-        && text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).len() == text.len();
-    let quote: &[u8] = match (single, double, bare) {
-        (true, _, _) => b"'",
-        (_, true, _) => b"\"",
-        (_, _, true) => b"",
-        _ => {
-            return refuse(
-                "there is no quoting that python-dotenv and Node both read back as this value (it mixes quotes with \
-                 backslashes, `#`, line breaks or outer blanks)",
-            );
-        }
-    };
-    out.extend_from_slice(quote);
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(quote);
     Ok(())
 }
 

@@ -151,8 +151,13 @@ mod tests {
             warnings: Vec::new(),
             cost: Default::default(),
         };
-        let target =
-            Target { id: "t".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() };
+        let target = Target {
+            id: "t".into(),
+            title: "T".into(),
+            media_type: "text/plain".into(),
+            file_name: "t".into(),
+            aliases: Vec::new(),
+        };
         let reference = |name: &str| Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
         check(planned, &[reference("a"), reference("b")], target).unwrap()
     }

@@ -171,7 +171,11 @@ impl Prepared {
     async fn plan_for(&self, target: Target, registry: &Registry, config: &Config) -> Result<Arc<Plan>, Unplanned> {
         let cell = {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(target.id.clone()).or_default())
+            let cell = Arc::clone(cells.entry(target.id.clone()).or_default());
+            for alias in &target.aliases {
+                cells.insert(alias.clone(), Arc::clone(&cell));
+            }
+            cell
         };
         let make = async { Ok(Arc::new(make(self.source()?, target, registry, config).await?)) };
         cell.get_or_make(make).await
@@ -258,7 +262,7 @@ impl Targets {
 /// The target of a feature by its id.
 async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, Unplanned> {
     let mut targets = registry.targets(feature).await.map_err(Unplanned::Plugin)?;
-    match targets.iter().position(|target| target.id == id) {
+    match targets.iter().position(|target| target.names().any(|name| name == id)) {
         Some(index) => Ok(targets.swap_remove(index)),
         None => Err(Unplanned::NoTarget(targets.into_iter().map(|target| target.id).collect())),
     }

@@ -388,7 +388,7 @@ impl Machine {
     }
 
     pub fn render(&self, template: &str) -> Answer {
-        self.get(&format!("/v1/render/cal-com/{template}?target=env"))
+        self.get(&format!("/v1/render/cal-com/{template}?target=dotenv"))
     }
 
     /// Whether what is rendered holds this value.

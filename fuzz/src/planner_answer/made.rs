@@ -169,7 +169,8 @@ pub fn spoiled(bytes: &[u8]) -> Result<Value> {
 fn description(u: &mut Unstructured<'_>) -> Result<Description> {
     let target = |u: &mut Unstructured<'_>| {
         let media_type = format!("application/json{}", word(u)?);
-        Ok(Target { id: format!("t{}", word(u)?), title: word(u)?, media_type, file_name: format!("f{}", word(u)?) })
+        let (id, title, file_name) = (format!("t{}", word(u)?), word(u)?, format!("f{}", word(u)?));
+        Ok(Target { id, title, media_type, file_name, aliases: vec![word(u)?] })
     };
     Ok(Description {
         feature: format!("f{}", word(u)?),

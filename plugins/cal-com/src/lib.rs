@@ -4,7 +4,8 @@
 //! and every endpoint wants the header `cal-api-version` with a version of its own. Bookings are documented
 //! with 2026-02-25 as well; it takes another body, so a client asks for it with `api_versions`.
 //!
-//! `env` holds the credentials alone. `retell` writes for Retell.
+//! `dotenv`, once called `env` (`x-target-aliases` of schema.json), holds the credentials alone. `retell` writes for
+//! Retell.
 
 mod retell;
 
@@ -44,8 +45,8 @@ impl Feature for CalCom {
     const TARGETS: &'static [Target] = &[
         Target { id: "json", title: "HTTP client", media_type: "application/json", file_name: "cal-com.json" },
         Target {
-            id: "env",
-            title: "Environment file",
+            id: "dotenv",
+            title: "dotenv file",
             media_type: "text/plain; charset=utf-8",
             file_name: "cal-com.env",
         },
@@ -66,7 +67,7 @@ impl Feature for CalCom {
     fn plan(config: &Fields, target: &str) -> Document {
         let account = Account::read(config);
         match target {
-            "env" => account.env(),
+            "dotenv" => account.dotenv(),
             "retell" => json_document(retell::tools(config, &account)),
             "retell-connection" => json_document(retell::connection(config, &account)),
             _ => json_document(account.json()),
@@ -106,7 +107,7 @@ impl<'a> Account<'a> {
     }
 
     /// A dotenv file.
-    fn env(&self) -> Document {
+    fn dotenv(&self) -> Document {
         let variables = [
             ("CAL_API_KEY", &self.api_key),
             ("CAL_CLIENT_ID", &self.client_id),

@@ -245,12 +245,17 @@ pub fn xml(text: &str) -> String {
     })
 }
 
-/// The value of a dotenv line.
+/// The value of a dotenv line: bare, or in quotes that every reader of such a file takes as they are. A host takes some
+/// more.
 pub fn dotenv(text: &str) -> String {
     apply(terminal("dotenv"), &[], &[text], || {
-        let holds = |characters: &[char]| text.contains(characters);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./+=:@%,-".contains(&b);
+        let bare = !text.is_empty() && text.bytes().all(plain) && !text.starts_with('=') && !text.contains(":=");
         match text {
-            _ if holds(&['\'', '\\', '\r', '\n', '\0']) || text.contains("${") => Err("dotenv has no quoting for it"),
+            _ if bare => Ok(text.into()),
+            _ if text.contains(['\'', '\\', '\r', '\n', '\0']) || text.contains("${") => {
+                Err("there is no quoting that every reader of a dotenv file reads back as it")
+            }
             _ => Ok(format!("'{text}'")),
         }
     })

@@ -1,5 +1,7 @@
-//! `render --out`: whether the file may be written is settled before anything is rendered. Asks no daemon.
+//! `render --out`: whether the file may be written is settled before anything is rendered. Asks no daemon; whether two
+//! names are the same target, the caller has to ask.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -7,13 +9,30 @@ use std::path::Path;
 use crate::cli::Failure;
 use crate::files::{Attributes, Destination, Existing, set_source, source};
 
+/// Where the bytes of a file come from, as the file says it and as it stands in the path of a request.
+pub struct Source {
+    /// `feature/name`.
+    pub template: String,
+    /// `None` for the feature's default.
+    pub target: Option<String>,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.template)?;
+        self.target.as_ref().map_or(Ok(()), |target| write!(f, "?target={target}"))
+    }
+}
+
 /// A file that may be written.
 pub struct Out<'a> {
     path: &'a Path,
     destination: Destination,
     attributes: Attributes,
     mode: Option<u32>,
-    source: &'a str,
+    source: Source,
+    /// The target it was rendered for, where that has another name than the one that is wanted.
+    other: Option<String>,
 }
 
 impl<'a> Out<'a> {
@@ -22,7 +41,7 @@ impl<'a> Out<'a> {
     ///
     /// # Errors
     /// Everything that stands in the way; nothing was changed then.
-    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: &'a str) -> Result<Self, Failure> {
+    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: Source) -> Result<Self, Failure> {
         let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
         if is_device || path.starts_with("/proc") {
             return Err(Failure::new(format!(
@@ -32,16 +51,21 @@ impl<'a> Out<'a> {
         }
         let failed = |error: io::Error| Failure::new(format!("{} cannot be written: {error}", path.display()));
         let destination = Destination::open(path).map_err(failed)?;
-        let mut problems = Vec::new();
+        let (mut problems, mut other) = (Vec::new(), None);
         let attributes = match destination.existing() {
             None => Attributes::private(),
             Some(existing) => {
-                problems.extend(foreign(existing, source).filter(|_| !force));
+                match foreign(existing, &source).filter(|_| !force) {
+                    Some(Foreign::Target(target)) => other = Some(target),
+                    Some(Foreign::Other(problem)) => problems.push(problem),
+                    None => {}
+                }
                 problems.extend(readable(existing).filter(|_| mode.is_none()));
                 existing.attributes().map_err(failed)?
             }
         };
-        let attributes = mode.map_or(attributes.clone(), |mode| attributes.with_mode(mode)).with_source(source);
+        let attributes =
+            mode.map_or(attributes.clone(), |mode| attributes.with_mode(mode)).with_source(&source.to_string());
         if let Err(error) = destination.try_out(&attributes) {
             problems.push(match destination.existing() {
                 None => error.to_string(),
@@ -49,18 +73,33 @@ impl<'a> Out<'a> {
             });
         }
         if problems.is_empty() {
-            return Ok(Self { path, destination, attributes, mode, source });
+            return Ok(Self { path, destination, attributes, mode, source, other });
         }
-        let problems = problems.iter().map(|problem| format!("\n  {problem}")).collect::<String>();
-        Err(Failure::new(format!("{} was not written, and nothing was rendered:{problems}", path.display())))
+        Err(refused(path, &problems))
     }
 
-    /// Writes the bytes, whole or not at all. A file that holds them already is left as it is, but for its permissions
-    /// where these were asked for.
+    /// The target of the file, which may be a former name of the wanted one, and has to be where the file is written.
+    pub fn other_target(&self) -> Option<&str> {
+        self.other.as_deref()
+    }
+
+    /// What stands in the way where it is another target.
+    pub fn of_other_target(&self) -> Failure {
+        let found = Source { template: self.source.template.clone(), target: self.other.clone() };
+        refused(self.path, &[other_source(&found.to_string(), &self.source)])
+    }
+
+    /// Writes the bytes, whole or not at all. `target` is what the target that was asked for is called now. A file that
+    /// holds the bytes already is left as it is, but for the note of where they come from, and its permissions where
+    /// these were asked for.
     ///
     /// # Errors
     /// The file is as it was then.
-    pub fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+    pub fn write(mut self, bytes: &[u8], target: Option<String>) -> Result<(), Failure> {
+        if self.source.target.is_some() && target.is_some() {
+            self.source.target = target;
+            self.attributes = self.attributes.with_source(&self.source.to_string());
+        }
         let written = self.destination.holds(bytes).and_then(|is_same| match self.destination.existing() {
             Some(existing) if is_same => self.keep(existing),
             _ => self.destination.put(bytes, &self.attributes),
@@ -69,8 +108,9 @@ impl<'a> Out<'a> {
     }
 
     fn keep(&self, existing: &Existing) -> io::Result<()> {
-        if source(existing.file()).ok().flatten().as_deref() != Some(self.source) {
-            set_source(existing.file(), self.source);
+        let wanted = self.source.to_string();
+        if source(existing.file()).ok().flatten().as_ref() != Some(&wanted) {
+            set_source(existing.file(), &wanted);
         }
         match self.mode {
             Some(mode) if existing.metadata().mode() & 0o7777 != mode => existing.set_mode(mode),
@@ -79,18 +119,41 @@ impl<'a> Out<'a> {
     }
 }
 
-/// What stands in the way where a file does not come from `wanted`.
-fn foreign(existing: &Existing, wanted: &str) -> Option<String> {
+fn refused(path: &Path, problems: &[String]) -> Failure {
+    let problems = problems.iter().map(|problem| format!("\n  {problem}")).collect::<String>();
+    Failure::new(format!("{} was not written, and nothing was rendered:{problems}", path.display()))
+}
+
+/// A file that does not come from where it should.
+enum Foreign {
+    /// From the same template, for a target of another name: this one.
+    Target(String),
+    /// What stands in the way.
+    Other(String),
+}
+
+fn other_source(found: &str, wanted: &Source) -> String {
+    format!("it was rendered from `{found}`, not from `{wanted}`; pass --force to replace it")
+}
+
+fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
     let why = match source(existing.file()) {
-        Ok(Some(source)) if source == wanted => return None,
-        Ok(Some(source)) => format!("it was rendered from `{source}`, not from `{wanted}`"),
+        Ok(Some(source)) if source == wanted.to_string() => return None,
+        Ok(Some(source)) => {
+            return Some(match source.split_once("?target=") {
+                Some((template, target)) if template == wanted.template && wanted.target.is_some() => {
+                    Foreign::Target(target.to_owned())
+                }
+                _ => Foreign::Other(other_source(&source, wanted)),
+            });
+        }
         Ok(None) => "it exists, and guillemet did not write it".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             "it exists, and its file system cannot record that guillemet wrote it (no extended attributes)".to_owned()
         }
         Err(error) => format!("it exists, and what wrote it cannot be read: {error}"),
     };
-    Some(format!("{why}; pass --force to replace it"))
+    Some(Foreign::Other(format!("{why}; pass --force to replace it")))
 }
 
 /// What stands in the way where everybody could read the values.
@@ -120,10 +183,9 @@ mod tests {
 
     use super::*;
 
-    const SOURCE: &str = "f/a";
-
     fn write(path: &Path, mode: Option<u32>, force: bool, bytes: &[u8]) -> Result<(), String> {
-        Out::open(path, mode, force, SOURCE).and_then(|out| out.write(bytes)).map_err(|Failure(text)| text)
+        let source = Source { template: "f/a".into(), target: None };
+        Out::open(path, mode, force, source).and_then(|out| out.write(bytes, None)).map_err(|Failure(text)| text)
     }
 
     #[test]

@@ -231,17 +231,26 @@ pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
     Ok(())
 }
 
-pub fn reveal(home: &Home, name: &str) -> Done {
+#[derive(Args)]
+pub struct Reveal {
+    /// The secret.
+    name: String,
+    /// Print control characters to a terminal as they are, not as escapes.
+    #[arg(long)]
+    raw: bool,
+}
+
+pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
     let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name], "reveal": true})))?
         .good(home)?;
     // What is freed is wiped, this JSON too.
     let mut values = answer.json();
-    let Value::String(value) = values["secrets"][name].take() else {
+    let Value::String(value) = values["secrets"][name.as_str()].take() else {
         return Err(Failure::new("the daemon gave no value; is it of the same version as this command?"));
     };
-    let value = Zeroizing::new(value);
-    output::bytes(value.as_bytes());
-    // The line break that `--from-file` takes off again.
-    output::bytes(b"\n");
+    let mut value = Zeroizing::new(value);
+    // `--from-file` takes it off again.
+    value.push('\n');
+    output::document(value.as_bytes(), *raw);
     Ok(())
 }

@@ -17,8 +17,13 @@ fn found(document: &str, kind: DocumentKind, media_type: &str, file_name: &str, 
         cost: Default::default(),
     };
     let reference = Reference { name: "key".parse().unwrap(), line: 3, column: 9, filters: vec![] };
-    let target =
-        Target { id: "t".into(), title: "T".into(), media_type: media_type.into(), file_name: file_name.into() };
+    let target = Target {
+        id: "t".into(),
+        title: "T".into(),
+        media_type: media_type.into(),
+        file_name: file_name.into(),
+        aliases: Vec::new(),
+    };
     let plan = crate::plugin::plan::check(planned, &[reference], target).unwrap();
     check(&plan).into_iter().map(|problem| problem.message).collect()
 }

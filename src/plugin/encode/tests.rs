@@ -121,20 +121,6 @@ fn trim_leaves_something() {
 }
 
 #[test]
-fn dotenv_picks_a_quoting_or_refuses() {
-    let quote = |value: &str| literal(&Op::Dotenv, &[value]);
-    assert_eq!(quote("plain").unwrap(), "'plain'");
-    assert_eq!(quote("it's").unwrap(), "\"it's\"");
-    assert_eq!(quote("a'b\"c").unwrap(), "a'b\"c");
-    assert_eq!(quote("tail\\").unwrap(), "tail\\");
-    assert_eq!(quote("it's a \\ #").unwrap(), "\"it's a \\ #\"");
-    assert_eq!(quote("").unwrap(), "''");
-    for bad in ["a${b", "a\rb", "a\0", "'\"#", "'x\\\n\"", "a'b\"c\u{1c}"] {
-        assert!(quote(bad).is_err(), "{bad:?}");
-    }
-}
-
-#[test]
 fn a_value_that_asterisk_would_strip_is_refused() {
     let value = |value: &str| literal(&Op::AsteriskValue, &[value]);
     assert_eq!(value(">a;--b\"\\").unwrap(), ">a\\;--b\"\\");
@@ -170,26 +156,6 @@ fn read_xml(text: &str) -> String {
         read = read.replace(&format!("&{name};"), &c.to_string());
     }
     read
-}
-
-/// How python-dotenv reads a line, as far as `dotenv` uses it.
-fn read_python_dotenv(line: &str) -> String {
-    match line.chars().next() {
-        Some('\'') => line[1..line.len() - 1].replace("\\\\", "\\").replace("\\'", "'"),
-        Some('"') => line[1..line.len() - 1].replace("\\n", "\n").replace("\\\"", "\"").replace("\\\\", "\\"),
-        _ => line.split(" #").next().unwrap_or_default().trim_end().into(),
-    }
-}
-
-/// How Node reads a line.
-fn read_node_dotenv(line: &str) -> String {
-    match line.chars().next() {
-        Some(quote @ ('\'' | '"' | '`')) => {
-            let inner = line[1..].split(quote).next().unwrap_or_default();
-            if quote == '"' { inner.replace("\\n", "\n") } else { inner.into() }
-        }
-        _ => line.split('#').next().unwrap_or_default().trim().into(),
-    }
 }
 
 #[test]
@@ -298,14 +264,6 @@ proptest! {
     #[test]
     fn what_xml_reads_is_the_value(value in "[ -~é\t\n\r]{0,40}") {
         prop_assert_eq!(read_xml(&literal(&Op::Xml, &[&value]).unwrap()), value);
-    }
-
-    #[test]
-    fn what_both_dotenv_readers_read_is_the_value(value in "[ -~é'\"\\\\#]{0,24}") {
-        if let Ok(line) = literal(&Op::Dotenv, &[&value]) {
-            prop_assert_eq!(&read_python_dotenv(&line), &value);
-            prop_assert_eq!(&read_node_dotenv(&line), &value);
-        }
     }
 
     #[test]

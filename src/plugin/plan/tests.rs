@@ -14,7 +14,13 @@ fn reference(filters: Vec<ValueFilter>) -> Reference {
 }
 
 fn target() -> Target {
-    Target { id: "t".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() }
+    Target {
+        id: "t".into(),
+        title: "T".into(),
+        media_type: "text/plain".into(),
+        file_name: "t".into(),
+        aliases: Vec::new(),
+    }
 }
 
 fn planned(document: String, kind: DocumentKind, exprs: Vec<Expr>) -> Planned {

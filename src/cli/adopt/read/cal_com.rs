@@ -74,7 +74,7 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
     };
     Some(Reading {
         config,
-        target: "env",
+        target: "dotenv",
         facts,
         read: Box::new(read_env),
         tokens,

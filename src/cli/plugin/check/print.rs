@@ -64,8 +64,9 @@ fn description(checked: &Checked) -> Vec<String> {
         format!("version        {}", description.version),
     ];
     for target in &description.targets {
+        let former: String = target.aliases.iter().map(|alias| format!(", formerly {alias}")).collect();
         lines.push(format!(
-            "target         {} ({}): {}, {}",
+            "target         {} ({}): {}, {}{former}",
             target.id, target.title, target.media_type, target.file_name
         ));
     }

@@ -79,7 +79,7 @@ impl Preview {
         let prepared = Prepared::new(Arc::clone(template));
         match prepared.plan(self.target.as_deref(), &registry, &config).await {
             Ok(plan) => {
-                let explained = view::explain(&prepared, &plan);
+                let explained = view::explain(&prepared, &plan, self.target.as_deref());
                 self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
                 self.show_problems(&id, "warning: ", &explained["warnings"]);
             }
