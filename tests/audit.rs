@@ -271,7 +271,7 @@ fn plugins_starts_and_what_makes_an_account_are_recorded() {
         .rev()
         .map(|event| (event["caller"]["pid"].as_u64().unwrap(), event["after"].as_str().unwrap().to_owned()))
         .collect();
-    assert_eq!(starts, pids.map(|pid| (u64::from(pid), "key file".to_owned())));
+    assert_eq!(starts, pids.map(|pid| (u64::from(pid), "keyfile".to_owned())));
 }
 
 #[test]

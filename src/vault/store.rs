@@ -23,7 +23,7 @@ use super::audit::Change;
 use super::crypto::{self, Key, PassphraseCost};
 use super::keys::{self, Method, PassphraseHeader, UnlockWith};
 use super::record::{Malformed, Secret};
-use super::trail;
+use super::{trail, usage};
 use crate::files;
 use crate::home::Home;
 use crate::names::SecretId;
@@ -330,7 +330,7 @@ impl Vault {
                 }
             }
             account::write(database, writes.account)?;
-            trail::write_changes(database, trail, changes_kept, writes.changes)?;
+            record(database, trail, changes_kept, writes.changes)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
         if !writes.removed.is_empty() {
@@ -345,7 +345,7 @@ impl Vault {
     /// Nothing has been recorded then, and nothing may be changed.
     pub fn record(&mut self, changes: &[Change]) -> Result<(), VaultError> {
         let (trail, changes_kept) = (&self.trail, self.changes_kept);
-        change(&mut self.database, |database| trail::write_changes(database, trail, changes_kept, changes))
+        change(&mut self.database, |database| record(database, trail, changes_kept, changes))
     }
 
     /// How many changes the audit trail holds from now on, at most.
@@ -403,6 +403,15 @@ impl Vault {
     pub fn vault_id(&self) -> [u8; 16] {
         self.boxes.vault
     }
+}
+
+/// Records changes in the transaction that makes them. Whoever changes a vault may be the first to record anything.
+fn record(database: &Connection, trail: &trail::Boxes, kept: usize, changes: &[Change]) -> Result<(), VaultError> {
+    if !changes.is_empty() {
+        usage::prepare(database, trail)?;
+        trail::write_changes(database, trail, kept, changes)?;
+    }
+    Ok(())
 }
 
 /// Seals and opens what is in the file.

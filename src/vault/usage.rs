@@ -32,6 +32,7 @@ use super::trail;
 use crate::names::{Millis, SecretId};
 
 pub use self::counters::Sums;
+pub(super) use self::counters::prepare;
 pub use self::list::{Picks, TrailEvent, UseEvent};
 pub use super::event::{
     Caller, ChangeKind, Class, Decoded, EVENT_KINDS, Event, Kind, Listed, Outcome, Subject, UnknownName, Use,
@@ -208,7 +209,9 @@ impl Recorder {
     ) -> Result<Self, RecorderError> {
         let mut database = store::connect(database)?;
         let boxes = trail::Boxes::new(&key, vault_id);
-        counters::prepare(&mut database, &boxes)?;
+        if counters::missing(&database)?.is_some() {
+            store::change(&mut database, |database| counters::prepare(database, &boxes))?;
+        }
         let query = "SELECT journal, generation, at FROM usage_position";
         let stored: Option<([u8; 16], Position)> = database
             .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))
