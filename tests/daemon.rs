@@ -481,7 +481,7 @@ fn a_vault_with_a_passphrase_opens_with_it_alone() {
         child.stdin.take().unwrap().write_all(passphrase.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
-    assert!(run(&["init", "--unlock", "passphrase"], "correct horse\n").status.success());
+    assert!(run(&["init", "--unlock", "passphrase"], "correct horse battery staple nine\n").status.success());
     assert!(!dir.path().join("vault.key").exists());
     let refused = run(&["daemon"], "wrong horse\n");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("passphrase does not open"), "{refused:?}");

@@ -521,20 +521,14 @@ fn a_passphrase_is_nowhere_once_the_vault_is_open() {
     let piped = || {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(line.as_bytes()).unwrap();
-        // Of descriptor 0 one line is read, and what is behind it waits; the others are read to their end.
-        (std::process::Stdio::from(reader), writer)
+        std::process::Stdio::from(reader)
     };
     for way in ["descriptor 0", "descriptor 7", "terminal"] {
         let started = match way {
-            "descriptor 0" => {
-                let (input, _writer) = piped();
-                guillemet.try_run_with(&[], &["--passphrase-fd", "0"], input)
-            }
+            "descriptor 0" => guillemet.try_run_with(&[], &["--passphrase-fd", "0"], piped()),
             "descriptor 7" => {
-                let (input, writer) = piped();
-                drop(writer);
                 let redirected = ["sh", "-c", "exec \"$@\" 7<&0 </dev/null", "sh"].map(str::to_owned);
-                guillemet.try_run_with(&redirected, &["--passphrase-fd", "7"], input)
+                guillemet.try_run_with(&redirected, &["--passphrase-fd", "7"], piped())
             }
             _ => {
                 let mut terminal = Terminal::new();

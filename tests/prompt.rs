@@ -238,14 +238,14 @@ fn a_passphrase_is_one_line() {
         terminal
     };
     let mut terminal = init();
-    terminal.types(marked("correct horse\nbattery staple") + "\r");
+    terminal.types(marked("correct horse\nbattery staple nine") + "\r");
     terminal.expect("more than one line came at once; nothing was changed. Pass it with --passphrase-fd N");
     assert_eq!(terminal.ends().code(), Some(1));
     assert!(!guillemet.path("vault.db").exists());
     let mut terminal = init();
-    terminal.types(marked("correct horse\n") + "\r");
+    terminal.types(marked("correct horse battery staple nine\n") + "\r");
     terminal.expect("The same again: ");
-    terminal.types("correct horse\r");
+    terminal.types("correct horse battery staple nine\r");
     assert!(terminal.ends().success());
     assert!(guillemet.path("vault.db").exists());
 }

@@ -22,6 +22,7 @@ use guillemet::sys::memory::{Clear, SecretPage};
 use guillemet::vault::crypto::{DeviceSecret, Key};
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::memory::SealedValue;
+use guillemet::vault::passphrase::Passphrase;
 use guillemet::vault::record::{Secret, Version};
 use guillemet::vault::store::Vault;
 use guillemet::vault::usage::Recorder;
@@ -67,6 +68,7 @@ never!(Invitation: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::
 never!(Recovery: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Vault: Display, Serialize, Clone);
 never!(UnlockWith: Display, Serialize, Clone);
+never!(Passphrase: Display, Serialize, Clone, AsRef<[u8]>, AsRef<str>, std::ops::Deref);
 never!(Resolver: Display, Serialize, Clone);
 
 const CANARY: &str = "c4n4ry \"\n\u{1}ü;${{";
@@ -183,7 +185,8 @@ fn nothing_of_an_account_prints_a_key() {
 fn a_resolver_and_errors_about_keys_print_no_value() {
     let folder = tempfile::tempdir().unwrap();
     let home = Home::at(folder.path().join("home"));
-    daemon::init(&TrustedHome::check(&home, false).unwrap(), UnlockWith::KeyFile(home.key_file())).unwrap();
+    let key_file = UnlockWith::KeyFile(home.key_file()).for_new().unwrap();
+    daemon::init(&TrustedHome::check(&home, false).unwrap(), &key_file).unwrap();
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
     let recorder =
         Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage")).unwrap();

@@ -69,6 +69,11 @@ impl Code {
         (Self::Internal, "internal_error", 500),
     ];
 
+    /// Returns it as the API spells it.
+    pub fn name(self) -> &'static str {
+        self.row().0
+    }
+
     fn row(self) -> (&'static str, StatusCode) {
         let row = Self::ALL.iter().find(|(code, ..)| *code == self);
         let (_, name, status) = row.copied().unwrap_or((Self::Internal, "internal_error", 500));
@@ -87,6 +92,8 @@ pub struct ApiError {
     quotes: bool,
     /// Whether what was asked for was done, and something behind it failed.
     after_the_fact: bool,
+    /// Whether the refusal that this is has been recorded.
+    recorded: bool,
     retry_after: Option<u32>,
 }
 
@@ -100,6 +107,7 @@ impl ApiError {
             errors: Vec::new(),
             quotes: false,
             after_the_fact: false,
+            recorded: false,
             retry_after: None,
         }
     }
@@ -108,6 +116,12 @@ impl ApiError {
     pub fn with<T: Serialize>(code: Code, message: impl Into<String>, errors: impl IntoIterator<Item = T>) -> Self {
         let errors = errors.into_iter().map(|error| serde_json::to_value(error).unwrap_or_default());
         Self { errors: errors.collect(), ..Self::new(code, message) }
+    }
+
+    /// Adds what more there is to say.
+    #[must_use]
+    pub fn with_detail(self, detail: Option<String>) -> Self {
+        Self { detail: detail.or(self.detail), ..self }
     }
 
     /// What a caller is told for whose bytes there is no room now.
@@ -136,6 +150,17 @@ impl ApiError {
     /// What went wrong, as programs are told.
     pub fn code(&self) -> &'static str {
         self.code.row().0
+    }
+
+    /// The same refusal, recorded with what it is of.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        Self { recorded: true, ..self }
+    }
+
+    /// Whether a caller may not, and nobody has recorded that yet.
+    pub fn is_unrecorded_refusal(&self) -> bool {
+        self.code == Code::Forbidden && !self.recorded
     }
 
     /// Whether what was asked for was done, and something behind it failed.

@@ -12,13 +12,16 @@ mod output;
 mod paths;
 mod plugin;
 mod prompt;
+mod reload;
 mod render;
 mod secret;
 mod status;
 mod template;
 mod temporary;
 mod terminal;
+mod unlock;
 mod usage;
+mod vault;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -53,8 +56,13 @@ enum Command {
     Init(daemon::Init),
     /// Run the daemon in the foreground.
     Daemon(daemon::Run),
+    /// Change what opens the vault.
+    #[command(subcommand)]
+    Vault(vault::Vault),
     /// Show how the daemon is.
     Status(status::Status),
+    /// Read the configuration again now. The daemon also follows the file by itself.
+    Reload(reload::Reload),
     /// Show where the home, its configuration, socket and templates are.
     Paths(paths::Paths),
     /// Create, list, show, rename, rotate, disable and delete secrets.
@@ -160,7 +168,9 @@ fn run(arguments: Arguments) -> Done {
     match arguments.command {
         Command::Init(command) => command.run(&home),
         Command::Daemon(command) => command.run(&home),
+        Command::Vault(command) => command.run(&home),
         Command::Status(command) => command.run(&home),
+        Command::Reload(command) => command.run(&home),
         Command::Paths(command) => command.run(&home),
         Command::Secret(command) => command.run(&home),
         Command::Template(command) => command.run(&home),

@@ -2,23 +2,42 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use clap::Args;
 use zeroize::Zeroizing;
 
 use super::terminal::{self, Answer, Refusal, Session, Stop};
 use super::{Failure, output};
-use crate::secret_reader::{Until, read};
-use crate::vault::record::VALUE_MAX;
+use crate::secret_reader::{NotASecret, Reading, SECRET_MAX, read_file, secret_in};
+use crate::vault::passphrase::Passphrase;
 
 /// The longest answer to a question, in bytes.
 const ANSWER_MAX: usize = 256;
-/// The longest code that is read, in bytes.
-const CODE_MAX: usize = 8 << 10;
-/// The longest passphrase that is read, in bytes.
-const PASSPHRASE_MAX: usize = 64 << 10;
+
+/// Where a value comes from.
+#[derive(Args)]
+pub struct ValueFrom {
+    /// Read the value from this file, or from standard input with `-`.
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Keep every byte of the file or pipe: a byte order mark and the line break at the end too.
+    #[arg(long)]
+    pub exact: bool,
+}
+
+impl ValueFrom {
+    /// Whether anything is said of a value.
+    pub fn is_said(&self) -> bool {
+        self.from_file.is_some() || self.exact
+    }
+}
+
+/// What of a file is the value, for help.
+pub const VALUES: &str = "\
+A file or pipe is the value as it is, up to 65,536 bytes. Only a UTF-8 byte order mark and one line break at its end (LF
+or CR LF) are dropped; --exact keeps them.";
 
 /// Asks for a yes. Without a terminal that is a no.
 ///
@@ -49,30 +68,19 @@ pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Takes a value in: from a file, from standard input (`-`, or where nothing is said), or from a prompt without echo
-/// where standard input is a terminal. One line break at the end is taken off.
+/// where standard input is a terminal. A byte order mark and one line break at the end are dropped unless it is exact.
 ///
 /// # Errors
-/// When it cannot be read, is not UTF-8, has more than `VALUE_MAX` bytes, or the two typings differ.
-pub fn value(name: &str, from: Option<&PathBuf>) -> Result<Zeroizing<String>, Failure> {
-    // And a line break.
-    let most = VALUE_MAX + 2;
-    let mut bytes = match from {
+/// When it cannot be read, is not UTF-8, has more than `SECRET_MAX` bytes, or the two typings differ.
+pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure> {
+    let reading = if from.exact { Reading::Exact } else { Reading::Text };
+    match &from.from_file {
         Some(path) if path.as_os_str() != "-" => {
-            let bytes = File::open(path).and_then(|file| read(file, most, Until::End));
-            bytes.map_err(|error| unreadable(&path.display(), &error))?
+            let file = File::open(path).map_err(|error| unreadable(&path.display(), error.into()))?;
+            value_of(&path.display(), file.as_fd(), reading)
         }
-        _ if terminal::is_there() => return value_typed(&format!("Value of {name}: ")),
-        _ => read(io::stdin().as_fd(), most, Until::End).map_err(|error| unreadable(&"standard input", &error))?,
-    };
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Failure::new("the value is not UTF-8; encode it first, with base64 for instance")),
+        _ if terminal::is_there() => value_typed(&format!("Value of {name}: "), from),
+        _ => value_of(&"standard input", io::stdin().as_fd(), reading),
     }
 }
 
@@ -80,16 +88,34 @@ pub fn value(name: &str, from: Option<&PathBuf>) -> Result<Zeroizing<String>, Fa
 ///
 /// # Errors
 /// As `value`.
-pub fn new_value(name: &str, from: Option<&PathBuf>) -> Result<Option<Zeroizing<String>>, Failure> {
-    let value = match from {
-        None if terminal::is_there() => value_typed(&format!("New value of {name} (blank keeps it): "))?,
-        from => value(name, from)?,
+pub fn new_value(name: &str, from: &ValueFrom) -> Result<Option<Zeroizing<String>>, Failure> {
+    let value = match from.from_file {
+        None if terminal::is_there() => value_typed(&format!("New value of {name} (blank keeps it): "), from)?,
+        _ => value(name, from)?,
     };
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
-fn value_typed(question: &str) -> Result<Zeroizing<String>, Failure> {
-    typed(question, Answer::Lines, VALUE_MAX, true, "Use --from-file FILE")
+fn value_of(
+    what: &dyn std::fmt::Display,
+    from: BorrowedFd<'_>,
+    reading: Reading,
+) -> Result<Zeroizing<String>, Failure> {
+    let file = read_file(from).map_err(|error| unreadable(what, error))?;
+    let value = secret_in(&file, reading).map_err(|error| unreadable(what, error))?;
+    match std::str::from_utf8(value) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(Failure::new("the value is not UTF-8; encode it first, with base64 for instance")),
+    }
+}
+
+fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure> {
+    if from.exact {
+        return Err(Failure::new(
+            "--exact is for a value from a file or a pipe, and a prompt would ask for this one; pass --from-file FILE",
+        ));
+    }
+    typed(question, Answer::Lines, true, "Use --from-file FILE")
 }
 
 /// Takes a code of an account in: from a prompt without echo, or from standard input.
@@ -98,55 +124,65 @@ fn value_typed(question: &str) -> Result<Zeroizing<String>, Failure> {
 /// When there is none.
 pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
     if terminal::is_there() {
-        return typed(&format!("{what}: "), Answer::Line, CODE_MAX, false, "Pipe the code in");
+        return typed(&format!("{what}: "), Answer::Line, false, "Pipe the code in");
     }
-    let bytes = read(io::stdin().as_fd(), CODE_MAX, Until::End);
-    let bytes = bytes.map_err(|error| unreadable(&"standard input", &error))?;
-    match std::str::from_utf8(&bytes) {
+    let file = read_file(io::stdin().as_fd()).map_err(|error| unreadable(&"standard input", error))?;
+    let code = secret_in(&file, Reading::Text).map_err(|error| unreadable(&"standard input", error))?;
+    match std::str::from_utf8(code) {
         Ok(text) if !text.trim().is_empty() => Ok(Zeroizing::new(text.to_owned())),
         _ => Err(Failure::new("no code came from standard input; type it at the prompt, or pipe it in")),
     }
 }
 
-/// Takes a passphrase in: from a descriptor, or from a prompt; `twice` where a new one is chosen.
+/// How a passphrase is asked for.
+#[derive(Clone, Copy)]
+pub struct AskedPassphrase {
+    /// At a prompt.
+    pub question: &'static str,
+    /// The flag that takes the number of a descriptor instead.
+    pub flag: &'static str,
+    /// Whether it is asked for again: where a new one is chosen.
+    pub twice: bool,
+}
+
+/// Takes a passphrase in: from a descriptor, which is read to its end, or from a prompt.
 ///
 /// # Errors
 /// When there is neither, or the two typings differ.
-pub fn passphrase(fd: Option<i32>, twice: bool) -> Result<SecretString, Failure> {
+pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
+    let AskedPassphrase { question, flag, twice } = *asked;
     if let Some(fd) = fd {
-        let unreadable =
-            |error: io::Error| Failure::new(format!("the passphrase cannot be read from descriptor {fd}: {error}"));
-        let bytes = from_descriptor(fd).map_err(unreadable)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
-        return Ok(text.strip_suffix('\n').unwrap_or(text).to_owned().into());
+        let what = format!("the passphrase at descriptor {fd}");
+        let of = |from: BorrowedFd<'_>| {
+            // It would be shown as it is typed, and its end waited for.
+            if rustix::termios::isatty(from) {
+                return Err(Failure::new(format!("descriptor {fd} is a terminal; leave {flag} out to be asked")));
+            }
+            read_file(from).map_err(|error| unreadable(&what, error))
+        };
+        let file = match fd {
+            0 => of(io::stdin().as_fd()),
+            fd => match crate::sys::process::inherited(fd) {
+                Ok(fd) => of(fd.as_fd()),
+                Err(error) => Err(unreadable(&what, error.into())),
+            },
+        }?;
+        let text = std::str::from_utf8(&file).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
+        return Ok(text.to_owned().into());
     }
     if !terminal::is_there() {
-        return Err(Failure::new("nobody is there to type the passphrase; pass it with --passphrase-fd N"));
+        return Err(Failure::new(format!("nobody is there to type the passphrase; pass it with {flag} N")));
     }
-    let text = typed("Passphrase: ", Answer::Line, PASSPHRASE_MAX, twice, "Pass it with --passphrase-fd N")?;
+    let text = typed(question, Answer::Line, twice, &format!("Pass it with {flag} N"))?;
     Ok(text.as_str().to_owned().into())
 }
 
-/// Of standard input, which may go on, the first line; of any other descriptor all of it.
-fn from_descriptor(fd: i32) -> io::Result<Zeroizing<Vec<u8>>> {
-    match fd {
-        0 => read(io::stdin().as_fd(), PASSPHRASE_MAX, Until::LineBreak),
-        fd => read(crate::sys::process::inherited(fd)?, PASSPHRASE_MAX, Until::End),
-    }
-}
-
-/// Asks without echo; where it is asked `twice`, again, unless nothing was typed.
-fn typed(
-    question: &str,
-    answer: Answer,
-    most: usize,
-    twice: bool,
-    instead: &str,
-) -> Result<Zeroizing<String>, Failure> {
+/// Asks for a secret, without echo; where it is asked `twice`, again, unless nothing was typed.
+fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::clean(question);
     let both = |session: &mut Session<'_>| -> Result<_, Stop> {
-        let first = session.ask(&question, answer, most)?;
-        if twice && !first.is_empty() && *first != *session.ask("The same again: ", answer, most)? {
+        let first = session.ask(&question, answer, SECRET_MAX)?;
+        if twice && !first.is_empty() && *first != *session.ask("The same again: ", answer, SECRET_MAX)? {
             return Ok(None);
         }
         Ok(Some(first))
@@ -167,6 +203,9 @@ fn refused(refusal: Refusal, instead: &str) -> Failure {
     }
 }
 
-fn unreadable(what: &dyn std::fmt::Display, error: &io::Error) -> Failure {
-    Failure::new(format!("{what} cannot be read: {error}"))
+fn unreadable(what: &dyn std::fmt::Display, error: NotASecret) -> Failure {
+    match error {
+        NotASecret::Io(error) => Failure::new(format!("{what} cannot be read: {error}")),
+        error => Failure::new(format!("{what} has {error}; nothing was changed")),
+    }
 }

@@ -2,7 +2,6 @@
 
 mod change;
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
@@ -35,8 +34,7 @@ const GENERIC: [&str; 14] = [
 
 #[derive(Subcommand)]
 pub enum Secret {
-    /// Create a secret. Its value is typed, or read from a file or standard input; one line break at its end
-    /// is taken off.
+    /// Create a secret. Its value is typed, or read from a file or standard input.
     Add(Add),
     /// The inventory: Name, Status, Usage count, Last used.
     List(List),
@@ -59,15 +57,15 @@ pub enum Secret {
 }
 
 #[derive(Args)]
+#[command(after_help = prompt::VALUES)]
 pub struct Add {
     /// 1 to 128 letters, digits, `.`, `_`, `-`.
     name: String,
     /// Keep it, and refuse every resolution until it is enabled.
     #[arg(long)]
     disabled: bool,
-    /// Read the value from this file, or from standard input with `-`.
-    #[arg(long, value_name = "FILE")]
-    from_file: Option<PathBuf>,
+    #[command(flatten)]
+    value: prompt::ValueFrom,
 }
 
 #[derive(Args)]
@@ -148,7 +146,7 @@ pub fn warn_of_generic_name(name: &str) {
 impl Add {
     fn run(self, home: &Home) -> Done {
         warn_of_generic_name(&self.name);
-        let value = prompt::value(&self.name, self.from_file.as_ref())?;
+        let value = prompt::value(&self.name, &self.value)?;
         let body = json!({"name": self.name, "value": *value, "enabled": !self.disabled});
         let secret = client::json(home, Method::POST, "/v1/secrets", Some(&body))?;
         output::note(&format!("created {} ({})", output::text(&secret["name"]), output::text(&secret["status"])));

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod keys;
 pub mod lock;
 pub mod memory;
+pub mod passphrase;
 pub mod record;
 pub mod store;
 mod trail;

@@ -8,10 +8,11 @@
 use super::crypto;
 use super::memory::SealedValue;
 use crate::names::{Millis, SecretId, SecretName};
+use crate::secret_reader::SECRET_MAX;
 use crate::sys::memory::Clear;
 
 /// The largest value, in bytes.
-pub const VALUE_MAX: usize = 64 << 10;
+pub const VALUE_MAX: usize = SECRET_MAX;
 /// The layout written by this program.
 const LAYOUT: u8 = 1;
 

@@ -9,6 +9,7 @@
 
 mod account;
 mod file;
+mod rekey;
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -20,10 +21,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::audit::Change;
-use super::crypto::{self, Key, PassphraseCost};
-use super::keys::{self, Method, PassphraseHeader, UnlockWith};
+use super::crypto::{self, Key};
+use super::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader, UnlockWith};
+use super::passphrase::BadPassphrase;
 use super::record::{Malformed, Secret};
-use super::{trail, usage};
+use super::trail;
 use crate::files;
 use crate::home::Home;
 use crate::names::SecretId;
@@ -58,9 +60,9 @@ pub enum VaultError {
         /// What it is unlocked by.
         needed: Method,
     },
-    /// The passphrase is empty.
-    #[error("the passphrase is empty; type one, or pass it with --passphrase-fd")]
-    EmptyPassphrase,
+    /// The passphrase is none, or not good enough for a new one.
+    #[error(transparent)]
+    Passphrase(#[from] BadPassphrase),
     /// The key file.
     #[error("the key file {path} {problem}")]
     KeyFile {
@@ -82,8 +84,8 @@ pub enum VaultError {
         /// Its format.
         found: u32,
     },
-    /// A daemon runs already.
-    #[error("another daemon{} runs on this home; stop it first, or use another --home", pid_text(*.0))]
+    /// A daemon runs already, or a rekey.
+    #[error("another daemon or `vault rekey`{} runs on this home; stop it first, or use another --home", pid_text(*.0))]
     Locked(Option<u32>),
     /// Somebody else changed the record.
     #[error("the secret was changed meanwhile; look at it again and repeat the change")]
@@ -185,12 +187,17 @@ pub const USAGE_KEY: &str = "usage";
 
 const RECORD: &str = "record";
 const DOCUMENT: &str = "document";
+/// The label of the document that holds `Vault::root` where that is not the vault's key any more.
+const ROOT: &str = "root";
 
 /// An open vault.
 pub struct Vault {
     database: Connection,
-    key: Key,
     boxes: Boxes,
+    /// Where `subkey` comes from: the first key the vault had. What lies beside it (the usage journal, the audit trail,
+    /// compiled forms) is sealed for good and outlives a rekey.
+    root: Key,
+    opened_by: OpenedBy,
     trail: trail::Boxes,
     /// How many changes the audit trail holds, at most.
     changes_kept: usize,
@@ -208,14 +215,11 @@ impl Vault {
     ///
     /// # Errors
     /// When there is one already, or something cannot be written.
-    pub fn create(home: &Home, unlock: UnlockWith) -> Result<(), VaultError> {
+    pub fn create(home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
         let path = home.vault_file();
         Self::check_none(home)?;
-        if let UnlockWith::KeyFile(key_file) = &unlock {
-            keys::make_key_file(key_file)?;
-        }
-        let passphrase = PassphraseHeader { salt: crypto::random(), cost: PassphraseCost::default() };
-        let unlock_key = unlock.key(&passphrase)?;
+        let passphrase = PassphraseHeader::random();
+        let unlock_key = unlock.first_key(&passphrase)?;
         let temporary = files::beside(&path);
         let remove_temporary = || {
             for name in [temporary.clone(), file::sidecar(&temporary, "-wal"), file::sidecar(&temporary, "-shm")] {
@@ -272,16 +276,26 @@ impl Vault {
         if unlock.method() != header.method {
             return Err(VaultError::OtherMethod { needed: header.method });
         }
-        let unlock_key = unlock.key(&header.passphrase)?;
-        let key = crypto::open_key(&unlock_key, &key_binding(&header.id), &header.sealed_key)
-            .map_err(|_| VaultError::WrongKey(header.method))?;
+        let (key, opened_by) = unlock.open(&header.passphrase, |unlock_key| {
+            crypto::open_key(unlock_key, &key_binding(&header.id), &header.sealed_key).ok()
+        })?;
         let boxes = Boxes::new(header.id, &key);
-        let secrets = boxes.read_all(&look(&path)?)?;
+        let (secrets, root) = {
+            let database = look(&path)?;
+            (boxes.read_all(&database)?, boxes.root(&database)?.unwrap_or(key))
+        };
         let database = connect(&path)?;
         settle(&database);
-        let trail = trail::Boxes::new(&key.subkey(USAGE_KEY), header.id);
+        keys::settle_key_file(&home.key_file(), opened_by);
+        let trail = trail::Boxes::new(&root.subkey(USAGE_KEY), header.id);
         // Without a configuration nobody knows the bound: nothing leaves the trail until somebody does.
-        Ok((Self { database, key, boxes, trail, changes_kept: trail::EVENTS_MAX }, secrets))
+        let changes_kept = trail::EVENTS_MAX;
+        Ok((Self { database, boxes, root, opened_by, trail, changes_kept }, secrets))
+    }
+
+    /// What opened it.
+    pub fn opened_by(&self) -> OpenedBy {
+        self.opened_by
     }
 
     /// Writes a new secret, or a new revision of one.
@@ -330,7 +344,7 @@ impl Vault {
                 }
             }
             account::write(database, writes.account)?;
-            record(database, trail, changes_kept, writes.changes)?;
+            trail::write_changes(database, trail, changes_kept, writes.changes)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
         if !writes.removed.is_empty() {
@@ -345,7 +359,7 @@ impl Vault {
     /// Nothing has been recorded then, and nothing may be changed.
     pub fn record(&mut self, changes: &[Change]) -> Result<(), VaultError> {
         let (trail, changes_kept) = (&self.trail, self.changes_kept);
-        change(&mut self.database, |database| record(database, trail, changes_kept, changes))
+        change(&mut self.database, |database| trail::write_changes(database, trail, changes_kept, changes))
     }
 
     /// How many changes the audit trail holds from now on, at most.
@@ -394,24 +408,15 @@ impl Vault {
         self.put_all(&[], Some((label, bytes)))
     }
 
-    /// A key for another part of the program, by its label.
+    /// A key for another part of the program, by its label. It stays the same when the vault is rekeyed.
     pub fn subkey(&self, label: &str) -> Key {
-        self.key.subkey(label)
+        self.root.subkey(label)
     }
 
     /// Names this vault.
     pub fn vault_id(&self) -> [u8; 16] {
         self.boxes.vault
     }
-}
-
-/// Records changes in the transaction that makes them. Whoever changes a vault may be the first to record anything.
-fn record(database: &Connection, trail: &trail::Boxes, kept: usize, changes: &[Change]) -> Result<(), VaultError> {
-    if !changes.is_empty() {
-        usage::prepare(database, trail)?;
-        trail::write_changes(database, trail, kept, changes)?;
-    }
-    Ok(())
 }
 
 /// Seals and opens what is in the file.

@@ -16,6 +16,7 @@ use super::audit::{Change, holder_of};
 use super::crypto::{self, Key};
 use super::event::{self, Class};
 use super::store::VaultError;
+use super::usage;
 
 /// How many events of each class are kept where the configuration says nothing.
 pub const EVENTS: usize = 10_000;
@@ -277,7 +278,8 @@ pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<
     Ok(chunks.into_iter().zip(shares).collect())
 }
 
-/// Writes changes behind those that are there, within the bound. The trail has to be there.
+/// Writes changes behind those that are there, within the bound, and makes the tables where there are none: whoever
+/// changes a vault may be the first to record anything.
 pub(super) fn write_changes(
     database: &Connection,
     boxes: &Boxes,
@@ -287,6 +289,7 @@ pub(super) fn write_changes(
     if changes.is_empty() {
         return Ok(());
     }
+    usage::prepare(database, boxes)?;
     write(database, boxes, &Newest::of_changes(limit, changes), next_number(database)?)
 }
 

@@ -69,11 +69,28 @@ impl Scanner {
         self
     }
 
+    /// That looks for a key as well: its bytes, and hexadecimal digits of it. A half is found as the whole is.
+    pub fn and_key(mut self, label: &str, key: &[u8; 32]) -> Self {
+        for half in key.chunks_exact(16) {
+            for begin in [0, 16 - PIECE] {
+                self.add_piece(label, "bytes", &half[begin..begin + PIECE]);
+            }
+        }
+        for digits in [HEXLOWER.encode(key), HEXUPPER.encode(key)] {
+            self.add(label, "hex", &digits);
+        }
+        self
+    }
+
     fn add(&mut self, label: &str, form: &str, text: &str) {
         for piece in text.as_bytes().chunks_exact(PIECE) {
-            self.begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] = true;
-            self.pieces.insert(piece.try_into().unwrap(), format!("{label} ({form})"));
+            self.add_piece(label, form, piece);
         }
+    }
+
+    fn add_piece(&mut self, label: &str, form: &str, piece: &[u8]) {
+        self.begins[usize::from(u16::from_le_bytes([piece[0], piece[1]]))] = true;
+        self.pieces.insert(piece.try_into().unwrap(), format!("{label} ({form})"));
     }
 
     /// Where pieces stand, with what they are.

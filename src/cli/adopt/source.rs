@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use crate::files::Fingerprint;
-use crate::secret_reader::{Until, read};
+use crate::secret_reader::read;
 use crate::template::Problem;
 use crate::template::catalog::TEMPLATE_MAX;
 use crate::template::tokens::Cursor;
@@ -39,8 +39,8 @@ impl Source {
         let shown = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
         let unreadable = |error: std::io::Error| Failure::new(format!("{shown} cannot be read: {error}"));
         let all_of = |from: BorrowedFd<'_>| {
-            read(from, TEMPLATE_MAX as usize, Until::End).map_err(|error| match error.kind() {
-                ErrorKind::InvalidData => {
+            read(from, TEMPLATE_MAX as usize).map_err(|error| match error.kind() {
+                ErrorKind::FileTooLarge => {
                     Failure::new(format!("{shown} is larger than {} KiB, which no config is", TEMPLATE_MAX >> 10))
                 }
                 _ => unreadable(error),

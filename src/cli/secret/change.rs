@@ -3,8 +3,6 @@
 //! What is asked about is what is changed: the state that was shown goes along as an entity tag, and one
 //! that somebody else has changed meanwhile is refused.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -16,6 +14,7 @@ use crate::cli::{Done, Failure, output, prompt};
 use crate::home::Home;
 
 #[derive(Args)]
+#[command(after_help = prompt::VALUES)]
 pub struct Edit {
     /// The secret.
     name: String,
@@ -25,18 +24,17 @@ pub struct Edit {
     /// Write the present name into the templates that use a former one: all of them or none.
     #[arg(long)]
     rewrite: bool,
-    /// Read the new value from this file, or from standard input with `-`.
-    #[arg(long, value_name = "FILE")]
-    from_file: Option<PathBuf>,
+    #[command(flatten)]
+    value: prompt::ValueFrom,
 }
 
 #[derive(Args)]
+#[command(after_help = prompt::VALUES)]
 pub struct Rotate {
     /// The secret.
     name: String,
-    /// Read the new value from this file, or from standard input with `-`.
-    #[arg(long, value_name = "FILE")]
-    from_file: Option<PathBuf>,
+    #[command(flatten)]
+    value: prompt::ValueFrom,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -128,8 +126,8 @@ impl Shown {
 impl Edit {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
-        let only_names = (self.rename.is_some() || self.rewrite) && self.from_file.is_none();
-        let value = if only_names { None } else { prompt::new_value(&before.name(), self.from_file.as_ref())? };
+        let only_names = (self.rename.is_some() || self.rewrite) && !self.value.is_said();
+        let value = if only_names { None } else { prompt::new_value(&before.name(), &self.value)? };
         let body =
             json!({"name": self.rename, "value": value.as_ref().map(|value| value.as_str()), "rewrite": self.rewrite});
         let answer = before.change(home, Method::PATCH, &path(&before.name()), &body)?;
@@ -174,7 +172,7 @@ impl Rotate {
         let name = before.name();
         before.tell_flows();
         // Before anything is asked that shows what is typed: a value pasted too early is not shown.
-        let value = prompt::value(&name, self.from_file.as_ref())?;
+        let value = prompt::value(&name, &self.value)?;
         if value.is_empty() {
             return Err(Failure::new("a value cannot be empty; nothing was changed"));
         }

@@ -68,6 +68,19 @@ pub(super) fn write_empty(
     database.close().map_err(|(_, error)| error.into())
 }
 
+/// Writes by what the vault is unlocked, in place of what it was unlocked by.
+pub(super) fn write_seal(
+    database: &Connection,
+    method: Method,
+    passphrase: PassphraseHeader,
+    sealed_key: &[u8],
+) -> Result<(), VaultError> {
+    let cost = passphrase.cost;
+    let update = "UPDATE meta SET unlock = ?1, salt = ?2, memory_kib = ?3, passes = ?4, sealed_key = ?5";
+    database.execute(update, params![method.name(), passphrase.salt, cost.memory_kib, cost.passes, sealed_key])?;
+    Ok(())
+}
+
 /// Opens a second connection of this process to the same file, or the first.
 ///
 /// # Errors

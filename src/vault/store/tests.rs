@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::vault::memory::SealedValue;
 
+/// A passphrase that is hard to guess.
+const GOOD: &str = "correct horse battery staple nine";
+
 fn home() -> (tempfile::TempDir, Home) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path());
@@ -16,9 +19,17 @@ fn key_file(home: &Home) -> UnlockWith {
     UnlockWith::KeyFile(home.key_file())
 }
 
+fn new_key_file(home: &Home) -> NewUnlock {
+    key_file(home).for_new().unwrap()
+}
+
+fn passphrase(text: &str) -> UnlockWith {
+    UnlockWith::Passphrase(text.to_owned().into())
+}
+
 fn created() -> (tempfile::TempDir, Home) {
     let (dir, home) = home();
-    Vault::create(&home, key_file(&home)).unwrap();
+    Vault::create(&home, &new_key_file(&home)).unwrap();
     (dir, home)
 }
 
@@ -80,7 +91,7 @@ fn secrets_survive_and_names_and_values_are_sealed() {
 fn a_vault_is_never_written_over() {
     let (_dir, home) = created();
     let before = bytes(&home);
-    assert!(matches!(Vault::create(&home, key_file(&home)), Err(VaultError::AlreadyExists(_))));
+    assert!(matches!(Vault::create(&home, &new_key_file(&home)), Err(VaultError::AlreadyExists(_))));
     assert_eq!(bytes(&home), before);
 }
 
@@ -90,7 +101,7 @@ fn an_attempt_that_broke_off_is_taken_up() {
     keys::make_key_file(&home.key_file()).unwrap();
     fs::write(files::beside(&home.vault_file()), b"half").unwrap();
     let key = fs::read(home.key_file()).unwrap();
-    Vault::create(&home, key_file(&home)).unwrap();
+    Vault::create(&home, &new_key_file(&home)).unwrap();
     assert_eq!(fs::read(home.key_file()).unwrap(), key);
     Vault::open(&home, key_file(&home)).unwrap();
 }
@@ -126,14 +137,13 @@ fn a_wrong_key_opens_nothing_and_writes_nothing() {
 #[test]
 fn a_passphrase_opens_its_vault_alone() {
     let (_dir, home) = home();
-    let passphrase = |text: &str| UnlockWith::Passphrase(text.to_owned().into());
-    assert!(matches!(Vault::create(&home, passphrase("")), Err(VaultError::EmptyPassphrase)));
-    Vault::create(&home, passphrase("correct horse")).unwrap();
+    assert!(matches!(passphrase("").for_new(), Err(VaultError::Passphrase(BadPassphrase::Empty))));
+    Vault::create(&home, &passphrase(GOOD).for_new().unwrap()).unwrap();
     assert!(!home.key_file().exists());
     assert_eq!(Vault::method(&home).unwrap(), Method::Passphrase);
     refused(&home, passphrase("wrong horse"), |error| matches!(error, VaultError::WrongKey(Method::Passphrase)));
     refused(&home, key_file(&home), |error| matches!(error, VaultError::OtherMethod { .. }));
-    Vault::open(&home, passphrase("correct horse")).unwrap();
+    Vault::open(&home, passphrase(GOOD)).unwrap();
 }
 
 #[test]
@@ -274,3 +284,4 @@ fn hundred_thousand_secrets_open() {
 }
 
 mod damage;
+mod rekey;

@@ -183,7 +183,7 @@ fn what_is_left_of_another_vault_is_not_mixed_into_a_new_one() {
     let log = file::sidecar(&home.vault_file(), "-wal");
     fs::write(&log, b"the last changes of somebody").unwrap();
     let before = bytes(&home);
-    assert!(matches!(Vault::create(&home, key_file(&home)), Err(VaultError::Leftover(path)) if path == log));
+    assert!(matches!(Vault::create(&home, &new_key_file(&home)), Err(VaultError::Leftover(path)) if path == log));
     assert_eq!(bytes(&home), before);
 }
 

@@ -1,0 +1,66 @@
+//! What a vault is unlocked with, from a person or a script: the present key file or passphrase, and a new one.
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::Failure;
+use super::prompt::{self, AskedPassphrase};
+use crate::home::Home;
+use crate::permissions::TrustedHome;
+use crate::sys::stack::leaving_nothing;
+use crate::vault::keys::{METHODS, Method, Needs, NewUnlock, UnlockWith};
+
+/// The passphrase of a vault that is made or opened.
+const PASSPHRASE: AskedPassphrase = AskedPassphrase { question: "Passphrase: ", flag: "--passphrase-fd", twice: false };
+
+/// Every way to unlock a vault, by its name.
+pub fn methods() -> impl TypedValueParser<Value = Method> {
+    let values = METHODS.iter().map(|row| PossibleValue::new(row.name).help(row.summary));
+    PossibleValuesParser::new(values).try_map(|name| Method::named(&name).ok_or("there is no such method"))
+}
+
+/// Gets what opens a vault that is there.
+///
+/// # Errors
+/// When there is no passphrase, or it cannot be read.
+pub fn present(home: &TrustedHome, method: Method, passphrase_fd: Option<i32>) -> Result<UnlockWith, Failure> {
+    match method.row().needs {
+        Needs::KeyFile if home.group_may_write() => Ok(UnlockWith::SharedKeyFile(home.key_file())),
+        Needs::KeyFile => Ok(UnlockWith::KeyFile(home.key_file())),
+        Needs::Passphrase => passphrase(&PASSPHRASE, passphrase_fd),
+    }
+}
+
+/// Gets what is to open a vault that is being made.
+///
+/// # Errors
+/// As `present`; when the passphrase is easy to guess.
+pub fn first(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
+    new(home, method, &AskedPassphrase { twice: true, ..PASSPHRASE }, passphrase_fd)
+}
+
+/// Gets what is to open a vault from now on, in place of what opened it.
+///
+/// # Errors
+/// As `first`.
+pub fn next(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
+    let asked = AskedPassphrase { question: "New passphrase: ", flag: "--new-passphrase-fd", twice: true };
+    new(home, method, &asked, passphrase_fd)
+}
+
+fn new(home: &Home, method: Method, asked: &AskedPassphrase, fd: Option<i32>) -> Result<NewUnlock, Failure> {
+    let unlock = match method.row().needs {
+        Needs::KeyFile => UnlockWith::KeyFile(home.key_file()),
+        Needs::Passphrase => passphrase(asked, fd)?,
+    };
+    Ok(unlock.for_new()?)
+}
+
+/// The daemon lives long: nothing of it may stay on the stack.
+fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
+    leaving_nothing(|| prompt::passphrase(asked, fd)).map(UnlockWith::Passphrase)
+}
+
+/// Says what to do with a new key file.
+pub fn keep_a_copy(home: &Home) -> String {
+    format!("keep a copy of {} in a safe place: without it the vault cannot be opened", home.key_file().display())
+}

@@ -1,0 +1,160 @@
+//! `vault …`: what is done to a vault while no daemon has it open.
+
+use std::os::unix::fs::MetadataExt;
+
+use clap::{Args, Subcommand};
+
+use super::{Done, Failure, no_daemon, output, unlock};
+use crate::home::Home;
+use crate::permissions::TrustedHome;
+use crate::resolve::now;
+use crate::sys::stack::leaving_nothing;
+use crate::vault::audit::{Actor, Change};
+use crate::vault::event::ChangeKind;
+use crate::vault::keys::{Method, Needs};
+use crate::vault::lock::DaemonLock;
+use crate::vault::store::{self, VaultError};
+
+#[derive(Subcommand)]
+pub enum Vault {
+    /// Change the passphrase or the key file, and seal every secret again under a new key. Needs the daemon stopped.
+    Rekey(Rekey),
+}
+
+const AFTER_REKEY: &str = "\
+Whatever interrupts it, exactly one of the old and the new key opens the vault afterwards; the next start of the daemon
+finishes the change or undoes it.
+
+Copies of vault.db that were made before still open with the old key.";
+
+#[derive(Args)]
+#[command(after_help = AFTER_REKEY)]
+pub struct Rekey {
+    /// What opens the vault from now on [default: as now, with a new key file or passphrase].
+    #[arg(long, value_parser = unlock::methods())]
+    unlock: Option<Method>,
+    /// Read the present passphrase from this descriptor instead of asking.
+    #[arg(long, value_name = "N")]
+    passphrase_fd: Option<i32>,
+    /// Read the new passphrase from this descriptor instead of asking.
+    #[arg(long, value_name = "N")]
+    new_passphrase_fd: Option<i32>,
+    /// Allow groups to write the home. Their members can read and change every secret.
+    #[arg(long)]
+    group_may_write: bool,
+}
+
+impl Vault {
+    pub fn run(self, home: &Home) -> Done {
+        match self {
+            Self::Rekey(command) => command.run(home),
+        }
+    }
+}
+
+impl Rekey {
+    fn run(self, home: &Home) -> Done {
+        if let Some(failure) = no_daemon::no_home(home) {
+            return Err(failure);
+        }
+        crate::sys::process::hide()?;
+        let home = &TrustedHome::check(home, self.group_may_write)?;
+        is_ours(home)?;
+        let _lock = DaemonLock::acquire(home).map_err(|error| in_use(home, error))?;
+        let former = store::Vault::method(home)?;
+        let next = self.unlock.unwrap_or(former);
+        self.check_descriptors(former, next)?;
+        let present = unlock::present(home, former, self.passphrase_fd)?;
+        let (mut vault, _) = leaving_nothing(|| store::Vault::open(home, present))?;
+        let event =
+            Change::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
+        let failed = |vault: &mut store::Vault, code: &str| {
+            // Where nothing can be written there is no trace either; the reason is told all the same.
+            let _ = vault.record(&[event.clone().failed(code)]);
+        };
+        let new =
+            unlock::next(home, next, self.new_passphrase_fd).inspect_err(|_| failed(&mut vault, "validation_error"))?;
+        leaving_nothing(|| vault.rekey(&new, event.clone())).map_err(|error| {
+            failed(&mut vault, "service_unavailable");
+            unwritten(error)
+        })?;
+        vault.name_new_key(home, &new)?;
+        tell(home, former, next);
+        Ok(())
+    }
+
+    /// Descriptors that would be left unread, or read for both.
+    fn check_descriptors(&self, former: Method, next: Method) -> Done {
+        let name = former.name();
+        if self.passphrase_fd.is_some() && former.row().needs != Needs::Passphrase {
+            return Err(Failure::new(format!(
+                "this vault is unlocked by {name} now, and --passphrase-fd is for its present passphrase; pass the new one \
+                 with --new-passphrase-fd"
+            )));
+        }
+        if self.new_passphrase_fd.is_some() && next.row().needs != Needs::Passphrase {
+            let hint = format!("--unlock {}", Method::Passphrase.name());
+            return Err(Failure::new(format!(
+                "--new-passphrase-fd is for a new passphrase, and this vault would stay unlocked by {name}; add {hint}, or \
+                 leave it out",
+                name = next.name()
+            )));
+        }
+        match (self.passphrase_fd, self.new_passphrase_fd) {
+            (Some(present), Some(new)) if present == new => Err(Failure::new(format!(
+                "both passphrases cannot come from descriptor {new}: each is read to its end; pass another one"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a new key file belongs to whom the daemon does not run as, it could not read.
+fn is_ours(home: &Home) -> Done {
+    let path = home.vault_file();
+    let owner = path.metadata()?.uid();
+    if owner == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} belongs to user {owner}; run this as that user. Nothing was changed", path.display())))
+}
+
+fn in_use(home: &Home, error: VaultError) -> Failure {
+    let VaultError::Locked(pid) = error else { return error.into() };
+    let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    Failure::new(format!(
+        "the daemon{pid} has this vault open; nothing was changed. Stop it, run `{}` again, and start it anew",
+        home.command("vault rekey")
+    ))
+}
+
+fn unwritten(error: VaultError) -> Failure {
+    match error {
+        VaultError::Database(_) => Failure::new(format!(
+            "{error}. The next start opens the vault with the former key or passphrase; only if that is refused, the disk \
+             has kept the change all the same, and the new one opens it"
+        )),
+        error => error.into(),
+    }
+}
+
+fn tell(home: &Home, former: Method, next: Method) {
+    let old = match former.row().needs {
+        Needs::KeyFile => "key file",
+        Needs::Passphrase => "passphrase",
+    };
+    match next.row().needs {
+        Needs::KeyFile => {
+            output::note(&format!("{} holds the new key of this vault", home.key_file().display()));
+            output::note(&unlock::keep_a_copy(home));
+        }
+        Needs::Passphrase => output::note("the new passphrase opens this vault from now on"),
+    }
+    if former != next && former.row().needs == Needs::KeyFile {
+        let key_file = home.key_file();
+        output::note(&format!("{} opens this vault no more; delete it once no copy needs it", key_file.display()));
+    }
+    output::note(&format!(
+        "copies of vault.db made before still open with the old {old}: delete them, and make new ones"
+    ));
+}

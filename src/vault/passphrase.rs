@@ -1,0 +1,184 @@
+//! A passphrase: what of a file is it, how earlier versions read one, and whether a new one is hard enough to guess.
+//! Knows neither where it comes from nor which vault it opens.
+
+use secrecy::{ExposeSecret, SecretString};
+use zxcvbn::feedback::{Feedback, Suggestion, Warning};
+use zxcvbn::{Score, zxcvbn};
+
+use crate::secret_reader::{NotASecret, SECRET_MAX, line_in};
+
+/// Words that a guess at a passphrase of this program begins with.
+const OBVIOUS: [&str; 3] = ["guillemet", "vault", "passphrase"];
+
+/// A passphrase as it was given: typed, or all of what a file holds.
+#[derive(Debug)]
+pub struct Passphrase(SecretString);
+
+/// Why something is no passphrase, or not good enough for a new one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPassphrase {
+    /// There is none.
+    #[error("the passphrase is empty; nothing was changed")]
+    Empty,
+    /// Several lines.
+    #[error("the passphrase has more than one line; pass one line. Nothing was changed")]
+    Lines,
+    /// Too long.
+    #[error("the passphrase has more than {SECRET_MAX} bytes, which is the most it can have; nothing was changed")]
+    TooLong,
+    /// Too easy to guess.
+    #[error("this passphrase is too easy to guess; nothing was changed. {0}")]
+    Weak(String),
+}
+
+impl From<String> for Passphrase {
+    fn from(given: String) -> Self {
+        Self(given.into())
+    }
+}
+
+impl Passphrase {
+    /// Returns the passphrase: one line, without a byte order mark and the line break at its end.
+    ///
+    /// # Errors
+    /// `Empty`, `Lines`, `TooLong`.
+    pub fn text(&self) -> Result<&str, BadPassphrase> {
+        let line = line_in(self.0.expose_secret().as_bytes()).map_err(|error| match error {
+            NotASecret::Lines => BadPassphrase::Lines,
+            NotASecret::TooLong | NotASecret::Io(_) => BadPassphrase::TooLong,
+        })?;
+        // What is around it is whole characters.
+        let line = std::str::from_utf8(line).expect("a part of a text is a text");
+        if line.is_empty() { Err(BadPassphrase::Empty) } else { Ok(line) }
+    }
+
+    /// Returns what versions before `vault rekey` took for the passphrase, where that is something else: all but one LF
+    /// at the end. A carriage return before it, a byte order mark and further lines were part of it.
+    pub fn former_reading(&self) -> Option<&str> {
+        let given = self.0.expose_secret();
+        let former = given.strip_suffix('\n').unwrap_or(given);
+        (!former.is_empty() && self.text() != Ok(former)).then_some(former)
+    }
+
+    /// Checks that a new passphrase is hard to guess: zxcvbn's score is 3 at least, which is 10^8 guesses. Argon2id
+    /// makes each of them slow.
+    ///
+    /// zxcvbn copies parts of the passphrase into strings that do not wipe themselves. The program's allocator
+    /// overwrites them when they are freed, before this returns; what zxcvbn leaves on the stack stays there until
+    /// something writes over it. So this is for commands that end soon, and never for the daemon.
+    ///
+    /// # Errors
+    /// `Weak`, with what is weak and what to do; those of `text`.
+    pub fn judge(&self) -> Result<(), BadPassphrase> {
+        let judged = zxcvbn(self.text()?, &OBVIOUS);
+        if judged.score() >= Score::Three {
+            return Ok(());
+        }
+        Err(BadPassphrase::Weak(judged.feedback().map_or_else(String::new, advice)))
+    }
+}
+
+/// What zxcvbn says, in sentences.
+fn advice(feedback: &Feedback) -> String {
+    let warning = feedback.warning().map(warned);
+    let suggestions = feedback.suggestions().iter().copied().map(suggested);
+    let mut sentences: Vec<&str> = warning.into_iter().chain(suggestions).collect();
+    sentences.push("Four or more random words make a good passphrase");
+    sentences.join(". ")
+}
+
+fn warned(warning: Warning) -> &'static str {
+    match warning {
+        Warning::StraightRowsOfKeysAreEasyToGuess => "A straight row of keys is easy to guess",
+        Warning::ShortKeyboardPatternsAreEasyToGuess => "A short pattern on the keyboard is easy to guess",
+        Warning::RepeatsLikeAaaAreEasyToGuess => "Repeated characters are easy to guess",
+        Warning::RepeatsLikeAbcAbcAreOnlySlightlyHarderToGuess => {
+            "A repeated part is hardly harder to guess than the part itself"
+        }
+        Warning::ThisIsATop10Password => "It is one of the 10 most common passwords",
+        Warning::ThisIsATop100Password => "It is one of the 100 most common passwords",
+        Warning::ThisIsACommonPassword => "It is a common password",
+        Warning::ThisIsSimilarToACommonlyUsedPassword => "It is similar to a common password",
+        Warning::SequencesLikeAbcAreEasyToGuess => "Sequences such as abc or 6543 are easy to guess",
+        Warning::RecentYearsAreEasyToGuess => "Recent years are easy to guess",
+        Warning::AWordByItselfIsEasyToGuess => "A single word is easy to guess",
+        Warning::DatesAreOftenEasyToGuess => "Dates are easy to guess",
+        Warning::NamesAndSurnamesByThemselvesAreEasyToGuess => "A name alone is easy to guess",
+        Warning::CommonNamesAndSurnamesAreEasyToGuess => "Common names are easy to guess",
+    }
+}
+
+fn suggested(suggestion: Suggestion) -> &'static str {
+    match suggestion {
+        Suggestion::UseAFewWordsAvoidCommonPhrases => "Use several words, but no common phrase",
+        Suggestion::NoNeedForSymbolsDigitsOrUppercaseLetters => "It needs no symbols, digits or capital letters",
+        Suggestion::AddAnotherWordOrTwo => "Add another word or two; uncommon words are better",
+        Suggestion::CapitalizationDoesntHelpVeryMuch => "Capital letters do not help much",
+        Suggestion::AllUppercaseIsAlmostAsEasyToGuessAsAllLowercase => "Capital letters throughout do not help much",
+        Suggestion::ReversedWordsArentMuchHarderToGuess => "Reversed words do not help much",
+        Suggestion::PredictableSubstitutionsDontHelpVeryMuch => {
+            "Predictable substitutions, such as @ for a, do not help much"
+        }
+        Suggestion::UseALongerKeyboardPatternWithMoreTurns => "Use a longer pattern with more turns",
+        Suggestion::AvoidRepeatedWordsAndCharacters => "Avoid repeated words and characters",
+        Suggestion::AvoidSequences => "Avoid sequences",
+        Suggestion::AvoidRecentYears => "Avoid recent years",
+        Suggestion::AvoidYearsThatAreAssociatedWithYou => "Avoid years that others associate with you",
+        Suggestion::AvoidDatesAndYearsThatAreAssociatedWithYou => {
+            "Avoid dates and years that others associate with you"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(text: &str) -> Passphrase {
+        Passphrase::from(text.to_owned())
+    }
+
+    #[test]
+    fn the_former_reading_is_there_where_it_differs() {
+        for (file, text, former) in [
+            ("one", Ok("one"), None),
+            ("one\n", Ok("one"), None),
+            ("one\r\n", Ok("one"), Some("one\r")),
+            ("one\r", Ok("one\r"), None),
+            ("\u{feff}one\n", Ok("one"), Some("\u{feff}one")),
+            ("one\ntwo\n", Err(BadPassphrase::Lines), Some("one\ntwo")),
+            ("one\n\n", Err(BadPassphrase::Lines), Some("one\n")),
+            ("\r\n", Err(BadPassphrase::Empty), Some("\r")),
+            ("\n", Err(BadPassphrase::Empty), None),
+            ("", Err(BadPassphrase::Empty), None),
+        ] {
+            let passphrase = given(file);
+            assert_eq!((passphrase.text(), passphrase.former_reading()), (text, former), "{file:?}");
+        }
+        assert_eq!(given(&"a".repeat(SECRET_MAX + 1)).text(), Err(BadPassphrase::TooLong));
+    }
+
+    #[test]
+    fn a_weak_passphrase_is_refused_with_what_is_weak() {
+        for (weak, why) in [
+            ("x", "another word or two"),
+            ("password", "one of the 10 most common passwords. Add another word or two"),
+            ("P@ssw0rd", "similar to a common password"),
+            ("Guillemet1", "another word or two"),
+            ("qwertyuiop", "common password"),
+            ("aaaaaaaaaaaaaaaaaaaa", "Repeated characters"),
+            ("abcdefghi", "Add another word or two"),
+            ("13.05.1999", "Dates are easy to guess"),
+        ] {
+            let Err(BadPassphrase::Weak(advice)) = given(weak).judge() else { panic!("{weak} was good enough") };
+            assert!(advice.contains(why) && advice.ends_with("make a good passphrase"), "{weak}: {advice}");
+            assert!(!advice.contains(weak), "{advice}");
+        }
+        for good in ["correct horse battery staple nine", "kZ4$vQ9!mT2w", "бережёного бог бережёт всегда\r\n"]
+        {
+            assert_eq!(given(good).judge(), Ok(()), "{good}");
+        }
+        assert_eq!(given("correct horse\nbattery staple nine\n").judge(), Err(BadPassphrase::Lines));
+        assert_eq!(given("\r\n").judge(), Err(BadPassphrase::Empty));
+    }
+}
