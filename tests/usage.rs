@@ -220,17 +220,16 @@ fn a_deleted_secret_leaves_its_events_and_the_sums() {
 fn after_a_kill_every_answer_is_in_the_trail() {
     let mut guillemet = Guillemet::start();
     guillemet.add("fits", CANARY);
-    for round in 1..=3u64 {
+    for round in 1..=3 {
         for _ in 0..40 {
             assert_eq!(resolve(&guillemet, "fits"), 200);
             assert_eq!(resolve(&guillemet, "not-there"), 409);
         }
         guillemet.kill();
         guillemet.run();
-        let listed = guillemet.get("/v1/usage?limit=1000").json();
-        assert_eq!(listed["count"].as_u64(), Some(80 * round));
-        let outcomes: Vec<String> =
-            listed["items"].as_array().unwrap().iter().map(|event| of(event, "outcome")).collect();
+        let listed = events(&guillemet, "limit=1000");
+        assert_eq!(listed.len(), 80 * round);
+        let outcomes: Vec<String> = listed.iter().map(|event| of(event, "outcome")).collect();
         assert!(outcomes.chunks(2).all(|pair| pair == ["missing", "answered"]), "{outcomes:?}");
     }
 }
@@ -303,15 +302,18 @@ fn the_command_line_prints_the_trail() {
         assert!(output.status.success());
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let (table, note) = printed(&["usage"]);
+    let (table, note) = printed(&["usage", "--class", "refusal"]);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
-    assert_eq!(lines[0], ["Time", "Outcome", "Secret", "Template", "Field", "Target", "uid", "pid", "Executable"]);
-    assert_eq!((lines.len(), note.as_str()), (6, ""));
-    assert_eq!(lines[5][1..5], ["missing", "is-missing", "mcp-server/a", "headers.One"]);
+    let header = ["Time", "Outcome", "Subject", "Template", "Field", "Target", "uid", "pid", "Executable", "Details"];
+    assert_eq!(lines[0], header);
+    assert_eq!((lines.len(), note.as_str()), (4, ""));
+    assert_eq!(lines[3][1..5], ["missing", "is-missing", "mcp-server/a", "headers.One"]);
     let (table, note) = printed(&["usage", "--limit", "2"]);
     assert_eq!(table.lines().count(), 3);
-    assert!(note.contains("2 of 5"), "{note}");
-    let (json, _) = printed(&["usage", "--secret", "fits", "--since", "2000-01-01T00:00:00+01:00", "--json"]);
+    // A secret of each kind, one that was disabled, and the start of the daemon.
+    assert!(note.contains("2 of 11"), "{note}");
+    let since = "2000-01-01T00:00:00+01:00";
+    let (json, _) = printed(&["usage", "--secret", "fits", "--class", "answer", "--since", since, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((json["count"].as_u64(), of(&json["items"][0], "secret")), (Some(1), "fits".into()));
     let wrong = guillemet.command(&["usage", "--since", "soon"]);

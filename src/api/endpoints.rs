@@ -150,7 +150,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
                 let secrets = refused.iter().map(|index| (&names[*index], ""));
                 app.resolver.forbid(caller, &endpoint.route(), None, secrets);
                 let entry = |index: &usize| json!({"field": format!("secrets.{index}"), "message": FORBIDDEN_SECRET});
-                return Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)));
+                return Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)).recorded());
             }
             let resolve = || leaving_nothing(|| app.resolver.resolve(snapshot, &names, caller)).map_err(ApiError::from);
             let body =
@@ -693,7 +693,7 @@ fn forbidden_template(app: &Arc<App>, endpoint: Endpoint, id: &str, caller: &Cal
         }
         None => app.resolver.forbid_unknown(caller, &route, id),
     }
-    ApiError::forbidden()
+    ApiError::forbidden().recorded()
 }
 
 /// Notes that a caller was refused what takes the right to administer.
@@ -710,7 +710,7 @@ fn forbidden(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>) -> ApiError {
         },
         (_, None) => resolver.forbid(caller, &route, None, std::iter::empty()),
     }
-    ApiError::forbidden()
+    ApiError::forbidden().recorded()
 }
 
 /// Which of these secrets a caller may not resolve by name.

@@ -92,6 +92,8 @@ pub struct ApiError {
     quotes: bool,
     /// Whether what was asked for was done, and something behind it failed.
     after_the_fact: bool,
+    /// Whether the refusal that this is has been recorded.
+    recorded: bool,
     retry_after: Option<u32>,
 }
 
@@ -105,6 +107,7 @@ impl ApiError {
             errors: Vec::new(),
             quotes: false,
             after_the_fact: false,
+            recorded: false,
             retry_after: None,
         }
     }
@@ -152,6 +155,17 @@ impl ApiError {
     /// What went wrong, as programs are told.
     pub fn code(&self) -> &'static str {
         self.code.row().0
+    }
+
+    /// The same refusal, recorded with what it is of.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        Self { recorded: true, ..self }
+    }
+
+    /// Whether a caller may not, and nobody has recorded that yet.
+    pub fn is_unrecorded_refusal(&self) -> bool {
+        self.code == Code::Forbidden && !self.recorded
     }
 
     /// Whether what was asked for was done, and something behind it failed.

@@ -191,5 +191,5 @@ fn permit(app: &App, state: &State, lexed: &Lexed, asked: Asked<'_>) -> Result<(
             "line": reference.line, "column": reference.column,
         })
     };
-    Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)))
+    Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)).recorded())
 }

@@ -408,6 +408,7 @@ impl Served {
         access: &Access<'_>,
         rules: &Arc<Rules>,
     ) -> Response<Either<Full<Bytes>, events::Stream>> {
+        let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let result = match found {
             Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
             Found::OtherMethods(methods) => {
@@ -429,6 +430,13 @@ impl Served {
                 endpoints::answer(&self.app, endpoint, asked, body).await
             }
         };
+        // Where nobody knew more of it than the route: the rules changed while the request was under way.
+        if let Err(error) = &result
+            && error.is_unrecorded_refusal()
+        {
+            let route = known.map(Endpoint::route).unwrap_or_default();
+            self.app.resolver.forbid(caller, &route, None, std::iter::empty());
+        }
         result.unwrap_or_else(|error| error.response()).map(Either::Left)
     }
 

@@ -8,7 +8,7 @@ mod reports;
 mod told;
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use self::told::{blocked_view, local_references};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::account::engine::{
-    Author, Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
+    Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
 };
 use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
@@ -519,10 +519,11 @@ impl Inventory {
 /// What the audit trail tells of the secrets of an update, each changed by whom `who` says.
 fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
     let time = now();
-    let put = update.put.iter().flat_map(|after| {
-        let before = update.replaced.iter().find(|before| before.id == after.id);
-        AuditChange::between(before.map(|before| &**before), after, &who(after.id), time)
-    });
+    let replaced: HashMap<SecretId, &Secret> = update.replaced.iter().map(|before| (before.id, &**before)).collect();
+    let put = update
+        .put
+        .iter()
+        .flat_map(|after| AuditChange::between(replaced.get(&after.id).copied(), after, &who(after.id), time));
     let removed = update.removed.iter().map(|secret| {
         AuditChange::new(ChangeKind::SecretDeleted, &who(secret.id), time).of_secret(secret.id, &secret.name)
     });
@@ -544,13 +545,17 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
 /// What it tells of an update that other devices brought. What an earlier push of this one did, whose answer was lost,
 /// is its own.
 fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
-    let me = engine.me().device;
-    let actor = |author: Option<&Author>| match author.filter(|author| author.id != me) {
-        Some(author) => Actor::device(&author.id.to_string(), &author.name),
-        None => Actor::own(),
+    let actor = |id: DeviceId, name: &str| match id == engine.me().device {
+        true => Actor::own(),
+        false => Actor::device(&id.to_string(), name),
     };
-    let mut audit = of_secrets(update, |id| actor(update.authors.get(&id)));
-    audit.extend(update.devices.iter().map(|change| of_device(change, &actor(Some(&change.by)))));
+    let who = |secret| match (engine.base().deleted(secret), engine.head()) {
+        // Who deletes says so in the record; of anything else the server says which head brought it.
+        (Some(deleted), Some((head, _))) => actor(deleted.by, &head.name_of(deleted.by)),
+        _ => update.authors.get(&secret).map_or_else(Actor::own, |author| actor(author.id, &author.name)),
+    };
+    let mut audit = of_secrets(update, who);
+    audit.extend(update.devices.iter().map(|change| of_device(change, &actor(change.by.id, &change.by.name))));
     audit
 }
 

@@ -16,6 +16,7 @@ use super::audit::{Change, holder_of};
 use super::crypto::{self, Key};
 use super::event::{self, Class};
 use super::store::VaultError;
+use super::usage;
 
 /// How many events of each class are kept where the configuration says nothing.
 pub const EVENTS: usize = 10_000;
@@ -24,11 +25,11 @@ pub const EVENTS_MAX: usize = 1_000_000;
 
 /// `id` is the number of the first record in the box, and `holder` stands for its user.
 const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS audit_events (
+    CREATE TABLE audit_events (
         id INTEGER PRIMARY KEY, class INTEGER NOT NULL, holder BLOB NOT NULL,
         last INTEGER NOT NULL, count INTEGER NOT NULL, box BLOB NOT NULL
     ) STRICT;
-    CREATE INDEX IF NOT EXISTS audit_events_class ON audit_events (class, holder, id, last, count);
+    CREATE INDEX audit_events_class ON audit_events (class, holder, id, last, count);
 ";
 /// Where earlier versions kept answers and refusals, of all users together.
 const FORMER: &str = "usage_events";
@@ -190,7 +191,7 @@ pub(super) fn records(frames: &[u8]) -> Option<Vec<(u64, Range<usize>)>> {
     Some(records)
 }
 
-/// Makes the trail where there is none. What an earlier version kept in chunks of all users is taken over, in this
+/// Makes the trail. What an earlier version kept in chunks of all users is taken over, in this
 /// transaction; a chunk that does not open is left as it is, and told of when it is read.
 pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultError> {
     database.execute_batch(SCHEMA)?;
@@ -277,8 +278,8 @@ pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<
     Ok(chunks.into_iter().zip(shares).collect())
 }
 
-/// Writes changes behind those that are there, within the bound, and makes the trail where there is none: whoever
-/// changes a vault may be the first to do so.
+/// Writes changes behind those that are there, within the bound, and makes the tables where there are none: whoever
+/// changes a vault may be the first to record anything.
 pub(super) fn write_changes(
     database: &Connection,
     boxes: &Boxes,
@@ -288,7 +289,7 @@ pub(super) fn write_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    prepare(database, boxes)?;
+    usage::prepare(database, boxes)?;
     write(database, boxes, &Newest::of_changes(limit, changes), next_number(database)?)
 }
 

@@ -32,6 +32,7 @@ use super::trail;
 use crate::names::{Millis, SecretId};
 
 pub use self::counters::Sums;
+pub(super) use self::counters::prepare;
 pub use self::list::{Picks, TrailEvent, UseEvent};
 pub use super::event::{
     Caller, ChangeKind, Class, Decoded, EVENT_KINDS, Event, Kind, Listed, Outcome, Subject, UnknownName, Use,
@@ -220,7 +221,9 @@ impl Recorder {
         // What is counted on a full disk stays in memory (`Counters::as_if_folded`).
         database.pragma_update(None, "cache_spill", "OFF")?;
         let boxes = trail::Boxes::new(&key, vault_id);
-        counters::prepare(&mut database, &boxes)?;
+        if counters::missing(&database)?.is_some() {
+            store::change(&mut database, |database| counters::prepare(database, &boxes))?;
+        }
         let query = "SELECT journal, generation, at FROM usage_position";
         let stored: Option<([u8; 16], Position)> = database
             .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))

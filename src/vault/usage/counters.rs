@@ -58,26 +58,38 @@ const REFUSALS_SCHEMA: &str = "
 /// The audit trail, and what an earlier version had in its place.
 const TRAILS: [&str; 2] = ["audit_events", "usage_events"];
 
-/// Makes the tables that a new vault, or one of an earlier version, does not have.
-pub(super) fn prepare(database: &mut Connection, boxes: &trail::Boxes) -> Result<(), RecorderError> {
+/// What has to be made in a vault that is new, or of an earlier version; nothing in any other.
+///
+/// # Errors
+/// `Damaged`, where something is missing otherwise.
+pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultError> {
     let found: Vec<String> = {
-        let mut statement = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+        let mut statement = database.prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
         statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
     };
     let of = |tables: &[&str]| tables.iter().filter(|table| found.iter().any(|found| found == *table)).count();
-    let mut make = String::new();
-    // A change may have been recorded in a vault that nothing was resolved of yet.
-    match (of(&FIRST), of(&[REFUSALS]), of(&TRAILS)) {
-        (4, 1, 1) if of(&TRAILS[1..]) == 0 => return Ok(()),
-        (4, 1, 1..) => {}
-        (4, 0, _) if of(&TRAILS[1..]) == 0 => make += REFUSALS_SCHEMA,
-        (0, 0, _) if of(&TRAILS[1..]) == 0 => make = [FIRST_SCHEMA, REFUSALS_SCHEMA].concat(),
-        _ => return Err(VaultError::Damaged("a table of its usage is missing".into()).into()),
+    let [trail, former] = TRAILS.map(|table| of(&[table]) == 1);
+    match (of(&FIRST), of(&[REFUSALS]), trail, former) {
+        (4, 1, true, false) => Ok(None),
+        (4, 1, false, true) => Ok(Some(String::new())),
+        (4, 0, false, false) => Ok(Some(REFUSALS_SCHEMA.to_owned())),
+        (0, 0, false, false) => Ok(Some([FIRST_SCHEMA, REFUSALS_SCHEMA].concat())),
+        _ => Err(VaultError::Damaged("a table of its usage is missing".into())),
     }
-    store::change(database, |database| {
-        database.execute_batch(&make)?;
-        Ok::<_, RecorderError>(trail::prepare(database, boxes)?)
-    })
+}
+
+/// Makes that, within a transaction.
+///
+/// # Errors
+/// As `missing`, and SQLite's.
+pub(in crate::vault) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(), VaultError> {
+    match missing(database)? {
+        Some(make) => {
+            database.execute_batch(&make)?;
+            trail::prepare(database, boxes)
+        }
+        None => Ok(()),
+    }
 }
 
 /// The counters of one vault.
