@@ -532,17 +532,22 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     chown(&key, Some(AGENT), None).unwrap();
     shows(&server.url, pin).await;
 
-    let limit = |files: &str| {
-        let pid = server.pid().as_raw_nonzero().to_string();
-        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={files}")]).status().unwrap();
-        assert!(set.success());
+    // As the server's user, who may set the limits of its processes.
+    let prlimit = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={AGENT}"), format!("--regid={AGENT}"), "--clear-groups".into()]);
+        command.args(["prlimit", "--pid", &server.pid().as_raw_nonzero().to_string()]).args(arguments);
+        let set = command.output().unwrap();
+        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+        String::from_utf8(set.stdout).unwrap()
     };
+    let files = prlimit(&["--nofile", "--output=SOFT", "--noheadings"]);
     let (third, pin) = renewed();
     let told = logged("stays in force");
-    limit("0:4096");
+    prlimit(&["--nofile=0:"]);
     put(&third, AGENT);
     until(async || (logged("stays in force") > told).then_some(())).await;
-    limit("4096:4096");
+    prlimit(&[&format!("--nofile={}:", files.trim())]);
     shows(&server.url, pin).await;
     assert_eq!(logged("Too many open files"), 1 + logged("could not be accepted"), "it is told once");
     assert!(server.stop());
