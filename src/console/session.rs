@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn every_session_that_ended_is_told_once() {
         let (mut sessions, now) = sessions();
-        let mut begin = |sessions: &mut Sessions| {
+        let begin = |sessions: &mut Sessions| {
             let token = sessions.link(&caller(), now);
             sessions.log_in(&token, now).unwrap()
         };
@@ -304,7 +304,8 @@ mod tests {
         assert_eq!(ended, [resting]);
         let all: Vec<Actor> = (0..=MOST).map(|_| begin(&mut sessions).1).collect();
         assert_eq!(sessions.take_ended(now), all[..1], "one more than there may be");
-        sessions.forget(&begin(&mut sessions).0);
+        let (cookie, _) = begin(&mut sessions);
+        sessions.forget(&cookie);
         sessions.close();
         assert_eq!(sessions.take_ended(now), all[1..]);
     }
