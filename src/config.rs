@@ -1,17 +1,24 @@
-//! `guillemet.toml`: read once at the edge, checked, and passed on as one value.
+//! `guillemet.toml`: read, checked as a whole, and passed on as one value.
 //!
-//! Knows nothing of what uses it.
+//! Knows nothing of what uses it, and asks nobody which users there are.
 
+mod change;
 mod clients;
+mod read;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use toml::de::DeTable;
 
-pub use self::clients::{Rule, TemplatePattern, Who};
-use crate::files;
+pub use self::change::{changed_keys, keys_for_restart};
+pub use self::clients::{NameOrNumber, Rule, TemplatePattern, Who};
+use self::read::{Entries, Reader};
+use crate::files::{self, Fingerprint, Links};
+use crate::template::Problem;
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 
 /// The least that answers and bodies of requests can have, in MiB: the largest document (`resolve::fill::FILLED_MAX`
@@ -26,7 +33,9 @@ pub const DEFAULT: &str = include_str!("config/default.toml");
 /// The largest configuration, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// The most former versions that can be kept: a record is read and written as a whole.
-const FORMER_VERSIONS_MAX: usize = 100;
+const FORMER_VERSIONS_MAX: u64 = 100;
+/// How many are kept where the file does not say.
+const FORMER_VERSIONS: u64 = 10;
 
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +49,7 @@ pub struct Config {
     /// How many former versions of a secret are kept.
     pub former_versions: usize,
     /// The group that may connect to the socket, beside its owner.
-    pub api_group: Option<u32>,
+    pub api_group: Option<NameOrNumber>,
     /// Who else may ask, and what.
     pub clients: Vec<Rule>,
     /// What is kept of who used what.
@@ -52,8 +61,7 @@ pub struct Config {
 }
 
 /// What is kept of who used what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// How many answers, and how many refusals, the audit trail holds at most.
     pub events: usize,
@@ -61,15 +69,8 @@ pub struct Usage {
     pub changes: usize,
 }
 
-impl Default for Usage {
-    fn default() -> Self {
-        Self { events: EVENTS, changes: EVENTS }
-    }
-}
-
 /// What `/metrics` tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// Numbers for each secret, with its name as a label.
     pub secret_names: bool,
@@ -88,11 +89,60 @@ pub struct Limits {
     pub in_flight: usize,
 }
 
+/// A place in the file: line and column, both from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+/// The SHA-256 of a configuration file; shown in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigDigest(pub [u8; 32]);
+
+impl fmt::Display for ConfigDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// The bytes of a configuration file, as they were read.
+pub struct ConfigText {
+    bytes: Vec<u8>,
+    /// How the file looked before it was read; `None` for a text of no file.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl From<&str> for ConfigText {
+    fn from(text: &str) -> Self {
+        Self { bytes: text.into(), fingerprint: None }
+    }
+}
+
+impl ConfigText {
+    /// Reads the file, links followed.
+    ///
+    /// # Errors
+    /// `ConfigError::Unreadable`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let read = files::read_regular(path, Links::Follow, FILE_MAX);
+        let (bytes, metadata) = read.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Ok(Self { bytes, fingerprint: Some(Fingerprint::from_metadata(&metadata)) })
+    }
+
+    /// Returns the SHA-256 of the bytes.
+    pub fn digest(&self) -> ConfigDigest {
+        ConfigDigest(Sha256::digest(&self.bytes).into())
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {source}. Run `guillemet init`, or mend the file's permissions")]
+    #[error("{path} cannot be read: {source}. Run `guillemet init`, or correct the file's permissions")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -100,210 +150,266 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file says something it cannot say.
-    #[error("{path}{}: {message}", position(*line))]
+    #[error("{}", lines(path, problems))]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
-        line: Option<usize>,
-        /// What is wrong and what to do.
-        message: String,
+        /// Everything that is wrong, in the order of the lines. Never a value of the file.
+        problems: Vec<Problem>,
     },
 }
 
-fn position(line: Option<usize>) -> String {
-    line.map_or_else(String::new, |line| format!(":{line}"))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    #[serde(default)]
-    vars: toml::Table,
-    #[serde(default)]
-    env: RawEnv,
-    #[serde(default)]
-    limits: RawLimits,
-    #[serde(default)]
-    secrets: RawSecrets,
-    #[serde(default)]
-    usage: Usage,
-    #[serde(default)]
-    metrics: Metrics,
-    #[serde(default)]
-    account: RawAccount,
-    #[serde(default)]
-    api: clients::RawApi,
-    #[serde(default)]
-    client: Vec<clients::RawRule>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawSecrets {
-    former_versions: usize,
-}
-
-impl Default for RawSecrets {
-    fn default() -> Self {
-        Self { former_versions: 10 }
+impl ConfigError {
+    /// Returns everything that is wrong.
+    pub fn into_problems(self) -> Vec<Problem> {
+        match self {
+            Self::Invalid { problems, .. } => problems,
+            unreadable @ Self::Unreadable { .. } => {
+                vec![Problem { message: unreadable.to_string(), ..Problem::default() }]
+            }
+        }
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawAccount {
-    max_head_age_seconds: u64,
+fn lines(path: &Path, problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| located(path, problem)).collect();
+    lines.join("\n")
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEnv {
-    #[serde(default)]
-    allow: Vec<String>,
+/// Returns a problem of a configuration file in one line, which begins with the file and its line where it has one.
+pub fn located(path: &Path, problem: &Problem) -> String {
+    if problem.line.is_some() { format!("{}:{}", path.display(), told(problem)) } else { told(problem) }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawLimits {
-    connections: usize,
-    idle_seconds: u64,
-    transfer_seconds: u64,
-    in_flight_mib: u64,
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self { connections: 256, idle_seconds: 60, transfer_seconds: 10, in_flight_mib: 256 }
+/// Returns a problem in one line, which begins with its place.
+fn told(problem: &Problem) -> String {
+    let mut text = String::new();
+    for number in [problem.line, problem.column].into_iter().flatten() {
+        text.push_str(&format!("{number}:"));
     }
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    if !problem.path.is_empty() {
+        text.push_str(&format!("`{}` ", problem.path));
+    }
+    text + &problem.message
 }
 
 impl Config {
     /// Reads and checks the file. `env` looks a variable of the environment up.
     ///
     /// # Errors
-    /// `ConfigError`, with the line where there is one.
+    /// `ConfigError`, with everything that is wrong.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let text = files::read_text(path, FILE_MAX)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text, env).map_err(|(line, message)| ConfigError::Invalid { path: path.to_owned(), line, message })
+        Self::of(path, &ConfigText::read(path)?, env)
     }
 
-    fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, (Option<usize>, String)> {
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            (line, error.message().to_owned())
-        })?;
-        let limits = limits(&raw.limits).map_err(|message| (None, message))?;
-        let former_versions = raw.secrets.former_versions;
-        if former_versions > FORMER_VERSIONS_MAX {
-            return Err((None, format!("secrets.former_versions can be at most {FORMER_VERSIONS_MAX}")));
-        }
-        for (key, number) in [("events", raw.usage.events), ("changes", raw.usage.changes)] {
-            if number > EVENTS_MAX {
-                return Err((None, format!("usage.{key} has to be between 0 and {EVENTS_MAX}")));
+    /// Checks what was read of the file.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn of(path: &Path, text: &ConfigText, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Self::parse(text, env).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    fn parse(text: &ConfigText, env: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Problem>> {
+        let text = match std::str::from_utf8(&text.bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let valid = String::from_utf8_lossy(&text.bytes[..error.valid_up_to()]);
+                let mut reader = Reader::new(&valid);
+                reader.wrong(String::new(), error.valid_up_to(), "the file must be UTF-8");
+                return Err(reader.problems());
             }
+        };
+        let mut reader = Reader::new(text);
+        let (root, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // What the parser made of the rest is a guess.
+            reader.unparsable(&errors);
+            return Err(reader.problems());
         }
-        if let Some(name) = raw.env.allow.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            return Err((None, format!("env.allow names `{name}`, which is no name of an environment variable")));
-        }
-        let api_group = clients::api_group(&raw.api).map_err(|message| (None, message))?;
-        let clients = clients::rules(&raw.client).map_err(|message| (None, message))?;
-        let vars = raw.vars.into_iter().map(|(name, value)| (name, json(value))).collect();
-        let allowed = raw.env.allow.into_iter().filter_map(|name| env(&name).map(|value| (name, value))).collect();
-        Ok(Self {
-            vars: serde_json::Value::Object(vars),
-            env: allowed,
+        let mut root = Entries::new("", root.get_ref());
+        let config = Self::read(&mut reader, &mut root, env);
+        reader.end(root);
+        let problems = reader.problems();
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Reads every table; what is wrong is noted.
+    fn read<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
+        let vars = reader.table(root, "vars");
+        let vars = reader.rest(vars);
+        let env = allowed(reader, root, env);
+        let limits = limits(reader, root);
+        let mut secrets = reader.table(root, "secrets");
+        let former_versions = reader.number(&mut secrets, "former_versions", 0..=FORMER_VERSIONS_MAX, FORMER_VERSIONS);
+        reader.end(secrets);
+        let mut usage = reader.table(root, "usage");
+        let mut bound = |key| as_size(reader.number(&mut usage, key, 0..=EVENTS_MAX as u64, EVENTS as u64));
+        let bounds = Usage { events: bound("events"), changes: bound("changes") };
+        reader.end(usage);
+        let mut metrics = reader.table(root, "metrics");
+        let secret_names = reader.flag(&mut metrics, "secret_names");
+        reader.end(metrics);
+        Self {
+            vars,
+            env,
             limits,
-            former_versions,
-            usage: raw.usage,
-            metrics: raw.metrics,
-            max_head_age: max_head_age(&raw.account).map_err(|message| (None, message))?,
-            api_group,
-            clients,
-        })
-    }
-}
-
-/// Nothing where it is 0. Devices make a new head when half of it has passed, which has to be worth it.
-fn max_head_age(raw: &RawAccount) -> Result<Option<Duration>, String> {
-    match raw.max_head_age_seconds {
-        0 => Ok(None),
-        1..60 => Err("account.max_head_age_seconds has to be 0, or 60 or more".into()),
-        seconds => Ok(Some(Duration::from_secs(seconds))),
-    }
-}
-
-fn limits(raw: &RawLimits) -> Result<Limits, String> {
-    let within = |name: &str, number: u64, most: u64| {
-        let fits = (1..=most).contains(&number);
-        fits.then_some(number).ok_or_else(|| format!("limits.{name} has to be between 1 and {most}"))
-    };
-    within("connections", raw.connections as u64, 65_536)?;
-    if !(IN_FLIGHT_MIB_MIN..=IN_FLIGHT_MIB_MAX).contains(&raw.in_flight_mib) {
-        return Err(format!("limits.in_flight_mib has to be between {IN_FLIGHT_MIB_MIN} and {IN_FLIGHT_MIB_MAX}"));
-    }
-    Ok(Limits {
-        connections: raw.connections,
-        idle: Duration::from_secs(within("idle_seconds", raw.idle_seconds, 86_400)?),
-        transfer: Duration::from_secs(within("transfer_seconds", raw.transfer_seconds, 3_600)?),
-        in_flight: usize::try_from(raw.in_flight_mib << 20).unwrap_or(usize::MAX),
-    })
-}
-
-/// A TOML value as templates see it: a date is its text.
-fn json(value: toml::Value) -> serde_json::Value {
-    match value {
-        toml::Value::String(text) => text.into(),
-        toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) => number.into(),
-        toml::Value::Boolean(yes) => yes.into(),
-        toml::Value::Datetime(when) => when.to_string().into(),
-        toml::Value::Array(items) => items.into_iter().map(json).collect(),
-        toml::Value::Table(table) => {
-            serde_json::Value::Object(table.into_iter().map(|(name, value)| (name, json(value))).collect())
+            former_versions: as_size(former_versions),
+            api_group: clients::api_group(reader, root),
+            clients: clients::rules(reader, root),
+            usage: bounds,
+            metrics: Metrics { secret_names },
+            max_head_age: max_head_age(reader, root),
         }
     }
+}
+
+fn as_size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// `[env]`: the allowed variables that are set.
+fn allowed<'a>(
+    reader: &mut Reader<'a>,
+    root: &mut Entries<'a>,
+    env: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, String> {
+    let mut entries = reader.table(root, "env");
+    let mut allowed = BTreeMap::new();
+    for (name, offset) in reader.texts(&mut entries, "allow") {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            let message = "has an entry that cannot name an environment variable";
+            reader.wrong(entries.path_of("allow"), offset, message);
+        } else if let Some(value) = env(name) {
+            allowed.insert(name.to_owned(), value);
+        }
+    }
+    reader.end(entries);
+    allowed
+}
+
+/// `[account]`: nothing where it is 0. Devices make a new head when half of it has passed, which has to be worth it.
+fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<Duration> {
+    let mut account = reader.table(root, "account");
+    let path = account.path_of("max_head_age_seconds");
+    let seconds = account.take("max_head_age_seconds").and_then(|value| {
+        let seconds = u64::try_from(reader.integer(&path, value)?).ok().filter(|seconds| !(1..60).contains(seconds));
+        if seconds.is_none() {
+            reader.wrong(path.clone(), value.span().start, "must be 0, or 60 or more");
+        }
+        seconds
+    });
+    let seconds = seconds.unwrap_or(0);
+    reader.end(account);
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// `[limits]`.
+fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Limits {
+    let mut entries = reader.table(root, "limits");
+    let mut number = |key, range, otherwise| reader.number(&mut entries, key, range, otherwise);
+    let limits = Limits {
+        connections: as_size(number("connections", 1..=65_536, 256)),
+        idle: Duration::from_secs(number("idle_seconds", 1..=86_400, 60)),
+        transfer: Duration::from_secs(number("transfer_seconds", 1..=3_600, 10)),
+        in_flight: as_size(number("in_flight_mib", IN_FLIGHT_MIB_MIN..=IN_FLIGHT_MIB_MAX, 256) << 20),
+    };
+    reader.end(entries);
+    limits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Config, Vec<String>> {
+        parse_with(text, |_| None)
+    }
+
+    fn parse_with(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
+        Config::parse(&ConfigText::from(text), env).map_err(|problems| problems.iter().map(told).collect())
+    }
+
     #[test]
     fn the_default_is_valid_and_templates_have_what_they_need() {
-        let config = Config::parse(DEFAULT, |_| None).unwrap();
+        let config = parse(DEFAULT).unwrap();
         assert!(config.vars["mcp_url"].is_string());
         assert!(config.env.is_empty());
+        // What is written out there is what holds without it.
+        assert_eq!(Config { vars: serde_json::json!({}), ..config }, parse("").unwrap());
     }
 
     #[test]
     fn only_allowed_variables_are_seen() {
-        let text = "[env]\nallow = [\"REGION\", \"UNSET\"]\n[vars]\nwhen = 2026-01-02\n";
+        let text = "[env]\nallow = [\"REGION\", \"UNSET\"]\n[vars]\nwhen = 2026-01-02\nd.e = [1, -0x0, 1.5, true]\n";
         let lookup = |name: &str| matches!(name, "REGION" | "HOME").then(|| name.to_lowercase());
-        let config = Config::parse(text, lookup).unwrap();
+        let config = parse_with(text, lookup);
+        assert!(config.is_err(), "a sign before a hexadecimal number is no TOML");
+        let config = parse_with(&text.replace("-0x0", "0xff"), lookup).unwrap();
         assert_eq!(config.env.into_iter().collect::<Vec<_>>(), [("REGION".into(), "region".into())]);
-        assert_eq!(config.vars["when"], "2026-01-02");
+        assert_eq!(config.vars, serde_json::json!({"when": "2026-01-02", "d": {"e": [1, 255, 1.5, true]}}));
     }
 
     #[test]
-    fn a_mistake_is_named_with_its_line() {
-        let (line, message) = Config::parse("[vars]\na = 1\n[limts]\n", |_| None).unwrap_err();
-        assert_eq!(line, Some(3));
-        assert!(message.contains("limts"), "{message}");
-        assert!(Config::parse("[limits]\nconnections = 0\n", |_| None).is_err());
-        let (_, message) = Config::parse("[limits]\nin_flight_mib = 127\n", |_| None).unwrap_err();
-        assert!(message.contains("limits.in_flight_mib has to be between 128"), "{message}");
-        assert!(Config::parse("[secrets]\nformer_versions = 101\n", |_| None).is_err());
-        for key in ["events", "changes"] {
-            let (_, message) = Config::parse(&format!("[usage]\n{key} = 1000001\n"), |_| None).unwrap_err();
-            assert!(message.contains(&format!("usage.{key}")), "{message}");
-            Config::parse(&format!("[usage]\n{key} = 1000000\n"), |_| None).unwrap();
+    fn every_mistake_is_named_with_its_place() {
+        let text = "[vars]\na = 1\nb = 9223372036854775808\n[limts]\n[limits]\nconnections = 0\nin_flight_mib = 127\n\
+                    idle_seconds = 'x'\n[secrets]\nformer_versions = 101\n[usage]\nevents = 1000001\nchanges = 1000001\n\
+                    [metrics]\nsecrets = true\n[account]\nmax_head_age_seconds = 5\n[env]\nallow = ['', 3, 'A=b']\n";
+        let problems = parse(text).unwrap_err();
+        let begins = [
+            "3:5: `vars` is too large",
+            "4:2: `limts` is not a key here; the keys are vars, env, limits, secrets, usage, metrics, api, client, account",
+            "6:15: `limits.connections` must be between 1 and 65536",
+            "7:17: `limits.in_flight_mib` must be between 128 and",
+            "8:16: `limits.idle_seconds` must be a whole number, not a string",
+            "10:19: `secrets.former_versions` must be between 0 and 100",
+            "12:10: `usage.events` must be between 0 and 1000000",
+            "13:11: `usage.changes` must be between 0 and 1000000",
+            "15:1: `metrics.secrets` is not a key here; the keys are secret_names",
+            "17:24: `account.max_head_age_seconds` must be 0, or 60 or more",
+            "19:10: `env.allow` has an entry that cannot name",
+            "19:14: `env.allow[2]` must be a string",
+            "19:17: `env.allow` has an entry that cannot name",
+        ];
+        assert_eq!(problems.len(), begins.len(), "{problems:#?}");
+        for (problem, begin) in problems.iter().zip(begins) {
+            assert!(problem.starts_with(begin), "{begin}: {problem}");
         }
-        let usage = Config::parse("[usage]\nevents = 0\n", |_| None).unwrap().usage;
+        let usage = parse("[usage]\nevents = 0\n").unwrap().usage;
         assert_eq!((usage.events, usage.changes), (0, EVENTS));
-        assert!(Config::parse("[metrics]\nsecrets = true\n", |_| None).is_err());
-        let (_, message) = Config::parse("[account]\nmax_head_age_seconds = 5\n", |_| None).unwrap_err();
-        assert!(message.contains("max_head_age"), "{message}");
+        // What is not TOML at all, and what is not text.
+        let problems = parse("[vars]\na = 'x\nb =\n").unwrap_err();
+        assert!(problems.len() > 1 && problems[0].starts_with("2:"), "{problems:?}");
+        let bytes = ConfigText { bytes: b"a = 1\n# \xff\n".into(), fingerprint: None };
+        assert_eq!(Config::parse(&bytes, |_| None).unwrap_err()[0].line, Some(2));
+    }
+
+    #[test]
+    fn no_problem_quotes_a_value_of_the_file() {
+        const CANARY: &str = "canary-value";
+        for text in [
+            "[vars]\nx = canary-value",
+            "[vars]\nx = 'canary-value",
+            "[vars]\nx = \"canary-value\\q\"",
+            "[vars]\nx = 1 canary-value",
+            "canary-value",
+            "[canary-value",
+            "[vars]\na = 1\na = 'canary-value'",
+            "[limits]\nconnections = 'canary-value'",
+            "[env]\nallow = ['canary-value=1']",
+            "[env]\nallow = 'canary-value'",
+            "[api]\ngroup = ['canary-value']",
+            "[[client]]\nuid = 'a'\nsecrets = ['canary-value/+']\ntemplates = ['canary-value']",
+            "[[client]]\nuid = 'a'\nadmin = 'canary-value'",
+            "client = 'canary-value'",
+            "[[client]]\nuid = 'a'\nadmin = true\n'canary-value =' = 1",
+        ] {
+            let error = Config::of(Path::new("guillemet.toml"), &ConfigText::from(text), |_| None).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains(CANARY) && said.contains("guillemet.toml:"), "{text}: {said}");
+        }
     }
 }

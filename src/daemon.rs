@@ -1,5 +1,6 @@
 //! Wires the parts together: the only place that knows them all.
 
+mod follow;
 mod socket;
 pub mod trial;
 
@@ -14,10 +15,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::socket::Socket;
 use self::trial::Trial;
+use crate::api::configuration::{self, Cause, Configuration};
+use crate::api::identity::{self, LookUps, Rules};
 use crate::api::listener::Listener;
 use crate::api::{self, App};
 use crate::config::{self, Config, ConfigError};
@@ -180,9 +183,9 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     }
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
-    let config = load_config(home)?;
+    let (config, config_text) = configuration::load(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
-    let socket = Socket::claim(home, home_id, config.api_group, activated)?;
+    let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
     limit_descriptors(config.limits.connections as u64)?;
     let method = unlock.method();
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
@@ -193,6 +196,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let config::Usage { events, changes } = config.usage;
     let options = usage::Options { events, changes, ..usage::Options::default() };
     vault.keep_changes(changes);
+    let noted = configuration::note_start(&mut vault, &config_text);
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
     let pins: Vec<Pin> = match vault.document(api::plugins::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
@@ -220,6 +224,9 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         // It has nothing to be taken back, and serving needs the journal alone.
         warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
     }
+    if let Err(error) = noted {
+        warnings.push(format!("which configuration this daemon started with could not be recorded: {error}"));
+    }
     let resolver = Arc::new(Resolver {
         current: Current::new(state),
         recorder,
@@ -229,8 +236,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let warning = config.api_group.and_then(|group| socket::unreachable(home, group));
-    warnings.extend(warning);
+    warnings.extend(socket.unreachable());
     let former_versions = config.former_versions;
     let events = Arc::new(Events::default());
     let (links, links_wanted) = mpsc::channel(1);
@@ -239,12 +245,20 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
             .map_err(system("the thread that reads templates cannot be started"))?;
     inventory.rescan();
+    let own_uid = rustix::process::geteuid().as_raw();
+    let config = Arc::new(config);
+    let (gate, gate_asked) = mpsc::channel(1);
     let account = membership::Handle::of(&inventory);
     let app = Arc::new(App {
         home: home.clone(),
         home_id,
         socket_problem: ArcSwapOption::empty(),
-        config: ArcSwap::from_pointee(config),
+        own_uid,
+        config: ArcSwap::new(Arc::clone(&config)),
+        rules: ArcSwap::from_pointee(Rules::of_numbers(Arc::clone(&config), own_uid)),
+        look_ups: LookUps::default(),
+        configuration: Configuration::new(config, &config_text),
+        gate,
         inventory,
         events,
         resolver,
@@ -266,7 +280,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("the runtime cannot be started"))?;
-    let ended = runtime.block_on(live(app, socket, links_wanted));
+    let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked));
     // Not for ever: a thread may wait for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
     ended
@@ -282,10 +296,6 @@ fn limit_descriptors(connections: u64) -> Result<(), DaemonError> {
         .map_err(|error| system("descriptors cannot be limited")(error.into()))
 }
 
-fn load_config(home: &Home) -> Result<Config, ConfigError> {
-    Config::load(&home.config_file(), |name| std::env::var(name).ok())
-}
-
 /// A panic is logged with its place and without its message, which could hold anything.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -298,11 +308,14 @@ async fn live(
     app: Arc<App>,
     mut socket: Socket,
     links_wanted: mpsc::Receiver<api::LinkWanted>,
+    gate_asked: mpsc::Receiver<oneshot::Sender<()>>,
 ) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
     let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
+    // Until here only the rules with numbers hold.
+    identity::put_in_force(&app, app.config.load_full()).await;
     let (listener, replacements) = Listener::new(socket.listen()?);
 
     let changed = Arc::new(Notify::new());
@@ -311,12 +324,13 @@ async fn live(
         Watcher::new(app.home.templates(), move || changed.notify_one())
     };
     tokio::spawn(follow_templates(Arc::clone(&app), changed, watcher));
+    tokio::spawn(follow::configuration(Arc::clone(&app)));
     tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
-    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, stopped.clone()));
+    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, gate_asked, stopped.clone()));
     let keeping = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
@@ -331,7 +345,11 @@ async fn live(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => reload_config(&app).await,
+            _ = reload.recv() => {
+                let app = Arc::clone(&app);
+                // What is wrong with it is logged, and shown until it is corrected.
+                tokio::spawn(async move { configuration::reload(&app, Cause::Signal).await.map(drop) });
+            }
         }
     }
     tracing::info!("stopping: requests under way are answered first");
@@ -352,31 +370,6 @@ async fn live(
 /// Tells the service manager, where there is one.
 fn notify_manager(state: sd_notify::NotifyState<'_>) {
     let _ = sd_notify::notify(&[state]);
-}
-
-async fn reload_config(app: &Arc<App>) {
-    let home = app.home.clone();
-    let loaded = tokio::task::spawn_blocking(move || {
-        // It may have been opened to others since the start.
-        home.again()?;
-        Ok::<_, DaemonError>(load_config(&home)?)
-    });
-    match loaded.await.unwrap_or_else(|error| Err(system("it cannot be read")(io::Error::other(error)))) {
-        Ok(config) => {
-            app.inventory.keep_former_versions(config.former_versions);
-            app.resolver.budget.set_total(config.limits.in_flight);
-            let (resolver, config::Usage { events, changes }) = (Arc::clone(&app.resolver), config.usage);
-            app.inventory.keep_changes(changes);
-            app.config.store(Arc::new(config));
-            let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep_events(events, changes)).await;
-            if let Ok(Err(error)) = kept {
-                tracing::error!(%error, "the audit trail keeps its bound until the next start");
-            }
-            app.inventory.forget_plans(None).wait().await;
-            tracing::info!("the configuration was read again");
-        }
-        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
-    }
 }
 
 /// Keeps templates up to date: by events of the kernel, and by scans for what it does not tell of. Edits of what a link
@@ -478,7 +471,8 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
         }
         checked
     });
-    Ok(Checked { templates, unreadable: catalog.unreadable().collect() })
+    let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
+    Ok(Checked { templates, strays: api::view::strays(&strays), unreadable: catalog.unreadable().collect() })
 }
 
 /// What a check found.
@@ -486,6 +480,8 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
 pub struct Checked {
     /// Each template with its problems, as JSON.
     pub templates: Vec<serde_json::Value>,
+    /// Files that are no templates; none where ids were given.
+    pub strays: api::view::Strays,
     /// Folders in which nobody can look, with why and what to do.
     pub unreadable: Vec<String>,
 }

@@ -34,7 +34,7 @@ use crate::names::{SecretId, SecretName};
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
 use crate::resolve::{Resolver, now};
-use crate::template::catalog::{Catalog, Changes, Reading, Template, Unwritable};
+use crate::template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
@@ -171,6 +171,8 @@ pub struct Inventory {
     /// Told when templates changed.
     changed: Notify,
     scans: Arc<Scans>,
+    /// How many files of templates were read.
+    reads: Arc<AtomicU64>,
 }
 
 impl Inventory {
@@ -185,6 +187,7 @@ impl Inventory {
         events: Arc<Events>,
         former_versions: usize,
     ) -> io::Result<Arc<Self>> {
+        let reads = catalog.reads();
         let owned = Mutex::new(Owned { vault, catalog, account: account.0, index: None });
         let inventory = Arc::new(Self {
             owned,
@@ -194,6 +197,7 @@ impl Inventory {
             due: Notify::new(),
             changed: Notify::new(),
             scans: Arc::new(Scans::new()),
+            reads,
         });
         let (scans, scanned) = (Arc::clone(&inventory.scans), Arc::downgrade(&inventory));
         let scan = move |progress: &AtomicU64| scanned.upgrade().map(|inventory| inventory.scan(progress));
@@ -220,16 +224,17 @@ impl Inventory {
     /// after the call has ended. Where none does, it counts as unknown what templates name, until one has. Returns
     /// whether one did.
     pub fn rescan(&self) -> bool {
-        let scanned = self.scans.ask(PATIENCE);
+        let scanned = self.scans.ask(Instant::now(), PATIENCE);
         if let Err(unanswered) = scanned {
             self.note_unanswered(unanswered);
         }
         scanned.is_ok()
     }
 
-    /// The same for somebody who only reads, and would rather have what is known than wait for long.
-    pub fn refresh(&self) {
-        if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(GLANCE) {
+    /// The same for somebody who only reads, and would rather have what is known than wait for long: what is known then
+    /// is what was in the files when they asked, at `since`, or later.
+    pub fn refresh(&self, since: Instant) {
+        if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(since, GLANCE) {
             self.note_unanswered(unanswered);
         }
     }
@@ -259,6 +264,11 @@ impl Inventory {
         let basis = self.owned().catalog.begin();
         let reading = basis.recheck([id]);
         self.apply_reading(&mut self.owned(), reading);
+    }
+
+    /// How many scans of the templates' folders have begun, and how many files were read in them and for requests.
+    pub fn scans_and_reads(&self) -> (u64, u64) {
+        (self.scans.begun(), self.reads.load(Ordering::Relaxed))
     }
 
     /// When the next scan is due.
@@ -380,18 +390,18 @@ impl Inventory {
     }
 
     /// The rows that are true to the files, not to the last event of them.
-    fn true_index(&self) -> Arc<Index> {
-        self.refresh();
+    fn true_index(&self, since: Instant) -> Arc<Index> {
+        self.refresh(since);
         self.index(&mut self.owned())
     }
 
-    /// Rows that pass the filter, by name, and how many do in all. The first rows are true to the files;
-    /// later ones belong to the same look.
+    /// Rows that pass the filter, by name, and how many do in all. The first rows are true to the files as they were at
+    /// `since` or later; later ones belong to the same look.
     ///
     /// # Errors
     /// `Usage`.
-    pub fn list(&self, filter: &Filter) -> Result<(usize, Vec<SecretView>), InventoryError> {
-        let index = if filter.offset == 0 { self.true_index() } else { self.index(&mut self.owned()) };
+    pub fn list(&self, filter: &Filter, since: Instant) -> Result<(usize, Vec<SecretView>), InventoryError> {
+        let index = if filter.offset == 0 { self.true_index(since) } else { self.index(&mut self.owned()) };
         let totals = self.resolver.recorder.totals()?;
         let query = filter.query.as_ref().map(|query| query.to_lowercase());
         let passing = index.rows.iter().filter(|row| {
@@ -411,8 +421,8 @@ impl Inventory {
     }
 
     /// How many rows have each status, in the order of `Status::ALL`.
-    pub fn counts(&self) -> [usize; 3] {
-        let index = self.true_index();
+    pub fn counts(&self, since: Instant) -> [usize; 3] {
+        let index = self.true_index(since);
         Status::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
     }
 
@@ -420,8 +430,8 @@ impl Inventory {
     ///
     /// # Errors
     /// `NotFound`, `Usage`.
-    pub fn show(&self, name: &SecretName) -> Result<SecretDetail, InventoryError> {
-        let index = self.true_index();
+    pub fn show(&self, name: &SecretName, since: Instant) -> Result<SecretDetail, InventoryError> {
+        let index = self.true_index(since);
         let state = self.resolver.current.load();
         let key = state.secret(&name.key()).map_or_else(|| name.key(), |secret| secret.name.key());
         let row = index.get(&key).ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
@@ -464,6 +474,11 @@ impl Inventory {
     /// deleted meanwhile. As the last look at them found.
     pub fn unreadable(&self) -> Vec<String> {
         self.owned().catalog.unreadable().collect()
+    }
+
+    /// The files in the templates' folder that are no templates, as the last look found them.
+    pub fn strays(&self) -> Vec<Arc<Stray>> {
+        self.owned().catalog.strays().cloned().collect()
     }
 }
 

@@ -1,23 +1,31 @@
 //! Patterns of names, as in a shell: `*` is any run of characters, `?` is one; neither crosses a `/` or `:`.
 
-/// A pattern; without regard to the case of ASCII letters.
+/// A pattern. It tells upper and lower case apart where the names it is for do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(Box<str>);
+pub struct Pattern {
+    text: Box<str>,
+    ignores_case: bool,
+}
 
 impl Pattern {
-    /// Of this text.
-    pub fn new(text: &str) -> Self {
-        Self(text.to_ascii_lowercase().into())
+    /// For names of which each letter's case counts: ids of templates and targets.
+    pub fn exact(text: &str) -> Self {
+        Self { text: text.into(), ignores_case: false }
+    }
+
+    /// For names that are the same in upper and lower case of ASCII: those of secrets.
+    pub fn ignoring_case(text: &str) -> Self {
+        Self { text: text.to_ascii_lowercase().into(), ignores_case: true }
     }
 
     /// Whether the whole of `text` is as the pattern says.
     pub fn matches(&self, text: &str) -> bool {
-        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let (pattern, text) = (self.text.as_bytes(), text.as_bytes());
         let (mut p, mut t) = (0, 0);
         // Where the last `*` stands, and up to where it has taken the text.
         let mut star: Option<(usize, usize)> = None;
         while t < text.len() {
-            let c = text[t].to_ascii_lowercase();
+            let c = if self.ignores_case { text[t].to_ascii_lowercase() } else { text[t] };
             match pattern.get(p) {
                 Some(b'*') => {
                     star = Some((p, t));
@@ -52,7 +60,7 @@ mod tests {
     fn stars_stay_within_a_part() {
         for (pattern, text, matches) in [
             ("mcp-server/*", "mcp-server/calendar", true),
-            ("MCP-server/Cal?ndar", "mcp-server/calEndar", true),
+            ("mcp-server/cal?ndar", "mcp-server/calEndar", true),
             ("mcp-server/*", "mcp-server/a/b", false),
             ("mcp-server/*", "mcp-server/a:json", false),
             ("*", "mcp-server/a", false),
@@ -66,7 +74,18 @@ mod tests {
             ("", "a", false),
             ("a?", "a", false),
         ] {
-            assert_eq!(Pattern::new(pattern).matches(text), matches, "{pattern} {text}");
+            assert_eq!(Pattern::exact(pattern).matches(text), matches, "{pattern} {text}");
+            assert_eq!(Pattern::ignoring_case(pattern).matches(text), matches, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn case_counts_where_the_names_tell_it_apart() {
+        for (pattern, text) in
+            [("f/allowed", "f/ALLOWED"), ("f/ALLOWED", "f/allowed"), ("f/All*", "f/allowed"), ("F/*", "f/a")]
+        {
+            assert!(!Pattern::exact(pattern).matches(text), "{pattern} {text}");
+            assert!(Pattern::ignoring_case(pattern).matches(text), "{pattern} {text}");
         }
     }
 
@@ -85,7 +104,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_matches_as_defined(pattern in "[ab/:*?]{0,8}", text in "[ab/:]{0,10}") {
-            prop_assert_eq!(Pattern::new(&pattern).matches(&text), plainly(pattern.as_bytes(), text.as_bytes()));
+            prop_assert_eq!(Pattern::exact(&pattern).matches(&text), plainly(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

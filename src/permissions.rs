@@ -174,6 +174,13 @@ fn quoted(path: &Path) -> String {
 #[error("other users can change files that Guillemet trusts with every secret; nothing was changed:{}", lines(.0))]
 pub struct Untrusted(Vec<Finding>);
 
+impl Untrusted {
+    /// Returns everything that somebody else can change.
+    pub fn findings(&self) -> &[Finding] {
+        &self.0
+    }
+}
+
 fn lines(findings: &[Finding]) -> String {
     findings.iter().map(|finding| format!("\n  {finding}")).collect()
 }

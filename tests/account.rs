@@ -195,7 +195,7 @@ fn entry(device: &str, template: &str, reason: &str) -> [String; 3] {
 #[test]
 fn no_delete_slips_past_a_template_of_another_machine() {
     let (team, a, mut b) = Team::pair(Place::sqlite());
-    for name in ["one", "two", "three", "four"] {
+    for name in ["one", "two", "three", "four", "five"] {
         a.add(name, "value");
     }
     in_sync(&[&a, &b]);
@@ -227,6 +227,11 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     until("the broken one", || (a.delete("two").status == 409).then_some(()));
     assert_eq!(blockers(&a, "two"), [entry("beta", "cal-com/broken", "in_broken_text")]);
     assert_eq!(a.delete("three").status, 204, "nobody names it");
+    // So does one that is not a template, when a scan has seen it.
+    b.write("cal-com/notes.txt", "five is for the frontdesk\n");
+    until("the notes", || (a.delete("five").status == 409).then_some(()));
+    assert_eq!(blockers(&a, "five"), [entry("beta", "cal-com/notes.txt", "in_broken_text")]);
+    std::fs::remove_file(b.path("templates/cal-com/notes.txt")).unwrap();
 
     // A device that is off counts with what it last said.
     assert!(b.stop());

@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError};
@@ -15,6 +17,7 @@ use support::account::{
     Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
 };
 use support::daemon::PROGRAM;
+use support::users::{AGENT, can};
 
 fn after(seq: u64) -> Cursor {
     Cursor { heads_after: seq, records_after: seq, after_id: None }
@@ -481,6 +484,66 @@ async fn a_certificate_is_read_again_when_it_changes() {
     // A connection that is there goes on; another is not begun.
     assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
     assert!(matches!(server.client(None).current().await, Err(ClientError::Untrusted(_))));
+    assert!(server.stop());
+}
+
+/// A certificate that was renewed, and the hash of it.
+fn renewed() -> (rcgen::CertifiedKey<rcgen::KeyPair>, Hash) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let pin = Hash::of(&[made.cert.der()]);
+    (made, pin)
+}
+
+/// Waits until a server shows the certificate with this hash.
+async fn shows(url: &str, pin: Hash) {
+    let client = Client::new(url, Some(pin), None).unwrap();
+    until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+}
+
+/// As `certbot` and `install` leave it: root's at first, and given to the server's user a moment later. And where the
+/// reason is none of the file's, such as too few descriptors, nothing about the file changes when it has passed.
+#[tokio::test]
+async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
+    if !can() {
+        return;
+    }
+    let place = Place::sqlite();
+    let folder = place.folder.path();
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let put = |made: &rcgen::CertifiedKey<rcgen::KeyPair>, owner: u32| {
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&key, Some(owner), None).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+    };
+    let (first, _) = renewed();
+    put(&first, AGENT);
+    chown(folder, Some(AGENT), Some(AGENT)).unwrap();
+    let log = folder.join("log");
+    let server = Server::start_as(AGENT, &place, &[("--cert", &certificate), ("--key", &key)], &log);
+    let logged = |text: &str| std::fs::read_to_string(&log).unwrap().matches(text).count();
+
+    let (second, pin) = renewed();
+    put(&second, 0);
+    until(async || (logged("stays in force") > 0).then_some(())).await;
+    // The former one is served meanwhile.
+    assert!(matches!(server.client(None).current().await, Err(ClientError::Unauthorized)));
+    chown(&key, Some(AGENT), None).unwrap();
+    shows(&server.url, pin).await;
+
+    let limit = |files: &str| {
+        let pid = server.pid().as_raw_nonzero().to_string();
+        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={files}")]).status().unwrap();
+        assert!(set.success());
+    };
+    let (third, pin) = renewed();
+    let told = logged("stays in force");
+    limit("0:4096");
+    put(&third, AGENT);
+    until(async || (logged("stays in force") > told).then_some(())).await;
+    limit("4096:4096");
+    shows(&server.url, pin).await;
+    assert_eq!(logged("Too many open files"), 1 + logged("could not be accepted"), "it is told once");
     assert!(server.stop());
 }
 

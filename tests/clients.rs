@@ -239,6 +239,32 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     assert_eq!(As { uid: OTHER, ..AGENT_ALONE }.get(&guillemet, "/v1/render/mcp-server/calendar").0, 403);
 }
 
+/// Upper and lower case differ in ids of templates and targets, and not in names of secrets.
+#[test]
+fn a_rule_opens_no_template_of_another_case() {
+    if !can() {
+        return;
+    }
+    let guillemet = configured(&format!(
+        "{API}[[client]]\nuid = {AGENT}\ntemplates = ['mcp-server/calendar:mcp-json', 'MCP-server/*', 'mcp-server/Oth*']\n\
+         secrets = ['Calendar-*']\n"
+    ));
+    guillemet.write("mcp-server/CALENDAR.toml", TEMPLATE);
+    let status = |path: &str| AGENT_ALONE.get(&guillemet, path).0;
+    assert_eq!(status("/v1/render/mcp-server/calendar"), 200);
+    for path in [
+        "/v1/render/mcp-server/CALENDAR",
+        "/v1/render/mcp-server/CALENDAR?target=mcp-json",
+        "/v1/render/mcp-server/calendar?target=MCP-JSON",
+        "/v1/render/mcp-server/other",
+    ] {
+        assert_eq!(status(path), 403, "{path}");
+    }
+    assert_eq!(guillemet.get("/v1/render/mcp-server/CALENDAR").status, 200);
+    assert_eq!(guillemet.get("/v1/render/mcp-server/calendar?target=MCP-JSON").status, 404);
+    assert_eq!(AGENT_ALONE.post(&guillemet, "/v1/resolve", &json!({"secrets": ["CALENDAR-token"]})).0, 200);
+}
+
 /// A template whose text is nobody's business but its author's.
 const CANARY: &str = "name = \"canary-name\"\nurl = \"https://canary.example.com/\"\n";
 
@@ -469,9 +495,9 @@ fn new_rules_are_in_force_for_connections_that_are_open() {
     let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ["calendar-token"]}));
     assert_eq!(resolved.status, 200);
     // Rules with a mistake change nothing.
-    configure(&guillemet, "[[client]]\nuid = 'no-such-user-here'\nadmin = true\n");
+    configure(&guillemet, "[[client]]\nuid = 'no-such-user-here'\nadmin = 1\n");
     guillemet.signal(rustix::process::Signal::HUP);
-    while !guillemet.log().contains("no-such-user-here") {
+    while !guillemet.log().contains("`client[1].admin` must be true or false") {
         assert!(Instant::now() < deadline, "the mistake is not told: {}", guillemet.log());
     }
     assert_eq!(ask_on(&mut stream), 403);
@@ -507,13 +533,136 @@ fn who_loses_every_right_loses_its_connections() {
     assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0);
     while listening.line().is_some() {}
     assert_eq!(ask_on(&mut own), 200);
-    // A request that was under way is answered, and the next one on its connection is the last.
+    // A request that was under way gets nothing any more, and the next one on its connection is the last.
     let rest = "[\"calendar-token\"]}GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n";
     busy.get_mut().write_all(rest.as_bytes()).unwrap();
     let mut text = String::new();
     busy.read_to_string(&mut text).unwrap();
     let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
-    assert_eq!(statuses, ["200", "403"], "{text}");
+    assert_eq!(statuses, ["403", "403"], "{text}");
     assert!(text.contains("connection: close"), "{text}");
     assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 403);
+}
+
+/// Files that name users and groups, which stand in place of the machine's for one daemon alone.
+struct Databases(tempfile::TempDir);
+
+impl Databases {
+    fn new() -> Self {
+        let databases = Self(tempfile::tempdir().unwrap());
+        databases.write("", "");
+        databases
+    }
+
+    /// Writes both anew, with the machine's own entries before these. The files stay the same ones, as mounted.
+    fn write(&self, users: &str, groups: &str) {
+        for (name, more) in [("passwd", users), ("group", groups)] {
+            let own = std::fs::read_to_string(Path::new("/etc").join(name)).unwrap();
+            std::fs::write(self.0.path().join(name), own + more).unwrap();
+        }
+    }
+
+    /// What a daemon is started by to see them.
+    fn by_way_of(&self) -> Vec<String> {
+        let folder = self.0.path().display();
+        let mount = |name: &str| format!("mount --bind {folder}/{name} /etc/{name}");
+        let script = format!("{} && {} && exec \"$@\"", mount("passwd"), mount("group"));
+        ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+    }
+}
+
+fn user(name: &str, uid: u32) -> String {
+    format!("{name}:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin\n")
+}
+
+/// Whether namespaces for mounts can be made; a container may not be allowed to.
+fn can_mount() -> bool {
+    let mut mount = Command::new("unshare");
+    mount.args(["--mount", "sh", "-c", "mount --bind /etc/passwd /etc/passwd"]);
+    let can = can() && mount.status().is_ok_and(|status| status.success());
+    let line = "skipped: needs root and mount namespaces (unshare --mount)";
+    assert!(can || std::env::var("CI").as_deref() != Ok("true"), "{line}");
+    if !can {
+        println!("{line}");
+    }
+    can
+}
+
+/// Runs a daemon with these rules that sees these users.
+fn configured_among(databases: &Databases, rules: &str) -> Guillemet {
+    let mut guillemet = Guillemet::init();
+    configure(&guillemet, rules);
+    assert!(guillemet.try_run(&databases.by_way_of()), "{}", guillemet.log());
+    guillemet.add("calendar-token", "value");
+    guillemet
+}
+
+/// The status that a user of this number gets who asks for the value.
+fn resolve_as(uid: u32, guillemet: &Guillemet) -> u16 {
+    let asked = json!({"secrets": ["calendar-token"]});
+    As { uid, ..AGENT_ALONE }.post(guillemet, "/v1/resolve", &asked).0
+}
+
+#[test]
+fn a_rule_with_a_name_never_applies_to_the_next_owner_of_the_number() {
+    if !can_mount() {
+        return;
+    }
+    let databases = Databases::new();
+    databases.write(&user("guillemet-agent", AGENT), "");
+    let rules = format!("{API}[[client]]\nuid = 'guillemet-agent'\nsecrets = ['calendar-*']\n");
+    let guillemet = configured_among(&databases, &rules);
+    let socket = guillemet.path("run/guillemet.sock");
+    let connect = || {
+        let stream = UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        BufReader::new(stream)
+    };
+    for round in 0..3 {
+        databases.write(&user("guillemet-agent", AGENT), "");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // It was nobody until now: that it is somebody is noticed soon, not at once.
+        while resolve_as(AGENT, &guillemet) != 200 {
+            assert!(Instant::now() < deadline, "round {round}: {}", guillemet.log());
+        }
+        let mut open = as_user(AGENT, connect);
+        assert_eq!(ask_on(&mut open), 403, "it may not list");
+        // The user goes, and another one gets its number. From the next request on it has no right, on a connection
+        // of the former owner neither, and nothing is waited for.
+        databases.write(&user("guillemet-other", AGENT), "");
+        assert_eq!(resolve_as(AGENT, &guillemet), 403, "round {round}");
+        let mut rest = String::new();
+        let _ = open.get_mut().write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+        let _ = open.read_to_string(&mut rest);
+        assert!(rest.is_empty() || rest.contains("403"), "round {round}: {rest}");
+        let warnings = guillemet.get("/v1/status").json()["warnings"].to_string();
+        assert!(warnings.contains("there is no user `guillemet-agent`"), "{warnings}");
+        assert_eq!(guillemet.get("/v1/secrets").status, 200);
+    }
+    // The same user with another number has its right, and the former number none.
+    databases.write(&user("guillemet-agent", OTHER), "");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while resolve_as(OTHER, &guillemet) != 200 {
+        assert!(Instant::now() < deadline, "{}", guillemet.log());
+    }
+    assert_eq!(resolve_as(AGENT, &guillemet), 403);
+    assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
+}
+
+#[test]
+fn a_group_of_a_rule_is_known_by_its_name_too_and_a_number_is_a_number() {
+    if !can_mount() {
+        return;
+    }
+    let databases = Databases::new();
+    let group = |name: &str| format!("{name}:x:{GROUP}:\n");
+    databases.write(&user("guillemet-other", OTHER), &group("guillemet-agents"));
+    let rules = format!(
+        "{API}[[client]]\ngroup = 'guillemet-agents'\nsecrets = ['calendar-*']\n\
+         [[client]]\nuid = {OTHER}\nsecrets = ['calendar-*']\n"
+    );
+    let guillemet = configured_among(&databases, &rules);
+    assert_eq!([resolve_as(AGENT, &guillemet), resolve_as(OTHER, &guillemet)], [200, 200]);
+    databases.write(&user("guillemet-third", OTHER), &group("guillemet-others"));
+    assert_eq!([resolve_as(AGENT, &guillemet), resolve_as(OTHER, &guillemet)], [403, 200]);
 }

@@ -575,6 +575,10 @@ fn templates_are_explained_and_plugins_shown() {
     let browser = Browser::open(&guillemet);
     let page = browser.page("/settings/developers/templates");
     assert!(page.says("mcp-server/a") && page.says("broken"), "{}", page.text);
+    assert!(!page.says("Not templates"), "{}", page.text);
+    guillemet.write("mcp-server/notes.txt", "");
+    let page = browser.page("/settings/developers/templates");
+    assert!(page.says("mcp-server/notes.txt") && page.says("not a template: its name"), "{}", page.text);
     let page = browser.page("/settings/developers/templates/mcp-server/a");
     assert!(page.says("«mcp-calendar-production»"), "{}", page.text);
     let targets: Vec<&str> = page.all("a").filter_map(|a| a.get("href")?.strip_prefix("?target=")).collect();

@@ -216,6 +216,30 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     assert_eq!(comes(&guillemet, 502), text);
 }
 
+/// A reason that is none of the file's passes without a trace on it.
+#[test]
+fn a_file_that_could_not_be_read_for_a_while_is_used_again() {
+    let guillemet = daemon();
+    assert!(add(&guillemet, &["--yes"]).status.success());
+    let pid = guillemet.pid().to_string();
+    let limit = |files: &str| {
+        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={files}:")]).status().unwrap();
+        assert!(set.success());
+    };
+    let files = Command::new("prlimit").args(["--pid", &pid, "--nofile", "--output=SOFT", "--noheadings"]).output();
+    let files = String::from_utf8(files.unwrap().stdout).unwrap();
+    limit("0");
+    // It is looked at because it is written again, and cannot be read.
+    fs::write(guillemet.path("plugins/pager.wasm"), pager()).unwrap();
+    let begun = Instant::now();
+    while !guillemet.log().contains("a plugin is refused") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", guillemet.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    limit(files.trim());
+    comes(&guillemet, 200);
+}
+
 /// The daemon as another user than the command: it says who cannot read what.
 #[test]
 fn a_file_that_the_daemon_cannot_read_is_told_as_that() {

@@ -217,7 +217,7 @@ fn processes(report: &mut Report, quick: bool) {
     }
     for (how, arguments) in [("", &["secret", "list"][..]), (" --json", &["secret", "list", "--json"])] {
         let arguments = [&["--home", &at], arguments].concat();
-        let list = report::median(rounds.min(20), || run(PROGRAM, &arguments));
+        let list = report::median_apart(rounds.min(20), || run(PROGRAM, &arguments));
         report.difference(&format!("guillemet secret list{how}, {secrets} secrets and references"), list, bare);
     }
 }
@@ -253,12 +253,13 @@ fn growth(report: &mut Report, sizes: &[usize]) {
             let answer = load::ask(&home.socket(), &request("POST", "/v1/secrets", body.as_bytes()));
             assert!(answer.starts_with(b"HTTP/1.1 201"));
         });
-        let delete = report::median(5, || {
+        let delete = report::median_apart(5, || {
             let path = format!("/v1/secrets/fresh-{number}");
             number -= 1;
             assert!(load::ask(&home.socket(), &request("DELETE", &path, b"")).starts_with(b"HTTP/1.1 204"));
         });
-        let list = report::median(5, || drop(load::ask(&home.socket(), &request("GET", "/v1/secrets?limit=100", b""))));
+        let list =
+            report::median_apart(5, || drop(load::ask(&home.socket(), &request("GET", "/v1/secrets?limit=100", b""))));
         rows.push(report::Growth {
             size,
             first_render,

@@ -183,7 +183,8 @@ fn guard_misses_nothing(text: &str) {
         let Some(quote) = quoted.chars().next().filter(|c| matches!(c, '"' | '\'')) else { continue };
         let Some((name, _)) = quoted[1..].split_once(quote) else { continue };
         let Ok(other_case) = name.to_ascii_uppercase().parse::<SecretName>() else { continue };
-        let place = super::position(text, text.len() - quoted.len() + 1);
-        assert!(names_in_text(text, &other_case).contains(&place), "`{name}` is missed");
+        let (line, column) = super::position(text, text.len() - quoted.len() + 1);
+        let found = names_in_text(text, &[&other_case]);
+        assert!(found.contains(&(&other_case, line, column)), "`{name}` is missed");
     }
 }

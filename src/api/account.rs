@@ -32,7 +32,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
     let whole = |kind| [(kind, About::Whole)];
     match endpoint {
         Endpoint::BeginAccount => {
-            let mut fields = request::object(body, asked.intake(app)).await?;
+            let mut fields = asked.object(app, body).await?;
             let (text, name) = (fields.text("code"), fields.text("name"));
             if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
                 fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
@@ -95,7 +95,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
             Ok(json_answer(StatusCode::CREATED, &made))
         }
         Endpoint::Repair => {
-            let mut fields = request::object(body, asked.intake(app)).await?;
+            let mut fields = asked.object(app, body).await?;
             let confirmed = fields.optional_text("confirm");
             fields.finish()?;
             let repair = async { Ok(membership::repair(app, &actor, confirmed.as_deref()).await?) };

@@ -114,14 +114,31 @@ impl<T> Admission<T> {
     }
 
     /// Ends the idle connections and the streams for which this says so: it is given what is known of one, and whether
-    /// it is a stream.
-    pub fn end_forbidden(&self, is_forbidden: impl Fn(&T, bool) -> bool) {
-        for entry in self.table().entries.values().filter(|entry| is_forbidden(&entry.about, entry.streams)) {
+    /// it is a stream. Returns the numbers of the streams, for `have_ended`.
+    pub fn end_forbidden(&self, is_forbidden: impl Fn(&T, bool) -> bool) -> Vec<u64> {
+        let mut streams = Vec::new();
+        for (number, entry) in &self.table().entries {
+            if !is_forbidden(&entry.about, entry.streams) {
+                continue;
+            }
             if entry.streams {
                 entry.state.end(Ended::Forbidden);
+                streams.push(*number);
             } else {
                 entry.state.end_if_idle(Ended::Forbidden);
             }
+        }
+        streams
+    }
+
+    /// Returns when the connections with these numbers are gone.
+    pub async fn have_ended(&self, numbers: &[u64]) {
+        loop {
+            let given_back = self.given_back.notified();
+            if numbers.iter().all(|number| !self.table().entries.contains_key(number)) {
+                return;
+            }
+            given_back.await;
         }
     }
 

@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
-use super::peer::Access;
+use super::identity::Rules;
+use super::peer::{Access, Peer};
 use super::routes::Endpoint;
-use super::{App, Link, LinkWanted, account, audit, inline, metrics, plugins, request, usage, view};
+use super::{App, Link, LinkWanted, account, audit, configuration, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
@@ -27,6 +28,7 @@ use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
 use crate::resolve::{Rendered, now};
 use crate::sys::stack::leaving_nothing;
+use crate::template::catalog::Stray;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
 
@@ -54,13 +56,43 @@ pub struct Asked<'a> {
     pub caller: &'a Caller,
     /// What they may do.
     pub access: &'a Access<'a>,
-    /// The configuration in force.
+    /// The configuration in force when it was asked.
     pub config: &'a Config,
+    /// Its rules.
+    pub rules: &'a Arc<Rules>,
+    /// Who, by the kernel's word.
+    pub peer: &'a Peer,
 }
 
 impl Asked<'_> {
     fn query(&self) -> Option<&str> {
         self.parts.uri.query()
+    }
+
+    /// Decides by what the caller may do now: the rules may have changed while the request was under way. Whoever
+    /// decides over an answer takes its snapshot first. Then no answer leaves after a change of the rules was
+    /// acknowledged, unless these allow it.
+    ///
+    /// # Errors
+    /// The caller may do nothing any more.
+    pub(super) fn now<T>(&self, app: &App, decide: impl FnOnce(&Access<'_>) -> T) -> Result<T, ApiError> {
+        let rules = app.rules.load_full();
+        if Arc::ptr_eq(&rules, self.rules) {
+            return Ok(decide(self.access));
+        }
+        match self.peer.access(app.own_uid, &rules) {
+            Some((_, access)) => Ok(decide(&access)),
+            None => Err(ApiError::forbidden()),
+        }
+    }
+
+    /// Reads the body of a request of an administrator, who has to be one still when it has arrived.
+    ///
+    /// # Errors
+    /// As `request::object`; the caller may not do that any more.
+    pub(super) async fn object(&self, app: &App, body: Incoming) -> Result<request::Fields, ApiError> {
+        let fields = request::object(body, self.intake(app)).await?;
+        if self.now(app, |access| access.administers())? { Ok(fields) } else { Err(ApiError::forbidden()) }
     }
 
     /// How the body may arrive.
@@ -80,7 +112,7 @@ impl Asked<'_> {
 /// # Errors
 /// What the caller is told instead.
 pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: Incoming) -> Answer {
-    let Asked { params, parts, caller, access, config } = asked;
+    let Asked { params, parts, caller, access, config, .. } = asked;
     let query = asked.query();
     let param = |name: &str| params.get(name).unwrap_or_default();
     let intake = asked.intake(app);
@@ -111,28 +143,29 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
             let mut fields = request::object(body, intake).await?;
             let (names, reveal) = (fields.names("secrets"), fields.flag("reveal").unwrap_or(false));
             fields.finish()?;
-            let refused = refused(&app.resolver.current.load(), names.iter(), access);
+            let snapshot = app.resolver.current.load();
+            let refused = asked.now(app, |access| refused(&snapshot, names.iter(), access))?;
             if !refused.is_empty() {
                 let secrets = refused.iter().map(|index| (&names[*index], ""));
                 app.resolver.forbid(caller, &endpoint.route(), None, secrets);
                 let entry = |index: &usize| json!({"field": format!("secrets.{index}"), "message": FORBIDDEN_SECRET});
                 return Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)));
             }
-            let resolve = || leaving_nothing(|| app.resolver.resolve(&names, caller)).map_err(ApiError::from);
+            let resolve = || leaving_nothing(|| app.resolver.resolve(snapshot, &names, caller)).map_err(ApiError::from);
             let body =
                 if reveal && access.administers() { revealed(app, &actor, &names, resolve).await? } else { resolve()? };
             Ok(with_body(body, "application/json"))
         }
         Endpoint::ListSecrets => {
-            let filter = request::inventory(query)?;
-            let (count, items) = blocking(app, move |inventory| inventory.list(&filter)).await?;
+            let (filter, since) = (request::inventory(query)?, Instant::now());
+            let (count, items) = blocking(app, move |inventory| inventory.list(&filter, since)).await?;
             // The longest answer there is: it grows into one buffer, not through many.
             let bytes = Vec::with_capacity(64 + 384 * items.len());
             Ok(json_answer_in(bytes, StatusCode::OK, &request::Listing { count, items }))
         }
         Endpoint::CreateSecret => {
             request::query(query, [])?;
-            let mut fields = request::object(body, intake).await?;
+            let mut fields = asked.object(app, body).await?;
             let (name, value) = (fields.name("name"), fields.value("value"));
             let enabled = fields.flag("enabled").unwrap_or(true);
             fields.finish()?;
@@ -154,7 +187,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::ChangeSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, intake).await?;
+            let mut fields = asked.object(app, body).await?;
             let change = SecretChange {
                 name: fields.optional_name("name"),
                 value: fields.optional_value("value"),
@@ -167,7 +200,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::RollBackSecret => {
             request::query(query, [])?;
             let (name, expected) = (request::name(param("name"))?, request::if_match(&parts.headers)?);
-            let mut fields = request::object(body, intake).await?;
+            let mut fields = asked.object(app, body).await?;
             let version = fields.number("version");
             fields.finish()?;
             let version = version.unwrap_or_default();
@@ -181,8 +214,8 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::ListTemplates => {
             let page = request::page(query)?;
-            refresh(app).await?;
-            Ok(json_answer(StatusCode::OK, &page.of(view::templates(app).await)))
+            let strays = view::strays(&strays(app).await?);
+            Ok(json_answer(StatusCode::OK, &view::Templates { page: page.of(view::templates(app).await), strays }))
         }
         Endpoint::ShowTemplate => {
             request::query(query, [])?;
@@ -201,7 +234,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         }
         Endpoint::AddPlugin => {
             request::query(query, [])?;
-            plugins::add(app, &actor, request::object(body, intake).await?).await
+            plugins::add(app, &actor, asked.object(app, body).await?).await
         }
         Endpoint::RemovePlugin => {
             request::query(query, [])?;
@@ -218,6 +251,10 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::Console => {
             request::query(query, [])?;
             Ok(json_answer(StatusCode::OK, &link(app, caller).await?))
+        }
+        Endpoint::Reload => {
+            request::query(query, [])?;
+            Ok(json_answer(StatusCode::OK, &configuration::answer(app, caller).await?))
         }
         Endpoint::Status => {
             request::query(query, [])?;
@@ -266,20 +303,20 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
-    let shown = show_all(app, vec![name.clone()]).await?.pop();
+    let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
 
-/// The same of each of these names that is there. Which fields references stand in is known once their
-/// templates are planned; what takes too long for that is shown without.
+/// The same of each of these names that is there, true to the files as they were at `since` or later. Which fields
+/// references stand in is known once their templates are planned; what takes too long for that is shown without.
 ///
 /// # Errors
 /// The inventory's, but for names that are not there.
-pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>) -> Result<Vec<SecretDetail>, ApiError> {
+pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) -> Result<Vec<SecretDetail>, ApiError> {
     let names: Arc<[SecretName]> = names.into();
     let look = |names: Arc<[SecretName]>| {
         blocking(app, move |inventory| {
-            let shown = names.iter().map(|name| inventory.show(name));
+            let shown = names.iter().map(|name| inventory.show(name, since));
             shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
         })
     };
@@ -457,14 +494,15 @@ async fn told(
     Err(ApiError::new(Code::Unavailable, message))
 }
 
-/// Brings what is known of templates up to the files, where those answer soon.
+/// Brings what is known of templates up to the files, where those answer soon, and returns the files that are none.
 ///
 /// # Errors
 /// When the inventory fails inside.
-pub async fn refresh(app: &Arc<App>) -> Result<(), ApiError> {
-    blocking(app, |inventory| {
-        inventory.refresh();
-        Ok(())
+pub async fn strays(app: &Arc<App>) -> Result<Vec<Arc<Stray>>, ApiError> {
+    let since = Instant::now();
+    blocking(app, move |inventory| {
+        inventory.refresh(since);
+        Ok(inventory.strays())
     })
     .await
 }
@@ -553,11 +591,23 @@ pub async fn planned(
     target: Option<&str>,
 ) -> Result<(Arc<Snapshot>, Arc<Prepared>, Arc<Plan>), ApiError> {
     let until = Instant::now() + PLAN_TIME;
+    let mut has_caught_up = false;
     loop {
         let (snapshot, prepared) = current(app, id, until).await?;
-        if let Some(ready) = prepared.ready(target) {
-            let plan = ready.map_err(|unplanned| ApiError::unplanned(Some(id), &unplanned))?;
-            return Ok((snapshot, prepared, plan));
+        match prepared.ready(target) {
+            Some(Ok(plan)) => return Ok((snapshot, prepared, plan)),
+            Some(Err(unplanned)) => {
+                drop(snapshot);
+                let may_be_of_variables = matches!(unplanned, Unplanned::Problems(_));
+                if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
+                    let catching_up = configuration::catch_up(app);
+                    let _ = tokio::time::timeout_at(until.into(), catching_up).await;
+                    continue;
+                }
+                let hint = if may_be_of_variables { app.configuration_hint() } else { None };
+                return Err(ApiError::unplanned(Some(id), &unplanned).with_detail(hint));
+            }
+            None => {}
         }
         // Nothing of the old state is held while waiting, so that no change has to wait for this plan.
         drop(snapshot);
@@ -583,8 +633,8 @@ async fn render(app: &Arc<App>, id: &str, target: Option<&str>, asked: Asked<'_>
     let (snapshot, prepared, plan) = planned(app, id, target)
         .await
         .map_err(|error| if asked.access.administers() { error } else { error.without_quotes(id) })?;
-    // Another default, if the plugin has just been replaced.
-    if !asked.access.may_render(id, Some(&plan.target.id)) {
+    // Another default, if the plugin has just been replaced; other rules, if the configuration has.
+    if !asked.now(app, |access| access.may_render(id, Some(&plan.target.id)))? {
         return Err(forbidden_template(app, Endpoint::Render, id, asked.caller));
     }
     let of = Some(prepared.template.id.as_str());

@@ -69,6 +69,11 @@ impl Code {
         (Self::Internal, "internal_error", 500),
     ];
 
+    /// Returns it as the API spells it.
+    pub fn name(self) -> &'static str {
+        self.row().0
+    }
+
     fn row(self) -> (&'static str, StatusCode) {
         let row = Self::ALL.iter().find(|(code, ..)| *code == self);
         let (_, name, status) = row.copied().unwrap_or((Self::Internal, "internal_error", 500));
@@ -108,6 +113,12 @@ impl ApiError {
     pub fn with<T: Serialize>(code: Code, message: impl Into<String>, errors: impl IntoIterator<Item = T>) -> Self {
         let errors = errors.into_iter().map(|error| serde_json::to_value(error).unwrap_or_default());
         Self { errors: errors.collect(), ..Self::new(code, message) }
+    }
+
+    /// Adds what more there is to say.
+    #[must_use]
+    pub fn with_detail(self, detail: Option<String>) -> Self {
+        Self { detail: detail.or(self.detail), ..self }
     }
 
     /// What a caller is told for whose bytes there is no room now.

@@ -76,7 +76,8 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
         return Err(ApiError::fields(vec![("feature".into(), message.into())]));
     }
     let bare;
-    let config = if asked.access.administers() {
+    let sees_variables = asked.access.administers();
+    let config = if sees_variables {
         asked.config
     } else {
         bare = Config { vars: json!({}), env: Default::default(), ..asked.config.clone() };
@@ -93,6 +94,12 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
         .map_err(|_| ApiError::new(Code::Unavailable, "the template is still being worked out; try again"))?
         .map_err(|unplanned| ApiError::unplanned(None, &unplanned))?;
     let snapshot = app.resolver.current.load();
+    if sees_variables
+        && !(std::ptr::eq(&*app.config.load_full(), asked.config) && asked.now(app, |access| access.administers())?)
+    {
+        let message = "the configuration was changed while the template was worked out; try again";
+        return Err(ApiError::new(Code::Unavailable, message));
+    }
     // The names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, asked)?;
     let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, asked.caller, asked.known()))?;
@@ -102,7 +109,8 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
 /// Refuses a template that names a secret, in whatever branch, that its caller may not resolve by name.
 fn permit(app: &App, state: &State, lexed: &Lexed, asked: Asked<'_>) -> Result<(), ApiError> {
     let references = &lexed.references;
-    let refused = endpoints::refused(state, references.iter().map(|reference| &reference.name), asked.access);
+    let names = || references.iter().map(|reference| &reference.name);
+    let refused = asked.now(app, |access| endpoints::refused(state, names(), access))?;
     if refused.is_empty() {
         return Ok(());
     }

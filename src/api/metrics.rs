@@ -145,6 +145,10 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     all.add("build", "The version that runs.", MetricType::Info, vec![(version, 1.0)]);
     all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
+    let valid = f64::from(app.configuration.is_valid());
+    all.gauge("config_valid", "Whether the configuration file is what is in force.", valid);
+    let loaded = app.configuration.loaded().at as f64 / 1000.0;
+    all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
     all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
     if let Some((connected, pending)) = membership::gauges(app) {
         all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
@@ -161,6 +165,11 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.add("refusals", "Uses of secrets that were refused, ever.", MetricType::Counter, refusals.collect());
     all.gauges("secrets", "Secrets, and names that only references have.", "status", secrets(&state));
     all.gauges("templates", "Templates, as far as they have been worked out.", "status", templates(&state));
+    let (scans, reads) = app.inventory.scans_and_reads();
+    let help = "Scans of the templates' folders since the start.";
+    all.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
+    let help = "Files in the templates' folders that were read since the start, in scans and for requests.";
+    all.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
     all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
     let connections = app.counts.connections.load(Ordering::Relaxed);

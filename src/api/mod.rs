@@ -5,10 +5,12 @@
 pub mod account;
 pub mod admission;
 pub mod audit;
+pub mod configuration;
 pub mod connection;
 pub mod endpoints;
 pub mod error;
 pub mod events;
+pub mod identity;
 pub mod inline;
 pub mod listener;
 pub mod metrics;
@@ -40,7 +42,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::admission::{Admission, Ended, Holder, Slot};
+use self::configuration::Configuration;
 use self::error::{ApiError, Code};
+use self::identity::{LookUps, Rules};
 use self::listener::Listener;
 use self::metrics::Counts;
 use self::peer::{Access, Peer};
@@ -93,8 +97,18 @@ pub struct App {
     pub template_check: Arc<tokio::sync::Mutex<()>>,
     /// Why nobody can connect any more, while that is so.
     pub socket_problem: ArcSwapOption<String>,
+    /// The user this daemon runs as.
+    pub own_uid: u32,
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// Its rules, with the numbers that their users and groups have.
+    pub rules: ArcSwap<Rules>,
+    /// Who looks those numbers up.
+    pub look_ups: LookUps,
+    /// Which configuration is in force, and how it stands with the file.
+    pub configuration: Configuration,
+    /// To `serve`, which holds open connections against the rules in force at once, and answers when that is done.
+    pub gate: mpsc::Sender<oneshot::Sender<()>>,
     /// Secrets and templates.
     pub inventory: Arc<Inventory>,
     /// Answers with values.
@@ -124,7 +138,12 @@ pub struct App {
 }
 
 /// Serves until told to stop, then lets the requests under way end.
-pub async fn serve(app: Arc<App>, mut listener: Listener, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    app: Arc<App>,
+    mut listener: Listener,
+    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut gate = Gate::new(app);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +151,16 @@ pub async fn serve(app: Arc<App>, mut listener: Listener, mut stop: watch::Recei
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
             _ = look.tick() => {
-                gate.look();
+                drop(gate.look());
+                continue;
+            }
+            Some(held) = asked.recv() => {
+                let (admission, ended) = (Arc::clone(&gate.admission), gate.look());
+                tokio::spawn(async move {
+                    admission.have_ended(&ended).await;
+                    // Whoever asked may have left.
+                    let _ = held.send(());
+                });
                 continue;
             }
             accepted = listener.accept() => accepted,
@@ -161,10 +189,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Gate {
     app: Arc<App>,
     router: Arc<Router>,
-    own_uid: u32,
     admission: Arc<Admission<Peer>>,
     /// The rules that open connections were last held against.
-    config: Arc<Config>,
+    rules: Arc<Rules>,
     /// For callers without any right.
     forbidden: Refusal,
     /// For callers that have as many connections as they get.
@@ -176,13 +203,11 @@ struct Gate {
 
 impl Gate {
     fn new(app: Arc<App>) -> Self {
-        let own_uid = rustix::process::geteuid().as_raw();
-        let config = app.config.load_full();
+        let rules = app.rules.load_full();
         Self {
             router: Arc::new(Router::new()),
-            own_uid,
-            admission: Admission::new(config.limits.connections, own_uid),
-            config,
+            admission: Admission::new(rules.config.limits.connections, app.own_uid),
+            rules,
             forbidden: Refusal::new(&no_rights()),
             full: Arc::new(Refusal::new(&ApiError::new(
                 Code::RateLimited,
@@ -209,36 +234,41 @@ impl Gate {
             self.app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
             return self.full.send(stream);
         };
-        let served =
-            Served { app: Arc::clone(&self.app), router: Arc::clone(&self.router), peer, own_uid: self.own_uid, slot };
+        let served = Served { app: Arc::clone(&self.app), router: Arc::clone(&self.router), peer, slot };
         tokio::spawn(connection(served, stream, Arc::clone(&self.full)));
     }
 
-    /// Who it is, if it may ask for anything.
+    /// Who it is, if it may ask for anything. Nobody is asked which number a name has now: that is done for a request.
     fn holder(&self, peer: &Peer) -> Option<Holder> {
-        let config = self.app.config.load();
-        let (caller, _) = peer.access(self.own_uid, &config)?;
+        let rules = self.app.rules.load();
+        let (caller, _) = peer.access(self.app.own_uid, &rules)?;
         Some(Holder { uid: caller.uid, pid: caller.pid })
     }
 
     /// What is done now and then: ends connections that are silent for too long, and after a change of the rules those
-    /// of callers without any right.
-    fn look(&mut self) {
-        let config = self.app.config.load_full();
-        if !Arc::ptr_eq(&config, &self.config) {
-            self.admission.end_forbidden(|peer, streams| match peer.access(self.own_uid, &config) {
+    /// of callers without any right. Returns the numbers of the event streams among these.
+    fn look(&mut self) -> Vec<u64> {
+        let rules = self.app.rules.load_full();
+        let mut ended = Vec::new();
+        if !Arc::ptr_eq(&rules, &self.rules) {
+            ended = self.admission.end_forbidden(|peer, streams| match peer.access(self.app.own_uid, &rules) {
                 Some((_, access)) => streams && !access.administers(),
                 None => true,
             });
         }
-        self.admission.end_silent(config.limits.idle);
-        self.config = config;
+        self.admission.end_silent(rules.config.limits.idle);
+        if rules.are_due() && !identity::is_busy(&self.app) {
+            let app = Arc::clone(&self.app);
+            tokio::spawn(async move { identity::refresh(&app).await });
+        }
+        self.rules = rules;
         if self.told_at.elapsed() >= TELL
             && let Some((count, peer)) = self.untold.take()
         {
             tracing::warn!(count, last = ?peer.caller, "callers without any right were refused");
             self.told_at = Instant::now();
         }
+        ended
     }
 }
 
@@ -253,7 +283,6 @@ struct Served {
     app: Arc<App>,
     router: Arc<Router>,
     peer: Peer,
-    own_uid: u32,
     slot: Slot<Peer>,
 }
 
@@ -314,9 +343,12 @@ impl Served {
         let found = self.router.find(parts.method.as_str(), parts.uri.path());
         // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
         let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-        let config = self.app.config.load();
-        let response = match self.peer.access(self.own_uid, &config) {
-            Some((caller, access)) => self.lead(found, &parts, body, caller, &access, &config).await,
+        let mut rules = self.app.rules.load_full();
+        if self.peer.is_known_by_name(&rules) && !rules.are_current() {
+            rules = identity::refresh(&self.app).await;
+        }
+        let response = match self.peer.access(self.app.own_uid, &rules) {
+            Some((caller, access)) => self.lead(found, &parts, body, caller, &access, &rules).await,
             // It had rights when it connected. Without any it gets no connection, and so this one ends.
             None => {
                 if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(known) {
@@ -374,7 +406,7 @@ impl Served {
         body: Incoming,
         caller: &Caller,
         access: &Access<'_>,
-        config: &Config,
+        rules: &Arc<Rules>,
     ) -> Response<Either<Full<Bytes>, events::Stream>> {
         let result = match found {
             Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
@@ -386,23 +418,31 @@ impl Served {
                 }
                 return response.map(Either::Left);
             }
-            Found::Endpoint(Endpoint::Events, _) if access.administers() => match self.stream(parts) {
+            Found::Endpoint(Endpoint::Events, _) if access.administers() => match self.stream(parts, rules) {
                 Ok(stream) => return stream.map(Either::Right),
                 Err(error) => Err(error),
             },
             Found::Endpoint(endpoint, params) => {
-                let asked = endpoints::Asked { params: &params, parts, caller, access, config };
+                let peer = &self.peer;
+                let asked =
+                    endpoints::Asked { params: &params, parts, caller, access, config: &rules.config, rules, peer };
                 endpoints::answer(&self.app, endpoint, asked, body).await
             }
         };
         result.unwrap_or_else(|error| error.response()).map(Either::Left)
     }
 
-    fn stream(&self, parts: &Parts) -> Result<Response<events::Stream>, ApiError> {
+    fn stream(&self, parts: &Parts, rules: &Arc<Rules>) -> Result<Response<events::Stream>, ApiError> {
         let [] = request::query(parts.uri.query(), [])?;
         if !self.slot.stream() {
             let message = "this user has as many event streams as it gets; end one, or raise limits.connections";
             return Err(ApiError::new(Code::RateLimited, message));
+        }
+        // From here on it ends when its caller loses the right; what changed before was not held against it.
+        let now = self.app.rules.load_full();
+        let still = |rules| self.peer.access(self.app.own_uid, rules).is_some_and(|(_, access)| access.administers());
+        if !Arc::ptr_eq(rules, &now) && !still(&now) {
+            return Err(ApiError::forbidden());
         }
         events::stream(&self.app.events)
     }

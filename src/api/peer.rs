@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
-use crate::config::{Config, Rule, Who};
+use super::identity::{Rules, is_named};
+use crate::config::{Rule, Who};
 use crate::names::SecretName;
 use crate::vault::usage::Caller;
 
@@ -55,12 +56,12 @@ impl Peer {
 
     /// The caller and what it may do; `None` for nothing. The daemon's own user may do everything, unless a
     /// rule names it.
-    pub fn access<'a>(&self, own_uid: u32, config: &'a Config) -> Option<(&Caller, Access<'a>)> {
+    pub fn access<'a>(&self, own_uid: u32, rules: &'a Rules) -> Option<(&Caller, Access<'a>)> {
         let caller = self.caller.as_ref().filter(|caller| caller.uid != OVERFLOW)?;
-        if caller.uid == own_uid && !config.clients.iter().any(|rule| rule.who == Who::User(own_uid)) {
+        if caller.uid == own_uid && !rules.bind_owner() {
             return Some((caller, Access::All));
         }
-        let rules: Vec<&Rule> = config.clients.iter().filter(|rule| self.is(caller, rule.who)).collect();
+        let rules: Vec<&Rule> = self.rules(caller, rules).collect();
         match rules.iter().any(|rule| rule.admin) {
             true => Some((caller, Access::All)),
             false if rules.is_empty() => None,
@@ -68,11 +69,23 @@ impl Peer {
         }
     }
 
-    fn is(&self, caller: &Caller, who: Who) -> bool {
+    /// Whether it owes anything to a rule with a name, which another user may have by now.
+    pub fn is_known_by_name(&self, rules: &Rules) -> bool {
+        self.caller.as_ref().is_some_and(|caller| self.rules(caller, rules).any(is_named))
+    }
+
+    /// The rules that are about it.
+    fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a Rule> {
+        rules.all().filter(|(rule, number)| self.is(caller, &rule.who, *number)).map(|(rule, _)| rule)
+    }
+
+    fn is(&self, caller: &Caller, who: &Who, number: u32) -> bool {
         match who {
-            Who::User(uid) => caller.uid == uid,
-            Who::Group(OVERFLOW) => false,
-            Who::Group(gid) => self.groups.as_ref().is_some_and(|groups| caller.gid == gid || groups.contains(&gid)),
+            Who::User(_) => caller.uid == number,
+            Who::Group(_) if number == OVERFLOW => false,
+            Who::Group(_) => {
+                self.groups.as_ref().is_some_and(|groups| caller.gid == number || groups.contains(&number))
+            }
         }
     }
 }
@@ -113,14 +126,13 @@ fn executable(pid: u32) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::config::Config;
 
-    fn config(rules: &str) -> Config {
+    fn config(rules: &str) -> Rules {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), rules).unwrap();
-        Config::load(Path::new(file.path()), |_| None).unwrap()
+        Rules::of_numbers(Arc::new(Config::load(file.path(), |_| None).unwrap()), 0)
     }
 
     fn peer(uid: u32, gid: u32, groups: Option<&[u32]>) -> Peer {

@@ -55,6 +55,8 @@ pub enum Endpoint {
     LeaveAccount,
     /// A link to the console.
     Console,
+    /// Read the configuration again.
+    Reload,
     /// How things are.
     Status,
     /// Whether requests are answered.
@@ -78,7 +80,7 @@ impl Endpoint {
 }
 
 /// Method, path, endpoint; in the order of the endpoints.
-pub const ROUTES: [(&str, &str, Endpoint); 29] = [
+pub const ROUTES: [(&str, &str, Endpoint); 30] = [
     ("GET", "/v1/secrets", Endpoint::ListSecrets),
     ("POST", "/v1/secrets", Endpoint::CreateSecret),
     ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
@@ -105,6 +107,7 @@ pub const ROUTES: [(&str, &str, Endpoint); 29] = [
     ("POST", "/v1/account/repair", Endpoint::Repair),
     ("DELETE", "/v1/account", Endpoint::LeaveAccount),
     ("POST", "/v1/console", Endpoint::Console),
+    ("POST", "/v1/reload", Endpoint::Reload),
     ("GET", "/v1/status", Endpoint::Status),
     ("GET", "/healthz", Endpoint::Health),
     ("GET", "/metrics", Endpoint::Metrics),

@@ -1,13 +1,14 @@
 //! How templates and the daemon's state are shown.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::App;
 use super::error::ApiError;
+use super::request::Listing;
 use crate::inventory::{ReferenceView, rfc3339};
 use crate::logging;
 use crate::planner::protocol::DocumentKind;
@@ -16,7 +17,7 @@ use crate::plugin::expr::{Expr, Op, Part};
 use crate::plugin::plan::{Piece, Plan};
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::template::Problem;
-use crate::template::catalog::Content;
+use crate::template::catalog::{Content, Stray};
 
 /// A template, as the API shows it.
 #[derive(Debug, Serialize)]
@@ -29,6 +30,62 @@ pub struct TemplateView {
     targets: Vec<String>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+}
+
+/// The templates of a page, and files that are none.
+#[derive(Debug, Serialize)]
+pub struct Templates {
+    /// Of this page.
+    #[serde(flatten)]
+    pub page: Listing<TemplateView>,
+    /// Of the whole folder.
+    pub strays: Strays,
+}
+
+/// Files in the templates' folder that are no templates, as the API shows them.
+#[derive(Debug, Serialize)]
+pub struct Strays {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub items: Vec<StrayView>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub struct StrayView {
+    /// Its path inside the templates' folder.
+    pub path: String,
+    /// Why it is none, for programs.
+    pub reason: &'static str,
+    /// The same for people, and what to do.
+    pub message: String,
+}
+
+/// How many files that are no templates are shown.
+const STRAYS_SHOWN: usize = 100;
+/// How many of them a warning names.
+const STRAYS_NAMED: usize = 3;
+
+/// Files that are no templates.
+pub fn strays(all: &[Arc<Stray>]) -> Strays {
+    let view =
+        |stray: &Arc<Stray>| StrayView { path: stray.path.clone(), reason: stray.why.code(), message: stray.message() };
+    Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
+}
+
+/// A warning where there are files that somebody may take for templates.
+fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
+    let told: Vec<&str> = all.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
+    let named = told[..told.len().min(STRAYS_NAMED)].join(", ");
+    let more = told.len().saturating_sub(STRAYS_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (number, are) = match told.len() {
+        0 => return None,
+        1 => ("one file".to_owned(), "is not a template"),
+        number => (format!("{number} files"), "are not templates"),
+    };
+    Some(format!("{number} in the templates' folder {are}: {named}{more}; `guillemet template list` shows why"))
 }
 
 /// Every template, by id. Waits for plans that are not made yet.
@@ -204,23 +261,26 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 /// # Errors
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
-    let ([active, disabled, missing], unreadable) = {
-        let app = Arc::clone(app);
-        let look = move || (app.inventory.counts(), app.inventory.unreadable());
+    let ([active, disabled, missing], unreadable, all_strays) = {
+        let (app, since) = (Arc::clone(app), Instant::now());
+        let look = move || (app.inventory.counts(since), app.inventory.unreadable(), app.inventory.strays());
         tokio::task::spawn_blocking(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };
     let changeable = changeable_templates(app).await;
+    let not_templates = stray_warning(&all_strays);
     let refused = app.registry.refused();
     let unlogged = match logging::dropped_lines() {
         0 => None,
         lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
     };
     let socket = app.socket_problem.load_full();
-    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()))
+    let configuration = app.configuration_warnings();
+    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
         .chain(&unreadable)
         .chain(&changeable)
+        .chain(&not_templates)
         .chain(&refused)
         .chain(&unlogged)
         .collect();
@@ -236,9 +296,10 @@ pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
             "disabled": disabled,
             "missing": missing,
         },
-        "templates": {"ok": templates.len() - broken, "broken": broken},
+        "templates": {"ok": templates.len() - broken, "broken": broken, "strays": all_strays.len()},
         "plugins": app.registry.count(),
         "vault": {"format": crate::vault::store::FORMAT, "unlock": app.unlock},
+        "configuration": app.configuration_view(),
         "warnings": warnings,
     }))
 }

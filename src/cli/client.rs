@@ -17,7 +17,7 @@ use super::{Failure, no_daemon, output};
 use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::permissions;
-use crate::template::catalog::TEMPLATE_MAX;
+use crate::template::catalog::{TEMPLATE_MAX, files_of};
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -117,6 +117,9 @@ pub struct Listing<T> {
     pub count: usize,
     /// All of them.
     pub items: Vec<T>,
+    /// Beside templates, the files that are none; null elsewhere.
+    #[serde(default)]
+    pub strays: Value,
 }
 
 /// Every item of a listing, as JSON.
@@ -125,7 +128,11 @@ pub struct Listing<T> {
 /// As `json`.
 pub fn all(home: &Home, path: &str, query: &str) -> Result<Value, Failure> {
     let all: Listing<Value> = listing(home, path, query)?;
-    Ok(serde_json::json!({"count": all.count, "items": all.items}))
+    let mut listing = serde_json::json!({"count": all.count, "items": all.items});
+    if !all.strays.is_null() {
+        listing["strays"] = all.strays;
+    }
+    Ok(listing)
 }
 
 /// Every item of a listing. The pages behind the first are asked for side by side: reading one takes as long
@@ -256,7 +263,8 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     };
     let mut text = message.to_owned();
     let entries = error["errors"].as_array().into_iter().flatten();
-    let is_of_templates = error["errors"].as_array().is_some_and(|all| all.iter().any(|entry| entry["line"].is_u64()));
+    let of_template = |entry: &Value| entry["template"].is_string() && entry["line"].is_u64();
+    let is_of_templates = error["errors"].as_array().is_some_and(|all| all.iter().any(of_template));
     let templates = if is_of_templates { templates(home) } else { None };
     // One that says the same, of no place in a template, is for programs.
     for entry in entries.filter(|entry| entry["template"].is_string() || entry["message"] != error["message"]) {
@@ -271,7 +279,7 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
 /// One entry of `errors`, or one problem of a template: its place, what is wrong, the line, what to do. The line is
 /// read from the folder of the templates, where that is here.
 pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
-    let mut place = entry["template"].as_str().unwrap_or_default().to_owned();
+    let mut place = entry["template"].as_str().or(entry["file"].as_str()).unwrap_or_default().to_owned();
     let line = entry["line"].as_u64();
     let column = entry["column"].as_u64();
     for number in [line, column].into_iter().flatten() {
@@ -301,11 +309,11 @@ pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
     text
 }
 
-/// A line of a template, if its file can be read here.
+/// A line of a template, or of a file that is none, if it can be read here.
 fn source_line(templates: &Path, template: &str, line: u64) -> Option<String> {
-    let text = ["toml", "json", "jsonc", "yaml"].into_iter().find_map(|extension| {
-        files::read_text(&templates.join(format!("{template}.{extension}")), TEMPLATE_MAX).ok()
-    })?;
+    let mut files = files_of(templates, template);
+    files.push(templates.join(template));
+    let text = files.into_iter().find_map(|file| files::read_text(&file, TEMPLATE_MAX).ok())?;
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))
 }

@@ -12,6 +12,7 @@ mod output;
 mod paths;
 mod plugin;
 mod prompt;
+mod reload;
 mod render;
 mod secret;
 mod status;
@@ -60,6 +61,8 @@ enum Command {
     Vault(vault::Vault),
     /// Show how the daemon is.
     Status(status::Status),
+    /// Read the configuration again now. The daemon also follows the file by itself.
+    Reload(reload::Reload),
     /// Show where the home, its configuration, socket and templates are.
     Paths(paths::Paths),
     /// Create, list, show, rename, rotate, disable and delete secrets.
@@ -167,6 +170,7 @@ fn run(arguments: Arguments) -> Done {
         Command::Daemon(command) => command.run(&home),
         Command::Vault(command) => command.run(&home),
         Command::Status(command) => command.run(&home),
+        Command::Reload(command) => command.run(&home),
         Command::Paths(command) => command.run(&home),
         Command::Secret(command) => command.run(&home),
         Command::Template(command) => command.run(&home),

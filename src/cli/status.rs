@@ -29,6 +29,17 @@ impl Status {
                         "vault" => {
                             format!("format {}, unlocked by {}", value["format"], output::text(&value["unlock"]))
                         }
+                        "configuration" if value["valid"] == true => {
+                            format!("loaded {}", output::text(&value["loaded_at"]))
+                        }
+                        "configuration" => format!(
+                            "has {} (see the warnings); the one loaded {} is in force",
+                            match value["problems"].as_array().map_or(0, Vec::len) {
+                                1 => "a mistake".to_owned(),
+                                number => format!("{number} mistakes"),
+                            },
+                            output::text(&value["loaded_at"])
+                        ),
                         _ => fields.iter().map(field).collect::<Vec<_>>().join(", "),
                     }
                 }
@@ -36,7 +47,7 @@ impl Status {
                 Value::Array(items) => items.iter().map(output::text).collect::<Vec<_>>().join("; "),
                 other => output::text(other),
             };
-            output::line(&format!("{:<11} {shown}", name.replace('_', " ")));
+            output::line(&format!("{:<13} {shown}", name.replace('_', " ")));
         }
         Ok(())
     }

@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
-use crate::daemon::Checked;
+use crate::api::configuration;
+use crate::daemon::{Checked, DaemonError};
 use crate::home::Home;
 
 #[derive(Subcommand)]
 pub enum Template {
-    /// The templates, with what is wrong with them.
+    /// The templates, with what is wrong with them, and the files that are not templates.
     List(List),
     /// Write a first template of a feature, with comments, to change as you need.
     New(new::New),
@@ -66,6 +67,29 @@ impl Template {
     }
 }
 
+/// Returns that the daemon of this home, if one runs and tells, has another configuration in force than the file that
+/// templates were checked with.
+fn other_configuration(home: &Home) -> Option<String> {
+    // One that `GUILLEMET_SOCKET` names may serve another home.
+    client::is_of_home(home).ok().filter(|is_own| *is_own)?;
+    let status = client::call(home, Method::GET, "/v1/status", None).ok().filter(|answer| answer.status == 200)?;
+    let status = status.json();
+    let in_force = &status["configuration"];
+    let (_, text) = configuration::load(home).ok()?;
+    if !in_force["digest"].is_string() || in_force["digest"] == text.digest().to_string() {
+        return None;
+    }
+    let problems = items(&in_force["problems"]);
+    let why = problems.first().map_or_else(String::new, |problem| format!(": {}", output::text(&problem["message"])));
+    Some(format!(
+        "warning: checked with {}, but the daemon has the configuration in force that it loaded at {}{why}. `{}` shows \
+         what is wrong",
+        home.config_file().display(),
+        output::text(&in_force["loaded_at"]),
+        home.command("reload")
+    ))
+}
+
 /// A problem with its template, as `client::entry_text` takes it.
 fn of_template(template: &Value, problem: &Value) -> Value {
     let mut entry = problem.clone();
@@ -77,6 +101,18 @@ fn items(list: &Value) -> Vec<Value> {
     list.as_array().cloned().unwrap_or_default()
 }
 
+/// Notes the files that are not templates, as the API lists them.
+fn note_strays(strays: &Value) {
+    let shown = items(&strays["items"]);
+    for stray in &shown {
+        output::note(&format!("  {}: {}", output::text(&stray["path"]), output::text(&stray["message"])));
+    }
+    let more = strays["count"].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
+    if more > 0 {
+        output::note(&format!("  and {more} more"));
+    }
+}
+
 impl List {
     fn run(self, home: &Home) -> Done {
         let templates = client::all(home, "/v1/templates", "")?;
@@ -84,6 +120,7 @@ impl List {
             output::json(&templates);
             return Ok(());
         }
+        let strays = &templates["strays"];
         let templates = items(&templates["items"]);
         let row = |template: &Value| {
             let targets: Vec<String> = items(&template["targets"]).iter().map(output::text).collect();
@@ -104,17 +141,33 @@ impl List {
                 output::note(client::entry_text(folder.as_deref(), &entry).trim_start_matches('\n'));
             }
         }
+        note_strays(strays);
         Ok(())
     }
 }
 
 impl Check {
     fn run(self, home: &Home) -> Done {
-        let Checked { templates: checked, unreadable } =
-            crate::daemon::check_templates(home, &self.ids, self.target.as_deref())?;
+        let Checked { templates: checked, strays, unreadable } =
+            match crate::daemon::check_templates(home, &self.ids, self.target.as_deref()) {
+                Err(DaemonError::Config(error)) => {
+                    return Err(Failure::new(format!(
+                        "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded \
+                         before; `{}` shows which",
+                        home.command("status")
+                    )));
+                }
+                checked => checked?,
+            };
+        if let Some(note) = other_configuration(home) {
+            output::note(&note);
+        }
         let broken = checked.iter().filter(|template| template["status"] == "broken").count();
         if self.json {
-            output::json(&serde_json::json!({"count": checked.len(), "items": checked, "unreadable": unreadable}));
+            let (count, items) = (checked.len(), &checked);
+            output::json(
+                &serde_json::json!({"count": count, "items": items, "strays": strays, "unreadable": unreadable}),
+            );
         } else {
             for template in &checked {
                 output::line(&format!("{} {}", output::text(&template["id"]), output::text(&template["status"])));
@@ -126,6 +179,7 @@ impl Check {
                     }
                 }
             }
+            note_strays(&serde_json::to_value(strays)?);
         }
         let mut wrong = unreadable;
         match broken {

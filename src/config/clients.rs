@@ -1,18 +1,46 @@
 //! `[api]` and `[[client]]`: who else may ask, and what.
 //!
-//! Names of users and groups become numbers here, once, when the configuration is read.
+//! Names of users and groups stay names here: which number a name has can change while the file does not.
 
-use serde::Deserialize;
+use std::fmt;
 
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::Place;
+use super::read::{Entries, Reader, TextAt};
 use crate::pattern::Pattern;
 
+/// A user or a group, as the file says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NameOrNumber {
+    /// Whoever has this number.
+    Number(u32),
+    /// Whoever has this name now.
+    Name(String),
+}
+
 /// Whom a rule is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// Processes of this user.
-    User(u32),
+    User(NameOrNumber),
     /// Processes that are in this group.
-    Group(u32),
+    Group(NameOrNumber),
+}
+
+/// As errors name it: "user `agent`".
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, who) = match self {
+            Self::User(who) => ("user", who),
+            Self::Group(who) => ("group", who),
+        };
+        match who {
+            NameOrNumber::Number(number) => write!(f, "{kind} {number}"),
+            NameOrNumber::Name(name) => write!(f, "{kind} `{name}`"),
+        }
+    }
 }
 
 /// What some callers may do.
@@ -26,6 +54,15 @@ pub struct Rule {
     pub secrets: Vec<Pattern>,
     /// Whether it may do everything.
     pub admin: bool,
+    /// Where the file says whom it is about.
+    pub place: Place,
+}
+
+impl Rule {
+    /// Whether another rule allows the same to the same callers, wherever it stands.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Self { place: other.place, ..self.clone() } == *other
+    }
 }
 
 /// `feature/name[:target]`.
@@ -37,156 +74,142 @@ pub struct TemplatePattern {
     pub target: Option<Pattern>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawApi {
-    group: Option<NameOrNumber>,
+/// Reads `[api]`: the group that may connect, if there is one.
+pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
+    let mut api = reader.table(root, "api");
+    let group = api.take("group").and_then(|group| name_or_number(reader, &api, "group", group));
+    reader.end(api);
+    group
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawRule {
-    uid: Option<NameOrNumber>,
-    group: Option<NameOrNumber>,
-    #[serde(default)]
-    templates: Vec<String>,
-    #[serde(default)]
-    secrets: Vec<String>,
-    #[serde(default, alias = "administer")]
-    admin: bool,
+/// Reads every `[[client]]`.
+pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<Rule> {
+    let tables = reader.tables(root, "client");
+    tables.into_iter().filter_map(|(entries, offset)| rule(reader, entries, offset)).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a name or a number is needed")]
-enum NameOrNumber {
-    Number(u32),
-    Name(String),
-}
-
-impl NameOrNumber {
-    fn uid(&self) -> Result<u32, String> {
-        match self {
-            Self::Number(number) => Ok(*number),
-            Self::Name(name) => uzers::get_user_by_name(name)
-                .map(|user| user.uid())
-                .ok_or_else(|| format!("there is no user `{name}` on this machine")),
+fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<Rule> {
+    let (uid, group) = (entries.take("uid"), entries.take("group"));
+    let named = match (uid, group) {
+        (Some(uid), None) => {
+            let who = name_or_number(reader, &entries, "uid", uid).map(Who::User);
+            who.map(|who| (who, uid.span().start))
         }
+        (None, Some(group)) => {
+            let who = name_or_number(reader, &entries, "group", group).map(Who::Group);
+            who.map(|who| (who, group.span().start))
+        }
+        _ => {
+            reader.wrong(entries.path_of("uid"), offset, "or `group` is needed: exactly one of the two");
+            None
+        }
+    };
+    let templates = reader.texts(&mut entries, "templates");
+    let secrets = reader.texts(&mut entries, "secrets");
+    let admin = {
+        let admin = reader.flag(&mut entries, "admin");
+        reader.flag(&mut entries, "administer") || admin
+    };
+    if templates.is_empty() && secrets.is_empty() && !admin {
+        let message = "must have an entry, or the rule allows nothing; or give it `secrets` or `admin = true`";
+        reader.wrong(entries.path_of("templates"), offset, message);
     }
+    let templates = templates.into_iter().filter_map(|text| template(reader, &entries, text)).collect();
+    let secrets = secrets.into_iter().filter_map(|text| secret(reader, &entries, text)).collect();
+    reader.end(entries);
+    let (who, offset) = named?;
+    Some(Rule { who, templates, secrets, admin, place: reader.place(offset) })
+}
 
-    fn gid(&self) -> Result<u32, String> {
-        match self {
-            Self::Number(number) => Ok(*number),
-            Self::Name(name) => uzers::get_group_by_name(name)
-                .map(|group| group.gid())
-                .ok_or_else(|| format!("there is no group `{name}` on this machine")),
-        }
+fn name_or_number(
+    reader: &mut Reader<'_>,
+    entries: &Entries<'_>,
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+) -> Option<NameOrNumber> {
+    let found = match value.get_ref() {
+        DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok().map(NameOrNumber::Number),
+        DeValue::String(name) if !name.is_empty() && !name.contains('\0') => Some(NameOrNumber::Name(name.to_string())),
+        _ => None,
+    };
+    if found.is_none() {
+        let message = format!("must be a name, or a number between 0 and {}", u32::MAX);
+        reader.wrong(entries.path_of(key), value.span().start, message);
     }
+    found
 }
 
-/// The group that may connect, if there is one.
-pub(super) fn api_group(raw: &RawApi) -> Result<Option<u32>, String> {
-    raw.group.as_ref().map(NameOrNumber::gid).transpose().map_err(|problem| format!("api.group: {problem}"))
-}
-
-/// The rules; everything wrong with all of them at once.
-pub(super) fn rules(raw: &[RawRule]) -> Result<Vec<Rule>, String> {
-    let mut rules = Vec::with_capacity(raw.len());
-    let mut problems = Vec::new();
-    for (index, raw) in raw.iter().enumerate() {
-        let mut wrong = Vec::new();
-        let who = match (&raw.uid, &raw.group) {
-            (Some(uid), None) => uid.uid().map(Who::User),
-            (None, Some(group)) => group.gid().map(Who::Group),
-            _ => Err("it needs either uid or group".into()),
-        };
-        let templates: Vec<_> = raw.templates.iter().map(|text| template(text)).collect();
-        let secrets: Vec<_> = raw.secrets.iter().map(|text| secret(text)).collect();
-        if raw.templates.is_empty() && raw.secrets.is_empty() && !raw.admin {
-            wrong.push("it allows nothing; give it templates, secrets or admin".to_owned());
-        }
-        wrong.extend(who.as_ref().err().cloned());
-        wrong.extend(templates.iter().filter_map(|parsed| parsed.as_ref().err()).cloned());
-        wrong.extend(secrets.iter().filter_map(|parsed| parsed.as_ref().err()).cloned());
-        problems.extend(wrong.into_iter().map(|problem| format!("[[client]] number {}: {problem}", index + 1)));
-        if let Ok(who) = who {
-            rules.push(Rule {
-                who,
-                templates: templates.into_iter().flatten().collect(),
-                secrets: secrets.into_iter().flatten().collect(),
-                admin: raw.admin,
-            });
-        }
-    }
-    if problems.is_empty() { Ok(rules) } else { Err(problems.join("; ")) }
-}
-
-fn template(text: &str) -> Result<TemplatePattern, String> {
+fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<TemplatePattern> {
     let (id, target) = text.split_once(':').map_or((text, None), |(id, target)| (id, Some(target)));
     let parts = |text: &str, number: usize| {
         let parts: Vec<&str> = text.split('/').collect();
         parts.len() == number && parts.iter().all(|part| !part.is_empty()) && !text.contains(char::is_whitespace)
     };
     if !parts(id, 2) || target.is_some_and(|target| !parts(target, 1) || target.contains(':')) {
-        return Err(format!("`{text}` is no template; it has to be feature/name or feature/name:target"));
+        let message = "names no template here; write feature/name or feature/name:target";
+        reader.wrong(entries.path_of("templates"), offset, message);
+        return None;
     }
-    Ok(TemplatePattern { id: Pattern::new(id), target: target.map(Pattern::new) })
+    Some(TemplatePattern { id: Pattern::exact(id), target: target.map(Pattern::exact) })
 }
 
-fn secret(text: &str) -> Result<Pattern, String> {
+fn secret(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<Pattern> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
     if text.is_empty() || !text.chars().all(allowed) {
-        return Err(format!("`{text}` is no name of a secret, and no pattern of one"));
+        let message = "has an entry that is neither a secret's name nor a pattern; use letters, digits and ._-*?";
+        reader.wrong(entries.path_of("secrets"), offset, message);
+        return None;
     }
-    Ok(Pattern::new(text))
+    Some(Pattern::ignoring_case(text))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Config, ConfigText};
     use super::*;
 
-    #[derive(Deserialize)]
-    struct Raw {
-        client: Vec<RawRule>,
-    }
-
-    fn parse(text: &str) -> Result<Vec<Rule>, String> {
-        let raw: Raw = toml::from_str(text).map_err(|error| error.to_string())?;
-        rules(&raw.client)
+    fn parse(text: &str) -> Result<Vec<Rule>, Vec<String>> {
+        let parsed = Config::parse(&ConfigText::from(text), |_| None);
+        parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(super::super::told).collect())
     }
 
     #[test]
-    fn names_and_numbers_are_the_same_rule() {
+    fn names_stay_names_and_numbers_numbers() {
         let rules = parse(
             "[[client]]\nuid = 0\ntemplates = ['mcp-server/*', 'sip-trunk/office:livekit']\n\
              [[client]]\nuid = 'root'\nsecrets = ['calcom-*']\n[[client]]\ngroup = 'root'\nadminister = true\n",
         );
         let rules = rules.unwrap();
-        assert_eq!([rules[0].who, rules[1].who, rules[2].who], [Who::User(0), Who::User(0), Who::Group(0)]);
-        assert_eq!(rules[0].templates[1].target, Some(Pattern::new("livekit")));
+        let root = || NameOrNumber::Name("root".into());
+        let who = [Who::User(NameOrNumber::Number(0)), Who::User(root()), Who::Group(root())];
+        assert_eq!([&rules[0].who, &rules[1].who, &rules[2].who], who.each_ref());
+        assert_eq!(rules[0].templates[1].target, Some(Pattern::exact("livekit")));
         assert!(rules[2].admin && rules[1].secrets[0].matches("CalCom-key"));
+        assert!(!rules[0].templates[1].id.matches("sip-trunk/Office"));
+        assert_eq!(rules[1].place, Place { line: 5, column: 7 });
+        // A name that nobody has is no mistake of the file.
+        assert_eq!(parse("[[client]]\nuid = 'nobody-of-that-name'\nadmin = true\n").unwrap().len(), 1);
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once() {
+    fn everything_wrong_is_told_at_once_with_its_place() {
         let problems = parse(
-            "[[client]]\nuid = 'nobody-of-that-name'\ntemplates = ['mcp-server', 'a/b:c:d', '/', 'a/b:']\nsecrets = ['a/b']\n\
-             [[client]]\nuid = 1\ngroup = 1\nadmin = true\n[[client]]\nuid = 1\n",
+            "[[client]]\nuid = 1.5\ntemplates = ['mcp-server', 'a/b', 'a/b:c:d']\nsecrets = ['a/b']\n\
+             [[client]]\nuid = 1\ngroup = 1\nadmin = true\n[[client]]\nuid = 1\n[[client]]\nuid = -1\nadmin = 'yes'\nmore = 1\n",
         );
         let problems = problems.unwrap_err();
-        for word in [
-            "nobody-of-that-name",
-            "`mcp-server`",
-            "`a/b:c:d`",
-            "`/`",
-            "`a/b:`",
-            "`a/b` is no name",
-            "number 2",
-            "number 3: it allows nothing",
+        for begin in [
+            "2:7: `client[1].uid` must be a name",
+            "3:14: `client[1].templates` names no template",
+            "3:35: `client[1].templates` names no template",
+            "4:12: `client[1].secrets` has an entry",
+            "5:1: `client[2].uid` or `group`",
+            "9:1: `client[3].templates` must have an entry",
+            "12:7: `client[4].uid` must be a name",
+            "13:9: `client[4].admin` must be true or false, not a string",
+            "14:1: `client[4].more` is not a key here",
         ] {
-            assert!(problems.contains(word), "{word}: {problems}");
-        }
-        for bad in ["[[client]]\nuid = -1\nadmin = true", "[[client]]\nuid = 1\nadmin = true\nmore = 1"] {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(problems.iter().any(|problem| problem.starts_with(begin)), "{begin}: {problems:#?}");
         }
     }
 }

@@ -25,8 +25,8 @@ const LINE_MAX: usize = 200;
 pub async fn templates(visit: &Visit<'_>) -> Answer {
     request::query(visit.parts.uri.query(), [])?;
     let app = &visit.site.app;
-    endpoints::refresh(app).await?;
-    let shown = context! { templates => data(view::templates(app).await) };
+    let strays = endpoints::strays(app).await?;
+    let shown = context! { templates => data(view::templates(app).await), strays => data(view::strays(&strays)) };
     Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", shown))
 }
 

@@ -3,6 +3,8 @@
 //! Invariant (promise 1): no answer holds a value. What was typed into a value's field is never sent back,
 //! whatever was wrong with it.
 
+use std::time::Instant;
+
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -120,7 +122,7 @@ pub async fn live(visit: &Visit<'_>) -> Answer {
         last_used: Option<String>,
     }
     let listing = Listing::read(visit.parts.uri.query())?;
-    let (count, rows) = actions::list(&visit.site.app, &listing).await?;
+    let (count, rows) = actions::list(&visit.site.app, &listing, Instant::now()).await?;
     let names = rows.into_iter().map(|row| {
         let last_used = row.last_used_at.as_deref().and_then(when::seconds).map(|at| when::ago(at, now() / 1000));
         let live = Live { status: row.status, usage_count: row.usage_count, last_used_at: row.last_used_at, last_used };

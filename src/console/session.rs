@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(ended, [resting]);
         let all: Vec<Actor> = (0..=MOST).map(|_| begin(&mut sessions).1).collect();
         assert_eq!(sessions.take_ended(now), all[..1], "one more than there may be");
-        let (cookie, _) = begin(&mut sessions);
-        sessions.forget(&cookie);
+        let (another, _) = begin(&mut sessions);
+        sessions.forget(&another);
         sessions.close();
         assert_eq!(sessions.take_ended(now), all[1..]);
     }

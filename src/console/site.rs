@@ -115,7 +115,8 @@ impl Visit<'_> {
         data: Value,
     ) -> Response<Full<Bytes>> {
         let flash = self.site.sessions().take_flash(self.session.id);
-        let data = context! { title, section, flash, session => true, refresh => false, csrf => self.session.csrf.as_str(), ..data };
+        let configuration = self.site.app.configuration_problems();
+        let data = context! { title, section, flash, configuration, session => true, refresh => false, csrf => self.session.csrf.as_str(), ..data };
         self.site.pages.render(page, status, data)
     }
 
@@ -365,7 +366,7 @@ fn stranger(site: &Arc<Site>, parts: &Parts, route: Option<Route>) -> Response<F
 fn outside(site: &Site, status: StatusCode, title: &str, message: &str, refresh: bool) -> Response<Full<Bytes>> {
     let data = context! {
         title, message, refresh,
-        section => "", session => false, flash => (), csrf => "",
+        section => "", session => false, flash => (), csrf => "", configuration => Vec::<String>::new(),
         detail => "Run `guillemet console` for a new link.",
         errors => Vec::<Value>::new(),
     };

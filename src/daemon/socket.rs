@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use super::{DaemonError, file, private_dir};
 use crate::api::App;
 use crate::api::listener::Replacements;
+use crate::config::{NameOrNumber, Who};
 use crate::files::FileId;
 use crate::home::Home;
 use crate::lock_file::{Holder, LockError, LockFile};
@@ -43,6 +44,9 @@ pub(super) struct OwnSocket {
     home: Home,
     /// Which folder the home is; a socket is not bound for one that was removed.
     home_id: FileId,
+    /// The group that may connect, as the configuration names it.
+    wanted_group: Option<NameOrNumber>,
+    /// Its number, once there is such a group.
     group: Option<u32>,
     lock: LockFile,
     /// What was bound last.
@@ -60,7 +64,7 @@ impl Socket {
     pub(super) fn claim(
         home: &Home,
         home_id: FileId,
-        group: Option<u32>,
+        wanted_group: Option<NameOrNumber>,
         activated: Option<StdListener>,
     ) -> Result<Self, DaemonError> {
         if let Some(listener) = activated {
@@ -72,13 +76,14 @@ impl Socket {
             };
             return Ok(Self::Activated { listener, _lock: lock });
         }
+        let group = wanted_group.as_ref().and_then(number);
         let is_ours_to_set = check_folder(home)?;
         // Before anything changes: until here the folder may be another daemon's.
         let lock = lock(&home.socket(), home)?;
         if is_ours_to_set {
             open_folders(home, group)?;
         }
-        Ok(Self::Own(OwnSocket { home: home.clone(), home_id, group, lock, bound: None }))
+        Ok(Self::Own(OwnSocket { home: home.clone(), home_id, wanted_group, group, lock, bound: None }))
     }
 
     /// Listens.
@@ -106,14 +111,14 @@ impl Socket {
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = check.tick() => {}
             }
-            let problem = match tokio::task::block_in_place(|| own.restore()) {
-                Ok(None) => None,
+            let problem = match tokio::task::block_in_place(|| own.let_group_in().and_then(|()| own.restore())) {
+                Ok(None) => own.without_group(),
                 Ok(Some(listener)) => {
                     tracing::warn!(socket = %own.home.socket().display(), "the socket was removed; it is bound again");
                     app.counts.rebound();
                     // An error says that nobody accepts any more: the daemon stops.
                     let _ = replacements.send(listener).await;
-                    None
+                    own.without_group()
                 }
                 Err(error) => Some(format!("nobody can connect, because the socket was removed: {error}")),
             };
@@ -122,6 +127,12 @@ impl Socket {
                 tracing::error!("{problem}. Trying again every {} s", CHECK.as_secs());
             }
         }
+    }
+
+    /// Returns why members of the group that may connect cannot reach the socket, if they cannot.
+    pub(super) fn unreachable(&self) -> Option<String> {
+        let Self::Own(own) = self else { return None };
+        own.group.and_then(|group| unreachable(&own.home, group))
     }
 
     /// Removes the socket, if it is the one that was bound.
@@ -137,6 +148,28 @@ impl OwnSocket {
     /// Whether the socket's name leads to what was bound.
     fn is_bound(&self) -> bool {
         self.bound.is_some() && FileId::of_name(&self.home.socket()).ok() == self.bound
+    }
+
+    /// Lets the group in that may connect, as soon as there is one of its name.
+    fn let_group_in(&mut self) -> Result<(), DaemonError> {
+        if self.group.is_some() {
+            return Ok(());
+        }
+        self.group = self.wanted_group.as_ref().and_then(number);
+        if self.group.is_none() || !self.is_bound() {
+            return Ok(());
+        }
+        if check_folder(&self.home)? {
+            open_folders(&self.home, self.group)?;
+        }
+        open_to(&self.home.socket(), self.group, [0o600, 0o660])
+    }
+
+    /// Returns that the group that may connect does not exist.
+    fn without_group(&self) -> Option<String> {
+        let wanted = self.wanted_group.as_ref().filter(|_| self.group.is_none())?;
+        let group = Who::Group(wanted.clone());
+        Some(format!("there is no {group} on this machine (api.group), so only the daemon's user can connect"))
     }
 
     /// Sees to it that lock and socket are in place; a socket that had to be bound again.
@@ -250,8 +283,16 @@ fn open_to(path: &Path, group: Option<u32>, [own, shared]: [u32; 2]) -> Result<(
     Ok(())
 }
 
+/// Returns the number of a group; `None` where there is none of its name.
+fn number(group: &NameOrNumber) -> Option<u32> {
+    match group {
+        NameOrNumber::Number(number) => Some(*number),
+        NameOrNumber::Name(name) => uzers::get_group_by_name(name).map(|group| group.gid()),
+    }
+}
+
 /// Why members of a group cannot reach the socket, if they cannot: a folder above that they may not pass.
-pub(super) fn unreachable(home: &Home, group: u32) -> Option<String> {
+fn unreachable(home: &Home, group: u32) -> Option<String> {
     let ours = |dir: &Path| dir == home.data() || dir == home.runtime() && home.owns_runtime();
     let passable = |dir: &Path| {
         fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o001 != 0 || dir.gid() == group && dir.mode() & 0o010 != 0)

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use tokio::runtime::Runtime;
 
-use super::{DaemonError, load_config, system};
-use crate::api::view;
+use super::{DaemonError, system};
+use crate::api::{configuration, view};
 use crate::config::Config;
 use crate::home::Home;
 use crate::planner::protocol::Description;
@@ -35,7 +35,7 @@ impl Trial {
     /// # Errors
     /// When the configuration cannot be read.
     pub fn new(home: &Home) -> Result<Self, DaemonError> {
-        let config = load_config(home)?;
+        let (config, _) = configuration::load(home)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(system("the runtime cannot be started"))?;
         Ok(Self { registry: Registry::unpinned(home.plugins()), config, runtime })

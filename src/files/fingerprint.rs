@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that changed this shortly before it was looked at may change again without looking different.
-const RACY: Duration = Duration::from_millis(100);
+const GRAIN: Duration = Duration::from_millis(100);
+/// The same where the file system keeps whole seconds, or every second one (FAT).
+const COARSE_GRAIN: Duration = Duration::from_millis(2100);
 
 /// How a file looks from outside: another content has another fingerprint, once it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +53,29 @@ impl Fingerprint {
         }
     }
 
-    /// Whether it had not changed for a while: then the next change looks different.
+    /// Returns the size of the file in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns how far apart two changes have to be to be sure to have different times, with a margin.
+    pub fn grain(&self) -> Duration {
+        if self.modified.1 == 0 && self.changed.1 == 0 { COARSE_GRAIN } else { GRAIN }
+    }
+
+    /// Whether it had not changed for a while: then the next change looks different. A time in the future tells
+    /// nothing. What is set by hand is the modification time, so the change time counts as well.
     pub fn is_settled(&self) -> bool {
-        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.modified.0), u32::try_from(self.modified.1)) else {
-            // A time before 1970.
-            return true;
+        let now = SystemTime::now();
+        let is_past = |(seconds, nanoseconds): (i64, i64)| {
+            let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else {
+                // A time before 1970.
+                return true;
+            };
+            let time = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+            now.duration_since(time).is_ok_and(|age| age >= self.grain())
         };
-        let modified = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
-        SystemTime::now().duration_since(modified).is_ok_and(|age| age >= RACY)
+        is_past(self.modified) && is_past(self.changed)
     }
 }
 
@@ -68,17 +85,20 @@ mod tests {
 
     #[test]
     fn a_file_is_settled_when_its_last_change_is_past() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let is_settled = |time: SystemTime| {
-            file.as_file().set_modified(time).unwrap();
-            Fingerprint::of(file.path()).unwrap().is_settled()
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        let now = seconds(SystemTime::now());
+        let is_settled = |modified, changed| {
+            let other = Fingerprint { device: 1, inode: 1, size: 1, modified, changed };
+            other.is_settled()
         };
-        let second = Duration::from_secs(1);
-        for past in [SystemTime::now() - second, UNIX_EPOCH, UNIX_EPOCH - second / 2, UNIX_EPOCH - 9 * second] {
-            assert!(is_settled(past), "{past:?}");
+        for past in [(now - 1, 1), (0, 1), (-1, 500_000_000), (-9, 1)] {
+            assert!(is_settled(past, past), "{past:?}");
+            // The modification time can be set; that is a change all the same.
+            assert!(!is_settled(past, (now + 1, 1)), "{past:?}");
         }
-        for other in [SystemTime::now(), SystemTime::now() + 9 * second] {
-            assert!(!is_settled(other), "{other:?}");
-        }
+        assert!(!is_settled((now + 9, 1), (now - 1, 1)));
+        // Whole seconds: the file may have changed at any time in the last one.
+        assert!(!is_settled((now - 1, 0), (now - 1, 0)));
+        assert!(is_settled((now - 4, 0), (now - 4, 0)));
     }
 }

@@ -1,8 +1,8 @@
 //! Scans of the templates' folders: one at a time, on a thread of their own, and without the inventory's mutex.
 //!
 //! Whoever has to know what is in the files asks, and waits for a scan that begins after the question: one that runs
-//! already may be past the file that matters. Several questions share the next scan. A file system that hangs holds up
-//! the thread and nobody else. Knows nothing of templates.
+//! already may be past the file that matters. All who wait share the next scan, and scans begin `PACE` apart, so however
+//! many ask, it costs no more. A file system that hangs holds up the thread and nobody else. Knows nothing of templates.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,8 @@ fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+/// How long after the beginning of a scan the next one may begin.
+const PACE: Duration = Duration::from_millis(250);
 /// How long a scan may stand still before it is taken to hang.
 const STILL: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,10 @@ struct State {
     /// How many of them were asked before the last scan that failed.
     failed: u64,
     is_running: bool,
+    /// How many scans began, and when the last one did.
+    begun: (u64, Option<Instant>),
+    /// When the last scan began that came to its end.
+    known_at: Option<Instant>,
     /// The progress when somebody last saw it rise, and when that was.
     seen: (u64, Instant),
     is_over: bool,
@@ -68,6 +74,8 @@ impl Scans {
             answered: 0,
             failed: 0,
             is_running: false,
+            begun: (0, None),
+            known_at: None,
             seen: (0, now),
             is_over: false,
             schedule: Schedule::new(now),
@@ -79,17 +87,24 @@ impl Scans {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when a scan that began after this call has ended, and what it found was applied.
+    /// Returns when a scan that began after `since` has ended, and what it found was applied. `since` is when whoever
+    /// asks began: several questions for one answer need one scan.
     ///
     /// # Errors
     /// `Unanswered`: it takes longer than `patience`, or does not get on.
-    pub(super) fn ask(&self, patience: Duration) -> Result<(), Unanswered> {
+    pub(super) fn ask(&self, since: Instant, patience: Duration) -> Result<(), Unanswered> {
         let until = Instant::now() + patience;
         let mut state = self.state();
-        state.asked += 1;
-        let question = state.asked;
-        self.asked.notify_one();
+        let mut question = None;
         loop {
+            if state.known_at.is_some_and(|begun| begun > since) {
+                return Ok(());
+            }
+            let question = *question.get_or_insert_with(|| {
+                state.asked += 1;
+                self.asked.notify_one();
+                state.asked
+            });
             if state.answered >= question {
                 return Ok(());
             }
@@ -122,6 +137,11 @@ impl Scans {
         self.state().schedule.due()
     }
 
+    /// Returns how many scans began so far.
+    pub(super) fn begun(&self) -> u64 {
+        self.state().begun.0
+    }
+
     /// Ends `serve`.
     pub(super) fn end(&self) {
         self.state().is_over = true;
@@ -131,14 +151,10 @@ impl Scans {
     /// Scans whenever somebody asks, until it is over, or there is nothing to scan any more.
     pub(super) fn serve(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
         loop {
-            let mut state = self.state();
-            while state.asked == state.answered.max(state.failed) && !state.is_over {
-                state = self.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.is_over {
-                return;
-            }
+            let Some(mut state) = self.next() else { return };
             let questions = state.asked;
+            let begun_at = Instant::now();
+            state.begun = (state.begun.0 + 1, Some(begun_at));
             state.is_running = true;
             state.seen = (self.progress.load(Ordering::Relaxed), Instant::now());
             drop(state);
@@ -152,13 +168,28 @@ impl Scans {
             state.is_running = false;
             state.schedule.scanned(Instant::now(), cost);
             match scanned {
-                Ok(Some(())) => state.answered = questions,
+                Ok(Some(())) => (state.answered, state.known_at) = (questions, Some(begun_at)),
                 Ok(None) => return,
                 Err(_) => state.failed = questions,
             }
             drop(state);
             self.ended.notify_all();
         }
+    }
+
+    /// Waits until somebody asks and a scan may begin; `None` when it is over.
+    fn next(&self) -> Option<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        while !state.is_over {
+            let is_asked = state.asked > state.answered.max(state.failed);
+            let rest = state.begun.1.map_or(Duration::ZERO, |begun| PACE.saturating_sub(begun.elapsed()));
+            state = match is_asked {
+                true if rest.is_zero() => return Some(state),
+                true => self.asked.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
+                false => self.asked.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        None
     }
 }
 
@@ -200,7 +231,7 @@ mod tests {
         fn ask(&self) -> thread::JoinHandle<Result<(), Unanswered>> {
             let before = self.scans.state().asked;
             let scans = Arc::clone(&self.scans);
-            let asking = thread::spawn(move || scans.ask(LONG));
+            let asking = thread::spawn(move || scans.ask(Instant::now(), LONG));
             while self.scans.state().asked == before {
                 thread::yield_now();
             }
@@ -243,15 +274,61 @@ mod tests {
         let scanner = Scanner::new();
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
-        assert_eq!(scanner.scans.ask(Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
         // As if somebody had seen it stand still for that long.
         scanner.scans.state().seen.1 -= STILL;
-        assert_eq!(scanner.scans.ask(LONG), Err(Unanswered::Hanging));
+        assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(Unanswered::Hanging));
         // It gets on again.
         scanner.scans.progress.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(scanner.scans.ask(Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
+        scanner.begun.recv().unwrap();
+        scanner.end.send(true).unwrap();
+        scanner.scans.end();
+    }
+
+    #[test]
+    fn however_many_ask_scans_begin_a_pace_apart() {
+        const SCANS: usize = 4;
+        let scans = Arc::new(Scans::new());
+        let (served, beginnings) = (Arc::clone(&scans), Arc::new(Mutex::new(Vec::new())));
+        let noted = Arc::clone(&beginnings);
+        thread::spawn(move || {
+            served.serve(|_| {
+                noted.lock().unwrap().push(Instant::now());
+                Some(())
+            });
+        });
+        let is_enough = || beginnings.lock().unwrap().len() >= SCANS;
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    while !is_enough() {
+                        scans.ask(Instant::now(), LONG).unwrap();
+                    }
+                });
+            }
+        });
+        let beginnings = beginnings.lock().unwrap();
+        for pair in beginnings.windows(2) {
+            // The clock is read a moment after the scan has begun.
+            assert!(pair[1] - pair[0] >= PACE - PACE / 10, "{beginnings:?}");
+        }
+        assert_eq!(scans.begun(), beginnings.len() as u64);
+        scans.end();
+    }
+
+    #[test]
+    fn a_scan_since_the_question_answers_it() {
+        let scanner = Scanner::new();
+        let since = Instant::now();
+        let first = scanner.ask();
+        scanner.begun.recv().unwrap();
+        scanner.end.send(true).unwrap();
+        assert_eq!(first.join().unwrap(), Ok(()));
+        assert_eq!(scanner.scans.ask(since, Duration::ZERO), Ok(()));
+        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
         scanner.scans.end();

@@ -194,8 +194,8 @@ impl Registry {
     fn pinned(&self, pin: &Pin) -> Plugin {
         let path = self.file(&pin.feature);
         let refused = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
-        // Where it cannot be read: it is tried again when it changes.
-        let mut look = Fingerprint::of(&path).ok();
+        // What cannot be read is tried at every look: the reason may pass without a trace on the file.
+        let mut look = None;
         let plugin = match read_with_fingerprint(&path) {
             Err(error) => {
                 refused(format!("{error}; add it again, or let it go with `guillemet plugin remove {}`", pin.feature))

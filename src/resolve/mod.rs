@@ -246,8 +246,7 @@ impl Resolver {
     ///
     /// # Errors
     /// `Refused`, with every name that has no value to be had.
-    pub fn resolve(&self, names: &[SecretName], caller: &Caller) -> Result<Bytes, Refused> {
-        let snapshot = self.current.load();
+    pub fn resolve(&self, snapshot: Arc<Snapshot>, names: &[SecretName], caller: &Caller) -> Result<Bytes, Refused> {
         let secrets: Vec<Wanted<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
         let record = |outcome, uses: &[Use<'_>]| {
             let (template, target, route) = (None, None, None);

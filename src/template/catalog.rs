@@ -7,10 +7,14 @@
 //! could.
 //! Invariant: of two readings of a file the one that began later counts, in whatever order they are applied.
 
+mod claims;
 mod guard;
 mod open;
+mod read;
 mod rename;
 mod scan;
+mod state;
+mod stray;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,10 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::claims::{by_id, same};
 pub use self::guard::{Blocker, Reason};
+pub use self::read::TEMPLATE_MAX;
 pub use self::rename::{Rewrite, Unwritable, finish};
-use self::scan::Files;
-pub use self::scan::TEMPLATE_MAX;
+pub use self::scan::files_of;
+use self::scan::{Files, Strays};
+use self::state::FileState;
+pub use self::stray::{Stray, Unsearched, Why};
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
 use super::{Format, Problem};
@@ -42,15 +50,10 @@ pub struct Template {
     pub format: Format,
     /// The file.
     pub path: PathBuf,
-    /// How the file looked when it was read.
-    pub fingerprint: Option<Fingerprint>,
-    /// The SHA-256 of what was read.
-    digest: [u8; 32],
+    /// How the file was when it was read.
+    state: FileState,
     /// Whether it lies on a file system that answers at once; one behind a network may not.
     pub is_local: bool,
-    /// Whether the next change of the file is sure to give it another fingerprint: not when it was read
-    /// within the grain of the file system's clock.
-    settled: AtomicBool,
     /// Whether the other devices of the account know what it names.
     published: AtomicBool,
     /// What is in it.
@@ -95,9 +98,7 @@ impl Template {
     /// Whether the file is sure to be as it was read, by its metadata alone. A recheck tells where it is not sure.
     /// Waits for the file system (`is_local`).
     pub fn is_current(&self) -> bool {
-        self.settled.load(Ordering::Relaxed)
-            && self.fingerprint.is_some()
-            && Fingerprint::of(&self.path).ok() == self.fingerprint
+        self.state.is_current(|| Fingerprint::of(&self.path).ok())
     }
 
     /// Whether the other devices of the account know what it names.
@@ -107,7 +108,7 @@ impl Template {
 
     /// Returns its text, read again; `None` where the file is not what it was any more, or not text.
     pub fn text(&self) -> Option<String> {
-        scan::text(self)
+        read::text(self)
     }
 
     /// They know it now.
@@ -143,11 +144,17 @@ impl Changes {
     }
 }
 
-/// A template that is no longer there.
+/// A file that is no longer there.
 #[derive(Debug)]
 struct Vanished {
-    template: Arc<Template>,
+    what: Gone,
     since: Instant,
+}
+
+#[derive(Debug)]
+enum Gone {
+    Template(Arc<Template>),
+    Stray(Arc<Stray>),
 }
 
 /// What reading begins with: what was known at that moment. It needs no lock.
@@ -155,6 +162,8 @@ struct Vanished {
 pub struct Basis {
     dir: Arc<Path>,
     known: Arc<Files>,
+    strays: Arc<Strays>,
+    reads: Arc<AtomicU64>,
     /// Readings are numbered in the order in which they begin.
     number: u64,
 }
@@ -176,13 +185,13 @@ impl Basis {
     /// Scans the folders: every file is checked, and read where its metadata is not what it was. `progress` rises
     /// with each file.
     pub fn scan(self, progress: &AtomicU64) -> Reading {
-        let found = Found::All(scan::scan(&self.dir, &self.known, progress));
+        let found = Found::All(scan::scan(&self, progress));
         Reading { basis: self, found }
     }
 
     /// Reads what may have one of these ids.
     pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> Reading {
-        let one = |id| scan::recheck(&self.dir, &self.known, id);
+        let one = |id| scan::recheck(&self, id);
         let found = Found::Some(ids.into_iter().flat_map(one).collect());
         Reading { basis: self, found }
     }
@@ -194,6 +203,8 @@ pub struct Catalog {
     dir: Arc<Path>,
     /// By the path inside the folder: two files can claim the same id.
     files: Arc<Files>,
+    /// Files that are no templates, by path, as the newest scan found them.
+    strays: Arc<Strays>,
     /// By id; where two files claim one, the one that says so.
     by_id: BTreeMap<String, Arc<Template>>,
     vanished: Vec<Vanished>,
@@ -206,6 +217,8 @@ pub struct Catalog {
     scanned: u64,
     /// Paths that were read by themselves, each with the number of that reading; those that no scan has overtaken.
     rechecked: HashMap<OsString, u64>,
+    /// How many files were read so far.
+    reads: Arc<AtomicU64>,
 }
 
 impl Catalog {
@@ -214,6 +227,7 @@ impl Catalog {
         Self {
             dir: dir.into().into(),
             files: Arc::default(),
+            strays: Arc::default(),
             by_id: BTreeMap::new(),
             vanished: Vec::new(),
             unreadable: Vec::new(),
@@ -221,6 +235,7 @@ impl Catalog {
             begun: 0,
             scanned: 0,
             rechecked: HashMap::new(),
+            reads: Arc::default(),
         }
     }
 
@@ -233,16 +248,23 @@ impl Catalog {
     /// Begins a reading. What is in a file at this moment, or later, is what it finds.
     pub fn begin(&mut self) -> Basis {
         self.begun += 1;
-        Basis { dir: Arc::clone(&self.dir), known: Arc::clone(&self.files), number: self.begun }
+        Basis {
+            dir: Arc::clone(&self.dir),
+            known: Arc::clone(&self.files),
+            strays: Arc::clone(&self.strays),
+            reads: Arc::clone(&self.reads),
+            number: self.begun,
+        }
     }
 
     /// Takes what was read. Where a later reading has been applied already, that one stays.
     pub fn apply(&mut self, Reading { basis, found }: Reading, now: Instant) -> Changes {
         self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
         let files = match found {
-            Found::All(scan::Found { files, unreadable }) if basis.number > self.scanned => {
+            Found::All(scan::Found { files, strays, unreadable }) if basis.number > self.scanned => {
                 self.scanned = basis.number;
                 self.rechecked.retain(|_, number| *number > basis.number);
+                self.replace_strays(strays, now);
                 if self.unreadable != unreadable {
                     self.unreadable = unreadable;
                     self.generation += 1;
@@ -271,17 +293,31 @@ impl Catalog {
         if Arc::ptr_eq(&files, &self.files) { Changes::default() } else { self.replace(files, now) }
     }
 
+    fn replace_strays(&mut self, strays: Strays, now: Instant) {
+        let same = |(a, b): (&Arc<Stray>, &Arc<Stray>)| Arc::ptr_eq(a, b);
+        if strays.len() == self.strays.len() && strays.values().zip(self.strays.values()).all(same) {
+            return;
+        }
+        for (key, stray) in &*self.strays {
+            if !strays.contains_key(key) {
+                self.vanished.push(Vanished { what: Gone::Stray(Arc::clone(stray)), since: now });
+            }
+        }
+        self.strays = Arc::new(strays);
+        self.generation += 1;
+    }
+
     fn replace(&mut self, mut files: Arc<Files>, now: Instant) -> Changes {
         // Two readings of one file are the same template, whose plans are known.
         for (key, template) in Arc::make_mut(&mut files) {
-            if let Some(known) = self.files.get(key).filter(|known| is_same_reading(known, template)) {
-                known.settled.store(template.settled.load(Ordering::Relaxed), Ordering::Relaxed);
+            if let Some(known) = self.files.get(key).filter(|known| known.state.is_same(&template.state)) {
+                known.state.confirm(&template.state);
                 *template = Arc::clone(known);
             }
         }
         for (key, template) in &*self.files {
             if !files.contains_key(key) {
-                self.vanished.push(Vanished { template: Arc::clone(template), since: now });
+                self.vanished.push(Vanished { what: Gone::Template(Arc::clone(template)), since: now });
             }
         }
         let same_files = |(a, b): (&Arc<Template>, &Arc<Template>)| Arc::ptr_eq(a, b);
@@ -335,10 +371,35 @@ impl Catalog {
         self.files.values()
     }
 
+    /// Files that are no templates, by path.
+    pub fn strays(&self) -> impl Iterator<Item = &Arc<Stray>> {
+        self.strays.values()
+    }
+
     /// Templates of files that vanished just now and may come back.
     pub fn vanished(&self, now: Instant) -> impl Iterator<Item = &Arc<Template>> {
+        self.gone(now).filter_map(|what| match what {
+            Gone::Template(template) => Some(template),
+            Gone::Stray(_) => None,
+        })
+    }
+
+    /// The same of files that are no templates.
+    pub fn vanished_strays(&self, now: Instant) -> impl Iterator<Item = &Arc<Stray>> {
+        self.gone(now).filter_map(|what| match what {
+            Gone::Stray(stray) => Some(stray),
+            Gone::Template(_) => None,
+        })
+    }
+
+    fn gone(&self, now: Instant) -> impl Iterator<Item = &Gone> {
         let counts = move |vanished: &&Vanished| guard::waits(vanished.since, now).is_some();
-        self.vanished.iter().filter(counts).map(|vanished| &vanished.template)
+        self.vanished.iter().filter(counts).map(|vanished| &vanished.what)
+    }
+
+    /// Counts the files that are read, from now on too.
+    pub fn reads(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.reads)
     }
 
     /// When the next of them does not count any more.
@@ -360,18 +421,6 @@ impl Catalog {
     }
 }
 
-/// Whether two are the same reading of the same file. Those that share an id are made anew at every scan.
-fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
-    Arc::ptr_eq(a, b)
-        || (a.path == b.path
-            && a.fingerprint == b.fingerprint
-            && matches!(
-                (&a.content, &b.content),
-                (Content::Broken { problems: a, names: Names::References(_), .. }, Content::Broken { problems: b, names: Names::References(_), .. })
-                    if a == b
-            ))
-}
-
 /// Puts what was read of a path among the files, which are copied first where they are shared.
 fn put(files: &mut Arc<Files>, key: &OsString, template: Option<Arc<Template>>) {
     match (template, files.get(key)) {
@@ -384,50 +433,6 @@ fn put(files: &mut Arc<Files>, key: &OsString, template: Option<Arc<Template>>) 
             Arc::make_mut(files).remove(key);
         }
     }
-}
-
-/// Whether two came of the same bytes of the same file.
-fn is_same_reading(a: &Arc<Template>, b: &Arc<Template>) -> bool {
-    a.fingerprint.is_some() && (a.fingerprint, a.digest) == (b.fingerprint, b.digest)
-}
-
-fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
-    let mut grouped: BTreeMap<String, Vec<&Arc<Template>>> = BTreeMap::new();
-    for template in files.values() {
-        grouped.entry(template.id.clone()).or_default().push(template);
-    }
-    let one = |(id, group): (String, Vec<&Arc<Template>>)| match group.as_slice() {
-        [template] => (id, Arc::clone(template)),
-        several => {
-            let names: Vec<String> = several.iter().map(|template| file_name(&template.path)).collect();
-            let problem = Problem {
-                message: format!("two files claim the id `{id}`: {}", names.join(" and ")),
-                help: Some("rename or remove all but one".into()),
-                ..Problem::default()
-            };
-            let first = several[0];
-            let references = several.iter().flat_map(|template| template.references().iter().cloned()).collect();
-            let claimed = Template {
-                id: id.clone(),
-                feature: first.feature.clone(),
-                name: first.name.clone(),
-                format: first.format,
-                path: first.path.clone(),
-                fingerprint: None,
-                digest: [0; 32],
-                is_local: several.iter().all(|template| template.is_local),
-                settled: AtomicBool::new(false),
-                published: AtomicBool::new(false),
-                content: Content::of_file(problem, Names::References(references)),
-            };
-            (id, Arc::new(claimed))
-        }
-    };
-    grouped.into_iter().map(one).collect()
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

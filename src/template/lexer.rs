@@ -125,12 +125,20 @@ pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     Err(lexer.problems)
 }
 
-/// Every place where a name occurs in a text that could not be taken apart: (line, column), from 1.
-/// Without regard to case, and inside longer words too: nothing that may be a reference is missed.
-pub fn names_in_text(text: &str, name: &SecretName) -> Vec<(u32, u32)> {
-    let (haystack, needle) = (text.to_ascii_lowercase(), name.key());
-    let mut cursor = Cursor::new(text);
-    haystack.match_indices(&needle).map(|(at, _)| cursor.position(at)).collect()
+/// Returns every place where one of these names occurs in a text that could not be taken apart: the name, line and
+/// column, from 1, name by name. Without regard to case, and inside longer words too: nothing that may be a reference is
+/// missed.
+pub fn names_in_text<'a>(text: &str, names: &[&'a SecretName]) -> Vec<(&'a SecretName, u32, u32)> {
+    let haystack = text.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for name in names {
+        let mut cursor = Cursor::new(text);
+        found.extend(haystack.match_indices(&name.key()).map(|(at, _)| {
+            let (line, column) = cursor.position(at);
+            (*name, line, column)
+        }));
+    }
+    found
 }
 
 struct Lexer<'a> {

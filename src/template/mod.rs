@@ -26,13 +26,16 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that an extension (without the dot) stands for.
+    /// Every extension of a template's file, without the dot and in lower case.
+    pub const EXTENSIONS: [&str; 5] = ["toml", "json", "jsonc", "yaml", "yml"];
+
+    /// Returns the format that an extension (without the dot, in whatever case) stands for.
     pub fn from_extension(extension: &str) -> Option<Self> {
-        match extension {
+        match extension.to_ascii_lowercase().as_str() {
             "toml" => Some(Self::Toml),
             "json" => Some(Self::Json),
             "jsonc" => Some(Self::Jsonc),
-            "yaml" => Some(Self::Yaml),
+            "yaml" | "yml" => Some(Self::Yaml),
             _ => None,
         }
     }

@@ -153,6 +153,18 @@ impl Server {
         Self::spawn(command(place, &place.arguments()).env("NOTIFY_SOCKET", socket))
     }
 
+    /// One that runs as another user, with files of its own, and logs to a file. The place is that user's.
+    pub fn start_as(uid: u32, place: &Place, files: &[(&str, &Path)], log: &Path) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into(), PROGRAM.into()]);
+        command.args(["account", "serve", "--listen", "127.0.0.1:0"]).args(place.arguments());
+        for (flag, file) in files {
+            command.arg(flag).arg(file);
+        }
+        command.env("GUILLEMET_HOME", place.folder.path().join("home")).env_remove("RUST_LOG").stdin(Stdio::null());
+        Self::spawn(command.stderr(std::fs::File::create(log).unwrap()))
+    }
+
     fn run(place: &Place, folder: &[String], arguments: &[&str]) -> Self {
         Self::spawn(command(place, folder).args(arguments))
     }

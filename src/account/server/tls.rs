@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,9 @@ use crate::files::{self, Fingerprint, Links};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The most looks between two attempts to read files that could not be read and look as they did.
+const PATIENCE_MAX: u32 = 60;
 
 /// The largest file of certificates, in bytes.
 const PEM_MAX: u64 = 1 << 20;
@@ -67,8 +70,8 @@ pub enum TlsError {
 pub struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
-    /// How the files looked before they were read.
-    read: ArcSwap<Fingerprints>,
+    /// The last attempt to read the files.
+    attempt: Mutex<Attempt>,
     current: ArcSwap<CertifiedKey>,
 }
 
@@ -76,6 +79,26 @@ impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }
+}
+
+/// An attempt to read the files.
+#[derive(Debug)]
+struct Attempt {
+    /// How they looked before.
+    files: Fingerprints,
+    /// What was wrong.
+    failure: Option<Failure>,
+}
+
+/// Why files are not in force, and when they are read again. What is wrong may pass without a trace on them: a folder
+/// above that was closed, too few descriptors, a disk that did not answer.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    /// How many looks are waited for; twice as many each time.
+    patience: u32,
+    /// How many there were since.
+    looks: u32,
 }
 
 /// How certificate and key look; nothing of what is not there.
@@ -91,9 +114,9 @@ impl Certificate {
     /// # Errors
     /// When they cannot be read, or do not fit each other.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = ArcSwap::from_pointee(fingerprints(certificate, key));
+        let attempt = Mutex::new(Attempt { files: fingerprints(certificate, key), failure: None });
         let current = ArcSwap::from_pointee(load(certificate, key)?);
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), read, current })
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), attempt, current })
     }
 
     /// The one in a folder; made for these names (hosts or addresses) where there is none.
@@ -121,8 +144,9 @@ impl Certificate {
         Hash::of(&[current.cert.first().map_or(&[][..], |leaf| leaf.as_ref())])
     }
 
-    /// Reads the files again whenever they have changed, until told to stop. What does not fit is told, and
-    /// the former certificate stays: files are often replaced one after the other.
+    /// Reads the files again whenever they have changed, until told to stop. What cannot be read or does not fit is told
+    /// once and tried again, and the former certificate stays: files are often replaced one after the other, and given
+    /// to the server's user last.
     pub async fn follow(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,17 +162,36 @@ impl Certificate {
     }
 
     fn read_again(&self) {
-        let now = fingerprints(&self.certificate, &self.key);
-        if **self.read.load() == now {
-            return;
-        }
-        self.read.store(Arc::new(now));
+        let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before they are read: what changes meanwhile looks different at the next look.
+        let files = fingerprints(&self.certificate, &self.key);
+        let has_changed = files != attempt.files;
+        let former = match &mut attempt.failure {
+            _ if has_changed => None,
+            None => return,
+            Some(failure) => {
+                failure.looks += 1;
+                if failure.looks < failure.patience {
+                    return;
+                }
+                Some(failure.patience)
+            }
+        };
+        attempt.files = files;
         match load(&self.certificate, &self.key) {
             Ok(loaded) => {
+                attempt.failure = None;
                 self.current.store(Arc::new(loaded));
                 tracing::info!(pin = %self.pin(), "the certificate was read again");
             }
-            Err(error) => tracing::warn!(%error, "the former certificate stays in force"),
+            Err(error) => {
+                let message = error.to_string();
+                if attempt.failure.as_ref().is_none_or(|known| known.message != message) {
+                    tracing::warn!(%error, "the former certificate stays in force, and the files are tried again");
+                }
+                let patience = former.map_or(1, |patience| (patience * 2).min(PATIENCE_MAX));
+                attempt.failure = Some(Failure { message, patience, looks: 0 });
+            }
         }
     }
 

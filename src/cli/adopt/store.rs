@@ -20,8 +20,7 @@ use crate::cli::{Done, Failure, output};
 use crate::files::{self, Destination, Fingerprint};
 use crate::home::Home;
 use crate::names::SecretName;
-
-const EXTENSIONS: [&str; 4] = ["toml", "json", "jsonc", "yaml"];
+use crate::template::catalog::files_of;
 
 fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> PathBuf {
     // A name may hold dots.
@@ -33,8 +32,7 @@ fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> Pat
 /// # Errors
 /// When one has it, in whatever format.
 pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure> {
-    let there = EXTENSIONS.iter().map(|extension| template_file(home, feature, name, extension));
-    match there.into_iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+    match files_of(&home.templates(), &format!("{feature}/{name}")).into_iter().next() {
         None => Ok(()),
         Some(path) => Err(Failure::new(format!(
             "there is a template {feature}/{name} already ({}); choose another --name. Nothing was changed",

@@ -27,6 +27,7 @@ use crate::home::Home;
 use crate::plugin::cases;
 use crate::plugin::client::Planner;
 use crate::plugin::registry::read_component;
+use crate::template::Format;
 
 /// How long after an event the files are looked at: editors write several at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -38,7 +39,7 @@ pub struct Dev {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml) where none is given. `vars` come from
+    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml, .yml) where none is given. `vars` come from
     /// a guillemet.toml in the project.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
@@ -72,7 +73,7 @@ impl Dev {
 
 /// The example of a project.
 fn own_template(dir: &Path) -> PathBuf {
-    let names = ["template.toml", "template.json", "template.jsonc", "template.yaml"].map(|name| within(dir, name));
+    let names = Format::EXTENSIONS.map(|extension| within(dir, &format!("template.{extension}")));
     names.iter().find(|path| path.exists()).unwrap_or(&names[0]).clone()
 }
 

@@ -1,6 +1,6 @@
 //! `template new`: writes a first template, and says what it needs.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 
@@ -14,6 +14,7 @@ use crate::home::Home;
 use crate::names::SecretName;
 use crate::planner::description::{id_rule, is_id};
 use crate::template::Format;
+use crate::template::catalog::files_of;
 use crate::template::lexer::lex;
 
 #[derive(Args)]
@@ -44,9 +45,8 @@ impl New {
         }
         let folder = home.templates().join(&feature);
         let file = |format: &str| folder.join(format!("{name}.{format}"));
-        let exists = |format: &&str| fs::symlink_metadata(file(format)).is_ok();
-        if let Some(existing) = ["toml", "json", "jsonc", "yaml"].into_iter().find(exists) {
-            return Err(already_there(&id, &file(existing)));
+        if let Some(existing) = files_of(&home.templates(), &id).first() {
+            return Err(already_there(&id, existing));
         }
         // An added plugin may have taken the place of a built-in one.
         let own =

@@ -51,12 +51,15 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     let device = &blocked.device_name;
     let (reason, message) = match (&blocked.name, blocked.certain) {
         (_, true) => ("referenced", format!("a template on `{device}` names it; take the reference out there")),
-        (Some(_), false) => {
-            ("in_broken_text", format!("the name stands in a template on `{device}` that is broken; mend it there"))
-        }
+        (Some(_), false) => (
+            "in_broken_text",
+            format!("the name stands in a file on `{device}` that is broken or no template; mend or remove it there"),
+        ),
         (None, false) => (
             "unknown",
-            format!("this cannot be read on `{device}`, so nobody knows what it names; make it readable there"),
+            format!(
+                "this cannot be read on `{device}`, so nobody knows what it names; make it readable or remove it there"
+            ),
         ),
     };
     BlockerView {
@@ -74,8 +77,8 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     }
 }
 
-/// What the templates of this device name, for the others; those of files that vanished just now among them, for git
-/// or an editor may be replacing them. What is too much for one record is told as unknown, which stands in the way of
+/// What the templates of this device name, for the others, and the texts of files that are none; those of files that
+/// vanished just now among them, for git or an editor may be replacing them. What is too much for one record is told as unknown, which stands in the way of
 /// every delete.
 pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     let mut told = References::default();
@@ -100,6 +103,16 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
                 told.texts.push(Words::of(&template.id, text));
             }
             Content::Broken { .. } => told.unknown.push(template.id.clone()),
+        }
+    }
+    for stray in catalog.strays().chain(catalog.vanished_strays(now)) {
+        match stray.text() {
+            Ok("") => {}
+            Ok(text) if words + text.len() <= WORDS_MAX => {
+                words += text.len();
+                told.texts.push(Words::of(&stray.path, text));
+            }
+            Ok(_) | Err(_) => told.unknown.push(stray.path.clone()),
         }
     }
     told.unknown.extend(catalog.unreadable());

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Catalog, Content, Names, Template};
+use super::stray::{Stray, Unsearched};
+use super::{Catalog, Content, Gone, Names, Template};
 use crate::names::SecretName;
 use crate::template::lexer::{Reference, names_in_text};
 
@@ -25,8 +26,12 @@ pub enum Reason {
     LastKnown,
     /// The name stands in a text that cannot be taken apart.
     InBrokenText,
+    /// The name stands in a file that is no template.
+    InStray,
     /// It is not known what is in there.
     Unknown,
+    /// Nor in a file that is no template.
+    Unsearched(Unsearched),
 }
 
 impl Reason {
@@ -37,7 +42,8 @@ impl Reason {
             Self::Vanished(_) => "vanished",
             Self::LastKnown => "last_known",
             Self::InBrokenText => "in_broken_text",
-            Self::Unknown => "unknown",
+            Self::InStray => "in_stray",
+            Self::Unknown | Self::Unsearched(_) => "unknown",
         }
     }
 }
@@ -45,7 +51,7 @@ impl Reason {
 /// One thing in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
-    /// The template, or the folder that cannot be read.
+    /// The template, the file that is none by its path inside the templates' folder, or the folder that cannot be read.
     pub template: String,
     /// Line, from 1, where it is known.
     pub line: Option<u32>,
@@ -83,6 +89,16 @@ impl Blocker {
                     "the name stands in `{template}`, which is broken; `guillemet template check {template}` shows why"
                 )
             }
+            Reason::InStray => {
+                format!(
+                    "the name stands in `{template}`, which is not a template; take it out of the file, or move the file out of the templates' folder"
+                )
+            }
+            Reason::Unsearched(why) => {
+                format!(
+                    "`{template}` is not a template, and cannot be searched for the name: {why}; move it out of the templates' folder"
+                )
+            }
             Reason::Unknown => {
                 format!("`{template}` cannot be read, so nobody knows what it names; make it readable, or remove it")
             }
@@ -106,10 +122,16 @@ impl Catalog {
         for template in self.files.values() {
             of_file(template, names, &mut blockers);
         }
+        for stray in self.strays.values() {
+            of_stray(stray, names, &mut blockers);
+        }
         for vanished in &self.vanished {
             let Some(wait) = waits(vanished.since, now) else { continue };
             let mut gone = Vec::new();
-            of_file(&vanished.template, names, &mut gone);
+            match &vanished.what {
+                Gone::Template(template) => of_file(template, names, &mut gone),
+                Gone::Stray(stray) => of_stray(stray, names, &mut gone),
+            }
             blockers.extend(gone.into_iter().map(|blocker| Blocker { reason: Reason::Vanished(wait), ..blocker }));
         }
         blockers.extend(self.unreadable.iter().map(|(folder, _)| Blocker {
@@ -147,11 +169,8 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
                 .map(|reference| at(reference.line, reference.column, &reference.name, Reason::LastKnown)),
         ),
         Content::Broken { names: Names::Text(text), .. } => {
-            for name in names {
-                for (line, column) in names_in_text(text, name) {
-                    into.push(at(line, column, name, Reason::InBrokenText));
-                }
-            }
+            let found = names_in_text(text, names);
+            into.extend(found.into_iter().map(|(name, line, column)| at(line, column, name, Reason::InBrokenText)));
         }
         Content::Broken { names: Names::Unknown, .. } => into.push(Blocker {
             template: template.id.clone(),
@@ -160,5 +179,23 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
             name: None,
             reason: Reason::Unknown,
         }),
+    }
+}
+
+/// The first place of each name is enough: the file has to go as a whole.
+fn of_stray(stray: &Stray, names: &[&SecretName], into: &mut Vec<Blocker>) {
+    let blocker = |reason| Blocker { template: stray.path.clone(), line: None, column: None, name: None, reason };
+    match stray.text() {
+        Ok(text) => {
+            let mut found = names_in_text(text, names);
+            found.dedup_by(|later, earlier| later.0 == earlier.0);
+            into.extend(found.into_iter().map(|(name, line, column)| Blocker {
+                line: Some(line),
+                column: Some(column),
+                name: Some(name.to_string()),
+                ..blocker(Reason::InStray)
+            }));
+        }
+        Err(why) => into.push(blocker(Reason::Unsearched(why))),
     }
 }

@@ -80,6 +80,11 @@ impl Folder {
         Ok(Self { fd, path: self.path.join(name), makers })
     }
 
+    /// Returns its device and inode, where the system tells.
+    pub fn id(&self) -> Option<(u64, u64)> {
+        fstat(&self.fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
+    }
+
     /// Opens a file in it for reading. Never waits: a FIFO or a device is refused.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl Catalog {
             return Err(io::Error::other("its path is not UTF-8"));
         }
         let destination = open(&path)?;
-        let before = data_encoding::HEXLOWER.encode(&template.digest);
+        let before = data_encoding::HEXLOWER.encode(&template.state.digest());
         let changed = || io::Error::other("it has just been changed; try again");
         let (bytes, _) = read(&destination, &before)?;
         let text = String::from_utf8(bytes).map_err(|_| changed())?;

@@ -1,135 +1,209 @@
 //! Walks the folders and reads what changed. Locks nothing and may take long: a file system may be slow, or hang.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io::{self, ErrorKind, Read};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
+use std::ops::Bound;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FileType, FsWord, RawDir, StatxFlags, fstatfs, statx};
+use rustix::fs::{AtFlags, FileType, RawDir, StatxFlags, statx};
 use rustix::path::Arg;
-use sha2::{Digest, Sha256};
 
-use super::open::{Folder, OpenError};
-use super::{Content, Names, Template};
+use super::open::Folder;
+use super::read::read_template;
+use super::state::FileState;
+use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_left_alone, name, read_stray};
+use super::{Basis, Template};
 use crate::files::Fingerprint;
-use crate::template::lexer::lex;
-use crate::template::{Format, Problem};
+use crate::template::Format;
 
-/// The largest template, in bytes.
-pub const TEMPLATE_MAX: u64 = 256 << 10;
-/// How much of a larger file is searched for names before a secret is deleted.
-const SEARCH_MAX: u64 = 8 << 20;
 /// How many bytes of a folder's entries the kernel gives at once.
 const ENTRIES: usize = 64 << 10;
-/// The extensions of templates.
-const EXTENSIONS: [&str; 4] = ["toml", "json", "jsonc", "yaml"];
-
-/// File systems of this machine, which answer at once (`statfs(2)`): ext, XFS, Btrfs, F2FS, Bcachefs, ZFS, tmpfs,
-/// ramfs, overlayfs, SquashFS, EROFS, FAT, exFAT. Of every other it is assumed that it may hang.
-const LOCAL: [FsWord; 13] = [
-    0xef53,
-    0x5846_5342,
-    0x9123_683e,
-    0xf2f5_2010,
-    0xca45_1a4e,
-    0x2fc1_2fc1,
-    0x0102_1994,
-    0x8584_58f6,
-    0x794c_7630,
-    0x7371_7368,
-    0xe0f5_e1e2,
-    0x4d44,
-    0x2011_bab0,
-];
+/// How many folders inside the templates' folder are walked through, one in the other.
+const DEPTH_MAX: usize = 8;
 
 /// Templates by the path of their file inside the templates' folder.
 pub type Files = BTreeMap<OsString, Arc<Template>>;
+/// The same of files that are no templates.
+pub type Strays = BTreeMap<OsString, Arc<Stray>>;
 
 /// What a scan found.
 pub struct Found {
     /// The templates; an unchanged one is the object it was. `None` where all of them are.
     pub files: Option<Files>,
+    /// Files that are no templates; an unchanged one is the object it was.
+    pub strays: Strays,
     /// Folders that could not be read.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Checks every candidate below `dir`. `progress` rises with each, so that others can tell a slow file system from one
-/// that hangs.
-pub fn scan(dir: &Path, known: &Files, progress: &AtomicU64) -> Found {
-    let mut scan =
-        Scan { known, kept: Vec::with_capacity(known.len()), read: Vec::new(), unreadable: Vec::new(), progress };
-    match Folder::root(dir) {
+/// Checks everything below the folder. `progress` rises with each file, so that others can tell a slow file system from
+/// one that hangs.
+pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> Found {
+    let mut scan = Scan {
+        basis,
+        kept: Vec::with_capacity(basis.known.len()),
+        read: Vec::new(),
+        strays: Strays::new(),
+        room: TEXT_MAX,
+        is_full: false,
+        walked: HashSet::new(),
+        unreadable: Vec::new(),
+        progress,
+    };
+    match Folder::root(&basis.dir) {
         Ok(root) => scan.root(&root),
-        Err(error) => scan.unreadable(dir, &error),
+        Err(error) => scan.unreadable(&basis.dir, &error),
     }
-    let Scan { kept, read, unreadable, .. } = scan;
-    let is_same = read.is_empty() && kept.len() == known.len();
+    let Scan { kept, read, strays, unreadable, .. } = scan;
+    let is_same = read.is_empty() && kept.len() == basis.known.len();
     let files = || kept.into_iter().map(|(key, template)| (key.clone(), Arc::clone(template))).chain(read).collect();
-    Found { files: (!is_same).then(files), unreadable }
+    Found { files: (!is_same).then(files), strays, unreadable }
 }
 
 struct Scan<'a> {
-    known: &'a Files,
+    basis: &'a Basis,
     /// Those that are as they were.
     kept: Vec<(&'a OsString, &'a Arc<Template>)>,
     /// Those that are not.
     read: Vec<(OsString, Arc<Template>)>,
+    strays: Strays,
+    /// For the text of more strays, in bytes.
+    room: u64,
+    /// There are more strays than are looked at.
+    is_full: bool,
+    /// Folders that were walked, by device and inode: a link may lead back.
+    walked: HashSet<(u64, u64)>,
     unreadable: Vec<(PathBuf, String)>,
     progress: &'a AtomicU64,
 }
 
 impl Scan<'_> {
     fn root(&mut self, root: &Folder) {
-        let mut features: Vec<CString> = Vec::new();
+        let (mut features, mut others): (Vec<(CString, FileType)>, Vec<(CString, FileType)>) = Default::default();
         let listed = entries(root, |name, kind| {
             // Of a link, or where the kernel does not say, it shows when it is opened.
             let may_be_folder = matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown);
-            if may_be_folder && !is_hidden(name.to_bytes()) {
-                features.push(name.to_owned());
-            }
+            let may_be_feature = may_be_folder && !is_hidden(name.to_bytes());
+            let list = if may_be_feature { &mut features } else { &mut others };
+            list.push((name.to_owned(), kind));
         });
         if let Err(error) = listed {
             self.unreadable(&root.path, &error);
         }
-        for feature in features {
+        self.walked.extend(root.id());
+        for (feature, kind) in features {
             let feature = OsStr::from_bytes(feature.to_bytes());
             match root.inside(feature) {
                 Ok(folder) => self.feature(&folder, feature),
-                Err(error) if error.kind() == ErrorKind::NotADirectory => {}
+                Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {
+                    self.file(root, feature, kind);
+                }
                 Err(error) => self.unreadable(&root.path.join(feature), &error),
             }
+        }
+        for (other, kind) in others {
+            self.other(root, OsStr::from_bytes(other.to_bytes()), kind);
         }
     }
 
     fn feature(&mut self, folder: &Folder, feature: &OsStr) {
-        let mut key = [feature.as_bytes(), b"/"].concat();
+        self.walked.extend(folder.id());
+        self.each(folder, feature, |scan, key, name, kind| match format(name.to_bytes()) {
+            Some(format) => scan.template(folder, key, name, format),
+            None => scan.other(folder, key, kind),
+        });
+    }
+
+    /// Calls back for each entry of a folder, with its path inside the templates' folder.
+    fn each(&mut self, folder: &Folder, at: &OsStr, mut each: impl FnMut(&mut Self, &OsStr, &CStr, FileType)) {
+        let mut key = [at.as_bytes(), b"/"].concat();
         let prefix = key.len();
-        let listed = entries(folder, |name, _| {
-            let Some(format) = format(name.to_bytes()) else { return };
+        let listed = entries(folder, |name, kind| {
             key.truncate(prefix);
             key.extend_from_slice(name.to_bytes());
-            let key = OsStr::from_bytes(&key);
-            let known = self.known.get_key_value(key);
-            match known {
-                Some(known) if is_current(folder, name, known.1) => self.kept.push(known),
-                _ => {
-                    let template = read_template(folder, key, format, known.map(|(_, template)| template));
-                    match known {
-                        Some(known) if Arc::ptr_eq(known.1, &template) => self.kept.push(known),
-                        _ => self.read.push((key.to_owned(), template)),
-                    }
-                }
-            }
-            self.progress.fetch_add(1, Ordering::Relaxed);
+            each(self, OsStr::from_bytes(&key), name, kind);
         });
         if let Err(error) = listed {
             self.unreadable(&folder.path, &error);
         }
+    }
+
+    fn template(&mut self, folder: &Folder, key: &OsStr, name: &CStr, format: Format) {
+        let known = self.basis.known.get_key_value(key);
+        match known {
+            Some(known) if is_current(folder, name, &known.1.state) => self.kept.push(known),
+            _ => {
+                let known_template = known.map(|(_, template)| template);
+                let template = read_template(folder, key, format, known_template, &self.basis.reads);
+                match known {
+                    Some(known) if Arc::ptr_eq(known.1, &template) => self.kept.push(known),
+                    _ => self.read.push((key.to_owned(), template)),
+                }
+            }
+        }
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is no template: the text of a file is read, and a folder is walked.
+    fn other(&mut self, folder: &Folder, key: &OsStr, kind: FileType) {
+        if is_left_alone(name(key).as_bytes()) || self.is_full {
+            return;
+        }
+        match kind {
+            FileType::Directory | FileType::Symlink | FileType::Unknown => match folder.inside(name(key)) {
+                Ok(inside) => self.nested(&inside, key),
+                Err(error) if kind == FileType::Directory => self.unreadable(&folder.path.join(name(key)), &error),
+                Err(_) => self.file(folder, key, kind),
+            },
+            FileType::RegularFile => self.file(folder, key, kind),
+            _ => self.put(key, Stray::without_text(key)),
+        }
+    }
+
+    fn nested(&mut self, folder: &Folder, key: &OsStr) {
+        let Some(id) = folder.id() else { return };
+        if !self.walked.insert(id) {
+            return;
+        }
+        if depth(key) >= DEPTH_MAX {
+            return self.put(key, Stray::rest_of(key));
+        }
+        self.each(folder, key, |scan, key, _, kind| scan.other(folder, key, kind));
+    }
+
+    fn file(&mut self, folder: &Folder, key: &OsStr, kind: FileType) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        let known = self.basis.strays.get(key);
+        let current = known
+            .filter(|known| known.is_settled_with(self.room) && is_current(folder, name(key), &known.state))
+            .cloned();
+        let read = || read_stray(folder, key, kind, known, self.room, &self.basis.reads);
+        if let Some(stray) = current.or_else(read) {
+            self.put(key, stray);
+        }
+    }
+
+    fn put(&mut self, key: &OsStr, stray: Arc<Stray>) {
+        self.room = self.room.saturating_sub(stray.text().map_or(0, |text| text.len() as u64));
+        let (key, stray) = if self.strays.len() < STRAYS_MAX {
+            (key.to_owned(), stray)
+        } else if !self.is_full {
+            self.is_full = true;
+            let folder = Path::new(key).parent().unwrap_or(Path::new("")).as_os_str();
+            (folder.to_owned(), Stray::rest_of(folder))
+        } else {
+            return;
+        };
+        // What says the same as before is no change.
+        let known = self.basis.strays.get(&key).filter(|known| known.is_same(&stray)).cloned();
+        self.strays.insert(key, known.unwrap_or(stray));
     }
 
     fn unreadable(&mut self, folder: &Path, error: &io::Error) {
@@ -139,25 +213,63 @@ impl Scan<'_> {
     }
 }
 
-/// Reads the files that may claim one id again: what has become of each, by its path inside `dir`.
-pub fn recheck(dir: &Path, known: &Files, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
-    let mut keys: Vec<OsString> =
-        known.iter().filter(|(_, template)| template.id == id).map(|(key, _)| key.clone()).collect();
-    keys.extend(EXTENSIONS.map(|extension| format!("{id}.{extension}").into()));
+/// Reads the files that may claim one id again: what has become of each, by its path inside the folder. An extension in
+/// mixed case is found once a scan has seen it.
+pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
+    let known = known_of(&basis.known, id).map(|(key, _)| key.clone());
+    let mut keys: Vec<OsString> = known.collect();
+    keys.extend(Format::EXTENSIONS.iter().flat_map(|extension| {
+        let upper = extension.to_ascii_uppercase();
+        let title = [&upper[..1], &extension[1..]].concat();
+        [format!("{id}.{extension}"), format!("{id}.{upper}"), format!("{id}.{title}")].map(OsString::from)
+    }));
     keys.sort_unstable();
     keys.dedup();
-    let root = Folder::root(dir);
+    let Ok(root) = Folder::root(&basis.dir) else { return keys.into_iter().map(|key| (key, None)).collect() };
+    let open = |feature: &OsStr| if is_hidden(feature.as_bytes()) { None } else { root.inside(feature).ok() };
+    // All of them lie in one folder, but for names that cannot be shown.
+    let first = keys.first().and_then(|key| split(key)).map(|(feature, _)| (feature.to_owned(), open(feature)));
     let one = |key: &OsString| {
         let (feature, file) = split(key)?;
-        let format = format(file.as_bytes()).filter(|_| !is_hidden(feature.as_bytes()))?;
-        let folder = root.as_ref().ok()?.inside(feature).ok()?;
+        let format = format(file.as_bytes())?;
+        let other;
+        let folder = match &first {
+            Some((first, folder)) if first == feature => folder.as_ref()?,
+            _ => {
+                other = open(feature)?;
+                &other
+            }
+        };
         // What is in the way of reading it is told as a problem; that there is no such entry is none.
-        statx(&folder, file, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE).ok()?;
-        let known = known.get(key);
-        let current = known.filter(|known| is_current(&folder, file, known)).cloned();
-        Some(current.unwrap_or_else(|| read_template(&folder, key, format, known)))
+        statx(folder, file, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE).ok()?;
+        let known = basis.known.get(key);
+        let current = known.filter(|known| is_current(folder, file, &known.state)).cloned();
+        Some(current.unwrap_or_else(|| read_template(folder, key, format, known, &basis.reads)))
     };
     keys.into_iter().map(|key| (one(&key), key)).map(|(template, key)| (key, template)).collect()
+}
+
+/// The files that are known under an id, which stand behind each other.
+fn known_of<'a>(known: &'a Files, id: &'a str) -> impl Iterator<Item = (&'a OsString, &'a Arc<Template>)> {
+    // A name that could not be shown is in the id in another form.
+    let from = if id.contains('\u{fffd}') { "" } else { id };
+    known
+        .range::<OsStr, _>((Bound::Included(OsStr::new(from)), Bound::<&OsStr>::Unbounded))
+        .take_while(move |(key, _)| key.as_bytes().starts_with(from.as_bytes()))
+        .filter(move |(_, template)| template.id == id)
+}
+
+/// Returns the files in a templates' folder that have this id, whatever the case of their extensions.
+pub fn files_of(templates: &Path, id: &str) -> Vec<PathBuf> {
+    let Some((feature, wanted)) = id.split_once('/') else { return Vec::new() };
+    let entries = fs::read_dir(templates.join(feature)).into_iter().flatten().flatten();
+    let is_wanted = |path: &PathBuf| {
+        let has_format = path.file_name().is_some_and(|name| format(name.as_bytes()).is_some());
+        has_format && path.file_stem().is_some_and(|stem| stem == wanted)
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_wanted).collect();
+    files.sort_unstable();
+    files
 }
 
 /// The folder and the file that a path inside the templates' folder has.
@@ -175,162 +287,30 @@ fn entries(folder: &Folder, mut each: impl FnMut(&CStr, FileType)) -> io::Result
     let mut listing = RawDir::new(folder.as_fd(), &mut buffer);
     while let Some(entry) = listing.next() {
         let entry = entry?;
-        each(entry.file_name(), entry.file_type());
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            each(entry.file_name(), entry.file_type());
+        }
     }
     Ok(())
 }
 
-fn is_hidden(name: &[u8]) -> bool {
+pub(super) fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(b".")
 }
 
 /// The format of what may be a template, by its file's name.
-fn format(name: &[u8]) -> Option<Format> {
+pub(super) fn format(name: &[u8]) -> Option<Format> {
     if is_hidden(name) {
         return None;
     }
     Format::from_extension(Path::new(OsStr::from_bytes(name)).extension()?.to_str()?)
 }
 
-/// A name as it is shown: what is not UTF-8 or a control character is replaced.
-fn clean(name: Option<&OsStr>) -> String {
-    let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
-    name.replace(char::is_control, "\u{fffd}")
-}
-
 /// Whether the file of an entry is sure to be as it was read, by its metadata alone. The file system is asked, not
 /// what this machine remembers of it.
-fn is_current(folder: &Folder, name: impl Arg, known: &Template) -> bool {
-    known.settled.load(Ordering::Relaxed)
-        && known.fingerprint.is_some_and(|fingerprint| {
-            statx(folder, name, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS)
-                .is_ok_and(|found| Fingerprint::from_statx(&found) == fingerprint)
-        })
-}
-
-fn read_template(folder: &Folder, key: &OsStr, format: Format, known: Option<&Arc<Template>>) -> Arc<Template> {
-    let path = Path::new(key);
-    let (feature, file) = (clean(path.parent().and_then(Path::file_name)), path.file_name().unwrap_or_default());
-    let name = clean(path.file_stem());
-    let path = folder.path.join(file);
-    let mut is_settled = true;
-    let mut is_local = true;
-    let (fingerprint, digest, content) = match read(folder, file) {
-        Ok(read) => {
-            if let Some(known) = known
-                && (known.fingerprint, known.digest) == (Some(read.fingerprint), read.digest)
-            {
-                known.settled.store(read.is_settled, Ordering::Relaxed);
-                return Arc::clone(known);
-            }
-            (is_settled, is_local) = (read.is_settled, read.is_local);
-            (Some(read.fingerprint), read.digest, content(&path, read.bytes))
-        }
-        Err(error) => {
-            let names = known.map_or(Names::Unknown, |known| match &known.content {
-                Content::Lexed(lexed) => Names::References(lexed.references.clone()),
-                Content::Broken { names: Names::References(references), .. } => Names::References(references.clone()),
-                Content::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
-                Content::Broken { names: Names::Unknown, .. } => Names::Unknown,
-            });
-            let problem = match error {
-                OpenError::Foreign => problem(
-                    error.to_string(),
-                    "link to a file of whoever owns the folder that the link is in, or copy the file into that folder",
-                ),
-                OpenError::System(error) => {
-                    problem(format!("the file cannot be read: {error}"), "make it a readable file, or remove it")
-                }
-            };
-            // Nothing changed for the worse: the same object, so that it does not count as a change.
-            if let Some(known) = known
-                && known.fingerprint.is_none()
-                && matches!(&known.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
-            {
-                return Arc::clone(known);
-            }
-            (None, [0; 32], Content::of_file(problem, names))
-        }
-    };
-    Arc::new(Template {
-        id: format!("{feature}/{name}"),
-        feature,
-        name,
-        format,
-        path,
-        fingerprint,
-        digest,
-        is_local,
-        settled: AtomicBool::new(is_settled),
-        published: AtomicBool::new(false),
-        content,
+fn is_current(folder: &Folder, name: impl Arg, known: &FileState) -> bool {
+    known.is_current(|| {
+        let found = statx(folder, name, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).ok()?;
+        Some(Fingerprint::from_statx(&found))
     })
-}
-
-/// A file that was read.
-struct FileRead {
-    fingerprint: Fingerprint,
-    digest: [u8; 32],
-    /// It had not changed for a while: its next change will look different.
-    is_settled: bool,
-    /// It lies on a file system that answers at once.
-    is_local: bool,
-    bytes: Vec<u8>,
-}
-
-fn read(folder: &Folder, name: &OsStr) -> Result<FileRead, OpenError> {
-    let mut file = folder.open(name)?;
-    let size = file.metadata()?.len().min(SEARCH_MAX);
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    Read::by_ref(&mut file).take(SEARCH_MAX + 1).read_to_end(&mut bytes)?;
-    // Asked for after reading, so that a change in between shows as another fingerprint.
-    let fingerprint = Fingerprint::from_metadata(&file.metadata()?);
-    let is_local = fstatfs(&file).is_ok_and(|system| LOCAL.contains(&system.f_type));
-    let digest = Sha256::digest(&bytes).into();
-    Ok(FileRead { fingerprint, digest, is_settled: fingerprint.is_settled(), is_local, bytes })
-}
-
-/// Returns the text of a template, read again, where its file is still what the template was made from.
-pub fn text(template: &Template) -> Option<String> {
-    let folder = template.path.parent()?;
-    let root = Folder::root(folder.parent()?).ok()?;
-    let read = read(&root.inside(folder.file_name()?).ok()?, template.path.file_name()?).ok()?;
-    (read.digest == template.digest).then(|| String::from_utf8(read.bytes).ok()).flatten()
-}
-
-fn content(path: &Path, bytes: Vec<u8>) -> Content {
-    let size = bytes.len() as u64;
-    if size > SEARCH_MAX {
-        let problem = problem("the file is far too large for a template", "move it out of the templates' folder");
-        return Content::of_file(problem, Names::Unknown);
-    }
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let line = error.as_bytes()[..valid].iter().filter(|b| **b == b'\n').count() + 1;
-            let mut problem = problem("the file is not UTF-8", "save it as UTF-8");
-            problem.line = u32::try_from(line).ok();
-            problem.column = Some(1);
-            return Content::of_file(problem, Names::Text(text));
-        }
-    };
-    if size > TEMPLATE_MAX {
-        let message = format!("a template may have at most {} KiB", TEMPLATE_MAX >> 10);
-        return Content::of_file(problem(message, "divide it"), Names::Text(text));
-    }
-    let named = path.to_str().is_some_and(|path| !path.contains(char::is_control));
-    if !named {
-        let problem = problem("the name of the file or its folder is not plain UTF-8", "rename it");
-        return Content::of_file(problem, Names::Text(text));
-    }
-    match lex(&text) {
-        Ok(lexed) => Content::Lexed(lexed),
-        Err(problems) => Content::Broken { problems, names: Names::Text(text), is_of_text: true },
-    }
-}
-
-fn problem(message: impl Into<String>, help: &str) -> Problem {
-    Problem { message: message.into(), help: Some(help.into()), ..Problem::default() }
 }

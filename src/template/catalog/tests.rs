@@ -274,3 +274,225 @@ fn until_a_scan_ends_an_unanswered_one_counts_as_naming_everything() {
     assert_eq!(folder.blockers("anything"), []);
     assert_ne!(folder.catalog.generation(), before, "whoever was told so is told otherwise");
 }
+
+/// Scans until a file is known by its metadata alone; how often a file was read for it.
+fn settle(folder: &mut Folder, id: &str) {
+    for _ in 0..1000 {
+        folder.rescan();
+        if folder.catalog.get(id).unwrap().is_current() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{id} is read again at every look");
+}
+
+#[test]
+fn a_file_from_the_future_is_settled_by_two_looks() {
+    let mut folder = Folder::new();
+    let future = std::time::SystemTime::now() + Duration::from_secs(86_400);
+    let write = |folder: &Folder, name: &str| {
+        folder.write("f/a.toml", &format!("x = '<< secret \"{name}\" >>'"));
+        let file = fs::File::options().write(true).open(folder.path("f/a.toml")).unwrap();
+        file.set_modified(future).unwrap();
+    };
+    for name in ["one", "two"] {
+        // The same size and the same time as before.
+        write(&folder, name);
+        settle(&mut folder, "f/a");
+        assert_eq!(folder.references(), [("f/a".to_owned(), name.to_owned())]);
+        let reads = folder.catalog.reads().load(Ordering::Relaxed);
+        for _ in 0..10 {
+            folder.rescan();
+            folder.catalog.begin().recheck(["f/a"]);
+        }
+        assert_eq!(folder.catalog.reads().load(Ordering::Relaxed), reads);
+    }
+    let before = Arc::clone(folder.catalog.get("f/a").unwrap());
+    write(&folder, "six");
+    assert!(!before.is_current());
+}
+
+#[test]
+fn an_extension_is_one_in_whatever_case() {
+    let mut folder = Folder::new();
+    for (file, id) in [("f/a.yml", "f/a"), ("f/b.TOML", "f/b"), ("f/c.Json", "f/c"), ("f/d.tOmL", "f/d")] {
+        folder.write(file, "x: << secret \"one\" >>");
+        folder.rescan();
+        assert!(folder.catalog.get(id).is_some(), "{file}");
+        assert!(folder.blockers("one").contains(&(id.to_owned(), "referenced")), "{file}");
+    }
+    assert_eq!(folder.catalog.get("f/a").unwrap().format, Format::Yaml);
+    assert_eq!(folder.catalog.strays().count(), 0);
+    // Ids are another matter.
+    folder.write("f/A.toml", "x = 1");
+    assert_eq!(folder.rescan().0, ids(&["f/A"]));
+    // One id for all of these.
+    for file in ["f/a.yaml", "f/a.TOML", "f/a.toml"] {
+        folder.write(file, "x = 1");
+    }
+    folder.rescan();
+    let Content::Broken { problems, .. } = &folder.catalog.get("f/a").unwrap().content else { panic!("not broken") };
+    assert_eq!(problems[0].message, "4 files claim the id `f/a`: a.TOML, a.toml, a.yaml, a.yml");
+    let files = ["a.TOML", "a.toml", "a.yaml", "a.yml"].map(|name| folder.path("f").join(name));
+    assert_eq!(files_of(&folder.path(""), "f/a"), files);
+    assert_eq!(files_of(&folder.path(""), "f/none"), Vec::<PathBuf>::new());
+    // The recheck of one id finds them too.
+    for (extension, id) in [("YAML", "f/x"), ("Yml", "f/y"), ("yml", "f/z")] {
+        folder.write(&format!("{id}.{extension}"), "x: 1");
+        let reading = folder.catalog.begin().recheck([id]);
+        assert_eq!(folder.catalog.apply(reading, Instant::now()).added, [id]);
+    }
+}
+
+impl Folder {
+    /// Path and reason of each file that is no template.
+    fn strays(&self) -> Vec<(&str, &'static str)> {
+        self.catalog.strays().map(|stray| (stray.path.as_str(), stray.why.code())).collect()
+    }
+}
+
+#[test]
+fn what_is_no_template_is_listed_and_guards() {
+    let mut folder = Folder::new();
+    let text = "x = '<< secret \"Key\" >>'\n";
+    folder.write("f/good.toml", "x = 1");
+    for file in
+        ["README.md", "a.toml", "f/a.toml.bak", "f/.a.toml", "f/notes.txt", "f/sub/deep/b.toml", ".drafts/c.toml"]
+    {
+        folder.write(file, text);
+    }
+    for left_alone in [".git/config", "f/.git/a.toml", ".DS_Store", "f/.#a.toml"] {
+        folder.write(left_alone, text);
+    }
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    fs::write(folder.path("f/wide"), utf16).unwrap();
+    symlink("nothing", folder.path("f/nowhere")).unwrap();
+    symlink("..", folder.path("f/back")).unwrap();
+    assert_eq!(folder.rescan().0, ids(&["f/good"]));
+    let strays = [
+        (".drafts/c.toml", "hidden"),
+        ("README.md", "place"),
+        ("a.toml", "place"),
+        ("f/.a.toml", "hidden"),
+        ("f/a.toml.bak", "backup"),
+        ("f/notes.txt", "extension"),
+        ("f/nowhere", "extension"),
+        ("f/sub/deep/b.toml", "too_deep"),
+        ("f/wide", "extension"),
+    ];
+    assert_eq!(folder.strays(), strays);
+    let guards: Vec<_> = strays.iter().filter(|(path, _)| *path != "f/nowhere").collect();
+    let blocked: Vec<_> = guards.iter().map(|(path, _)| ((*path).to_owned(), "in_stray")).collect();
+    assert_eq!(folder.blockers("key"), blocked);
+    assert_eq!(folder.blockers("other"), []);
+    let key: SecretName = "key".parse().unwrap();
+    let found = folder.catalog.blockers(&[&key], Instant::now());
+    assert!(found.iter().all(|blocker| (blocker.line, blocker.column) == (Some(1), Some(17))), "{found:?}");
+
+    // Nothing is read again, nothing new is told, until something changes.
+    for _ in 0..1000 {
+        if folder.catalog.strays().all(|stray| stray.state.is_settled() || stray.state.is_unread()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        folder.rescan();
+    }
+    let (generation, reads) = (folder.catalog.generation(), folder.catalog.reads().load(Ordering::Relaxed));
+    folder.rescan();
+    assert_eq!(folder.catalog.generation(), generation);
+    // What leads nowhere is looked up each time.
+    assert_eq!(folder.catalog.reads().load(Ordering::Relaxed), reads + 1);
+    folder.write("f/notes.txt", "x = '<< secret \"new\" >>'\n");
+    folder.rescan();
+    assert_ne!(folder.catalog.generation(), generation);
+    assert_eq!(folder.blockers("new"), [("f/notes.txt".into(), "in_stray")]);
+    // It may come back, as a template or as it was.
+    fs::remove_file(folder.path("f/notes.txt")).unwrap();
+    folder.rescan();
+    assert_eq!(folder.blockers("new"), [("f/notes.txt".into(), "vanished")]);
+    let new: SecretName = "new".parse().unwrap();
+    assert_eq!(folder.catalog.blockers(&[&new], Instant::now() + Duration::from_secs(3)), []);
+}
+
+#[test]
+fn what_cannot_be_searched_may_name_anything() {
+    let mut folder = Folder::new();
+    folder.write("f/good.toml", "x = 1");
+    let large = fs::File::create(folder.path("f/film.mkv")).unwrap();
+    large.set_len(2 << 30).unwrap();
+    folder.rescan();
+    assert_eq!(folder.blockers("any"), [("f/film.mkv".into(), "unknown")]);
+    let told = folder.catalog.strays().next().unwrap().message();
+    assert!(told.contains("larger than 8 MiB") && told.contains("no secret can be deleted"), "{told}");
+    fs::remove_file(folder.path("f/film.mkv")).unwrap();
+
+    // Together they may not fill the memory; what there is room for again is read.
+    for number in 0..5 {
+        fs::write(folder.path(&format!("f/{number}.log")), vec![b'x'; 7 << 20]).unwrap();
+    }
+    folder.rescan();
+    let unsearched = |folder: &Folder| folder.catalog.strays().filter(|stray| stray.text().is_err()).count();
+    assert_eq!((folder.strays().len(), unsearched(&folder)), (5, 1));
+    let kept = folder.catalog.strays().find(|stray| stray.text().is_ok()).unwrap().path.clone();
+    fs::remove_file(folder.path(&kept)).unwrap();
+    folder.rescan();
+    assert_eq!((folder.strays().len(), unsearched(&folder)), (4, 0));
+}
+
+#[test]
+fn only_so_many_that_are_no_templates_are_looked_at() {
+    let mut folder = Folder::new();
+    folder.write("f/good.toml", "x = '<< secret \"one\" >>'");
+    for number in 0..1010 {
+        folder.write(&format!("f/modules/{number}.js"), "x");
+    }
+    let mut path = "f".to_owned();
+    for _ in 0..12 {
+        path.push_str("/in");
+    }
+    folder.write(&format!("{path}/a.toml"), "x = 1");
+    assert_eq!(folder.rescan().0, ids(&["f/good"]));
+    assert_eq!(folder.catalog.strays().count(), 1001);
+    let rest = folder.catalog.strays().find(|stray| stray.why == Why::TooMany).unwrap();
+    assert!(rest.message().contains("no secret can be deleted"), "{}", rest.message());
+    let generation = folder.catalog.generation();
+    for _ in 0..2 {
+        folder.rescan();
+    }
+    assert_eq!(folder.catalog.generation(), generation);
+    assert!(folder.blockers("any").iter().all(|(_, reason)| *reason == "unknown"));
+
+    fs::remove_dir_all(folder.path("f/modules")).unwrap();
+    folder.rescan();
+    assert_eq!(folder.strays(), [("f/in/in/in/in/in/in/in/in", "too_many")]);
+}
+
+#[test]
+fn a_template_in_utf_16_is_broken_and_guards() {
+    let mut folder = Folder::new();
+    let text = "\u{feff}# é\nx = '<< secret \"cal-key\" >>'\n";
+    for (file, text, swap) in [
+        ("f/le-mark.toml", text, false),
+        ("f/be-mark.toml", text, true),
+        ("f/le.TOML", &text[3..], false),
+        ("f/be.yml", &text[3..], true),
+    ] {
+        let bytes = |unit: u16| if swap { unit.to_be_bytes() } else { unit.to_le_bytes() };
+        fs::create_dir_all(folder.path("f")).unwrap();
+        fs::write(folder.path(file), text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>()).unwrap();
+        folder.rescan();
+        let id = file.split('.').next().unwrap();
+        let Content::Broken { problems, .. } = &folder.catalog.get(id).unwrap().content else { panic!("{file}") };
+        assert_eq!(
+            (problems[0].message.as_str(), problems[0].help.as_deref()),
+            ("the file is UTF-16", Some("save it as UTF-8"))
+        );
+        assert_eq!(folder.blockers("cal-key"), [(id.to_owned(), "in_broken_text")]);
+        let key: SecretName = "cal-key".parse().unwrap();
+        assert_eq!(folder.catalog.blockers(&[&key], Instant::now())[0].line, Some(2));
+        fs::remove_file(folder.path(file)).unwrap();
+        folder.rescan();
+        folder.catalog.vanished.clear();
+    }
+}

@@ -1,10 +1,15 @@
-//! Tells when the folders may have changed.
+//! Tells when templates may have changed. Files that cannot be templates are not its business: whoever has to know of
+//! them scans.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::scan::{format, is_hidden};
 
 /// Why the kernel cannot tell of changes.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +28,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Calls back at once on whatever may matter: often too often, never too seldom.
+    /// Calls back at once on whatever may matter to a template: often too often, never too seldom.
     ///
     /// The folder above is watched too, so that the templates' folder may be taken away and put back.
     ///
@@ -34,9 +39,7 @@ impl Watcher {
         let replaced = Arc::new(AtomicBool::new(true));
         let (watched, noted) = (dir.clone(), Arc::clone(&replaced));
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-            // The folder above holds the vault and its log too: those are written all the time.
-            Ok(event) if !event.need_rescan() && event.paths.iter().all(|path| !path.starts_with(&watched)) => {}
+            Ok(event) if !event.need_rescan() && !matters(&watched, &event) => {}
             Ok(event) => {
                 if event.need_rescan() || event.paths.contains(&watched) {
                     noted.store(true, Ordering::Release);
@@ -72,5 +75,61 @@ impl Watcher {
 
     fn watch(&mut self, path: &Path, mode: RecursiveMode) -> Result<(), WatchError> {
         self.watcher.watch(path, mode).map_err(|source| WatchError { path: path.to_owned(), source })
+    }
+}
+
+/// Whether an event may be about a template, or a folder of some. The folder above holds the vault and its log too, and
+/// editors and git write files of their own all the time.
+fn matters(dir: &Path, event: &Event) -> bool {
+    let is_of_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
+    let may_be_template = |path: &PathBuf| {
+        let Ok(inside) = path.strip_prefix(dir) else { return false };
+        let mut steps = inside.iter().map(OsStrExt::as_bytes);
+        match (steps.next(), steps.next(), steps.next()) {
+            (None, ..) => true,
+            // A folder, or a link to one; a file there is no template.
+            (Some(feature), None, _) => !is_hidden(feature) && !is_of_data,
+            (Some(feature), Some(file), None) => !is_hidden(feature) && format(file).is_some(),
+            _ => false,
+        }
+    };
+    !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(may_be_template)
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_a_template_matters() {
+        let created = EventKind::Create(CreateKind::File);
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let told = |kind, paths: &[&str]| {
+            let event = Event { paths: paths.iter().map(PathBuf::from).collect(), ..Event::new(kind) };
+            matters(Path::new("/home/templates"), &event)
+        };
+        for path in ["", "/f", "/f/a.toml", "/f/a.YML", "/linked/a.jsonc"] {
+            assert!(told(created, &[&format!("/home/templates{path}")]), "{path}");
+        }
+        assert!(told(written, &["/home/templates/f/a.toml"]));
+        assert!(told(EventKind::Remove(RemoveKind::Folder), &["/home/templates/f"]));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        assert!(told(renamed, &["/home/templates/f/a.toml.new", "/home/templates/f/a.toml"]));
+        for path in [
+            "/home/vault.db",
+            "/home/templates/.git",
+            "/home/templates/.git/index.toml",
+            "/home/templates/f/.a.toml.swp",
+            "/home/templates/f/.a.toml",
+            "/home/templates/f/a.toml~",
+            "/home/templates/f/4913",
+            "/home/templates/f/sub/a.toml",
+        ] {
+            assert!(!told(created, &[path]) && !told(written, &[path]), "{path}");
+        }
+        assert!(!told(written, &["/home/templates/notes.txt"]));
+        assert!(!told(EventKind::Access(notify::event::AccessKind::Any), &["/home/templates/f/a.toml"]));
     }
 }

@@ -67,7 +67,9 @@ impl Preview {
         }
         let config = self.config()?;
         let Some(id) = self.place(component, feature)? else {
-            output::line(&format!("plan     {file} is no template: its name ends in .toml, .json, .jsonc or .yaml"));
+            output::line(&format!(
+                "plan     {file} is no template: its name has to end in .toml, .json, .jsonc, .yaml or .yml"
+            ));
             return Ok(());
         };
         let mut catalog = Catalog::new(self.home.templates());

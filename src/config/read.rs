@@ -1,0 +1,252 @@
+//! Reads the tables of `guillemet.toml` and notes everything that is wrong with them, each with its line and column.
+//!
+//! Invariant: no problem quotes a value of the file. A secret may have been pasted where it does not belong, and
+//! problems go to the log, to `/v1/status` and to the console.
+
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Place;
+use crate::template::Problem;
+
+/// How many problems are told at most: one missing quote can make every later line wrong.
+const PROBLEMS_MAX: usize = 50;
+/// The longest key that a problem quotes.
+const KEY_MAX: usize = 64;
+
+/// The text that is read, and what is wrong with it so far.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+/// The entries of one table that have not been read yet.
+pub(super) struct Entries<'a> {
+    /// The dotted path of the table; empty for the whole file.
+    path: String,
+    left: Vec<(&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>)>,
+    known: Vec<&'static str>,
+}
+
+/// A text of the file and the offset at which it stands.
+pub(super) type TextAt<'a> = (&'a str, usize);
+
+impl<'a> Entries<'a> {
+    /// Returns the entries of a table.
+    pub(super) fn new(path: &str, table: &'a DeTable<'a>) -> Self {
+        Self { path: path.to_owned(), left: table.iter().collect(), known: Vec::new() }
+    }
+
+    fn none(path: String) -> Self {
+        Self { path, left: Vec::new(), known: Vec::new() }
+    }
+
+    /// Returns the value of a key, once.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.known.push(key);
+        let index = self.left.iter().position(|(name, _)| name.get_ref() == key)?;
+        Some(self.left.swap_remove(index).1)
+    }
+
+    /// Returns the dotted path of a key.
+    pub(super) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Begins without problems.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, problems: Vec::new() }
+    }
+
+    /// Returns the line and column of an offset, both from 1, the column in characters.
+    pub(super) fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Place { line: number(line), column: number(column) }
+    }
+
+    /// Notes a problem with a key, at an offset of the text.
+    pub(super) fn wrong(&mut self, path: String, offset: usize, message: impl Into<String>) {
+        if self.problems.len() == PROBLEMS_MAX {
+            return;
+        }
+        let Place { line, column } = self.place(offset);
+        let (line, column) = (Some(line), Some(column));
+        self.problems.push(Problem { path, line, column, message: message.into(), help: None });
+    }
+
+    /// Notes what the parser of TOML found.
+    pub(super) fn unparsable(&mut self, errors: &[toml::de::Error]) {
+        for error in errors {
+            // The parser's messages name what it expects, never what is there.
+            self.wrong(String::new(), error.span().map_or(0, |span| span.start), error.message());
+        }
+    }
+
+    /// Returns everything that is wrong, in the order of the lines.
+    pub(super) fn problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        self.problems
+    }
+
+    /// Notes that a value is of another type.
+    fn mistyped(&mut self, path: String, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let message = format!("must be {wanted}, not {}", kind(value.get_ref()));
+        self.wrong(path, value.span().start, message);
+    }
+
+    /// Returns the entries of a table below another one; none where it is absent.
+    pub(super) fn table(&mut self, from: &mut Entries<'a>, key: &'static str) -> Entries<'a> {
+        let path = from.path_of(key);
+        let Some(value) = from.take(key) else { return Entries::none(path) };
+        if let DeValue::Table(table) = value.get_ref() {
+            return Entries::new(&path, table);
+        }
+        self.mistyped(path.clone(), value, "a table");
+        Entries::none(path)
+    }
+
+    /// Returns the tables of an array, each with its offset.
+    pub(super) fn tables(&mut self, from: &mut Entries<'a>, key: &'static str) -> Vec<(Entries<'a>, usize)> {
+        let Some(value) = from.take(key) else { return Vec::new() };
+        let path = from.path_of(key);
+        let DeValue::Array(items) = value.get_ref() else {
+            self.mistyped(path.clone(), value, &format!("an array of tables, each under [[{path}]]"));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{}]", index + 1);
+            match item.get_ref() {
+                DeValue::Table(table) => tables.push((Entries::new(&path, table), item.span().start)),
+                _ => self.mistyped(path, item, "a table"),
+            }
+        }
+        tables
+    }
+
+    /// Returns a whole number within a range; `otherwise` where it is absent.
+    pub(super) fn number(
+        &mut self,
+        from: &mut Entries<'a>,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        otherwise: u64,
+    ) -> u64 {
+        let path = from.path_of(key);
+        let Some(value) = from.take(key) else { return otherwise };
+        let Some(number) = self.integer(&path, value) else { return otherwise };
+        match u64::try_from(number) {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                let message = format!("must be between {} and {}", range.start(), range.end());
+                self.wrong(path, value.span().start, message);
+                otherwise
+            }
+        }
+    }
+
+    /// Returns the number that a value is, of 64 bits with a sign.
+    pub(super) fn integer(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<i64> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            self.mistyped(path.to_owned(), value, "a whole number");
+            return None;
+        };
+        let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        if number.is_none() {
+            self.wrong(path.to_owned(), value.span().start, "is too large for a whole number of 64 bits");
+        }
+        number
+    }
+
+    /// Returns `true` or `false`; `false` where it is absent.
+    pub(super) fn flag(&mut self, from: &mut Entries<'a>, key: &'static str) -> bool {
+        let path = from.path_of(key);
+        let Some(value) = from.take(key) else { return false };
+        let DeValue::Boolean(flag) = value.get_ref() else {
+            self.mistyped(path, value, "true or false");
+            return false;
+        };
+        *flag
+    }
+
+    /// Returns the texts of an array, each with its offset; none where it is absent.
+    pub(super) fn texts(&mut self, from: &mut Entries<'a>, key: &'static str) -> Vec<TextAt<'a>> {
+        let path = from.path_of(key);
+        let Some(value) = from.take(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.mistyped(path, value, "an array of strings");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push((text.as_ref(), item.span().start)),
+                _ => self.mistyped(format!("{path}[{}]", index + 1), item, "a string"),
+            }
+        }
+        texts
+    }
+
+    /// Returns a value as templates see it: a date is its text.
+    pub(super) fn json(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> serde_json::Value {
+        match value.get_ref() {
+            DeValue::String(text) => text.as_ref().into(),
+            DeValue::Integer(_) => self.integer(path, value).into(),
+            DeValue::Float(number) => number.as_str().parse::<f64>().unwrap_or(f64::NAN).into(),
+            DeValue::Boolean(flag) => (*flag).into(),
+            DeValue::Datetime(when) => when.to_string().into(),
+            DeValue::Array(items) => items.iter().map(|item| self.json(path, item)).collect(),
+            DeValue::Table(table) => serde_json::Value::Object(self.object(path, table)),
+        }
+    }
+
+    /// Returns a table as templates see it.
+    fn object(&mut self, path: &str, table: &DeTable<'_>) -> serde_json::Map<String, serde_json::Value> {
+        let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            (key.get_ref().to_string(), self.json(path, value))
+        };
+        table.iter().map(entry).collect()
+    }
+
+    /// Returns every entry that is left, as templates see them.
+    pub(super) fn rest(&mut self, from: Entries<'a>) -> serde_json::Value {
+        let path = from.path;
+        let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            (key.get_ref().to_string(), self.json(&path, value))
+        };
+        serde_json::Value::Object(from.left.into_iter().map(entry).collect())
+    }
+
+    /// Notes every entry that is left: there is no such key.
+    pub(super) fn end(&mut self, from: Entries<'a>) {
+        let known = from.known.join(", ");
+        for (key, _) in from.left {
+            let name = key.get_ref();
+            let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let shown = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
+            let shown = if shown { name.as_ref() } else { "…" };
+            let path = if from.path.is_empty() { shown.to_owned() } else { format!("{}.{shown}", from.path) };
+            self.wrong(path, key.span().start, format!("is not a key here; the keys are {known}"));
+        }
+    }
+}
+
+/// What a value is, for people.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,63 @@
+//! Which template an id stands for. Where several files claim one, it is a broken template that says so: nobody can
+//! tell which of them is meant.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::scan::Files;
+use super::state::FileState;
+use super::{Content, Names, Template};
+use crate::template::Problem;
+
+/// Whether two are the same reading of the same file. Those that share an id are made anew at every scan.
+pub(super) fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
+    Arc::ptr_eq(a, b)
+        || (a.path == b.path
+            && a.state.is_unread()
+            && b.state.is_unread()
+            && matches!(
+                (&a.content, &b.content),
+                (Content::Broken { problems: a, names: Names::References(_), .. }, Content::Broken { problems: b, names: Names::References(_), .. })
+                    if a == b
+            ))
+}
+
+/// Every template by its id.
+pub(super) fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
+    let mut grouped: BTreeMap<String, Vec<&Arc<Template>>> = BTreeMap::new();
+    for template in files.values() {
+        grouped.entry(template.id.clone()).or_default().push(template);
+    }
+    let one = |(id, group): (String, Vec<&Arc<Template>>)| match group.as_slice() {
+        [template] => (id, Arc::clone(template)),
+        several => {
+            let names: Vec<String> = several.iter().map(|template| file_name(&template.path)).collect();
+            let problem = Problem {
+                message: format!("{} files claim the id `{id}`: {}", names.len(), names.join(", ")),
+                help: Some("rename or remove all but one".into()),
+                ..Problem::default()
+            };
+            let first = several[0];
+            let references = several.iter().flat_map(|template| template.references().iter().cloned()).collect();
+            let claimed = Template {
+                id: id.clone(),
+                feature: first.feature.clone(),
+                name: first.name.clone(),
+                format: first.format,
+                path: first.path.clone(),
+                state: FileState::unread(),
+                is_local: several.iter().all(|template| template.is_local),
+                published: AtomicBool::new(false),
+                content: Content::of_file(problem, Names::References(references)),
+            };
+            (id, Arc::new(claimed))
+        }
+    };
+    grouped.into_iter().map(one).collect()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

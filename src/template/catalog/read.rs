@@ -1,0 +1,245 @@
+//! Reads one file: what a template is made from, and the text of what is none. Locks nothing.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::fs::{FsWord, fstatfs};
+use sha2::{Digest, Sha256};
+
+use super::open::{Folder, OpenError};
+use super::state::FileState;
+use super::{Content, Names, Template};
+use crate::files::Fingerprint;
+use crate::template::lexer::lex;
+use crate::template::{Format, Problem};
+
+/// The largest template, in bytes.
+pub const TEMPLATE_MAX: u64 = 256 << 10;
+/// The largest file that is searched for names before a secret is deleted.
+pub const SEARCH_MAX: u64 = 8 << 20;
+
+/// File systems of this machine, which answer at once (`statfs(2)`): ext, XFS, Btrfs, F2FS, Bcachefs, ZFS, tmpfs,
+/// ramfs, overlayfs, SquashFS, EROFS, FAT, exFAT. Of every other it is assumed that it may hang.
+const LOCAL: [FsWord; 13] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0xca45_1a4e,
+    0x2fc1_2fc1,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+    0x7371_7368,
+    0xe0f5_e1e2,
+    0x4d44,
+    0x2011_bab0,
+];
+
+/// A file that was read.
+pub(super) struct FileRead {
+    pub state: FileState,
+    /// It lies on a file system that answers at once.
+    pub is_local: bool,
+    /// `None` where there are more than were asked for.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// Reads a file of at most `most` bytes; of a larger one nothing but its metadata.
+pub(super) fn read(folder: &Folder, name: &OsStr, most: u64) -> Result<FileRead, OpenError> {
+    let begun = Instant::now();
+    let mut file = folder.open(name)?;
+    let size = file.metadata()?.len();
+    let mut bytes = None;
+    if size <= most {
+        let mut read = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        Read::by_ref(&mut file).take(most + 1).read_to_end(&mut read)?;
+        bytes = Some(read).filter(|read| read.len() as u64 <= most);
+    }
+    // Asked for after reading, so that a change in between shows as another fingerprint.
+    let fingerprint = Fingerprint::from_metadata(&file.metadata()?);
+    let is_local = fstatfs(&file).is_ok_and(|system| LOCAL.contains(&system.f_type));
+    let digest = bytes.as_ref().map_or([0; 32], |bytes| Sha256::digest(bytes).into());
+    Ok(FileRead { state: FileState::of(fingerprint, digest, begun), is_local, bytes })
+}
+
+/// Reads a template; `known` is what it was before, and is returned where nothing changed. `reads` counts.
+pub(super) fn read_template(
+    folder: &Folder,
+    key: &OsStr,
+    format: Format,
+    known: Option<&Arc<Template>>,
+    reads: &AtomicU64,
+) -> Arc<Template> {
+    reads.fetch_add(1, Ordering::Relaxed);
+    let path = Path::new(key);
+    let (feature, file) = (clean(path.parent().and_then(Path::file_name)), path.file_name().unwrap_or_default());
+    let name = clean(path.file_stem());
+    let path = folder.path.join(file);
+    let mut is_local = true;
+    let (state, content) = match read(folder, file, SEARCH_MAX) {
+        Ok(read) => {
+            if let Some(known) = known
+                && known.state.is_same(&read.state)
+            {
+                known.state.confirm(&read.state);
+                return Arc::clone(known);
+            }
+            is_local = read.is_local;
+            (read.state, content(&path, read.bytes))
+        }
+        Err(error) => {
+            let names = known.map_or(Names::Unknown, |known| match &known.content {
+                Content::Lexed(lexed) => Names::References(lexed.references.clone()),
+                Content::Broken { names: Names::References(references), .. } => Names::References(references.clone()),
+                Content::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
+                Content::Broken { names: Names::Unknown, .. } => Names::Unknown,
+            });
+            let problem = match error {
+                OpenError::Foreign => problem(
+                    error.to_string(),
+                    "link to a file of whoever owns the folder that the link is in, or copy the file into that folder",
+                ),
+                OpenError::System(error) => {
+                    problem(format!("the file cannot be read: {error}"), "make it a readable file, or remove it")
+                }
+            };
+            // Nothing changed for the worse: the same object, so that it does not count as a change.
+            if let Some(known) = known
+                && known.state.is_unread()
+                && matches!(&known.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
+            {
+                return Arc::clone(known);
+            }
+            (FileState::unread(), Content::of_file(problem, names))
+        }
+    };
+    let id = format!("{feature}/{name}");
+    Arc::new(Template { id, feature, name, format, path, state, is_local, published: AtomicBool::new(false), content })
+}
+
+/// Returns the text of a template, read again, where its file is still what the template was made from.
+pub(super) fn text(template: &Template) -> Option<String> {
+    let folder = template.path.parent()?;
+    let root = Folder::root(folder.parent()?).ok()?;
+    let read = read(&root.inside(folder.file_name()?).ok()?, template.path.file_name()?, SEARCH_MAX).ok()?;
+    (read.state.digest() == template.state.digest()).then(|| String::from_utf8(read.bytes?).ok()).flatten()
+}
+
+/// A name as it is shown: what is not UTF-8 or a control character is replaced.
+pub(super) fn clean(name: Option<&OsStr>) -> String {
+    let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.replace(char::is_control, "\u{fffd}")
+}
+
+fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
+    let Some(bytes) = bytes else {
+        let problem = problem("the file is far too large for a template", "move it out of the templates' folder");
+        return Content::of_file(problem, Names::Unknown);
+    };
+    let size = bytes.len() as u64;
+    if let Some(problem) = not_text(&bytes) {
+        return Content::of_file(problem, Names::Text(searchable(bytes)));
+    }
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..valid].iter().filter(|b| **b == b'\n').count() + 1;
+            let mut problem = problem("the file is not UTF-8", "save it as UTF-8");
+            problem.line = u32::try_from(line).ok();
+            problem.column = Some(1);
+            return Content::of_file(problem, Names::Text(searchable(error.into_bytes())));
+        }
+    };
+    if size > TEMPLATE_MAX {
+        let message = format!("a template may have at most {} KiB", TEMPLATE_MAX >> 10);
+        return Content::of_file(problem(message, "divide it"), Names::Text(text));
+    }
+    let named = path.to_str().is_some_and(|path| !path.contains(char::is_control));
+    if !named {
+        let problem = problem("the name of the file or its folder is not plain UTF-8", "rename it");
+        return Content::of_file(problem, Names::Text(text));
+    }
+    match lex(&text) {
+        Ok(lexed) => Content::Lexed(lexed),
+        Err(problems) => Content::Broken { problems, names: Names::Text(text), is_of_text: true },
+    }
+}
+
+/// What is wrong with bytes that are UTF-16 or no text at all. Without its mark, UTF-16 can be valid UTF-8: a NUL is a
+/// character there, and every other byte is one.
+fn not_text(bytes: &[u8]) -> Option<Problem> {
+    let has_mark = UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark));
+    let nuls = |from: usize| bytes.iter().skip(from).step_by(2).filter(|byte| **byte == 0).count();
+    let (even, odd) = (nuls(0), nuls(1));
+    let is_utf16 = has_mark || (even.max(odd) * 4 >= bytes.len() && even.min(odd) * 4 <= even.max(odd));
+    match even + odd {
+        0 if !has_mark => None,
+        _ if is_utf16 => Some(problem("the file is UTF-16", "save it as UTF-8")),
+        _ => Some(problem("the file holds NUL characters, so it is not a text", "save it as UTF-8 text")),
+    }
+}
+
+/// What UTF-16 begins with, little and big endian.
+const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// Returns the text in which names are looked for. Names are ASCII, so UTF-16 and UTF-32 of either byte order, with or
+/// without a mark, read like UTF-8 once their NULs are left out; so does a file of which only a part is UTF-16. What is
+/// not UTF-8 then becomes `?`.
+pub(super) fn searchable(mut bytes: Vec<u8>) -> String {
+    if bytes.contains(&0) {
+        bytes.retain(|byte| *byte != 0);
+    }
+    if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+        bytes.drain(..2);
+    }
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let mut text = String::with_capacity(error.as_bytes().len());
+        for chunk in error.as_bytes().utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend((!chunk.invalid().is_empty()).then_some('?'));
+        }
+        text
+    })
+}
+
+fn problem(message: impl Into<String>, help: &str) -> Problem {
+    Problem { message: message.into(), help: Some(help.into()), ..Problem::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_every_encoding() {
+        let text = "é = 1\nkey = \"<< secret 'cal-key' >>\"\n";
+        let ascii = text.replace('é', "e");
+        let utf16 = |swap: bool, mark: bool, text: &str| -> Vec<u8> {
+            let units = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16());
+            units.flat_map(|unit| if swap { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+        };
+        for (swap, mark) in [(false, false), (false, true), (true, false), (true, true)] {
+            for text in [text, &ascii] {
+                let bytes = utf16(swap, mark, text);
+                assert_eq!(not_text(&bytes).unwrap().message, "the file is UTF-16");
+                let found = searchable(bytes);
+                assert_eq!(found.lines().nth(1), Some("key = \"<< secret 'cal-key' >>\""), "{swap} {mark}");
+            }
+        }
+        // As a shell of Windows appends to a file of UTF-8.
+        let mixed = [text.as_bytes(), &utf16(false, false, "x = 'other-key'\n")].concat();
+        assert!(not_text(&mixed).unwrap().message.contains("NUL"));
+        assert_eq!(searchable(mixed), format!("{text}x = 'other-key'\n"));
+        let utf32: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+        assert!(searchable(utf32).contains("'cal-key'"));
+        assert_eq!(searchable(b"caf\xe9 cal-key".to_vec()), "caf? cal-key");
+        assert_eq!(not_text(text.as_bytes()), None);
+        assert_eq!(not_text(b""), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! Files in the templates' folder that are no templates. Nobody serves one, but whoever put it there may take it for a
+//! template: it is listed with the reason, and its text guards names as that of a broken template does.
+//!
+//! Knows no folder: `scan` walks.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::FileType;
+
+use super::open::{Folder, OpenError};
+use super::read::{SEARCH_MAX, clean, read, searchable};
+use super::state::FileState;
+
+/// The most of them that are looked at.
+pub const STRAYS_MAX: usize = 1000;
+/// The most text of them that is kept, in bytes.
+pub const TEXT_MAX: u64 = 32 << 20;
+
+/// What version control and desktops keep in a folder, which is never anybody's config: left alone.
+const LEFT_ALONE: [&str; 8] = [".git", ".hg", ".svn", ".jj", ".DS_Store", "Thumbs.db", "desktop.ini", ".directory"];
+/// How names begin of what is there for a moment: a lock of Emacs, a file that NFS removes later, and our own.
+const PASSING: [&str; 3] = [".#", ".nfs", ".guillemet-"];
+/// How names end of what editors and version control keep of a file.
+const BACKUPS: [&str; 9] = ["~", ".bak", ".orig", ".rej", ".swp", ".swo", ".swn", ".swx", ".tmp"];
+
+/// Why a file is no template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It lies in no folder of a feature.
+    Place,
+    /// Its name does not end as that of a template.
+    Extension,
+    /// It lies in a folder inside the folder of a feature.
+    TooDeep,
+    /// Its name, or that of a folder on the way, begins with a dot.
+    Hidden,
+    /// An editor made it of another file.
+    Backup,
+    /// There are too many to look at each. Stands for those behind it.
+    TooMany,
+}
+
+impl Why {
+    /// Why the file of this path is none.
+    fn of(key: &OsStr) -> Self {
+        let (bytes, name) = (key.as_bytes(), name(key).as_bytes());
+        let is_hidden = bytes.split(|byte| *byte == b'/').any(|part| part.starts_with(b"."));
+        match depth(key) {
+            _ if BACKUPS.iter().any(|end| name.ends_with(end.as_bytes())) => Self::Backup,
+            _ if name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#") => Self::Backup,
+            _ if is_hidden => Self::Hidden,
+            0 => Self::Place,
+            1 => Self::Extension,
+            _ => Self::TooDeep,
+        }
+    }
+
+    /// For programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Place => "place",
+            Self::Extension => "extension",
+            Self::TooDeep => "too_deep",
+            Self::Hidden => "hidden",
+            Self::Backup => "backup",
+            Self::TooMany => "too_many",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Place => {
+                "a template is in the folder of its feature, as FEATURE/NAME.toml; move it there, or out of the templates' folder"
+            }
+            Self::Extension => {
+                "its name does not end in .toml, .json, .jsonc, .yaml or .yml; rename it, or move it out of the templates' folder"
+            }
+            Self::TooDeep => {
+                "a template is directly in the folder of its feature; move it there, or out of the templates' folder"
+            }
+            Self::Hidden => {
+                "a name that begins with a dot is not read as a template; rename it, or move it out of the templates' folder"
+            }
+            Self::Backup => "it looks like the backup or swap file of an editor; remove it when you do not need it",
+            Self::TooMany => {
+                "too many files here are not templates to look at each; move them out of the templates' folder"
+            }
+        }
+    }
+}
+
+/// Why a file is not searched for names. It may name anything then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsearched {
+    /// It is larger than is searched.
+    TooLarge,
+    /// The others have used up the room for texts.
+    NoRoom,
+    /// There are too many, or folders are nested too deep.
+    TooMany,
+    /// It is a link to a file that its maker may not choose.
+    Foreign,
+    /// The system's reason.
+    Unreadable(ErrorKind),
+}
+
+impl std::fmt::Display for Unsearched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLarge => write!(f, "it is larger than {} MiB", SEARCH_MAX >> 20),
+            Self::NoRoom => write!(f, "all of these files together are larger than {} MiB", TEXT_MAX >> 20),
+            Self::TooMany => write!(f, "more than {STRAYS_MAX} files, or folders that are nested too deep"),
+            Self::Foreign => f.write_str("it is a link to a file of another user"),
+            Self::Unreadable(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
+/// A file that is no template.
+#[derive(Debug)]
+pub struct Stray {
+    /// Its path inside the templates' folder, as it is shown.
+    pub path: String,
+    /// Why it is none.
+    pub why: Why,
+    pub(super) state: FileState,
+    /// What is searched for names; empty for what is no file.
+    pub(super) text: Result<String, Unsearched>,
+}
+
+impl Stray {
+    fn new(key: &OsStr, why: Why, state: FileState, text: Result<String, Unsearched>) -> Arc<Self> {
+        Arc::new(Self { path: clean(Some(key)), why, state, text })
+    }
+
+    /// What has no text: a socket, a pipe, a device.
+    pub(super) fn without_text(key: &OsStr) -> Arc<Self> {
+        Self::new(key, Why::of(key), FileState::unread(), Ok(String::new()))
+    }
+
+    /// Stands for all that is in a folder and was not looked at.
+    pub(super) fn rest_of(key: &OsStr) -> Arc<Self> {
+        let key = if key.is_empty() { OsStr::new(".") } else { key };
+        Self::new(key, Why::TooMany, FileState::unread(), Err(Unsearched::TooMany))
+    }
+
+    /// Its text, unless nobody knows it.
+    pub fn text(&self) -> Result<&str, Unsearched> {
+        self.text.as_deref().map_err(|why| *why)
+    }
+
+    /// Why it is no template and what to do, and whether it keeps every secret from being deleted.
+    pub fn message(&self) -> String {
+        let why = self.why.text();
+        match self.text {
+            Ok(_) => format!("not a template: {why}"),
+            Err(unsearched) => {
+                format!(
+                    "not a template: {why}. It cannot be searched for names ({unsearched}), so no secret can be deleted until it is gone"
+                )
+            }
+        }
+    }
+
+    /// Whether an editor leaves such a thing, and nobody has to be told. What stands in the way of every delete is told
+    /// in any case.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.why, Why::Hidden | Why::Backup) && self.text.is_ok()
+    }
+
+    /// Whether both are the same, as far as that can be told.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.why == other.why && self.text == other.text && self.state.is_unread() && other.state.is_unread()
+    }
+
+    /// Whether it need not be read again with this much room for its text, while its file is what it was.
+    pub(super) fn is_settled_with(&self, room: u64) -> bool {
+        match &self.text {
+            Ok(text) => text.len() as u64 <= room,
+            Err(Unsearched::NoRoom) => self.state.size() > room,
+            Err(_) => true,
+        }
+    }
+}
+
+/// How many folders inside the templates' folder a path leads through.
+pub(super) fn depth(key: &OsStr) -> usize {
+    key.as_bytes().iter().filter(|byte| **byte == b'/').count()
+}
+
+/// The last step of a path.
+pub(super) fn name(key: &OsStr) -> &OsStr {
+    OsStr::from_bytes(key.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default())
+}
+
+/// Whether what has this name is nobody's business here.
+pub(super) fn is_left_alone(name: &[u8]) -> bool {
+    LEFT_ALONE.iter().any(|known| name == known.as_bytes())
+        || PASSING.iter().any(|begin| name.starts_with(begin.as_bytes()))
+}
+
+/// Reads a file; `known` is what it was before, and is returned where nothing changed. Its text has `room` bytes.
+/// `None` where it has just gone.
+pub(super) fn read_stray(
+    folder: &Folder,
+    key: &OsStr,
+    kind: FileType,
+    known: Option<&Arc<Stray>>,
+    room: u64,
+    reads: &AtomicU64,
+) -> Option<Arc<Stray>> {
+    reads.fetch_add(1, Ordering::Relaxed);
+    let (state, text) = match read(folder, name(key), SEARCH_MAX.min(room)) {
+        Ok(read) => {
+            if let Some(known) = known
+                && known.state.is_same(&read.state)
+                && known.text.is_ok() == read.bytes.is_some()
+            {
+                known.state.confirm(&read.state);
+                return Some(Arc::clone(known));
+            }
+            let text = match read.bytes {
+                Some(bytes) => Ok(searchable(bytes)),
+                None if read.state.size() > SEARCH_MAX => Err(Unsearched::TooLarge),
+                None => Err(Unsearched::NoRoom),
+            };
+            (read.state, text)
+        }
+        Err(OpenError::Foreign) => (FileState::unread(), Err(Unsearched::Foreign)),
+        Err(OpenError::System(error)) => {
+            let leads_nowhere = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ELOOP);
+            let text = match error.kind() {
+                _ if leads_nowhere && kind == FileType::Symlink => Ok(String::new()),
+                ErrorKind::NotFound => return None,
+                // No regular file.
+                ErrorKind::InvalidInput => Ok(String::new()),
+                kind => Err(Unsearched::Unreadable(kind)),
+            };
+            (FileState::unread(), text)
+        }
+    };
+    let stray = Stray::new(key, Why::of(key), state, text);
+    Some(known.filter(|known| known.is_same(&stray)).cloned().unwrap_or(stray))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_reason() {
+        for (path, why) in [
+            ("README.md", Why::Place),
+            ("a.toml", Why::Place),
+            ("f/notes.txt", Why::Extension),
+            ("f/a.toml.disabled", Why::Extension),
+            ("f/a", Why::Extension),
+            ("f/sub/a.toml", Why::TooDeep),
+            ("f/.a.toml", Why::Hidden),
+            (".drafts/a.toml", Why::Hidden),
+            ("f/.sub/a.toml", Why::Hidden),
+            ("f/a.toml~", Why::Backup),
+            ("f/a.toml.bak", Why::Backup),
+            ("f/.a.toml.swp", Why::Backup),
+            ("f/#a.toml#", Why::Backup),
+        ] {
+            assert_eq!(Why::of(OsStr::new(path)), why, "{path}");
+        }
+        for name in [".git", ".DS_Store", ".#a.toml", ".guillemet-0123", "Thumbs.db"] {
+            assert!(is_left_alone(name.as_bytes()), "{name}");
+        }
+        for name in [".gitignore", "a.toml", ".a.toml.swp", "#a.toml#"] {
+            assert!(!is_left_alone(name.as_bytes()), "{name}");
+        }
+    }
+}
