@@ -200,8 +200,8 @@ fn a_passphrase_is_the_same_whatever_ends_its_line_and_wherever_it_comes_from() 
         assert!(said(&two_lines).contains("more than one line"), "{}", said(&two_lines));
         let made = guillemet.command_by(&at_descriptor(descriptor), &init, file.as_bytes());
         assert!(made.status.success(), "{}", said(&made));
-        for (number, file) in good.iter().enumerate() {
-            let descriptor = DESCRIPTORS[(made_by + number) % 3];
+        for number in [made_by + 1, made_by + 2] {
+            let (file, descriptor) = (&good[number % good.len()], DESCRIPTORS[number % 3]);
             assert!(starts(&mut guillemet, descriptor, file.as_bytes()), "{file:?}: {}", guillemet.log());
             assert_eq!(guillemet.get("/v1/status").json()["warnings"].to_string().matches("passphrase").count(), 0);
             assert!(guillemet.stop());

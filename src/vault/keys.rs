@@ -242,9 +242,14 @@ fn either<T>(
     }
 }
 
+/// Where the key file is: what a link leads to, which may be another disk. A new key goes to the same place.
+fn place_of(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Where a new key file lies until the vault is sealed under its key.
 fn pending_key_file(path: &Path) -> PathBuf {
-    files::beside(path)
+    files::beside(&place_of(path))
 }
 
 /// Gives the pending key file its name, in place of the former key file.
@@ -253,7 +258,7 @@ fn pending_key_file(path: &Path) -> PathBuf {
 /// When it cannot be renamed.
 pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
     let pending = pending_key_file(path);
-    files::place_over(&pending, path).map_err(|error| {
+    files::place_over(&pending, &place_of(path)).map_err(|error| {
         let problem = format!(
             "holds the key of this vault now, and cannot be renamed to {}: {error}. Keep it: without it the vault cannot \
              be opened. The next start of the daemon tries again",

@@ -172,7 +172,6 @@ mod tests {
         ] {
             let Err(BadPassphrase::Weak(advice)) = given(weak).judge() else { panic!("{weak} was good enough") };
             assert!(advice.contains(why) && advice.ends_with("make a good passphrase"), "{weak}: {advice}");
-            assert!(!advice.contains(weak), "{advice}");
         }
         for good in ["correct horse battery staple nine", "kZ4$vQ9!mT2w", "бережёного бог бережёт всегда\r\n"]
         {
