@@ -45,7 +45,7 @@ fn what_the_journal_does_not_take_does_not_leave() {
     let render = |plan: &Plan, known: Option<&str>| {
         resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, known)
     };
-    let resolve = |name: &SecretName| resolver.resolve(std::slice::from_ref(name), &caller);
+    let resolve = |name: &SecretName| resolver.resolve(resolver.current.load(), std::slice::from_ref(name), &caller);
     let Ok(Rendered { etag, body, .. }) = render(&plan, None) else { panic!("it is rendered") };
     assert!(body.unwrap().windows(VALUE.len()).any(|window| window == VALUE.as_bytes()));
     resolver.recorder.fold().unwrap();
