@@ -25,7 +25,7 @@ use crate::api::configuration::{self, Cause, Configuration};
 use crate::api::identity::{self, LookUps, Rules};
 use crate::api::listener::Listener;
 use crate::api::{self, App};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, ConfigError};
 use crate::console;
 use crate::events::Events;
 use crate::files::{self, FileId};

@@ -58,7 +58,10 @@ async fn check_template(
 ) -> serde_json::Value {
     let found = match target {
         Some(id) => match prepared.plan(Some(id), registry, config).await {
-            Ok(plan) => view::Found { problems: canary::check(&plan), warnings: plan.warnings.clone() },
+            Ok(plan) => {
+                let warnings = plan.warnings.iter().cloned().chain(view::renamed(&plan, target)).collect();
+                view::Found { problems: canary::check(&plan), warnings }
+            }
             Err(unplanned) => view::Found { problems: view::problems(unplanned), warnings: Vec::new() },
         },
         None => view::found(prepared.plans(registry, config).await, canary::check),

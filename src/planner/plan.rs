@@ -12,7 +12,7 @@ use super::host::{Plugin, Written};
 use super::origin::{Origins, Place};
 use super::protocol::{Answer, Description, Emission, PlanRequest, Planned};
 use super::render::render;
-use super::targets;
+use super::targets::{self, Named};
 use super::text::{PROBLEMS_MAX, tidy_problems};
 use super::tree::{self, Tree, TreeError};
 use crate::template::Problem;
@@ -31,7 +31,7 @@ pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -
 /// Says which targets a template names, without a call of the plugin.
 pub fn targets(description: &Description, request: &PlanRequest) -> Answer {
     match secret_fields(description).and_then(|fields| Ok(read(request, description, &fields)?)) {
-        Ok(config) => Answer::Targets(config.targets),
+        Ok(config) => Answer::Targets(config.targets.ids),
         Err(failure) => failure.answer(),
     }
 }
@@ -77,7 +77,7 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
     // The template's own mistakes are told together with a target that is not there.
     let config =
         read(request, description, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
-    let Config { tree, origins, emissions, slots, .. } = config.map_err(|mut problems| {
+    let Config { tree, origins, emissions, slots, targets } = config.map_err(|mut problems| {
         problems.extend(target);
         Failure::Config(problems)
     })?;
@@ -98,7 +98,8 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
         return Err(Failure::Config(positions.fill_in(problems)));
     }
     let document = document::check(text, kind, &encoder, &emissions, &request.references)?;
-    let warnings = positions.fill_in(warnings);
+    let mut warnings = positions.fill_in(warnings);
+    warnings.extend(targets.warnings);
     Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings, cost })
 }
 
@@ -110,7 +111,7 @@ struct Config {
     /// What each slot stands for, by emission.
     slots: HashMap<String, u32>,
     /// The targets that the template names.
-    targets: Vec<String>,
+    targets: Named,
 }
 
 fn read(request: &PlanRequest, description: &Description, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
@@ -120,7 +121,7 @@ fn read(request: &PlanRequest, description: &Description, fields: &SecretFields)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
     let named = targets::take(&mut tree);
     let place = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
-    let targets = named.as_ref().map_or(Ok(Vec::new()), |named| targets::read(named, description, place));
+    let targets = named.as_ref().map_or_else(|| Ok(Named::default()), |named| targets::read(named, description, place));
     let placed = emissions::place(request, &emitted, &mut tree, &origins, fields, named.as_ref());
     match (placed, targets) {
         (Ok((emissions, slots)), Ok(targets)) => Ok(Config { tree, origins, emissions, slots, targets }),

@@ -8,7 +8,6 @@ use super::description::unknown_target;
 use super::origin::Place;
 use super::protocol::Description;
 use super::slots;
-use super::text::tidy;
 use super::tree::Tree;
 use crate::template::Problem;
 
@@ -23,15 +22,20 @@ pub fn take(tree: &mut Tree) -> Option<Value> {
     tree.root.as_object_mut()?.shift_remove(FIELD)
 }
 
-/// Reads the field: the ids of targets that the plugin has, each once, in their order. `place` says where a field stands.
+/// The targets that a template names.
+#[derive(Debug, Default, PartialEq)]
+pub struct Named {
+    /// The present ids of targets that the plugin has, each once, in their order.
+    pub ids: Vec<String>,
+    /// A former name that the template uses is worth telling.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads the field. A former name of a target counts as the target. `place` says where a field stands.
 ///
 /// # Errors
 /// Everything that is wrong with it. A secret in it is told elsewhere (`emissions::place`).
-pub fn read(
-    named: &Value,
-    description: &Description,
-    place: impl Fn(&str) -> Place,
-) -> Result<Vec<String>, Vec<Problem>> {
+pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Place) -> Result<Named, Vec<Problem>> {
     let problem = |path: String, message: String, help: Option<String>| {
         let Place { line, column } = place(&path);
         Problem { path, line, column, message, help }
@@ -43,23 +47,31 @@ pub fn read(
     if items.is_empty() {
         return of_list("`targets` is an empty list");
     }
-    let (mut ids, mut problems): (Vec<String>, Vec<Problem>) = (Vec::new(), Vec::new());
+    let (mut found, mut problems) = (Named::default(), Vec::new());
     for (index, item) in items.iter().enumerate() {
         let path = format!("{FIELD}.{index}");
         match item {
             Value::String(id) if !slots::find(id).is_empty() => {}
-            Value::String(id) if ids.contains(id) => {
-                let message = format!("the target \"{}\" stands twice in `targets`", tidy(id, 64));
-                problems.push(problem(path, message, Some("name it once".into())));
+            Value::String(name) if !name.is_empty() => {
+                match description.targets.iter().find(|target| target.names().any(|known| known == name)) {
+                    Some(target) if found.ids.contains(&target.id) => {
+                        let message = format!("the target \"{}\" stands twice in `targets`", target.id);
+                        problems.push(problem(path, message, Some("name it once".into())));
+                    }
+                    Some(target) => {
+                        found.ids.push(target.id.clone());
+                        found.warnings.extend(target.renamed(Some(name)).map(|message| problem(path, message, None)));
+                    }
+                    None => {
+                        let unknown = unknown_target(description, name).unwrap_or_default();
+                        problems.push(problem(path, unknown.message, unknown.help));
+                    }
+                }
             }
-            Value::String(id) if !id.is_empty() => match unknown_target(description, id) {
-                None => ids.push(id.clone()),
-                Some(unknown) => problems.push(problem(path, unknown.message, unknown.help)),
-            },
             _ => problems.push(problem(path, "this is not the id of a target".into(), Some(HELP.into()))),
         }
     }
-    if problems.is_empty() { Ok(ids) } else { Err(problems) }
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
 #[cfg(test)]
@@ -69,12 +81,13 @@ mod tests {
     use super::super::protocol::Target;
     use super::*;
 
-    fn read_json(named: Value) -> Result<Vec<String>, Vec<String>> {
+    fn read_json(named: Value) -> Result<Named, Vec<String>> {
         let target = |id: &str| Target {
             id: id.into(),
             title: String::new(),
             media_type: "text/plain".into(),
             file_name: "a".into(),
+            aliases: if id == "pjsip" { vec!["asterisk".into()] } else { Vec::new() },
         };
         let description = Description {
             feature: "sip-trunk".into(),
@@ -93,7 +106,21 @@ mod tests {
 
     #[test]
     fn the_ids_of_known_targets_are_a_list_of_targets() {
-        assert_eq!(read_json(json!(["pjsip", "livekit"])).unwrap(), ["pjsip", "livekit"]);
+        let named = read_json(json!(["pjsip", "livekit"])).unwrap();
+        assert_eq!(named, Named { ids: vec!["pjsip".into(), "livekit".into()], warnings: Vec::new() });
+    }
+
+    #[test]
+    fn a_former_name_is_the_target_and_is_told() {
+        let named = read_json(json!(["livekit", "asterisk"])).unwrap();
+        assert_eq!(named.ids, ["livekit", "pjsip"]);
+        let [warning] = &named.warnings[..] else { panic!("{named:?}") };
+        assert_eq!(warning.path, "targets.1");
+        assert_eq!(warning.message, "the target `asterisk` is now called `pjsip`; the old name still works");
+        assert_eq!(
+            read_json(json!(["pjsip", "asterisk"])).unwrap_err(),
+            ["targets.1:9 the target \"pjsip\" stands twice in `targets`"]
+        );
     }
 
     #[test]

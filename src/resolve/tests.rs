@@ -21,7 +21,13 @@ fn plan_of(name: &str) -> Plan {
         warnings: Vec::new(),
         cost: Default::default(),
     };
-    let target = Target { id: "t".into(), title: "T".into(), media_type: "text/plain".into(), file_name: "t".into() };
+    let target = Target {
+        id: "t".into(),
+        title: "T".into(),
+        media_type: "text/plain".into(),
+        file_name: "t".into(),
+        aliases: Vec::new(),
+    };
     let reference = Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
     plan::check(planned, &[reference], target).unwrap()
 }
