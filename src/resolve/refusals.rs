@@ -17,18 +17,25 @@ const TOLD_MAX: usize = 256;
 
 /// Of whom the log told in this minute: who was refused, by user and program.
 #[derive(Default)]
-pub struct Told(Mutex<(u64, HashMap<u32, Vec<Arc<str>>>)>);
+pub struct Told(Mutex<Minute>);
+
+#[derive(Default)]
+struct Minute {
+    /// Which, counted from the epoch.
+    number: u64,
+    programs: HashMap<u32, Vec<Arc<str>>>,
+}
 
 impl Told {
     /// Whether the log is to tell of this caller now: once a minute.
     fn is_due(&self, caller: &Caller, now: Millis) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back begins another minute too.
-        if told.0 != now / MINUTE {
-            *told = (now / MINUTE, HashMap::new());
+        if told.number != now / MINUTE {
+            *told = Minute { number: now / MINUTE, programs: HashMap::new() };
         }
-        let all: usize = told.1.values().map(Vec::len).sum();
-        let programs = told.1.entry(caller.uid).or_default();
+        let all: usize = told.programs.values().map(Vec::len).sum();
+        let programs = told.programs.entry(caller.uid).or_default();
         if programs.contains(&caller.exe) || (all >= TOLD_MAX && !programs.is_empty()) {
             return false;
         }
