@@ -86,7 +86,8 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn root(&mut self, root: &Folder) {
-        let (mut features, mut others): (Vec<(CString, FileType)>, Vec<(CString, FileType)>) = Default::default();
+        let mut features: Vec<(CString, FileType)> = Vec::new();
+        let mut others: Vec<(CString, FileType)> = Vec::new();
         let listed = entries(root, |name, kind| {
             // Of a link, or where the kernel does not say, it shows when it is opened.
             let may_be_folder = matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown);
