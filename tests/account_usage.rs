@@ -211,6 +211,7 @@ fn a_use_that_comes_after_the_question_is_asked_about() {
         a.add(name, "value");
     }
     in_sync(&[&a, &b]);
+    until("its first report", || (a.show("one")["usage_complete"] == true).then_some(()));
     assert!(b.stop());
     let id = |name: &str| a.show(name)["id"].as_str().unwrap().to_owned();
     let (one, two) = (id("one"), id("two"));
