@@ -8,22 +8,17 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 use support::daemon::{Guillemet, PROGRAM};
+use support::missing;
 use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://example.com'\n";
 
-/// Whether something that a test needs works here. Where not, the test is skipped with a line; with `CI=true` that is a
-/// failure.
-fn can(what: &str, program: &[String], arguments: &[&str]) -> bool {
+/// Whether something that a test needs works here, and what to do where it does not.
+fn can(what: &str, remedy: &str, program: &[String], arguments: &[&str]) -> bool {
     let mut command = Command::new(&program[0]);
     command.args(&program[1..]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let works = command.status().is_ok_and(|status| status.success());
-    if !works {
-        let line = format!("skipped: needs {what}");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-        println!("{line}");
-    }
-    works
+    missing::has(works, what, remedy)
 }
 
 /// The daemon does not start, and says this.
@@ -49,7 +44,7 @@ fn memory_that_cannot_be_written_and_then_run_is_named() {
         if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\n\
         os.execvp(sys.argv[1], sys.argv[1:])";
     let deny = words(["python3", "-c", DENY]);
-    if !can("python3, and Linux 6.3 for PR_SET_MDWE", &deny, &["true"]) {
+    if !can("python3, and Linux 6.3 for PR_SET_MDWE", "`sudo apt-get install python3`", &deny, &["true"]) {
         return;
     }
     let mut guillemet = Guillemet::init();
@@ -65,7 +60,7 @@ fn memory_that_cannot_be_written_and_then_run_is_named() {
 #[test]
 fn a_missing_proc_is_named() {
     let without = words(["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""]);
-    if can("root, to mount something over /proc", &without, &["true"]) {
+    if can("root, to mount something over /proc", "run the tests as root", &without, &["true"]) {
         refuses(&mut Guillemet::init(), &without, &["/proc does not show this process", "mount -t proc proc /proc"]);
     }
 }
@@ -106,7 +101,7 @@ os.execvp(sys.argv[2], sys.argv[2:])";
 
 #[test]
 fn what_a_service_manager_hands_over_has_to_be_a_socket_that_listens() {
-    if !can("python3", &words(["python3", "-c", "0"]), &[]) {
+    if !can("python3", "`sudo apt-get install python3`", &words(["python3", "-c", "0"]), &[]) {
         return;
     }
     let mut guillemet = Guillemet::init();
@@ -148,7 +143,7 @@ fn a_daemon_that_nobody_can_connect_to_is_not_ready() {
 #[test]
 fn user_65534_is_one_like_any_other_where_every_user_has_a_name() {
     let nobody = words(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
-    if !can("root and setpriv", &nobody, &["true"]) {
+    if !can("root and setpriv", "run the tests as root, with util-linux", &nobody, &["true"]) {
         return;
     }
     let mut guillemet = Guillemet::init();
@@ -174,7 +169,7 @@ fn user_65534_is_one_like_any_other_where_every_user_has_a_name() {
 #[test]
 fn user_65534_is_refused_where_it_stands_for_everybody_without_a_name() {
     let unshared = words(["unshare", "--user", "--map-user=65534", "--map-group=65534"]);
-    if !can("a user namespace", &unshared, &["true"]) {
+    if !can("a user namespace", "allow unprivileged user namespaces, or run the tests as root", &unshared, &["true"]) {
         return;
     }
     let mut guillemet = Guillemet::init();
