@@ -295,8 +295,8 @@ impl Delete {
         let mut last_use = known.last_use();
         prompt::confirm(&format!("Delete {name} and all of its versions?"), self.yes)?;
         // What was used while the question was open is told, and asked about: whoever said yes did not know of it.
-        while !self.yes {
-            let now = change::show(home, &name)?;
+        loop {
+            let now = if self.yes { break } else { change::show(home, &name)? };
             if now.last_use() == last_use {
                 break;
             }

@@ -102,8 +102,8 @@ pub struct Handle {
     changed: Notify,
     /// Told when something was published.
     published: Notify,
-    /// When the reports of other devices may be asked for again; held by whoever asks.
-    reports_due: tokio::sync::Mutex<Instant>,
+    /// How reports of other devices were last fetched for somebody; held by whoever does.
+    fetched: tokio::sync::Mutex<usage::Fetched>,
     /// A machine that has been let in, and waits for a word about names.
     joining: Mutex<Option<Joining>>,
 }
@@ -119,7 +119,7 @@ impl Default for Handle {
             turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             published: Notify::new(),
-            reports_due: tokio::sync::Mutex::new(Instant::now()),
+            fetched: tokio::sync::Mutex::default(),
             joining: Mutex::new(None),
         }
     }

@@ -17,8 +17,8 @@ use crate::resolve::now;
 const AGAIN: Millis = 10 * 60 * 1000;
 /// How long somebody who asks waits for the reports of others. Then what is known is shown, with its age.
 const WAIT: Duration = Duration::from_secs(2);
-/// For how long reports that were just fetched are new enough for everybody.
-const FRESH: Duration = Duration::from_millis(500);
+/// The time between two fetches for somebody who asks: less than what one device may ask of the server.
+const PACE: Duration = Duration::from_millis(50);
 /// How long nobody asks again after the server did not answer in time.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -64,18 +64,33 @@ pub(super) async fn fetch(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
     blocking(app, move |inventory| inventory.keep_reports(told)).await
 }
 
-/// Brings what others report up to date for somebody who decides by it. Out of contact, and where the server does not
-/// answer in time, it stays as it is: the age of each report says so.
+/// The last fetch for somebody who asked.
+#[derive(Default)]
+pub(super) struct Fetched {
+    began: Option<Instant>,
+    /// Nobody asks again before this: the server did not answer in time.
+    not_before: Option<Instant>,
+}
+
+/// Brings what others report up to date for somebody who decides by it: what is known then is what the server had when
+/// they asked, or later. Out of contact, and where the server does not answer in time, it stays as it is: the age of
+/// each report says so.
 pub async fn refresh_reports(app: &Arc<App>) {
     let Some(client) = app.account.client.load_full() else { return };
+    let since = Instant::now();
     let refreshed = async {
-        let mut due = app.account.reports_due.lock().await;
-        if Instant::now() < *due {
+        let mut fetched = app.account.fetched.lock().await;
+        // What was fetched for others meanwhile will do.
+        if fetched.began.is_some_and(|began| began > since) || fetched.not_before.is_some_and(|until| since < until) {
             return;
         }
-        *due = Instant::now() + PAUSE;
+        if let Some(began) = fetched.began {
+            tokio::time::sleep_until((began + PACE).into()).await;
+        }
+        let began = Instant::now();
+        *fetched = Fetched { began: Some(began), not_before: Some(began + PAUSE) };
         match fetch(app, &client).await {
-            Ok(()) => *due = Instant::now() + FRESH,
+            Ok(()) => fetched.not_before = None,
             Err(trouble) => tracing::debug!(%trouble, "the reports of other devices could not be fetched"),
         }
     };
