@@ -86,7 +86,9 @@ fn a_record_that_was_cut_off_at_any_word_does_not_count() {
 }
 
 /// What somebody does to a file that is in use, with an older copy of it at hand.
-const MISTREATED: [(&str, fn(&Path, &Path)); 6] = [
+type Mistreatment = (&'static str, fn(&Path, &Path));
+
+const MISTREATED: [Mistreatment; 6] = [
     ("cut off", |path, _| cut(path, 0)),
     ("cut off in the middle", |path, _| cut(path, 4096 + 64)),
     ("cut off and filled with zeros", |path, _| {

@@ -122,7 +122,8 @@ impl Shared {
         let mut known = self.read_only.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {
             Err(RecorderError::Vault(VaultError::Unwritable(error))) => {
-                if known.replace(error.to_string()).is_none() {
+                let is_new = known.replace(error.to_string()).is_none();
+                if is_new {
                     tracing::error!(%error, "read-only: the vault cannot be changed. Make room on its disk");
                 }
             }

@@ -29,8 +29,11 @@ fn filled() -> (tempfile::TempDir, Home) {
     (dir, home)
 }
 
+/// The revision and value of each secret by its name, the documents, and a subkey.
+type Contents = (BTreeMap<String, (u64, String)>, Vec<LabelledDocument>, [u8; 32]);
+
 /// Everything that is in a vault, and the subkeys that it gives.
-fn contents(vault: &Vault, secrets: &[Secret]) -> (BTreeMap<String, (u64, String)>, Vec<LabelledDocument>, [u8; 32]) {
+fn contents(vault: &Vault, secrets: &[Secret]) -> Contents {
     let secrets = secrets.iter().map(|secret| (secret.name.to_string(), (secret.revision, value(secret))));
     let mut documents = vault.documents("").unwrap();
     documents.retain(|(label, _)| ![MANIFEST, ROOT].contains(&label.as_str()));
