@@ -12,6 +12,7 @@ use support::account::Place;
 use support::browser::{Browser, SECRETS};
 use support::component::pager;
 use support::daemon::Guillemet;
+use support::disk::{Mounted, fill};
 use support::team::{Machine, Team, join, until};
 
 const CANARY: &str = "canary-value";
@@ -167,24 +168,29 @@ fn a_change_that_fails_leaves_an_event_with_the_reason() {
     assert!(listed.contains("secret_deleted\tcal-key\t") && listed.contains("\tfailed: conflict\n"), "{listed}");
 }
 
-/// The database is held by somebody else: nothing can be written, and so nothing is changed, or shown.
+/// The disk is full: nothing can be written, and so nothing is changed, or shown.
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
-    let guillemet = Guillemet::start();
+    let mut guillemet = Guillemet::nowhere();
+    let path = guillemet.dir.path().to_owned();
+    let Some(_mounted) = Mounted::on(&path, "size=24m,mode=0700") else { return };
+    assert!(guillemet.command(&["init"]).status.success());
+    guillemet.run();
     guillemet.add("cal-key", CANARY);
     let browser = Browser::open(&guillemet);
     let link = support::browser::link(&guillemet);
-    let holder = rusqlite::Connection::open(guillemet.path("vault.db")).unwrap();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let filler = guillemet.path("filler");
+    fill(&filler, 0);
     let revealed = guillemet.post("/v1/resolve", &json!({"secrets": ["cal-key"], "reveal": true}));
     assert_eq!((revealed.status, revealed.json()["code"].as_str()), (503, Some("service_unavailable")));
     assert!(!revealed.text().contains(CANARY) && revealed.text().contains("audit trail"), "{}", revealed.text());
     let refused = Browser::at(&link).follow(&link);
     assert_eq!((refused.status, refused.headers.get("set-cookie")), (503, None));
-    holder.execute_batch("ROLLBACK").unwrap();
+    std::fs::remove_file(filler).unwrap();
     assert_eq!(browser.get(SECRETS).status, 200);
     let told: Vec<String> = changes(&guillemet).iter().map(|change| told(change)[0].clone()).collect();
     assert_eq!(told, ["secret_created", "console_opened"]);
+    guillemet.kill();
 }
 
 #[test]

@@ -27,7 +27,10 @@ fn a_plugin_that_forgot_an_encoder_is_found() {
     std::fs::remove_file(guillemet.path("vault.db")).unwrap();
     std::fs::create_dir_all(guillemet.path("plugins")).unwrap();
     std::fs::write(guillemet.path("plugins/forgetful.wasm"), componentize(&module("forgetful"))).unwrap();
-    guillemet.write("forgetful/a.toml", "# a\ntoken = '<< secret \"the-token\" >>'\n");
+    // For every target there is.
+    let targets: Vec<String> = FORGOTTEN.iter().map(|(target, _)| format!("\"{target}\"")).collect();
+    let template = format!("targets = [{}]\ntoken = '<< secret \"the-token\" >>'\n", targets.join(", "));
+    guillemet.write("forgetful/a.toml", &template);
     let output = guillemet.command(&["template", "check", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -301,7 +301,7 @@ fn filled<'a>(fields: &[&'a str], name: &'a str) -> Vec<(&'a str, &'a str)> {
         "value" => Some(("value", "another value")),
         "enabled" => Some(("enabled", "on")),
         "version" => Some(("version", "1")),
-        "etag" | "back" => Some((*field, "")),
+        "etag" | "back" | "last_used" => Some((*field, "")),
         "csrf" | "rewrite" => None,
         other => panic!("the field {other} is in no test"),
     };

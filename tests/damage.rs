@@ -11,30 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 use support::daemon::{Answer, Guillemet, PROGRAM};
+use support::disk::{Mounted, fill};
 use support::missing;
 
 const MCP: &str =
     "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\nX = \"<< secret \"token\" >>\"\n";
-
-/// A small disk below a folder, until dropped.
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    /// Needs root and a kernel that lets it; otherwise the test is skipped.
-    fn on(path: &'a Path, options: &str) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status();
-        // Elsewhere an injected ENOSPC and EROFS stand in for it (`faults.rs`).
-        let is_mounted = mounted.is_ok_and(|status| status.success());
-        let remedy = "run the tests as root, and not in a container without it";
-        missing::supports(is_mounted, "CAP_SYS_ADMIN, to mount a small disk", remedy).then_some(Self(path))
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
 
 #[test]
 fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
@@ -43,13 +24,7 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     let Some(_mounted) = Mounted::on(&path, "size=16m,mode=0700") else { return };
     assert!(guillemet.command(&["init"]).status.success());
     let filler = guillemet.path("filler");
-    let fill = |leave: usize| {
-        use std::io::Write;
-        let mut file = std::fs::File::create(&filler).unwrap();
-        while file.write_all(&[1; 4096]).is_ok() {}
-        let len = file.metadata().unwrap().len();
-        file.set_len(len - leave as u64).unwrap();
-    };
+    let fill = |leave| fill(&filler, leave);
     // No room for the journal at the first start.
     fill(8192);
     let refused = guillemet.command(&["daemon"]);

@@ -11,6 +11,7 @@ pub mod chromium;
 pub mod component;
 pub mod consumers;
 pub mod daemon;
+pub mod disk;
 pub mod listening;
 pub mod missing;
 pub mod passwords;
