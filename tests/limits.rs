@@ -339,13 +339,12 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     assert_eq!(status(inline(&guillemet, OTHER, "ok")), "200");
     let admin = json!({"feature": "hostile", "format": "yaml", "template": "name: x\n", "target": "ok"});
     assert_eq!(guillemet.post("/v1/render", &admin).status, 200);
-    // All processes of a user have one planner between them, which no other user's template meets.
-    until_planners(&guillemet, |count| count <= 2);
-    let mut most = 0;
+    // All processes of a user have one planner between them. The one of the other user may still be about to end.
+    let (known, mut most) = (guillemet.planners(), 0);
     while agents.iter_mut().any(|agent| agent.try_wait().unwrap().is_none()) {
-        most = most.max(guillemet.planners().len());
+        most = most.max(guillemet.planners().iter().filter(|pid| !known.contains(pid)).count());
     }
-    assert_eq!(most, 2, "the one that all share, and one of this user");
+    assert_eq!(most, 1, "each of its templates has a planner, one after the other");
     let told: Vec<String> = agents.into_iter().map(status).collect();
     assert!(told.iter().all(|status| status == "502" || status == "503"), "{told:?}");
     assert!(told.iter().any(|status| status == "503"), "not all had a turn in time: {told:?}");

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::child::{Ending, Running};
+use self::child::{Ended, Ending, Running};
 pub use self::child::{Lost, read_answer, read_frame};
 use self::report::usable;
 pub use self::report::{believed, named};
@@ -174,6 +174,8 @@ type Ready = (OwnedMutexGuard<Seat>, Running, Report);
 struct Seat {
     ready: Option<(Running, Report)>,
     idle: Option<JoinHandle<()>>,
+    /// Of the child that was started last, also where its request was given up on.
+    last: Option<Ended>,
 }
 
 impl Planner {
@@ -230,15 +232,13 @@ impl Planner {
 
     /// Ends the child, also one that is still loading the plugin, and waits until it is gone.
     pub async fn end(&self) {
-        let ready = {
-            let mut seat = self.seat.lock().await;
-            if let Some(idle) = seat.idle.take() {
-                idle.abort();
-            }
-            seat.ready.take()
-        };
-        if let Some((running, _)) = ready {
-            running.end().await;
+        let mut seat = self.seat.lock().await;
+        if let Some(idle) = seat.idle.take() {
+            idle.abort();
+        }
+        seat.ready = None;
+        if let Some(mut last) = seat.last.take() {
+            last.wait().await;
         }
     }
 
@@ -335,7 +335,8 @@ impl Planner {
         let (loaded, wanted) = tokio::sync::oneshot::channel();
         let planner = self.clone();
         tokio::spawn(async move {
-            let ready = planner.start().await.map(|(running, report)| (seat, running, report));
+            let started = planner.start(&mut seat).await;
+            let ready = started.map(|(running, report)| (seat, running, report));
             if let Err(Ok((mut seat, running, report))) = loaded.send(ready)
                 && report.broken.is_empty()
             {
@@ -346,9 +347,10 @@ impl Planner {
     }
 
     /// A new child, and what it says of the plugin.
-    async fn start(&self) -> Result<(Running, Report), PlannerError> {
+    async fn start(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
         let mut running = Running::start(&self.plugin.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
+        seat.last = Some(running.ended());
         let most = load_time(self.plugin.component.len());
         let result = within(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
         match result {

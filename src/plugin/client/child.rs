@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -80,9 +80,21 @@ pub struct Running {
     /// The beginning of what it wrote to its standard error.
     words: Arc<Mutex<Vec<u8>>>,
     listener: JoinHandle<()>,
-    /// How it has ended, once it has.
-    ended: watch::Receiver<Option<ExitStatus>>,
-    reaper: JoinHandle<()>,
+    ended: Ended,
+}
+
+/// Tells how a child has ended, once it has and was waited for.
+#[derive(Clone)]
+pub struct Ended(watch::Receiver<Option<ExitStatus>>);
+
+impl Ended {
+    /// Waits until the child is gone, but no longer than a moment; how it has ended.
+    pub async fn wait(&mut self) -> Option<ExitStatus> {
+        match timeout(EXIT_TIME, self.0.wait_for(Option::is_some)).await {
+            Ok(Ok(status)) => *status,
+            _ => None,
+        }
+    }
 }
 
 impl Running {
@@ -110,8 +122,8 @@ impl Running {
         let listener = tokio::spawn(listen(errors, Arc::clone(&words), plugin.to_owned()));
         let child = Arc::new(Mutex::new(child));
         let (told, ended) = watch::channel(None);
-        let reaper = tokio::spawn(reap(Arc::downgrade(&child), ends, told));
-        Ok(Self { child, input, output, words, listener, ended, reaper })
+        tokio::spawn(reap(Arc::clone(&child), ends, told));
+        Ok(Self { child, input, output, words, listener, ended: Ended(ended) })
     }
 
     /// Whether it may be asked again: it lives, and has said nothing that it was not asked.
@@ -124,13 +136,9 @@ impl Running {
         matches!(status(&self.child), Ok(None))
     }
 
-    /// Kills it and waits until it is gone.
-    pub async fn end(mut self) {
-        let killed = self.child.lock().unwrap_or_else(PoisonError::into_inner).start_kill();
-        // An error says that it has ended already.
-        if killed.is_ok() {
-            let _ = timeout(EXIT_TIME, self.ended.wait_for(Option::is_some)).await;
-        }
+    /// Tells when it has ended, also after this is dropped.
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
     }
 
     /// Sends a frame.
@@ -146,10 +154,7 @@ impl Running {
 
     /// Waits a moment for a child that closed its pipes, and says how it has ended.
     pub async fn ending(mut self) -> Ending {
-        let status = match timeout(EXIT_TIME, self.ended.wait_for(Option::is_some)).await {
-            Ok(Ok(status)) => *status,
-            _ => None,
-        };
+        let status = self.ended.wait().await;
         let _ = timeout(EXIT_TIME, &mut self.listener).await;
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         // What the allocator says before it gives up.
@@ -169,7 +174,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.listener.abort();
-        self.reaper.abort();
+        // An error says that it has ended already.
+        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).start_kill();
     }
 }
 
@@ -180,9 +186,8 @@ fn status(child: &Mutex<Child>) -> std::io::Result<Option<ExitStatus>> {
 
 /// Waits for a child as soon as it has ended: nobody may ask it anything for a long time, and until then it would be a
 /// zombie. `ends` are the ends of any children.
-async fn reap(child: Weak<Mutex<Child>>, mut ends: Signal, told: watch::Sender<Option<ExitStatus>>) {
+async fn reap(child: Arc<Mutex<Child>>, mut ends: Signal, told: watch::Sender<Option<ExitStatus>>) {
     while ends.recv().await.is_some() {
-        let Some(child) = child.upgrade() else { return };
         if let Ok(Some(status)) = status(&child) {
             told.send_replace(Some(status));
             return;
