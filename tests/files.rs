@@ -200,7 +200,7 @@ fn a_former_name_of_a_target_is_the_same_source_and_the_present_one_is_noted() {
         guillemet.command(&["render", "cal-com/desk", "--target", target, "--out", out.to_str().unwrap()])
     };
     let note = || {
-        let mut value = vec![0; 100];
+        let mut value = [0; 100];
         let len = rustix::fs::getxattr(out, "user.guillemet", &mut value[..]).unwrap();
         String::from_utf8(value[..len].to_vec()).unwrap()
     };
