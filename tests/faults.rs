@@ -99,37 +99,36 @@ struct Change {
     undone: fn(Option<&Value>) -> bool,
 }
 
-const CHANGES: [Change; 4] = [
-    Change {
-        name: "new",
-        method: "POST",
-        path: "/v1/secrets",
-        body: r#"{"name": "new", "value": "value of new"}"#,
-        status: 201,
-        done: |row| row.is_some_and(|row| row["enabled"] == true),
-        undone: |row| row.is_none(),
-    },
-    Change {
-        name: "on",
-        method: "PATCH",
-        path: "/v1/secrets/on",
-        body: r#"{"enabled": false}"#,
-        status: 200,
-        done: |row| row.is_some_and(|row| row["enabled"] == false),
-        undone: |row| row.is_some_and(|row| row["enabled"] == true),
-    },
-    Change {
-        name: "off",
-        method: "DELETE",
-        path: "/v1/secrets/off",
-        body: "",
-        status: 204,
-        done: |row| row.is_none(),
-        undone: |row| row.is_some_and(|row| row["enabled"] == false),
-    },
-    // A look folds usage: it changes nothing that can be seen.
-    Change { name: "", method: "GET", path: "/v1/secrets/on", body: "", status: 200, done: |_| true, undone: |_| true },
-];
+const CREATE: Change = Change {
+    name: "new",
+    method: "POST",
+    path: "/v1/secrets",
+    body: r#"{"name": "new", "value": "value of new"}"#,
+    status: 201,
+    done: |row| row.is_some_and(|row| row["enabled"] == true),
+    undone: |row| row.is_none(),
+};
+const DISABLE: Change = Change {
+    name: "on",
+    method: "PATCH",
+    path: "/v1/secrets/on",
+    body: r#"{"enabled": false}"#,
+    status: 200,
+    done: |row| row.is_some_and(|row| row["enabled"] == false),
+    undone: |row| row.is_some_and(|row| row["enabled"] == true),
+};
+const DELETE: Change = Change {
+    name: "off",
+    method: "DELETE",
+    path: "/v1/secrets/off",
+    body: "",
+    status: 204,
+    done: |row| row.is_none(),
+    undone: |row| row.is_some_and(|row| row["enabled"] == false),
+};
+/// A look folds usage: it changes nothing that can be seen.
+const LOOK: Change =
+    Change { name: "", method: "GET", path: "/v1/secrets/on", body: "", status: 200, done: |_| true, undone: |_| true };
 
 impl Change {
     fn ask(&self, guillemet: &Guillemet) -> std::io::Result<(u16, String)> {
@@ -148,95 +147,111 @@ fn running(base: &Guillemet) -> Guillemet {
     guillemet
 }
 
-#[test]
-fn a_change_that_is_killed_at_any_system_call_is_whole_or_not_at_all() {
+/// Whatever kills the daemon, the change is whole or not at all.
+fn killed_at_any_system_call(change: &Change) {
     if !strace::is_there() {
         return;
     }
     let base = killed_home();
-    for change in &CHANGES {
-        let mut killed = 0;
-        for call in CALLS {
-            for at in 1..MOST {
-                let mut guillemet = running(&base);
-                let fault = Fault { call, what: "signal=KILL", at, lasting: false };
-                let attached = Attached::to(guillemet.pid(), &fault);
-                let answer = change.ask(&guillemet);
-                drop(attached);
-                let survived = guillemet.get_if_alive("/v1/health").is_some();
-                guillemet.kill();
-                guillemet.run();
-                check_kept(&guillemet, change.name, 1);
-                let row = rows(&guillemet).remove(change.name);
-                let as_it_was = (change.undone)(row.as_ref());
-                match answer {
-                    Ok((status, text)) => {
-                        assert!(status == change.status && (change.done)(row.as_ref()), "{fault:?}: {text}")
-                    }
-                    Err(_) => assert!(as_it_was || (change.done)(row.as_ref()), "{fault:?}: {row:?}"),
+    let mut killed = 0;
+    for call in CALLS {
+        for at in 1..MOST {
+            let mut guillemet = running(&base);
+            let fault = Fault { call, what: "signal=KILL", at, lasting: false };
+            let attached = Attached::to(guillemet.pid(), &fault);
+            let answer = change.ask(&guillemet);
+            drop(attached);
+            let survived = guillemet.get_if_alive("/v1/health").is_some();
+            guillemet.kill();
+            guillemet.run();
+            check_kept(&guillemet, change.name, 1);
+            let row = rows(&guillemet).remove(change.name);
+            let as_it_was = (change.undone)(row.as_ref());
+            match answer {
+                Ok((status, text)) => {
+                    assert!(status == change.status && (change.done)(row.as_ref()), "{fault:?}: {text}")
                 }
-                if survived {
-                    break;
-                }
-                killed += 1;
-                // As if nothing had been.
-                if as_it_was {
-                    let (status, text) = change.ask(&guillemet).unwrap();
-                    assert_eq!(status, change.status, "{fault:?}: {text}");
-                }
+                Err(_) => assert!(as_it_was || (change.done)(row.as_ref()), "{fault:?}: {row:?}"),
+            }
+            if survived {
+                break;
+            }
+            killed += 1;
+            // As if nothing had been.
+            if as_it_was {
+                let (status, text) = change.ask(&guillemet).unwrap();
+                assert_eq!(status, change.status, "{fault:?}: {text}");
             }
         }
-        println!("{} {}: killed at {killed} calls", change.method, change.path);
-        assert!(killed >= 8, "{killed}");
     }
+    println!("{} {}: killed at {killed} calls", change.method, change.path);
+    assert!(killed >= 8, "{killed}");
 }
 
-#[test]
-fn a_change_the_disk_refuses_is_told_and_the_daemon_goes_on() {
+/// It is told, and the daemon goes on.
+fn refused_by_the_disk(change: &Change) {
     if !strace::is_there() {
         return;
     }
     let base = killed_home();
-    for change in &CHANGES {
-        let mut refused = 0;
-        for (call, what) in ERRORS {
-            for at in 1..MOST {
-                let mut failed = false;
-                for lasting in [false, true] {
-                    let mut guillemet = running(&base);
-                    let fault = Fault { call, what, at, lasting };
-                    let attached = Attached::to(guillemet.pid(), &fault);
-                    let (status, text) = change.ask(&guillemet).unwrap();
-                    drop(attached);
+    let mut refused = 0;
+    for (call, what) in ERRORS {
+        for at in 1..MOST {
+            let mut failed = false;
+            for lasting in [false, true] {
+                let mut guillemet = running(&base);
+                let fault = Fault { call, what, at, lasting };
+                let attached = Attached::to(guillemet.pid(), &fault);
+                let (status, text) = change.ask(&guillemet).unwrap();
+                drop(attached);
+                let row = rows(&guillemet).remove(change.name);
+                if status == change.status {
+                    assert!((change.done)(row.as_ref()), "{fault:?}: {row:?}");
+                } else {
+                    failed = true;
+                    assert!(status == 503 && text.contains("check the disk"), "{fault:?}: {text}");
+                    // The fault is gone: the same request again.
+                    let again = change.ask(&guillemet).unwrap();
+                    assert!(again.0 == change.status || (change.done)(row.as_ref()), "{fault:?}: {again:?}");
                     let row = rows(&guillemet).remove(change.name);
-                    if status == change.status {
-                        assert!((change.done)(row.as_ref()), "{fault:?}: {row:?}");
-                    } else {
-                        failed = true;
-                        assert!(status == 503 && text.contains("check the disk"), "{fault:?}: {text}");
-                        // The fault is gone: the same request again.
-                        let again = change.ask(&guillemet).unwrap();
-                        assert!(again.0 == change.status || (change.done)(row.as_ref()), "{fault:?}: {again:?}");
-                        let row = rows(&guillemet).remove(change.name);
-                        assert!((change.done)(row.as_ref()), "{fault:?}: {row:?}");
-                    }
-                    check_kept(&guillemet, change.name, 1);
-                    guillemet.add("later", "v");
-                    guillemet.kill();
-                    guillemet.run();
-                    let rows = rows(&guillemet);
-                    assert!(rows.contains_key("later") && (change.done)(rows.get(change.name)), "{fault:?}: {rows:?}");
+                    assert!((change.done)(row.as_ref()), "{fault:?}: {row:?}");
                 }
-                if !failed {
-                    break;
-                }
-                refused += 1;
+                check_kept(&guillemet, change.name, 1);
+                guillemet.add("later", "v");
+                guillemet.kill();
+                guillemet.run();
+                let rows = rows(&guillemet);
+                assert!(rows.contains_key("later") && (change.done)(rows.get(change.name)), "{fault:?}: {rows:?}");
             }
+            if !failed {
+                break;
+            }
+            refused += 1;
         }
-        println!("{} {}: refused at {refused} calls", change.method, change.path);
-        // To look needs no room.
-        assert!(refused >= if change.method == "GET" { 1 } else { 3 }, "{refused}");
     }
+    println!("{} {}: refused at {refused} calls", change.method, change.path);
+    // To look needs no room.
+    assert!(refused >= if change.method == "GET" { 1 } else { 3 }, "{refused}");
+}
+
+macro_rules! for_each_change {
+    ($($name:ident: $check:ident($change:ident);)*) => {
+        $(#[test]
+        fn $name() {
+            $check(&$change);
+        })*
+    };
+}
+
+for_each_change! {
+    a_creation_that_is_killed_at_any_system_call_is_whole_or_not_at_all: killed_at_any_system_call(CREATE);
+    a_disable_that_is_killed_at_any_system_call_is_whole_or_not_at_all: killed_at_any_system_call(DISABLE);
+    a_deletion_that_is_killed_at_any_system_call_is_whole_or_not_at_all: killed_at_any_system_call(DELETE);
+    a_look_that_is_killed_at_any_system_call_changes_nothing: killed_at_any_system_call(LOOK);
+    a_creation_the_disk_refuses_is_told_and_the_daemon_goes_on: refused_by_the_disk(CREATE);
+    a_disable_the_disk_refuses_is_told_and_the_daemon_goes_on: refused_by_the_disk(DISABLE);
+    a_deletion_the_disk_refuses_is_told_and_the_daemon_goes_on: refused_by_the_disk(DELETE);
+    a_look_the_disk_refuses_is_told_and_the_daemon_goes_on: refused_by_the_disk(LOOK);
 }
 
 /// Every file below a folder with its bytes.
