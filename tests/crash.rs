@@ -350,20 +350,20 @@ fn cycles(seed: u64, cycles: u64) {
 
 #[test]
 fn killed_at_any_point_nothing_acknowledged_is_lost_1() {
-    cycles(1, 250);
+    cycles(1, 100);
 }
 
 #[test]
 fn killed_at_any_point_nothing_acknowledged_is_lost_2() {
-    cycles(2, 250);
+    cycles(2, 100);
 }
 
 #[test]
 fn killed_at_any_point_nothing_acknowledged_is_lost_3() {
-    cycles(3, 250);
+    cycles(3, 100);
 }
 
 #[test]
 fn killed_at_any_point_nothing_acknowledged_is_lost_4() {
-    cycles(4, 250);
+    cycles(4, 100);
 }
