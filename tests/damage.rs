@@ -5,14 +5,12 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 use support::daemon::{Answer, Guillemet, PROGRAM};
 use support::disk::{Mounted, fill};
-use support::missing;
 
 const MCP: &str =
     "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\nX = \"<< secret \"token\" >>\"\n";
