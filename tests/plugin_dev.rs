@@ -117,7 +117,7 @@ fn variables_come_from_the_configuration_of_the_project() {
     assert!(second.contains("changed: guillemet.toml\n") && second.contains("\"https://a.example\""), "{second}");
     std::fs::write(project.path("guillemet.toml"), "[vars]\nhooks = \n").unwrap();
     let third = dev.round();
-    assert!(third.contains("error: guillemet.toml:2: "), "{third}");
+    assert!(third.contains("error: guillemet.toml:2:9: "), "{third}");
     assert_eq!(dev.interrupt(), Some(0));
 }
 
