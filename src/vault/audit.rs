@@ -1,9 +1,9 @@
 //! What a change leaves in the audit trail: who wanted what, when, and how it ended.
 //!
 //! Never a value. A name only where something here has it, or had it: what nothing here has may be a value, and is
-//! recorded as `UnknownName`. Knows no file: [`super::trail`] keeps the events, in the transaction of the change where
+//! recorded as `UnknownName`. Knows no file: `trail` keeps the events, in the transaction of the change where
 //! that changes the vault ([`super::store::Writes::changes`]), else in one of its own
-//! ([`super::store::Vault::record`], [`super::usage::Recorder::record_change`]).
+//! ([`super::store::Vault::record`], [`super::usage::Recorder::record_changes`]).
 
 use serde::{Deserialize, Serialize};
 
