@@ -18,7 +18,8 @@ fn can(what: &str, remedy: &str, program: &[String], arguments: &[&str]) -> bool
     let mut command = Command::new(&program[0]);
     command.args(&program[1..]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let works = command.status().is_ok_and(|status| status.success());
-    missing::has(works, what, remedy)
+    // Mostly the kernel decides.
+    missing::supports(works, what, remedy)
 }
 
 /// The daemon does not start, and says this.
