@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 
 use super::DaemonError;
 use crate::api::{App, view};
-use crate::plugin::client::CompiledCache;
+use crate::plugin::cache::{self, Both};
+use crate::plugin::client::{CompiledCache, NoCache};
 use crate::plugin::registry::Registry;
 use crate::resolve::plans::{Source, Unplanned, plan_once};
 use crate::template::Format;
@@ -69,6 +70,10 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     let lexed = lex(text).map_err(|_| "its own template cannot be read; report this".to_owned())?;
     let source = Source { feature, format: Format::Toml, lexed: &lexed };
     let config = app.config.load_full();
+    // A new home has compiled nothing yet. No value is near: what other homes of this user, and its commands, have
+    // compiled will do.
+    let of_user = tokio::task::spawn_blocking(cache::of_user).await.unwrap_or_else(|_| Arc::new(NoCache));
+    let cache: Arc<dyn CompiledCache> = Arc::new(Both(cache, of_user));
     let mut reason = String::new();
     for _ in 0..ATTEMPTS {
         let registry = Registry::new(PathBuf::new(), &[], Arc::clone(&cache));

@@ -121,6 +121,20 @@ pub fn of_user() -> Arc<dyn CompiledCache> {
     }
 }
 
+/// Takes from the second what the first does not have, and keeps what is compiled in both.
+pub struct Both(pub Arc<dyn CompiledCache>, pub Arc<dyn CompiledCache>);
+
+impl CompiledCache for Both {
+    fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
+        self.0.get(digest).or_else(|| self.1.get(digest))
+    }
+
+    fn put(&self, digest: &[u8; 32], form: &[u8]) {
+        self.0.put(digest, form);
+        self.1.put(digest, form);
+    }
+}
+
 /// Keeps what is compiled, and has everything compiled anew: for a look at what that takes.
 pub struct Fresh(pub Arc<dyn CompiledCache>);
 

@@ -123,6 +123,8 @@ impl Guillemet {
             .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", self.log_level)
+            // As in `command_by`: what the check at the start compiles for one home will do for the others.
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(input)
             .stdout(Stdio::null())
             .stderr(stderr)
