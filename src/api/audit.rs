@@ -3,14 +3,15 @@
 //! A change that is made is recorded where it is made, in its transaction. One that fails is recorded here, with the code
 //! that the caller is told. Knows no change: whoever asks for one says what it would have been.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::App;
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use crate::names::SecretName;
 use crate::resolve::{Resolver, now};
 use crate::vault::audit::{About, Actor, Change};
-use crate::vault::usage::{ChangeKind, RecorderError, Subject};
+use crate::vault::usage::{ChangeKind, Subject};
 
 /// What a name in a request is of: a secret, or a name; one that nothing here has is not recorded itself.
 pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {
@@ -50,11 +51,16 @@ pub async fn attempt<T>(
         let failed = |(kind, about): &(ChangeKind, About)| {
             Change::new(*kind, actor, now()).about(about.clone()).failed(error.code())
         };
-        if let Err(error) = record(app, wanted.iter().map(failed).collect()).await {
-            tracing::error!(error = error.message(), "a change that failed could not be recorded");
-        }
+        record_failed(app, wanted.iter().map(failed).collect()).await;
     }
     done
+}
+
+/// Records changes that were not made. Where that fails the log says so: whoever wanted them is told why they failed.
+pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
+    if let Err(error) = record(app, changes).await {
+        tracing::error!(error = error.message(), "a change that failed could not be recorded");
+    }
 }
 
 /// Records changes that change nothing in the vault's own records. They are on disk when this returns.
@@ -66,12 +72,12 @@ pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), ApiError
     let recorded = tokio::task::spawn_blocking(move || resolver.recorder.record_changes(&changes)).await;
     match recorded {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(unrecorded(&error)),
+        Ok(Err(error)) => Err(ApiError::new(Code::Unavailable, unrecorded(&error))),
         Err(_) => Err(ApiError::internal()),
     }
 }
 
-fn unrecorded(error: &RecorderError) -> ApiError {
-    let message = format!("the change cannot be recorded in the audit trail, so it is not made: {error}");
-    ApiError::new(super::error::Code::Unavailable, message)
+/// What is told of a change that is not made because it cannot be recorded.
+pub fn unrecorded(error: &dyn Display) -> String {
+    format!("the change cannot be recorded in the audit trail, so it is not made: {error}")
 }

@@ -347,8 +347,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Re
             if (after != before || !changed.is_empty())
                 && let Err(error) = record(app, &cause, before, after).await
             {
-                let message = format!("the change cannot be recorded in the audit trail, so it is not made: {error}");
-                return Err(refuse(app, &cause, Refused::whole(digest, message)).await);
+                return Err(refuse(app, &cause, Refused::whole(digest, audit::unrecorded(&error))).await);
             }
             app.configuration.loaded.store(Arc::new(Loaded { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
@@ -440,9 +439,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
 /// Records that the file was not put in force.
 async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
     let refused = changed(&cause.actor(), before).failed(Code::Validation.name());
-    if let Err(error) = audit::record(app, vec![refused]).await {
-        tracing::error!(error = error.message(), "a change that failed could not be recorded");
-    }
+    audit::record_failed(app, vec![refused]).await;
 }
 
 fn changed(actor: &Actor, before: ConfigDigest) -> Change {
