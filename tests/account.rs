@@ -383,65 +383,50 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
         b.write_template("race", NAME);
         b.render("race")
     }
+    /// A delete whose push is held at this point meanwhile.
+    fn while_deleting(at: Point, a: &Machine, of_a: &Relay, b: &Machine) -> (Answer, Answer) {
+        std::thread::scope(|scope| {
+            let push = of_a.hold(at, PUSH.0, PUSH.1);
+            let deleting = scope.spawn(|| a.delete(NAME));
+            push.wait();
+            let rendered = render(b);
+            push.release();
+            (rendered, deleting.join().unwrap())
+        })
+    }
+    /// A render whose push is held at this point meanwhile.
+    fn while_telling(at: Point, a: &Machine, b: &Machine, of_b: &Relay) -> (Answer, Answer) {
+        std::thread::scope(|scope| {
+            let push = of_b.hold(at, PUSH.0, PUSH.1);
+            let rendering = scope.spawn(|| render(b));
+            push.wait();
+            let deleted = a.delete(NAME);
+            assert!(!rendering.is_finished(), "it is served before the others know");
+            push.release();
+            (rendering.join().unwrap(), deleted)
+        })
+    }
     let meetings: [(&str, Meet, Outcome); 5] = [
         ("it is told before the delete begins", |a, _, b, _| (render(b), a.delete(NAME)), kept(200, 409)),
         (
             "it is told between the delete's look and its push",
-            |a, of_a, b, _| {
-                std::thread::scope(|scope| {
-                    let push = of_a.hold(Point::Request, PUSH.0, PUSH.1);
-                    let deleting = scope.spawn(|| a.delete(NAME));
-                    push.wait();
-                    let rendered = render(b);
-                    push.release();
-                    (rendered, deleting.join().unwrap())
-                })
-            },
+            |a, of_a, b, _| while_deleting(Point::Request, a, of_a, b),
             kept(200, 409),
         ),
         (
             "it is told, and the machine does not know that yet",
-            |a, _, b, of_b| {
-                std::thread::scope(|scope| {
-                    let push = of_b.hold(Point::Answer, PUSH.0, PUSH.1);
-                    let rendering = scope.spawn(|| render(b));
-                    push.wait();
-                    let deleted = a.delete(NAME);
-                    assert!(!rendering.is_finished(), "it is served before the others know");
-                    push.release();
-                    (rendering.join().unwrap(), deleted)
-                })
-            },
+            |a, _, b, of_b| while_telling(Point::Answer, a, b, of_b),
             kept(200, 409),
         ),
         (
             "the delete comes before it is told",
-            |a, _, b, of_b| {
-                std::thread::scope(|scope| {
-                    let push = of_b.hold(Point::Request, PUSH.0, PUSH.1);
-                    let rendering = scope.spawn(|| render(b));
-                    push.wait();
-                    let deleted = a.delete(NAME);
-                    assert!(!rendering.is_finished(), "it is served before the others know");
-                    push.release();
-                    (rendering.join().unwrap(), deleted)
-                })
-            },
+            |a, _, b, of_b| while_telling(Point::Request, a, b, of_b),
             // A template names it again: it is brought back.
             kept(200, 204),
         ),
         (
             "the delete is done, and the machine that wanted it does not know that yet",
-            |a, of_a, b, _| {
-                std::thread::scope(|scope| {
-                    let push = of_a.hold(Point::Answer, PUSH.0, PUSH.1);
-                    let deleting = scope.spawn(|| a.delete(NAME));
-                    push.wait();
-                    let rendered = render(b);
-                    push.release();
-                    (rendered, deleting.join().unwrap())
-                })
-            },
+            |a, of_a, b, _| while_deleting(Point::Answer, a, of_a, b),
             kept(200, 204),
         ),
     ];

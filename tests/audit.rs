@@ -12,7 +12,7 @@ use support::account::Place;
 use support::browser::{Browser, SECRETS};
 use support::component::pager;
 use support::daemon::Guillemet;
-use support::disk::{Mounted, fill};
+use support::disk::{fill, home_on_disk};
 use support::team::{Machine, Team, join, until};
 
 const CANARY: &str = "canary-value";
@@ -171,10 +171,7 @@ fn a_change_that_fails_leaves_an_event_with_the_reason() {
 /// The disk is full: nothing can be written, and so nothing is changed, or shown.
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
-    let mut guillemet = Guillemet::nowhere();
-    let path = guillemet.dir.path().to_owned();
-    let Some(_mounted) = Mounted::on(&path, "size=24m,mode=0700") else { return };
-    assert!(guillemet.command(&["init"]).status.success());
+    let Some((mut guillemet, _mounted)) = home_on_disk(24) else { return };
     guillemet.run();
     guillemet.add("cal-key", CANARY);
     let browser = Browser::open(&guillemet);

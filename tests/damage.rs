@@ -10,17 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 use support::daemon::{Answer, Guillemet, PROGRAM};
-use support::disk::{Mounted, fill};
+use support::disk::{fill, home_on_disk};
 
 const MCP: &str =
     "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\nX = \"<< secret \"token\" >>\"\n";
 
 #[test]
 fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
-    let mut guillemet = Guillemet::nowhere();
-    let path = guillemet.dir.path().to_owned();
-    let Some(_mounted) = Mounted::on(&path, "size=16m,mode=0700") else { return };
-    assert!(guillemet.command(&["init"]).status.success());
+    let Some((mut guillemet, _mounted)) = home_on_disk(16) else { return };
     let filler = guillemet.path("filler");
     let fill = |leave| fill(&filler, leave);
     // No room for the journal at the first start.
@@ -89,10 +86,7 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
     const READ_ONLY: &str = "read-only: the vault cannot be changed";
     // Many places with long names: the journal is full soon.
     const PLACES: u64 = 60;
-    let mut guillemet = Guillemet::nowhere();
-    let path = guillemet.dir.path().to_owned();
-    let Some(_mounted) = Mounted::on(&path, "size=24m,mode=0700") else { return };
-    assert!(guillemet.command(&["init"]).status.success());
+    let Some((mut guillemet, _mounted)) = home_on_disk(24) else { return };
     guillemet.log_level = "info";
     guillemet.run();
     guillemet.add("token", "value-kept");
@@ -257,13 +251,11 @@ fn a_vault_file_that_is_cut_off_while_the_daemon_runs_does_not_end_it() {
 
 #[test]
 fn a_read_only_disk_is_told_and_nothing_changes() {
-    let mut guillemet = Guillemet::nowhere();
-    let path = guillemet.dir.path().to_owned();
-    let Some(_mounted) = Mounted::on(&path, "size=16m,mode=0700") else { return };
-    assert!(guillemet.command(&["init"]).status.success());
+    let Some((mut guillemet, _mounted)) = home_on_disk(16) else { return };
     guillemet.run();
     guillemet.add("token", "kept");
     assert!(guillemet.stop());
+    let path = guillemet.dir.path().to_owned();
     let remount = |how: &str| assert!(Command::new("mount").args(["-o", how]).arg(&path).status().unwrap().success());
     let vault = std::fs::read(guillemet.path("vault.db")).unwrap();
     remount("remount,ro");

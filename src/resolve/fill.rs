@@ -129,7 +129,7 @@ pub fn append_json(text: &[u8], out: &mut Clear) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -141,13 +141,16 @@ mod tests {
     const A: &str = "Z000000000000000000000000000000000000001";
     const B: &str = "Z000000000000000000000000000000000000002";
 
-    fn plan(document: &str, kind: DocumentKind, exprs: [Expr; 2]) -> Plan {
-        let [a, b] = exprs;
+    /// A plan for these secrets, each with what its slot stands for. `@a` and `@b` in the document are their slots.
+    pub(in crate::resolve) fn plan_of(document: &str, kind: DocumentKind, secrets: &[(&str, Expr)]) -> Plan {
+        let slot = |(slot, (_, expr)): (&str, &(&str, Expr))| PlannedSlot { slot: slot.into(), expr: expr.clone() };
         let planned = Planned {
             document: document.replace("@a", A).replace("@b", B),
             kind,
-            slots: vec![PlannedSlot { slot: A.into(), expr: a }, PlannedSlot { slot: B.into(), expr: b }],
-            emissions: (0..2).map(|reference| Emission { reference, field: format!("f{reference}") }).collect(),
+            slots: [A, B].into_iter().zip(secrets).map(slot).collect(),
+            emissions: (0..secrets.len() as u32)
+                .map(|reference| Emission { reference, field: format!("f{reference}") })
+                .collect(),
             warnings: Vec::new(),
             cost: Default::default(),
         };
@@ -158,8 +161,14 @@ mod tests {
             file_name: "t".into(),
             aliases: Vec::new(),
         };
-        let reference = |name: &str| Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
-        check(planned, &[reference("a"), reference("b")], target).unwrap()
+        let reference =
+            |(name, _): &(&str, Expr)| Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
+        let references: Vec<Reference> = secrets.iter().map(reference).collect();
+        check(planned, &references, target).unwrap()
+    }
+
+    fn plan(document: &str, kind: DocumentKind, [a, b]: [Expr; 2]) -> Plan {
+        plan_of(document, kind, &[("a", a), ("b", b)])
     }
 
     fn header(emission: u32) -> Expr {

@@ -1,35 +1,17 @@
-//! What cannot be recorded is not answered (promise 3).
+//! What cannot be recorded is not answered (Recorded).
 
 use super::*;
 use crate::api::error::ApiError;
-use crate::planner::protocol::{DocumentKind, Emission, Planned, PlannedSlot, Target};
+use crate::planner::protocol::DocumentKind;
 use crate::plugin::expr::Expr;
-use crate::template::lexer::Reference;
 use crate::vault::crypto::Key;
 use crate::vault::usage::Options;
 
-const SLOT: &str = "Z000000000000000000000000000000000000001";
 const VALUE: &str = "canary-value";
 
 /// `{"a": VALUE}`.
 fn plan_of(name: &str) -> Plan {
-    let planned = Planned {
-        document: format!(r#"{{"a": "{SLOT}"}}"#),
-        kind: DocumentKind::Json,
-        slots: vec![PlannedSlot { slot: SLOT.into(), expr: Expr::Secret(0) }],
-        emissions: vec![Emission { reference: 0, field: "a".into() }],
-        warnings: Vec::new(),
-        cost: Default::default(),
-    };
-    let target = Target {
-        id: "t".into(),
-        title: "T".into(),
-        media_type: "text/plain".into(),
-        file_name: "t".into(),
-        aliases: Vec::new(),
-    };
-    let reference = Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
-    plan::check(planned, &[reference], target).unwrap()
+    fill::tests::plan_of(r#"{"a": "@a"}"#, DocumentKind::Json, &[(name, Expr::Secret(0))])
 }
 
 #[test]

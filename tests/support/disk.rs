@@ -2,29 +2,36 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::daemon::Guillemet;
 use super::missing;
 
 /// A disk in memory below a folder, until dropped.
-pub struct Mounted<'a>(&'a Path);
+pub struct Mounted(PathBuf);
 
-impl<'a> Mounted<'a> {
-    /// Mounts it with these options of tmpfs; `None` without the right to, and then the test is reported as skipped. An
-    /// injected ENOSPC and EROFS stand in for it (`faults.rs`).
-    pub fn on(path: &'a Path, options: &str) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status();
-        let is_mounted = mounted.is_ok_and(|status| status.success());
-        let remedy = "run the tests as root, and not in a container without it";
-        missing::supports(is_mounted, "CAP_SYS_ADMIN, to mount a small disk", remedy).then_some(Self(path))
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+/// A home on a disk of so many MiB of its own, as `init` leaves it; `None` without the right to mount one, and then the
+/// test is reported as skipped. An injected ENOSPC and EROFS stand in for it (`faults.rs`).
+pub fn home_on_disk(mib: u32) -> Option<(Guillemet, Mounted)> {
+    let guillemet = Guillemet::nowhere();
+    let path = guillemet.dir.path().to_owned();
+    let options = format!("size={mib}m,mode=0700");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status();
+    let is_mounted = mounted.is_ok_and(|status| status.success());
+    let remedy = "run the tests as root, and not in a container without it";
+    if !missing::supports(is_mounted, "CAP_SYS_ADMIN, to mount a small disk", remedy) {
+        return None;
     }
+    let mounted = Mounted(path);
+    assert!(guillemet.command(&["init"]).status.success());
+    Some((guillemet, mounted))
 }
 
 /// Fills the disk with a file of this path, but for so many bytes.
