@@ -109,7 +109,7 @@ impl Rekey {
     }
 }
 
-/// What a new key file belongs to whom the daemon does not run as, it could not read.
+/// A new key file belongs to whoever runs this, and the daemon has to be able to read it.
 fn is_ours(home: &Home) -> Done {
     let path = home.vault_file();
     let owner = path.metadata()?.uid();
@@ -123,7 +123,7 @@ fn in_use(home: &Home, error: VaultError) -> Failure {
     let VaultError::Locked(pid) = error else { return error.into() };
     let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     Failure::new(format!(
-        "the daemon{pid} has this vault open; nothing was changed. Stop it, run `{}` again, and start it anew",
+        "the daemon{pid} has this vault open; nothing was changed. Stop it, run `{}` again, and start it again",
         home.command("vault rekey")
     ))
 }
@@ -152,7 +152,7 @@ fn tell(home: &Home, former: Method, next: Method) {
     }
     if former != next && former.row().needs == Needs::KeyFile {
         let key_file = home.key_file();
-        output::note(&format!("{} opens this vault no more; delete it once no copy needs it", key_file.display()));
+        output::note(&format!("{} no longer opens this vault; delete it once no copy needs it", key_file.display()));
     }
     output::note(&format!(
         "copies of vault.db made before still open with the old {old}: delete them, and make new ones"
