@@ -28,6 +28,11 @@ fn blocks(section: &str) -> Vec<(String, String)> {
     blocks.map(|block| block.split_once('\n').unwrap()).map(|(language, text)| (language.into(), text.into())).collect()
 }
 
+/// Whether a line is what a command prints when it asks for the value of a secret.
+fn is_question(line: &str) -> bool {
+    line.starts_with("Value of ") && line.ends_with(": ")
+}
+
 /// A shell at a terminal, in the home of a user who has just come.
 struct Terminal {
     child: Child,
@@ -90,7 +95,9 @@ impl Terminal {
             self.type_line(line);
             loop {
                 let ended = |said: &str| said.rsplit_once("[ended ").is_some_and(|(_, status)| status.contains(']'));
-                self.wait_until(|said| ended(said) || said.ends_with(": "));
+                // Only the question for a value: an error can arrive in pieces, the first of which ends like a question.
+                let asks = |said: &str| said.rsplit('\n').next().is_some_and(is_question);
+                self.wait_until(|said| ended(said) || asks(said));
                 if ended(&self.said) {
                     break;
                 }
