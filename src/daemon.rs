@@ -6,12 +6,11 @@ mod self_check;
 mod socket;
 pub mod trial;
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::fs::{Mode, OFlags};
@@ -26,20 +25,18 @@ use crate::api::identity::{self, LookUps, Rules};
 use crate::api::listener::Listener;
 use crate::api::{self, App};
 use crate::config::{self, ConfigError};
-use crate::console;
 use crate::events::Events;
 use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
-use crate::membership;
 use crate::permissions::{TrustedHome, Untrusted};
-use crate::planner;
 use crate::plugin::cache::CompiledForms;
+use crate::plugin::client::confinement;
 use crate::plugin::registry::{Pin, Registry};
+use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
-use crate::resolve::{Resolver, now};
 use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
@@ -48,6 +45,8 @@ use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
 use crate::vault::store::{USAGE_KEY, Vault, VaultError};
 use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
+use crate::when::now;
+use crate::{console, membership};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -185,7 +184,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         unshare_runtime(home);
     }
     // It tries what this kernel can do while the vault is opened.
-    let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
+    let confinement = confinement::try_confinement().map_err(system("planners cannot be started"))?;
     let (config, config_text) = configuration::load(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
@@ -217,7 +216,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let mut state = State::default();
     inventory::put_secrets(&mut state, secrets);
     let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
-    let confined = planner::confinement(confinement);
+    let confined = confinement::confinement(confinement);
     warnings.extend(confined.map_err(|error| DaemonError::CannotWork(error.to_string()))?);
     if opened_by == OpenedBy::FormerReading {
         warnings.push(format!(

@@ -32,21 +32,22 @@ use self::scans::{Scans, Unanswered};
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
+use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
-use crate::resolve::{Resolver, now};
 use crate::template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
+use crate::when::now;
 
 pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
-pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
+pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
 
 /// How long a change that depends on what templates name waits for a scan.
 const PATIENCE: Duration = Duration::from_secs(30);

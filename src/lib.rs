@@ -33,6 +33,7 @@ pub mod pattern;
 pub mod permissions;
 pub mod planner;
 pub mod plugin;
+pub mod random;
 pub mod resolve;
 pub mod secret_reader;
 pub mod shares;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use guillemet::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
 use guillemet::plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
-use guillemet::plugin::expr::{Expr, Op, Part, ValueFilter};
-use guillemet::template::{Format, Problem};
+use guillemet::plugin::expr::{Expr, Op, Part};
+use guillemet::template::{Format, Problem, ValueFilter};
 use support::component::{componentize, hostile, module, pager};
 use support::daemon::Guillemet;
 use support::missing;
@@ -71,7 +71,7 @@ async fn problems(planner: &Planner, request: PlanRequest) -> Vec<Problem> {
 
 async fn failed(planner: &Planner, target: &str) -> String {
     match planner.plan(yaml("token: @0\nheaders:\n  a: Bearer @1\n", target)).await {
-        Err(PlanFailure::Failed { message }) => message,
+        Err(PlanFailure::Failed { message, .. }) => message,
         other => panic!("{target} did not fail: {other:?}"),
     }
 }
@@ -88,7 +88,7 @@ async fn what_a_plugin_panics_with_and_where_reaches_its_author() {
     let planner = Planner::new("pager", pager(), Arc::new(NoCache)).with_program(PROGRAM);
     let config = |level| yaml(&format!("url: https://pager.example\ntoken: @0\nlevel: {level}\n"), "json");
     planned(&planner, config(2)).await;
-    let Err(PlanFailure::Failed { message }) = planner.plan(config(3)).await else { panic!("no failure") };
+    let Err(PlanFailure::Failed { message, .. }) = planner.plan(config(3)).await else { panic!("no failure") };
     let line = include_str!("plugins/pager/src/lib.rs").lines().position(|line| line.contains("LEVELS[level]"));
     let place = format!("(pager/src/lib.rs:{}:", line.unwrap() + 1);
     assert!(message.starts_with("it panicked: index out of bounds: the len is 3 but the index is 3 "), "{message}");

@@ -207,7 +207,9 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     let mut running = tokio::task::JoinSet::new();
     for (deed, stranger, words) in strangers {
         running.spawn(async move {
-            let Err(PlanFailure::Failed { message }) = stranger.plan("ok").await else { panic!("{deed}: no failure") };
+            let Err(PlanFailure::Failed { message, .. }) = stranger.plan("ok").await else {
+                panic!("{deed}: no failure")
+            };
             assert!(message.starts_with("the planner for odd ") && message.contains(words), "{deed}: {message}");
             let pid = stranger.pid();
             until("a lost child is ended", || is_gone(pid)).await;
@@ -437,7 +439,7 @@ fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
             assert!(are_tidy(&problems), "{problems:?}");
             return "problems";
         }
-        Err(PlanFailure::Failed { message }) => {
+        Err(PlanFailure::Failed { message, .. }) => {
             assert!(is_tidy(&message) && message.len() < 3_000, "{message:?}");
             return "failed";
         }

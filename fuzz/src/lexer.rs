@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use guillemet::names::SecretName;
-use guillemet::plugin::expr::ValueFilter;
-use guillemet::template::Problem;
 use guillemet::template::lexer::{BLOCK, COMMENT, Lexed, Reference, VARIABLE, lex, names_in_text};
+use guillemet::template::{Problem, ValueFilter};
 use minijinja::Environment;
 use minijinja::syntax::SyntaxConfig;
 

@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::wire::{DeviceId, DeviceKey, Hash};
-use crate::vault::crypto;
+use crate::random::random;
 
 /// What every key begins with.
 const PREFIX: &str = "sk-";
@@ -28,7 +28,7 @@ pub struct NotAnApiKey;
 impl ApiKey {
     /// A fresh key.
     pub fn random() -> Self {
-        let mut secret = crypto::random::<SECRET_LEN>();
+        let mut secret = random::<SECRET_LEN>();
         let key = Self::assemble(&random_id(), &secret);
         secret.zeroize();
         key
@@ -48,7 +48,7 @@ impl ApiKey {
     }
 
     /// From its two parts; `None` where the first is no id.
-    pub(super) fn from_parts(id: &[u8; ID_LEN], secret: &[u8; SECRET_LEN]) -> Option<Self> {
+    pub fn from_parts(id: &[u8; ID_LEN], secret: &[u8; SECRET_LEN]) -> Option<Self> {
         std::str::from_utf8(id).ok().filter(|id| is_id(id)).map(|id| Self::assemble(id, secret))
     }
 
@@ -68,7 +68,7 @@ impl ApiKey {
     }
 
     /// The bytes of the secret.
-    pub(super) fn secret(&self) -> Zeroizing<Vec<u8>> {
+    pub fn secret(&self) -> Zeroizing<Vec<u8>> {
         let text = &self.0.as_bytes()[PREFIX.len() + ID_LEN + 1..];
         // It was base64url when the key was made.
         Zeroizing::new(BASE64URL_NOPAD.decode(text).unwrap_or_default())
@@ -92,7 +92,7 @@ impl fmt::Debug for ApiKey {
 }
 
 /// Whether a text can be the id of a key.
-pub(super) fn is_id(text: &str) -> bool {
+pub fn is_id(text: &str) -> bool {
     text.len() == ID_LEN && text.bytes().all(|byte| LETTERS.contains(&byte))
 }
 
@@ -100,7 +100,7 @@ pub(super) fn is_id(text: &str) -> bool {
 fn random_id() -> String {
     let mut id = String::with_capacity(ID_LEN);
     while id.len() < ID_LEN {
-        let [byte] = crypto::random::<1>();
+        let [byte] = random::<1>();
         if usize::from(byte) < 256 / LETTERS.len() * LETTERS.len() {
             id.push(char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
         }

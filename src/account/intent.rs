@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::wire::IntentId;
 use crate::names::{Millis, SecretId, SecretName};
+use crate::random::random;
 use crate::sys::memory::Clear;
-use crate::vault::crypto;
 use crate::vault::record::{Malformed, Reader, Secret, Version, pad, put_text};
 
 const LAYOUT: u8 = 1;
@@ -47,7 +47,7 @@ pub enum Change {
 impl Intent {
     /// A fresh one.
     pub fn new(secret: SecretId, at: Millis, change: Change) -> Self {
-        Self { id: IntentId(crypto::random()), secret, at, change }
+        Self { id: IntentId(random()), secret, at, change }
     }
 
     /// What leads from one form of a secret to the next. Names are let go first: another may be waiting for one.

@@ -13,6 +13,7 @@ use super::code::Invitation;
 use super::seal::{pad, unpad};
 use super::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed};
 use crate::planner::text::tidy;
+use crate::random::random;
 use crate::vault::crypto::{self, Key};
 
 /// What the key and the HMAC begin with.
@@ -53,7 +54,7 @@ pub fn hello(
     name: &str,
     api_key: &ApiKey,
 ) -> Enrolment {
-    hello_with(&crypto::random(), invitation, joiner, public_key, name, api_key)
+    hello_with(&random(), invitation, joiner, public_key, name, api_key)
 }
 
 fn hello_with(

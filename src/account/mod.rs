@@ -15,6 +15,5 @@ mod reader;
 pub mod seal;
 pub mod server;
 pub mod tree;
-mod trust;
 pub mod wire;
 pub mod words;

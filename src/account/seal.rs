@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 pub use self::wrap::{BadWrap, open_wrap};
 use super::wire::{AccountId, DeviceId, Hash, Link, Sealed};
+use crate::random::random;
 use crate::sys::memory::KEY_LEN;
 use crate::vault::crypto::{self, Key, NONCE_LEN, Unopened};
 use crate::vault::record::padded;
@@ -89,7 +90,7 @@ impl EpochKey {
 
     /// Seals something of this epoch.
     pub fn seal(&self, kind: Kind, account: AccountId, id: [u8; 16], revision: u64, plaintext: &[u8]) -> Sealed {
-        self.seal_with(&crypto::random(), kind, account, id, revision, plaintext)
+        self.seal_with(&random(), kind, account, id, revision, plaintext)
     }
 
     fn seal_with(
@@ -126,7 +127,7 @@ impl EpochKey {
     /// # Panics
     /// When `former` is another epoch's: nobody could open that link, and what is sealed in that epoch were lost.
     pub fn link(&self, account: AccountId, former: &EpochKey) -> Link {
-        self.link_with(&crypto::random(), account, former)
+        self.link_with(&random(), account, former)
     }
 
     fn link_with(&self, nonce: &[u8; NONCE_LEN], account: AccountId, former: &EpochKey) -> Link {

@@ -8,17 +8,17 @@ use serde_json::json;
 
 use super::endpoints::{Answer, Asked, empty, json_answer};
 use super::error::{ApiError, Code};
-use super::request;
 use super::routes::Endpoint;
-use super::{App, audit};
+use super::{App, audit, request};
 use crate::account::client::ClientError;
 use crate::account::code;
 use crate::account::engine::Unprepared;
 use crate::account::wire::DeviceId;
-use crate::inventory::{AccountError, rfc3339};
+use crate::inventory::AccountError;
 use crate::membership::{self, Trouble, Wanted};
 use crate::vault::audit::{About, Actor, DeviceRef};
 use crate::vault::usage::ChangeKind;
+use crate::when::rfc3339;
 
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;

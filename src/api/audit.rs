@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::App;
 use super::error::{ApiError, Code};
 use crate::names::SecretName;
-use crate::resolve::{Resolver, now};
+use crate::resolve::Resolver;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{ChangeKind, Subject};
+use crate::when::now;
 
 /// What a name in a request is of: a secret, or a name; one that nothing here has is not recorded itself.
 pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {

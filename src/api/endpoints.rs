@@ -25,13 +25,14 @@ use crate::membership;
 use crate::names::{Millis, SecretName};
 use crate::planner::protocol::Target;
 use crate::plugin::plan::Plan;
+use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
-use crate::resolve::{Rendered, now};
 use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::Stray;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
+use crate::when::now;
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);

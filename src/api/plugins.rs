@@ -11,9 +11,9 @@ use super::endpoints::{Answer, empty, json_answer};
 use super::error::{ApiError, Code};
 use super::{App, audit, request};
 use crate::plugin::registry::{Candidate, Pin, PluginView};
-use crate::resolve::now;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::ChangeKind;
+use crate::when::now;
 
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";

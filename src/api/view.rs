@@ -10,7 +10,7 @@ use super::App;
 use super::error::ApiError;
 use super::request::Listing;
 use crate::config::Config;
-use crate::inventory::{ReferenceView, rfc3339};
+use crate::inventory::ReferenceView;
 use crate::logging;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode;
@@ -21,6 +21,7 @@ use crate::resolve::findings::Findings;
 use crate::resolve::plans::{Outcomes, Prepared, Targets, Unplanned};
 use crate::template::Problem;
 use crate::template::catalog::{Content, Stray};
+use crate::when::rfc3339;
 
 /// A template, as the API shows it.
 #[derive(Debug, Serialize)]

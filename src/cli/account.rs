@@ -13,8 +13,7 @@ use super::{Done, Failure, account_server, output, prompt};
 use crate::account::code::{Code, CodeKind, Recovery};
 use crate::account::words::words;
 use crate::home::Home;
-use crate::inventory::rfc3339;
-use crate::resolve::now;
+use crate::when::{now, rfc3339};
 
 #[derive(Subcommand)]
 pub enum AccountCommand {

@@ -20,17 +20,14 @@ use crate::account::code::{Code, Creation, Place as CodePlace};
 use crate::account::server::limits::Limits;
 use crate::account::server::storage::postgres::Postgres;
 use crate::account::server::storage::sqlite::{DATABASE, Sqlite};
-use crate::account::server::storage::transfer;
-use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError};
+use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
 use crate::account::server::tls::{Certificate, own_files, own_pin};
 use crate::account::server::{self, App};
 use crate::account::wire::{AccountId, Hash};
-use crate::files;
 use crate::home::Home;
-use crate::inventory::rfc3339;
-use crate::permissions;
-use crate::resolve::now;
-use crate::vault::crypto;
+use crate::random::random;
+use crate::when::{now, rfc3339};
+use crate::{files, permissions};
 
 /// Held while a server runs on its folder.
 const LOCK: &str = "account.lock";
@@ -311,7 +308,7 @@ impl CreateAccount {
             }
             None => own_pin(&self.place.folder(home)?)?,
         };
-        let (id, api_key) = (AccountId(crypto::random()), ApiKey::random());
+        let (id, api_key) = (AccountId(random()), ApiKey::random());
         let url = self.url.to_string();
         let place = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
         let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::vault::crypto;
+use crate::random::random;
 
 /// A folder that is removed in the end.
 pub struct TemporaryHome(PathBuf);
@@ -16,7 +16,7 @@ impl TemporaryHome {
     /// # Errors
     /// The system's.
     pub fn new(purpose: &str) -> Result<Self, Failure> {
-        let name = format!("guillemet-{purpose}-{}", data_encoding::HEXLOWER.encode(&crypto::random::<6>()));
+        let name = format!("guillemet-{purpose}-{}", data_encoding::HEXLOWER.encode(&random::<6>()));
         let path = std::env::temp_dir().join(name);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))

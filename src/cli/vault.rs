@@ -7,13 +7,13 @@ use clap::{Args, Subcommand};
 use super::{Done, Failure, no_daemon, output, unlock};
 use crate::home::Home;
 use crate::permissions::TrustedHome;
-use crate::resolve::now;
 use crate::sys::stack::leaving_nothing;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::event::ChangeKind;
 use crate::vault::keys::{Method, Needs};
 use crate::vault::lock::DaemonLock;
 use crate::vault::store::{self, VaultError};
+use crate::when::now;
 
 #[derive(Subcommand)]
 pub enum Vault {

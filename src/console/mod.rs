@@ -37,9 +37,9 @@ use self::session::{Sessions, Times};
 use crate::api::admission::{Admission, Holder, Slot};
 use crate::api::connection::Timed;
 use crate::api::{App, Link, LinkWanted, audit};
-use crate::resolve::now;
 use crate::vault::audit::Change;
 use crate::vault::usage::{Caller, ChangeKind};
+use crate::when::now;
 
 /// Every path of the console, the methods it takes, and the fields of its form where it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {

@@ -15,9 +15,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::planner::text::clean;
-use crate::resolve::now;
 use crate::vault::usage::Kind;
 use crate::when;
+use crate::when::now;
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -23,8 +23,8 @@ use crate::api::error::{ApiError, Code};
 use crate::api::{endpoints, request};
 use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
 use crate::names::SecretName;
-use crate::resolve::now;
 use crate::when;
+use crate::when::now;
 
 const SECTION: &str = "secrets";
 

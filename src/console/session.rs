@@ -5,15 +5,13 @@
 
 use std::time::Duration;
 
-use chacha20poly1305::aead::OsRng;
-use chacha20poly1305::aead::rand_core::RngCore;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
+use crate::random::random;
 use crate::vault::audit::Actor;
-use crate::vault::crypto;
 use crate::vault::usage::Caller;
 
 /// Most links that wait to be used, and most sessions; the oldest gives way.
@@ -41,17 +39,13 @@ impl Default for Times {
 
 /// A word nobody can guess: 256 bits.
 fn word() -> String {
-    let mut bytes = [0; 32];
-    OsRng.fill_bytes(&mut bytes);
-    BASE64URL_NOPAD.encode(&bytes)
+    BASE64URL_NOPAD.encode(&random::<32>())
 }
 
 /// A host name nobody can guess (128 bits): cookies do not know ports, so a name that others share would
 /// share its cookies with them.
 pub fn host() -> String {
-    let mut bytes = [0; 16];
-    OsRng.fill_bytes(&mut bytes);
-    format!("{}.localhost", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+    format!("{}.localhost", BASE32_NOPAD.encode(&random::<16>()).to_ascii_lowercase())
 }
 
 /// What is kept of a word.
@@ -133,7 +127,7 @@ impl Sessions {
             self.ended.push(self.sessions.remove(stalest).actor);
         }
         let cookie = word();
-        let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&crypto::random::<8>()));
+        let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&random::<8>()));
         self.sessions.push(Session {
             cookie: Kept::of(&cookie),
             actor: actor.clone(),

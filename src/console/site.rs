@@ -16,15 +16,14 @@ use minijinja::value::Value;
 use tokio::time::Instant;
 
 use super::form::Form;
-use super::pages;
 use super::session::{self, Seen};
-use super::{Site, other, secrets};
+use super::{Site, other, pages, secrets};
 use crate::api::error::{ApiError, Code};
 use crate::api::{audit, request};
-use crate::resolve::now;
 use crate::sys::stack::leaving_nothing;
 use crate::vault::audit::Change;
 use crate::vault::usage::ChangeKind;
+use crate::when::now;
 
 const COOKIE: &str = "guillemet_session";
 /// Where a login leads.

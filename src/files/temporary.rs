@@ -4,12 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
-use chacha20poly1305::aead::OsRng;
-use chacha20poly1305::aead::rand_core::RngCore;
 use rustix::fs::{Dir, FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
+use crate::random::random;
 
 /// How every such name begins. A template's name does not begin with a dot.
 const PREFIX: &str = ".guillemet-";
@@ -18,7 +17,7 @@ const PREFIX: &str = ".guillemet-";
 /// `.guillemet-RANDOM-CHECK`, both 16 hexadecimal digits. The second part follows from the first and from `name`, so
 /// that no name of anything else looks like one by accident.
 pub fn temporary_name(name: &OsStr) -> OsString {
-    with_random(name, OsRng.next_u64())
+    with_random(name, u64::from_ne_bytes(random()))
 }
 
 fn with_random(name: &OsStr, random: u64) -> OsString {

@@ -29,14 +29,14 @@ use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::events::{Change, Event};
 use crate::names::{SecretId, SecretName};
-use crate::resolve::now;
+use crate::random::random;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::Template;
 use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
-use crate::vault::crypto;
 use crate::vault::event::ChangeKind;
 use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
+use crate::when::now;
 
 /// How many notices are kept.
 const NOTICES: usize = 100;
@@ -340,7 +340,7 @@ impl Inventory {
                     None => undecided.push(secret.name.to_string()),
                     Some(SameName::Both) => {
                         let is_own = theirs.id != secret.id;
-                        let id = if is_own { secret.id } else { SecretId(crypto::random()) };
+                        let id = if is_own { secret.id } else { SecretId(random()) };
                         intents.push(want(id, IntentChange::Create(Arc::new(Secret { id, ..(**secret).clone() }))));
                     }
                     Some(SameName::Account) => {}

@@ -13,13 +13,13 @@ use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
 use crate::names::SecretName;
-use crate::resolve::now;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Blocker, Rewrite, Unwritable, finish};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
+use crate::when::now;
 
 /// Under which the vault keeps which files a rename is about to rewrite.
 const RENAME: &str = "rename";

@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::uses::AllUses;
-use super::views::{ReferenceView, SecretView, Status, field, rfc3339};
+use super::views::{ReferenceView, SecretView, Status, field};
 use crate::account::engine::{Named, References};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::{Catalog, Template};
 use crate::template::lexer::Reference;
 use crate::vault::record::Secret;
+use crate::when::rfc3339;
 
 /// A reference with the template it stands in.
 #[derive(Clone)]

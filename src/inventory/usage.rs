@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::rfc3339;
 use crate::vault::usage::{Refusals, SecretUsage};
+use crate::when::rfc3339;
 
 /// What was resolved of a secret, and what was refused.
 #[derive(Clone, Debug, Serialize)]

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::account::{Joined, Report};
 use super::usage::DeviceUsage;
-use super::views::rfc3339;
 use super::{Inventory, Owned};
 use crate::names::{Millis, SecretId};
-use crate::resolve::now;
 use crate::vault::usage::{AllTotals, RecorderError, Totals};
+use crate::when::{now, rfc3339};
 
 /// A report older than this, in milliseconds, no longer says what its device uses. Devices in contact report at least
 /// every ten minutes (`membership::usage`).

@@ -1,14 +1,14 @@
 //! What the inventory shows: rows, references, versions.
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::usage::UsageView;
 use crate::account::engine::Named;
-use crate::names::{Millis, SecretName};
+use crate::names::SecretName;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Blocker;
 use crate::vault::record::Secret;
+use crate::when::rfc3339;
 
 /// Whether a secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -186,44 +186,5 @@ pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -
             column: blocker.column,
             name: blocker.name,
         },
-    }
-}
-
-/// A time as the API writes it: RFC 3339 in UTC with milliseconds.
-pub fn rfc3339(at: Millis) -> String {
-    let nanos = i128::from(at) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    // By hand: a long listing has three for each row, and a format is worked through at each of them.
-    let mut text = String::with_capacity(24);
-    let digits = |number: u16, count: u32, after: char, text: &mut String| {
-        text.extend((0..count).rev().map(|place| char::from(b'0' + (number / 10u16.pow(place) % 10) as u8)));
-        text.push(after);
-    };
-    // From 1970 to 9999: more is no `OffsetDateTime`.
-    digits(time.year() as u16, 4, '-', &mut text);
-    digits(u8::from(time.month()).into(), 2, '-', &mut text);
-    digits(time.day().into(), 2, 'T', &mut text);
-    digits(time.hour().into(), 2, ':', &mut text);
-    digits(time.minute().into(), 2, ':', &mut text);
-    digits(time.second().into(), 2, '.', &mut text);
-    digits(time.millisecond(), 3, 'Z', &mut text);
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_in_utc_with_milliseconds() {
-        for (at, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (1_795_428_000_123, "2026-11-23T10:00:00.123Z"),
-            (1_709_251_199_009, "2024-02-29T23:59:59.009Z"),
-            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-            (Millis::MAX, "1970-01-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339(at), text);
-        }
     }
 }

@@ -15,8 +15,8 @@ use crate::account::engine::Wish;
 use crate::account::wire::Told;
 use crate::api::App;
 use crate::inventory::AccountState;
+use crate::random::random;
 use crate::vault::audit::Actor;
-use crate::vault::crypto;
 
 /// How long it waits after a failure: the first time, and at most.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -99,7 +99,7 @@ where
             continue;
         }
         // Not all at once, where a server comes back that many wait for.
-        let part = f64::from(u32::from_le_bytes(crypto::random())) / f64::from(u32::MAX);
+        let part = f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX);
         match wait(patience.mul_f64(0.5 + part / 2.0)).await {
             Woken::InTime => patience = (patience * 2).min(PATIENCE.1),
             Woken::Changed => patience = PATIENCE.0,

@@ -21,10 +21,11 @@ use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::{AccountError, Facts, Invited, SameName};
 use crate::names::{Millis, SecretName};
-use crate::resolve::now;
+use crate::random::random;
 use crate::vault::audit::{Actor, Change};
-use crate::vault::crypto::{self, DeviceSecret, Key};
+use crate::vault::crypto::{DeviceSecret, Key};
 use crate::vault::usage::ChangeKind;
+use crate::when::now;
 
 /// How long a machine waits to be let in.
 const WAIT: Duration = Duration::from_secs(60);
@@ -99,7 +100,7 @@ pub async fn create(app: &Arc<App>, actor: &Actor, code: Creation, wanted: &Want
         return Err(AccountError::Already.into());
     }
     let place = wanted.place(&code.place)?;
-    let (device, api_key) = (DeviceId(crypto::random()), ApiKey::random());
+    let (device, api_key) = (DeviceId(random()), ApiKey::random());
     let me = Me { account: place.account(), device, secret: DeviceSecret::random() };
     let mut engine = Engine::found(me, former_versions(app));
     let found = engine.prepare(&Wish::Found { name: wanted.name.clone() }, &References::default(), now());
@@ -157,7 +158,7 @@ fn code_hash(secret: &[u8]) -> Hash {
 pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
-    let (secret, token) = (Zeroizing::new(crypto::random::<16>()), Zeroizing::new(crypto::random::<32>()));
+    let (secret, token) = (Zeroizing::new(random::<16>()), Zeroizing::new(random::<32>()));
     let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
@@ -226,7 +227,7 @@ pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Want
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
-    let (device, secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
+    let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &wanted.name, &api_key);
     let client = client(&place, Some(&api_key)).await?;
     client.enrol(account, &code.token, &enrolment).await?;
@@ -298,7 +299,7 @@ pub struct Printed {
 pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
-    let (device, device_secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
+    let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
         id: device,
         key: PublicKey(device_secret.public()),
@@ -343,7 +344,7 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
     // The paper lets the new device in; from then on it is used as any other.
-    let (device, secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
+    let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
         id: device,
         key: PublicKey(secret.public()),

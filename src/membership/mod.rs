@@ -24,10 +24,10 @@ use crate::account::engine::Refusal;
 use crate::account::wire::AccountId;
 use crate::account::words::words;
 use crate::api::App;
-use crate::inventory::{AccountError, AccountState, Inventory, Stopped, rfc3339};
+use crate::inventory::{AccountError, AccountState, Inventory, Stopped};
 use crate::names::Millis;
-use crate::resolve::now;
 use crate::template::catalog::Template;
+use crate::when::{now, rfc3339};
 
 pub use self::contact::run;
 pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};

@@ -14,9 +14,9 @@ use crate::account::wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::AccountError;
-use crate::resolve::now;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
+use crate::when::now;
 
 /// What a repair would do, or has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

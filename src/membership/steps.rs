@@ -10,11 +10,11 @@ use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS
 use crate::api::App;
 use crate::inventory::{AccountError, Outgoing, Stopped};
 use crate::names::{SecretId, SecretName};
-use crate::resolve::now;
+use crate::random::random;
 use crate::resolve::snapshot::Released;
 use crate::vault::audit::{Actor, Change};
-use crate::vault::crypto;
 use crate::vault::usage::ChangeKind;
+use crate::when::now;
 
 /// How often a push is tried when others are faster.
 const TRIES: u32 = 12;
@@ -157,7 +157,7 @@ async fn send(
 
 /// The longer others were faster, the longer it waits, and never as long as another device.
 async fn jitter(attempt: u32) {
-    let random = u64::from(u32::from_le_bytes(crypto::random()));
+    let random = u64::from(u32::from_le_bytes(random()));
     let most = 5u64 << attempt.min(8);
     tokio::time::sleep(Duration::from_millis(random % most)).await;
 }

@@ -10,7 +10,7 @@ use crate::account::wire::Usage;
 use crate::api::App;
 use crate::inventory::{AccountError, Report};
 use crate::names::Millis;
-use crate::resolve::now;
+use crate::when::now;
 
 /// A device that has used nothing new reports again after this, in milliseconds: who hears nothing for longer knows that
 /// it is out of contact.

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::protocol::{About, Description, Rule};
-use super::targets;
 use super::text::{is_unfit, tidy};
 use crate::plugin::schema::has_field;
 use crate::template::Problem;
@@ -24,6 +23,9 @@ const ENTRIES_MAX: usize = 64;
 /// The member of a schema that names former names of targets: `{"former": "present"}`. The record of a target is frozen
 /// for all of 1.x; a host that does not know the member ignores it, as JSON Schema says of unknown keywords.
 const ALIASES: &str = "x-target-aliases";
+/// The reserved field of a template that names its targets. No plugin may have a field of that name at the top of its
+/// schema.
+pub const TARGETS_FIELD: &str = "targets";
 /// Most segments of a secret field.
 const SEGMENTS_MAX: usize = 16;
 
@@ -120,10 +122,10 @@ fn schema_rule(schema: &str) -> Option<String> {
     }
     match serde_json::from_str::<Value>(schema) {
         Ok(schema @ Value::Object(_)) if !texts_are_fit(&schema) => Some("`schema` holds control characters".into()),
-        Ok(schema @ Value::Object(_)) => has_field(&schema, targets::FIELD).then(|| {
+        Ok(schema @ Value::Object(_)) => has_field(&schema, TARGETS_FIELD).then(|| {
             format!(
                 "`schema` has the field `{0}` at its top, where a template names its targets: give it another name",
-                targets::FIELD
+                TARGETS_FIELD
             )
         }),
         _ => Some("`schema` is not a JSON object".into()),

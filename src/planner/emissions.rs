@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::description::SecretFields;
+use super::description::TARGETS_FIELD;
 use super::origin::{Origins, Place};
 use super::protocol::{Emission, PlanReference, PlanRequest};
 use super::render::{Issued, Rendered};
 use super::slots;
-use super::targets;
 use super::text::tidy;
 use super::tree::Tree;
 use crate::template::Problem;
@@ -106,7 +106,7 @@ pub fn place(
     };
     walk.value(&mut tree.root);
     if let Some(targets) = targets {
-        walk.path = vec![targets::FIELD.to_owned()];
+        walk.path = vec![TARGETS_FIELD.to_owned()];
         walk.reserved(targets);
     }
     let missing = emitted.order.iter().filter(|(slot, _)| !walk.seen.contains(slot));

@@ -14,10 +14,11 @@ use self::limits::Limits;
 use super::encoder::{Broken, Encoder};
 use super::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
 use super::slots;
-use super::text::{PROBLEMS_MAX, tidy, tidy_problems};
+use super::text::tidy;
 use crate::plugin::contract;
 use crate::plugin::expr::Op;
 use crate::template::Problem;
+use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
 
 /// How long one call may run.
 pub const TIME_MAX: Duration = Duration::from_secs(2);

@@ -22,16 +22,11 @@ pub(crate) mod tree;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use self::host::{Host, Plugin};
 pub use self::host::{MEMORY_MAX, TIME_MAX};
-pub use self::plan::MISTAKE;
-use self::protocol::{ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Request};
-
-/// The exit status of a planner that this machine does not let work (`EX_OSERR` of sysexits.h); why is on its standard
-/// error.
-pub const CANNOT_WORK: u8 = 71;
+use self::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
 
 /// The whole life of a planner: gives up what it does not need, then answers requests on its standard
 /// input until that ends.
@@ -82,34 +77,6 @@ fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Starts a planner that is asked nothing, to learn what this kernel cannot do (`confinement`).
-///
-/// # Errors
-/// When it cannot be started.
-pub fn try_confinement() -> io::Result<Child> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("planner").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command.spawn()
-}
-
-/// Waits for what `try_confinement` started: a sentence for each layer of the confinement that is missing.
-///
-/// # Errors
-/// Why planners do not start at all.
-pub fn confinement(child: Child) -> io::Result<Vec<String>> {
-    let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines = said.lines().map(|line| text::tidy(line, 500));
-    if output.status.success() {
-        return Ok(lines.collect());
-    }
-    let said = lines.collect::<Vec<_>>().join("; ");
-    Err(io::Error::other(match output.status.code() {
-        Some(code) if code == i32::from(CANNOT_WORK) => said,
-        _ => format!("{said} ({})", output.status),
-    }))
-}
-
 /// Answers requests until the input ends.
 fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     let mut loaded: Option<(Plugin, Description)> = None;
@@ -140,7 +107,7 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
 }
 
 fn failed(message: String) -> Answer {
-    Answer::Failed { message }
+    Answer::Failed { message, is_violation: false }
 }
 
 fn answer(output: &mut impl Write, answer: &Answer) -> io::Result<()> {

@@ -5,20 +5,16 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::description::{SecretFields, unknown_target};
-use super::document;
-use super::emissions;
 use super::encoder::{Broken, Encoder};
 use super::host::{Plugin, Written};
 use super::origin::{Origins, Place};
 use super::protocol::{Answer, Description, Emission, PlanRequest, Planned};
 use super::render::render;
 use super::targets::{self, Named};
-use super::text::{PROBLEMS_MAX, tidy_problems};
 use super::tree::{self, Tree, TreeError};
+use super::{document, emissions};
 use crate::template::Problem;
-
-/// What is said behind what a plugin did; its author knows.
-pub const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
+use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
 
 /// Works a request out.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
@@ -62,7 +58,7 @@ impl Failure {
                 problems.truncate(PROBLEMS_MAX);
                 Answer::Problems(tidy_problems(problems))
             }
-            Self::Plugin(Broken(rule)) => Answer::Failed { message: format!("{rule}{MISTAKE}") },
+            Self::Plugin(Broken(rule)) => Answer::Failed { message: rule, is_violation: true },
         }
     }
 }

@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::plugin::contract::Import;
-use crate::plugin::expr::{Expr, ValueFilter};
-use crate::template::{Format, Problem};
+use crate::plugin::expr::Expr;
+use crate::template::{Format, Problem, ValueFilter};
+
+/// The exit status of a planner that this machine does not let work (`EX_OSERR` of sysexits.h); why is on its standard
+/// error.
+pub const CANNOT_WORK: u8 = 71;
 
 /// The largest frame either side accepts, in bytes.
 pub const FRAME_MAX: usize = 64 << 20;
@@ -86,10 +90,12 @@ pub enum Answer {
     Targets(Vec<String>),
     /// The template is wrong.
     Problems(Vec<Problem>),
-    /// The plugin is wrong: it trapped, overran a limit, or broke a rule of the contract.
+    /// The plugin failed: it trapped, overran a limit, or broke a rule of the contract.
     Failed {
         /// What it did.
         message: String,
+        /// Whether it broke a rule of the contract.
+        is_violation: bool,
     },
 }
 

@@ -2,17 +2,14 @@
 //!
 //! Knows nothing of what a slot stands for.
 
-use chacha20poly1305::aead::OsRng;
-use chacha20poly1305::aead::rand_core::RngCore;
+use crate::random::random;
 
 /// Bytes of a slot: `Z` and 39 digits, which hold 128 random bits.
 pub const SLOT_LEN: usize = 40;
 
 /// A slot that nobody can have guessed.
 pub fn fresh() -> String {
-    let mut bytes = [0; 16];
-    OsRng.fill_bytes(&mut bytes);
-    format!("Z{:039}", u128::from_le_bytes(bytes))
+    format!("Z{:039}", u128::from_le_bytes(random()))
 }
 
 /// Where texts that look like a slot begin, from left to right, without overlap. A filter of the

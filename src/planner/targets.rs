@@ -4,22 +4,19 @@
 
 use serde_json::Value;
 
-use super::description::unknown_target;
+use super::description::{TARGETS_FIELD, unknown_target};
 use super::origin::Place;
 use super::protocol::Description;
 use super::slots;
 use super::tree::Tree;
 use crate::template::Problem;
 
-/// The name of the field. No plugin may have a field of that name at the top of its schema.
-pub const FIELD: &str = "targets";
-
 /// What to do about a list that is none.
 const HELP: &str = "name targets of the feature, as in targets = [\"json\"], or leave the field out";
 
 /// Takes the field out of a config; the other fields keep their order.
 pub fn take(tree: &mut Tree) -> Option<Value> {
-    tree.root.as_object_mut()?.shift_remove(FIELD)
+    tree.root.as_object_mut()?.shift_remove(TARGETS_FIELD)
 }
 
 /// The targets that a template names.
@@ -40,7 +37,7 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
         let Place { line, column } = place(&path);
         Problem { path, line, column, message, help }
     };
-    let of_list = |message: &str| Err(vec![problem(FIELD.into(), message.into(), Some(HELP.into()))]);
+    let of_list = |message: &str| Err(vec![problem(TARGETS_FIELD.into(), message.into(), Some(HELP.into()))]);
     let Value::Array(items) = named else {
         return of_list("`targets` is not a list of the ids of targets");
     };
@@ -49,7 +46,7 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
     }
     let (mut found, mut problems) = (Named::default(), Vec::new());
     for (index, item) in items.iter().enumerate() {
-        let path = format!("{FIELD}.{index}");
+        let path = format!("{TARGETS_FIELD}.{index}");
         match item {
             Value::String(id) if !slots::find(id).is_empty() => {}
             Value::String(name) if !name.is_empty() => {

@@ -1,15 +1,5 @@
 //! Text of strangers on its way to a terminal, a log or a page.
 
-use crate::template::Problem;
-
-/// Most problems or warnings one answer carries.
-pub const PROBLEMS_MAX: usize = 100;
-
-/// Most characters of a field's path in a message.
-const PATH_MAX: usize = 200;
-/// Most characters of a message or a help.
-const MESSAGE_MAX: usize = 500;
-
 /// Whether a character could drive a terminal, or reorder what is shown.
 pub fn is_unfit(c: char) -> bool {
     c.is_control()
@@ -45,17 +35,6 @@ pub fn tidy(text: &str, max: usize) -> String {
         out.push(c);
     }
     out
-}
-
-/// Problems of a stranger, fit to be shown, at most `PROBLEMS_MAX` of them.
-pub fn tidy_problems(problems: Vec<Problem>) -> Vec<Problem> {
-    let tidied = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
-        path: tidy(&problem.path, PATH_MAX),
-        message: tidy(&problem.message, MESSAGE_MAX),
-        help: problem.help.map(|help| tidy(&help, MESSAGE_MAX)),
-        ..problem
-    });
-    tidied.collect()
 }
 
 #[cfg(test)]

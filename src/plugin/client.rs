@@ -5,6 +5,7 @@
 //! answers are bounded before they are read; what they say is held to the contract in `plan`.
 
 mod child;
+pub mod confinement;
 mod report;
 
 use std::path::PathBuf;
@@ -23,8 +24,9 @@ pub use self::report::{believed, named};
 use crate::planner::protocol::{
     Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
 };
-use crate::planner::text::{tidy, tidy_problems};
+use crate::planner::text::tidy;
 use crate::template::Problem;
+use crate::template::problem::tidy_problems;
 
 /// How long a plugin may take to load, beside what its compilation may take.
 const LOAD_TIME: Duration = Duration::from_secs(10);
@@ -36,6 +38,8 @@ const PLAN_TIME: Duration = Duration::from_secs(5);
 const IDLE_TIME: Duration = Duration::from_secs(30);
 /// Most characters of a failure's message.
 const MESSAGE_MAX: usize = 2_000;
+/// Follows the rule of the contract that a plugin broke.
+const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
 
 /// Where the daemon keeps compiled forms, under a MAC, by the SHA-256 of the component. A form that comes
 /// back is deserialized by a planner as it is, so `get` must answer nothing it cannot vouch for.
@@ -136,16 +140,29 @@ pub enum PlannerError {
 pub enum PlanFailure {
     /// The template is wrong: everything that was found.
     Problems(Vec<Problem>),
-    /// The plugin or its planner is wrong.
+    /// The plugin or its planner failed.
     Failed {
         /// What it did, and what to do.
         message: String,
+        /// The rule of the contract that the plugin broke, alone; `None` if it failed in another way.
+        rule: Option<String>,
     },
+}
+
+impl PlanFailure {
+    fn of_plugin(message: &str, is_violation: bool) -> Self {
+        let message = tidy(message, MESSAGE_MAX);
+        if is_violation {
+            Self::Failed { message: format!("{message}{MISTAKE}"), rule: Some(message) }
+        } else {
+            Self::Failed { message, rule: None }
+        }
+    }
 }
 
 impl From<PlannerError> for PlanFailure {
     fn from(error: PlannerError) -> Self {
-        Self::Failed { message: error.to_string() }
+        Self::Failed { message: error.to_string(), rule: None }
     }
 }
 
@@ -313,7 +330,7 @@ impl Planner {
         };
         let outcome = match answer {
             Answer::Problems(problems) if !problems.is_empty() => Err(PlanFailure::Problems(tidy_problems(problems))),
-            Answer::Failed { message } => Err(PlanFailure::Failed { message: tidy(&message, MESSAGE_MAX) }),
+            Answer::Failed { message, is_violation } => Err(PlanFailure::of_plugin(&message, is_violation)),
             answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
         };
         self.put_back(&mut seat, running, report);
@@ -415,7 +432,7 @@ impl Plugin {
                     // Another version has made it, or it is damaged: compile again.
                     tracing::debug!(plugin = self.name, "compiled form refused");
                 }
-                Answer::Failed { message } => return Ok(Err(message)),
+                Answer::Failed { message, .. } => return Ok(Err(message)),
                 _ => return Err(Lost::Garbage),
             }
         }
@@ -432,7 +449,7 @@ impl Plugin {
                 }
                 Ok(Ok(report))
             }
-            Answer::Failed { message } => Ok(Err(message)),
+            Answer::Failed { message, .. } => Ok(Err(message)),
             _ => Err(Lost::Garbage),
         }
     }

@@ -7,8 +7,9 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::Digest;
 
-use super::expr::{DigestAlgorithm, Expr, Op, Part, Text, ValueFilter};
+use super::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use crate::sys::memory::Clear;
+use crate::template::ValueFilter;
 
 mod baresip;
 mod dotenv;

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::expr::{Expr, Op, Part, Text, ValueFilter};
+use super::expr::{Expr, Op, Part, Text};
 use crate::names::SecretName;
 use crate::planner::protocol::{DocumentKind, Planned, Target};
-use crate::planner::text::{is_unfit, tidy_problems};
-use crate::template::Problem;
+use crate::planner::text::is_unfit;
 use crate::template::lexer::Reference;
+use crate::template::problem::tidy_problems;
+use crate::template::{Problem, ValueFilter};
 
 /// The largest document, in bytes.
 pub const DOCUMENT_MAX: usize = 4 << 20;

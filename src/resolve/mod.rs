@@ -14,7 +14,6 @@ pub mod snapshot;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -22,16 +21,12 @@ use serde::Serialize;
 use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
-use crate::names::{Millis, SecretName};
+use crate::names::SecretName;
 use crate::plugin::plan::{self, Plan};
 use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
 use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
-
-/// Now, in milliseconds since the Unix epoch.
-pub fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
-}
+use crate::when::now;
 
 /// A rendered config, or the word that the one the caller has is still right.
 pub struct Rendered {

@@ -283,7 +283,7 @@ fn unplanned(failure: PlanFailure, lexed: &Lexed) -> Unplanned {
             problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
             Unplanned::Problems(problems)
         }
-        PlanFailure::Failed { message } => Unplanned::Plugin(message),
+        PlanFailure::Failed { message, .. } => Unplanned::Plugin(message),
     }
 }
 

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Resolver;
 use super::snapshot::Snapshot;
-use super::{Resolver, now};
 use crate::names::{Millis, SecretId, SecretName};
 use crate::vault::usage::{Caller, Event, Outcome, Subject, Unrecorded, Use};
+use crate::when::now;
 
 const MINUTE: Millis = 60 * 1000;
 /// Of how many callers the log tells in a minute, at most: a user has as many programs as it likes.

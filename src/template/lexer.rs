@@ -12,9 +12,9 @@ mod near_miss;
 
 use self::near_miss::Opener;
 use crate::names::SecretName;
-use crate::plugin::expr::ValueFilter;
-use crate::template::Problem;
+use crate::random::random;
 use crate::template::tokens::{Cursor, Tag, Token, Tokens};
+use crate::template::{Problem, ValueFilter};
 
 /// Delimiters of statements in the engine's text.
 pub const BLOCK: (&str, &str) = ("\u{e000}", "\u{e001}");
@@ -97,7 +97,7 @@ pub struct Root {
 /// Every problem of the text.
 pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let id: [u8; 16] = crate::vault::crypto::random();
+    let id: [u8; 16] = random();
     let mut lexer = Lexer {
         text,
         cursor: Cursor::new(text),

@@ -5,11 +5,16 @@
 //! and never parses a config tree.
 
 pub mod catalog;
+pub mod filter;
 pub mod lexer;
+pub mod problem;
 pub mod rename;
 pub mod tokens;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::filter::ValueFilter;
+pub use self::problem::Problem;
 
 /// How a template's text is written. Chosen by the extension of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,22 +54,4 @@ impl Format {
             Self::Yaml => "yaml",
         }
     }
-}
-
-/// Something wrong with a template, or worth a warning, at a place a person can go to.
-///
-/// Holds text of the template at most as far as a name or a field; never a value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The field it is about (`headers.Authorization`), empty where there is none.
-    #[serde(default)]
-    pub path: String,
-    /// Line in the template's file, from 1; `None` where it is not known.
-    pub line: Option<u32>,
-    /// Column in characters, from 1.
-    pub column: Option<u32>,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub help: Option<String>,
 }

@@ -9,8 +9,7 @@ mod wrap;
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use chacha20poly1305::aead::rand_core::RngCore;
-use chacha20poly1305::aead::{Aead, KeyInit, OsRng, Payload};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key as AeadKey, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -19,6 +18,7 @@ use zeroize::Zeroizing;
 #[cfg(test)]
 pub(crate) use self::wrap::wrap_with;
 pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap};
+use crate::random::random;
 use crate::sys::memory::{KEY_LEN, SecretPage};
 
 /// Bytes of a nonce at the beginning of a box.
@@ -113,13 +113,6 @@ impl Default for PassphraseCost {
     fn default() -> Self {
         Self { memory_kib: 64 << 10, passes: 3 }
     }
-}
-
-/// Random bytes from the operating system.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    OsRng.fill_bytes(&mut bytes);
-    bytes
 }
 
 /// Seals: 24 bytes of random nonce, then ciphertext and tag.

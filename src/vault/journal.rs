@@ -32,8 +32,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::format::{Header, area, frame, generation, read_header, record, stamp, write_header, write_record};
 pub use self::pending::Pending;
 use self::seal::{OVERHEAD, Sealer};
-use super::crypto::{self, Key};
+use super::crypto::Key;
 use crate::files::{self, FileId};
+use crate::random::random;
 use crate::sys::map::MappedFile;
 
 /// The usual length of the file, in bytes.
@@ -154,7 +155,7 @@ impl Journal {
         let foreign = |problem| JournalError::Foreign { path: path.to_owned(), problem };
         let file = match MappedFile::open(path, len, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let header = |words: &[AtomicU64]| write_header(words, vault_id, crypto::random(), 1);
+                let header = |words: &[AtomicU64]| write_header(words, vault_id, random(), 1);
                 make(path, len, header, files::place).map_err(in_file)?
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

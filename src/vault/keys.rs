@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::crypto::{self, Key, PassphraseCost};
+use super::crypto::{Key, PassphraseCost};
 use super::passphrase::Passphrase;
 use super::store::VaultError;
 use crate::files::{self, Links};
+use crate::random::random;
 use crate::secret_reader::{NotASecret, line_in, read_file};
 
 /// How a vault is unlocked; kept in it. `METHODS` says everything else about each.
@@ -126,7 +127,7 @@ pub struct PassphraseHeader {
 impl PassphraseHeader {
     /// Returns the header of a new passphrase.
     pub fn random() -> Self {
-        Self { salt: crypto::random(), cost: PassphraseCost::default() }
+        Self { salt: random(), cost: PassphraseCost::default() }
     }
 
     fn key(&self, passphrase: &str) -> Result<Key, VaultError> {

@@ -4,12 +4,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::random::random;
+use crate::sys::memory::{Clear, SecretPage};
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
 use zeroize::Zeroize;
-
-use super::crypto;
-use crate::sys::memory::{Clear, SecretPage};
 
 /// Bytes of the authentication tag.
 const TAG_LEN: usize = 16;
@@ -19,7 +18,7 @@ const TAG_LEN: usize = 16;
 fn cipher() -> &'static Aes256Gcm {
     static CIPHER: OnceLock<SecretPage<Aes256Gcm>> = OnceLock::new();
     let make = || {
-        let mut key = crypto::random::<32>();
+        let mut key = random::<32>();
         let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(&key));
         key.zeroize();
         cipher

@@ -4,10 +4,9 @@
 //! updated (8 each), name, note, former names (2 bytes of count), versions (2 bytes of count; each number
 //! 4, id 16, created 8, value); a text is 4 bytes of length and its bytes. Then zeros up to the padded
 //! length, so that a box does not tell how long a value is.
-
-use super::crypto;
 use super::memory::SealedValue;
 use crate::names::{Millis, SecretId, SecretName};
+use crate::random::random;
 use crate::secret_reader::SECRET_MAX;
 use crate::sys::memory::Clear;
 
@@ -118,7 +117,7 @@ impl Version {
     }
 
     fn new(number: u32, value: &str, now: Millis) -> Self {
-        Self { number, id: crypto::random(), created_at: now, value: SealedValue::seal(value) }
+        Self { number, id: random(), created_at: now, value: SealedValue::seal(value) }
     }
 }
 
@@ -138,7 +137,7 @@ impl Secret {
     /// `InvalidValue`.
     pub fn new(name: SecretName, value: &str, enabled: bool, now: Millis) -> Result<Self, InvalidValue> {
         Ok(Self {
-            id: SecretId(crypto::random()),
+            id: SecretId(random()),
             revision: 1,
             name,
             former_names: Vec::new(),
@@ -175,8 +174,7 @@ impl Secret {
         let Some(found) = former.iter().find(|version| version.number == number) else {
             return Err(NoVersion { wanted: number, former: former.iter().map(|version| version.number).collect() });
         };
-        let version =
-            Version { number: current + 1, id: crypto::random(), created_at: now, value: found.value.clone() };
+        let version = Version { number: current + 1, id: random(), created_at: now, value: found.value.clone() };
         self.push(version, keep);
         Ok(())
     }
@@ -427,7 +425,7 @@ mod tests {
             before.former_names = former.iter().map(|name| name.parse().unwrap()).collect();
             for (index, text) in texts.iter().enumerate().skip(1) {
                 let value = SealedValue::seal(text);
-                before.versions.push(Version { number: index as u32 + 1, id: crypto::random(), created_at: 9, value });
+                before.versions.push(Version { number: index as u32 + 1, id: random(), created_at: 9, value });
             }
             let after = Secret::decode(&before.encode(), 3).unwrap();
             prop_assert_eq!((after.id, after.revision, after.enabled), (before.id, 3, enabled));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, Events};
 use guillemet::account::wire::{AccountId, Cursor, DeviceId, Hash, Push, Sealed, SealedHead};
-use guillemet::vault::crypto::random;
+use guillemet::random::random;
 
 use super::super::RENDER;
 use super::super::load::{Server, request};

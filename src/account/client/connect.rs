@@ -12,13 +12,12 @@ use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::ClientError;
-use crate::account::trust;
 use crate::account::wire::Hash;
 
 /// How long a connection may take until its TLS is agreed.
@@ -60,7 +59,8 @@ impl Way {
                 .with_custom_certificate_verifier(Arc::new(Pinned::new(pin, &provider)))
                 .with_no_client_auth(),
             None => {
-                let roots = trust::roots();
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
                     return Err(ClientError::NoRoots);
                 }

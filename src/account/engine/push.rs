@@ -9,6 +9,7 @@ use crate::account::intent::Change;
 use crate::account::seal::{Kind, NO_ID};
 use crate::account::wire::{DeviceKey, PublicKey, Push, RECORDS_MAX, SealedHead, SealedRecord, Wrap};
 use crate::names::Millis;
+use crate::random::random;
 use crate::vault::crypto;
 
 /// About the most bytes of boxes in one push.
@@ -439,7 +440,7 @@ impl Engine {
 }
 
 fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, paper: bool) -> Device {
-    Device { id, key, name: name.to_owned(), joined_at: now, paper, references: ObjectId(crypto::random()) }
+    Device { id, key, name: name.to_owned(), joined_at: now, paper, references: ObjectId(random()) }
 }
 
 /// Lets go of what was deleted, once every device has said since then that it does not mean it; of so many.

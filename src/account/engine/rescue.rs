@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::holdings::Holdings;
 use crate::account::intent::{Change, Intent};
-use crate::vault::crypto;
+use crate::random::random;
 use crate::vault::record::{Secret, Version};
 
 /// What one state has that another, confirmed by a person, lacks: secrets, values, and what is later by its
@@ -36,7 +36,7 @@ fn of_living(secret: &Secret, known: &Secret) -> Vec<Change> {
         }
     } else if !changes.is_empty() && secret.versions.iter().all(|version| version.id != known.current().id) {
         // Set in the account after the values that it lost: it is served on, and they are former ones.
-        changes.push(Change::Value(Version { id: crypto::random(), ..known.current().clone() }));
+        changes.push(Change::Value(Version { id: random(), ..known.current().clone() }));
     }
     changes
 }

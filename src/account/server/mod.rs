@@ -33,7 +33,7 @@ use self::routes::{Found, Router};
 use self::storage::{Retention, Storage};
 use self::tls::{Certificate, TlsError};
 use crate::names::Millis;
-use crate::resolve::now;
+use crate::when::now;
 
 /// How long a connection may take until its TLS is agreed.
 const HANDSHAKE: Duration = Duration::from_secs(10);

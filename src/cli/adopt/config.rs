@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use super::meaning::Facts;
 use super::tokens::{Spot, Tokens};
-use crate::plugin::expr::ValueFilter;
-use crate::template::Format;
+use crate::template::{Format, ValueFilter};
 
 /// A config, or a part of one.
 pub enum Node {

@@ -15,7 +15,7 @@ use super::source::Problems;
 use super::tokens::{Spot, Tokens};
 use crate::names::SecretName;
 use crate::planner::description::SecretFields;
-use crate::plugin::expr::ValueFilter;
+use crate::template::ValueFilter;
 use crate::vault::record::VALUE_MAX;
 
 const NAMED: &str = "you name it";

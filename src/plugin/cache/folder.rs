@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
 
-use crate::vault::crypto;
+use crate::random::random;
 
 /// Rights of anyone but the owner.
 const OTHERS: u32 = 0o077;
@@ -56,7 +56,7 @@ impl Folder {
     /// # Errors
     /// The system's; `AlreadyExists` where it was to be left. The file is as it was then.
     pub fn write(&self, name: &str, pieces: &[&[u8]], replaces: bool) -> io::Result<()> {
-        let unique = data_encoding::HEXLOWER.encode(&crypto::random::<8>());
+        let unique = data_encoding::HEXLOWER.encode(&random::<8>());
         let temporary = format!(".{name}.{unique}");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, &temporary, flags, Mode::RUSR | Mode::WUSR)?);

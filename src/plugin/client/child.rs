@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::planner::CANNOT_WORK;
+use crate::planner::protocol::CANNOT_WORK;
 use crate::planner::protocol::{ANSWER_MAX, Answer};
 use crate::planner::text::tidy;
 

@@ -8,7 +8,8 @@ use crypto_box::aead::Aead;
 use crypto_box::{Nonce, PublicKey, SalsaBox, SecretKey};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{KEY_LEN, NONCE_LEN, Unopened, random};
+use super::{KEY_LEN, NONCE_LEN, Unopened};
+use crate::random::random;
 use crate::sys::memory::SecretPage;
 
 /// The secret key of a device in a page of its own. Cannot be printed, copied or serialized.

@@ -11,8 +11,9 @@ use aes_gcm::{Aes256Gcm, Key as AesKey, Nonce, Tag};
 use zeroize::Zeroize;
 
 use super::Position;
+use crate::random::random;
 use crate::sys::memory::SecretPage;
-use crate::vault::crypto::{self, Key};
+use crate::vault::crypto::Key;
 
 const SESSION_LEN: usize = 16;
 const HEAD_LEN: usize = SESSION_LEN + 8;
@@ -34,7 +35,7 @@ impl Sealer {
     /// Begins a session.
     pub(super) fn new(key: &Key, vault: [u8; 16], journal: [u8; 16]) -> Self {
         let label = [b"guillemet journal 1\0".as_slice(), &vault, &journal].concat();
-        let (key, session) = (Key::from_bytes(&mut key.mac(&label)), crypto::random());
+        let (key, session) = (Key::from_bytes(&mut key.mac(&label)), random());
         Self { cipher: cipher(&key, &session), key, session }
     }
 

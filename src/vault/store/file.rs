@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
 use crate::files::{self, Links};
+use crate::random::random;
 use crate::vault::crypto::{self, Key, PassphraseCost};
 use crate::vault::keys::{Method, PassphraseHeader};
 
@@ -48,7 +49,7 @@ pub(super) fn write_empty(
     passphrase: PassphraseHeader,
     unlock_key: &Key,
 ) -> Result<(), VaultError> {
-    let id: [u8; 16] = crypto::random();
+    let id: [u8; 16] = random();
     let key = Key::random();
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.pragma_update(None, "journal_mode", "WAL")?;

@@ -8,7 +8,7 @@ use super::daemon::Daemon;
 use super::scene::{Past, Scene, past};
 use crate::account::seal::{Kind, NO_ID};
 use crate::account::wire::{Changes, Hash, Sealed, SealedHead};
-use crate::vault::crypto;
+use crate::random::random;
 
 /// What has to become of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +94,7 @@ impl Lies<'_> {
         let lowered = if head.epoch > before.1 { Tampered } else { Expect::Refused(Refusal::OldEpoch) };
         self.lie("a head has a lower epoch", lowered, |all| all.heads[at].epoch -= 1);
         self.lie("a head is made up", Tampered, |all| {
-            let box_of_nothing = Sealed((0..600).flat_map(|_| crypto::random::<1>()).collect());
+            let box_of_nothing = Sealed((0..600).flat_map(|_| random::<1>()).collect());
             all.heads[count - 1].sealed = box_of_nothing;
             all.newest.as_mut().unwrap().hash = all.heads[count - 1].hash(account);
         });

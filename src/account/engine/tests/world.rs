@@ -6,7 +6,7 @@ use super::server::{Refused, Server};
 use crate::account::seal::open_wrap;
 use crate::account::wire::{AccountId, Changes, PublicKey};
 use crate::names::Millis;
-use crate::vault::crypto;
+use crate::random::random;
 
 pub struct World {
     pub server: Server,
@@ -24,7 +24,7 @@ pub enum Failed {
 
 /// A device that is in no account yet.
 pub fn me(account: AccountId) -> Me {
-    Me { account, device: DeviceId(crypto::random()), secret: DeviceSecret::random() }
+    Me { account, device: DeviceId(random()), secret: DeviceSecret::random() }
 }
 
 /// The wish to take a device in.
@@ -35,7 +35,7 @@ pub fn admit(me: &Me, name: &str, paper: bool) -> Wish {
 impl World {
     /// An account of one device, which had these secrets before.
     pub fn founded(existing: &[(&str, &str)]) -> Self {
-        let account = AccountId(crypto::random());
+        let account = AccountId(random());
         let me = me(account);
         let server = Server::new(account, me.device);
         let mut world = Self { server, devices: vec![Daemon::new("A", Engine::found(me, KEEP))], clock: 1000 };

@@ -1,0 +1,37 @@
+//! Which layers of a planner's confinement this kernel has, found out by starting one.
+//!
+//! Knows nothing of plugins.
+
+use std::io;
+use std::process::{Child, Command, Stdio};
+
+use crate::planner::protocol::CANNOT_WORK;
+use crate::planner::text::tidy;
+
+/// Starts a planner that is asked nothing, to learn what this kernel cannot do (`confinement`).
+///
+/// # Errors
+/// When it cannot be started.
+pub fn try_confinement() -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("planner").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn()
+}
+
+/// Waits for what `try_confinement` started: a sentence for each layer of the confinement that is missing.
+///
+/// # Errors
+/// Why planners do not start at all.
+pub fn confinement(child: Child) -> io::Result<Vec<String>> {
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines = said.lines().map(|line| tidy(line, 500));
+    if output.status.success() {
+        return Ok(lines.collect());
+    }
+    let said = lines.collect::<Vec<_>>().join("; ");
+    Err(io::Error::other(match output.status.code() {
+        Some(code) if code == i32::from(CANNOT_WORK) => said,
+        _ => format!("{said} ({})", output.status),
+    }))
+}
