@@ -1,8 +1,9 @@
-//! Times as people read them: how long ago something was.
+//! Formats times for people: how long ago something was.
 //!
-//! Knows no clock: who asks says what time it is.
+//! Reads no clock: the caller passes the present time.
 
-/// Seconds since the epoch of an RFC 3339 time in UTC.
+/// Parses an RFC 3339 time in UTC and returns it in seconds since the Unix epoch; `None` if it is not one, or before
+/// 1970.
 pub fn seconds(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u32>().ok();
     let month = time::Month::try_from(u8::try_from(number(5..7)?).ok()?).ok()?;
@@ -14,7 +15,7 @@ pub fn seconds(text: &str) -> Option<u64> {
     u64::try_from(at.unix_timestamp()).ok()
 }
 
-/// How long before `now` something was; both in seconds since the epoch.
+/// Returns a phrase that says how long before `now` the time `at` was. Both are in seconds since the Unix epoch.
 pub fn ago(at: u64, now: u64) -> String {
     match now.saturating_sub(at) {
         0..=59 => "just now".into(),
