@@ -40,8 +40,8 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     if unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, CLOSE_RANGE_CLOEXEC) } == 0 {
         return Ok(());
     }
-    // It is the only flag that descriptors have.
-    // SAFETY: as above; a number that is not open is an error and nothing else.
+    // CLOEXEC is the only descriptor flag, so setting it overwrites no other.
+    // SAFETY: as above; a number that is not open is only an error.
     each_from(first, |fd| unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })
 }
 
