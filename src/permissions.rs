@@ -1,6 +1,6 @@
 //! Checks who can change the files that Guillemet trusts: the folders and files of a home, and the folders above them.
 //!
-//! Whoever can write one of them decides over every secret, so nothing is started then, as OpenSSH does under
+//! Anyone who can write one of them controls every secret, so nothing is started then, as OpenSSH does under
 //! `StrictModes`. When the check has passed, nobody but the user and root (and an allowed group) can exchange a file of
 //! the home between two uses of its name.
 //!
@@ -124,8 +124,8 @@ pub fn database(path: &Path) -> [PathBuf; 3] {
     })
 }
 
-/// Checks which user listens on a socket, before anything is sent to it. Trusted are root (a service manager), this
-/// user, and the owner of the socket's folder if nobody else can change that folder.
+/// Checks which user listens on a socket, before anything is sent to it. Root (a service manager), this user, and the
+/// owner of the socket's folder are trusted; the owner only if nobody else can change that folder.
 ///
 /// # Errors
 /// A message for people that says why the listener is not trusted.

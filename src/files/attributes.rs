@@ -10,7 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, XattrFlags, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
-/// The POSIX ACL: who may access a file beside its owner and group.
+/// The POSIX ACL: who may access a file besides its owner and group.
 const ACL: &CStr = c"system.posix_acl_access";
 /// Names the template and the target that a file's content was rendered from. It belongs to the content, so a file with
 /// other content does not inherit it.

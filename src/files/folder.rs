@@ -32,7 +32,7 @@ impl Folder {
     ///
     /// The path is walked step by step, each relative to the one before. `openat2` can only refuse every link or none.
     /// But links that root or this user made are part of ordinary machines (`/var/run`, a home on another disk), while
-    /// a link that somebody else made could lead this process to a folder that that user cannot write.
+    /// a link that somebody else made could lead this process to a folder they cannot write themselves.
     ///
     /// # Errors
     /// `PermissionDenied` for a link of somebody else; otherwise the error of the operating system.

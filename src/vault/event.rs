@@ -14,7 +14,7 @@ use crate::names::{Millis, SecretId};
 pub struct Caller {
     /// Its user, as a numeric id.
     pub uid: u32,
-    /// Its primary group, as a numeric id.
+    /// Its group, as a numeric id.
     pub gid: u32,
     /// Its process id; 0 if it is not known.
     pub pid: u32,

@@ -119,7 +119,7 @@ impl Append {
     }
 }
 
-/// An open journal. One process at a time has it open.
+/// An open journal: the mapped file, and the records in memory that have not been folded yet.
 pub struct Journal {
     path: PathBuf,
     /// The folder that the journal was opened in; `None` if it could not be determined.
@@ -173,7 +173,7 @@ impl Journal {
             return Err(foreign("has a damaged area"));
         };
         let (active, generation, other) = if second > first { (1, second, first) } else { (0, first, second) };
-        // Generations rise by one per switch, so this one cannot be reached by switching.
+        // The areas are one generation apart, and no number of switches reaches the last generation.
         if generation != other + 1 || generation >= u64::from(u32::MAX) {
             return Err(foreign("has impossible areas"));
         }

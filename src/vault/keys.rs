@@ -150,7 +150,8 @@ impl UnlockWith {
     ///
     /// # Errors
     /// [`VaultError::KeyFile`] if the file is missing, malformed or readable by others, [`VaultError::Passphrase`] if
-    /// the text is not a passphrase, and [`VaultError::WrongKey`].
+    /// the text is not a passphrase, [`VaultError::Damaged`] if the cost in the header is out of bounds, and
+    /// [`VaultError::WrongKey`].
     pub(super) fn open<T>(
         &self,
         header: &PassphraseHeader,

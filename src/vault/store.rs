@@ -198,7 +198,7 @@ const DOCUMENT: &str = "document";
 /// The label of the document that holds `Vault::root`, once that is no longer the vault's key.
 const ROOT: &str = "root";
 
-/// An open vault, the only one that changes the file.
+/// An open vault: a connection to its file, and the keys that its boxes are sealed under.
 pub struct Vault {
     database: Connection,
     boxes: Boxes,
