@@ -1,6 +1,6 @@
-//! What has changed, for those who want to be told: templates, secrets, references. Never a value.
+//! Events that report changes of templates, secrets and references to listeners. They never hold a value.
 //!
-//! Knows nothing of who listens.
+//! Knows nothing of the listeners.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,52 +9,52 @@ use tokio::sync::broadcast;
 
 use crate::names::{SecretId, SecretName};
 
-/// How many changes a slow listener may be behind; one that is further is told to look at everything.
+/// How many events a slow listener may fall behind. A listener that is further behind loses events and is told so.
 const KEPT: usize = 1024;
 
-/// A change.
+/// A change of a template, a secret or references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Event {
-    /// Of a template's file.
+    /// A template's file has changed.
     Template {
-        /// Its id.
+        /// The id of the template.
         id: String,
-        /// What happened.
+        /// What happened to the file.
         change: Change,
     },
-    /// Of a secret.
+    /// A secret has changed, but not necessarily its value.
     Secret {
-        /// Its id.
+        /// The id of the secret, in hexadecimal.
         id: String,
-        /// Its name; after a rename the new one.
+        /// The secret's name; after a rename the new one.
         name: String,
-        /// What happened.
+        /// What happened to the secret.
         change: Change,
     },
-    /// Of what a template names.
+    /// The references of a template have changed.
     References {
-        /// Its id.
+        /// The id of the template.
         template: String,
-        /// The names in it now, each once.
+        /// The names that the template references now, each once.
         secrets: Vec<String>,
     },
 }
 
-/// What happened.
+/// What happened to a template or secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// It is new.
+    /// It was created or added.
     Created,
-    /// It is not what it was.
+    /// It exists and was changed.
     Changed,
-    /// It is gone.
+    /// It was deleted or removed.
     Deleted,
 }
 
 impl Event {
-    /// The kind, as it is called in the stream.
+    /// Returns the name of the event's kind in the stream.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Template { .. } => "template",
@@ -63,13 +63,13 @@ impl Event {
         }
     }
 
-    /// Of a secret.
+    /// Returns an event about a secret.
     pub fn of_secret(id: SecretId, name: &SecretName, change: Change) -> Self {
         Self::Secret { id: id.to_string(), name: name.to_string(), change }
     }
 }
 
-/// Tells changes to whoever listens.
+/// Sends events to all listeners.
 pub struct Events(Mutex<Option<broadcast::Sender<Event>>>);
 
 impl Default for Events {
@@ -79,20 +79,20 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells a change.
+    /// Sends an event to all present listeners.
     pub fn tell(&self, event: Event) {
         if let Some(sender) = &*self.sender() {
-            // That nobody listens is no mistake.
+            // It is no error if nobody listens.
             let _ = sender.send(event);
         }
     }
 
-    /// Everything from now on; `None` when the daemon stops.
+    /// Returns a receiver for all events from now on; `None` when the daemon is stopping.
     pub fn listen(&self) -> Option<broadcast::Receiver<Event>> {
         self.sender().as_ref().map(broadcast::Sender::subscribe)
     }
 
-    /// Ends all listening.
+    /// Ends the streams of all listeners, and accepts no new ones.
     pub fn close(&self) {
         *self.sender() = None;
     }

@@ -1,6 +1,7 @@
-//! Files: opened, put in place whole or not at all, and whether one has changed. Knows nothing of what they hold.
+//! Files: opening them safely, writing them whole or not at all, and finding out whether one has changed. Knows nothing
+//! of their content.
 //!
-//! ARCHITECTURE.md says which helper is for what.
+//! ARCHITECTURE.md says which helper to use for what.
 
 mod attributes;
 mod destination;
@@ -24,7 +25,7 @@ pub use self::fingerprint::Fingerprint;
 pub use self::folder::Folder;
 pub use self::temporary::temporary_name;
 
-/// Which file or folder something is, whatever its path: symbolic links and bind mounts lead to the same one.
+/// The identity of a file or folder, independent of its path: symbolic links and bind mounts lead to the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -32,29 +33,29 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Returns the id of what a path leads to.
+    /// Returns the id of the file that a path leads to, following links.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn of(path: &Path) -> io::Result<Self> {
         Ok(Self::from_metadata(&fs::metadata(path)?))
     }
 
-    /// Returns the id of what has this name itself, be it a link.
+    /// Returns the id of the path's last step itself: for a symbolic link, that of the link.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn of_name(path: &Path) -> io::Result<Self> {
         Ok(Self::from_metadata(&fs::symlink_metadata(path)?))
     }
 
-    /// Returns the id of the file that the metadata is of.
+    /// Returns the id of the file that this metadata describes.
     pub fn from_metadata(metadata: &fs::Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
-/// `DEVICE:INODE`, in decimal.
+/// Writes `DEVICE:INODE`, in decimal.
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.device, self.inode)
@@ -64,17 +65,17 @@ impl fmt::Display for FileId {
 /// Whether the last step of a path may be a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// A link leads to what it names.
+    /// A link is followed to the file it names.
     Follow,
     /// A link is an error (`ELOOP`).
     Refuse,
 }
 
-/// Opens a regular file for reading and returns it with its metadata, both of the same file. Never waits: a FIFO or
-/// a device is refused instead of opened in earnest.
+/// Opens a regular file for reading and returns it with its metadata, both of the same file. Never waits: it opens
+/// without blocking and refuses a FIFO or a device.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a regular file; the system's.
+/// `InvalidInput` for anything but a regular file; otherwise the error of the operating system.
 pub fn open_regular(path: &Path, links: Links) -> io::Result<(File, fs::Metadata)> {
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     if links == Links::Refuse {
@@ -88,46 +89,46 @@ pub fn open_regular(path: &Path, links: Links) -> io::Result<(File, fs::Metadata
     Ok((file, metadata))
 }
 
-/// Reads the whole of a file that `open_regular` opened, `most` bytes at most.
+/// Reads the whole of a file that [`open_regular`] has opened, if it has at most `most` bytes.
 ///
 /// # Errors
-/// `FileTooLarge`, also where it grows meanwhile; the system's.
+/// `FileTooLarge`, also if the file grows meanwhile; otherwise the error of the operating system.
 pub fn read_opened(file: File, metadata: &fs::Metadata, most: u64) -> io::Result<Vec<u8>> {
     if metadata.len() > most {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    // Room for all of it from the start: a buffer that grows leaves copies.
+    // Room for all of it from the start: a buffer that grows leaves copies behind.
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-/// Reads a regular file of at most `most` bytes and returns it with its metadata from before it was read.
+/// Reads a regular file of at most `most` bytes. Returns its content, and its metadata from before it was read.
 ///
 /// # Errors
-/// As `open_regular` and `read_opened`.
+/// As [`open_regular`] and [`read_opened`].
 pub fn read_regular(path: &Path, links: Links, most: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
     let (file, metadata) = open_regular(path, links)?;
     Ok((read_opened(file, &metadata, most)?, metadata))
 }
 
-/// Reads a text: a regular file of at most `most` bytes, links followed.
+/// Reads a text: a regular UTF-8 file of at most `most` bytes. Follows links.
 ///
 /// # Errors
-/// As `read_regular`; `InvalidData` where it is not UTF-8.
+/// As [`read_regular`], and `InvalidData` if the content is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let (bytes, _) = read_regular(path, Links::Follow, most)?;
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// The longest content of a lock file: the number of a process, and a note for people.
+/// The longest content of a lock file, in bytes: a process id and a note for people.
 const LOCK_MAX: u64 = 8 << 10;
 
-/// Opens a lock file, made (0600) where there is none, and changes nothing in it. Never waits, and takes no file
-/// for one that somebody else can have put there: a link, another name of another file, or one of another user.
+/// Opens a lock file without changing its content, and creates it (0600) if it is missing. Never waits. Refuses files
+/// that somebody else can have put there: a link, a second name of another file, and a file of another user.
 ///
 /// # Errors
-/// Where it is none of ours, with what to do; the system's.
+/// An error with advice if the file is not a lock of this program; otherwise the error of the operating system.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let mut options = OpenOptions::new();
@@ -149,10 +150,10 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes a new file that only this user may read (0600); on disk when this returns.
+/// Writes a new file that only this user may read (0600). It is on disk when this returns.
 ///
 /// # Errors
-/// `AlreadyExists` when anything has the name, and the system's.
+/// `AlreadyExists` if anything has the name; otherwise the error of the operating system.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (folder, name) = Folder::of(path)?;
     if folder.metadata_of(name).is_ok() {
@@ -162,19 +163,19 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     destination::put(&folder, name, Replaces::Nothing, bytes, &Attributes::private())
 }
 
-/// As `write_new`, in place of whatever file or link has the name. Nothing of that is kept: for files that are this
-/// program's alone.
+/// Writes a file (0600) in place of any file or link with the name. It is on disk when this returns. Nothing of the
+/// former file is kept, so this is only for files that belong to this program alone.
 ///
 /// # Errors
-/// The system's. The file is as it was then.
+/// The error of the operating system; the former file is unchanged then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     put(path, bytes, &Attributes::private())
 }
 
-/// As `replace`, with the permissions that the umask leaves: for files that are nobody's secret.
+/// Writes a file as [`replace`] does, with the permissions that the umask leaves. For files without secrets.
 ///
 /// # Errors
-/// The system's. The file is as it was then.
+/// The error of the operating system; the former file is unchanged then.
 pub fn replace_ordinary(path: &Path, bytes: &[u8]) -> io::Result<()> {
     put(path, bytes, &Attributes::ordinary())
 }
@@ -185,18 +186,18 @@ fn put(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
     destination::put(&folder, name, Replaces::Anything, bytes, attributes)
 }
 
-/// Gives a file that was made at `beside(path)`, and is on disk already, its name.
+/// Renames a file that was made at `beside(path)` and is on disk already to its final name.
 ///
 /// # Errors
-/// `AlreadyExists` when anything has the name, and the system's.
+/// `AlreadyExists` if anything has the name; otherwise the error of the operating system.
 pub fn place(temporary: &Path, path: &Path) -> io::Result<()> {
     give_name(temporary, path, Folder::rename_new)
 }
 
-/// As `place`, in place of what has the name.
+/// Renames a file as [`place`] does, in place of any file with the name.
 ///
 /// # Errors
-/// The system's.
+/// The error of the operating system.
 pub fn place_over(temporary: &Path, path: &Path) -> io::Result<()> {
     give_name(temporary, path, Folder::rename)
 }
@@ -213,26 +214,27 @@ fn give_name(
     folder.sync()
 }
 
-/// Returns the hidden name under which a file is made that cannot be made without one: SQLite and mapped files want a
-/// path. Everybody can guess it: only for folders that nobody else can write.
+/// Returns the hidden name under which to make a file that needs a path while it is made, as SQLite and mapped files
+/// do. The name can be guessed, so use it only in folders that nobody else can write.
 pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
 }
 
-/// Whether what a user does to a file is as good as what this process does: root and the user of this process.
+/// Reports whether a user is as trusted as this process: root, or the user of this process.
 fn is_trusted(user: u32) -> bool {
     user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
-/// Checks that nobody but root and the user of this process can write a file, or in a folder. A sticky folder such as
-/// `/tmp` is one that others can write in. `private_group` is a group that only this user is in: it may write.
+/// Checks that nobody but root and the user of this process can write a file, or write in a folder. A sticky folder
+/// such as `/tmp` counts as writable by others. `private_group` is a group that only this user is in, so it may have
+/// write permission.
 ///
 /// # Errors
-/// Who can, and what to do: "belongs to user 1000 …".
+/// A phrase that says who can write and what to do, such as "belongs to user 1000 …".
 pub fn only_ours(metadata: &fs::Metadata, private_group: Option<u32>) -> Result<(), String> {
     let mode = metadata.mode() & 0o7777;
-    // The group's bits are also the most that an ACL grants.
+    // The group bits are also the most that an ACL can grant.
     if !is_trusted(metadata.uid()) {
         Err(format!("belongs to user {}, who can write it; `chown` it", metadata.uid()))
     } else if mode & 0o002 != 0 {

@@ -1,32 +1,32 @@
-//! Where things lie: the folders and files of one Guillemet.
+//! The paths of a home: its folders and files. Opens none of them.
 
 use std::path::{Path, PathBuf};
 
-/// The paths of one Guillemet, from `--home`, `$GUILLEMET_HOME`, or the XDG folders.
+/// The paths of one home, from `--home`, `$GUILLEMET_HOME` or the XDG folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     config: PathBuf,
     data: PathBuf,
     runtime: PathBuf,
-    /// From `$GUILLEMET_SOCKET`.
+    /// The socket that `$GUILLEMET_SOCKET` names.
     chosen_socket: Option<PathBuf>,
-    /// From `--home`.
+    /// The folder given with `--home`.
     flag: Option<PathBuf>,
 }
 
-/// Why no home could be worked out.
+/// Why the paths of the home cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// Nothing says where it is.
+    /// No option or variable says where the home is.
     #[error("cannot tell where Guillemet lives: neither --home, $GUILLEMET_HOME nor $HOME is set. Pass --home DIR")]
     Nowhere,
-    /// `$GUILLEMET_SOCKET` is no absolute path of a file.
+    /// `$GUILLEMET_SOCKET` is not the absolute path of a file.
     #[error("GUILLEMET_SOCKET is `{}`; set it to the absolute path of a socket, or unset it", .0.display())]
     Socket(PathBuf),
 }
 
 impl Home {
-    /// Everything in one folder.
+    /// Returns the home that has everything in one folder, as with `--home`.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
         Self { flag: Some(dir.clone()), ..Self::in_folder(dir) }
@@ -36,14 +36,14 @@ impl Home {
         Self { config: dir.clone(), runtime: dir.join("run"), data: dir, chosen_socket: None, flag: None }
     }
 
-    /// `--home` when given, else `$GUILLEMET_HOME`, else the XDG folders: configuration under
-    /// `$XDG_CONFIG_HOME/guillemet`, data under `$XDG_DATA_HOME/guillemet`, the socket under
-    /// `$XDG_RUNTIME_DIR/guillemet` (or `run` beside the data where there is none).
+    /// Determines the home: `--home` if given, else `$GUILLEMET_HOME`, else the XDG folders. With the latter, the
+    /// configuration is in `$XDG_CONFIG_HOME/guillemet`, the data in `$XDG_DATA_HOME/guillemet`, and the socket in
+    /// `$XDG_RUNTIME_DIR/guillemet` (or in `run` inside the data folder if that variable is not set).
     ///
-    /// `$GUILLEMET_SOCKET` names another socket, unless `--home` is given: a flag wins over a variable.
+    /// `$GUILLEMET_SOCKET` names another socket, unless `--home` is given: an option wins over a variable.
     ///
     /// # Errors
-    /// When nothing says where the home is, or `$GUILLEMET_SOCKET` can be no socket.
+    /// [`HomeError::Nowhere`] if nothing says where the home is, and [`HomeError::Socket`].
     pub fn find(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, HomeError> {
         let set = |name: &str| env(name).filter(|path| !path.as_os_str().is_empty());
         if let Some(dir) = flag {
@@ -56,7 +56,7 @@ impl Home {
         if let Some(dir) = set("GUILLEMET_HOME") {
             return Ok(Self { chosen_socket, ..Self::in_folder(std::path::absolute(&dir).unwrap_or(dir)) });
         }
-        // The XDG Base Directory Specification: a relative path is to be ignored.
+        // The XDG Base Directory Specification says to ignore a relative path.
         let xdg = |name: &str| set(name).filter(|path| path.is_absolute());
         let user = set("HOME");
         let under = |name: &str, fallback: &str| {
@@ -71,7 +71,7 @@ impl Home {
         Ok(Self { config, data, runtime, chosen_socket, flag: None })
     }
 
-    /// Returns a command of the program for this home, as a person types it: with `--home` where it was given.
+    /// Returns a command line for this home, as a person types it: with `--home` if that was given.
     pub fn command(&self, words: &str) -> String {
         match &self.flag {
             Some(dir) => format!("guillemet --home {} {words}", shell_word(&dir.to_string_lossy())),
@@ -79,79 +79,80 @@ impl Home {
         }
     }
 
-    /// The configuration, `guillemet.toml`.
+    /// Returns the path of the configuration, `guillemet.toml`.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("guillemet.toml")
     }
 
-    /// The vault, `vault.db`.
+    /// Returns the path of the vault, `vault.db`.
     pub fn vault_file(&self) -> PathBuf {
         self.data.join("vault.db")
     }
 
-    /// The key of a vault that is unlocked by `keyfile`, `vault.key`.
+    /// Returns the path of the key file, `vault.key`, of a vault that is unlocked by the method `keyfile`.
     pub fn key_file(&self) -> PathBuf {
         self.data.join("vault.key")
     }
 
-    /// The usage journal, `usage.journal`.
+    /// Returns the path of the usage journal, `usage.journal`.
     pub fn journal_file(&self) -> PathBuf {
         self.data.join("usage.journal")
     }
 
-    /// The templates, `templates/<feature>/<name>.<format>`.
+    /// Returns the folder of the templates, which are at `templates/<feature>/<name>.<format>`.
     pub fn templates(&self) -> PathBuf {
         self.data.join("templates")
     }
 
-    /// Plugins added by the user.
+    /// Returns the folder of plugins that the user has added.
     pub fn plugins(&self) -> PathBuf {
         self.data.join("plugins")
     }
 
-    /// Compiled forms of plugins; safe to delete.
+    /// Returns the folder of compiled plugins, which is safe to delete.
     pub fn cache(&self) -> PathBuf {
         self.data.join("cache")
     }
 
-    /// The folder of the socket and of the lock beside it.
+    /// Returns the folder of the socket and of the lock beside it.
     pub fn runtime(&self) -> &Path {
         self.chosen_socket.as_deref().and_then(Path::parent).unwrap_or(&self.runtime)
     }
 
-    /// Whether the folder of the socket is Guillemet's own, with rights that the daemon sets. The one of a chosen
-    /// socket may hold files of others.
+    /// Reports whether the folder of the socket belongs to Guillemet, so that the daemon sets its permissions. The
+    /// folder of a chosen socket may hold other files.
     pub fn owns_runtime(&self) -> bool {
         self.runtime() == self.runtime
     }
 
-    /// The socket: the chosen one, else `run/guillemet.sock`.
+    /// Returns the path of the socket: the chosen one, else `guillemet.sock` in the runtime folder.
     pub fn socket(&self) -> PathBuf {
         self.chosen_socket.clone().unwrap_or_else(|| self.runtime.join("guillemet.sock"))
     }
 
-    /// Whether `$GUILLEMET_SOCKET` names the socket: whoever listens there is meant, whatever home it serves.
+    /// Reports whether `$GUILLEMET_SOCKET` names the socket. Then the process that listens there is meant, whichever
+    /// home it serves.
     pub fn is_socket_chosen(&self) -> bool {
         self.chosen_socket.is_some()
     }
 
-    /// Held while a daemon runs.
+    /// Returns the path of the lock that a daemon holds while it runs.
     pub fn lock_file(&self) -> PathBuf {
         self.data.join("daemon.lock")
     }
 
-    /// The folder that holds the vault.
+    /// Returns the folder that holds the vault.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// The folder that holds the configuration.
+    /// Returns the folder that holds the configuration.
     pub fn config(&self) -> &Path {
         &self.config
     }
 }
 
-/// A word as a shell reads it.
+/// Returns a word quoted as a shell needs it.
 fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

@@ -1,10 +1,12 @@
-//! A file that one process holds and that names its holder. Knows neither what the lock is for nor what it guards.
+//! A file that one process at a time can hold and that names its holder. Does not know what the lock is for or what it
+//! guards.
 //!
-//! The kernel gives the lock back when its process ends, in whatever way. It belongs to the process, not to a
-//! descriptor: a child between fork and exec does not keep it, and a process must not open a lock file that it holds
-//! a second time, because closing that descriptor would give the lock back.
+//! The kernel releases the lock when its process ends in any way. The lock belongs to the process and not to a
+//! descriptor. So a child between fork and exec does not keep it, and a process must not open a lock file that it holds
+//! a second time, because closing that descriptor would release the lock.
 //!
-//! The file stays when the lock is given back. If each holder deleted it, two could hold two files of one name.
+//! The file stays when the lock is released. If each holder deleted it, two processes could hold two files of the same
+//! name.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,12 +17,12 @@ use rustix::process::{Flock, FlockType, Pid};
 
 use crate::files::{self, FileId, Links};
 
-/// How many bytes of a lock file are read, at most.
+/// The most bytes that are read of a lock file.
 const TEXT_MAX: u64 = 8 << 10;
-/// How often a file that vanishes while it is being locked is made again, before that is an error.
+/// How often a file that vanishes while it is being locked is created again before that is an error.
 const ATTEMPTS: usize = 16;
 
-/// A lock file that this process holds until it is dropped.
+/// A lock file that this process holds. The lock is released when this is dropped.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
@@ -28,31 +30,33 @@ pub struct LockFile {
     _file: File,
 }
 
-/// Who holds a lock, as far as that is known.
+/// The holder of a lock, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
-    /// The process; `None` where it is of another pid namespace.
+    /// The process id; `None` if the process is in another pid namespace.
     pub pid: Option<u32>,
-    /// The note it left, empty while it is being written.
+    /// The note that the holder left in the file; empty while it is being written.
     pub note: String,
 }
 
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process holds the lock.
     #[error("another process holds it")]
     Held(Holder),
-    /// The operating system.
+    /// The lock file cannot be opened or locked.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl LockFile {
-    /// Takes the lock and notes who holds it: the pid, and `note` for people. Makes the file (0600) where there is none.
+    /// Takes the lock without waiting, and writes the process id and `note` into the file, for people. Creates the file
+    /// (0600) if it is missing.
     ///
     /// # Errors
-    /// `Held` while another process has it; those of `files::open_lock`.
+    /// [`LockError::Held`] while another process holds it; otherwise [`LockError::Io`] with an error of
+    /// [`files::open_lock`].
     pub fn acquire(path: &Path, note: &str) -> Result<Self, LockError> {
         for _ in 0..ATTEMPTS {
             let mut file = files::open_lock(path)?;
@@ -63,9 +67,10 @@ impl LockFile {
                 locked => locked.map_err(io::Error::from)?,
             }
             let lock = Self { path: path.to_owned(), id: FileId::from_metadata(&file.metadata()?), _file: file };
-            // Removed between opening and locking: whoever opens that name now gets another file.
+            // The file was removed between opening and locking, so the next process to open that name gets another
+            // file.
             if lock.is_in_place() {
-                // For people; the lock is what counts.
+                // For people only, so failing to write it is ignored: the lock itself is what counts.
                 let mut file = &lock._file;
                 let _ = file.set_len(0).and_then(|()| write!(file, "{}\n{note}", std::process::id()));
                 return Ok(lock);
@@ -74,15 +79,16 @@ impl LockFile {
         Err(io::Error::other("it keeps vanishing").into())
     }
 
-    /// Whether the file that is held still has its name. If not, another process may hold another file of that name.
+    /// Reports whether the held file still has its name. If not, another process may hold another file of that name.
     pub fn is_in_place(&self) -> bool {
         FileId::of_name(&self.path).is_ok_and(|id| id == self.id)
     }
 
-    /// Returns who holds a lock file, or `None` if nobody does. Not for a file that this process holds.
+    /// Returns the holder of a lock file, or `None` if it is not held. Must not be called for a file that this process
+    /// holds.
     ///
     /// # Errors
-    /// The system's, when it cannot be opened for reading.
+    /// The error of the operating system if the file cannot be opened for reading.
     pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
         let (mut file, _) = files::open_regular(path, Links::Refuse)?;
         let wanted = Flock::from(FlockType::WriteLock);
@@ -97,7 +103,7 @@ impl LockFile {
     }
 }
 
-/// Who the file says holds it.
+/// Reads the holder from the content of the file.
 fn holder(file: &mut File) -> Holder {
     let mut bytes = Vec::new();
     let _ = file.take(TEXT_MAX).read_to_end(&mut bytes);
@@ -118,7 +124,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("it.lock");
         let lock = LockFile::acquire(&path, "").unwrap();
-        // As in a child between fork and exec: the same open file.
+        // The same open file, as a child has it between fork and exec.
         let inherited = Stdio::from(lock._file.try_clone().unwrap());
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(inherited).spawn().unwrap();
         drop(lock);

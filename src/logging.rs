@@ -1,7 +1,7 @@
-//! The log, on standard error. It never fails: a line that cannot be written is dropped and counted.
+//! The log, on standard error. Logging never fails: a line that cannot be written is dropped and counted.
 //!
-//! Standard error can be a full disk, a pipe whose reader has left, or a terminal that was closed. None of that ends
-//! a process that serves others, nor the task that had something to say. Knows nothing of what is logged.
+//! Standard error can be a full disk, a pipe whose reader has closed it, or a terminal that is gone. None of these may
+//! end a process that serves others, or the task that logs. Knows nothing of the content of the log.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,21 +13,21 @@ use tracing_subscriber::EnvFilter;
 
 static LOG: Log = Log::new();
 
-/// Begins to log; `RUST_LOG` decides how much, else `level`.
+/// Starts logging. `RUST_LOG` sets the filter; without it, `level` does.
 pub fn start(level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // Told of nothing by the subscriber itself, which would print it to standard error, and panic where it cannot.
+    // The subscriber must not report its own errors: it would print them to standard error, and panic if it cannot.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).log_internal_errors(false);
     let _ = log.with_writer(|| Line).try_init();
 }
 
-/// Returns how many lines of this process's log could not be written.
+/// Returns how many lines this process could not write to its log.
 pub fn dropped_lines() -> u64 {
     LOG.dropped.load(Ordering::Relaxed)
 }
 
-/// Takes one line at a time, whole, as the subscriber gives it.
+/// A writer that gets one whole line at a time from the subscriber.
 struct Line;
 
 impl Write for Line {
@@ -46,11 +46,11 @@ struct Log {
     gap: Mutex<Gap>,
 }
 
-/// What the log lacks where it stops.
+/// What is missing at the end of the log.
 struct Gap {
-    /// Lines that were dropped since the last that was written.
+    /// The number of lines dropped since the last one that was written.
     lines: u64,
-    /// The last line stands there in part.
+    /// Whether the last line was written only in part.
     torn: bool,
 }
 
@@ -59,7 +59,7 @@ impl Log {
         Self { dropped: AtomicU64::new(0), gap: Mutex::new(Gap { lines: 0, torn: false }) }
     }
 
-    /// Writes a line, after one that tells of those that were dropped before it.
+    /// Writes a line. If lines were dropped before it, writes a line that says so first.
     fn write(&self, out: &mut impl Write, line: &[u8]) {
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
         let untold = gap.lines;
@@ -76,7 +76,7 @@ impl Log {
 }
 
 impl Gap {
-    /// Writes a line; whether that went well.
+    /// Writes a line and returns whether that succeeded.
     fn put(&mut self, out: &mut impl Write, line: &[u8]) -> bool {
         if self.torn && !put(out, b"\n", &mut self.torn) {
             return false;
@@ -86,7 +86,7 @@ impl Gap {
     }
 }
 
-/// Writes these bytes; whether that went well. `torn` is set where a part of them was written.
+/// Writes these bytes and returns whether that succeeded. Sets `torn` if only a part of them was written.
 fn put(out: &mut impl Write, bytes: &[u8], torn: &mut bool) -> bool {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -113,7 +113,7 @@ fn gap_line(lines: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes, then nothing.
+    /// Takes this many bytes and then fails.
     struct Disk {
         content: Vec<u8>,
         room: usize,
@@ -142,7 +142,7 @@ mod tests {
             log.write(&mut disk, line.as_bytes());
         }
         assert_eq!((log.dropped.load(Ordering::Relaxed), disk.content.as_slice()), (2, b"first\nse".as_slice()));
-        // No room for the line that tells of them either.
+        // There is no room for the line about dropped lines either.
         disk.room = 3;
         log.write(&mut disk, b"fourth\n");
         disk.room = 1000;

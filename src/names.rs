@@ -5,18 +5,18 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Milliseconds since the Unix epoch.
+/// A time in milliseconds since the Unix epoch.
 pub type Millis = u64;
 
-/// Most characters a secret's name may have.
+/// The largest number of characters in a secret's name.
 pub const NAME_MAX: usize = 128;
 
-/// The name of a secret: 1–128 of ASCII letters, digits, `.`, `_`, `-`, beginning with a letter or
-/// a digit. Spelled as it was typed; two names that differ only in case are the same name.
+/// The name of a secret: 1 to 128 ASCII letters, digits, `.`, `_` or `-`, beginning with a letter or a digit. It keeps
+/// the case that was typed, but two names that differ only in case are equal.
 #[derive(Clone, Debug)]
 pub struct SecretName(Box<str>);
 
-/// Why a text is not a name.
+/// The error of a text that is not a valid name for a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a name for a secret: use 1 to {NAME_MAX} letters, digits, `.`, `_` or `-`, beginning with a letter or a digit"
@@ -24,12 +24,12 @@ pub struct SecretName(Box<str>);
 pub struct InvalidName;
 
 impl SecretName {
-    /// The name as it was typed.
+    /// Returns the name in the case that was typed.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The form under which names are compared: lower case.
+    /// Returns the form in which names are compared, which is lower case.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
@@ -75,7 +75,7 @@ impl serde::Serialize for SecretName {
     }
 }
 
-/// The identity of a secret: 16 random bytes, written as 32 hexadecimal digits.
+/// The id of a secret: 16 random bytes, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecretId(pub [u8; 16]);
 

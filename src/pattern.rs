@@ -1,6 +1,6 @@
-//! Patterns of names, as in a shell: `*` is any run of characters, `?` is one; neither crosses a `/` or `:`.
+//! Patterns of names, as in a shell: `*` matches any run of characters and `?` matches one; neither matches `/` or `:`.
 
-/// A pattern. It tells upper and lower case apart where the names it is for do.
+/// A pattern. Whether it distinguishes upper and lower case depends on the kind of names it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
@@ -8,21 +8,21 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// For names of which each letter's case counts: ids of templates and targets.
+    /// Returns a pattern for names in which case counts: ids of templates and targets.
     pub fn exact(text: &str) -> Self {
         Self { text: text.into(), ignores_case: false }
     }
 
-    /// For names that are the same in upper and lower case of ASCII: those of secrets.
+    /// Returns a pattern for names that are equal in upper and lower case (ASCII): those of secrets.
     pub fn ignoring_case(text: &str) -> Self {
         Self { text: text.to_ascii_lowercase().into(), ignores_case: true }
     }
 
-    /// Whether the whole of `text` is as the pattern says.
+    /// Reports whether the pattern matches the whole of `text`.
     pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.text.as_bytes(), text.as_bytes());
         let (mut p, mut t) = (0, 0);
-        // Where the last `*` stands, and up to where it has taken the text.
+        // The position of the last `*`, and the end of the text that it has matched.
         let mut star: Option<(usize, usize)> = None;
         while t < text.len() {
             let c = if self.ignores_case { text[t].to_ascii_lowercase() } else { text[t] };
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// The definition, without regard to time.
+    /// The definition, in plain recursion and without regard to time.
     fn plainly(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,

@@ -1,10 +1,10 @@
-//! Who can change what Guillemet trusts: the folders and files of a home, and the folders above them.
+//! Checks who can change the files that Guillemet trusts: the folders and files of a home, and the folders above them.
 //!
-//! Whoever can write one of them decides what happens to every secret, so nothing is started then: as OpenSSH does it
-//! under `StrictModes`. What holds when this has passed: nobody but the user and root (and a group that was allowed to)
-//! can swap a file of the home between two uses of its name.
+//! Anyone who can write one of them controls every secret, so nothing is started then, as OpenSSH does under
+//! `StrictModes`. When the check has passed, nobody but the user and root (and an allowed group) can exchange a file of
+//! the home between two uses of its name.
 //!
-//! Knows where things lie, and nothing of what is in them.
+//! Knows where files are, and nothing of their content.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,16 +16,18 @@ use std::path::{Path, PathBuf};
 use crate::home::Home;
 use crate::sys;
 
-/// Write access of a group, and of everyone; what restricts deletion in a folder to the owners of its files.
+/// Permission bits: write access of the group, write access of everyone, and the bit that allows only the owner of a
+/// file to remove it from a folder.
 const GROUP: u32 = 0o020;
 const EVERYONE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
-/// How many links are followed, as by Linux.
+/// The largest number of links that are followed, as in Linux.
 const LINKS_MAX: u32 = 40;
-/// How many templates a warning names.
+/// The largest number of templates that a warning names.
 const NAMED_MAX: usize = 3;
 
-/// A home that nobody but its user, root and perhaps a group can change. To have one is to have checked it.
+/// A home that nobody but its user, root and perhaps a group can change. A value of this type proves that this was
+/// checked.
 #[derive(Clone, Debug)]
 pub struct TrustedHome {
     home: Home,
@@ -41,20 +43,20 @@ impl Deref for TrustedHome {
 }
 
 impl TrustedHome {
-    /// Checks a home, or what there is of one. `group_may_write` allows write access of groups.
+    /// Checks a home, as far as it exists. `group_may_write` allows write access for groups.
     ///
     /// # Errors
-    /// Everything in it that somebody else can change.
+    /// [`Untrusted`], with everything in the home that somebody else can change.
     pub fn check(home: &Home, group_may_write: bool) -> Result<Self, Untrusted> {
         let checked = Self { home: home.clone(), policy: Policy::of_process(group_may_write) };
         checked.again()?;
         Ok(checked)
     }
 
-    /// Checks it once more: permissions change.
+    /// Checks the home again, because permissions can change.
     ///
     /// # Errors
-    /// As `check`.
+    /// As [`Self::check`].
     pub fn again(&self) -> Result<(), Untrusted> {
         let mut walk = Walk::new(self.policy);
         for folder in [self.home.config(), self.home.data(), &self.home.plugins()] {
@@ -62,7 +64,7 @@ impl TrustedHome {
         }
         walk.visit(&self.home.config_file(), Kind::Own);
         let vault = self.home.vault_file();
-        // The folder of a socket that was chosen may be there for other things too.
+        // The folder of a chosen socket may be used for other purposes too.
         walk.visit(self.home.runtime(), if self.home.owns_runtime() { Kind::Private } else { Kind::Own });
         let private = [self.home.key_file(), self.home.journal_file(), self.home.lock_file()];
         for path in database(&vault).into_iter().chain(private) {
@@ -74,12 +76,13 @@ impl TrustedHome {
         walk.done()
     }
 
-    /// Whether a group may write it.
+    /// Reports whether groups may write the home.
     pub fn group_may_write(&self) -> bool {
         self.policy.group_may_write
     }
 
-    /// A warning where others can change templates, or what they are links to. Reads metadata of every file.
+    /// Returns a warning if others can change templates, or the files that templates are links to. Reads the metadata
+    /// of every file.
     pub fn template_warning<'a>(&self, templates: impl IntoIterator<Item = &'a Path>) -> Option<String> {
         let mut walk = Walk::new(self.policy);
         let files: BTreeSet<&Path> = templates.into_iter().collect();
@@ -98,11 +101,11 @@ impl TrustedHome {
     }
 }
 
-/// Checks a folder of the account's server, or what there is of one, with these of its files. `group_may_write` allows
-/// write access of groups.
+/// Checks a folder of the account server and these of its files, as far as they exist. `group_may_write` allows write
+/// access for groups.
 ///
 /// # Errors
-/// Everything in it that somebody else can change.
+/// [`Untrusted`], with everything that somebody else can change.
 pub fn check_folder(folder: &Path, files: &[PathBuf], group_may_write: bool) -> Result<(), Untrusted> {
     let mut walk = Walk::new(Policy::of_process(group_may_write));
     walk.visit(folder, Kind::Own);
@@ -112,7 +115,7 @@ pub fn check_folder(folder: &Path, files: &[PathBuf], group_may_write: bool) -> 
     walk.done()
 }
 
-/// The files of an SQLite database.
+/// Returns the paths of the files of an SQLite database: the file itself, its log and the index of the log.
 pub fn database(path: &Path) -> [PathBuf; 3] {
     ["", "-wal", "-shm"].map(|end| {
         let mut name = path.as_os_str().to_owned();
@@ -121,11 +124,11 @@ pub fn database(path: &Path) -> [PathBuf; 3] {
     })
 }
 
-/// Checks who listens on a socket before it is sent anything: root (a service manager), this user, or the owner of
-/// the socket's folder, which nobody else can change then.
+/// Checks which user listens on a socket, before anything is sent to it. Root (a service manager), this user, and the
+/// owner of the socket's folder are trusted; the owner only if nobody else can change that folder.
 ///
 /// # Errors
-/// Why it is not trusted, for people.
+/// A message for people that says why the listener is not trusted.
 pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
     let own = rustix::process::geteuid().as_raw();
     if listener == 0 || listener == own {
@@ -142,13 +145,13 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
             user_name(owner)
         ));
     }
-    // Which groups that user lets in is not for us to say; who replaces the folder becomes its owner.
+    // Which groups that user admits is not our concern; a user who replaces the folder becomes its owner.
     let mut walk = Walk::new(Policy { user: owner, private_group: None, group_may_write: true });
     walk.visit(folder, Kind::Own);
     walk.done().map_err(|untrusted| format!("{who} listens at {}; nothing was sent. {untrusted}", socket.display()))
 }
 
-/// Something that others can change.
+/// A file or folder that others can change, with the problem and the command that fixes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     path: PathBuf,
@@ -162,20 +165,20 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A path as a shell takes it.
+/// Returns a path quoted as a shell needs it.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+@%=:,".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// Others can change what is trusted.
+/// The error of files or folders that others can change although they are trusted.
 #[derive(Debug, thiserror::Error)]
 #[error("other users can change files that Guillemet trusts with every secret; nothing was changed:{}", lines(.0))]
 pub struct Untrusted(Vec<Finding>);
 
 impl Untrusted {
-    /// Returns everything that somebody else can change.
+    /// Returns every file and folder that somebody else can change.
     pub fn findings(&self) -> &[Finding] {
         &self.0
     }
@@ -185,26 +188,26 @@ fn lines(findings: &[Finding]) -> String {
     findings.iter().map(|finding| format!("\n  {finding}")).collect()
 }
 
-/// Who may write.
+/// The users and groups that may write.
 #[derive(Clone, Copy, Debug)]
 struct Policy {
-    /// Besides root.
+    /// The user who may write, besides root.
     user: u32,
-    /// The group that nobody but this user is in.
+    /// A group that nobody but this user is in.
     private_group: Option<u32>,
     group_may_write: bool,
 }
 
 impl Policy {
-    /// That of this process. Reads the databases of users and groups.
+    /// Returns the policy for the user of this process. Reads the databases of users and groups.
     fn of_process(group_may_write: bool) -> Self {
         let user = rustix::process::geteuid().as_raw();
         Self { user, private_group: private_group(user), group_may_write }
     }
 }
 
-/// Returns the group that only the user of this process is in, for a file or folder that its group may write; `None`
-/// where an access control list may let others write too.
+/// Returns the group that only the user of this process is in, if a file or folder is writable by its group. Returns
+/// `None` if an access control list may let others write too.
 pub fn own_group(path: &Path, metadata: &fs::Metadata) -> Option<u32> {
     if metadata.mode() & GROUP == 0 || has_acl(path) {
         return None;
@@ -212,7 +215,7 @@ pub fn own_group(path: &Path, metadata: &fs::Metadata) -> Option<u32> {
     private_group(rustix::process::geteuid().as_raw())
 }
 
-/// The primary group of a user, where it has no other member: many systems give each user such a group, and a umask
+/// Returns the primary group of a user if it has no other member. Many systems give each user such a group, and a umask
 /// that lets it write.
 fn private_group(uid: u32) -> Option<u32> {
     use uzers::os::unix::GroupExt;
@@ -238,27 +241,27 @@ fn group_name(gid: u32) -> String {
     }
 }
 
-/// What is asked of a file or folder.
+/// The requirement that a file or folder has to meet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// It is this user's or root's, and nobody else writes it.
+    /// It belongs to this user or root, and nobody else can write it.
     Own,
-    /// The same, and nobody else needs to read it either.
+    /// As `Own`, and nobody else needs to read it either, so the suggested fix removes that permission too.
     Private,
-    /// A folder above: not everyone can rename what is in it. Whoever owns it, or is in its group, can; what they could
-    /// put in its place is not this user's and is refused.
+    /// A folder above: not everyone can rename its entries. Its owner and its group can, but the files that they could
+    /// put in place of ours do not belong to this user and are refused.
     Above,
-    /// Nobody else writes it.
+    /// Nobody else can write it.
     Template,
-    /// The folder of what a template is a link to.
+    /// The folder of a file that a template is a link to.
     TargetFolder,
 }
 
-/// Looks at paths and at everything on the way to them, each once.
+/// Checks paths and every folder on the way to them, each once.
 struct Walk {
     policy: Policy,
     passed: BTreeSet<PathBuf>,
-    /// Device, inode and what was asked: a link can lead to the same by another path.
+    /// Device, inode and requirement of everything checked so far: a link can lead to the same file by another path.
     judged: BTreeSet<(u64, u64, Kind)>,
     findings: Vec<Finding>,
 }
@@ -268,8 +271,8 @@ impl Walk {
         Self { policy, passed: BTreeSet::new(), judged: BTreeSet::new(), findings: Vec::new() }
     }
 
-    /// One path, the folders above it, and the same of what it is a link to. What is not there is passed over: it
-    /// cannot be used either.
+    /// Checks a path and the folders above it, and the same for the target if it is a link. A missing file is skipped,
+    /// because it cannot be used either.
     fn visit(&mut self, path: &Path, kind: Kind) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         self.above(&path, 0);
@@ -291,7 +294,7 @@ impl Walk {
         }
         self.owner(path, &metadata, kind);
         if let (Ok(target), true) = (fs::read_link(path), links < LINKS_MAX) {
-            // `..` goes through the kernel, which follows links before it.
+            // The kernel resolves `..`, because it follows the links before it.
             let target = path.parent().unwrap_or(Path::new("/")).join(target);
             self.above(&target, links + 1);
             if kind == Kind::Template
@@ -317,7 +320,7 @@ impl Walk {
         }
         let mode = metadata.mode();
         self.owner(path, metadata, kind);
-        // Whoever owns a file in a sticky folder keeps it.
+        // In a sticky folder, only the owner of a file can replace it.
         let sticky = matches!(kind, Kind::Above | Kind::TargetFolder) && metadata.is_dir() && mode & STICKY != 0;
         let everyone = mode & EVERYONE != 0 && !sticky;
         let group = if mode & GROUP != 0 && kind != Kind::Above && !sticky { self.group(path, metadata) } else { None };
@@ -341,8 +344,8 @@ impl Walk {
         }
     }
 
-    /// Who can write by the bits of the group, if that is not allowed. With an access control list these are the most
-    /// that users and groups named there can have.
+    /// Returns who can write through the group bits, if that is not allowed. With an access control list these bits are
+    /// the most that the users and groups named in it can have.
     fn group(&self, path: &Path, metadata: &fs::Metadata) -> Option<String> {
         if self.policy.group_may_write {
             None
@@ -367,12 +370,13 @@ impl Walk {
     }
 }
 
-/// Whether there are more entries than the mode shows.
+/// Reports whether the path has an access control list, with more entries than the mode shows.
 fn has_acl(path: &Path) -> bool {
     rustix::fs::lgetxattr_query(path, "system.posix_acl_access").is_ok_and(|len| len > 0)
 }
 
-/// Whether nothing can be written there, whatever the mode says: a mounted ConfigMap of Kubernetes has 0777.
+/// Reports whether the file system is mounted read-only, so that nothing can be written there despite the mode: a
+/// ConfigMap mounted by Kubernetes has mode 0777.
 fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|system| system.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
@@ -389,7 +393,7 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// What is said of a path under a policy.
+    /// Returns the findings for a path under a policy.
     fn said(policy: Policy, path: &Path, kind: Kind) -> Vec<String> {
         let mut walk = Walk::new(policy);
         walk.visit(path, kind);
@@ -407,7 +411,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        // Mode, with a private group, problem.
+        // Mode, whether the group is private, and the expected problem.
         let cases = [
             (0o600, false, ""),
             (0o644, false, ""),
@@ -441,7 +445,7 @@ mod tests {
             let said = said(own(false), &home, Kind::Own);
             assert_eq!(said.is_empty(), is_fine, "{mode:o}: {said:?}");
         }
-        // A home is not shared at all.
+        // The home itself must not be writable by others at all.
         set(&above, 0o755);
         set(&home, 0o1777);
         assert_eq!(said(own(false), &home, Kind::Own).len(), 1);
@@ -464,11 +468,11 @@ mod tests {
         set(&shared, 0o777);
         let found = said(own(false), &link, Kind::Own);
         assert!(found.len() == 1 && found[0].contains("shared can be written"), "{found:?}");
-        // A group can replace what a template leads to.
+        // A group can replace the file that a template leads to.
         set(&shared, 0o770);
         assert!(said(own(false), &link, Kind::Own).is_empty());
         assert_eq!(said(own(false), &link, Kind::Template).len(), 1);
-        // A circle ends.
+        // A circle of links ends.
         let circle = dir.path().join("circle");
         symlink(&circle, &circle).unwrap();
         assert!(said(own(false), &circle, Kind::Own).is_empty());
@@ -480,7 +484,7 @@ mod tests {
         let file = dir.path().join("it's");
         fs::write(&file, "").unwrap();
         if crate::missing::is_root("give a file to another user") {
-            // root's are everybody's.
+            // Files of root are trusted by every user.
             assert!(said(USER, &file, Kind::Own).is_empty());
             std::os::unix::fs::chown(&file, Some(61_003), None).unwrap();
         }

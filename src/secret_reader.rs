@@ -1,8 +1,8 @@
-//! Secrets that come in through a descriptor: read without a buffer in between, into memory that is wiped; and the one
-//! rule that says which bytes of a file are the secret in it.
+//! Reads secrets from a descriptor into memory that is wiped, without a buffer in between. Also holds the one rule that
+//! says which bytes of a file are the secret in it.
 //!
-//! The standard library reads standard input through a buffer that lives as long as the process, and lets buffers
-//! grow, which leaves copies. Knows nothing of what is read, or what for.
+//! The standard library reads standard input through a buffer that lives as long as the process, and lets buffers grow,
+//! which leaves copies behind. Knows nothing of the meaning or purpose of a secret.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,43 +11,44 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-/// The longest secret, in bytes: a value, a passphrase, the text of a key file, a code of an account.
+/// The longest secret, in bytes: a value, a passphrase, the text of a key file, or a code of an account.
 pub const SECRET_MAX: usize = 64 << 10;
-/// The byte order mark of UTF-8, which some editors put in front.
+/// The UTF-8 byte order mark, which some editors put at the beginning.
 const MARK: &[u8] = "\u{feff}".as_bytes();
-/// The most bytes that a file has around its secret: the mark, and CR LF.
+/// The most bytes that a file can have around its secret: the mark, and CR LF.
 const AROUND_MAX: usize = MARK.len() + 2;
 
 /// Which bytes of a file are the secret in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// All but a UTF-8 byte order mark at the beginning and one line break (LF or CR LF) at the end: editors, `echo` and
-    /// copying from Windows add them.
+    /// All bytes except a UTF-8 byte order mark at the beginning and one line break (LF or CR LF) at the end. Editors,
+    /// `echo` and copying from Windows add these.
     Text,
-    /// All of them.
+    /// All bytes of the file.
     Exact,
 }
 
-/// Why a file is not one secret.
+/// Why a file does not hold one secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NotASecret {
-    /// Too long; nothing is cut.
+    /// The content is longer than [`SECRET_MAX`] bytes; it is never cut off.
     #[error("more than {SECRET_MAX} bytes, which is the most that one secret can have")]
     TooLong,
-    /// Where one line is needed.
+    /// The content has several lines, but one line is needed.
     #[error("more than one line")]
     Lines,
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Reads a descriptor to its end. There is room for `most` bytes from the start, so that nothing is moved.
+/// Reads a descriptor to its end. Memory for `most` bytes is allocated at the start, so that the bytes are never moved.
 ///
 /// # Errors
-/// `FileTooLarge` when there is more than `most` bytes: nothing is cut off. The system's.
+/// `FileTooLarge` if there are more than `most` bytes, because nothing is cut off; otherwise the error of the operating
+/// system.
 pub fn read(from: impl AsFd, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // One more, which says that there is too much.
+    // One byte more, to notice that there are too many.
     let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
     while bytes.len() <= most {
         match rustix::io::read(&from, spare_capacity(&mut bytes)) {
@@ -59,10 +60,10 @@ pub fn read(from: impl AsFd, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     Err(io::ErrorKind::FileTooLarge.into())
 }
 
-/// Reads a file that holds one secret, to its end: everything in it. `secret_in` and `line_in` take the secret out.
+/// Reads the whole of a file that holds one secret. [`secret_in`] and [`line_in`] then find the secret in it.
 ///
 /// # Errors
-/// `TooLong` when it has more bytes than any file with one secret; `Io`.
+/// [`NotASecret::TooLong`] if the file has more bytes than any file with one secret can have, and [`NotASecret::Io`].
 pub fn read_file(from: impl AsFd) -> Result<Zeroizing<Vec<u8>>, NotASecret> {
     read(from, SECRET_MAX + AROUND_MAX).map_err(|error| match error.kind() {
         io::ErrorKind::FileTooLarge => NotASecret::TooLong,
@@ -70,10 +71,10 @@ pub fn read_file(from: impl AsFd) -> Result<Zeroizing<Vec<u8>>, NotASecret> {
     })
 }
 
-/// Returns the secret in what a file holds.
+/// Returns the secret in the content of a file.
 ///
 /// # Errors
-/// `TooLong`.
+/// [`NotASecret::TooLong`] if the secret is longer than [`SECRET_MAX`] bytes.
 pub fn secret_in(file: &[u8], reading: Reading) -> Result<&[u8], NotASecret> {
     let secret = match reading {
         Reading::Exact => file,
@@ -85,10 +86,10 @@ pub fn secret_in(file: &[u8], reading: Reading) -> Result<&[u8], NotASecret> {
     if secret.len() > SECRET_MAX { Err(NotASecret::TooLong) } else { Ok(secret) }
 }
 
-/// Returns the secret in what a file holds, where that has to be one line.
+/// Returns the secret in the content of a file, if that must be one line.
 ///
 /// # Errors
-/// `Lines`, `TooLong`.
+/// [`NotASecret::Lines`] or [`NotASecret::TooLong`].
 pub fn line_in(file: &[u8]) -> Result<&[u8], NotASecret> {
     let line = secret_in(file, Reading::Text)?;
     if line.contains(&b'\n') { Err(NotASecret::Lines) } else { Ok(line) }
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(read(holding(b"1234"), 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         let longest = vec![b'a'; SECRET_MAX];
         let wide = [MARK, &longest, b"\r\n"].concat();
-        // More than a pipe holds.
+        // More bytes than a pipe holds.
         let mut file = tempfile::tempfile().unwrap();
         let mut put = |bytes: &[u8]| {
             use std::io::Seek;

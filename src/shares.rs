@@ -1,13 +1,14 @@
-//! How the users of this machine share something of which there is only so much: connections, memory.
+//! Divides a limited resource, such as connections or memory, between the users of this machine.
 //!
-//! Knows users by their number and what they hold by its amount. Must not know what is shared.
+//! Knows only the numbers of users and the amounts that they hold. Must not know what the resource is.
 //!
-//! Invariant: what [`Shares::available`] allows never adds up to more than the total; a quarter of it stays with the
-//! owner; and any other user leaves about as much to the next as it holds itself.
+//! The amounts that [`Shares::available`] allows never add up to more than the total. A quarter of the total is kept
+//! for the owner, and any other user leaves about as much to the next user as it holds itself (Fair, in
+//! ARCHITECTURE.md).
 
 use std::collections::HashMap;
 
-/// Who holds how much.
+/// The amounts that users hold of one resource.
 #[derive(Debug)]
 pub struct Shares {
     total: usize,
@@ -17,12 +18,13 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Returns the shares of a total, a quarter of which is there for `owner` alone.
+    /// Returns shares of `total`, a quarter of which is kept for `owner` alone.
     pub fn new(total: usize, owner: u32) -> Self {
         Self { total, owner, held: HashMap::new(), taken: 0 }
     }
 
-    /// Changes the total. Nothing is taken away: who holds more than its share gets no more until it has given back.
+    /// Changes the total. Nothing is taken away: a user who holds more than its share gets no more until it has given
+    /// some back.
     pub fn set_total(&mut self, total: usize) {
         self.total = total;
     }
@@ -32,17 +34,18 @@ impl Shares {
         self.owner
     }
 
-    /// Returns what is there for the owner alone: a quarter, and at least one where there is another one for the rest.
+    /// Returns the amount that is kept for the owner: a quarter of the total, and at least 1 if the total is 2 or more.
     pub fn reserved(&self) -> usize {
         if self.total < 2 { 0 } else { (self.total / 4).max(1) }
     }
 
-    /// Returns how much this user holds.
+    /// Returns the amount that this user holds.
     pub fn held_by(&self, user: u32) -> usize {
         self.held.get(&user).copied().unwrap_or(0)
     }
 
-    /// Returns how much this user holds of the part that all share: of the owner's, what is beyond its reserve.
+    /// Returns the amount that this user holds of the part that all users share. For the owner, this excludes its
+    /// reserve.
     pub fn shared_by(&self, user: u32) -> usize {
         let held = self.held_by(user);
         if user == self.owner { held.saturating_sub(self.reserved()) } else { held }
@@ -50,8 +53,9 @@ impl Shares {
 
     /// Returns the most that this user may take now.
     ///
-    /// The owner may take all that is free. Another user leaves the unused part of the owner's reserve, and of the rest
-    /// about as much as it holds then: half of it when it is alone, a third when there are two, and so on.
+    /// The owner may take everything that is free. Any other user must leave the unused part of the owner's reserve
+    /// and, of the rest, about as much as it then holds itself: it gets half if it is the only one, a third if there
+    /// are two, and so on.
     pub fn available(&self, user: u32) -> usize {
         let free = self.total.saturating_sub(self.taken);
         if user == self.owner {
@@ -61,13 +65,13 @@ impl Shares {
         free.saturating_sub(unused).saturating_sub(self.held_by(user)).div_ceil(2)
     }
 
-    /// Notes that this user has taken so much, within what is available or not.
+    /// Records that this user has taken an amount. Does not check that it was available.
     pub fn add(&mut self, user: u32, amount: usize) {
         *self.held.entry(user).or_default() += amount;
         self.taken += amount;
     }
 
-    /// Notes that this user has given back so much of what it took.
+    /// Records that this user has given back an amount, at most what it holds.
     pub fn remove(&mut self, user: u32, amount: usize) {
         if let Some(held) = self.held.get_mut(&user) {
             let amount = amount.min(*held);
@@ -88,7 +92,7 @@ mod tests {
 
     const OWNER: u32 = 1000;
 
-    /// Takes one at a time until there is no more.
+    /// Takes one unit at a time until nothing is available.
     fn take_all(shares: &mut Shares, user: u32) -> usize {
         let before = shares.held_by(user);
         while shares.available(user) > 0 {
@@ -99,7 +103,8 @@ mod tests {
 
     #[test]
     fn each_user_leaves_as_much_as_it_takes() {
-        // Total, and what users 1, 2, 3, 4 get who take all they can, one after another; then the owner.
+        // The total, and the amounts for users 1, 2, 3 and 4 who take all they can, one after another; then the
+        // owner's.
         for (total, expected) in [
             (256, [96, 48, 24, 12, 76]),
             (16, [6, 3, 2, 1, 4]),
@@ -142,7 +147,7 @@ mod tests {
                 let others: usize = (1..4).map(|user| shares.held_by(user)).sum();
                 prop_assert!(others + shares.held_by(OWNER) <= total);
                 prop_assert_eq!(others + shares.held_by(OWNER), shares.taken);
-                // What is left of its reserve is there for the owner, whatever the others hold.
+                // The unused part of the reserve is available to the owner, whatever the others hold.
                 prop_assert!(shares.available(OWNER) >= shares.reserved().saturating_sub(shares.held_by(OWNER)));
             }
         }

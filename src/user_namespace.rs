@@ -1,16 +1,16 @@
-//! Whether the kernel can name every user and group to this process.
+//! Finds out whether the kernel can name every user and group to this process.
 //!
-//! In a user namespace that does not map all of them, Linux shows one number (65534, as a rule) in place of each it
-//! cannot name: whoever has it may be anybody. Where all of them are mapped, as in the first namespace, it is a number
-//! like any other. Knows nothing of who may what.
+//! In a user namespace that does not map all of them, Linux shows one number (as a rule 65534) for each user or group
+//! that it cannot name, so this number can be anybody. If all of them are mapped, as in the initial namespace, it is a
+//! number like any other. Knows nothing of permissions.
 
 use std::fs;
 use std::sync::OnceLock;
 
-/// What Linux shows in place of a user or group that it cannot name, unless it was told otherwise.
+/// The number that Linux shows for a user or group that it cannot name, unless it is configured otherwise.
 const OVERFLOW: u32 = 65_534;
 
-/// The numbers that stand for nobody in particular.
+/// The user and group numbers that can be anybody, if there are such numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unnamed {
     user: Option<u32>,
@@ -18,7 +18,7 @@ pub struct Unnamed {
 }
 
 impl Unnamed {
-    /// Returns those of the namespace that this process is in. They are asked for once.
+    /// Returns the numbers in the namespace of this process. They are read once.
     pub fn here() -> Self {
         static HERE: OnceLock<Unnamed> = OnceLock::new();
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -28,29 +28,29 @@ impl Unnamed {
         })
     }
 
-    /// Whether this number may stand for any user.
+    /// Reports whether this number can be any user.
     pub fn is_user(self, uid: u32) -> bool {
         self.user == Some(uid)
     }
 
-    /// Whether this number may stand for any group.
+    /// Reports whether this number can be any group.
     pub fn is_group(self, gid: u32) -> bool {
         self.group == Some(gid)
     }
 }
 
-/// The number that stands for those a map (user_namespaces(7)) leaves out, if it leaves any out. What cannot be read
-/// leaves some out.
+/// Returns the number that stands for the users that `map` (user_namespaces(7)) leaves out; `None` if it leaves none
+/// out. A map that cannot be read counts as leaving some out.
 fn stand_in(map: &str, overflow: &str) -> Option<u32> {
     let counts = map.lines().map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
     let mapped = counts.sum::<Option<u64>>().unwrap_or(0);
-    // The highest number is no user: it says that there is none.
+    // The highest number is not a user: it means that there is none.
     (mapped < u32::MAX.into()).then(|| overflow.trim().parse().unwrap_or(OVERFLOW))
 }
 
 #[cfg(test)]
 impl Unnamed {
-    /// Those of a namespace in which these numbers stand for nobody in particular.
+    /// Returns a namespace in which these numbers can be anybody.
     pub fn of(user: Option<u32>, group: Option<u32>) -> Self {
         Self { user, group }
     }

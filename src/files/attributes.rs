@@ -1,4 +1,5 @@
-//! Owner, permissions and extended attributes of a file, for the one that takes its place. All by descriptor.
+//! The owner, permissions and extended attributes of a file, to give them to the file that replaces it. All access is
+//! by descriptor.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -9,12 +10,13 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, XattrFlags, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
-/// Who may read a file beside its owner and group (POSIX ACL).
+/// The POSIX ACL: who may access a file besides its owner and group.
 const ACL: &CStr = c"system.posix_acl_access";
-/// Names the template and the target that a file's bytes come from. Belongs to the bytes: no other bytes inherit it.
+/// Names the template and the target that a file's content was rendered from. It belongs to the content, so a file with
+/// other content does not inherit it.
 const SOURCE: &CStr = c"user.guillemet";
 
-/// What a new file gets beside its bytes.
+/// The attributes that a new file gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
     owner: Option<(u32, u32)>,
@@ -26,28 +28,29 @@ pub struct Attributes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NewMode {
     Exactly(u32),
-    /// What the umask leaves of 0666.
+    /// 0666, less the bits of the umask.
     Umask,
 }
 
 impl Attributes {
-    /// Returns those of a file that only this user may read and write.
+    /// Returns the attributes of a file that only this user may read and write.
     pub fn private() -> Self {
         Self { owner: None, mode: NewMode::Exactly(0o600), extended: Vec::new(), source: None }
     }
 
-    /// Returns those of an ordinary new file: 0666, less what the umask takes.
+    /// Returns the attributes of an ordinary new file: mode 0666, less the bits of the umask.
     pub fn ordinary() -> Self {
         Self { mode: NewMode::Umask, ..Self::private() }
     }
 
-    /// Returns those of an open file: owner, group, the nine bits of its permissions, ACL and extended attributes.
+    /// Returns the attributes of an open file: owner, group, the nine permission bits, ACL and extended attributes.
     ///
-    /// Not kept is what was granted to the bytes and not to the file: setuid, setgid, sticky and
-    /// `security.capability` (a program's rights), `security.ima` and `security.evm` (a signature), `user.guillemet`.
+    /// Some attributes were granted to the content and not to the file, so they are left out: setuid, setgid, sticky,
+    /// `security.capability` (a program's privileges), `security.ima` and `security.evm` (signatures), and
+    /// `user.guillemet`.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let mut extended = Vec::new();
@@ -63,19 +66,20 @@ impl Attributes {
         Ok(Self { owner, mode: NewMode::Exactly(metadata.mode() & 0o777), extended, source: None })
     }
 
-    /// The same with other permissions.
+    /// Replaces the permissions; only the nine permission bits of `mode` count.
     #[must_use]
     pub fn with_mode(self, mode: u32) -> Self {
         Self { mode: NewMode::Exactly(mode & 0o777), ..self }
     }
 
-    /// The same with a note of where the bytes come from (`source`).
+    /// Adds a note of where the content comes from ([`source`]).
     #[must_use]
     pub fn with_source(self, source: &str) -> Self {
         Self { source: Some(source.to_owned()), ..self }
     }
 
-    /// With which permissions the file is created. Nobody else can open it before `apply`.
+    /// Returns the mode with which the file is created. Except for an ordinary file, nobody else can open it before
+    /// `apply`.
     pub(super) fn creation_mode(&self) -> Mode {
         match self.mode {
             NewMode::Exactly(_) => Mode::RUSR | Mode::WUSR,
@@ -83,17 +87,17 @@ impl Attributes {
         }
     }
 
-    /// Gives them to a file that was created for them.
+    /// Gives these attributes to a file that was created for them.
     ///
     /// # Errors
-    /// What the system does not allow this user to give.
+    /// The error of the operating system, for example if this user may not set an owner.
     pub(super) fn apply(&self, file: &File) -> io::Result<()> {
-        // First, while the file is this user's own.
+        // First, while the file still belongs to this user.
         for (name, value) in self.extended.iter().filter(|(name, _)| name.as_c_str() != ACL) {
             match fsetxattr(file, name.as_c_str(), value, XattrFlags::empty()) {
                 Ok(()) => {}
-                // Labels of a security module, and what a file system keeps of its own: where this user may not set
-                // them, the kernel has given the new file those that its policy wants.
+                // Labels of a security module, and attributes that a file system keeps for itself. If this user may not
+                // set them, the kernel has given the new file the ones that its policy wants.
                 Err(_) if !is_kept_strictly(name) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -108,14 +112,14 @@ impl Attributes {
             }
             match self.extended.iter().find(|(name, _)| name.as_c_str() == ACL) {
                 Some((name, value)) => fsetxattr(file, name.as_c_str(), value, XattrFlags::empty())?,
-                // The folder may have given one to the new file.
+                // The folder may have given the new file a default ACL.
                 None => match fremovexattr(file, ACL) {
                     Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
                     Err(error) => return Err(error.into()),
                 },
             }
         }
-        // Last: a change of owner takes bits away, and an ACL changes those of the group.
+        // Last, because a change of owner removes bits, and an ACL changes those of the group.
         match self.mode {
             NewMode::Exactly(mode) => file.set_permissions(fs::Permissions::from_mode(mode)),
             NewMode::Umask => Ok(()),
@@ -123,15 +127,16 @@ impl Attributes {
     }
 }
 
-/// Whether an attribute that cannot be kept is an error: those of users, of administrators and of access.
+/// Reports whether failing to keep an attribute is an error. It is for attributes of users, of administrators and of
+/// access control.
 fn is_kept_strictly(name: &CStr) -> bool {
     [&b"user."[..], b"trusted.", b"system."].iter().any(|prefix| name.to_bytes().starts_with(prefix))
 }
 
-/// Returns what a file's bytes come from, where that is noted.
+/// Returns the note of where a file's content comes from, or `None` if it has none.
 ///
 /// # Errors
-/// `Unsupported` where the file system has no such attributes; the system's.
+/// `Unsupported` if the file system has no such attributes; otherwise the error of the operating system.
 pub fn source(file: &File) -> io::Result<Option<String>> {
     match value(file, SOURCE) {
         Ok(value) => Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned())),
@@ -142,7 +147,7 @@ pub fn source(file: &File) -> io::Result<Option<String>> {
     }
 }
 
-/// Notes what a file's bytes come from, where that can be noted. Without it the file counts as somebody else's.
+/// Notes where a file's content comes from. Failure is ignored: without the note, the file counts as somebody else's.
 pub fn set_source(file: &File, source: &str) {
     let _ = fsetxattr(file, SOURCE, source.as_bytes(), XattrFlags::empty());
 }
@@ -156,7 +161,7 @@ fn names(file: &File) -> io::Result<Vec<CString>> {
         };
         match flistxattr(file, spare_capacity(&mut list)) {
             Ok(_) => break list,
-            // It has become longer.
+            // The list has become longer meanwhile.
             Err(Errno::RANGE) => {}
             Err(error) => return Err(error.into()),
         }

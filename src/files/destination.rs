@@ -1,8 +1,8 @@
-//! A file that is put in place: where, in place of what, whole or not at all.
+//! Replaces or creates a file, whole or not at all.
 //!
-//! The bytes are written to a file without a name. A new file gets its name in one step. To replace one, the new file
-//! needs a hidden name for a moment; signals are held back from there to the rename, so that what interrupts a command
-//! leaves nothing, and what a `kill -9` leaves is removed by the next write of the same file.
+//! The content is written to a file without a name. A new file gets its name in one step. To replace an existing one,
+//! the new file needs a hidden name for a moment. Signals are held back from then until the rename, so an interrupted
+//! command leaves nothing behind; the file that a `kill -9` can leave is removed by the next write of the same file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use super::folder::Folder;
 use super::temporary::{claim, remove_leftovers, temporary_name};
 use crate::sys::process::hold_signals;
 
-/// A name in a folder that is held open, and the file that has it.
+/// A name in a folder that is held open, and the file that had the name when it was opened.
 #[derive(Debug)]
 pub struct Destination {
     folder: Folder,
@@ -25,14 +25,14 @@ pub struct Destination {
     existing: Option<Existing>,
 }
 
-/// The file that has the name: what is read of it, its owner and its permissions are of one and the same file.
+/// The file that has the name. Content, owner and permissions are all read from the same open file.
 #[derive(Debug)]
 pub struct Existing {
     file: File,
     metadata: fs::Metadata,
 }
 
-/// What may have the name when a file is put in place.
+/// Which file may have the name when a new one is put in place.
 #[derive(Clone, Copy)]
 pub(super) enum Replaces<'a> {
     Nothing,
@@ -41,10 +41,11 @@ pub(super) enum Replaces<'a> {
 }
 
 impl Destination {
-    /// Opens the folder of a path, and the file if there is one.
+    /// Opens the folder of a path, and the file if it exists.
     ///
     /// # Errors
-    /// `InvalidInput` for anything but a regular file, a symbolic link too; `Folder::open`'s; the system's.
+    /// `InvalidInput` for anything but a regular file, including a symbolic link; the errors of [`Folder::open`];
+    /// otherwise the error of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         let (folder, name) = Folder::of(path)?;
         let existing = match folder.open_regular(name) {
@@ -55,28 +56,29 @@ impl Destination {
         Ok(Self { folder, name: name.to_owned(), existing })
     }
 
-    /// Returns the folder.
+    /// Returns the folder of the file.
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// Returns the file that has the name.
+    /// Returns the file that had the name when this was opened, or `None` if there was none.
     pub fn existing(&self) -> Option<&Existing> {
         self.existing.as_ref()
     }
 
-    /// Returns the file that has the name.
+    /// Returns the file that had the name when this was opened.
     ///
     /// # Errors
-    /// `NotFound` where there is none.
+    /// `NotFound` if there was none.
     pub fn expect(&self) -> io::Result<&Existing> {
         self.existing.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Tries whether a file with these attributes can be made here, and removes what an earlier write left.
+    /// Tests whether a file with these attributes can be made here. Also removes files that interrupted writes have
+    /// left.
     ///
     /// # Errors
-    /// The system's, such as for an owner that this user cannot give.
+    /// The error of the operating system, for example if this user may not set an owner.
     pub fn try_out(&self, attributes: &Attributes) -> io::Result<()> {
         self.remove_leftovers();
         if let Some(file) = self.folder.create_unnamed(attributes.creation_mode())? {
@@ -89,22 +91,23 @@ impl Destination {
         attributes.apply(&file)
     }
 
-    /// Puts a file in place; on disk when this returns. Where there was one, the name must still be that file's, and
-    /// it must not have changed since it was opened.
+    /// Puts a file in place. It is on disk when this returns. If a file was opened, the name must still be that file's,
+    /// and the file must not have changed since.
     ///
     /// # Errors
-    /// `AlreadyExists` where one has come up; the system's. The file is as it was then.
+    /// `AlreadyExists` if no file was opened and there is one now; otherwise the error of the operating system. The
+    /// former file is unchanged then.
     pub fn put(&self, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
         self.remove_leftovers();
         let replaces = self.existing.as_ref().map_or(Replaces::Nothing, Replaces::This);
         put(&self.folder, &self.name, replaces, bytes, attributes)
     }
 
-    /// Writes a file under a hidden name of `temporary_name`, to be put in place by `put_staged`; it stays after a
+    /// Writes a file under a hidden name made by [`temporary_name`], for [`Self::put_staged`]. It stays there after a
     /// crash.
     ///
     /// # Errors
-    /// The system's. There is no such file then.
+    /// The error of the operating system; the hidden file does not exist then.
     pub fn stage(&self, staged: &OsStr, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
         if let Some(file) = self.folder.create_unnamed(attributes.creation_mode())? {
             fill(&file, bytes, attributes)?;
@@ -121,17 +124,18 @@ impl Destination {
     /// Puts a staged file in place of the one that was opened, unless that has changed.
     ///
     /// # Errors
-    /// The system's. The file is as it was then.
+    /// `NotFound` if no file was opened; otherwise the error of the operating system. The former file is unchanged
+    /// then.
     pub fn put_staged(&self, staged: &OsStr) -> io::Result<()> {
         self.expect()?.check_unchanged(&self.folder, &self.name)?;
         self.folder.rename(staged, &self.name)?;
         self.folder.sync()
     }
 
-    /// Whether there is a file with these bytes.
+    /// Reports whether the file exists and has exactly these bytes.
     ///
     /// # Errors
-    /// When it has changed since it was opened; the system's.
+    /// An error if it has changed since it was opened; otherwise the error of the operating system.
     pub fn holds(&self, bytes: &[u8]) -> io::Result<bool> {
         let Some(existing) = &self.existing else { return Ok(false) };
         existing.check_unchanged(&self.folder, &self.name)?;
@@ -145,7 +149,7 @@ impl Destination {
 }
 
 impl Existing {
-    /// Returns the metadata, of when it was opened.
+    /// Returns the metadata from when the file was opened.
     pub fn metadata(&self) -> &fs::Metadata {
         &self.metadata
     }
@@ -155,18 +159,18 @@ impl Existing {
         &self.file
     }
 
-    /// Returns owner, permissions and extended attributes, for the file that takes its place.
+    /// Returns owner, permissions and extended attributes, for the file that replaces this one.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn attributes(&self) -> io::Result<Attributes> {
         Attributes::of(&self.file)
     }
 
-    /// Reads all of it.
+    /// Reads the whole file.
     ///
     /// # Errors
-    /// `InvalidData` when it is longer than `most` bytes; the system's.
+    /// `InvalidData` if it is longer than `most` bytes; otherwise the error of the operating system.
     pub fn read(&self, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         let len = self.file.metadata()?.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len.min(most)).unwrap_or(0) + 1));
@@ -177,16 +181,16 @@ impl Existing {
         Ok(bytes)
     }
 
-    /// Changes the permissions, and nothing else.
+    /// Changes the permissions and nothing else; only the nine permission bits of `mode` count.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.file.set_permissions(fs::Permissions::from_mode(mode & 0o777))
     }
 
-    /// Whether the name is still this file's, unchanged. Not by the time of its last change of state, which file systems
-    /// of other machines and programs (NFS, FUSE) tell late.
+    /// Checks that the name is still this file's, and the file unchanged. The change time does not count, because NFS
+    /// and FUSE file systems can report it late.
     fn check_unchanged(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         let look = |of: &fs::Metadata| (of.dev(), of.ino(), of.len(), of.mtime(), of.mtime_nsec());
         if look(&folder.metadata_of(name)?) == look(&self.metadata) {
@@ -197,7 +201,7 @@ impl Existing {
     }
 }
 
-/// Reads a file from its start, wherever its position is.
+/// Reads a file from its start, independent of the position of its descriptor.
 struct FromStart<'a> {
     file: &'a File,
     at: u64,
@@ -211,7 +215,7 @@ impl Read for FromStart<'_> {
     }
 }
 
-/// A hidden name that is removed with this. After the rename nothing has it.
+/// Removes a hidden name when dropped. After the rename nothing has that name any more.
 struct Named<'a> {
     folder: &'a Folder,
     name: &'a OsStr,
@@ -223,7 +227,7 @@ impl Drop for Named<'_> {
     }
 }
 
-/// Puts a file in place; on disk when this returns.
+/// Puts a file in place. It is on disk when this returns.
 pub(super) fn put(
     folder: &Folder,
     name: &OsStr,
@@ -237,7 +241,7 @@ pub(super) fn put(
     folder.sync()
 }
 
-/// By way of a file without a name; whether that can be done here.
+/// Puts a file in place by way of a file without a name. Returns `false` if that is not possible here.
 fn put_unnamed(
     folder: &Folder,
     name: &OsStr,
@@ -264,7 +268,7 @@ fn put_unnamed(
     Ok(true)
 }
 
-/// By way of a file with a hidden name, where there are no files without one.
+/// Puts a file in place by way of a hidden name, for file systems without unnamed files.
 fn put_named(
     folder: &Folder,
     name: &OsStr,

@@ -1,4 +1,4 @@
-//! Whether a file has changed, by its metadata alone. Reads no content.
+//! Finds out from its metadata alone whether a file has changed. Reads no content.
 
 use std::fs;
 use std::io;
@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A file that changed this shortly before it was looked at may change again without looking different.
+/// A file that changed less than this before it was looked at may change again without looking different.
 const GRAIN: Duration = Duration::from_millis(100);
-/// The same where the file system keeps whole seconds, or every second one (FAT).
+/// The same for a file system that keeps whole seconds, or every second one (FAT).
 const COARSE_GRAIN: Duration = Duration::from_millis(2100);
 
-/// How a file looks from outside: another content has another fingerprint, once it is settled.
+/// The outside appearance of a file. Once it is settled, changed content always has another fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     device: u64,
@@ -22,15 +22,15 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of the file behind a path.
+    /// Returns the fingerprint of the file that a path leads to.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn of(path: &Path) -> io::Result<Self> {
         Ok(Self::from_metadata(&fs::metadata(path)?))
     }
 
-    /// Returns the one of a file that was looked up in a folder that is open.
+    /// Returns the fingerprint of a file that was looked up in an open folder.
     pub fn from_statx(statx: &rustix::fs::Statx) -> Self {
         let time = |time: rustix::fs::StatxTimestamp| (time.tv_sec, i64::from(time.tv_nsec));
         Self {
@@ -42,7 +42,7 @@ impl Fingerprint {
         }
     }
 
-    /// Of what the system says of a file.
+    /// Returns the fingerprint of the file that this metadata describes.
     pub fn from_metadata(metadata: &fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -58,13 +58,13 @@ impl Fingerprint {
         self.size
     }
 
-    /// Returns how far apart two changes have to be to be sure to have different times, with a margin.
+    /// Returns the time that must be between two changes for them to have different times, with a margin.
     pub fn grain(&self) -> Duration {
         if self.modified.1 == 0 && self.changed.1 == 0 { COARSE_GRAIN } else { GRAIN }
     }
 
-    /// Whether it had not changed for a while: then the next change looks different. A time in the future tells
-    /// nothing. What is set by hand is the modification time, so the change time counts as well.
+    /// Reports whether the last change is long enough ago that the next one is sure to look different. A time in the
+    /// future proves nothing. Both times count, because the modification time can be set by hand.
     pub fn is_settled(&self) -> bool {
         let now = SystemTime::now();
         let is_past = |(seconds, nanoseconds): (i64, i64)| {
@@ -93,11 +93,11 @@ mod tests {
         };
         for past in [(now - 1, 1), (0, 1), (-1, 500_000_000), (-9, 1)] {
             assert!(is_settled(past, past), "{past:?}");
-            // The modification time can be set; that is a change all the same.
+            // The modification time can be set, which is a change too.
             assert!(!is_settled(past, (now + 1, 1)), "{past:?}");
         }
         assert!(!is_settled((now + 9, 1), (now - 1, 1)));
-        // Whole seconds: the file may have changed at any time in the last one.
+        // Whole seconds: the file may have changed at any time within the last one.
         assert!(!is_settled((now - 1, 0), (now - 1, 0)));
         assert!(is_settled((now - 4, 0), (now - 4, 0)));
     }

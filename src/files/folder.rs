@@ -1,5 +1,5 @@
-//! A folder that is held open: what is done in it is done relative to its descriptor, so that a link put in the way
-//! later leads nowhere else. Knows nothing of what the files in it hold.
+//! A folder that is held open. Everything in it is done relative to its descriptor, so a link that is put in the path
+//! later leads nowhere else. Knows nothing of the content of its files.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,10 +14,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// How many links may stand in the way to a folder; the kernel's own limit.
+/// How many links a path to a folder may contain; the same limit as the kernel's.
 const LINKS_MAX: u32 = 40;
 
-/// A step on the way to a folder: only its place matters, so no right to read is needed.
+/// Flags to open a step of a path: only its place matters, so no read permission is needed.
 const STEP: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A folder, held by its descriptor.
@@ -27,15 +27,15 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder. A symbolic link on the way is followed when it belongs to root, to the user of this process, or
+    /// Opens a folder. A symbolic link in the path is followed if it belongs to root, to the user of this process, or
     /// to the owner of the folder it leads to.
     ///
-    /// The way is walked step by step, each relative to the one before. `openat2` could refuse every link or none of
-    /// them: links that root or this user made are part of ordinary machines (`/var/run`, a home on another disk), and
-    /// one that somebody else made could lead this process to a folder which that user cannot write.
+    /// The path is walked step by step, each relative to the one before. `openat2` can only refuse every link or none.
+    /// But links that root or this user made are part of ordinary machines (`/var/run`, a home on another disk), while
+    /// a link that somebody else made could lead this process to a folder they cannot write themselves.
     ///
     /// # Errors
-    /// `PermissionDenied` for a link of somebody else; the system's.
+    /// `PermissionDenied` for a link of somebody else; otherwise the error of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         let start = openat(CWD, ".", STEP | OFlags::DIRECTORY, Mode::empty())?;
         let end = follow(start, path, &mut LINKS_MAX.clone())?;
@@ -43,39 +43,39 @@ impl Folder {
         Ok(Self { file: File::from(file) })
     }
 
-    /// Opens the folder of a file and returns it with the file's name in it.
+    /// Opens the folder of a file and returns it with the file's name.
     ///
     /// # Errors
-    /// `InvalidInput` for a path that names no file; as `open`.
+    /// `InvalidInput` if the path names no file; otherwise as [`Self::open`].
     pub fn of(path: &Path) -> io::Result<(Self, &OsStr)> {
         let name = path.file_name();
         let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
         Ok((Self::open(path.parent().unwrap_or(Path::new("/")))?, name))
     }
 
-    /// Returns the folder's own metadata.
+    /// Returns the metadata of the folder itself.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn metadata(&self) -> io::Result<fs::Metadata> {
         self.file.metadata()
     }
 
-    /// Returns the metadata of what has a name in it; a link is not followed.
+    /// Returns the metadata of an entry of the folder. A link is not followed.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn metadata_of(&self, name: &OsStr) -> io::Result<fs::Metadata> {
         File::from(openat(self, name, STEP, Mode::empty())?).metadata()
     }
 
-    /// Opens a regular file in it for reading, without waiting and without following a link. Returns it with its
-    /// metadata, both of the same file.
+    /// Opens a regular file in the folder for reading, without waiting and without following a link. Returns it with
+    /// its metadata, both of the same file.
     ///
     /// # Errors
-    /// `InvalidInput` for anything but a regular file; the system's.
+    /// `InvalidInput` for anything but a regular file; otherwise the error of the operating system.
     pub fn open_regular(&self, name: &OsStr) -> io::Result<(File, fs::Metadata)> {
-        // Opening a FIFO or a device is an act of its own: only what is known to be a file is opened.
+        // Opening a FIFO or a device can have effects of its own, so the type is checked before anything is opened.
         regular(&self.metadata_of(name)?)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(openat(self, name, flags, Mode::empty())?);
@@ -84,11 +84,11 @@ impl Folder {
         Ok((file, metadata))
     }
 
-    /// Creates a file without a name, which is gone with its descriptor. `None` where the file system has no such
-    /// files.
+    /// Creates a file without a name, which disappears with its descriptor. Returns `None` if the file system does not
+    /// support that.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub(super) fn create_unnamed(&self, mode: Mode) -> io::Result<Option<File>> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         match openat(self, ".", flags, mode) {
@@ -98,42 +98,43 @@ impl Folder {
         }
     }
 
-    /// Creates a file under a name that nothing has.
+    /// Creates a file under a name that nothing has yet.
     ///
     /// # Errors
-    /// `AlreadyExists`; the system's.
+    /// `AlreadyExists`; otherwise the error of the operating system.
     pub(super) fn create(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(openat(self, name, flags, mode)?))
     }
 
-    /// Gives a file without a name one that nothing has.
+    /// Gives a file without a name one that nothing has yet.
     ///
     /// # Errors
-    /// `AlreadyExists`; the system's, also where it cannot do this for want of rights or of `/proc`.
+    /// `AlreadyExists`; otherwise the error of the operating system, also if it cannot do this for lack of permission
+    /// or of `/proc`.
     pub(super) fn link(&self, file: &File, name: &OsStr) -> io::Result<()> {
         match linkat(file, "", self, name, AtFlags::EMPTY_PATH) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
-            // Needs CAP_DAC_READ_SEARCH before Linux 6.10.
+            // This needs CAP_DAC_READ_SEARCH before Linux 6.10.
             Err(_) => {}
         }
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
         Ok(linkat(CWD, path, self, name, AtFlags::SYMLINK_FOLLOW)?)
     }
 
-    /// Renames a file in it, in place of what has the other name.
+    /// Renames a file in the folder, in place of any file with the other name.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(self, from, self, to)?)
     }
 
-    /// Renames a file in it to a name that nothing has.
+    /// Renames a file in the folder to a name that nothing has yet.
     ///
     /// # Errors
-    /// `AlreadyExists`; the system's.
+    /// `AlreadyExists`; otherwise the error of the operating system.
     pub(super) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
             // NFS, OpenZFS before 2.2, many FUSE file systems; kernels and sandboxes without `renameat2`.
@@ -147,9 +148,9 @@ impl Folder {
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
         }
-        // An empty file takes the name, and the whole one takes its place. Looking and then renaming would replace a
-        // file that comes in between. What a crash in between leaves is empty and never a part: a key, a vault or a
-        // journal of no length is refused by name when it is read, and nothing writes over it.
+        // An empty file reserves the name, and the whole file then replaces it. Checking and then renaming would
+        // replace a file that appears in between. A crash in between leaves an empty file and never a part of one: an
+        // empty key, vault or journal is refused by name when it is read, and nothing overwrites it.
         let reserved = self.create(to, Mode::RUSR | Mode::WUSR)?;
         self.rename(from, to).inspect_err(|_| {
             let (Ok(ours), Ok(there)) = (reserved.metadata(), self.metadata_of(to)) else { return };
@@ -159,18 +160,18 @@ impl Folder {
         })
     }
 
-    /// Removes a file's name from it; a link is removed, and not what it leads to.
+    /// Removes an entry of the folder. For a link, the link is removed and not its target.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(unlinkat(self, name, AtFlags::empty())?)
     }
 
-    /// Has the system write down which names it holds.
+    /// Waits until the names in the folder are on disk.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
@@ -182,7 +183,7 @@ impl AsFd for Folder {
     }
 }
 
-/// Whether it is a regular file; else an error that says what it is.
+/// Checks that this is the metadata of a regular file; the error says what it is instead.
 fn regular(metadata: &fs::Metadata) -> io::Result<()> {
     let wrong = if metadata.is_symlink() {
         "it is a symbolic link; name the file itself"
@@ -194,7 +195,8 @@ fn regular(metadata: &fs::Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
 }
 
-/// The folder at the end of a path that begins at another.
+/// Walks a path that begins at the folder `start` and returns the folder at its end. `links` counts down the links that
+/// may still be followed.
 fn follow(start: OwnedFd, path: &Path, links: &mut u32) -> io::Result<OwnedFd> {
     let mut at = start;
     for component in path.components() {
@@ -218,7 +220,7 @@ fn step(at: OwnedFd, name: &OsStr, links: &mut u32) -> io::Result<OwnedFd> {
     let owner = link.metadata()?.uid();
     let target = match readlinkat(&link, "", Vec::new()) {
         Ok(target) => target,
-        // No link.
+        // It is not a link.
         Err(Errno::INVAL | Errno::NOENT) => return Err(Errno::NOTDIR.into()),
         Err(error) => return Err(error.into()),
     };

@@ -1,4 +1,4 @@
-//! Hidden names under which a file may stand for a moment, and what is left of them after a `kill -9`.
+//! Hidden names that a file can have for a moment, and the removal of files that a `kill -9` left under such a name.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 use super::folder::Folder;
 use crate::random::random;
 
-/// How every such name begins. A template's name does not begin with a dot.
+/// How every hidden name begins. A template's name cannot begin with a dot.
 const PREFIX: &str = ".guillemet-";
 
-/// Returns a name that nobody can guess, for a file that will be called `name`:
-/// `.guillemet-RANDOM-CHECK`, both 16 hexadecimal digits. The second part follows from the first and from `name`, so
-/// that no name of anything else looks like one by accident.
+/// Returns a name that nobody can guess, for a file that will be called `name`: `.guillemet-RANDOM-CHECK`, both parts
+/// 16 hexadecimal digits. The second part is a hash of the first and of `name`, so that the name of another file never
+/// looks like one by accident.
 pub fn temporary_name(name: &OsStr) -> OsString {
     with_random(name, u64::from_ne_bytes(random()))
 }
@@ -29,22 +29,23 @@ fn with_random(name: &OsStr, random: u64) -> OsString {
     format!("{PREFIX}{random:016x}-{check}").into()
 }
 
-/// Whether a name was made by `temporary_name(name)`.
+/// Reports whether `candidate` was made by `temporary_name(name)`.
 fn is_temporary_name_of(candidate: &OsStr, name: &OsStr) -> bool {
     let random = candidate.to_str().and_then(|text| text.strip_prefix(PREFIX)?.get(..16));
     let random = random.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     random.is_some_and(|random| with_random(name, random) == candidate)
 }
 
-/// Marks a file as being written, until it is closed in whatever way: nobody removes it as left over.
+/// Locks a file while it is being written, until it is closed in any way, so that nobody removes it as left over.
 pub(super) fn claim(file: &std::fs::File) {
-    // Where there are no locks, nothing is ever taken for left over.
+    // On a file system without locks, nothing is ever taken for left over.
     let _ = flock(file, FlockOperation::NonBlockingLockExclusive);
 }
 
-/// Removes what earlier writes of a file were cut off at: regular files under a hidden name that was made for this
-/// file, without another name, of this user or of `owner` (whom the file belongs to), that nobody is writing any more.
-/// Whatever is in doubt stays. Only names in this folder are removed, never through a link.
+/// Removes files that interrupted writes of the file `name` have left. Removes only a regular file with a hidden name
+/// that was made for this file, without any other name but `name`, that belongs to this user or to `owner` (the file's
+/// owner), and that nobody is writing any more. In doubt, a file stays. Only names in this folder are removed, never
+/// through a link.
 pub(super) fn remove_leftovers(folder: &Folder, name: &OsStr, owner: Option<u32>) {
     let Ok(entries) = Dir::read_from(folder) else { return };
     for entry in entries.flatten() {
@@ -58,7 +59,8 @@ pub(super) fn remove_leftovers(folder: &Folder, name: &OsStr, owner: Option<u32>
 fn is_left_over(folder: &Folder, candidate: &OsStr, name: &OsStr, owner: Option<u32>) -> bool {
     let Ok((file, metadata)) = folder.open_regular(candidate) else { return false };
     let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() || Some(metadata.uid()) == owner;
-    // Two names: the file got its own and was cut off before it lost the hidden one (`Folder::rename_new`).
+    // Two names: the process was killed after the file got its own name and before it lost the hidden one
+    // (`Folder::rename_new`).
     let has_its_name = || {
         let file = folder.metadata_of(name);
         file.is_ok_and(|file| (file.dev(), file.ino()) == (metadata.dev(), metadata.ino()))

@@ -20,7 +20,7 @@ fn only_a_regular_file_is_opened_and_a_link_where_it_may_be_one() {
     }
 }
 
-/// Another user, who is nobody on this machine.
+/// A user id that this machine does not use.
 const OTHER: u32 = 12_345;
 
 fn is_root() -> bool {
@@ -55,7 +55,7 @@ fn what_is_there_stays_and_nothing_is_left() {
     assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"whole".to_vec(), 0o600));
     replace(&path, b"newer").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"newer");
-    // Another file's link is replaced, and not what it leads to.
+    // A link to another file is replaced, and its target is not.
     let link = dir.path().join("link");
     symlink(&path, &link).unwrap();
     assert_eq!(write_new(&link, b"other").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
@@ -96,7 +96,7 @@ fn a_file_that_is_another_by_now_is_not_replaced() {
         assert_eq!(put(change).unwrap_err(), "it was changed meanwhile");
         assert_eq!(names(dir.path()).iter().filter(|name| name.starts_with('.')).count(), 0);
     }
-    // Where there was none, one that has come up stays.
+    // If there was no file, one that has appeared meanwhile stays.
     fs::remove_file(&path).unwrap();
     let destination = Destination::open(&path).unwrap();
     fs::write(&path, "somebody's").unwrap();
@@ -104,7 +104,7 @@ fn a_file_that_is_another_by_now_is_not_replaced() {
     assert_eq!(fs::read(&path).unwrap(), b"somebody's");
 }
 
-/// An ACL that lets one more user read, as the kernel stores it (linux/posix_acl_xattr.h).
+/// Returns an ACL that lets one more user read, as the kernel stores it (linux/posix_acl_xattr.h).
 fn acl_for(user: u32) -> Vec<u8> {
     let undefined = u32::MAX;
     let entries = [(1_u16, 6_u16, undefined), (2, 4, user), (4, 0, undefined), (16, 4, undefined), (32, 0, undefined)];
@@ -138,7 +138,7 @@ fn the_file_in_its_place_is_like_it_but_for_what_was_granted_to_its_bytes() {
     }
     set("system.posix_acl_access", &acl_for(OTHER + 1)).unwrap();
     set("user.guillemet", b"f/a").unwrap();
-    // cap_net_raw, of a version without a root id (linux/capability.h).
+    // `cap_net_raw`, in a version without a root id (linux/capability.h).
     set("security.capability", &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     set_mode(&path, 0o6640);
     let destination = Destination::open(&path).unwrap();
@@ -169,7 +169,7 @@ fn only_what_an_earlier_write_of_the_same_file_left_is_removed() {
     let a = std::ffi::OsStr::new("a");
     let leftover = in_folder(&temporary_name(a));
     fs::write(&leftover, "values").unwrap();
-    // What looks alike.
+    // Files that only look like leftovers.
     let of_another_file = in_folder(&temporary_name(std::ffi::OsStr::new("b")));
     fs::write(&of_another_file, "").unwrap();
     let somebodys = in_folder(std::ffi::OsStr::new(".guillemet-0123456789abcdef-0123456789abcdef"));
@@ -260,8 +260,8 @@ fn who_can_write_is_named() {
     }
 }
 
-/// Below every check of who can write: somebody who can puts a link in place of each hidden name and of the file, at
-/// any moment, and no file outside of the folder changes its bytes, owner or permissions.
+/// Beneath all checks of who can write: an attacker who can write in the folder puts a link in place of each hidden
+/// name and of the file, at any moment. No file outside of the folder may change its content, owner or permissions.
 #[test]
 fn links_put_in_the_way_lead_nowhere() {
     if !is_root() {
@@ -320,7 +320,7 @@ fn links_put_in_the_way_lead_nowhere() {
     assert_eq!(fs::read(&victim).unwrap(), b"key");
 }
 
-/// The names in a folder where they change all the time, links to them left out.
+/// Returns the names of the files in a folder that changes all the time, without links.
 fn names_if_there(folder: &Path) -> Vec<std::ffi::OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
@@ -335,7 +335,7 @@ fn no_more_is_read_than_was_asked_for() {
     assert_eq!(read_regular(&file, Links::Follow, 4).unwrap().0, b"text");
     assert_eq!(read_text(&file, 4).unwrap(), "text");
     assert_eq!(read_text(&file, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-    // Its metadata says 0.
+    // Its metadata has the length 0.
     let endless = Path::new("/proc/self/smaps");
     assert_eq!(read_text(endless, 100).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
 }

@@ -1,8 +1,8 @@
-//! A file mapped into memory, seen as words that are read and written atomically.
+//! A file mapped into memory, as words that are read and written atomically.
 //!
-//! What is stored is in the kernel's page cache at once: it survives the end of this process in any way,
-//! without a system call. `sync` hands it to the disk. Where somebody else makes the file shorter, or its disk fails, the
-//! mapping is lost, and the process goes on (`fault`).
+//! A stored word is in the kernel's page cache at once, without a system call, so it survives the end of this process
+//! in any way. `sync` writes it to the disk. If somebody truncates the file or its disk fails, the mapping is lost and
+//! the process goes on (`fault`).
 
 mod fault;
 
@@ -18,13 +18,13 @@ use rustix::io::Errno;
 
 use self::fault::Guarded;
 
-/// A mapped file of whole words.
+/// A mapped file of whole words, 8 bytes each.
 pub struct MappedFile {
     start: NonNull<AtomicU64>,
     words: usize,
-    /// Goes before the mapping does: see `drop`.
+    /// Dropped before the mapping is removed; see `drop`.
     guarded: Option<Guarded>,
-    /// Open, so that its blocks stay allocated.
+    /// Kept open, so that its blocks stay allocated.
     file: File,
 }
 
@@ -34,13 +34,14 @@ unsafe impl Send for MappedFile {}
 unsafe impl Sync for MappedFile {}
 
 impl MappedFile {
-    /// Maps a file of exactly `len` bytes (a multiple of 8). With `create` it must not exist and begins with
-    /// zeros. All of its blocks are allocated before it is mapped, so that a full disk is an error here and
-    /// not a loss later; where a file system cannot allocate, they are written. A file that is there is mapped on a full
-    /// disk too: as a rule it has its blocks.
+    /// Maps a file of exactly `len` bytes, which must be a multiple of 8. With `create` the file must not exist; it is
+    /// created with mode 0600 and begins as zeros. All blocks are allocated before the file is mapped, so that a full
+    /// disk is an error here and not a loss later; if the file system cannot allocate, they are written instead. An
+    /// existing file is mapped even if the disk is full: as a rule it has its blocks.
     ///
     /// # Errors
-    /// The system's; `InvalidData` when the file has another length or is no regular file.
+    /// `InvalidData` if the file has another length or is not a regular file; otherwise the error of the operating
+    /// system.
     pub fn open(path: &Path, len: usize, create: bool) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -54,7 +55,7 @@ impl MappedFile {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len as u64) {
-            // NFS before 4.2, 9p, ramfs, many of FUSE; a kernel or container without the call.
+            // NFS before 4.2, 9p, ramfs, many FUSE file systems; a kernel or container without the call.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_all_blocks(&file, len, create),
             allocated => allocated.map_err(io::Error::from),
         };
@@ -79,55 +80,55 @@ impl MappedFile {
         };
         let start = NonNull::new(start.cast::<AtomicU64>()).filter(|start| start.as_ptr() as isize != -1);
         let start = start.ok_or_else(io::Error::last_os_error)?;
-        // SAFETY: the mapping is new, `len` bytes long and this value's alone; `drop` ends the guard before it, and all
-        // access goes through the atomics of `words`.
+        // SAFETY: the mapping is new, `len` bytes long and owned by this value alone. `drop` ends the guard before the
+        // mapping, and all access goes through the atomics of `words`.
         let guarded = unsafe { Guarded::new(start.cast(), len) };
         Ok(Self { start, words: len / 8, guarded: Some(guarded), file })
     }
 
-    /// Its words.
+    /// Returns the words of the file.
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is live as long as `self`, aligned to a page, `words` words long; memory of any
+        // SAFETY: the mapping lives as long as `self`, is aligned to a page and `words` words long. Memory of any
         // content is valid for atomics, and every access to it is atomic.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
-    /// Whether a part of the file was missing when it was accessed: it has been made shorter, or its disk has failed or is
-    /// full. From then on what is stored reaches no file, and what is read may be zeros.
+    /// Reports whether a part of the file was missing when it was accessed: the file was truncated, or its disk has
+    /// failed or is full. From then on stored words reach no file, and words that are read may be zeros.
     pub fn is_lost(&self) -> bool {
         self.guarded.as_ref().is_some_and(Guarded::is_lost)
     }
 
-    /// Reads the metadata of the file as it is now, whatever its name leads to.
+    /// Returns the present metadata of the open file, whatever its name leads to.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
-    /// Waits until what was stored is on the disk. The pages then count as memory of this process no more,
-    /// until they are touched again.
+    /// Waits until the stored words are on disk. Afterwards the pages no longer count as memory of this process until
+    /// they are touched again.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn sync(&self) -> io::Result<()> {
         let (start, len) = (self.start.as_ptr().cast(), self.words * 8);
         // SAFETY: the range is the whole live mapping; its content is not changed.
         if unsafe { libc::msync(start, len, libc::MS_SYNC) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: of a shared mapping of a file this drops the page tables only: what another thread stores
-        // meanwhile is in the page cache, and read from there again. Refused, it would change nothing.
+        // SAFETY: for a shared file mapping, this drops only the page tables. A word that another thread stores
+        // meanwhile is in the page cache and is read from there again. If the call fails, it has changed nothing.
         unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
         Ok(())
     }
 }
 
-/// Has a block for every byte of a file by writing each: zeros into a new one, and what it holds into one that is there,
-/// whose content stays. A process that is killed meanwhile leaves it as it was.
+/// Allocates a block for every byte of a file by writing it: zeros into a new file, and the present content into an
+/// existing one. If the process is killed meanwhile, the content is unchanged.
 ///
-/// A file system that gives every write a new block can run out of them all the same; there is nothing more to be done.
+/// A file system that gives every write a new block can still run out of blocks; nothing more can be done about that.
 fn write_all_blocks(file: &File, len: usize, is_new: bool) -> io::Result<()> {
     const PIECE: usize = 64 << 10;
     let mut piece = vec![0; PIECE.min(len)];
@@ -138,7 +139,7 @@ fn write_all_blocks(file: &File, len: usize, is_new: bool) -> io::Result<()> {
         }
         file.write_all_at(piece, at as u64)?;
     }
-    // A network file system says only now that its disk is full.
+    // A network file system reports only now that its disk is full.
     file.sync_all()
 }
 
@@ -156,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    /// Without the guard, this test ends by `SIGBUS`.
+    /// Without the guard, this test is ended by `SIGBUS`.
     #[test]
     fn a_file_that_is_made_shorter_is_lost_and_its_process_goes_on() {
         let dir = tempfile::tempdir().unwrap();
@@ -168,7 +169,7 @@ mod tests {
             cut.words().iter().chain(whole.words()).for_each(|word| word.store(7, Ordering::Relaxed));
             std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(kept).unwrap();
             assert!(!cut.is_lost());
-            // Of several threads at once, stores and loads.
+            // Stores and loads from several threads at once.
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn blocks_are_written_and_what_is_there_stays() {
         let file = tempfile::tempfile().unwrap();
-        // More than one piece, and not a whole number of them.
+        // More than one piece, and not a whole number of pieces.
         let len = (150 << 10) + 8;
         write_all_blocks(&file, len, true).unwrap();
         let metadata = file.metadata().unwrap();

@@ -1,5 +1,5 @@
-//! Memory that keeps no secrets longer than it must: an allocator that wipes what it frees, and a page of
-//! its own for a key.
+//! Memory that does not keep secrets longer than necessary: an allocator that wipes freed blocks, and pages of their
+//! own for keys.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -8,14 +8,14 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use zeroize::Zeroize;
 
-/// The system's allocator, but every block is overwritten before it is given back.
+/// The system's allocator, except that every block is overwritten before it is freed.
 ///
-/// Values pass through buffers of libraries (HTTP, JSON, SQLite's Rust side) that do not wipe themselves;
-/// this leaves nothing of them in freed memory.
+/// Values pass through buffers of libraries (HTTP, JSON, SQLite's Rust side) that do not wipe themselves. With this
+/// allocator, freed memory holds nothing of them.
 pub struct WipingAllocator;
 
-// SAFETY: every call is passed on to `System` with the layout it came with; a block is written to only
-// within its size, and before it is given back.
+// SAFETY: every call is passed on to `System` with the layout it came with. A block is written to only within its size,
+// and before it is freed.
 unsafe impl GlobalAlloc for WipingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps `GlobalAlloc`'s contract.
@@ -28,31 +28,31 @@ unsafe impl GlobalAlloc for WipingAllocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the block is live and `layout.size()` bytes long. The fence, and that the pointer goes on
-        // to a foreign function, keep the compiler from leaving the writes out.
+        // SAFETY: the block is live and `layout.size()` bytes long. The fence, and passing the pointer to a foreign
+        // function, keep the compiler from removing the writes.
         unsafe { std::ptr::write_bytes(block, 0, layout.size()) };
         compiler_fence(Ordering::SeqCst);
         // SAFETY: as above.
         unsafe { System.dealloc(block, layout) }
     }
 
-    // `realloc` is the default on purpose: allocate, copy, `dealloc`. The system's own may move a block
-    // and leave the old one as it was.
+    // `realloc` is deliberately the default: allocate, copy, `dealloc`. The system's own may move a block and leave the
+    // old one unwiped.
 }
 
-/// Bytes that hold a value in the clear: never printed, and wiped when dropped or outgrown, which
-/// `WipingAllocator` does. A `Zeroizing<Vec<u8>>` would wipe them before, again and byte by byte: too slow for
-/// the way of a request.
+/// Bytes that hold a value in the clear. They are never printed, and are wiped when dropped or outgrown, by
+/// [`WipingAllocator`]. A `Zeroizing<Vec<u8>>` would wipe them a second time and byte by byte, which is too slow while
+/// a request waits.
 #[derive(Default)]
 pub struct Clear(Vec<u8>);
 
 impl Clear {
-    /// Empty.
+    /// Returns an empty buffer without capacity.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Empty, with room.
+    /// Returns an empty buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
@@ -78,16 +78,16 @@ impl std::fmt::Debug for Clear {
     }
 }
 
-/// Bytes of a key.
+/// The length of a key, in bytes.
 pub const KEY_LEN: usize = 32;
 
-/// Something secret in a page of its own.
+/// A secret value in a memory page of its own.
 ///
-/// Where the kernel has `memfd_secret` (Linux 5.14), the page is taken out of the kernel's own view of
-/// memory: no other process reads it, root's included, and no core dump or hibernation image has it.
-/// Elsewhere it is locked into memory and left out of core dumps; where a limit refuses the lock, it is
-/// used without. Children do not have it, and it is wiped when dropped. `T` must be plain data: it is
-/// moved here byte by byte, and what it points to would stay where it is.
+/// If the kernel has `memfd_secret` (Linux 5.14), the page is removed from the kernel's own view of memory: no other
+/// process can read it, not even root's, and no core dump or hibernation image contains it. Otherwise the page is
+/// locked into memory and left out of core dumps; if a limit forbids the lock, it is used unlocked. Child processes do
+/// not get the page, and it is wiped when dropped. `T` must be plain data: it is moved here byte by byte, and anything
+/// it points to would stay where it is.
 pub struct SecretPage<T> {
     page: NonNull<T>,
     len: usize,
@@ -99,13 +99,13 @@ unsafe impl<T: Send> Send for SecretPage<T> {}
 unsafe impl<T: Sync> Sync for SecretPage<T> {}
 
 impl SecretPage<[u8; KEY_LEN]> {
-    /// Moves the bytes into a page; the source is wiped.
+    /// Moves the bytes into a page and wipes the source.
     ///
     /// # Panics
-    /// When the system has no page left.
+    /// If the system has no memory left for a page.
     pub fn take(source: &mut [u8; KEY_LEN]) -> Self {
         let page = Self::empty();
-        // SAFETY: both are live and `KEY_LEN` bytes long at least; the page is new, so they are apart.
+        // SAFETY: both are live and at least `KEY_LEN` bytes long. The page is new, so they do not overlap.
         unsafe { page.page.as_ptr().copy_from_nonoverlapping(source, 1) };
         source.zeroize();
         page
@@ -113,15 +113,15 @@ impl SecretPage<[u8; KEY_LEN]> {
 }
 
 impl<T> SecretPage<T> {
-    /// Moves what is made into a page.
+    /// Moves the result of `make` into a page.
     ///
     /// # Panics
-    /// When the system has no page left, or `T` does not fit one.
+    /// If the system has no memory left for a page, or `T` does not fit into one.
     pub fn new(make: impl FnOnce() -> T) -> Self {
         let page = Self::empty();
         let mut made = std::mem::ManuallyDrop::new(make());
         let source = std::ptr::from_mut(&mut *made);
-        // SAFETY: both are live and big enough for a `T`; the page is new, so they are apart. The source is
+        // SAFETY: both are live and large enough for a `T`. The page is new, so they do not overlap. The source is
         // moved out of, overwritten, and neither used nor dropped again.
         unsafe {
             page.page.as_ptr().copy_from_nonoverlapping(source, 1);
@@ -130,30 +130,30 @@ impl<T> SecretPage<T> {
         page
     }
 
-    /// A page of zeros, not yet a `T`.
+    /// Returns a page of zeros, which is not a valid `T` yet.
     fn empty() -> Self {
         let len = rustix::param::page_size();
         assert!(size_of::<T>() <= len && align_of::<T>() <= len, "a secret fits one page");
         let page = secret_page(len).or_else(|| locked_page(len));
         let Some(page) = page else { panic!("the system has no memory left for a key") };
-        // SAFETY: the mapping is live and `len` bytes long; this changes how it is treated, not what is in it.
+        // SAFETY: the mapping is live and `len` bytes long. This changes how it is treated, not its content.
         unsafe { libc::madvise(page.as_ptr().cast(), len, libc::MADV_DONTFORK) };
         Self { page: page.cast(), len }
     }
 
-    /// What is in it.
+    /// Returns the value in the page.
     pub fn expose(&self) -> &T {
-        // SAFETY: the page lives as long as `self`, holds a `T` since its making, and is not written while shared.
+        // SAFETY: the page lives as long as `self`, has held a `T` since it was made, and is not written while shared.
         unsafe { self.page.as_ref() }
     }
 }
 
-/// Memory that only this process sees.
+/// Maps memory that only this process can see. Returns `None` if the kernel does not have it.
 fn secret_page(len: usize) -> Option<NonNull<u8>> {
-    // SAFETY: makes a descriptor; no memory is touched.
+    // SAFETY: creates a descriptor; no memory is touched.
     let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just made it, and nothing else owns it.
+    // SAFETY: the kernel has just created it, and nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     rustix::fs::ftruncate(&fd, len as u64).ok()?;
     map(len, libc::MAP_SHARED, fd.as_raw_fd())
@@ -161,7 +161,7 @@ fn secret_page(len: usize) -> Option<NonNull<u8>> {
 
 fn locked_page(len: usize) -> Option<NonNull<u8>> {
     let page = map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
-    // SAFETY: the mapping is live and `len` bytes long; these calls change how it is treated, not what is in it.
+    // SAFETY: the mapping is live and `len` bytes long. These calls change how it is treated, not its content.
     unsafe {
         libc::mlock(page.as_ptr().cast(), len);
         libc::madvise(page.as_ptr().cast(), len, libc::MADV_DONTDUMP);
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(page.expose(), &[7; KEY_LEN]);
     }
 
-    /// Either kind of page does the same.
+    /// Both kinds of page behave the same.
     #[test]
     fn pages_are_of_either_kind() {
         for page in [secret_page(4096), locked_page(4096)].into_iter().flatten() {

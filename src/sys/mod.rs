@@ -1,7 +1,7 @@
-//! The one place with `unsafe`: what the kernel offers and no crate of ours wraps safely.
+//! The only module with `unsafe`: services of the kernel that no crate of ours wraps safely.
 //!
-//! Every function here is safe to call; each unsafe block says why it is sound. Nothing here knows
-//! what the bytes mean.
+//! Every function here is safe to call, and every unsafe block says why it is sound. Knows nothing of the meaning of
+//! the bytes.
 
 pub mod map;
 pub mod memory;

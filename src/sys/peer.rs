@@ -1,19 +1,19 @@
-//! Who is on the other end of a Unix socket.
+//! The process at the other end of a Unix socket.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// The groups of the peer's process beside its own one, as they were when it connected (`SO_PEERGROUPS`,
-/// Linux 4.13).
+/// Returns the supplementary groups of the peer's process, as they were when it connected (`SO_PEERGROUPS`, Linux
+/// 4.13).
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 32];
     loop {
         let mut len = libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(io::Error::other)?;
-        // SAFETY: the kernel writes at most `len` bytes to the buffer, which has as many and outlives the call,
-        // and the number it wrote, or would have, to `len`. Any bytes are a `u32`.
+        // SAFETY: the kernel writes at most `len` bytes to the buffer, which has that many and outlives the call. It
+        // sets `len` to the number of bytes written, or needed. Any bytes are a valid `u32`.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_fd().as_raw_fd(),

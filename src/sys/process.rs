@@ -1,4 +1,4 @@
-//! What a process asks of the kernel about itself: descriptors, core dumps, signals, sockets it was handed.
+//! What a process can change or learn about itself: descriptors, core dumps, signals, inherited sockets.
 
 use std::io;
 use std::marker::PhantomData;
@@ -8,15 +8,15 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 /// Closes every descriptor from `first` on.
 ///
-/// For a process that has just started and has opened nothing itself: no safe object owns one of these
-/// descriptors yet.
+/// Call this only in a process that has just started and has opened nothing itself, so that no safe object owns one of
+/// these descriptors yet.
 ///
 /// # Errors
-/// The kernel's, when it neither knows `close_range` (before Linux 5.9, and in some containers) nor lets them be closed
-/// one by one.
+/// The error of the kernel, if it neither has `close_range` (Linux 5.9; missing in some containers) nor allows the
+/// descriptors to be closed one by one.
 pub fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: called first thing in `main` of a child, when nothing in this process owns a descriptor
-    // from `first` on, so none is closed under its owner.
+    // SAFETY: called first thing in `main` of a child, when nothing in this process owns a descriptor from `first` on,
+    // so none is closed under its owner.
     if unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, 0) } == 0 {
         return Ok(());
     }
@@ -28,29 +28,30 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
     })
 }
 
-/// Sees to it that no descriptor from `first` on reaches a child: those a careless parent left open, and
-/// those a service manager handed over.
+/// Marks every descriptor from `first` on so that no child process inherits it: those that a careless parent left open,
+/// and those that a service manager passed in.
 ///
 /// # Errors
-/// The kernel's, when it neither knows `CLOSE_RANGE_CLOEXEC` (before Linux 5.11, and in some containers) nor lets them
-/// be marked one by one.
+/// The error of the kernel, if it neither has `CLOSE_RANGE_CLOEXEC` (Linux 5.11; missing in some containers) nor allows
+/// the descriptors to be marked one by one.
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
     // SAFETY: sets a flag on descriptors; closes and invalidates none.
     if unsafe { libc::close_range(first.unsigned_abs(), u32::MAX, CLOSE_RANGE_CLOEXEC) } == 0 {
         return Ok(());
     }
-    // It is the only flag that descriptors have.
-    // SAFETY: as above; a number that is not open is an error and nothing else.
+    // CLOEXEC is the only descriptor flag, so setting it overwrites no other.
+    // SAFETY: as above; a number that is not open is only an error.
     each_from(first, |fd| unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })
 }
 
-/// Does something to every open descriptor from `first` on: what `close_range` does, for a system that has not got it
-/// or forbids it. `each` gives -1 with `errno` where it fails.
+/// Calls `each` for every open descriptor from `first` on. This replaces `close_range` on a system that does not have
+/// it or forbids it. `each` returns -1 and sets `errno` if it fails.
 ///
-/// They are those in `/proc/self/fd`; without that, every number that this process could have been given.
+/// The open descriptors are those in `/proc/self/fd`. Without `/proc`, every number that this process can have been
+/// given is tried.
 fn each_from(first: RawFd, each: impl Fn(RawFd) -> libc::c_int) -> io::Result<()> {
-    // All are read before anything is done to one: the folder has a descriptor too, which is closed then.
+    // The list is read completely before `each` is called: reading it takes a descriptor too, which is closed by then.
     let listed: io::Result<Vec<Option<RawFd>>> = std::fs::read_dir("/proc/self/fd").and_then(|entries| {
         entries.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()))).collect()
     });
@@ -64,7 +65,7 @@ fn each_from(first: RawFd, each: impl Fn(RawFd) -> libc::c_int) -> io::Result<()
     for fd in open.filter(|fd| *fd >= first) {
         if each(fd) < 0 {
             let error = io::Error::last_os_error();
-            // Closed meanwhile, or never open.
+            // The descriptor was closed meanwhile, or was never open.
             if error.raw_os_error() != Some(libc::EBADF) {
                 return Err(error);
             }
@@ -73,39 +74,39 @@ fn each_from(first: RawFd, each: impl Fn(RawFd) -> libc::c_int) -> io::Result<()
     Ok(())
 }
 
-/// Takes a descriptor that whoever started this process handed over by number.
+/// Takes ownership of a descriptor that the parent process passed in by number.
 ///
 /// # Errors
-/// When nothing is open under that number, or it is one of the standard three.
+/// `InvalidInput` for one of the standard three; the error of the kernel if nothing is open under that number.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a descriptor number from 3 on is needed"));
     }
-    // SAFETY: F_GETFD reads a flag and works on any number; the result says whether it is open.
+    // SAFETY: `F_GETFD` only reads a flag and works on any number; the result says whether the descriptor is open.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, it came from outside by agreement, and each such number is taken once, at start.
+    // SAFETY: the descriptor is open, it came from outside by agreement, and each such number is taken once, at start.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Signals are held back from this thread until it is dropped; then those that came are delivered.
+/// A guard that holds signals back from this thread. When it is dropped, the signals that have arrived are delivered.
 #[derive(Debug)]
 pub struct HeldSignals {
     before: libc::sigset_t,
-    /// The mask is the thread's: this stays in it.
+    /// The signal mask belongs to the thread, so this must not leave it.
     _thread: PhantomData<*const ()>,
 }
 
-/// Holds back every signal that a person, a terminal or a service manager ends a process with (SIGINT, SIGTERM, SIGHUP,
-/// SIGQUIT and the like). What a fault of the program raises comes through, and so does SIGKILL. In a process of several
-/// threads another one may still get them.
+/// Holds back every signal with which a person, a terminal or a service manager ends a process (SIGINT, SIGTERM,
+/// SIGHUP, SIGQUIT and the like). Signals of program faults are not held back, and neither is SIGKILL. In a process
+/// with several threads, another thread can still receive them.
 pub fn hold_signals() -> HeldSignals {
     const FAULTS: [libc::c_int; 7] =
         [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGSYS, libc::SIGTRAP];
-    // SAFETY: a set of signals is plain integers, for which zeros are a value, and `sigfillset` fills all of it.
+    // SAFETY: a signal set is plain integers, for which zeros are a value, and `sigfillset` fills all of it.
     let (mut all, mut before) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    // SAFETY: every pointer is to a set on this stack that outlives its call; the signals exist; changing the mask of
+    // SAFETY: every pointer is to a set on this stack that outlives its call. The signals exist. Changing the mask of
     // the calling thread touches no memory. None of the calls can fail with these arguments.
     unsafe {
         libc::sigfillset(&raw mut all);
@@ -124,20 +125,20 @@ impl Drop for HeldSignals {
     }
 }
 
-/// No core dumps, and no other process of this user may read this one's memory or trace it.
+/// Disables core dumps, and keeps other processes of this user from reading this one's memory or tracing it.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 pub fn hide() -> io::Result<()> {
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
-/// Tries what the compiled code of a plugin needs: memory that is written first, and that can be run afterwards.
+/// Tests what the compiled code of a plugin needs: memory that is first written and then made executable.
 ///
 /// # Errors
-/// The kernel's: EACCES or EPERM where the system forbids it (`PR_SET_MDWE`, a seccomp filter, SELinux).
+/// The error of the kernel: EACCES or EPERM if the system forbids it (`PR_SET_MDWE`, a seccomp filter, SELinux).
 pub fn try_written_code() -> io::Result<()> {
     let len = rustix::param::page_size();
     let written = libc::PROT_READ | libc::PROT_WRITE;
@@ -147,36 +148,36 @@ pub fn try_written_code() -> io::Result<()> {
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the page is this function's own, nobody has a reference into it, and nothing in it is ever run.
+    // SAFETY: this function owns the page, there is no reference into it, and nothing in it is ever run.
     let allowed = match unsafe { libc::mprotect(page, len, libc::PROT_READ | libc::PROT_EXEC) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     };
-    // SAFETY: as above; it is not used any more.
+    // SAFETY: as above; the page is not used afterwards.
     unsafe { libc::munmap(page, len) };
     allowed
 }
 
-/// Tries to trace a process and lets it go again.
+/// Tries to trace a process, and lets it go again.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 #[cfg(test)]
 pub fn trace(pid: i32) -> io::Result<()> {
-    // SAFETY: PTRACE_SEIZE takes no pointers that it follows; it does not stop the other process.
+    // SAFETY: `PTRACE_SEIZE` follows no pointers and does not stop the other process.
     let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as above. It fails where the other is running; it is let go when this process ends.
+    // SAFETY: as above. This fails if the other process is running; it is released when this process ends.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
     Ok(())
 }
 
-/// Tries to map a page that can be written and run.
+/// Tries to map a page that is writable and executable.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of the kernel.
 #[cfg(test)]
 pub fn map_writable_code() -> io::Result<()> {
     let both = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;

@@ -1,6 +1,6 @@
-//! Signals that would end or stop this process, caught until something has been put back as it was.
+//! Catches the signals that would end or stop this process, until some state has been restored.
 //!
-//! Knows nothing of what has to be put back.
+//! Knows nothing of the state that has to be restored.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
-/// What comes from outside and ends or stops a process; and `SIGCONT`, after which nothing may be as it was left.
+/// Signals from outside that end or stop a process, and `SIGCONT`, after which the state may have been changed by
+/// others.
 const SIGNALS: [libc::c_int; 9] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -23,27 +24,27 @@ const SIGNALS: [libc::c_int; 9] = [
     libc::SIGUSR2,
 ];
 
-/// Where the handler writes what has come: descriptors that stay open as long as the process.
+/// The pipe that the handler writes the signals to. Its descriptors stay open as long as the process.
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
-/// Its end for writing, as the handler finds it.
+/// The write end of the pipe, where the handler can read it.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
-/// What is done about a signal is a matter of the whole process.
+/// Signal actions apply to the whole process, so only one `CaughtSignals` exists at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Signals that are caught. It is readable (`poll`) when one has come, and stays so.
+/// A guard that catches signals. It becomes readable (`poll`) when a signal has arrived, and stays so.
 ///
-/// When it is dropped, each signal means what it meant before, and those that have come take effect: a process that
-/// was to end ends then, by that signal. A signal that was ignored stays ignored.
+/// When it is dropped, each signal gets its former action back, and the signals that have arrived take effect: a
+/// process that a signal was to end is then ended by it. A signal that was ignored before stays ignored.
 pub struct CaughtSignals {
     before: Vec<(libc::c_int, libc::sigaction)>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl CaughtSignals {
-    /// Catches them from now on, in every thread.
+    /// Catches the signals from now on, in every thread.
     ///
     /// # Errors
-    /// The system's, when it has no pipe left.
+    /// The error of the operating system if no pipe can be created.
     pub fn catch() -> io::Result<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         if PIPE.get().is_none() {
@@ -65,30 +66,30 @@ impl CaughtSignals {
     }
 }
 
-/// What the process does about a signal.
+/// Returns the present action for a signal, or `None` if it cannot be read.
 fn action_of(signal: libc::c_int) -> Option<libc::sigaction> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: without a new action the call only fills in the one it is given, which is live and of its type.
     let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeros are a valid action, and on success the call has written a whole one.
+    // SAFETY: zeros are a valid action, and on success the call has written a complete one.
     (result == 0).then(|| unsafe { action.assume_init() })
 }
 
-/// Has the handler called; system calls that wait for something are interrupted (no `SA_RESTART`).
+/// Installs the handler and returns whether that succeeded. System calls that wait are interrupted (no `SA_RESTART`).
 fn catch(signal: libc::c_int) -> bool {
     // SAFETY: zeros are a valid action: no flags, no signal masked.
     let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
     action.sa_sigaction = note as *const () as libc::sighandler_t;
-    // SAFETY: the action is whole, and its handler does nothing that a handler must not do.
+    // SAFETY: the action is complete, and its handler is async-signal-safe.
     unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) == 0 }
 }
 
-/// The handler.
+/// The signal handler: writes the number of the signal to the pipe.
 extern "C" fn note(signal: libc::c_int) {
-    // Each of them is below 65.
+    // Signal numbers are below 65, so the low byte is enough.
     let byte = signal.to_le_bytes()[0];
-    // SAFETY: `write` may be called from a handler, and so may `errno`'s place be asked for; the byte is live. The
-    // descriptor is open as long as the process; a full pipe refuses the byte, and then is readable all the same.
+    // SAFETY: `write` may be called from a handler, and the location of `errno` may be read there. The byte is live,
+    // and the descriptor is open as long as the process. A full pipe refuses the byte, but is readable then anyway.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -115,7 +116,7 @@ impl Drop for CaughtSignals {
         let mut come = [0; 64];
         while let Ok(count @ 1..) = rustix::io::read(&*self, &mut come) {
             for signal in &come[..count] {
-                // SAFETY: sends this process a signal that it has got already; no memory is touched.
+                // SAFETY: sends this process a signal that it has already received; no memory is touched.
                 unsafe { libc::kill(libc::getpid(), libc::c_int::from(*signal)) };
             }
         }
@@ -148,7 +149,7 @@ mod tests {
         unsafe { libc::kill(libc::getpid(), signal) };
     }
 
-    /// Waits until so many were counted: another thread may be the one that takes a signal.
+    /// Waits until this many were counted, because another thread may be the one that receives a signal.
     fn seen(count: usize) {
         while SEEN.load(Ordering::SeqCst) < count {
             std::thread::yield_now();
@@ -156,7 +157,7 @@ mod tests {
         assert_eq!(SEEN.load(Ordering::SeqCst), count);
     }
 
-    /// One test: what is done about a signal is a matter of the whole process.
+    /// A single test, because signal actions apply to the whole process.
     #[test]
     fn a_caught_signal_takes_effect_afterwards_and_an_ignored_one_never() {
         on(libc::SIGUSR1, count as *const () as libc::sighandler_t);

@@ -1,20 +1,20 @@
-//! The part of the stack that calls have used and left.
+//! Wipes the part of the stack that finished calls have used.
 //!
-//! What a function computed stays beneath its caller's frame until something writes over it: registers
-//! that were saved there, and blocks of a cipher. Buffers that wipe themselves do not reach it.
+//! The intermediate results of a function stay below its caller's frame until something overwrites them: saved
+//! registers, blocks of a cipher. Buffers that wipe themselves do not reach them.
 
-/// How far down calls leave something that is worth overwriting: a render with three secrets was found to
-/// use 2.5 KiB, reading a JSON body 3 KiB. Frames of a build without optimisation are several times as large.
+/// How many bytes below the caller's frame are overwritten. Measured: a render with three secrets uses 2.5 KiB, reading
+/// a JSON body 3 KiB. Frames of a build without optimization are several times as large.
 const DEPTH: usize = if cfg!(debug_assertions) { 256 << 10 } else { 16 << 10 };
 
-/// Calls `work` and overwrites what it has left on the stack.
+/// Calls `work`, then overwrites the stack that it used.
 pub fn leaving_nothing<T>(work: impl FnOnce() -> T) -> T {
     let result = beneath(work);
     overwrite();
     result
 }
 
-/// In a frame of its own, so that all of it lies where `overwrite` writes.
+/// Has a frame of its own, so that all of `work`'s stack is in the range that `overwrite` writes.
 #[inline(never)]
 fn beneath<T>(work: impl FnOnce() -> T) -> T {
     work()
@@ -23,6 +23,6 @@ fn beneath<T>(work: impl FnOnce() -> T) -> T {
 #[inline(never)]
 fn overwrite() {
     let left = [0_u8; DEPTH];
-    // Whoever might look at it: so the compiler has to write it.
+    // The compiler has to assume that somebody reads the array, so it cannot omit the writes.
     std::hint::black_box(&left);
 }

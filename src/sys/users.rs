@@ -1,12 +1,13 @@
 //! The users of this machine.
 
-/// Returns every user that the system lists. A directory service may list none of its own.
+/// Returns every user that the system lists. A directory service may not list its users.
 ///
-/// Takes its turn: the system keeps one place in the list for the whole process.
+/// Callers wait for each other, because the system keeps one position in the list for the whole process.
 pub fn all() -> Vec<uzers::User> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // SAFETY: `getpwent` is unsafe where two threads call it: its place and its buffer are shared. Nothing else in
-    // this program calls it, and here one thread does at a time, which has copied what it got before it ends.
+    // SAFETY: `getpwent` is unsafe if two threads call it, because they share its position and its buffer. Nothing else
+    // in this program calls it. Here only one thread does so at a time, and it has copied the result before it lets the
+    // next one in.
     unsafe { uzers::all_users() }.collect()
 }

@@ -1,9 +1,9 @@
-//! What a change leaves in the audit trail: who wanted what, when, and how it ended.
+//! The events that changes leave in the audit trail: who wanted to change what, when, and how it ended.
 //!
-//! Never a value. A name only where something here has it, or had it: what nothing here has may be a value, and is
-//! recorded as `UnknownName`. Knows no file: `trail` keeps the events, in the transaction of the change where
-//! that changes the vault ([`super::store::Writes::changes`]), else in one of its own
-//! ([`super::store::Vault::record`], [`super::usage::Recorder::record_changes`]).
+//! An event never holds a value. It holds a name only if something here has the name or had it: a name that nothing
+//! here has may be a value, and is recorded as [`UnknownName`]. Knows nothing of files: `trail` keeps the events. It
+//! writes them in the transaction of the change if that changes the vault ([`super::store::Writes::changes`]),
+//! otherwise in a transaction of its own ([`super::store::Vault::record`], [`super::usage::Recorder::record_changes`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,37 +11,37 @@ use super::event::{Caller, ChangeKind, UnknownName};
 use super::record::Secret;
 use crate::names::{Millis, SecretId, SecretName};
 
-/// The longest text of an event that is recorded whole, in bytes.
+/// The length up to which a text of an event is recorded whole, in bytes; a longer one is cut off.
 const TEXT_MAX: usize = 1024;
 
-/// Who makes a change.
+/// Who makes a change: a process, a console session, or another device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// The process that asked, by the kernel's word; of a console session, the one that asked for its link. Nothing
-    /// where another device made the change.
+    /// The process that asked, as reported by the kernel; for a console session, the process that asked for its link.
+    /// `None` if another device made the change.
     pub caller: Option<Caller>,
-    /// The console session; not its cookie.
+    /// The id of the console session, which is not its cookie; `None` outside of the console.
     pub session: Option<String>,
-    /// The device of the account that made the change, where it was not this one.
+    /// The device of the account that made the change; `None` if it was this one.
     pub device: Option<DeviceRef>,
 }
 
-/// A device of the account, as it was called then.
+/// A device of the account, with the name it had when it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRef {
-    /// Its id, in hexadecimal.
+    /// The device's id, in hexadecimal.
     pub id: String,
-    /// What it was called.
+    /// The name at the time of the event.
     pub name: String,
 }
 
 impl Actor {
-    /// A process on the socket.
+    /// Returns the actor for a process that connected to the socket.
     pub fn caller(caller: &Caller) -> Self {
         Self { caller: Some(caller.clone()), session: None, device: None }
     }
 
-    /// This process: a daemon that acts by itself, or a command that opened the vault.
+    /// Returns the actor for this process: a daemon that acts by itself, or a command that opened the vault.
     pub fn own() -> Self {
         let exe = std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         Self::caller(&Caller {
@@ -52,18 +52,18 @@ impl Actor {
         })
     }
 
-    /// A console session, of whoever asked for its link.
+    /// Returns the actor for a console session; `caller` is the process that asked for its link.
     pub fn session(caller: &Caller, id: &str) -> Self {
         Self { session: Some(id.to_owned()), ..Self::caller(caller) }
     }
 
-    /// Another device of the account.
+    /// Returns the actor for another device of the account.
     pub fn device(id: &str, name: &str) -> Self {
         let device = DeviceRef { id: id.to_owned(), name: text(name) };
         Self { caller: None, session: None, device: Some(device) }
     }
 
-    /// Names whose share of the trail an event of this actor counts to.
+    /// Returns the key of the holder whose share of the trail this actor's events use up.
     pub(super) fn holder(&self) -> Vec<u8> {
         match (&self.caller, &self.device) {
             (Some(caller), _) => holder_of(caller.uid),
@@ -75,7 +75,7 @@ impl Actor {
     }
 }
 
-/// Names whose share of the trail an event of this user counts to.
+/// Returns the key of the holder whose share of the trail this user's events use up.
 pub(super) fn holder_of(uid: u32) -> Vec<u8> {
     [b"user\0".as_slice(), &uid.to_le_bytes()].concat()
 }
@@ -86,13 +86,13 @@ pub enum About {
     /// The vault, the configuration or the account as a whole.
     #[default]
     Whole,
-    /// A secret, as it was called then.
+    /// A secret: its id and the name it had then.
     Secret(SecretId, String),
-    /// A name that no secret has, but a template or a former name is.
+    /// A name that no secret has now, but that a template uses or a secret had before.
     Name(String),
-    /// A name that nothing here has.
+    /// A name that no secret, former name or template has.
     Unknown(UnknownName),
-    /// The plugin of a feature.
+    /// The plugin of this feature.
     Plugin(String),
     /// A device of the account.
     Device(DeviceRef),
@@ -101,29 +101,30 @@ pub enum About {
 /// One change, done or attempted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// When.
+    /// The time of the change, in milliseconds since the Unix epoch.
     pub time: Millis,
-    /// What was changed.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// Who.
+    /// Who made the change or tried to.
     pub actor: Actor,
-    /// What it is about.
+    /// The secret, plugin or device that the change is about.
     pub about: About,
-    /// What was there: a digest, a name, a version, a way to unlock.
+    /// The former state: a digest, a name, a version or an unlock method. Never a value.
     pub before: Option<String>,
-    /// What is there instead.
+    /// The new state, in the same terms as `before`.
     pub after: Option<String>,
-    /// Why it was not done, as the API's code; nothing where it was.
+    /// The error code of the API that says why the change failed; `None` if it was made.
     pub error: Option<String>,
 }
 
 impl Change {
-    /// A change that is done, of nothing in particular.
+    /// Returns a change that was made and is about nothing in particular.
     pub fn new(kind: ChangeKind, actor: &Actor, time: Millis) -> Self {
         Self { time, kind, actor: actor.clone(), about: About::Whole, before: None, after: None, error: None }
     }
 
-    /// What leads from one form of a secret to the next, oldest first; nothing where both are the same to everybody.
+    /// Returns the changes that lead from one revision of a secret to the next. Without `before`, the secret was
+    /// created. The list is empty if the two do not differ in value, state or name.
     pub fn between(before: Option<&Secret>, after: &Secret, actor: &Actor, time: Millis) -> Vec<Self> {
         let change = |kind| Self::new(kind, actor, time).of_secret(after.id, &after.name);
         let Some(before) = before else {
@@ -145,34 +146,34 @@ impl Change {
         changes
     }
 
-    /// The same about something.
+    /// Sets what the change is about.
     #[must_use]
     pub fn about(mut self, about: About) -> Self {
         self.about = about;
         self
     }
 
-    /// The same about a secret, which is called so.
+    /// Sets the secret that the change is about, with its current name.
     #[must_use]
     pub fn of_secret(self, id: SecretId, name: &SecretName) -> Self {
         self.about(About::Secret(id, name.to_string()))
     }
 
-    /// The same with what was there before: a digest, a name, a version. Never a value.
+    /// Sets the former state: a digest, a name or a version. Never a value.
     #[must_use]
     pub fn before(mut self, before: impl Into<String>) -> Self {
         self.before = Some(text(&before.into()));
         self
     }
 
-    /// The same with what is there instead. Never a value.
+    /// Sets the new state. Never a value.
     #[must_use]
     pub fn after(mut self, after: impl Into<String>) -> Self {
         self.after = Some(text(&after.into()));
         self
     }
 
-    /// The same, not done: with the code that the API has for the reason (`conflict`, `service_unavailable`, …).
+    /// Marks the change as failed. `code` is the API's code for the reason (`conflict`, `service_unavailable`, …).
     #[must_use]
     pub fn failed(mut self, code: &str) -> Self {
         self.error = Some(code.to_owned());
@@ -180,12 +181,12 @@ impl Change {
     }
 }
 
-/// A text of bounded length.
+/// Cuts a text to the length that is recorded.
 fn text(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
 }
 
-/// A change as it is kept, in JSON. What is absent is not there.
+/// A change as it is stored, in JSON. Absent fields are left out.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     time: Millis,
@@ -218,7 +219,7 @@ enum KeptAbout {
 }
 
 impl Change {
-    /// As it is kept; the caller seals it.
+    /// Encodes the change as it is stored; the caller seals it.
     pub(super) fn encode(&self) -> Vec<u8> {
         let actor = &self.actor;
         let about = match &self.about {
@@ -242,11 +243,11 @@ impl Change {
             after: self.after.clone(),
             error: self.error.clone(),
         };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
+        // Strings and numbers only, so JSON can hold all of it.
         serde_json::to_vec(&kept).unwrap_or_default()
     }
 
-    /// Reads what `encode` wrote; nothing where it is a kind that this version does not know.
+    /// Decodes a stored change, or returns `None` if it is malformed or of a kind that this version does not know.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let kept: Kept = serde_json::from_slice(bytes).ok()?;
         let caller = kept.caller.map(|(uid, gid, pid, exe)| Caller { uid, gid, pid, exe: exe.into() });

@@ -1,8 +1,7 @@
-//! Everything cryptographic of the vault.
+//! All cryptography of the vault, as one fixed suite.
 //!
-//! One fixed suite: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) for boxes, HMAC-SHA-256 (RFC 2104) for
-//! subkeys and tags, Argon2id (RFC 9106) for passphrases; `wrap` has the boxes from one device to another.
-//! Knows nothing of what it seals.
+//! Boxes are XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03). Subkeys and tags are HMAC-SHA-256 (RFC 2104). Passphrases
+//! go through Argon2id (RFC 9106). `wrap` has the boxes from one device to another. Knows nothing of what it seals.
 
 mod wrap;
 
@@ -21,33 +20,33 @@ pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap};
 use crate::random::random;
 use crate::sys::memory::{KEY_LEN, SecretPage};
 
-/// Bytes of a nonce at the beginning of a box.
+/// Length of the nonce at the beginning of a box, in bytes.
 pub(crate) const NONCE_LEN: usize = 24;
 
-/// A key in a page of its own. Cannot be printed, copied or serialized.
+/// A key of 32 bytes in a memory page of its own. It cannot be printed, copied or serialized.
 pub struct Key(SecretPage<[u8; KEY_LEN]>);
 
-/// A box did not open: wrong key, or changed since it was sealed.
+/// The error of a box that does not open: the key is wrong, or the box was changed since it was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a sealed box does not open: wrong key, or it was changed")]
 pub struct Unopened;
 
 impl Key {
-    /// A fresh key.
+    /// Returns a new random key.
     pub fn random() -> Self {
         let mut bytes = random::<KEY_LEN>();
         Self::from_bytes(&mut bytes)
     }
 
-    /// Takes the bytes, which are wiped.
+    /// Moves the bytes into a key and wipes the original.
     pub fn from_bytes(bytes: &mut [u8; KEY_LEN]) -> Self {
         Self(SecretPage::take(bytes))
     }
 
-    /// The key from a passphrase: Argon2id.
+    /// Derives the key from a passphrase with Argon2id.
     ///
     /// # Errors
-    /// When the parameters are out of bounds, which a vault that was tampered with can hold.
+    /// [`Unopened`] if the cost is out of bounds, which happens with a vault that was tampered with.
     pub fn from_passphrase(passphrase: &str, salt: &[u8; 16], cost: PassphraseCost) -> Result<Self, Unopened> {
         if cost.memory_kib > PassphraseCost::MOST.memory_kib || cost.passes > PassphraseCost::MOST.passes {
             return Err(Unopened);
@@ -59,29 +58,29 @@ impl Key {
         Ok(Self::from_bytes(&mut bytes))
     }
 
-    /// The bytes, to be written to a key file or sealed; wiped by whoever takes them.
+    /// Returns the bytes, to write them to a key file or to seal them. The caller wipes every copy it makes.
     pub fn expose(&self) -> &[u8; KEY_LEN] {
         self.0.expose()
     }
 
-    /// A key for one use, by its label.
+    /// Derives the key for one purpose, which `label` names.
     pub fn subkey(&self, label: &str) -> Self {
         let mut bytes = self.mac(&[b"guillemet subkey 1\0", label.as_bytes()].concat());
         Self::from_bytes(&mut bytes)
     }
 
-    /// HMAC-SHA-256 of the data.
+    /// Returns the HMAC-SHA-256 of the data.
     pub fn mac(&self, data: &[u8]) -> [u8; 32] {
         self.hmac(data).finalize().into_bytes().into()
     }
 
-    /// Whether this is the HMAC-SHA-256 of the data; in constant time.
+    /// Checks in constant time that `mac` is the HMAC-SHA-256 of the data.
     pub fn verify_mac(&self, data: &[u8], mac: &[u8]) -> bool {
         self.hmac(data).verify_slice(mac).is_ok()
     }
 
     fn hmac(&self, data: &[u8]) -> Hmac<Sha256> {
-        // HMAC takes keys of every length (RFC 2104), so this cannot fail.
+        // HMAC takes keys of any length (RFC 2104), so this cannot fail.
         let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.expose()).expect("HMAC takes a key of 32 bytes");
         mac.update(data);
         mac
@@ -94,28 +93,28 @@ impl fmt::Debug for Key {
     }
 }
 
-/// How much work a guess at a passphrase costs.
+/// The work that one guess at a passphrase costs: parameters of Argon2id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassphraseCost {
-    /// Memory in KiB.
+    /// Memory in KiB, all of which every pass goes over.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// Number of passes over the memory.
     pub passes: u32,
 }
 
 impl PassphraseCost {
-    /// More than this is not paid: a vault that was tampered with can ask for anything.
+    /// The highest cost that is accepted: a vault that was tampered with can ask for any.
     const MOST: Self = Self { memory_kib: 4 << 20, passes: 64 };
 }
 
 impl Default for PassphraseCost {
-    /// The second recommendation of RFC 9106: 64 MiB, three passes.
+    /// The second recommendation of RFC 9106: 64 MiB of memory and three passes.
     fn default() -> Self {
         Self { memory_kib: 64 << 10, passes: 3 }
     }
 }
 
-/// Seals: 24 bytes of random nonce, then ciphertext and tag.
+/// Seals a plaintext, bound to `associated`. The box is 24 bytes of random nonce, then ciphertext and tag.
 pub fn seal(key: &Key, associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     seal_with(key, &random(), associated, plaintext)
 }
@@ -128,10 +127,10 @@ pub(crate) fn seal_with(key: &Key, nonce: &[u8; NONCE_LEN], associated: &[u8], p
     [nonce.as_slice(), &sealed].concat()
 }
 
-/// Opens what `seal` made.
+/// Opens a box that [`seal`] made.
 ///
 /// # Errors
-/// `Unopened` with another key, other associated data, or a changed box.
+/// [`Unopened`] if the key or the associated data differ, or the box was changed.
 pub fn open(key: &Key, associated: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
     let (nonce, ciphertext) = sealed.split_at_checked(NONCE_LEN).ok_or(Unopened)?;
     let cipher = XChaCha20Poly1305::new(AeadKey::from_slice(key.expose()));
@@ -142,7 +141,7 @@ pub fn open(key: &Key, associated: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec
 /// Opens a box that holds a key.
 ///
 /// # Errors
-/// As `open`.
+/// [`Unopened`] as for [`open`], and if the plaintext does not have the length of a key.
 pub fn open_key(key: &Key, associated: &[u8], sealed: &[u8]) -> Result<Key, Unopened> {
     let bytes = open(key, associated, sealed)?;
     let mut bytes: [u8; KEY_LEN] = bytes.as_slice().try_into().map_err(|_| Unopened)?;
@@ -166,7 +165,7 @@ mod tests {
 
     #[test]
     fn boxes_are_those_of_the_draft() {
-        // draft-irtf-cfrg-xchacha-03, appendix A.3.1.
+        // The example of draft-irtf-cfrg-xchacha-03, appendix A.3.1.
         let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
         let sealed = seal_with(&key(KEY), &hex(NONCE).try_into().unwrap(), &hex("50515253c0c1c2c3c4c5c6c7"), text);
         let expected = hex(
@@ -178,7 +177,7 @@ mod tests {
         assert_eq!(open(&key(KEY), &hex("50515253c0c1c2c3c4c5c6c7"), &sealed).unwrap().as_slice(), text);
     }
 
-    /// Made with libsodium through PyNaCl 1.6.2, key 80…9f, nonce 40…57:
+    /// Expected values made with libsodium through PyNaCl 1.6.2, key 80…9f, nonce 40…57:
     /// `nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(text, associated, nonce, key)`.
     #[test]
     fn boxes_are_those_of_libsodium() {
@@ -198,8 +197,8 @@ mod tests {
         }
     }
 
-    /// Made with libsodium through PyNaCl 1.6.2, salt 00…0f:
-    /// `nacl.pwhash.argon2id.kdf(32, b"correct horse", salt, opslimit=3, memlimit=64 << 20)`.
+    /// Expected value made with libsodium through PyNaCl 1.6.2, salt 00…0f: `nacl.pwhash.argon2id.kdf(32, b"correct
+    /// horse", salt, opslimit=3, memlimit=64 << 20)`.
     #[test]
     fn passphrases_are_stretched_as_by_libsodium() {
         let salt = std::array::from_fn(|index| index as u8);
@@ -209,7 +208,8 @@ mod tests {
 
     #[test]
     fn subkeys_and_tags_are_hmac_sha_256() {
-        // RFC 4231, test case 1, whose key HMAC pads with zeros itself; then HMAC by its definition.
+        // First RFC 4231, test case 1, whose shorter key HMAC itself pads with zeros; then HMAC computed by its
+        // definition.
         let mut padded = [0; 32];
         padded[..20].fill(0x0b);
         let expected = hex("b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");

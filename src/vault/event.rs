@@ -1,83 +1,84 @@
-//! The table of all kinds of audit events; a usage event, and how it is written into a record of the journal. What a
-//! change leaves is in `audit`.
+//! The table of all kinds of audit events, and usage events: what one holds and how it is encoded into a journal
+//! record. The events of changes are in `audit`.
 //!
-//! Never a value. A name only where there is no id and a template has it: what nothing here has may be a value.
+//! An event never holds a value. It holds the name of a secret only if the secret has no id here and a template uses
+//! the name: a name that nothing here has may be a value that a caller sent by mistake.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::names::{Millis, SecretId};
 
-/// Who asked, by the kernel's word.
+/// The process at the other end of a connection, as reported by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// User.
+    /// Its user, as a numeric id.
     pub uid: u32,
-    /// Group.
+    /// Its group, as a numeric id.
     pub gid: u32,
-    /// Process; 0 where it is not known.
+    /// Its process id; 0 if it is not known.
     pub pid: u32,
-    /// Its executable, for the record only.
+    /// The path of its executable; empty if it is not known. It proves nothing and is recorded only.
     pub exe: Arc<str>,
 }
 
-/// What became of a request for a secret. The number is its code in files.
+/// The outcome of a request for a secret. The number is its code in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Outcome {
-    /// The value left.
+    /// The value was delivered to the caller.
     Answered = 1,
-    /// The caller's copy was confirmed (304): a use, and no resolution.
+    /// The caller's copy is still right (304): this is a use, but the secret was not resolved again.
     Revalidated = 2,
-    /// Refused: there is no such secret.
+    /// Refused: no secret has this name.
     Missing = 3,
-    /// Refused: it is disabled.
+    /// Refused: the secret is disabled.
     Disabled = 4,
-    /// Refused: its place cannot hold the value.
+    /// Refused: the place in the config cannot hold the value.
     Unfit = 5,
-    /// Refused: this caller may not.
+    /// Refused: no rule allows this caller to have it.
     Forbidden = 6,
 }
 
-/// What was changed. The number is its code in files.
+/// The kind of a change. The number is its code in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ChangeKind {
-    /// A secret is new.
+    /// A secret was created.
     SecretCreated = 7,
-    /// A secret has another name.
+    /// A secret got another name.
     SecretRenamed = 8,
-    /// A secret has a new value.
+    /// A secret got a new value.
     SecretRotated = 9,
-    /// A secret may be resolved.
+    /// A secret was enabled: it can be resolved.
     SecretEnabled = 10,
-    /// A secret may not be resolved.
+    /// A secret was disabled: it cannot be resolved.
     SecretDisabled = 11,
-    /// A secret has the value of a former version.
+    /// A secret got the value of a former version again.
     SecretRolledBack = 12,
-    /// A secret is gone.
+    /// A secret was deleted.
     SecretDeleted = 13,
     /// A value was shown to a person.
     SecretRevealed = 14,
-    /// Templates name a secret by its present name.
+    /// Templates were rewritten to use the present name of a secret.
     ReferencesRewritten = 15,
-    /// A plugin was added, or replaced another.
+    /// A plugin was added, or replaced another one.
     PluginAdded = 16,
-    /// An added plugin was removed.
+    /// A plugin that had been added was removed.
     PluginRemoved = 17,
-    /// Another configuration is in force.
+    /// The configuration was read again and is in force.
     ConfigurationChanged = 18,
     /// A console session began.
     ConsoleOpened = 19,
     /// A console session ended.
     ConsoleClosed = 20,
-    /// The daemon opened the vault.
+    /// The daemon started and opened the vault.
     VaultUnlocked = 21,
-    /// The vault opens with another key or passphrase.
+    /// The vault got another key file or passphrase.
     VaultRekeyed = 22,
-    /// A new account was made of this vault.
+    /// An account was created from this vault.
     AccountCreated = 23,
-    /// This vault became part of an account.
+    /// This vault joined an account.
     AccountJoined = 24,
     /// This vault came back into its account with a recovery code.
     AccountRecovered = 25,
@@ -87,69 +88,70 @@ pub enum ChangeKind {
     AccountLeft = 27,
     /// A recovery code was made.
     RecoveryCodeMade = 28,
-    /// An invitation was made.
+    /// An invitation for another device was made.
     DeviceInvited = 29,
-    /// This device admitted another one.
+    /// This device admitted another one to the account.
     DeviceJoined = 30,
-    /// A device was revoked.
+    /// A device of the account was revoked.
     DeviceRevoked = 31,
 }
 
-/// The kind of an event.
+/// The kind of an event: a use or a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Somebody asked for a secret.
+    /// A caller asked for a secret, with this outcome.
     Use(Outcome),
-    /// Somebody changed something, or tried to.
+    /// Something was changed, or the attempt failed.
     Change(ChangeKind),
 }
 
-/// What an event means for the counts and for the audit trail. Each class has a ring of its own.
+/// The class of an event. Counters and the audit trail treat classes differently; each class has its own ring in the
+/// trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
-    /// Something left the vault.
+    /// A value left the vault, or a caller's copy of it was confirmed.
     Answer = 0,
-    /// Nothing left the vault.
+    /// The caller got nothing.
     Refusal = 1,
-    /// Something is different, or was meant to be.
+    /// Something was changed, or the attempt failed.
     Change = 2,
 }
 
 impl Class {
-    /// Every class, with its name in the API, and that of its events in `/metrics`.
+    /// All classes, each with its name in the API and the name of its events in `/metrics`.
     pub const ALL: [(Self, &'static str, &'static str); 3] = [
         (Self::Answer, "answer", "answers"),
         (Self::Refusal, "refusal", "refusals"),
         (Self::Change, "change", "changes"),
     ];
 
-    /// As the API names it.
+    /// Returns the name in the API.
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].1
     }
 
-    /// By the name it has in the API.
+    /// Returns the class with this name in the API, or `None` if no class has it.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(class, ..)| *class)
     }
 }
 
-/// A row of the table of events.
+/// A row of the table of events, [`EVENT_KINDS`].
 #[derive(Clone, Copy, Debug)]
 pub struct EventKind {
-    /// The kind; its number is its code in files, which never changes.
+    /// The kind. Its number is the code in files, which never changes.
     pub kind: Kind,
     /// The name in the API and on the command line.
     pub name: &'static str,
-    /// What it means.
+    /// The class, which says how the event is counted and kept.
     pub class: Class,
-    /// What people read of it.
+    /// The text that people read in listings.
     pub text: &'static str,
 }
 
-/// Every kind of event. Files, the API, the console's labels, `openapi.yaml` and `docs/usage.md` follow this
-/// table; tests hold them to it.
+/// All kinds of events. Files, the API, the labels of the console, `openapi.yaml` and `docs/usage.md` follow this
+/// table, and tests check that they do.
 pub const EVENT_KINDS: [EventKind; 31] = {
     const fn used(outcome: Outcome, name: &'static str, class: Class, text: &'static str) -> EventKind {
         EventKind { kind: Kind::Use(outcome), name, class, text }
@@ -195,18 +197,18 @@ pub const EVENT_KINDS: [EventKind; 31] = {
 };
 
 impl Kind {
-    /// Returns its row of the table.
+    /// Returns the row of the table that describes this kind.
     pub fn row(self) -> &'static EventKind {
-        // A test holds that each kind has its row.
+        // A test checks that each kind has its row.
         EVENT_KINDS.iter().find(|row| row.kind == self).unwrap_or(&EVENT_KINDS[0])
     }
 
-    /// By the name it has in the API.
+    /// Returns the kind with this name in the API, or `None` if no kind has it.
     pub fn named(name: &str) -> Option<Self> {
         EVENT_KINDS.iter().find(|row| row.name == name).map(|row| row.kind)
     }
 
-    /// The code it has in files.
+    /// Returns the code that stands for this kind in files.
     pub fn code(self) -> u8 {
         match self {
             Self::Use(outcome) => outcome as u8,
@@ -214,24 +216,23 @@ impl Kind {
         }
     }
 
-    /// By the code it has in files.
+    /// Returns the kind with this code in files.
     fn numbered(code: u8) -> Option<Self> {
         EVENT_KINDS.iter().map(|row| row.kind).find(|kind| kind.code() == code)
     }
 }
 
 impl Outcome {
-    /// Returns its row of the table.
     fn row(self) -> &'static EventKind {
         Kind::Use(self).row()
     }
 
-    /// As the API names it.
+    /// Returns the name in the API.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// By the code it has in files.
+    /// Returns the outcome with this code in files, or `None` for the code of a change and for an unknown one.
     pub fn numbered(code: u8) -> Option<Self> {
         match Kind::numbered(code) {
             Some(Kind::Use(outcome)) => Some(outcome),
@@ -239,17 +240,17 @@ impl Outcome {
         }
     }
 
-    /// What it means.
+    /// Returns the class of this outcome.
     pub fn class(self) -> Class {
         self.row().class
     }
 
-    /// Whether nothing left the vault because it was not to be had.
+    /// Reports whether the caller got nothing.
     pub fn is_refusal(self) -> bool {
         self.class() == Class::Refusal
     }
 
-    /// Every way of being refused.
+    /// Returns every outcome that is a refusal.
     pub fn refusals() -> impl Iterator<Item = Self> {
         EVENT_KINDS.iter().filter_map(|row| match row.kind {
             Kind::Use(outcome) if row.class == Class::Refusal => Some(outcome),
@@ -259,12 +260,12 @@ impl Outcome {
 }
 
 impl ChangeKind {
-    /// As the API names it.
+    /// Returns the name in the API.
     pub fn name(self) -> &'static str {
         Kind::Change(self).row().name
     }
 
-    /// By the code it has in files.
+    /// Returns the change with this code in files, or `None` for the code of a use and for an unknown one.
     pub fn numbered(code: u8) -> Option<Self> {
         match Kind::numbered(code) {
             Some(Kind::Change(change)) => Some(change),
@@ -273,110 +274,111 @@ impl ChangeKind {
     }
 }
 
-/// A name that neither a secret, nor a former name, nor a template has. A caller may have sent a value where a
-/// name belongs, so the name itself is never recorded.
+/// A name that no secret, former name or template has. The name itself is never recorded, because a caller may have
+/// sent a value in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnknownName {
-    /// A keyed hash of it, in lower case: HMAC-SHA-256 under a key of the vault, its first eight bytes.
+    /// A keyed hash of the name in lower case: the first eight bytes of its HMAC-SHA-256 under a key of the vault.
     Hash([u8; 8]),
-    /// One more than are told apart.
+    /// Stands for all names beyond the number that is told apart.
     Other,
 }
 
 impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // A colon is in no name.
+            // A name cannot hold a colon, so this never collides with one.
             Self::Hash(hash) => write!(f, "unknown:{}", data_encoding::HEXLOWER.encode(hash)),
             Self::Other => f.write_str("unknown:other"),
         }
     }
 }
 
-/// What a use is of.
+/// The secret or name that a use is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'a> {
-    /// A secret; its name is not recorded.
+    /// A secret, by its id; its name is not recorded.
     Secret(SecretId),
-    /// A name that no secret has, but a template; empty where not even a name was given.
+    /// A name that a template uses but no secret has. Empty if the caller gave no name at all.
     Name(&'a str),
-    /// A name that nothing here has.
+    /// A name that no secret, former name or template has.
     Unknown(UnknownName),
 }
 
-/// One answer or refusal.
+/// One answer or refusal, as it is recorded.
 #[derive(Clone, Debug)]
 pub struct Event<'a> {
-    /// When.
+    /// The time of the request, in milliseconds since the Unix epoch.
     pub time: Millis,
-    /// What became of it.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// Who.
+    /// The process that asked.
     pub caller: &'a Caller,
-    /// The template; `None` for a raw resolve.
+    /// The id of the template; `None` for a raw resolve.
     pub template: Option<&'a str>,
-    /// The target.
+    /// The target; `None` if the request has none.
     pub target: Option<&'a str>,
-    /// What was asked for, where a caller may not: method and path of the route, without what stood in the path.
+    /// For a caller without the right: method and path of the route that it asked for, without the variable parts of
+    /// the path.
     pub route: Option<&'a str>,
-    /// One entry for each slot a secret was part of.
+    /// One entry for each slot that a secret was part of.
     pub uses: &'a [Use<'a>],
 }
 
-/// One secret in one place.
+/// A secret or name in one field of a config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use<'a> {
-    /// What it is of.
+    /// The secret or name that was used.
     pub subject: Subject<'a>,
     /// The field of the config.
     pub field: &'a str,
 }
 
-/// A record read back.
+/// An event as it was read back from a journal record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded<'a> {
-    /// When.
+    /// The time of the request, in milliseconds since the Unix epoch.
     pub time: Millis,
-    /// What became of it.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// Who.
+    /// The caller's user, as a numeric id.
     pub uid: u32,
-    /// Group.
+    /// The caller's group, as a numeric id.
     pub gid: u32,
-    /// Process.
+    /// The caller's process id; 0 if it was not known.
     pub pid: u32,
-    /// Executable.
+    /// The path of the caller's executable; empty if it was not known.
     pub exe: &'a str,
-    /// The template.
+    /// The id of the template; `None` for a raw resolve.
     pub template: Option<&'a str>,
-    /// The target.
+    /// The target; `None` if the request had none.
     pub target: Option<&'a str>,
-    /// What was asked for, where a caller may not.
+    /// Method and path of the route, if the caller lacked the right to it.
     pub route: Option<&'a str>,
-    /// The secrets.
+    /// The uses in this record. A large event is split over several records.
     pub uses: Vec<Use<'a>>,
-    /// How many uses of names that nothing has the request came with, which are one event of the trail together; 0
-    /// where a record before this one stands for them. Nothing where each is an event of its own.
+    /// How many uses of unknown names the request had. Together they are one event of the trail. 0 if an earlier record
+    /// of the same request has counted them. `None` if each is an event of its own.
     together: Option<u32>,
 }
 
-/// An event of the trail: a use, or all names of one request that nothing has.
+/// An event of the trail: one use, or all unknown names of one request together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed<'a> {
-    /// The use; of several names it is none of them in particular.
+    /// The use. If it stands for several different names, its subject is [`UnknownName::Other`].
     pub usage: Use<'a>,
-    /// How many uses it stands for.
+    /// How many uses this event stands for.
     pub uses: u32,
 }
 
 impl<'a> Decoded<'a> {
-    /// What is counted: each use, and for a refusal that names none a single nameless one.
+    /// Returns the uses that are counted: every use, and for a refusal without uses a single one without a name.
     pub fn counted(&self) -> &[Use<'a>] {
         const NAMELESS: [Use<'static>; 1] = [Use { subject: Subject::Name(""), field: "" }];
         if self.uses.is_empty() && self.outcome.is_refusal() { &NAMELESS } else { &self.uses }
     }
 
-    /// What is listed: each use, but all names of a request that nothing has as one.
+    /// Returns the events of the trail: one for each use, except that all unknown names of a request are one event.
     pub fn listed(&self) -> impl Iterator<Item = Listed<'a>> {
         let mut together = self.together;
         let mut unknown = self.unknown_names();
@@ -392,7 +394,7 @@ impl<'a> Decoded<'a> {
         })
     }
 
-    /// How many are listed.
+    /// Returns how many events [`Self::listed`] returns.
     pub fn listed_count(&self) -> usize {
         let all = self.counted().len();
         match (self.together, self.unknown_names().count()) {
@@ -401,7 +403,7 @@ impl<'a> Decoded<'a> {
         }
     }
 
-    /// The names that nothing has.
+    /// Returns the subjects that are unknown names.
     pub fn unknown_names(&self) -> impl Iterator<Item = UnknownName> {
         self.uses.iter().filter_map(|usage| match usage.subject {
             Subject::Unknown(name) => Some(name),
@@ -410,23 +412,25 @@ impl<'a> Decoded<'a> {
     }
 }
 
-/// The longest texts that are recorded whole, in bytes.
+/// The length up to which a text is recorded whole, in bytes; a longer one is cut off.
 const TEXT_MAX: usize = 1024;
-/// The length of a text that is absent.
+/// The length that stands for an absent text.
 const NONE: u16 = u16::MAX;
 
-/// In a record, before what it stands for: a use by the kind of its subject, or what is said of all uses.
+/// The tags in a record. A tag comes before a use and gives the kind of its subject, or before something that applies
+/// to all uses.
 mod tag {
     pub(super) const NAME: u8 = 0;
     pub(super) const SECRET: u8 = 1;
     pub(super) const HASH: u8 = 2;
     pub(super) const OTHER: u8 = 3;
-    /// How many uses of names that nothing has are one event.
+    /// How many uses of unknown names are one event.
     pub(super) const TOGETHER: u8 = 4;
     pub(super) const ROUTE: u8 = 5;
 }
 
-/// Appends the event with as many of `uses`, its last ones, as fit into `max` bytes, at least one; returns how many.
+/// Appends the event to `out` with the first of `uses` that fit into `max` bytes, but at least one, and returns how
+/// many. `uses` is the part of `event.uses`, up to its end, that has not been written yet.
 pub fn encode(event: &Event<'_>, uses: &[Use<'_>], max: usize, out: &mut Vec<u8>) -> usize {
     out.push(event.outcome as u8);
     out.extend_from_slice(&event.time.to_le_bytes());
@@ -443,7 +447,7 @@ pub fn encode(event: &Event<'_>, uses: &[Use<'_>], max: usize, out: &mut Vec<u8>
     let is_unknown = |usage: &&Use<'_>| matches!(usage.subject, Subject::Unknown(_));
     let unknown = event.uses.iter().filter(is_unknown).count();
     if unknown > 1 {
-        // The first record with any of them stands for all.
+        // The first record that has any of them counts for all.
         let is_told = event.uses[..event.uses.len() - uses.len()].iter().any(|usage| is_unknown(&usage));
         out.push(tag::TOGETHER);
         out.extend_from_slice(&(if is_told { 0 } else { unknown as u32 }).to_le_bytes());
@@ -486,7 +490,7 @@ fn put(out: &mut Vec<u8>, text: Option<&str>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Reads a record; `None` where it is none.
+/// Decodes a record, or returns `None` if it is not one.
 pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     let mut reader = Reader(record);
     let [outcome] = reader.array()?;
@@ -530,7 +534,7 @@ impl<'a> Reader<'a> {
         Some(*taken)
     }
 
-    /// A text; the outer `None` where there is none to read, the inner where it is absent.
+    /// Reads a text. Returns the outer `None` if the bytes are not a text, and the inner one if the text is absent.
     fn text(&mut self) -> Option<Option<&'a str>> {
         let len = u16::from_le_bytes(self.array()?);
         if len == NONE {
@@ -579,7 +583,7 @@ mod tests {
         assert_eq!(decoded.uses, uses);
     }
 
-    /// All names of a request that nothing has are one event, in however many records they are written; each counts.
+    /// All unknown names of a request are one event, in however many records they are written, and each of them counts.
     #[test]
     fn names_that_nothing_has_are_one_event_of_a_request() {
         let caller = caller();
@@ -614,7 +618,7 @@ mod tests {
                 expected.into_iter().map(|(field, uses)| (field.to_owned(), uses)).collect();
             assert_eq!((counted, listed), (uses.len(), expected));
         }
-        // As the first version wrote them, each is an event of its own.
+        // In records of the first version, each unknown name is an event of its own.
         let event = Event {
             time: 9,
             outcome: Outcome::Missing,
@@ -629,20 +633,21 @@ mod tests {
         assert_eq!(decode(&record).unwrap().listed().count(), 2);
     }
 
-    /// Whoever adds a kind adds it everywhere: what is written down about events is checked against the table.
+    /// The API, the console, the help and the documents follow the table, so a new kind cannot be forgotten in one of
+    /// them.
     #[test]
     fn files_api_console_and_docs_follow_the_table() {
         let names = |of: &dyn Fn(&EventKind) -> bool| -> Vec<&str> {
             EVENT_KINDS.iter().filter(|row| of(row)).map(|row| row.name).collect()
         };
         for (index, row) in EVENT_KINDS.iter().enumerate() {
-            // Codes are in files of earlier versions: they count from 1, and none changes.
+            // Files of earlier versions hold these codes: they count from 1, and an existing one never changes.
             let code = row.kind.code();
             assert_eq!(usize::from(code), index + 1, "{}", row.name);
             assert_eq!(Kind::numbered(code), Some(row.kind));
             assert_eq!(Kind::named(row.name), Some(row.kind));
             assert_eq!((row.kind.row().name, row.kind.row().text), (row.name, row.text));
-            // A use is never read as a change, nor the other way round.
+            // A use is never read as a change, or the other way round.
             let (used, change) = (Outcome::numbered(code), ChangeKind::numbered(code));
             assert_eq!(
                 (used.map(Kind::Use), change.map(Kind::Change)),
@@ -667,7 +672,7 @@ mod tests {
         assert!(openapi.contains(&format!("outcome: {{ enum: [{}] }}", refusals.join(", "))), "refusals there");
         let classes = Class::ALL.map(|(_, name, _)| name);
         assert!(openapi.contains(&format!("enum: [{}]", classes.join(", "))), "the classes there");
-        // clap takes no text that is made at run time.
+        // clap's help texts are constants, so the names are written there by hand.
         let listed = |names: &[&str]| match names.split_last() {
             Some((last, first)) => format!("{} or {last}", first.join(", ")),
             None => String::new(),

@@ -1,23 +1,26 @@
-//! The usage journal: what was resolved, recorded before the answer leaves, without a system call.
+//! The usage journal: records every use before its answer leaves, without a system call (Recorded).
 //!
-//! One preallocated file, mapped. After a header come two areas, each with a generation number; records
-//! are appended to the active one, and when it is full, to the other, once that has been folded into
-//! counters (`usage`). A record is whole words: its length first, its content, and last the word that
-//! commits it, which holds a checksum of the content and one of the place (generation and offset). So a
-//! record that was cut off does not count, and neither does one that an earlier generation left. What is
-//! damaged is skipped and told of; the records behind it count. The content is sealed (`seal`): the file shows
-//! how many records there are, of what length. Earlier versions wrote it in the clear; such a file is read and
-//! replaced, never continued. What has been folded is not wiped: where an older copy of the vault is put back, it
-//! counts again from there.
+//! The journal is one preallocated, memory-mapped file. A header is followed by two areas, each with a generation
+//! number. Records are appended to the active area. When it is full, the journal switches to the other one, provided
+//! that its records have been folded into counters (`usage`).
 //!
-//! The file is for the next run: this one keeps what it has appended in memory until it has been folded (`pending`).
-//! So nothing is lost with a file that somebody cuts off, overwrites or removes meanwhile. That is noticed with the next
-//! record, before its answer leaves, and `check` notices it where none comes; `renew` makes another file then.
+//! A record consists of whole words of 8 bytes: first its length, then its content, and last the word that commits it.
+//! The commit word holds a checksum of the content and one of the place (generation and offset). So a record that was
+//! cut off does not count, and neither does one that an earlier generation left behind. Damaged records are skipped and
+//! reported; the records after them count. The content is sealed (`seal`), so the file shows only how many records it
+//! holds and how long they are. Earlier versions wrote the content in the clear; such a file is read and replaced,
+//! never continued. Folded records are not wiped: if an older copy of the vault is put back, counting starts again from
+//! the position in that copy.
 //!
-//! Appending is serial, behind one short mutex: were places handed out without it, a process killed in
-//! the middle of one record could hide committed ones behind the hole.
+//! The file is for the next run of the daemon. The current run keeps what it has appended in memory until it is folded
+//! (`pending`), so nothing is lost if somebody truncates, overwrites or removes the file meanwhile. The next append
+//! notices that before its answer leaves, and [`Journal::check`] notices it when there is no append. [`Journal::renew`]
+//! then makes another file.
 //!
-//! Knows nothing of counters or of what the content means.
+//! Appending is serial, behind one mutex that is held briefly. If places were handed out without it, a process killed
+//! in the middle of one record could hide committed records behind the gap.
+//!
+//! Knows nothing of counters or of the meaning of the content.
 
 mod format;
 mod pending;
@@ -45,23 +48,23 @@ pub const CONTENT_MAX: usize = 16 << 10;
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file cannot be opened, made or written.
+    /// The file cannot be opened, created or written.
     #[error("the usage journal {path}: {source}. Check that it is yours and that the disk has room")]
     File {
-        /// Which.
+        /// The path of the journal.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It is not a journal of this vault and format.
+    /// The file is not a journal of this vault, or not of a known format.
     #[error(
         "the usage journal {path} {problem}; nothing was changed. Put it back from your backup, or move it away: \
              usage that was not folded into the vault is lost then"
     )]
     Foreign {
-        /// Which.
+        /// The path of the journal.
         path: PathBuf,
-        /// What is wrong.
+        /// A phrase that says what is wrong, for the message.
         problem: &'static str,
     },
 }
@@ -69,58 +72,58 @@ pub enum JournalError {
 /// Why a record was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unappended {
-    /// There is no room until the other area has been folded.
+    /// The active area is full and the other one has not been folded yet.
     Full,
-    /// The file is not what was written to it any more, and takes nothing until it has been renewed.
+    /// The file no longer holds what was written to it. Nothing can be appended until it has been renewed.
     Lost,
 }
 
-/// A place in the journal: everything before it has been folded.
+/// A position in the journal. A fold stores one: every record before it has been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The generation; rises with every switch of areas.
+    /// The generation; it rises with every switch of areas.
     pub generation: u64,
-    /// The word within its area.
+    /// The offset within the area, in words of 8 bytes.
     pub at: usize,
 }
 
 struct Append {
     file: Arc<MappedFile>,
-    /// The records of the file are in the clear, and no other is added.
+    /// The file is of an earlier version, with records in the clear; none can be added to it.
     is_clear: bool,
     is_lost: bool,
     area: usize,
     generation: u64,
     at: usize,
-    /// The word before `at`, as it was written: another one there is another file's.
+    /// The word before `at`, as it was written. If the file has another one there, it was changed by somebody else.
     before: u64,
-    /// The other area holds records that have not been folded.
+    /// The other area holds records that have not been folded yet.
     other_pending: bool,
-    /// Since they were taken last.
+    /// The records appended since [`Journal::take`] was last called.
     pending: Pending,
     /// The number of the next record in this session.
     number: u64,
-    /// It, sealed: a buffer that is used again.
+    /// The sealed record; a buffer that is reused.
     sealed: Vec<u8>,
 }
 
 impl Append {
-    /// Whether the file is as long as it was, and holds what was written to it last.
+    /// Reports whether the file still has its length and the last word that was written to it.
     fn is_whole(&self) -> bool {
         let words = self.file.words();
-        // Where the file was made shorter, there is no last page: to read it is to find out.
+        // If the file was truncated, its last page is gone: reading it is how that is noticed.
         black_box(words[words.len() - 1].load(Ordering::Relaxed));
         let before = area(words, self.area)[self.at - 1].load(Ordering::Relaxed);
-        // Whether a page was missing is asked after each access of this thread.
+        // The check for a missing page has to come after the accesses of this thread.
         compiler_fence(Ordering::SeqCst);
         before == self.before && !self.file.is_lost()
     }
 }
 
-/// An open journal.
+/// An open journal: the mapped file, and the records in memory that have not been folded yet.
 pub struct Journal {
     path: PathBuf,
-    /// Which folder it was opened in.
+    /// The folder that the journal was opened in; `None` if it could not be determined.
     folder: Option<FileId>,
     vault_id: [u8; 16],
     id: [u8; 16],
@@ -130,20 +133,21 @@ pub struct Journal {
     append: Mutex<Append>,
 }
 
-/// What a part of an area holds.
+/// The result of reading a part of an area.
 struct Records {
-    /// The word behind the last one.
+    /// The offset of the word after the last record.
     end: usize,
-    /// Something between them is none.
+    /// Some words between the records belong to no record.
     damaged: bool,
 }
 
 impl Journal {
-    /// Opens the journal of a vault, or makes one. `len` is the file's length in bytes; `key` is the vault's for
-    /// this use. The records in it that are not before what `folded` says of its id are there to be taken.
+    /// Opens the journal of a vault, or creates it. `len` is the length of the file in bytes, and `key` is the vault's
+    /// key for the journal. `folded` returns the position up to which a journal with this id has been folded; the
+    /// records after it are available from [`Self::take`].
     ///
     /// # Errors
-    /// `JournalError`; what is there is not changed then.
+    /// [`JournalError`]; an existing file is unchanged then.
     pub fn open(
         path: &Path,
         vault_id: [u8; 16],
@@ -170,13 +174,14 @@ impl Journal {
             return Err(foreign("has a damaged area"));
         };
         let (active, generation, other) = if second > first { (1, second, first) } else { (0, first, second) };
-        // No number of switches leads to the last one.
+        // The areas are one generation apart, and no number of switches reaches the last generation.
         if generation != other + 1 || generation >= u64::from(u32::MAX) {
             return Err(foreign("has impossible areas"));
         }
         let opener = (!is_clear).then_some(&sealer);
         let (mut pending, mut newest) = (Pending::default(), Pending::default());
-        // Never before what has been folded, even where the file is an older copy: what follows would not count.
+        // Never start before the folded position, even if the file is an older copy: records appended before it would
+        // not count.
         let start = if begin.generation == generation { begin.at.clamp(1, area(words, active).len()) } else { 1 };
         let Records { end, mut damaged } =
             read(area(words, active), opener, generation, start, |content| newest.push(content));
@@ -220,22 +225,22 @@ impl Journal {
         Ok(Self { path, folder, vault_id, id, sealer, begin, warnings, append: Mutex::new(append) })
     }
 
-    /// Whether an earlier version wrote it, with records in the clear: nothing can be appended then.
+    /// Reports whether an earlier version wrote the file, with records in the clear. Nothing can be appended to it.
     pub fn is_clear(&self) -> bool {
         self.append().is_clear
     }
 
-    /// Where counting begins: everything before has been folded.
+    /// Returns the position where counting begins: everything before it has been folded.
     pub fn begin(&self) -> Position {
         self.begin
     }
 
-    /// What was found that people have to know.
+    /// Returns what opening the journal found that the operator should know.
     pub fn warnings(&self) -> &[&'static str] {
         &self.warnings
     }
 
-    /// Names this file: a new one begins its positions anew.
+    /// Returns the id of this file, which positions belong to: in a file with another id they start from the beginning.
     pub fn id(&self) -> [u8; 16] {
         self.id
     }
@@ -245,13 +250,12 @@ impl Journal {
         self.append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a record. Whether the areas were switched is told, as a hint that folding is due.
-    ///
-    /// `content` has at most `CONTENT_MAX` bytes.
+    /// Appends a record of at most [`CONTENT_MAX`] bytes. Returns `true` if this switched the areas, as a hint that a
+    /// fold is due.
     ///
     /// # Errors
-    /// `Full` until the other area has been folded; always, where records are in the clear. `Lost` until the file has
-    /// been renewed. The record does not count then.
+    /// [`Unappended::Full`] until the other area has been folded, and always for a file with records in the clear.
+    /// [`Unappended::Lost`] until the file has been renewed. In both cases the record does not count.
     pub fn append_record(&self, content: &[u8]) -> Result<bool, Unappended> {
         let append = &mut *self.append();
         if append.is_clear {
@@ -289,15 +293,15 @@ impl Journal {
         Ok(switched)
     }
 
-    /// Adds to `into` what has been appended, or found at the opening, since this was called last, in order. Returns
-    /// the position behind it.
+    /// Moves into `into`, in order, the records that were appended, or found when the journal was opened, since the
+    /// last call. Returns the position after them.
     pub fn take(&self, into: &mut Pending) -> Position {
         let mut append = self.append();
         into.append(&mut append.pending);
         Position { generation: append.generation, at: append.at }
     }
 
-    /// Says that everything before a position has been folded, for good.
+    /// Notes that everything before a position has been folded, permanently.
     pub fn folded(&self, position: Position) {
         let mut append = self.append();
         if position.generation == append.generation {
@@ -305,7 +309,7 @@ impl Journal {
         }
     }
 
-    /// How many bytes hold what is not before `folded`, and how many there are for records.
+    /// Returns how many bytes the records after `folded` take, and how many bytes the journal has for records.
     pub fn fill(&self, folded: Position) -> (usize, usize) {
         let append = self.append();
         let area = area(append.file.words(), 0).len();
@@ -318,20 +322,20 @@ impl Journal {
         (used * 8, area * 2 * 8)
     }
 
-    /// Waits until all records are on the disk.
+    /// Waits until all records are on disk.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the operating system.
     pub fn sync(&self) -> io::Result<()> {
         let file = Arc::clone(&self.append().file);
         file.sync()
     }
 
-    /// Looks whether the file is still there: of its length, under its name, with what was written to it last. Where it
-    /// is not, nothing is appended until `renew`. Returns whether it is.
+    /// Checks that the file is still in place: same length, same name, and the last word that was written to it. If
+    /// not, nothing can be appended until [`Self::renew`]. Returns `true` if the file is good.
     pub fn check(&self) -> bool {
         let file = Arc::clone(&self.append().file);
-        // Not under the lock: a file system may let it wait.
+        // Done without the lock, because a file system can make this wait.
         let is_in_place = self.is_in_place(&file);
         let mut append = self.append();
         if Arc::ptr_eq(&file, &append.file) && !is_in_place || !append.is_whole() {
@@ -343,7 +347,7 @@ impl Journal {
     fn is_in_place(&self, file: &MappedFile) -> bool {
         let Ok(metadata) = file.metadata() else { return true };
         let is_named = || FileId::of_name(&self.path).ok() == Some(FileId::from_metadata(&metadata));
-        // A home that was moved took its journal along: what lies under the path is not this one's.
+        // A home that was moved took its journal along, so a file under the old path is not this journal.
         metadata.len() == (file.words().len() * 8) as u64 && (!self.is_in_its_folder() || is_named())
     }
 
@@ -351,14 +355,15 @@ impl Journal {
         self.folder.is_some() && folder_of(&self.path) == self.folder
     }
 
-    /// Puts a new file in the place of one that is lost, or in the clear, all of which has been folded; what is in the
-    /// clear is wiped. Returns the position it begins at; `None` where the file is good.
+    /// Replaces a file that is lost, or whose records are in the clear, with a new one. The caller has folded
+    /// everything in it. Records in the clear are wiped. Returns the position at which the new file begins, or `None`
+    /// if the present file is good.
     ///
-    /// The new one has the id of this one, and positions in it follow: a crash before they are noted counts nothing
-    /// twice.
+    /// The new file has the same id, and its positions come after those of the old one, so a crash before they are
+    /// stored counts nothing twice.
     ///
     /// # Errors
-    /// `JournalError::File`; nothing has changed then.
+    /// [`JournalError::File`]; nothing has changed then.
     pub fn renew(&self) -> Result<Option<Position>, JournalError> {
         let append = &mut *self.append();
         if !append.is_lost && !append.is_clear {
@@ -373,7 +378,7 @@ impl Journal {
         let made = make(&self.path, len, header, files::place_over).map_err(in_file)?;
         let former = std::mem::replace(&mut append.file, Arc::new(made));
         if append.is_clear {
-            // The file has no name any more; what the disk keeps of it says nothing.
+            // The file has no name any more, and zeros in it reveal nothing if the disk keeps the blocks.
             former.words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
             let _ = former.sync();
         }
@@ -387,8 +392,8 @@ fn folder_of(path: &Path) -> Option<FileId> {
     FileId::of(path.parent()?).ok()
 }
 
-/// Calls `each` with the committed records of an area from `at` on, and passes over what is none. Without a sealer they
-/// are in the clear.
+/// Calls `each` with the committed records of an area from `at` on, and skips words that belong to none. Without a
+/// sealer the records are in the clear.
 fn read(
     words: &[AtomicU64],
     sealer: Option<&Sealer>,
@@ -422,7 +427,7 @@ fn read(
     records
 }
 
-/// Makes a journal, whole or not at all.
+/// Creates a journal file, whole or not at all.
 fn make(
     path: &Path,
     len: usize,

@@ -1,4 +1,4 @@
-//! How a vault is unlocked: what opens the box that holds the vault's key.
+//! How a vault is unlocked: key files, passphrases, and opening the box that holds the vault's key.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -13,40 +13,40 @@ use crate::files::{self, Links};
 use crate::random::random;
 use crate::secret_reader::{NotASecret, line_in, read_file};
 
-/// How a vault is unlocked; kept in it. `METHODS` says everything else about each.
+/// How a vault is unlocked; stored in the vault. [`METHODS`] describes each method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// A file with a key, readable by its owner alone.
+    /// A file that holds a key and that only its owner can read.
     KeyFile,
-    /// A passphrase, through Argon2id.
+    /// A passphrase, stretched by Argon2id.
     Passphrase,
 }
 
-/// What a method needs before the vault can be opened.
+/// What must be available before the vault can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// The key file of the home.
+    /// The key file in the home.
     KeyFile,
-    /// Somebody who types a passphrase, or a descriptor that it is read from.
+    /// A passphrase: typed at a terminal, or read from a descriptor.
     Passphrase,
 }
 
-/// A row of the table of methods.
+/// A row of the table of methods, [`METHODS`].
 #[derive(Debug)]
 pub struct MethodRow {
-    /// Which it is.
+    /// The method that this row describes.
     pub method: Method,
-    /// As the vault keeps it, and as the command line and the API name it.
+    /// The name in the vault file, on the command line and in the API.
     pub name: &'static str,
-    /// What it is, for help.
+    /// A short description, for help texts.
     pub summary: &'static str,
-    /// What it needs at every start.
+    /// What the daemon needs at every start.
     pub needs: Needs,
-    /// What to do when it does not open the vault.
+    /// What the operator can do when the key does not open the vault.
     pub wrong_key: &'static str,
 }
 
-/// Every method there is, in the order of `Method`. Names are stored in vaults: one that is here stays.
+/// All methods, in the order of [`Method`]. The names are stored in vaults, so an existing one must never change.
 pub const METHODS: [MethodRow; 2] = [
     MethodRow {
         method: Method::KeyFile,
@@ -73,59 +73,60 @@ const _: () = {
 };
 
 impl Method {
-    /// Returns its row of the table.
+    /// Returns the row of the table that describes this method.
     pub fn row(self) -> &'static MethodRow {
         &METHODS[self as usize]
     }
 
-    /// Returns its name.
+    /// Returns the name, as the vault stores it.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// Returns the method of this name.
+    /// Returns the method with this name, or `None` if no method has it.
     pub fn named(name: &str) -> Option<Self> {
         METHODS.iter().find(|row| row.name == name).map(|row| row.method)
     }
 }
 
-/// What is at hand to open a vault with.
+/// The credential that is at hand to open a vault.
 #[derive(Debug)]
 pub enum UnlockWith {
-    /// The key in this file, which its owner alone may read.
+    /// The key in this file, which only its owner may read.
     KeyFile(PathBuf),
-    /// The key in this file, which a group may read too: of a home that the group may write.
+    /// The key in this file, which a group may read too, because the home may be written by that group.
     SharedKeyFile(PathBuf),
-    /// This passphrase.
+    /// A passphrase, as it was typed or read.
     Passphrase(Passphrase),
 }
 
-/// What is to open a vault from now on: a key file that will be made, or a passphrase that is hard to guess.
+/// The credential that will open a vault from now on: a key file that is still to be made, or a passphrase that was
+/// found hard to guess.
 #[derive(Debug)]
 pub struct NewUnlock(UnlockWith);
 
-/// What opened a vault.
+/// Which credential opened a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenedBy {
-    /// The key file, or the passphrase.
+    /// The key file under its own name, or the passphrase as it is read today.
     Key,
-    /// The passphrase as earlier versions read it (`Passphrase::former_reading`).
+    /// The passphrase as earlier versions read it ([`Passphrase::former_reading`]).
     FormerReading,
-    /// The key file that a rekey had not given its name yet when it was killed.
+    /// The key file under its hidden name: a rekey was killed before it could rename the file.
     PendingKeyFile,
 }
 
-/// What a vault keeps of a passphrase: how to get the key from it.
+/// What the vault stores about a passphrase: the inputs of Argon2id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassphraseHeader {
-    /// Random, so that equal passphrases give different keys.
+    /// A random salt, so that equal passphrases give different keys.
     pub salt: [u8; 16],
-    /// The work.
+    /// The cost of deriving the key once.
     pub cost: PassphraseCost,
 }
 
 impl PassphraseHeader {
-    /// Returns the header of a new passphrase.
+    /// Returns a header for a new passphrase, with a random salt and the default cost.
     pub fn random() -> Self {
         Self { salt: random(), cost: PassphraseCost::default() }
     }
@@ -137,7 +138,7 @@ impl PassphraseHeader {
 }
 
 impl UnlockWith {
-    /// The method this serves.
+    /// Returns the method that this credential belongs to.
     pub fn method(&self) -> Method {
         match self {
             Self::KeyFile(_) | Self::SharedKeyFile(_) => Method::KeyFile,
@@ -145,11 +146,13 @@ impl UnlockWith {
         }
     }
 
-    /// Opens the box of the vault's key by `open`, which returns nothing for a key that does not open it. Writes
-    /// nothing; `settle_key_file` comes afterwards.
+    /// Opens the box that holds the vault's key. `open` tries one key and returns `None` if that key does not open the
+    /// box. Writes nothing; call [`settle_key_file`] afterwards.
     ///
     /// # Errors
-    /// When the file is missing, malformed or open to others, or the passphrase is none; `WrongKey`.
+    /// [`VaultError::KeyFile`] if the file is missing, malformed or readable by others, [`VaultError::Passphrase`] if
+    /// the text is not a passphrase, [`VaultError::Damaged`] if the cost in the header is out of bounds, and
+    /// [`VaultError::WrongKey`].
     pub(super) fn open<T>(
         &self,
         header: &PassphraseHeader,
@@ -170,10 +173,10 @@ impl UnlockWith {
         }
     }
 
-    /// Takes this for a vault that is made or rekeyed.
+    /// Accepts this credential for a vault that is created or rekeyed.
     ///
     /// # Errors
-    /// When it is a passphrase that is easy to guess, or none.
+    /// [`VaultError::Passphrase`] if the passphrase is easy to guess, or the text is not one.
     pub fn for_new(self) -> Result<NewUnlock, VaultError> {
         if let Self::Passphrase(passphrase) = &self {
             passphrase.judge()?;
@@ -183,16 +186,16 @@ impl UnlockWith {
 }
 
 impl NewUnlock {
-    /// The method this serves.
+    /// Returns the method that this credential belongs to.
     pub fn method(&self) -> Method {
         self.0.method()
     }
 
-    /// Returns the key of a vault that is being made. A key file is made, or the one that is there taken: of an earlier
-    /// attempt that broke off. One that exists is never written over.
+    /// Returns the key of a vault that is being created. Makes a key file, or takes an existing one, which an earlier
+    /// attempt that broke off has left. An existing key file is never overwritten.
     ///
     /// # Errors
-    /// When it cannot be written, or what is there is no key.
+    /// [`VaultError::KeyFile`] if the file cannot be written, or if the existing file does not hold a key.
     pub(super) fn first_key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
         self.key(header, |path| {
             match make_key_file(path) {
@@ -203,11 +206,12 @@ impl NewUnlock {
         })
     }
 
-    /// Returns the key of a vault that is being rekeyed. A new key file is on disk then, under the name of
-    /// `pending_key_file`; the present one is as it was. `settle_key_file` gives it its name.
+    /// Returns the key of a vault that is being rekeyed. When this returns, a new key file is on disk under the name
+    /// that `pending_key_file` returns, and the present key file is unchanged. [`name_key_file`] gives the new one its
+    /// name.
     ///
     /// # Errors
-    /// When the key file cannot be written.
+    /// [`VaultError::KeyFile`] if the key file cannot be written.
     pub(super) fn next_key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
         self.key(header, |path| {
             let pending = pending_key_file(path);
@@ -228,7 +232,8 @@ impl NewUnlock {
     }
 }
 
-/// The first, or else the second, if there is one. Where neither is right, what was given first has to be put right.
+/// Returns the first result, or the second if the first is an error and there is a second. If both fail, returns the
+/// error of the first: that credential is the one the operator has to put right.
 fn either<T>(
     first: Result<T, VaultError>,
     second: impl FnOnce() -> Option<Result<T, VaultError>>,
@@ -243,20 +248,21 @@ fn either<T>(
     }
 }
 
-/// Where the key file is: what a link leads to, which may be another disk. A new key goes to the same place.
+/// Returns where the key file really is. The path may be a link to another disk, and a new key must go to the same
+/// place.
 fn place_of(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Where a new key file lies until the vault is sealed under its key.
+/// Returns the path of a new key file until the vault is sealed under its key.
 fn pending_key_file(path: &Path) -> PathBuf {
     files::beside(&place_of(path))
 }
 
-/// Gives the pending key file its name, in place of the former key file.
+/// Renames the pending key file to its final name, in place of the former key file.
 ///
 /// # Errors
-/// When it cannot be renamed.
+/// [`VaultError::KeyFile`] if it cannot be renamed.
 pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
     let pending = pending_key_file(path);
     files::place_over(&pending, &place_of(path)).map_err(|error| {
@@ -269,8 +275,8 @@ pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
     })
 }
 
-/// Ends a rekey that was killed: gives the pending key file its name where its key opened the vault, and removes it where
-/// that was something else. Where that fails, the next start does it.
+/// Completes or undoes a rekey that was killed: renames the pending key file if its key opened the vault, and removes
+/// it if another credential did. If that fails, it is logged and the next start tries again.
 pub(super) fn settle_key_file(path: &Path, opened_by: OpenedBy) {
     if opened_by == OpenedBy::PendingKeyFile {
         match name_key_file(path) {
@@ -287,7 +293,7 @@ pub(super) fn settle_key_file(path: &Path, opened_by: OpenedBy) {
     }
 }
 
-/// Rights of anyone but the owner, and of the group among them.
+/// The permission bits of everybody but the owner; `GROUP` is the group's part of them.
 const OTHERS: u32 = 0o077;
 const GROUP: u32 = 0o070;
 
@@ -299,15 +305,15 @@ fn unmade(path: &Path, error: &io::Error) -> VaultError {
     key_file_error(path, format!("cannot be made: {error}. Check that the disk has room"))
 }
 
-/// Writes a new key into a new file; on disk when this returns.
+/// Writes a new random key into a new file, which is on disk when this returns.
 pub(super) fn make_key_file(path: &Path) -> io::Result<()> {
     let text = Zeroizing::new(data_encoding::HEXLOWER.encode(Key::random().expose()) + "\n");
     files::write_new(path, text.as_bytes())
 }
 
-/// `others` are the rights that nobody but the owner may have.
+/// Reads a key file. `others` are the permission bits that the file must not have.
 fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
-    // What is looked at is what is read: the same open file.
+    // Permissions and content come from the same open file, so what is checked is what is read.
     let (file, metadata) = files::open_regular(path, Links::Follow).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             key_file_error(path, "is missing; put it back from your backup: without it the vault cannot be opened")
@@ -337,7 +343,7 @@ fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
 mod tests {
     use super::*;
 
-    /// What is written by hand names the methods that there are.
+    /// The hand-written documents name exactly the methods of the table.
     #[test]
     fn the_documents_name_every_method() {
         let names: Vec<&str> = METHODS.iter().map(|row| row.name).collect();

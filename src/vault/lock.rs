@@ -1,4 +1,4 @@
-//! One daemon for each home.
+//! The lock that allows one daemon (or rekey) per home.
 
 use std::io::ErrorKind;
 
@@ -6,18 +6,18 @@ use super::store::VaultError;
 use crate::home::Home;
 use crate::lock_file::{LockError, LockFile};
 
-/// Held while a daemon runs on a home; given back when dropped, or when the process ends in any way. A process takes it
-/// once.
+/// The lock on a home. It is released when this is dropped, and when the process ends in any way. A process takes it
+/// only once.
 #[derive(Debug)]
 pub struct DaemonLock {
     _lock: LockFile,
 }
 
 impl DaemonLock {
-    /// Takes the lock of a home.
+    /// Takes the lock of a home without waiting.
     ///
     /// # Errors
-    /// `Locked` while another daemon has it, `NoVault` where there is no home.
+    /// [`VaultError::Locked`] if another daemon holds the lock, [`VaultError::NoVault`] if the home does not exist.
     pub fn acquire(home: &Home) -> Result<Self, VaultError> {
         let path = home.lock_file();
         match LockFile::acquire(&path, "") {

@@ -1,4 +1,7 @@
-//! Values in memory: sealed under a key of this process, opened for one fill.
+//! Values in memory: each is sealed under a key that only this process has, and opened for one fill at a time.
+//!
+//! Blind: [`SealedValue`] is the only type that holds a value for longer than a request. Knows nothing of the file that
+//! values come from.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +13,12 @@ use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
 use zeroize::Zeroize;
 
-/// Bytes of the authentication tag.
+/// Length of the authentication tag, in bytes.
 const TAG_LEN: usize = 16;
 
-/// AES-256-GCM (NIST SP 800-38D) under a key of this process, which is never written anywhere: processors
-/// have instructions for it, and a fill opens every value anew. The cipher's state is plain data.
+/// Returns the cipher for values: AES-256-GCM (NIST SP 800-38D) under a random key of this process, which is never
+/// written anywhere. AES-GCM rather than the cipher of the file, because processors have instructions for it and a fill
+/// opens every value again. The cipher's state is plain data, so it can live in a [`SecretPage`].
 fn cipher() -> &'static Aes256Gcm {
     static CIPHER: OnceLock<SecretPage<Aes256Gcm>> = OnceLock::new();
     let make = || {
@@ -26,7 +30,8 @@ fn cipher() -> &'static Aes256Gcm {
     CIPHER.get_or_init(|| SecretPage::new(make)).expose()
 }
 
-/// A nonce that this process has not used: a counter, under a key that lives as long as it does.
+/// Returns a nonce number that this process has not used yet. A counter is enough, because the key lives only as long
+/// as the process does.
 fn next_nonce() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -38,7 +43,7 @@ fn nonce(number: u64) -> [u8; 12] {
     bytes
 }
 
-/// A value, sealed. Clones share it.
+/// A sealed value. Clones share the same ciphertext.
 #[derive(Clone)]
 pub struct SealedValue(Arc<Sealed>);
 
@@ -49,21 +54,21 @@ struct Sealed {
 }
 
 impl SealedValue {
-    /// Seals a value; the caller wipes its own copy.
+    /// Seals a value. The caller wipes its own copy.
     pub fn seal(value: &str) -> Self {
         let number = next_nonce();
         let mut ciphertext: Box<[u8]> = value.as_bytes().into();
         let tag = cipher()
             .encrypt_in_place_detached(Nonce::from_slice(&nonce(number)), b"", &mut ciphertext)
-            // Fails only for a text of more than 256 GiB.
+            // Fails only for a plaintext of more than 64 GiB.
             .expect("a value fits one box");
         Self(Arc::new(Sealed { nonce: number, tag: tag.into(), ciphertext }))
     }
 
-    /// Appends the value to a buffer that wipes itself.
+    /// Opens the value and appends it to a buffer that wipes itself.
     ///
     /// # Panics
-    /// When the process's memory has been changed from outside.
+    /// If the memory of the process was changed from outside.
     pub fn open_into(&self, out: &mut Clear) {
         let begin = out.len();
         out.extend_from_slice(&self.0.ciphertext);
@@ -73,12 +78,12 @@ impl SealedValue {
             .expect("this process sealed it");
     }
 
-    /// The value's length in bytes.
+    /// Returns the length of the value in bytes.
     pub fn len(&self) -> usize {
         self.0.ciphertext.len()
     }
 
-    /// Whether the value is empty.
+    /// Reports whether the value is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! The vault: one SQLite file, one sealed box per secret, and the usage journal beside it.
+//! The vault: a SQLite file with one sealed box per secret, and the usage journal beside it.
 //!
 //! Knows nothing of templates, plugins or requests.
 

@@ -1,5 +1,5 @@
-//! A passphrase: what of a file is it, how earlier versions read one, and whether a new one is hard enough to guess.
-//! Knows neither where it comes from nor which vault it opens.
+//! A passphrase: which bytes of a file belong to it, how earlier versions read it, and whether a new one is hard enough
+//! to guess. Does not know where a passphrase comes from or which vault it opens.
 
 use secrecy::{ExposeSecret, SecretString};
 use zxcvbn::feedback::{Feedback, Suggestion, Warning};
@@ -7,26 +7,26 @@ use zxcvbn::{Score, zxcvbn};
 
 use crate::secret_reader::{NotASecret, SECRET_MAX, line_in};
 
-/// Words that a guess at a passphrase of this program begins with.
+/// Words that an attacker who guesses a passphrase of this program tries first.
 const OBVIOUS: [&str; 3] = ["guillemet", "vault", "passphrase"];
 
-/// A passphrase as it was given: typed, or all of what a file holds.
+/// A passphrase as it was given: typed text, or the whole content of a file.
 #[derive(Debug)]
 pub struct Passphrase(SecretString);
 
-/// Why something is no passphrase, or not good enough for a new one.
+/// Why a text is not a passphrase, or not strong enough for a new one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassphrase {
-    /// There is none.
+    /// The text is empty.
     #[error("the passphrase is empty; nothing was changed")]
     Empty,
-    /// Several lines.
+    /// The text has more than one line.
     #[error("the passphrase has more than one line; pass one line. Nothing was changed")]
     Lines,
-    /// Too long.
+    /// The text is longer than [`SECRET_MAX`] bytes.
     #[error("the passphrase has more than {SECRET_MAX} bytes, which is the most it can have; nothing was changed")]
     TooLong,
-    /// Too easy to guess.
+    /// The passphrase is too easy to guess; the text says what is weak and what to do.
     #[error("this passphrase is too easy to guess; nothing was changed. {0}")]
     Weak(String),
 }
@@ -38,37 +38,38 @@ impl From<String> for Passphrase {
 }
 
 impl Passphrase {
-    /// Returns the passphrase: one line, without a byte order mark and the line break at its end.
+    /// Returns the passphrase: one line, without a byte order mark and without the line break at its end.
     ///
     /// # Errors
-    /// `Empty`, `Lines`, `TooLong`.
+    /// [`BadPassphrase::Empty`], [`BadPassphrase::Lines`] or [`BadPassphrase::TooLong`].
     pub fn text(&self) -> Result<&str, BadPassphrase> {
         let line = line_in(self.0.expose_secret().as_bytes()).map_err(|error| match error {
             NotASecret::Lines => BadPassphrase::Lines,
             NotASecret::TooLong | NotASecret::Io(_) => BadPassphrase::TooLong,
         })?;
-        // What is around it is whole characters.
+        // The byte order mark and the line break are whole characters, so the cut never splits one.
         let line = std::str::from_utf8(line).expect("a part of a text is a text");
         if line.is_empty() { Err(BadPassphrase::Empty) } else { Ok(line) }
     }
 
-    /// Returns what versions before `vault rekey` took for the passphrase, where that is something else: all but one LF
-    /// at the end. A carriage return before it, a byte order mark and further lines were part of it.
+    /// Returns what versions before `vault rekey` took for the passphrase, or `None` if they read the same as today.
+    /// They removed one LF at the end and nothing else, so a carriage return before it, a byte order mark and further
+    /// lines were part of the passphrase.
     pub fn former_reading(&self) -> Option<&str> {
         let given = self.0.expose_secret();
         let former = given.strip_suffix('\n').unwrap_or(given);
         (!former.is_empty() && self.text() != Ok(former)).then_some(former)
     }
 
-    /// Checks that a new passphrase is hard to guess: zxcvbn's score is 3 at least, which is 10^8 guesses. Argon2id
-    /// makes each of them slow.
+    /// Checks that a new passphrase is hard to guess: zxcvbn must score it at least 3 of 4, which means at least 10^8
+    /// guesses. Argon2id makes each guess slow.
     ///
     /// zxcvbn copies parts of the passphrase into strings that do not wipe themselves. The program's allocator
-    /// overwrites them when they are freed, before this returns; what zxcvbn leaves on the stack stays there until
-    /// something writes over it. So this is for commands that end soon, and never for the daemon.
+    /// overwrites them when they are freed, before this returns; whatever zxcvbn leaves on the stack stays there until
+    /// something writes over it. So only commands that end soon may call this, never the daemon.
     ///
     /// # Errors
-    /// `Weak`, with what is weak and what to do; those of `text`.
+    /// [`BadPassphrase::Weak`], with what is weak and what to do, and the errors of [`Self::text`].
     pub fn judge(&self) -> Result<(), BadPassphrase> {
         let judged = zxcvbn(self.text()?, &OBVIOUS);
         if judged.score() >= Score::Three {
@@ -78,7 +79,7 @@ impl Passphrase {
     }
 }
 
-/// What zxcvbn says, in sentences.
+/// Returns zxcvbn's feedback as sentences.
 fn advice(feedback: &Feedback) -> String {
     let warning = feedback.warning().map(warned);
     let suggestions = feedback.suggestions().iter().copied().map(suggested);

@@ -1,9 +1,10 @@
-//! A secret, and how it is written before it is sealed.
+//! A secret, and how it is encoded before it is sealed.
 //!
-//! Layout, integers little-endian: version of the layout (1 byte), id (16), enabled (1), created and
-//! updated (8 each), name, note, former names (2 bytes of count), versions (2 bytes of count; each number
-//! 4, id 16, created 8, value); a text is 4 bytes of length and its bytes. Then zeros up to the padded
-//! length, so that a box does not tell how long a value is.
+//! Layout, with little-endian integers: version of the layout (1 byte), id (16), enabled (1), created and updated (8
+//! each), name, note, former names (2 bytes of count), versions (2 bytes of count; for each the number 4, id 16,
+//! created 8, value). A text is 4 bytes of length and its bytes. Zeros follow up to the padded length, so that a box
+//! does not show how long a value is. Knows nothing of files.
+
 use super::memory::SealedValue;
 use crate::names::{Millis, SecretId, SecretName};
 use crate::random::random;
@@ -12,63 +13,63 @@ use crate::sys::memory::Clear;
 
 /// The largest value, in bytes.
 pub const VALUE_MAX: usize = SECRET_MAX;
-/// The layout written by this program.
+/// The version of the layout that this program writes.
 const LAYOUT: u8 = 1;
 
-/// A secret with all its versions. Values in it are sealed.
+/// A secret with all its versions. The values in it are sealed.
 #[derive(Clone, Debug)]
 pub struct Secret {
-    /// Never changes.
+    /// A random id, which never changes.
     pub id: SecretId,
-    /// Rises with every change.
+    /// The revision: 1 for a new secret, and higher with every change.
     pub revision: u64,
-    /// As it was typed.
+    /// The present name, in upper and lower case as it was typed.
     pub name: SecretName,
-    /// Names it had before, oldest first.
+    /// The names it had before, oldest first.
     pub former_names: Vec<SecretName>,
-    /// Whether it may be resolved.
+    /// Whether the secret may be resolved.
     pub enabled: bool,
-    /// For people.
+    /// Free text for people.
     pub note: String,
-    /// When it was created.
+    /// When the secret was created, in milliseconds since the Unix epoch.
     pub created_at: Millis,
-    /// When it last changed.
+    /// When it was last changed, in milliseconds since the Unix epoch.
     pub updated_at: Millis,
-    /// Oldest first; the last is current. Never empty.
+    /// The kept versions, oldest first; the last one is current. Never empty.
     pub versions: Vec<Version>,
 }
 
-/// One value a secret has or had.
+/// A value that a secret has or had.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// From 1.
+    /// The number of the version, counted from 1.
     pub number: u32,
-    /// Random: names this version without telling anything about the value.
+    /// A random id, which names this version and reveals nothing about the value.
     pub id: [u8; 16],
-    /// When it was created.
+    /// When the version was created, in milliseconds since the Unix epoch.
     pub created_at: Millis,
-    /// The value.
+    /// The value, sealed in memory.
     pub value: SealedValue,
 }
 
-/// A value that cannot be kept.
+/// Why a value cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidValue {
-    /// Nothing there.
+    /// The value is empty.
     #[error("a value cannot be empty")]
     Empty,
-    /// Too long.
+    /// The value is longer than [`VALUE_MAX`] bytes.
     #[error("a value may have at most {VALUE_MAX} bytes")]
     TooLarge,
 }
 
-/// There is no such version to go back to.
+/// The error of a rollback to a version that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no version {wanted} to go back to; {}", kept(.former))]
 pub struct NoVersion {
-    /// The one that was wanted.
+    /// The number of the version that was asked for.
     pub wanted: u32,
-    /// Those there are, oldest first; the current one is not among them.
+    /// The numbers of the kept versions, oldest first, without the current one.
     pub former: Vec<u32>,
 }
 
@@ -80,19 +81,19 @@ fn kept(former: &[u32]) -> String {
     format!("there are {}", numbers.join(", "))
 }
 
-/// Why bytes are not a secret.
+/// Why bytes cannot be decoded as a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Written by a later version of this program.
+    /// The layout is that of a later version of this program.
     #[error("it was written by a newer version of guillemet")]
     Newer,
-    /// Not what this program writes.
+    /// The bytes are not what any version writes.
     #[error("it is damaged")]
     Damaged,
 }
 
 impl Version {
-    /// Writes it, with its value in the clear.
+    /// Encodes the version, with its value in the clear, into a buffer that wipes itself.
     pub fn encode(&self, out: &mut Clear) {
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.id);
@@ -101,10 +102,10 @@ impl Version {
         self.value.open_into(out);
     }
 
-    /// Reads what `encode` wrote.
+    /// Decodes a version that [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// [`Malformed::Damaged`] if the bytes are not a version.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let number = u32::from_le_bytes(reader.array()?);
         let id = reader.array()?;
@@ -121,7 +122,7 @@ impl Version {
     }
 }
 
-/// A value that can be kept.
+/// Checks the length of a value.
 fn check(value: &str) -> Result<&str, InvalidValue> {
     match value.len() {
         0 => Err(InvalidValue::Empty),
@@ -131,10 +132,10 @@ fn check(value: &str) -> Result<&str, InvalidValue> {
 }
 
 impl Secret {
-    /// A new secret with one version.
+    /// Returns a new secret with one version.
     ///
     /// # Errors
-    /// `InvalidValue`.
+    /// [`InvalidValue`] if the value is empty or too long.
     pub fn new(name: SecretName, value: &str, enabled: bool, now: Millis) -> Result<Self, InvalidValue> {
         Ok(Self {
             id: SecretId(random()),
@@ -149,26 +150,26 @@ impl Secret {
         })
     }
 
-    /// The next revision of it, in which something is about to be changed. A clock that went back does not
-    /// make it older than it was.
+    /// Returns the next revision, for the caller to change. Its time of change is never earlier than that of this one,
+    /// even if the clock was set back.
     pub fn next(&self, now: Millis) -> Self {
         Self { revision: self.revision + 1, updated_at: now.max(self.updated_at), ..self.clone() }
     }
 
-    /// Gives it a new value; of the former ones the newest `keep` stay.
+    /// Sets a new value. The newest `keep` of the former versions stay.
     ///
     /// # Errors
-    /// `InvalidValue`.
+    /// [`InvalidValue`] if the value is empty or too long.
     pub fn set_value(&mut self, value: &str, keep: usize, now: Millis) -> Result<(), InvalidValue> {
         let version = Version::new(self.current().number + 1, check(value)?, now);
         self.push(version, keep);
         Ok(())
     }
 
-    /// Gives it the value of a former version again, as a new version.
+    /// Sets the value of a former version again, as a new version. The newest `keep` of the former versions stay.
     ///
     /// # Errors
-    /// `NoVersion`.
+    /// [`NoVersion`] if that version is not kept, or is the current one.
     pub fn roll_back(&mut self, number: u32, keep: usize, now: Millis) -> Result<(), NoVersion> {
         let (current, former) = (self.current().number, &self.versions[..self.versions.len() - 1]);
         let Some(found) = former.iter().find(|version| version.number == number) else {
@@ -179,7 +180,7 @@ impl Secret {
         Ok(())
     }
 
-    /// Puts a version on top of those there are, under the next number.
+    /// Adds a version as the current one, under the next number. The newest `keep` of the former versions stay.
     pub fn add_version(&mut self, version: Version, keep: usize) {
         self.push(Version { number: self.current().number + 1, ..version }, keep);
     }
@@ -190,7 +191,7 @@ impl Secret {
         self.versions.drain(..surplus);
     }
 
-    /// Gives it another name; the one it had becomes a former one.
+    /// Sets another name. The present one becomes a former name.
     pub fn rename(&mut self, name: SecretName) {
         self.forget_name(&name);
         let before = std::mem::replace(&mut self.name, name);
@@ -199,18 +200,18 @@ impl Secret {
         }
     }
 
-    /// Lets a former name go.
+    /// Removes a former name, so that another secret can have it.
     pub fn forget_name(&mut self, name: &SecretName) {
         self.former_names.retain(|known| known != name);
     }
 
-    /// The version that is served.
+    /// Returns the current version, which is the one served.
     pub fn current(&self) -> &Version {
-        // `new` begins with one and `decode` refuses none.
+        // `new` begins with one version, and `decode` refuses a secret without any.
         self.versions.last().expect("a secret has a version")
     }
 
-    /// The padded plaintext of its box; `revision` is bound to the box from outside.
+    /// Encodes the secret, padded, as the plaintext of its box. The revision is not part of it: the box is bound to it.
     pub fn encode(&self) -> Clear {
         let values: usize = self.versions.iter().map(|version| version.value.len() + 64).sum();
         let mut out = Clear::with_capacity(padded(values + 512 + 160 * self.former_names.len()));
@@ -233,10 +234,10 @@ impl Secret {
         out
     }
 
-    /// Reads what `encode` wrote.
+    /// Decodes a secret that [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// [`Malformed`] if the bytes are damaged or of a later version.
     pub fn decode(bytes: &[u8], revision: u64) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         match reader.array::<1>()? {
@@ -267,8 +268,8 @@ impl Secret {
     }
 }
 
-/// The length a plaintext of this length is padded to: multiples of 256 bytes up to 4 KiB, then of an
-/// eighth of the next lower power of two, so that padding costs at most an eighth.
+/// Returns the length that a plaintext of `len` bytes is padded to: a multiple of 256 bytes up to 4 KiB, then a
+/// multiple of an eighth of the next lower power of two, so that padding costs at most an eighth.
 pub(crate) fn padded(len: usize) -> usize {
     let step = if len <= 4096 { 256 } else { (len.next_power_of_two() / 16).max(256) };
     len.div_ceil(step) * step
@@ -280,12 +281,12 @@ pub fn pad(out: &mut Clear) {
     out.resize(len, 0);
 }
 
-/// A length as it is written. Texts of a secret are bounded far below.
+/// Returns a length as it is written. The texts of a secret are far shorter than the limit.
 fn length(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// Writes a text behind its length.
+/// Appends the length of a text and the text.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&length(text.len()).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -295,24 +296,24 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes());
 }
 
-/// Reads what was written before it was sealed.
+/// Reads the parts of an encoded secret one after another.
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Of these bytes.
+    /// Returns a reader at the beginning of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// All that is left.
+    /// Takes all bytes that are left.
     pub fn take_rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    /// Checks that nothing but padding is left.
+    /// Checks that only padding is left.
     ///
     /// # Errors
-    /// `Damaged`.
+    /// [`Malformed::Damaged`] if a byte that is left is not zero.
     pub fn ends(&self) -> Result<(), Malformed> {
         if self.0.iter().any(|byte| *byte != 0) { Err(Malformed::Damaged) } else { Ok(()) }
     }
@@ -323,18 +324,18 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// So many bytes.
+    /// Reads an array of `N` bytes.
     ///
     /// # Errors
-    /// `Damaged`: there is none.
+    /// [`Malformed::Damaged`] if fewer bytes are left.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         self.bytes(N)?.try_into().map_err(|_| Malformed::Damaged)
     }
 
-    /// An integer of eight bytes.
+    /// Reads an integer of eight bytes.
     ///
     /// # Errors
-    /// `Damaged`: there is none.
+    /// [`Malformed::Damaged`] if fewer bytes are left.
     pub fn number(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
     }
@@ -343,20 +344,20 @@ impl<'a> Reader<'a> {
         self.array().map(|bytes| usize::from(u16::from_le_bytes(bytes)))
     }
 
-    /// A text behind its length.
+    /// Reads a text, which comes after its length.
     ///
     /// # Errors
-    /// `Damaged`: there is none.
+    /// [`Malformed::Damaged`] if too few bytes are left, or they are not UTF-8.
     pub fn text(&mut self) -> Result<&'a str, Malformed> {
         let len = u32::from_le_bytes(self.array()?);
         let bytes = self.bytes(usize::try_from(len).map_err(|_| Malformed::Damaged)?)?;
         std::str::from_utf8(bytes).map_err(|_| Malformed::Damaged)
     }
 
-    /// The name of a secret.
+    /// Reads the name of a secret.
     ///
     /// # Errors
-    /// `Damaged`: there is none.
+    /// [`Malformed::Damaged`] if there is no valid name here.
     pub fn name(&mut self) -> Result<SecretName, Malformed> {
         self.text()?.parse().map_err(|_| Malformed::Damaged)
     }

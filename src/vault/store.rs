@@ -1,11 +1,11 @@
-//! `vault.db`: one SQLite file, one sealed box per secret, names inside.
+//! `vault.db`: a SQLite file with one sealed box per secret. Names are inside the boxes.
 //!
-//! The vault's key is random and sealed in the file under what unlocks it (`keys`). Every box is bound to
-//! the vault, its kind, its id and its revision; a sealed manifest binds the set, so that a row that was
-//! taken out or put back is noticed.
+//! The vault's key is random. It is stored in the file, sealed under the credential that unlocks the vault (`keys`).
+//! Every box is bound to the vault and to its own kind, id and revision. A sealed manifest binds the set of boxes, so a
+//! row that was taken out or put back is noticed.
 //!
-//! Invariant (promise 9): a change is one committed transaction, on disk before it is acknowledged.
-//! Opening checks everything before it writes anything.
+//! Nothing lost: a change is one committed transaction, which is on disk before it is acknowledged. Opening a vault
+//! checks everything before it writes anything.
 
 mod account;
 mod file;
@@ -34,68 +34,68 @@ pub use self::account::AccountRecord;
 pub use self::file::{FORMAT, change, connect};
 use self::file::{look, read_header, settle, wipe, write_empty};
 
-/// The label of the manifest.
+/// The label of the document that holds the manifest.
 const MANIFEST: &str = "manifest";
 
-/// Why a vault cannot be made, opened or changed.
+/// Why a vault cannot be created, opened or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// None there.
+    /// There is no vault in this home.
     #[error("there is no vault at {0}; `guillemet init` makes one")]
     NoVault(PathBuf),
-    /// One there already.
+    /// There is a vault in this home already.
     #[error("there is a vault at {0} already; nothing was changed. Use another --home, or move it away")]
     AlreadyExists(PathBuf),
-    /// A log without its vault.
+    /// SQLite's log of a vault whose file is missing.
     #[error(
         "{0} belongs to a vault that is not there, and would be mixed into a new one. Nothing was changed; put that vault back, or move the file away"
     )]
     Leftover(PathBuf),
-    /// The key does not open it.
+    /// The key or passphrase does not open the vault.
     #[error("the {} does not open this vault; nothing was changed. {}", .0.name(), .0.row().wrong_key)]
     WrongKey(Method),
-    /// Another kind of key is needed.
+    /// The vault is unlocked by another method than the one given.
     #[error("this vault is unlocked by {0}; give that (`guillemet daemon --help` shows how)", .needed.name())]
     OtherMethod {
-        /// What it is unlocked by.
+        /// The method that unlocks it.
         needed: Method,
     },
-    /// The passphrase is none, or not good enough for a new one.
+    /// The passphrase is malformed, or too weak for a new one.
     #[error(transparent)]
     Passphrase(#[from] BadPassphrase),
-    /// The key file.
+    /// The key file is missing, unreadable, malformed or open to others, or cannot be written.
     #[error("the key file {path} {problem}")]
     KeyFile {
-        /// Where.
+        /// The path of the key file.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
     },
-    /// Something in it is not as it was written.
+    /// A part of the file is not as it was written.
     #[error(
         "the vault is damaged: {0}. Nothing was changed; put vault.db back from your backup, without a vault.db-wal beside it"
     )]
     Damaged(String),
-    /// Made by a later version.
+    /// The file was written by a later version.
     #[error(
         "the vault has format {found}, this guillemet knows formats up to {FORMAT}; use a newer guillemet. Nothing was changed"
     )]
     NewerFormat {
-        /// Its format.
+        /// The format of the file.
         found: u32,
     },
-    /// A daemon runs already, or a rekey.
+    /// A daemon or a rekey holds the lock on this home, with its process id if that is known.
     #[error("another daemon or `vault rekey`{} runs on this home; stop it first, or use another --home", pid_text(*.0))]
     Locked(Option<u32>),
-    /// Somebody else changed the record.
+    /// The secret was changed by another request in the meantime.
     #[error("the secret was changed meanwhile; look at it again and repeat the change")]
     Stale,
     /// A file cannot be read or written.
     #[error("{path}: {source}. Check that it is yours and that the disk has room")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The disk takes no change: it is full, a quota is used up, or it fails.
@@ -103,7 +103,7 @@ pub enum VaultError {
         "the vault cannot be changed: {0}. Nothing was changed; check the disk, and make room on it where it is full"
     )]
     Unwritable(rusqlite::Error),
-    /// SQLite.
+    /// Any other error of SQLite.
     #[error("the vault cannot be written or read: {0}. Nothing was changed; check the disk")]
     Database(rusqlite::Error),
 }
@@ -119,10 +119,10 @@ impl From<rusqlite::Error> for VaultError {
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                 Self::Damaged("SQLite cannot read it".into())
             }
-            // A quota that is used up is an error of writing.
+            // A quota that is used up appears as a write error.
             Some(rusqlite::ErrorCode::DiskFull) => Self::Unwritable(error),
             _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => Self::Unwritable(error),
-            // A table or a column that is not there, a value of another type: all statements are ours.
+            // A missing table or column, or a value of another type: the statements are ours, so the file is wrong.
             Some(rusqlite::ErrorCode::Unknown) | None => Self::Damaged("its tables are not as they were made".into()),
             _ => Self::Database(error),
         }
@@ -133,10 +133,9 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> VaultError + '_ {
     move |source| VaultError::File { path: path.to_owned(), source }
 }
 
-/// What the manifest says: how many records and documents there are, and a tag over all of their ids and
-/// revisions.
+/// The manifest: how many records and documents the vault has, and a tag over all of their ids and revisions.
 ///
-/// The tag is the XOR of one MAC for each, so that a change costs the same in a large vault.
+/// The tag is the XOR of one MAC for each of them, so that the cost of a change does not grow with the vault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Manifest {
     count: u64,
@@ -161,54 +160,54 @@ impl Manifest {
     }
 }
 
-/// What one transaction changes.
+/// The changes that one transaction makes.
 #[derive(Default)]
 pub struct Writes<'a> {
-    /// New secrets, and new revisions.
+    /// New secrets, and new revisions of existing ones.
     pub secrets: Vec<&'a Secret>,
-    /// Secrets that are gone.
+    /// Secrets to remove, with all of their versions.
     pub removed: Vec<SecretId>,
-    /// Documents by their label; without bytes they are gone.
+    /// Documents to write, by label; `None` removes the document.
     pub documents: Vec<(Cow<'a, str>, Option<&'a [u8]>)>,
-    /// What of the account's records changes.
+    /// Changes of the account's records.
     pub account: AccountWrites<'a>,
-    /// What the audit trail tells of it.
+    /// The events of this change for the audit trail.
     pub changes: &'a [Change],
 }
 
 /// A document with its label.
 pub type LabelledDocument = (String, Zeroizing<Vec<u8>>);
 
-/// What of the account's records changes.
+/// Changes of the account's records.
 #[derive(Clone, Copy, Default)]
 pub enum AccountWrites<'a> {
-    /// Nothing.
+    /// The records stay as they are.
     #[default]
     Nothing,
-    /// These; a record without a box is gone.
+    /// Writes these records; one without a box is removed.
     These(&'a [AccountRecord]),
-    /// There is no account any more.
+    /// Removes all records, because the vault is no longer in an account.
     Forget,
 }
 
-/// The label of the key for usage and the audit trail.
+/// The label of the subkey for usage and the audit trail.
 pub const USAGE_KEY: &str = "usage";
 
 const RECORD: &str = "record";
 const DOCUMENT: &str = "document";
-/// The label of the document that holds `Vault::root` where that is not the vault's key any more.
+/// The label of the document that holds `Vault::root`, once that is no longer the vault's key.
 const ROOT: &str = "root";
 
-/// An open vault.
+/// An open vault: a connection to its file, and the keys that its boxes are sealed under.
 pub struct Vault {
     database: Connection,
     boxes: Boxes,
-    /// Where `subkey` comes from: the first key the vault had. What lies beside it (the usage journal, the audit trail,
-    /// compiled forms) is sealed for good and outlives a rekey.
+    /// The key that subkeys are derived from: the first key the vault had. The data beside the vault (the usage
+    /// journal, the audit trail, compiled forms) is sealed for good, so this key outlives a rekey.
     root: Key,
     opened_by: OpenedBy,
     trail: trail::Boxes,
-    /// How many changes the audit trail holds, at most.
+    /// The largest number of changes that the audit trail keeps.
     changes_kept: usize,
 }
 
@@ -219,11 +218,12 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Makes an empty vault. What is there is never written over; an attempt that breaks off leaves at most
-    /// a key file, which the next one uses.
+    /// Creates an empty vault. An existing one is never overwritten. An attempt that breaks off leaves at most a key
+    /// file, which the next attempt uses.
     ///
     /// # Errors
-    /// When there is one already, or something cannot be written.
+    /// [`VaultError::AlreadyExists`] or [`VaultError::Leftover`] as for [`Self::check_none`], and an error if something
+    /// cannot be written.
     pub fn create(home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
         let path = home.vault_file();
         Self::check_none(home)?;
@@ -252,10 +252,10 @@ impl Vault {
         placed
     }
 
-    /// Checks that there is neither a vault nor what is left of one.
+    /// Checks that the home holds neither a vault nor the log of one.
     ///
     /// # Errors
-    /// `AlreadyExists`, `Leftover`.
+    /// [`VaultError::AlreadyExists`], [`VaultError::Leftover`], or [`VaultError::File`] if that cannot be determined.
     pub fn check_none(home: &Home) -> Result<(), VaultError> {
         let path = home.vault_file();
         if fs::symlink_metadata(&path).is_ok() {
@@ -267,10 +267,10 @@ impl Vault {
         }
     }
 
-    /// How the vault is unlocked.
+    /// Returns the method that unlocks the vault. Needs no key.
     ///
     /// # Errors
-    /// As `open`, as far as the key is not needed.
+    /// The errors of [`Self::open`] that do not depend on the key.
     pub fn method(home: &Home) -> Result<Method, VaultError> {
         Ok(read_header(&home.vault_file())?.method)
     }
@@ -278,7 +278,7 @@ impl Vault {
     /// Opens the vault and reads every secret in it.
     ///
     /// # Errors
-    /// `VaultError`; nothing has been written then.
+    /// [`VaultError`]; nothing has been written then.
     pub fn open(home: &Home, unlock: UnlockWith) -> Result<(Self, Vec<Secret>), VaultError> {
         let path = home.vault_file();
         let header = read_header(&path)?;
@@ -297,12 +297,12 @@ impl Vault {
         settle(&database);
         keys::settle_key_file(&home.key_file(), opened_by);
         let trail = trail::Boxes::new(&root.subkey(USAGE_KEY), header.id);
-        // Without a configuration nobody knows the bound: nothing leaves the trail until somebody does.
+        // The bound is known only after the configuration has been read; until then nothing leaves the trail.
         let changes_kept = trail::EVENTS_MAX;
         Ok((Self { database, boxes, root, opened_by, trail, changes_kept }, secrets))
     }
 
-    /// What opened it.
+    /// Returns which credential opened the vault.
     pub fn opened_by(&self) -> OpenedBy {
         self.opened_by
     }
@@ -310,32 +310,33 @@ impl Vault {
     /// Writes a new secret, or a new revision of one.
     ///
     /// # Errors
-    /// `Stale` when the stored revision is not older; otherwise nothing has changed either.
+    /// [`VaultError::Stale`] if the stored revision is not older than this one. Nothing has changed after any error.
     pub fn put(&mut self, secret: &Secret) -> Result<(), VaultError> {
         self.put_all(&[secret], None)
     }
 
-    /// Writes several, and a document with them, in one transaction.
+    /// Writes several secrets, and a document with them, in one transaction.
     ///
     /// # Errors
-    /// As `put`; nothing of it has changed then.
+    /// As [`Self::put`]; none of them has changed then.
     pub fn put_all(&mut self, secrets: &[&Secret], document: Option<(&str, &[u8])>) -> Result<(), VaultError> {
         let documents = document.into_iter().map(|(label, bytes)| (label.into(), Some(bytes))).collect();
         self.write(&Writes { secrets: secrets.to_vec(), documents, ..Writes::default() })
     }
 
-    /// Removes a secret with all of its versions: nothing of its boxes is left in the file.
+    /// Removes a secret with all of its versions. No part of its boxes stays in the file.
     ///
     /// # Errors
-    /// Nothing has changed then.
+    /// Any error of the file; nothing has changed then.
     pub fn remove(&mut self, id: SecretId) -> Result<(), VaultError> {
         self.write(&Writes { removed: vec![id], ..Writes::default() })
     }
 
-    /// Makes all of these changes in one transaction. Nothing of the boxes of what is removed is left in the file.
+    /// Makes all of these changes in one transaction. No part of the boxes of removed secrets stays in the file.
     ///
     /// # Errors
-    /// `Stale` when the stored revision of a secret is not older; otherwise nothing has changed either.
+    /// [`VaultError::Stale`] if the stored revision of a secret is not older than the one to write. Nothing has changed
+    /// after any error.
     pub fn write(&mut self, writes: &Writes<'_>) -> Result<(), VaultError> {
         let (boxes, trail, changes_kept) = (&self.boxes, &self.trail, self.changes_kept);
         change(&mut self.database, |database| {
@@ -362,24 +363,24 @@ impl Vault {
         Ok(())
     }
 
-    /// Records changes that change nothing else in the vault, in one transaction.
+    /// Records events of changes that alter nothing else in the vault, in one transaction.
     ///
     /// # Errors
-    /// Nothing has been recorded then, and nothing may be changed.
+    /// Any error of the file. Nothing has been recorded then, so the change must not be made.
     pub fn record(&mut self, changes: &[Change]) -> Result<(), VaultError> {
         let (trail, changes_kept) = (&self.trail, self.changes_kept);
         change(&mut self.database, |database| trail::write_changes(database, trail, changes_kept, changes))
     }
 
-    /// How many changes the audit trail holds from now on, at most.
+    /// Sets the largest number of changes that the audit trail keeps from now on.
     pub fn keep_changes(&mut self, number: usize) {
         self.changes_kept = number;
     }
 
-    /// The documents whose label begins so, by label.
+    /// Returns the documents whose label begins with `prefix`, in the order of their labels.
     ///
     /// # Errors
-    /// When one cannot be read or does not open.
+    /// An error if one of them cannot be read or does not open.
     pub fn documents(&self, prefix: &str) -> Result<Vec<LabelledDocument>, VaultError> {
         let query = "SELECT label FROM documents WHERE substr(label, 1, length(?1)) = ?1 ORDER BY label";
         let mut statement = self.database.prepare(query)?;
@@ -393,42 +394,43 @@ impl Vault {
         Ok(found)
     }
 
-    /// The sealed records of the account, as its server has them.
+    /// Returns the sealed records of the account, as its server has them.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// An error if they cannot be read.
     pub fn account_records(&self) -> Result<Vec<AccountRecord>, VaultError> {
         account::read(&self.database)
     }
 
-    /// A small document kept sealed beside the secrets.
+    /// Returns the document with this label, or `None` if there is none. Documents are small and sealed like secrets.
     ///
     /// # Errors
-    /// When it cannot be read or does not open.
+    /// An error if it cannot be read or does not open.
     pub fn document(&self, label: &str) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
         self.boxes.document(&self.database, label)
     }
 
-    /// Writes a document.
+    /// Writes a document, in place of an earlier one with the same label.
     ///
     /// # Errors
-    /// Nothing has changed then.
+    /// Any error of the file; nothing has changed then.
     pub fn set_document(&mut self, label: &str, bytes: &[u8]) -> Result<(), VaultError> {
         self.put_all(&[], Some((label, bytes)))
     }
 
-    /// A key for another part of the program, by its label. It stays the same when the vault is rekeyed.
+    /// Derives the key for another part of the program, which `label` names. It stays the same when the vault is
+    /// rekeyed.
     pub fn subkey(&self, label: &str) -> Key {
         self.root.subkey(label)
     }
 
-    /// Names this vault.
+    /// Returns the id of this vault, which is random.
     pub fn vault_id(&self) -> [u8; 16] {
         self.boxes.vault
     }
 }
 
-/// Seals and opens what is in the file.
+/// Seals and opens the boxes in the file.
 struct Boxes {
     vault: [u8; 16],
     record_key: Key,
@@ -454,9 +456,9 @@ impl Boxes {
         crypto::open(self.key(kind), &binding(&self.vault, kind, id, revision), sealed).ok()
     }
 
-    /// Opens every box, and checks that they are those the manifest counts.
+    /// Opens every box, and checks that the set is the one in the manifest.
     fn read_all(&self, database: &Connection) -> Result<Vec<Secret>, VaultError> {
-        // A free page that is none would be written over by the next change: every page is looked at.
+        // If the list of free pages is wrong, the next change overwrites a page in use. So every page is checked.
         let checked: String = database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if checked != "ok" {
             return Err(VaultError::Damaged("its pages contradict each other".into()));
@@ -566,7 +568,7 @@ impl Boxes {
         Ok(())
     }
 
-    /// Writes a document; returns its new revision, which is 1 for a new one.
+    /// Writes a document and returns its new revision, which is 1 for a new one.
     fn put_document(&self, database: &Connection, label: &str, bytes: &[u8]) -> Result<u64, VaultError> {
         let query = "SELECT revision FROM documents WHERE label = ?1";
         let stored: Option<u64> = database.prepare_cached(query)?.query_row([label], |row| row.get(0)).optional()?;
@@ -578,7 +580,8 @@ impl Boxes {
         Ok(revision)
     }
 
-    /// Read for each change rather than remembered: there is nothing to put right after one that failed.
+    /// Reads the manifest. It is read for each change instead of being kept, so that nothing has to be put right after
+    /// a change that failed.
     fn manifest(&self, database: &Connection) -> Result<Manifest, VaultError> {
         let bytes = self.document(database, MANIFEST)?;
         let manifest = bytes.and_then(|bytes| Manifest::from_bytes(&bytes));
@@ -586,7 +589,8 @@ impl Boxes {
     }
 }
 
-/// What a box is bound to. Kinds hold no NUL, and everything but the id has a fixed length.
+/// Returns the associated data that binds a box to its place. It is unambiguous: kinds hold no NUL, and everything else
+/// but the id has a fixed length.
 fn binding(vault: &[u8; 16], kind: &str, id: &[u8], revision: u64) -> Vec<u8> {
     [b"guillemet vault 1\0", vault.as_slice(), kind.as_bytes(), b"\0", &revision.to_le_bytes(), id].concat()
 }

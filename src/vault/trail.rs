@@ -1,10 +1,10 @@
-//! The audit trail in `vault.db`: the newest events in three rings, one for each class, so that a flood of one class
-//! pushes nothing of another out. In a ring each user has a share of its own: what leaves is the oldest of who holds
-//! most, so that a flood of one user pushes nothing of another out either.
+//! The audit trail in `vault.db`: the newest events, in three rings, one for each class. So a flood of one class pushes
+//! out no event of another. Within a ring each user has a share: the oldest event of the user with the most events
+//! leaves first, so a flood of one user pushes out no event of another either.
 //!
-//! Events lie in chunks, each of one class and one user. The file shows how many events there are, their running numbers
-//! and which chunks are of the same user: what happened, and who that is, stands in boxes. Knows frames of bytes, not
-//! what they say; `usage::list` reads them.
+//! Events are stored in chunks, each of one class and one user. The file shows how many events there are, their running
+//! numbers, and which chunks belong to the same user. What happened, and who the user is, is in sealed boxes. Handles
+//! frames of bytes and not their meaning; `usage::list` reads them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -18,9 +18,9 @@ use super::event::{self, Class};
 use super::store::VaultError;
 use super::usage;
 
-/// How many events of each class are kept where the configuration says nothing.
+/// How many events of each class are kept if the configuration does not say.
 pub const EVENTS: usize = 10_000;
-/// How many events of each class can be kept.
+/// The largest number of events of each class that can be configured.
 pub const EVENTS_MAX: usize = 1_000_000;
 
 /// `id` is the number of the first record in the box, and `holder` stands for its user.
@@ -31,21 +31,21 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX audit_events_class ON audit_events (class, holder, id, last, count);
 ";
-/// Where earlier versions kept answers and refusals, of all users together.
+/// The table in which earlier versions kept answers and refusals, of all users together.
 const FORMER: &str = "usage_events";
 
-/// A chunk takes no further record when it holds so many events or bytes: each write seals the newest anew. Changes come
-/// one by one, so theirs are smaller.
+/// A chunk takes no further record once it holds this many events, by class, or `CHUNK_BYTES` bytes: each write seals
+/// the newest chunk again. Changes come one by one, so their chunks are smaller.
 const CHUNK_EVENTS: [usize; 3] = [128, 128, 16];
 const CHUNK_BYTES: usize = 64 << 10;
-/// Boxes are padded to a multiple of this.
+/// Boxes are padded to a multiple of this many bytes.
 const PADDED: usize = 1024;
-/// Number and length of a record in a chunk.
+/// Bytes of the number and the length before each record in a chunk.
 const FRAME: usize = 12;
 
-/// Stands for a user in the file: a keyed hash.
+/// Stands for a user in the file: the first 8 bytes of a keyed hash.
 pub(super) type Holder = [u8; 8];
-/// The holder of what cannot be told whose it is.
+/// The holder of a chunk whose user is not known.
 const NOBODY: Holder = [0; 8];
 
 /// The newest records of one class that are to be written, by user.
@@ -58,11 +58,11 @@ pub(super) struct Newest {
 /// The newest records of one user, in one buffer.
 #[derive(Default)]
 struct Recent {
-    /// What `dropped` says of it is gone.
+    /// The contents of the records. The first `dropped` bytes belong to none.
     bytes: Vec<u8>,
     dropped: usize,
     records: VecDeque<Record>,
-    /// Events in `records`.
+    /// The number of events in `records`.
     events: usize,
 }
 
@@ -73,17 +73,17 @@ struct Record {
 }
 
 impl Newest {
-    /// None yet; of each user `limit` events at most are kept.
+    /// Returns an empty list that keeps at most `limit` events of each user.
     pub(super) fn new(class: Class, limit: usize) -> Self {
         Self { class, limit, by_holder: BTreeMap::new() }
     }
 
-    /// Adds a record of a user, with so many events.
+    /// Adds a record of a user that stands for this many events.
     pub(super) fn push_use(&mut self, number: u64, uid: u32, content: &[u8], events: usize) {
         self.push(number, holder_of(uid), content, events);
     }
 
-    /// Changes, oldest first.
+    /// Returns a list of changes; they are given oldest first.
     pub(super) fn of_changes(limit: usize, changes: &[Change]) -> Self {
         let mut newest = Self::new(Class::Change, limit);
         for (number, change) in (0..).zip(changes) {
@@ -114,7 +114,7 @@ impl Newest {
     }
 }
 
-/// A chunk as the file tells of it.
+/// A chunk, without its box.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunk {
     pub(super) id: u64,
@@ -132,7 +132,7 @@ pub(super) struct Boxes {
 }
 
 impl Boxes {
-    /// Under subkeys of the vault's key for usage.
+    /// Derives the keys as subkeys of `key`, the vault's key for usage.
     pub(super) fn new(key: &Key, vault: [u8; 16]) -> Self {
         Self { key: key.subkey("events"), holders: key.subkey("event-holders"), vault }
     }
@@ -162,7 +162,7 @@ impl Boxes {
         crypto::seal(&self.key, &self.binding(chunk), &plain)
     }
 
-    /// The frames in a box; `None` where it is not as it was sealed.
+    /// Opens a box and returns its frames, or `None` if it was changed or sealed for another place.
     fn open(&self, binding: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let mut plain = crypto::open(&self.key, binding, sealed).ok()?;
         let len = u32::from_le_bytes(*plain.first_chunk()?) as usize;
@@ -175,7 +175,8 @@ impl Boxes {
     }
 }
 
-/// The number of each record in the frames of a chunk, and where it lies; oldest first.
+/// Returns the number of each record in the frames of a chunk and its range of bytes, oldest first; `None` if they are
+/// malformed.
 pub(super) fn records(frames: &[u8]) -> Option<Vec<(u64, Range<usize>)>> {
     let mut records = Vec::new();
     let mut at = 0;
@@ -191,8 +192,8 @@ pub(super) fn records(frames: &[u8]) -> Option<Vec<(u64, Range<usize>)>> {
     Some(records)
 }
 
-/// Makes the trail. What an earlier version kept in chunks of all users is taken over, in this
-/// transaction; a chunk that does not open is left as it is, and told of when it is read.
+/// Creates the trail. The events that an earlier version kept in chunks of all users are moved into it, in the caller's
+/// transaction. A chunk that does not open is kept as it is, and reported when it is read.
 pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultError> {
     database.execute_batch(SCHEMA)?;
     let query = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
@@ -229,7 +230,7 @@ pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultE
     Ok(database.execute_batch("DROP TABLE usage_events")?)
 }
 
-/// The chunks of a class, oldest first for each user.
+/// Returns the chunks of a class by user, the oldest of each first.
 fn chunks(database: &Connection, class: Class) -> Result<BTreeMap<Holder, Vec<Chunk>>, VaultError> {
     let query = "SELECT holder, id, last, count FROM audit_events WHERE class = ?1 ORDER BY holder, id";
     let mut statement = database.prepare_cached(query)?;
@@ -243,8 +244,8 @@ fn chunks(database: &Connection, class: Class) -> Result<BTreeMap<Holder, Vec<Ch
     Ok(chunks)
 }
 
-/// How many of its newest events each user keeps, who holds so many of which the last has this number: all, or as many
-/// as any other that does not keep all.
+/// Returns how many of its newest events each user keeps. `held` has, for each user, the number of its events and the
+/// number of the last one. A user keeps all of its events, or as many as any other user that does not keep all.
 fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..held.len()).collect();
     order.sort_by_key(|index| held[*index].0);
@@ -256,7 +257,7 @@ fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
             left -= held[order[at]].0;
             continue;
         }
-        // What does not divide goes to those with the newest events.
+        // The remainder goes to the users with the newest events.
         let mut rest = rest.to_vec();
         rest.sort_by_key(|index| std::cmp::Reverse(held[*index].1));
         let more = left - share * rest.len();
@@ -268,7 +269,7 @@ fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
     shares
 }
 
-/// The chunks of each user of a class, oldest first, and how many of its newest events the bound leaves.
+/// Returns the chunks of each user of a class, oldest first, and how many of its newest events the bound allows.
 pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<Vec<(Vec<Chunk>, usize)>, VaultError> {
     let chunks: Vec<Vec<Chunk>> = chunks(database, class)?.into_values().collect();
     let held = |chunks: &Vec<Chunk>| {
@@ -278,8 +279,8 @@ pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<
     Ok(chunks.into_iter().zip(shares).collect())
 }
 
-/// Writes changes behind those that are there, within the bound, and makes the tables where there are none: whoever
-/// changes a vault may be the first to record anything.
+/// Appends changes to the trail, within the bound. Creates the tables if they are missing, because a change of the
+/// vault can be the first thing that is ever recorded.
 pub(super) fn write_changes(
     database: &Connection,
     boxes: &Boxes,
@@ -293,12 +294,12 @@ pub(super) fn write_changes(
     write(database, boxes, &Newest::of_changes(limit, changes), next_number(database)?)
 }
 
-/// How many events of a class there are, of at most `limit`.
+/// Returns how many events of a class there are, but at most `limit`.
 pub(super) fn count(database: &Connection, class: Class, limit: usize) -> Result<usize, VaultError> {
     Ok(kept(database, class, limit)?.iter().map(|(_, share)| share).sum())
 }
 
-/// Removes the chunks of which the bound leaves nothing.
+/// Removes the chunks all of whose events exceed the bound.
 pub(super) fn trim(database: &Connection, class: Class, limit: usize) -> Result<(), VaultError> {
     let mut delete = database.prepare_cached("DELETE FROM audit_events WHERE id = ?1")?;
     for (chunks, share) in kept(database, class, limit)? {
@@ -313,7 +314,7 @@ pub(super) fn trim(database: &Connection, class: Class, limit: usize) -> Result<
     Ok(())
 }
 
-/// Writes the newest records behind those that are there, within the bound; their numbers are counted from `base`.
+/// Appends the newest records to the trail, within the bound. Their numbers are counted from `base`.
 pub(super) fn write(database: &Connection, boxes: &Boxes, newest: &Newest, base: u64) -> Result<(), VaultError> {
     if newest.by_holder.is_empty() {
         return Ok(());
@@ -322,21 +323,21 @@ pub(super) fn write(database: &Connection, boxes: &Boxes, newest: &Newest, base:
     trim(database, newest.class, newest.limit)
 }
 
-/// The number of the next record.
+/// Returns the number of the next record.
 pub(super) fn next_number(database: &Connection) -> Result<u64, VaultError> {
     let last: Option<u64> =
         database.prepare_cached("SELECT MAX(last) FROM audit_events")?.query_row([], |row| row.get(0))?;
     Ok(last.map_or(1, |last| last + 1))
 }
 
-/// Writes records, whose numbers are counted from `base`, into the newest chunk of their user, and new ones.
+/// Adds records to the newest chunk of their user, and to new chunks. Their numbers are counted from `base`.
 fn append(database: &Connection, boxes: &Boxes, newest: &Newest, base: u64) -> Result<(), VaultError> {
     let class = newest.class;
     let is_full = |count: usize, bytes: usize| count >= CHUNK_EVENTS[class as usize] || bytes >= CHUNK_BYTES;
     for (holder, recent) in &newest.by_holder {
         let holder = boxes.holder(holder);
         let (mut chunk, mut frames) = (None, Zeroizing::new(Vec::new()));
-        // One that does not open is left as it is.
+        // A chunk that does not open is left as it is.
         if let Some(Opened { chunk: found, frames: Some(opened) }) = last(database, boxes, class, holder)?
             && !is_full(found.count, opened.len())
         {
@@ -374,14 +375,14 @@ fn insert(database: &Connection, chunk: Chunk, sealed: &[u8]) -> Result<(), Vaul
     Ok(())
 }
 
-/// A chunk that was looked into.
+/// A chunk that was read.
 pub(super) struct Opened {
     pub(super) chunk: Chunk,
-    /// `None` where the box is not as it was sealed.
+    /// The frames; `None` if the box does not open.
     pub(super) frames: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// The newest chunk of a user, where there is one.
+/// Opens the newest chunk of a user, or returns `None` if the user has none.
 fn last(database: &Connection, boxes: &Boxes, class: Class, holder: Holder) -> Result<Option<Opened>, VaultError> {
     let query = "SELECT id FROM audit_events WHERE class = ?1 AND holder = ?2 ORDER BY id DESC LIMIT 1";
     let mut statement = database.prepare_cached(query)?;
@@ -392,7 +393,7 @@ fn last(database: &Connection, boxes: &Boxes, class: Class, holder: Holder) -> R
     }
 }
 
-/// A chunk by its id, where there is one.
+/// Opens a chunk by its id, or returns `None` if it does not exist.
 pub(super) fn open(database: &Connection, boxes: &Boxes, id: u64) -> Result<Option<Opened>, VaultError> {
     let query = "SELECT class, holder, last, count, box FROM audit_events WHERE id = ?1";
     let mut statement = database.prepare_cached(query)?;

@@ -1,9 +1,9 @@
-//! Usage: every resolution goes to the journal before its answer leaves, and is folded into counters and
-//! the audit trail in `vault.db` later.
+//! Usage: every use goes to the journal before its answer leaves (Recorded), and is folded into counters and the audit
+//! trail in `vault.db` later.
 //!
-//! A fold is one SQLite transaction that holds the counters, the newest events and the position up to which
-//! the journal has been folded: a crash in between counts nothing twice and loses nothing. The vault file
-//! shows counts; what was resolved where and by whom stands in sealed boxes. Never a value.
+//! A fold is one SQLite transaction. It holds the counters, the newest events, and the position up to which the journal
+//! has been folded, so a crash in between counts nothing twice and loses nothing. Counts are in the clear in the
+//! vault's file; which secret was used where and by whom is in sealed boxes. No value is ever recorded.
 
 mod counters;
 mod fold;
@@ -42,13 +42,13 @@ pub use super::trail::{EVENTS, EVENTS_MAX};
 /// Why usage cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
-    /// The journal.
+    /// The journal cannot be opened or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The vault's file.
+    /// The vault's file cannot be read or written.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The journal could not be handed to the disk.
+    /// The journal could not be synced to the disk, or the thread that folds could not be started.
     #[error("the usage journal cannot be written to the disk: {0}. Check the disk")]
     Sync(std::io::Error),
 }
@@ -60,116 +60,118 @@ impl From<rusqlite::Error> for RecorderError {
 }
 
 impl RecorderError {
-    /// Whether the vault's file takes no change. Records stay in the journal then.
+    /// Reports whether the vault's file takes no change at present. Records stay in the journal then.
     pub fn is_read_only(&self) -> bool {
         matches!(self, Self::Vault(VaultError::Unwritable(_)))
     }
 }
 
-/// `Ok` where a step failed that can wait until the vault's file takes changes again.
+/// Turns an error that can wait until the vault's file takes changes again into `Ok`.
 fn unless_read_only(done: Result<(), RecorderError>) -> Result<(), RecorderError> {
     done.or_else(|error| if error.is_read_only() { Ok(()) } else { Err(error) })
 }
 
-/// How often a record makes a new journal in place of one that is lost, before it is given up.
+/// How often recording an event replaces a lost journal before it gives up.
 const RENEWALS: usize = 2;
 
-/// The journal is full and could not be folded, or lost and could not be made anew: nothing may be resolved.
+/// The error of an event that cannot be recorded, so its answer must not leave: the journal is full and cannot be
+/// folded, or is lost and cannot be replaced.
 #[derive(Debug, thiserror::Error)]
 #[error("usage cannot be recorded, so nothing is resolved: {0}")]
 pub struct Unrecorded(String);
 
-/// What was resolved of one secret.
+/// The total usage of one secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// How many resolutions.
+    /// The number of resolutions.
     pub count: u64,
-    /// The latest use.
+    /// The time of the latest use; `None` if there was none.
     pub last_used: Option<Millis>,
 }
 
-/// The same of every secret. Ids are random: their hash need not withstand attacks, and a listing asks for each.
+/// The totals of every secret that was ever used. Ids are random, so their hash need not withstand attacks; it is a
+/// fast one, because a listing looks up every secret.
 pub type AllTotals = HashMap<SecretId, Totals, foldhash::fast::RandomState>;
 
-/// Where and when a secret was resolved.
+/// Where and when a secret was used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretUsage {
-    /// All in all, on this device.
+    /// The totals on this device.
     pub(in crate::vault) totals: Totals,
     /// By place, busiest first.
     pub by_template: Vec<PlaceUsage>,
     /// By caller, busiest first.
     pub by_caller: Vec<CallerUsage>,
-    /// By day (UTC), newest first.
+    /// By day (UTC), newest first; days without a use are left out.
     pub by_day: Vec<DayUsage>,
 }
 
-/// Resolutions in one place, of all callers.
+/// The resolutions in one place, for all callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaceUsage {
-    /// The template; `None` for a raw resolve.
+    /// The id of the template; `None` for a raw resolve.
     pub template: Option<String>,
-    /// The field of the config.
+    /// The field of the config; empty for a raw resolve.
     pub field: String,
-    /// The target.
+    /// The target; `None` if the requests had none.
     pub target: Option<String>,
-    /// How many.
+    /// The number of resolutions.
     pub count: u64,
-    /// When last.
+    /// The time of the latest use; `None` if it is not known.
     pub last_used: Option<Millis>,
 }
 
-/// Resolutions of one day.
+/// The resolutions of one secret on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DayUsage {
-    /// `YYYY-MM-DD`, UTC.
+    /// The day as `YYYY-MM-DD` in UTC.
     pub day: String,
-    /// How many.
+    /// The number of resolutions.
     pub count: u64,
 }
 
-/// Resolutions by one program of one user, in all places.
+/// The resolutions by one program of one user, in all places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerUsage {
-    /// User.
+    /// The numeric id of the user.
     pub uid: u32,
-    /// Executable; empty where it is not known.
+    /// The path of the executable; empty if it is not known.
     pub exe: String,
-    /// How many.
+    /// The number of resolutions.
     pub count: u64,
-    /// When last.
+    /// The time of the latest use.
     pub last_used: Millis,
 }
 
-/// What was refused in one place to one caller, in one way.
+/// The refusals with one outcome, in one place, to one caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals {
-    /// Why.
+    /// Why they were refused.
     pub outcome: Outcome,
-    /// The template; `None` for a raw resolve.
+    /// The id of the template; `None` for a raw resolve.
     pub template: Option<String>,
-    /// The field of the config.
+    /// The field of the config; empty for a raw resolve.
     pub field: String,
-    /// The target.
+    /// The target; `None` if the requests had none.
     pub target: Option<String>,
-    /// User.
+    /// The numeric id of the user.
     pub uid: u32,
-    /// Executable; empty where it is not known.
+    /// The path of the executable; empty if it is not known.
     pub exe: String,
-    /// How often.
+    /// The number of refusals.
     pub count: u64,
-    /// When last.
+    /// The time of the latest refusal.
     pub last: Millis,
 }
 
-/// How usage is kept.
+/// The limits that usage is kept within.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The journal's length in bytes.
+    /// The length of the journal in bytes.
     pub journal_len: usize,
-    /// How many answers, and how many refusals, the trail holds at most.
+    /// The largest number of answers in the trail, and also of refusals.
     pub events: usize,
-    /// How many changes it holds at most.
+    /// The largest number of changes in the trail.
     pub changes: usize,
 }
 
@@ -179,36 +181,36 @@ impl Default for Options {
     }
 }
 
-/// Records resolutions and counts them.
+/// Records uses and counts them.
 pub struct Recorder {
     shared: Arc<Shared>,
     unknown: UnknownNames,
-    /// What was found at the start that people have to know.
+    /// The problems found when the recorder was opened.
     warnings: Vec<&'static str>,
     folder: Folder,
 }
 
 /// The thread that folds. It holds the vault's file open, and has ended when this has been dropped.
 struct Folder {
-    /// Wakes it; without this, it ends.
+    /// Wakes the thread. Dropping it ends the thread.
     due: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Recorder {
-    /// Opens the journal beside the vault's file and folds what an earlier run left in it. Where that file takes no change,
-    /// what is in the journal stays there.
+    /// Opens the journal beside the vault's file, and folds the records that an earlier run left in it. If the file
+    /// takes no change at present, the records stay in the journal.
     ///
     /// # Errors
-    /// `RecorderError`.
+    /// [`RecorderError`] if the journal or the file cannot be used.
     pub fn open(journal: &Path, database: &Path, vault_id: [u8; 16], key: Key) -> Result<Self, RecorderError> {
         Self::open_with(journal, database, vault_id, key, Options::default())
     }
 
-    /// As `open`, kept in another way than the usual.
+    /// Opens the journal as [`Self::open`] does, with other limits than the usual ones.
     ///
     /// # Errors
-    /// As `open`.
+    /// As [`Self::open`].
     pub fn open_with(
         journal: &Path,
         database: &Path,
@@ -218,7 +220,7 @@ impl Recorder {
     ) -> Result<Self, RecorderError> {
         let path_of_database = database;
         let mut database = store::connect(database)?;
-        // What is counted on a full disk stays in memory (`Counters::as_if_folded`).
+        // On a full disk, uses are counted in a transaction that must stay in memory (`Counters::as_if_folded`).
         database.pragma_update(None, "cache_spill", "OFF")?;
         let boxes = trail::Boxes::new(&key, vault_id);
         if counters::missing(&database)?.is_some() {
@@ -257,35 +259,35 @@ impl Recorder {
         Ok(Self { shared, unknown, warnings, folder })
     }
 
-    /// Returns what to record of a name that neither a secret, nor a former name, nor a template has, when this
-    /// user asks for it at this time.
+    /// Returns what to record when this user asks for a name that no secret, former name or template has.
     pub fn unknown(&self, uid: u32, name: &str, now: Millis) -> Subject<'static> {
         Subject::Unknown(self.unknown.asked(uid, name, now))
     }
 
-    /// Returns what stands for a name in what was recorded while nothing had it.
+    /// Returns what such a name is recorded as, to find its events later.
     pub fn hashed(&self, name: &str) -> UnknownName {
         UnknownName::Hash(self.unknown.hash(name))
     }
 
-    /// What was found at the start that people have to know.
+    /// Returns what opening the recorder found that the operator should know.
     pub fn warnings(&self) -> &[&'static str] {
         &self.warnings
     }
 
-    /// What is wrong now and people have to know: the vault's file takes no change, the journal was lost. Blocks.
+    /// Returns the present problems that the operator should know: the vault's file takes no change, or the journal was
+    /// lost. Blocks.
     pub fn problems(&self) -> Vec<String> {
         self.shared.problems()
     }
 
-    /// Records an event. Makes no system call, unless the journal is full, when it folds first, or lost, when it makes
-    /// another.
+    /// Records an event. Makes no system call, except when the journal is full, so that it folds first, or lost, so
+    /// that it makes another one.
     ///
-    /// A very large event is recorded in parts; a crash in between counts a part, which is not more than was
+    /// A very large event is recorded in parts. A crash in between counts some of them, which is never more than was
     /// asked for.
     ///
     /// # Errors
-    /// `Unrecorded`: the answer must not leave.
+    /// [`Unrecorded`]: the answer must not leave.
     pub fn record(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
         thread_local! {
             static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(CONTENT_MAX));
@@ -304,20 +306,20 @@ impl Recorder {
         })
     }
 
-    /// Records changes that change nothing in the vault's own records, in a transaction of their own: what the
-    /// trail tells of is on disk when this returns. Blocks.
+    /// Records events of changes that alter nothing in the vault's own records, in a transaction of their own. They are
+    /// on disk when this returns. Blocks.
     ///
     /// # Errors
-    /// The change must not be made then, or must not be acknowledged.
+    /// Any error means that the change must not be made, or not be acknowledged.
     pub fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
         self.shared.record_changes(changes)
     }
 
-    /// As `record_changes`, for what has happened already: where the vault's file takes no change, it is recorded as soon
-    /// as it does.
+    /// Records changes that have happened already. If the vault's file takes no change at present, they are recorded as
+    /// soon as it does; otherwise this is [`Self::record_changes`].
     ///
     /// # Errors
-    /// Any other than that.
+    /// Any error but that one.
     pub fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
         self.shared.record_changes_in_time(changes)
     }
@@ -345,18 +347,18 @@ impl Recorder {
         }
     }
 
-    /// Folds what has been recorded into the counters.
+    /// Folds the recorded events into the counters.
     ///
     /// # Errors
-    /// Nothing is lost then: it stays in the journal.
+    /// [`RecorderError`]; the records stay in the journal then, so nothing is lost.
     pub fn fold(&self) -> Result<(), RecorderError> {
         self.shared.fold()
     }
 
-    /// Waits until everything recorded is on the disk; a journal that was lost is replaced.
+    /// Waits until everything recorded is on disk. Replaces a journal that was lost.
     ///
     /// # Errors
-    /// The system's, and those of `fold`.
+    /// [`RecorderError::Sync`], and the errors of [`Self::fold`].
     pub fn sync(&self) -> Result<(), RecorderError> {
         if !self.shared.journal.check() {
             self.shared.renew()?;
@@ -364,11 +366,12 @@ impl Recorder {
         self.shared.journal.sync().map_err(RecorderError::Sync)
     }
 
-    /// To be called every second or so: `sync`, and `fold` where that is due, or where it is time to see whether the
-    /// vault's file takes changes again.
+    /// Does the regular work; the daemon calls it about every second. Syncs the journal, and folds it if `is_fold_due`.
+    /// While the vault's file takes no change, tries instead whether it does again.
     ///
     /// # Errors
-    /// As `sync` and `fold`, but for a vault that takes no change, which `problems` tells.
+    /// As [`Self::sync`] and [`Self::fold`], except that a file that takes no change is not an error here:
+    /// [`Self::problems`] reports it.
     pub fn keep(&self, is_fold_due: bool) -> Result<(), RecorderError> {
         self.sync()?;
         if self.shared.is_read_only() {
@@ -380,45 +383,45 @@ impl Recorder {
         }
     }
 
-    /// Of every secret that was ever used on this device, up to the last answer. What people and programs are told of
-    /// is `Inventory::uses`, which knows the account's other devices too.
+    /// Returns the totals of every secret that was ever used on this device, up to the last answer. To report usage to
+    /// people or programs, call `Inventory::uses`, which includes the account's other devices.
     ///
     /// # Errors
-    /// When usage cannot be folded.
+    /// An error if usage cannot be folded.
     pub fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
         self.shared.look(Counters::totals)
     }
 
-    /// Of one secret, up to the last answer.
+    /// Returns the usage of one secret on this device, up to the last answer.
     ///
     /// # Errors
-    /// When usage cannot be folded or read.
+    /// An error if usage cannot be folded or read.
     pub fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
         self.shared.look(|counters| counters.of(secret))
     }
 
-    /// What was refused of a secret, and of a name while no secret had it, up to the last refusal; most
-    /// often first.
+    /// Returns the refusals of a secret, and those of a name while no secret had it, up to the last refusal; most
+    /// frequent first.
     ///
     /// # Errors
-    /// As `of`.
+    /// An error if usage cannot be folded or read.
     pub fn refusals(&self, secret: Option<SecretId>, name: &str) -> Result<Vec<Refusals>, RecorderError> {
         self.shared.look(|counters| counters.refusals(secret, name, self.hashed(name)))
     }
 
-    /// All in all, up to the last answer.
+    /// Returns the sums over all secrets, up to the last answer.
     ///
     /// # Errors
-    /// As `of`.
+    /// An error if usage cannot be folded or read.
     pub fn sums(&self) -> Result<Sums, RecorderError> {
         self.shared.look(|counters| counters.sums(|class| self.shared.kept(class)))
     }
 
-    /// The events of the audit trail that `picks` picks, newest first, up to the last answer: how many there
-    /// are, and those from `offset` on, at most `limit`.
+    /// Lists the events of the audit trail that `picks` selects, newest first, up to the last answer. Returns how many
+    /// there are, and of these at most `limit`, after the first `offset`.
     ///
     /// # Errors
-    /// As `of`.
+    /// An error if usage cannot be folded or read.
     pub fn trail(
         &self,
         picks: &impl Picks,
@@ -429,24 +432,25 @@ impl Recorder {
         list::list(&self.shared, picks, offset, limit)
     }
 
-    /// Bounds the audit trail anew: so many answers and so many refusals, and so many changes.
+    /// Sets new bounds for the audit trail: `events` for answers and for refusals each, `changes` for changes.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// An error if the trail cannot be written.
     pub fn keep_events(&self, events: usize, changes: usize) -> Result<(), RecorderError> {
         self.shared.keep([events, events, changes])
     }
 
-    /// How many bytes of the journal have not been folded, and how many there is room for.
+    /// Returns how many bytes of the journal have not been folded yet, and how many bytes it has for records.
     pub fn journal_fill(&self) -> (usize, usize) {
         let folded = self.shared.counters().folded;
         self.shared.journal.fill(folded)
     }
 
-    /// Drops what is known of a secret that has been deleted. The audit trail and the sums keep it.
+    /// Removes the counters of a secret that has been deleted. Its events stay in the audit trail, and its counts in
+    /// the sums.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// An error if usage cannot be folded or written.
     pub fn forget(&self, secret: SecretId) -> Result<(), RecorderError> {
         self.shared.fold()?;
         self.shared.counters().forget(secret)
@@ -467,7 +471,7 @@ impl Folder {
         Ok(Self { due: Some(due), thread: Some(thread) })
     }
 
-    /// Has it fold soon. A full channel means that a fold is due already.
+    /// Makes the thread fold soon. A full channel means that a fold is already due.
     fn wake(&self) {
         let _ = self.due.as_ref().map(|due| due.try_send(()));
     }
@@ -476,14 +480,14 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         self.due = None;
-        // One that panicked has said so itself.
+        // A thread that panicked has reported that itself.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Best effort: what is not folded now is in the journal, and folded at the next start.
+        // Best effort: records that are not folded now stay in the journal and are folded at the next start.
         let _ = self.shared.fold();
         let _ = self.shared.journal.sync();
     }

@@ -1,23 +1,24 @@
-//! What becomes of an access to a mapped page that has no file behind it.
+//! Handles an access to a mapped page that has no file behind it.
 //!
-//! When a mapped file is made shorter, its last pages are gone, and a disk can refuse a page: the next access raises
-//! `SIGBUS`, which ends the process. A mapping that is guarded here becomes a mapping of zeros instead, all of it at once,
-//! and is marked as lost. Any other `SIGBUS` does what it did before.
+//! When a mapped file is truncated, its last pages are gone, and a disk can fail to read a page. The next access then
+//! raises `SIGBUS`, which ends the process. A mapping that is guarded here is instead replaced by zeros, all of it at
+//! once, and marked as lost. Any other `SIGBUS` has the effect it had before.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Once, OnceLock};
 
-/// The first of a list that only grows: a handler can neither wait for a lock nor follow what another thread takes away.
+/// The first entry of a list that only grows: a signal handler can neither wait for a lock nor follow a pointer to an
+/// entry that another thread removes.
 static FIRST: Mapping = Mapping::none();
 static CATCH: Once = Once::new();
-/// What `SIGBUS` did before.
+/// The action for `SIGBUS` before this module set its own.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
 struct Mapping {
     is_taken: AtomicBool,
-    /// The address; 0 while there is none.
+    /// The address of the mapping; 0 if the entry has none.
     start: AtomicUsize,
     len: AtomicUsize,
     is_lost: AtomicBool,
@@ -40,31 +41,31 @@ impl Mapping {
         start != 0 && address.wrapping_sub(start) < self.len.load(Ordering::Relaxed)
     }
 
-    /// Puts zeros in its place. Called by the handler.
+    /// Replaces the mapping by zeros. Called by the signal handler. Returns `false` if that fails.
     fn lose(&self) -> bool {
         if self.is_lost.swap(true, Ordering::AcqRel) {
-            // Another thread is at it: this one tries its access again until there are zeros.
+            // Another thread is doing this. The access of this thread is tried again until the zeros are there.
             return true;
         }
         let (start, len) = (self.start.load(Ordering::Relaxed), self.len.load(Ordering::Relaxed));
         let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: whoever guards it has promised that this is its own mapping, and that it is live and accessed by
-        // atomics alone, for which memory of any content is valid.
+        // SAFETY: the caller of `Guarded::new` has promised that this is its own mapping, that it is live, and that it
+        // is accessed only by atomics, for which memory of any content is valid.
         let zeros =
             unsafe { libc::mmap(start as *mut libc::c_void, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         zeros != libc::MAP_FAILED
     }
 }
 
-/// A mapping that outlives its file, until this is dropped.
+/// A mapping that outlives its file. The guard ends when this is dropped.
 pub(super) struct Guarded(&'static Mapping);
 
 impl Guarded {
     /// Guards a mapping.
     ///
     /// # Safety
-    /// `len` bytes from `start` are a mapping that is readable and writable, stays until this is dropped, belongs to the
-    /// caller alone and is accessed by atomics alone.
+    /// `len` bytes from `start` are a mapping that is readable and writable, stays until this is dropped, belongs to
+    /// the caller alone and is accessed only by atomics.
     pub(super) unsafe fn new(start: NonNull<libc::c_void>, len: usize) -> Self {
         CATCH.call_once(catch);
         let mut mapping = &FIRST;
@@ -77,7 +78,7 @@ impl Guarded {
         Self(mapping)
     }
 
-    /// Whether a page was missing: what was stored since then is nowhere, and what is read is zeros.
+    /// Reports whether a page was missing. Words stored since then are lost, and words that are read are zeros.
     pub(super) fn is_lost(&self) -> bool {
         self.0.is_lost.load(Ordering::Acquire)
     }
@@ -90,15 +91,15 @@ impl Drop for Guarded {
     }
 }
 
-/// Has the handler called, on the stack for signals where a thread has one.
+/// Installs the handler. It runs on the signal stack of a thread that has one.
 fn catch() {
     // SAFETY: zeros are a valid action: no flags, no signal masked.
     let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
     action.sa_sigaction = on_fault as *const () as libc::sighandler_t;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     let mut before = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: without a new action the call only fills in the one it is given; zeros are a valid action too. The new
-    // one is whole, and its handler does nothing that a handler must not do.
+    // SAFETY: without a new action the call only fills in the one it is given, for which zeros are valid too. The new
+    // action is complete, and its handler is async-signal-safe.
     unsafe {
         libc::sigaction(libc::SIGBUS, std::ptr::null(), before.as_mut_ptr());
         let _ = BEFORE.set(before.assume_init());
@@ -106,19 +107,20 @@ fn catch() {
     }
 }
 
-/// The handler. The access that raised the signal is tried again when it returns.
+/// The signal handler. The access that raised the signal is tried again when it returns.
 extern "C" fn on_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel passes a whole `siginfo_t`; of a fault it holds the address. `errno`'s place may be asked for.
+    // SAFETY: the kernel passes a complete `siginfo_t`, which holds the address for a fault. The location of `errno`
+    // may be read in a handler.
     let (is_missing, address, errno) =
         unsafe { ((*info).si_code == libc::BUS_ADRERR, (*info).si_addr() as usize, libc::__errno_location()) };
-    // SAFETY: it is this thread's, and live.
+    // SAFETY: this is the location of this thread's `errno`, which is live.
     let before = unsafe { *errno };
     let mut mappings = std::iter::successors(Some(&FIRST), |mapping| mapping.next.get().copied());
     let guarded = mappings.find(|mapping| is_missing && mapping.holds(address));
     if !guarded.is_some_and(Mapping::lose)
         && let Some(before) = BEFORE.get()
     {
-        // SAFETY: `sigaction` may be called from a handler, and the action is whole.
+        // SAFETY: `sigaction` may be called from a handler, and the action is complete.
         unsafe { libc::sigaction(libc::SIGBUS, before, std::ptr::null_mut()) };
     }
     // SAFETY: as above.

@@ -1,6 +1,7 @@
-//! Boxes from one device to another: X25519 and XSalsa20-Poly1305, as libsodium's `crypto_box_easy`.
+//! Boxes from one device to another: X25519 and XSalsa20-Poly1305, compatible with libsodium's `crypto_box_easy`.
 //!
-//! Both ends are authenticated by their keys. Knows nothing of what it seals, nor who the devices are.
+//! Sender and recipient are both authenticated by their keys. Knows nothing of what it seals, or of who the devices
+//! are.
 
 use std::fmt;
 
@@ -12,35 +13,35 @@ use super::{KEY_LEN, NONCE_LEN, Unopened};
 use crate::random::random;
 use crate::sys::memory::SecretPage;
 
-/// The secret key of a device in a page of its own. Cannot be printed, copied or serialized.
+/// The secret key of a device, in a memory page of its own. It cannot be printed, copied or serialized.
 pub struct DeviceSecret(SecretPage<SecretKey>);
 
-/// A public key that leads to the same shared secret whatever the other key is.
+/// The error of a public key that gives the same shared secret with every other key, so that it protects nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a device's public key is one that protects nothing, which no device makes: do not go on with that device")]
 pub struct WeakKey;
 
 impl DeviceSecret {
-    /// A fresh key.
+    /// Returns a new random key.
     pub fn random() -> Self {
         let mut bytes = random::<KEY_LEN>();
         Self::from_bytes(&mut bytes)
     }
 
-    /// Takes the bytes, which are wiped.
+    /// Moves the bytes into a key and wipes the original.
     pub fn from_bytes(bytes: &mut [u8; KEY_LEN]) -> Self {
-        // `SecretKey` is plain data: the bytes and the scalar they make.
+        // `SecretKey` is plain data (the bytes and the scalar made from them), so it can live in a page.
         let page = SecretPage::new(|| SecretKey::from_bytes(*bytes));
         bytes.zeroize();
         Self(page)
     }
 
-    /// The bytes, to be sealed or put into a code.
+    /// Returns the bytes, to seal them or to put them into a code.
     pub fn expose(&self) -> Zeroizing<[u8; KEY_LEN]> {
         Zeroizing::new(self.0.expose().to_bytes())
     }
 
-    /// What everybody may know.
+    /// Returns the public key, which everybody may know.
     pub fn public(&self) -> [u8; KEY_LEN] {
         self.0.expose().public_key().to_bytes()
     }
@@ -52,20 +53,20 @@ impl fmt::Debug for DeviceSecret {
     }
 }
 
-/// Whether a public key protects what is sealed for it.
+/// Reports whether a public key protects nothing of what is sealed for it.
 ///
-/// One of low order leads to the shared point zero with every secret key, so any will do to see it; `crypto_box`
-/// does not show the point, but two boxes of one key have one tag.
+/// A public key of low order gives the shared point zero with every secret key, so any secret key can test for it.
+/// `crypto_box` does not show the shared point, but two boxes under the same shared point have the same tag.
 pub fn is_weak(public: &[u8; KEY_LEN]) -> bool {
     let probe = SecretKey::from_bytes([1; KEY_LEN]);
     let tag = |public: [u8; KEY_LEN]| SalsaBox::new(&public.into(), &probe).encrypt(&Nonce::default(), &b""[..]);
     tag(*public) == tag([0; KEY_LEN])
 }
 
-/// Seals for a recipient: 24 bytes of random nonce, then tag and ciphertext.
+/// Seals a plaintext for a recipient. The box is 24 bytes of random nonce, then tag and ciphertext.
 ///
 /// # Errors
-/// `WeakKey` where the recipient's key protects nothing.
+/// [`WeakKey`] if the recipient's key protects nothing.
 pub fn wrap(sender: &DeviceSecret, recipient: &[u8; KEY_LEN], plaintext: &[u8]) -> Result<Vec<u8>, WeakKey> {
     wrap_with(sender, recipient, &random(), plaintext)
 }
@@ -86,10 +87,10 @@ pub(crate) fn wrap_with(
     Ok([nonce.as_slice(), &sealed].concat())
 }
 
-/// Opens what `wrap` made.
+/// Opens a box that [`wrap`] made.
 ///
 /// # Errors
-/// `Unopened` with another key of either end, a sender's key that protects nothing, or a changed box.
+/// [`Unopened`] if the key of either end differs, the sender's key protects nothing, or the box was changed.
 pub fn unwrap(recipient: &DeviceSecret, sender: &[u8; KEY_LEN], boxed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
     let (nonce, sealed) = boxed.split_at_checked(NONCE_LEN).ok_or(Unopened)?;
     if is_weak(sender) {
@@ -119,7 +120,7 @@ mod tests {
         (DeviceSecret::from_bytes(&mut count(0x01)), DeviceSecret::from_bytes(&mut count(0x61)))
     }
 
-    /// Made with libsodium through PyNaCl 1.6.2, secret keys 01…20 and 61…80, nonce 40…57:
+    /// Expected values made with libsodium through PyNaCl 1.6.2, secret keys 01…20 and 61…80, nonce 40…57:
     /// `nacl.bindings.crypto_scalarmult_base(secret)` and `nacl.bindings.crypto_box(text, nonce, public, secret)`.
     #[test]
     fn boxes_are_those_of_libsodium() {
@@ -137,7 +138,7 @@ mod tests {
         }
     }
 
-    /// Every point of low order, in every form: the same ones that `nacl.bindings.crypto_box_beforenm` refuses.
+    /// Every point of low order in every encoding: the same ones that `nacl.bindings.crypto_box_beforenm` refuses.
     #[test]
     fn keys_that_protect_nothing_are_refused() {
         let (sender, recipient) = pair();
@@ -157,7 +158,7 @@ mod tests {
                 public[31] = public[31] & 0x7f | high;
                 assert!(is_weak(&public), "{form}");
                 assert_eq!(wrap(&sender, &public, b"text").unwrap_err(), WeakKey);
-                // What a stranger who knows neither key makes: everybody has the shared point.
+                // A stranger who knows neither secret key can make this box, because everybody knows the shared point.
                 let cipher = SalsaBox::new(&public.into(), &SecretKey::from_bytes([9; 32]));
                 let boxed =
                     [&[7; NONCE_LEN][..], &cipher.encrypt(&[7; NONCE_LEN].into(), &b"text"[..]).unwrap()].concat();

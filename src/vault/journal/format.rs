@@ -1,32 +1,33 @@
-//! The words of the file: header, areas, and the frames of records. Knows neither keys nor what comes first or next.
+//! The layout of the journal file in words: header, areas and the frames of records. Knows nothing of keys, or of the
+//! order of areas and records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::CONTENT_MAX;
 use super::seal::OVERHEAD;
 
-/// "guil-jrn".
+/// The first word of the file.
 const MAGIC: u64 = u64::from_le_bytes(*b"guil-jrn");
-/// The format of the file.
+/// The format that is written.
 const FORMAT: u64 = 2;
-/// The format before, with records in the clear.
+/// The earlier format, with records in the clear; it is only read.
 const CLEAR_FORMAT: u64 = 1;
-/// Words of the header: one page.
+/// Words of the header, which fills one page.
 const HEADER_WORDS: usize = 512;
-/// Words of the header that say something; a checksum of them follows.
+/// Words of the header in use; a checksum of them follows.
 const HEADER_LEN: usize = 6;
-/// Length and commit word of a record.
+/// The length word and the commit word of a record.
 const FRAME_WORDS: usize = 2;
 
-/// What the header says.
+/// The part of the header that a reader needs.
 pub(super) struct Header {
-    /// Names the file.
+    /// The id of the file.
     pub(super) id: [u8; 16],
-    /// Records are in the clear.
+    /// The records are in the clear.
     pub(super) is_clear: bool,
 }
 
-/// Reads the header; where it is none of this vault, what is wrong.
+/// Reads and checks the header. The error is a phrase that says why it is not one of this vault.
 pub(super) fn read_header(words: &[AtomicU64], vault_id: [u8; 16]) -> Result<Header, &'static str> {
     let read = |at: usize| words[at].load(Ordering::Relaxed);
     if read(0) != MAGIC {
@@ -42,27 +43,27 @@ pub(super) fn read_header(words: &[AtomicU64], vault_id: [u8; 16]) -> Result<Hea
     }
 }
 
-/// One of the two areas.
+/// Returns one of the two areas.
 pub(super) fn area(words: &[AtomicU64], index: usize) -> &[AtomicU64] {
     let words = &words[HEADER_WORDS..];
     let len = words.len() / 2;
     &words[index * len..(index + 1) * len]
 }
 
-/// The generation of an area; `None` where it is damaged.
+/// Returns the generation of an area, or `None` if that word is damaged.
 pub(super) fn generation(area: &[AtomicU64]) -> Option<u64> {
     let word = area[0].load(Ordering::Acquire);
     let generation = word & u64::from(u32::MAX);
     (word == stamp(generation)).then_some(generation)
 }
 
-/// The first word of a record with so many bytes, and how many words it takes.
+/// Returns the first word of a record with this many bytes, and how many words the record takes.
 pub(super) fn frame(bytes: usize) -> (u64, usize) {
     let words = bytes.div_ceil(8) + FRAME_WORDS;
     ((words as u64) | ((bytes as u64) << 32), words)
 }
 
-/// Writes a record at a word of an area, which has room for it, and returns its last word.
+/// Writes a record at a word of an area that has room for it, and returns the commit word.
 pub(super) fn write_record(area: &[AtomicU64], generation: u64, at: usize, bytes: &[u8]) -> u64 {
     let (head, words) = frame(bytes.len());
     let place = &area[at..at + words];
@@ -73,13 +74,13 @@ pub(super) fn write_record(area: &[AtomicU64], generation: u64, at: usize, bytes
         word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
     }
     let commit = commit_word(crc32fast::hash(bytes), generation, at, head);
-    // Last, and ordered after the others: from here on the record counts, whatever becomes of this process.
+    // Last, and ordered after the other words: from here on the record counts, even if the process is killed.
     place[words - 1].store(commit, Ordering::Release);
     commit
 }
 
-/// Reads the record at a word into `content`: its length in words; `None` where there is none that is
-/// committed.
+/// Reads the record at word `at` into `content` and returns its length in words, or `None` if no committed record is
+/// there.
 pub(super) fn record(words: &[AtomicU64], generation: u64, at: usize, content: &mut Vec<u8>) -> Option<usize> {
     let head = words[at].load(Ordering::Acquire);
     let (len, bytes) = ((head & 0xffff_ffff) as usize, (head >> 32) as usize);
@@ -98,7 +99,8 @@ pub(super) fn record(words: &[AtomicU64], generation: u64, at: usize, content: &
     (committed >> 32 == u64::from(crc32fast::hash(content))).then_some(len)
 }
 
-/// A generation as its area holds it: with a checksum. A file begins with zeros.
+/// Returns the word that holds a generation in its area, with a checksum. Generation 0 is 0, because a new file is all
+/// zeros.
 pub(super) fn stamp(generation: u64) -> u64 {
     match generation {
         0 => 0,
@@ -114,7 +116,7 @@ fn commit_word(content: u32, generation: u64, at: usize, head: u64) -> u64 {
     (u64::from(content) << 32) | u64::from(place.finalize())
 }
 
-/// Writes the header of an empty journal whose records begin with this generation, from 1.
+/// Writes the header of an empty journal. `generation` is that of its first area and at least 1.
 pub(super) fn write_header(words: &[AtomicU64], vault_id: [u8; 16], id: [u8; 16], generation: u64) {
     let put = |at: usize, bytes: [u8; 16]| {
         let (low, high) = bytes.split_at(8);

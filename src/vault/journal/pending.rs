@@ -1,23 +1,23 @@
 //! Records in memory, until they have been folded. Knows nothing of the file that holds them too.
 
-/// Room of one piece, in bytes: a longer list has more of them, so that none is copied when it grows.
+/// Capacity of one piece, in bytes. A longer list has more pieces, so that growing copies nothing.
 const PIECE: usize = 64 << 10;
-/// Bytes of the length before each record.
+/// Length of the number before each record, in bytes.
 const LEN: usize = size_of::<u32>();
 
-/// Contents of records, in order.
+/// A list of record contents, in the order they were appended.
 #[derive(Default)]
 pub struct Pending {
     pieces: Vec<Vec<u8>>,
 }
 
 impl Pending {
-    /// Whether there is none.
+    /// Reports whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Adds one at the end, of `super::CONTENT_MAX` bytes at most.
+    /// Adds a record at the end. It has at most [`super::CONTENT_MAX`] bytes.
     pub(super) fn push(&mut self, content: &[u8]) {
         let len = LEN + content.len();
         if self.pieces.last().is_none_or(|piece| piece.capacity() - piece.len() < len) {
@@ -29,17 +29,17 @@ impl Pending {
         }
     }
 
-    /// Moves all of another list behind these.
+    /// Moves all records of `later` to the end of this list.
     pub(super) fn append(&mut self, later: &mut Self) {
         self.pieces.append(&mut later.pieces);
     }
 
-    /// Drops all of them.
+    /// Removes all records and frees their memory.
     pub fn clear(&mut self) {
         self.pieces = Vec::new();
     }
 
-    /// The contents, oldest first.
+    /// Returns the contents, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().flat_map(|piece| {
             let mut rest = piece.as_slice();

@@ -1,10 +1,11 @@
-//! How the content of a record is sealed: AES-256-GCM, each record by itself.
+//! Seals the content of journal records with AES-256-GCM, each record by itself.
 //!
-//! Opening the file begins a session: 16 random bytes, from which the session's key is derived. In a session each
-//! record has a number, which is the nonce. So no nonce is used twice under a key, though a place in the file can be
-//! written twice: after a crash in the middle of a record, or where an older copy was put back. Session and number
-//! stand before the box, so that a record opens whatever became of those before it. The key is of this vault and
-//! journal alone, and a box is bound to its place. Knows nothing of areas and of what is committed.
+//! Every opening of the file begins a session: 16 random bytes, from which the key of the session is derived. Within a
+//! session each record has a number, which is the nonce. So no nonce is used twice under the same key, although a place
+//! in the file can be written twice: after a crash in the middle of a record, or after an older copy was put back.
+//! Session and number are stored before the box, so that a record opens whatever happened to the records before it. The
+//! key belongs to one vault and one journal, and each box is bound to its place. Knows nothing of areas, or of which
+//! records are committed.
 
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key as AesKey, Nonce, Tag};
@@ -18,29 +19,29 @@ use crate::vault::crypto::Key;
 const SESSION_LEN: usize = 16;
 const HEAD_LEN: usize = SESSION_LEN + 8;
 const TAG_LEN: usize = 16;
-/// By how many bytes a sealed content is longer.
+/// How much longer a sealed content is, in bytes.
 pub(super) const OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 
 type Session = [u8; SESSION_LEN];
 
-/// Seals and opens the records of one journal in one session.
+/// Seals the records of one session, and opens those of all sessions of the same journal.
 pub(super) struct Sealer {
-    /// Of this vault and journal.
+    /// The key of this vault and journal, from which session keys are derived.
     key: Key,
     session: Session,
     cipher: SecretPage<Aes256Gcm>,
 }
 
 impl Sealer {
-    /// Begins a session.
+    /// Begins a session with a new random id.
     pub(super) fn new(key: &Key, vault: [u8; 16], journal: [u8; 16]) -> Self {
         let label = [b"guillemet journal 1\0".as_slice(), &vault, &journal].concat();
         let (key, session) = (Key::from_bytes(&mut key.mac(&label)), random());
         Self { cipher: cipher(&key, &session), key, session }
     }
 
-    /// Puts the sealed content into `out`. A number must not be used again in this session, whatever becomes of the
-    /// record.
+    /// Seals `content` for a place and puts it into `out`. A number must never be used again in this session, even if
+    /// the record is not kept.
     pub(super) fn seal(&self, number: u64, place: Position, content: &[u8], out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.session);
@@ -51,27 +52,27 @@ impl Sealer {
             .cipher
             .expose()
             .encrypt_in_place_detached(Nonce::from_slice(&nonce), &binding(place), &mut out[HEAD_LEN..])
-            // Fails only for more than 64 GiB.
+            // Fails only for a plaintext of more than 64 GiB.
             .expect("a record fits one box");
         out.extend_from_slice(&tag);
     }
 
-    /// Begins to read.
+    /// Returns an opener for the records of this journal.
     pub(super) fn opener(&self) -> Opener<'_> {
         Opener { sealer: self, other: None }
     }
 }
 
-/// Opens records one after another.
+/// Opens records one after another. Keeps the cipher of the last session it met.
 pub(super) struct Opener<'a> {
     sealer: &'a Sealer,
-    /// The earlier session whose records are being read.
+    /// The earlier session whose records are being read, with its cipher.
     other: Option<(Session, SecretPage<Aes256Gcm>)>,
 }
 
 impl Opener<'_> {
-    /// Returns the content of a sealed record, opened where it lies; `None` where it is not what was sealed for this
-    /// place.
+    /// Opens a sealed record in place and returns its content, or `None` if it was not sealed for this place, or was
+    /// changed.
     pub(super) fn open<'b>(&mut self, place: Position, sealed: &'b mut [u8]) -> Option<&'b [u8]> {
         let (head, rest) = sealed.split_at_mut_checked(HEAD_LEN)?;
         let (content, tag) = rest.split_at_mut_checked(rest.len().checked_sub(TAG_LEN)?)?;
@@ -91,7 +92,7 @@ impl Opener<'_> {
     }
 }
 
-/// What a box is bound to.
+/// Returns the associated data that binds a box to its place.
 fn binding(place: Position) -> [u8; 16] {
     let mut binding = [0; 16];
     binding[..8].copy_from_slice(&place.generation.to_le_bytes());
@@ -99,7 +100,7 @@ fn binding(place: Position) -> [u8; 16] {
     binding
 }
 
-/// The cipher of a session. Its state is plain data.
+/// Derives the cipher of a session. Its state is plain data, so it can live in a page of its own.
 fn cipher(key: &Key, session: &Session) -> SecretPage<Aes256Gcm> {
     SecretPage::new(|| {
         let mut key = key.mac(&[b"session\0".as_slice(), session].concat());
@@ -166,7 +167,7 @@ mod tests {
         }
     }
 
-    /// The same text at the same place, after a crash or a copy that was put back, is sealed in another way.
+    /// The same text at the same place, after a crash or after an older copy was put back, gets another box.
     #[test]
     fn no_two_records_are_sealed_alike() {
         let mut seen = std::collections::HashSet::new();

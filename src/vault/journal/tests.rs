@@ -1,4 +1,4 @@
-//! Records are seen once, whole, and in their order.
+//! Records are seen exactly once, whole and in order.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn open(path: &Path) -> Journal {
     try_open(path, VAULT, Position::default()).unwrap()
 }
 
-/// What has not been taken yet.
+/// Returns the records that have not been taken yet.
 fn take(journal: &Journal) -> (Vec<Vec<u8>>, Position) {
     let mut pending = Pending::default();
     let position = journal.take(&mut pending);
@@ -78,14 +78,14 @@ fn a_record_that_was_cut_off_at_any_word_does_not_count() {
         std::fs::write(&path, torn).unwrap();
         let journal = open(&path);
         assert_eq!(take(&journal).0, [b"first record".to_vec()], "cut after {cut} words");
-        // And the next one takes its place.
+        // The next record takes its place.
         journal.append_record(b"third").unwrap();
         drop(journal);
         assert_eq!(take(&open(&path)).0, [b"first record".to_vec(), b"third".to_vec()]);
     }
 }
 
-/// What somebody does to a file that is in use, with an older copy of it at hand.
+/// A way to damage a file that is in use, given its path and that of an older copy.
 type Mistreatment = (&'static str, fn(&Path, &Path));
 
 const MISTREATED: [Mistreatment; 6] = [
@@ -121,7 +121,8 @@ fn a_file_that_is_mistreated_is_noticed_and_loses_nothing() {
             assert!(journal.check(), "{what}");
             assert_eq!(journal.renew().unwrap(), None, "{what}: a good file stays");
             mistreat(&path, &older);
-            // What has another file under its name now, or none, is not asked for with each record.
+            // The name of the file is not checked with each record, so another file under it, or none, is not noticed
+            // there.
             if by_a_record && path.exists() && older.exists() {
                 assert_eq!(journal.append_record(b"refused"), Err(Unappended::Lost), "{what}");
             } else {
@@ -135,7 +136,7 @@ fn a_file_that_is_mistreated_is_noticed_and_loses_nothing() {
             journal.append_record(b"third").unwrap();
             assert_eq!(take(&journal).0, [b"third".to_vec()], "{what}");
             drop(journal);
-            // Whether the new file was noted before a crash or not.
+            // Whether or not the new file was noted before a crash.
             for folded in [end, begin] {
                 let journal = try_open(&path, VAULT, folded).unwrap();
                 assert_eq!((take(&journal).0, journal.warnings().len()), (vec![b"third".to_vec()], 0), "{what}");

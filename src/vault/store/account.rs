@@ -1,5 +1,5 @@
-//! The records of the account beside the vault's own: sealed boxes, kept as the server has them. Whoever opens
-//! them checks them against the root of the account's head; here they are bytes.
+//! The records of the account, stored beside the vault's own: sealed boxes, kept as the server has them. Knows nothing
+//! of their content: the code that opens them checks them against the root in the account's head.
 
 use rusqlite::{Connection, params};
 
@@ -9,16 +9,16 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS account_records (
     id BLOB PRIMARY KEY, revision INTEGER NOT NULL, epoch INTEGER NOT NULL, box BLOB NOT NULL
 ) STRICT, WITHOUT ROWID";
 
-/// A record of the account.
+/// A sealed record of the account.
 #[derive(Clone)]
 pub struct AccountRecord {
-    /// Which object.
+    /// The id of the object that the record is about.
     pub id: [u8; 16],
-    /// Its revision in the account.
+    /// The record's revision in the account.
     pub revision: u64,
-    /// The epoch it is sealed in.
+    /// The epoch whose key seals it.
     pub epoch: u64,
-    /// The box; nothing where the object is gone.
+    /// The sealed box; `None` to remove the record.
     pub sealed: Option<Vec<u8>>,
 }
 

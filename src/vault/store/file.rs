@@ -1,4 +1,4 @@
-//! The file itself: how it is laid out, made, looked at without a write, and changed.
+//! The vault's file: its layout, and how it is created, read without writing, and changed.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
@@ -14,9 +14,9 @@ use crate::random::random;
 use crate::vault::crypto::{self, Key, PassphraseCost};
 use crate::vault::keys::{Method, PassphraseHeader};
 
-/// The format this program writes; SQLite's `user_version`.
+/// The format that this program writes; SQLite's `user_version`.
 pub const FORMAT: u32 = 1;
-/// "Guil": SQLite's `application_id`.
+/// Marks the file as a vault: "Guil", SQLite's `application_id`.
 const APPLICATION_ID: u32 = 0x4775_696c;
 /// How long a statement waits for the other connection of this process.
 const BUSY: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ const SCHEMA: &str = "
     CREATE TABLE documents (label TEXT PRIMARY KEY, revision INTEGER NOT NULL, box BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// What can be read without the key.
+/// The part of the file that can be read without the key.
 pub(super) struct Header {
     pub(super) id: [u8; 16],
     pub(super) method: Method,
@@ -64,12 +64,13 @@ pub(super) fn write_empty(
         params![id, method.name(), passphrase.salt, cost.memory_kib, cost.passes, sealed_key],
     )?;
     Boxes::new(id, &key).put_document(&database, MANIFEST, &Manifest::default().to_bytes())?;
-    // Only the file gets its place: everything moves out of the log. Closing would try, and not tell.
+    // The caller moves only the main file to its place, so everything has to leave the log first. Closing would try the
+    // same, and not report a failure.
     database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     database.close().map_err(|(_, error)| error.into())
 }
 
-/// Writes by what the vault is unlocked, in place of what it was unlocked by.
+/// Replaces the seal of the vault's key: the method that unlocks the vault, and the sealed key.
 pub(super) fn write_seal(
     database: &Connection,
     method: Method,
@@ -82,30 +83,30 @@ pub(super) fn write_seal(
     Ok(())
 }
 
-/// Opens a second connection of this process to the same file, or the first. While there is one, no other process uses
-/// the file, and SQLite keeps the index of the log in memory: not in a mapped file, which needs room on the disk and ends
-/// the process where somebody cuts it off.
+/// Opens a connection to the vault's file, the first or a second one of this process. While one is open, no other
+/// process can use the file, and SQLite keeps the index of the log in memory. In a mapped file, that index would need
+/// room on the disk, and would end the process if somebody truncated the file.
 ///
 /// # Errors
-/// SQLite's.
+/// The errors of SQLite, as [`VaultError`].
 pub fn connect(path: &Path) -> Result<Connection, VaultError> {
     let database = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, c"unix-excl")?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;
-    // A removed box is overwritten, not only unlinked; for the rest see `wipe`.
+    // Overwrites a removed box instead of only unlinking it; `wipe` handles the rest.
     database.pragma_update(None, "secure_delete", "ON")?;
-    // `wipe` leaves no file elsewhere.
+    // Without this, `wipe` would put temporary files elsewhere.
     database.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(database)
 }
 
-/// One transaction: all of a change is on disk when this returns, or nothing.
+/// Runs `change` in one transaction. When this returns, either all of the change is on disk or nothing of it.
 ///
-/// It locks at once: one that reads first and locks later fails when the other connection of this process
-/// has written in between, and no waiting helps.
+/// The transaction takes the write lock at once. One that reads first and locks later fails if the other connection of
+/// this process has written in between, and waiting does not help.
 ///
 /// # Errors
-/// The change's own, and SQLite's. Nothing has changed then.
+/// The errors of `change`, and those of SQLite. Nothing has changed then.
 pub fn change<T, E: From<VaultError>>(
     database: &mut Connection,
     change: impl FnOnce(&Connection) -> Result<T, E>,
@@ -119,11 +120,11 @@ pub fn change<T, E: From<VaultError>>(
     Ok(done)
 }
 
-/// Checks that nobody has cut the file off, which SQLite, with its first page in memory, does not notice: what is written
-/// to the rest of it could not be read again.
+/// Checks that nobody has truncated the file. SQLite keeps the first page in memory and does not notice, but could not
+/// read again what it writes to the rest of the file.
 fn check_len(database: &Connection) -> Result<(), VaultError> {
     let Some(path) = database.path().map(Path::new) else { return Ok(()) };
-    // Else a part of the file may still be in the log.
+    // While the log holds something, the file can rightly be shorter.
     if log_len(path)? > 0 {
         return Ok(());
     }
@@ -136,10 +137,10 @@ fn check_len(database: &Connection) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// Moves what is committed from the log into the file, and empties the log: SQLite takes a damaged or lost
-/// log for the end of the changes, so that what is acknowledged must not rest in it alone.
+/// Moves committed changes from the log into the file, and empties the log. SQLite takes a damaged or lost log for the
+/// end of the changes, so nothing acknowledged may be in the log alone.
 ///
-/// Where that fails, the log keeps the change and the next one tries again.
+/// If this fails, the log keeps the change, and the next change tries again.
 pub(super) fn settle(database: &Connection) {
     let settled = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     if !matches!(settled, Ok(false)) {
@@ -147,10 +148,10 @@ pub(super) fn settle(database: &Connection) {
     }
 }
 
-/// Writes the file anew without whatever was removed from it. `secure_delete` overwrites a box where it lies;
-/// where SQLite moved it to another page before, parts of it stay in a gap of the former one.
+/// Rewrites the file without the removed boxes. `secure_delete` overwrites a box where it is, but if SQLite has moved
+/// it to another page before, parts of it stay in unused space of the former page.
 ///
-/// Where that fails, the next removal does it.
+/// If this fails, the next removal does it.
 pub(super) fn wipe(database: &Connection) {
     match database.execute_batch("VACUUM") {
         Ok(()) => settle(database),
@@ -160,14 +161,14 @@ pub(super) fn wipe(database: &Connection) {
     }
 }
 
-/// The file that SQLite keeps beside another.
+/// Returns the path of a file that SQLite keeps beside another.
 pub(super) fn sidecar(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// How much is in the log; 0 where there is none.
+/// Returns the length of the log in bytes; 0 if there is no log.
 pub(super) fn log_len(path: &Path) -> Result<u64, VaultError> {
     let log = sidecar(path, "-wal");
     match fs::metadata(&log) {
@@ -177,19 +178,19 @@ pub(super) fn log_len(path: &Path) -> Result<u64, VaultError> {
     }
 }
 
-/// A connection that looks at the file and its log, and writes nothing, neither now nor when it is closed.
+/// Opens a connection that reads the file and its log and writes nothing, neither now nor when it is closed.
 pub(super) fn look(path: &Path) -> Result<Connection, VaultError> {
     if log_len(path)? == 0 {
         return immutable(path);
     }
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // In exclusive mode the index of the log is in memory, not in a file.
+    // In exclusive mode SQLite keeps the index of the log in memory, not in a file.
     database.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON")?;
     Ok(database)
 }
 
-/// The file as it lies there: no lock, no log, no shared memory.
+/// Opens the file exactly as it is on disk: without lock, log or shared memory.
 fn immutable(path: &Path) -> Result<Connection, VaultError> {
     let path = path.to_str().ok_or_else(|| VaultError::File {
         path: path.to_owned(),
@@ -200,7 +201,8 @@ fn immutable(path: &Path) -> Result<Connection, VaultError> {
     Ok(Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?)
 }
 
-/// Reads what needs no key, without writing: SQLite's own header by hand, then what it says of the key.
+/// Reads the part that needs no key, without writing: first SQLite's own header by hand, then the row that describes
+/// the key.
 pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
     let mut first = [0; 100];
     let read = files::open_regular(path, Links::Follow).and_then(|(mut file, _)| file.read_exact(&mut first));
@@ -209,7 +211,7 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
         ErrorKind::UnexpectedEof => VaultError::Damaged("it is cut off".into()),
         _ => VaultError::File { path: path.to_owned(), source: error },
     })?;
-    // https://www.sqlite.org/fileformat2.html, section 1.3.
+    // See <https://www.sqlite.org/fileformat2.html>, section 1.3.
     let number = |at: usize| u32::from_be_bytes([first[at], first[at + 1], first[at + 2], first[at + 3]]);
     if &first[..16] != b"SQLite format 3\0" || number(68) != APPLICATION_ID {
         return Err(VaultError::Damaged(format!("{} is not a vault", path.display())));
@@ -219,7 +221,7 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
         0 => return Err(VaultError::Damaged("it has no format".into())),
         found => return Err(VaultError::NewerFormat { found }),
     }
-    // With the log: after a crash the file itself can be half-way between two states.
+    // The log counts too: after a crash the file alone can be half-way between two states.
     let database = look(path)?;
     let query = "SELECT vault_id, unlock, salt, memory_kib, passes, sealed_key FROM meta";
     let header = database.query_row(query, [], |row| {

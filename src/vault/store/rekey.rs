@@ -1,9 +1,9 @@
-//! A vault under new keys: every box is sealed anew, in the transaction that changes what unlocks the vault.
+//! Rekeying a vault: every box is sealed again under a new key, in the same transaction that changes the credential.
 //!
-//! The vault always has one seal, so exactly one of the two credentials opens it. A new key file is on disk, under a
-//! hidden name, before the transaction begins, and gets its name when it is committed. Whatever is killed in between,
-//! the next start finds the one of the two files whose key opens the vault (`UnlockWith::open`), and gives that its name
-//! or removes the other (`keys::settle_key_file`).
+//! The vault always has exactly one seal, so exactly one of the old and the new credential opens it. A new key file is
+//! on disk under a hidden name before the transaction begins, and is renamed after the commit. If the process is killed
+//! in between, the next start finds out which of the two files holds the key that opens the vault (`UnlockWith::open`),
+//! and renames or removes the pending one (`keys::settle_key_file`).
 
 use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
@@ -17,14 +17,14 @@ use crate::vault::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader};
 use crate::vault::trail;
 
 impl Vault {
-    /// Seals everything in the vault under a new key, and that key under another key file or passphrase, which opens the
-    /// vault from then on. Nothing else opens it then, and nothing of the former boxes is left in the file. Copies of
-    /// the file that were made before are as they were. Subkeys stay the same. The audit trail tells `event` of it. Then
-    /// comes `name_new_key`.
+    /// Seals everything in the vault under a new key, and that key under a new key file or passphrase. From then on
+    /// only this credential opens the vault, and no part of the former boxes stays in the file. Copies of the file from
+    /// before are unaffected. Subkeys stay the same. `event` goes into the audit trail in the same transaction. Call
+    /// [`Self::name_new_key`] afterwards.
     ///
     /// # Errors
-    /// When something cannot be written. What opened the vault before opens it then; only where the disk has failed in
-    /// the middle of the commit, it may be the other one.
+    /// An error if something cannot be written. The former credential still opens the vault then, except that if the
+    /// disk failed in the middle of the commit, it may be the new one.
     pub fn rekey(&mut self, unlock: &NewUnlock, event: Change) -> Result<(), VaultError> {
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.next_key(&passphrase)?;
@@ -42,10 +42,11 @@ impl Vault {
         Ok(())
     }
 
-    /// Gives the new key file its name, where there is one.
+    /// Gives the new key file its final name, if the method is a key file.
     ///
     /// # Errors
-    /// When it cannot be renamed. It opens the vault all the same, and the next `open` tries again.
+    /// [`VaultError::KeyFile`] if it cannot be renamed. The vault opens all the same, and the next [`Self::open`] tries
+    /// again.
     pub fn name_new_key(&self, home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
         match unlock.method() {
             Method::KeyFile => keys::name_key_file(&home.key_file()),
@@ -55,7 +56,7 @@ impl Vault {
 }
 
 impl Boxes {
-    /// Puts a box of `to` in place of every box, and `root` beside them.
+    /// Replaces every box by one under the keys of `to`, and stores `root` as a document.
     fn seal_anew(&self, database: &Connection, to: &Self, root: &Key) -> Result<(), VaultError> {
         let mut manifest = Manifest::default();
         let mut seal = |kind: &'static str, id: &[u8], revision: u64, sealed: &[u8]| {
@@ -91,7 +92,7 @@ impl Boxes {
         to.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
     }
 
-    /// The key that subkeys come from, where it is not the vault's own.
+    /// Returns the key that subkeys are derived from, or `None` if that is the vault's own key.
     pub(super) fn root(&self, database: &Connection) -> Result<Option<Key>, VaultError> {
         let Some(bytes) = self.document(database, ROOT)? else { return Ok(None) };
         let bytes = <[u8; 32]>::try_from(bytes.as_slice()).map(Zeroizing::new);

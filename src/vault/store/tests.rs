@@ -1,4 +1,4 @@
-//! What must not open does not, and nothing is written then.
+//! A vault that must not open is refused, and nothing is written then.
 
 use crate::sys::memory::Clear;
 use std::collections::BTreeMap;
@@ -43,13 +43,13 @@ fn value(secret: &Secret) -> String {
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-/// Every file of the home with its bytes.
+/// Returns every file of the home with its bytes.
 fn bytes(home: &Home) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(home.data()).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
 }
 
-/// Opening fails with an error that the check likes, and changes nothing.
+/// Checks that opening fails with an error that `check` accepts, and changes nothing.
 fn refused(home: &Home, unlock: UnlockWith, check: impl FnOnce(&VaultError) -> bool) -> String {
     let before = bytes(home);
     let error = Vault::open(home, unlock).unwrap_err();
@@ -189,7 +189,7 @@ fn a_record_that_was_changed_swapped_removed_or_put_back_is_noticed() {
     tampered("DELETE FROM records WHERE id = (SELECT MIN(id) FROM records)");
     tampered("UPDATE records SET revision = revision + 1");
     tampered("DELETE FROM documents");
-    // The older box under the newer manifest.
+    // The older box, under the newer manifest.
     let old = home.data().join("old.db");
     fs::write(&old, older).unwrap();
     tampered(&format!(
@@ -225,13 +225,13 @@ fn a_write_that_fails_changes_nothing() {
 fn nothing_is_left_of_what_was_deleted() {
     let (_dir, home) = created();
     let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
-    // Boxes of several sizes that share pages, so that they are moved about.
+    // Boxes of several sizes that share pages, so that SQLite moves them.
     let value = |number: usize| "x".repeat(1 + number * number * 37 % 1_500);
     let sealed = |vault: &Vault, secret: &Secret| -> Vec<u8> {
         let sql = "SELECT box FROM records WHERE id = ?1";
         vault.database.query_row(sql, [secret.id.0], |row| row.get(0)).unwrap()
     };
-    // Each with all the boxes it ever had.
+    // Each secret, with all the boxes it ever had.
     let mut secrets = Vec::new();
     for number in 0..60 {
         let secret = Secret::new(format!("name-{number}").parse().unwrap(), &value(number), true, 1).unwrap();
@@ -263,7 +263,7 @@ fn nothing_is_left_of_what_was_deleted() {
     assert_eq!(Vault::open(&home, key_file(&home)).unwrap().1.len(), secrets.len());
 }
 
-/// What SQLite frees stays in the file, for what comes later: a file that was written anew has nothing of it.
+/// Space that SQLite frees stays in the file for later use. A file that was rewritten contains none of the freed bytes.
 #[test]
 fn a_file_from_which_something_was_deleted_is_written_anew() {
     let (_dir, home) = created();

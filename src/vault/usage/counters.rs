@@ -1,7 +1,7 @@
-//! The counters in `vault.db`: what a fold adds to them and what is read out of them.
+//! The counters in `vault.db`: adding the result of a fold to them, and reading them.
 //!
-//! Counts are in the clear; where and by whom something was used stands in sealed boxes, and a name that
-//! no secret has is known by a tag of it only.
+//! Counts are in the clear. Where and by whom a secret was used is in sealed boxes, and a name that no secret has
+//! appears only as a keyed tag.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,15 +19,16 @@ use super::fold::{Counted, Folding, Place, Wanted};
 use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
 use crate::names::{Millis, SecretId};
 
-/// How many daily buckets of a secret are kept.
+/// How many daily counts are kept for each secret.
 const DAYS_KEPT: u32 = 90;
-/// How many places are told apart, and how many refusals of names that no secret has: fields and names can
-/// be a caller's own. What comes on top is counted by template and caller, or by outcome, alone.
+/// How many places are told apart, and (`NAMES_KEPT`) how many refusals of names that no secret has. There has to be a
+/// limit, because callers can make up fields and names. Beyond it, uses are counted by template, target and user, and
+/// refusals by outcome alone.
 const PLACES_KEPT: u64 = 50_000;
 const NAMES_KEPT: u64 = 10_000;
-/// In place of a secret: those that were deleted, and names without a counter of their own.
+/// Takes the place of a secret's id in the sums of deleted secrets and of names without a counter of their own.
 const NOBODY: &[u8] = &[];
-/// The place of what `NOBODY` has; places begin with 1.
+/// The place of the counts of `NOBODY`. Real places begin with 1.
 const NOWHERE: i64 = 0;
 
 /// The tables of the first vaults.
@@ -46,7 +47,8 @@ const FIRST_SCHEMA: &str = "
         secret BLOB NOT NULL, day INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (secret, day)
     ) STRICT, WITHOUT ROWID;
 ";
-/// What a vault of the first kind is given when it is opened. `wanted` is a secret's id, or the tag of a name.
+/// The table that a vault of the first version gets when it is opened. `wanted` is the id of a secret, or the tag of a
+/// name.
 const REFUSALS: &str = "usage_refusals";
 const REFUSALS_SCHEMA: &str = "
     CREATE TABLE usage_refusals (
@@ -55,13 +57,14 @@ const REFUSALS_SCHEMA: &str = "
         PRIMARY KEY (wanted, place, outcome)
     ) STRICT, WITHOUT ROWID;
 ";
-/// The audit trail, and what an earlier version had in its place.
+/// The audit trail, and the table that an earlier version had in its place.
 const TRAILS: [&str; 2] = ["audit_events", "usage_events"];
 
-/// What has to be made in a vault that is new, or of an earlier version; nothing in any other.
+/// Returns the SQL for the tables that a new vault, or one of an earlier version, still needs. It is empty if only the
+/// trail is missing; `None` means that nothing is.
 ///
 /// # Errors
-/// `Damaged`, where something is missing otherwise.
+/// [`VaultError::Damaged`] if tables are missing that no version has left out.
 pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultError> {
     let found: Vec<String> = {
         let mut statement = database.prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
@@ -78,10 +81,10 @@ pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultErro
     }
 }
 
-/// Makes that, within a transaction.
+/// Creates the missing tables, within the caller's transaction.
 ///
 /// # Errors
-/// As `missing`, and SQLite's.
+/// As `missing`, and the errors of SQLite.
 pub(in crate::vault) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(), VaultError> {
     match missing(database)? {
         Some(make) => {
@@ -98,26 +101,26 @@ pub(super) struct Counters {
     pub(super) key: Key,
     pub(super) boxes: trail::Boxes,
     pub(super) folded: Position,
-    /// Records that no transaction holds yet.
+    /// Records that are not in a committed transaction yet.
     pub(super) unfolded: Pending,
-    /// Changes that are recorded as soon as the file takes them.
+    /// Changes to record as soon as the file takes them.
     pub(super) owed: Vec<Change>,
-    /// What the table says, so that a listing need not add it up: changed when a transaction has been committed.
+    /// The totals in the table, so that a listing need not add them up. Updated when a transaction has been committed.
     pub(super) totals: Arc<AllTotals>,
 }
 
-/// All in all, deleted secrets too.
+/// The sums over all secrets, deleted ones included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sums {
-    /// How often a value left the vault.
+    /// How often a value was resolved.
     pub resolutions: u64,
-    /// How often it did not.
+    /// How often a request was refused, by outcome.
     pub refusals: Vec<(Outcome, u64)>,
-    /// Events of each class in the trail, in the order of `Class::ALL`.
+    /// The events of each class in the trail, in the order of [`Class::ALL`].
     pub kept: [usize; 3],
 }
 
-/// Adds the table up.
+/// Computes the totals from the table.
 pub(super) fn totals(database: &Connection) -> Result<AllTotals, RecorderError> {
     let query = "SELECT secret, SUM(count), MAX(last_used) FROM usage_counters WHERE secret <> ?1 GROUP BY secret";
     let mut statement = database.prepare(query)?;
@@ -128,7 +131,7 @@ pub(super) fn totals(database: &Connection) -> Result<AllTotals, RecorderError> 
 }
 
 impl Counters {
-    /// Adds the records up that have not been folded, for a trail of so many events.
+    /// Adds up the records that have not been folded, keeping at most `events` events of each user for the trail.
     pub(super) fn add_up(&self, events: usize) -> Folding {
         let mut folding = Folding::new(events);
         for content in self.unfolded.iter() {
@@ -139,8 +142,8 @@ impl Counters {
         folding
     }
 
-    /// Reads what would be there if everything had been folded, for a file that takes no change: nothing of it is
-    /// committed, or written anywhere.
+    /// Calls `read` on the counters as they would be if everything had been folded. This is for a file that takes no
+    /// change: nothing is committed or written anywhere.
     pub(super) fn as_if_folded<T>(
         &self,
         events: usize,
@@ -148,17 +151,17 @@ impl Counters {
     ) -> Result<T, RecorderError> {
         let transaction = Transaction::new_unchecked(&self.database, TransactionBehavior::Immediate)?;
         add(&transaction, &self.key, &self.boxes, &self.add_up(events))?;
-        // When the transaction is dropped, it is rolled back.
+        // Dropping the transaction rolls it back.
         read(self)
     }
 
-    /// The totals of every secret that was ever used.
+    /// Returns the totals of every secret that was ever used.
     pub(super) fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
-        // The copy is of what has been committed.
+        // The copy has only what was committed.
         if self.unfolded.is_empty() { Ok(Arc::clone(&self.totals)) } else { totals(&self.database).map(Arc::new) }
     }
 
-    /// Adds what a fold has found, with the position it has come to, in one transaction.
+    /// Adds the result of a fold and stores its position, in one transaction.
     pub(super) fn write(
         &mut self,
         journal: [u8; 16],
@@ -182,7 +185,7 @@ impl Counters {
         Ok(())
     }
 
-    /// Removes events of the trail that `limit` does not allow.
+    /// Removes the events of the trail that exceed `limit`.
     pub(super) fn trim(&mut self, limit: impl Fn(Class) -> usize) -> Result<(), RecorderError> {
         store::change(&mut self.database, |database| {
             for (class, ..) in Class::ALL {
@@ -198,7 +201,7 @@ impl Counters {
         store::change(&mut self.database, |database| Ok(trail::write_changes(database, boxes, limit, changes)?))
     }
 
-    /// Where and when a secret was used.
+    /// Returns where and when a secret was used.
     pub(super) fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
         let mut usage = SecretUsage::default();
         let query = "SELECT places.tag, places.box, counters.count, counters.last_used
@@ -251,8 +254,8 @@ impl Counters {
         Ok(usage)
     }
 
-    /// What was refused of a secret, and of a name while no secret had it; most often first. `unknown` is what
-    /// stands for the name in what was recorded while nothing had it.
+    /// Returns the refusals of a secret, and those of a name while no secret had it, most frequent first. `unknown` is
+    /// what the name was recorded as while nothing had it.
     pub(super) fn refusals(
         &self,
         secret: Option<SecretId>,
@@ -280,7 +283,8 @@ impl Counters {
                 (known.outcome, &known.template, &known.field, &known.target, known.uid, &known.exe)
                     == (outcome, &place.template, &place.field, &place.target, place.uid, &place.exe)
             };
-            // Of the secret, and of its name before it was known or had one.
+            // The same refusal can be counted for the secret, for its name before the secret existed, and as an unknown
+            // name.
             if let Some(known) = all.iter_mut().find(same) {
                 known.count += count;
                 known.last = known.last.max(last);
@@ -301,7 +305,7 @@ impl Counters {
         Ok(all)
     }
 
-    /// All in all; `limit` is how many events of a class the trail may hold.
+    /// Returns the sums; `limit` is how many events of a class the trail may hold.
     pub(super) fn sums(&self, limit: impl Fn(Class) -> usize) -> Result<Sums, RecorderError> {
         let database = &self.database;
         let resolutions =
@@ -319,7 +323,7 @@ impl Counters {
         Ok(Sums { resolutions, refusals, kept })
     }
 
-    /// Drops what is known of a secret; the sums keep it, so that they never go down.
+    /// Removes the counters of a secret and adds them to those of `NOBODY`, so that the sums never go down.
     pub(super) fn forget(&mut self, secret: SecretId) -> Result<(), RecorderError> {
         store::change(&mut self.database, |database| {
             database.execute(
@@ -352,7 +356,7 @@ impl Counters {
     }
 }
 
-/// Adds what a fold has found to the tables.
+/// Adds the result of a fold to the tables.
 fn add(transaction: &Connection, key: &Key, boxes: &trail::Boxes, folding: &Folding) -> Result<(), RecorderError> {
     let mut names = None;
     for counted in &folding.counted {
@@ -379,7 +383,7 @@ fn add_answers(transaction: &Connection, key: &Key, counted: &Counted) -> Result
     Ok(())
 }
 
-/// `names` is how many names without a secret have counters, once it is known.
+/// Adds to the refusals. `names` caches how many names without a secret have counters.
 fn add_refusals(
     transaction: &Connection,
     key: &Key,
@@ -422,7 +426,7 @@ fn add_days(transaction: &Connection, by_day: &HashMap<(SecretId, u64), u64>) ->
         "INSERT INTO usage_days (secret, day, count) VALUES (?1, ?2, ?3)
          ON CONFLICT (secret, day) DO UPDATE SET count = count + ?3",
     )?;
-    // By number, not by age: a clock that jumped ahead must not sweep everything else away.
+    // By number, not by age: a clock that jumped ahead must not remove all other days.
     let mut bound = transaction.prepare_cached(
         "DELETE FROM usage_days WHERE secret = ?1 AND day NOT IN
          (SELECT day FROM usage_days WHERE secret = ?1 ORDER BY day DESC LIMIT ?2)",
@@ -434,7 +438,7 @@ fn add_days(transaction: &Connection, by_day: &HashMap<(SecretId, u64), u64>) ->
     Ok(())
 }
 
-/// Notes up to where a journal has been folded.
+/// Stores the position up to which a journal has been folded.
 pub(super) fn set_position(database: &Connection, journal: [u8; 16], position: Position) -> Result<(), RecorderError> {
     let mut statement = database.prepare_cached(
         "INSERT INTO usage_position (one, journal, generation, at) VALUES (1, ?1, ?2, ?3)
@@ -444,7 +448,7 @@ pub(super) fn set_position(database: &Connection, journal: [u8; 16], position: P
     Ok(())
 }
 
-/// What stands for it in a table: an id, or the tag of a name.
+/// Returns the key of a counter in a table: the id of a secret, or the tag of a name.
 fn tag(key: &Key, wanted: &Wanted) -> Vec<u8> {
     match wanted {
         Wanted::Secret(secret) => secret.0.to_vec(),
@@ -453,7 +457,7 @@ fn tag(key: &Key, wanted: &Wanted) -> Vec<u8> {
     }
 }
 
-/// The row of a place, made when it is new.
+/// Returns the row of a place, which is created if it is new.
 fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, RecorderError> {
     let text = serde_json::to_vec(place).unwrap_or_default();
     let tag = key.mac(&text);
@@ -461,7 +465,7 @@ fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, R
     if let Some(id) = statement.query_row([tag], |row| row.get(0)).optional()? {
         return Ok(id);
     }
-    // None is ever removed, so the last number is how many there are.
+    // Places are never removed, so the highest id is their number.
     let count: Option<u64> = transaction.query_row("SELECT MAX(id) FROM usage_places", [], |row| row.get(0))?;
     if count >= Some(PLACES_KEPT) && !(place.field.is_empty() && place.exe.is_empty()) {
         return place_id(transaction, key, &Place { field: String::new(), exe: String::new(), ..place.clone() });

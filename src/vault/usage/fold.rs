@@ -1,4 +1,4 @@
-//! What a fold adds up: a busy daemon's millions of records are few places.
+//! What a fold adds up in memory before it writes. A busy daemon's millions of records are about few places.
 //!
 //! Knows nothing of the vault's file.
 
@@ -12,7 +12,7 @@ use crate::names::{Millis, SecretId};
 
 pub(super) const DAY: Millis = 24 * 60 * 60 * 1000;
 
-/// Where a counter counts; sealed in the file.
+/// The place that a counter counts for; sealed in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) template: Option<String>,
@@ -22,43 +22,43 @@ pub(super) struct Place {
     pub(super) exe: String,
 }
 
-/// What was asked for.
+/// The secret or name that a caller asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Secret(SecretId),
-    /// A name without a secret, in lower case; empty where not even a name was given.
+    /// A name without a secret, in lower case; empty if the caller gave no name at all.
     Name(String),
-    /// A name that nothing has.
+    /// A name that no secret, former name or template has.
     Unknown(UnknownName),
 }
 
-/// What a fold adds to one counter.
+/// The amount that a fold adds to one counter.
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) place: Place,
     pub(super) wanted: Wanted,
-    /// `None` where it was answered.
+    /// The reason for the refusal; `None` if the use was answered.
     pub(super) refused: Option<Outcome>,
     pub(super) count: u64,
     pub(super) last: Millis,
 }
 
-/// See the module.
+/// The sums of one fold.
 pub(super) struct Folding {
-    /// Where a place, what was wanted and whether it was refused stand in `counted`, by their bytes, which
-    /// are put together in `key`: nothing is allocated for what was seen before.
+    /// The index in `counted` for each combination of place, subject and outcome, encoded as bytes. The bytes are put
+    /// together in `key`, so that nothing is allocated for a combination that was seen before.
     known: HashMap<Box<[u8]>, usize>,
     key: Vec<u8>,
     pub(super) counted: Vec<Counted>,
     pub(super) by_day: HashMap<(SecretId, u64), u64>,
-    /// How many records there were.
+    /// The number of records so far.
     pub(super) seen: u64,
-    /// Of each class of uses.
+    /// The newest uses of each class, answers and refusals.
     pub(super) newest: [Newest; 2],
 }
 
 impl Folding {
-    /// Keeps so many of the newest uses of each class and user for the trail.
+    /// Returns empty sums, which keep at most `events` of the newest uses of each class and user for the trail.
     pub(super) fn new(events: usize) -> Self {
         Self {
             known: HashMap::new(),
@@ -70,7 +70,7 @@ impl Folding {
         }
     }
 
-    /// Adds a record; `content` is what `event` was read from.
+    /// Adds a record; `content` is the encoded form of `event`.
     pub(super) fn add(&mut self, content: &[u8], event: &Decoded<'_>) {
         let refused = event.outcome.is_refusal().then_some(event.outcome);
         let count = u64::from(event.outcome != Outcome::Revalidated);
@@ -93,12 +93,12 @@ impl Folding {
                     self.key.push(1);
                     self.key.extend_from_slice(&secret.0);
                 }
-                // Nothing is answered without a secret.
+                // Without a secret there is no answer.
                 _ if refused.is_none() => continue,
                 Subject::Name(name) => {
                     self.key.push(0);
                     self.key.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
-                    // No name holds it.
+                    // Ends the name: no name holds this byte.
                     self.key.push(0);
                 }
                 Subject::Unknown(UnknownName::Hash(hash)) => {

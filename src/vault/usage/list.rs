@@ -1,8 +1,8 @@
-//! The audit trail read back, newest first.
+//! Reads the audit trail, newest first.
 //!
-//! Answers and refusals are in the order of recording, whatever the clock did. They are numbered when they are folded,
-//! which is later than a change that was made after them: changes, in the order in which they were made, stand among
-//! them by their time.
+//! Answers and refusals come in the order in which they were recorded, whatever the clock did. They are numbered when
+//! they are folded, which can be after a later change was numbered. So changes, which are in the order in which they
+//! were made, are merged with them by time.
 
 use std::ops::Range;
 
@@ -24,40 +24,40 @@ pub enum TrailEvent {
     Change(Change),
 }
 
-/// One use of one secret, or its refusal; or all names of one request that nothing has.
+/// One use of one secret, or its refusal; or all unknown names of one request together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UseEvent {
-    /// When.
+    /// The time of the request, in milliseconds since the Unix epoch.
     pub time: Millis,
-    /// What became of it.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// Who.
+    /// The process that asked.
     pub caller: Caller,
-    /// The template; `None` for a raw resolve.
+    /// The id of the template; `None` for a raw resolve.
     pub template: Option<String>,
-    /// The target.
+    /// The target; `None` if the request had none.
     pub target: Option<String>,
     /// The field of the config; empty for a raw resolve.
     pub field: String,
-    /// The route that a caller may not use.
+    /// Method and path of the route, if the caller lacked the right to it.
     pub route: Option<String>,
-    /// The secret, where there was one.
+    /// The secret; `None` if no secret had the name.
     pub secret: Option<SecretId>,
-    /// The name that was asked for, where there was no secret and a template had it.
+    /// The name that was asked for, if a template uses it but no secret had it.
     pub name: Option<String>,
-    /// What stands for the name that was asked for, where nothing had it.
+    /// The hash that stands for the name, if no secret, former name or template had it.
     pub unknown: Option<UnknownName>,
-    /// How many uses it stands for: more than one where nothing had the names of a request.
+    /// How many uses this event stands for; more than 1 only for the unknown names of a request.
     pub uses: u32,
 }
 
-/// Which events are wanted.
+/// Selects events of the trail.
 pub trait Picks {
-    /// Whether any of this class are.
+    /// Reports whether any event of this class is wanted.
     fn class(&self, class: Class) -> bool;
-    /// Whether this use is.
+    /// Reports whether this use is wanted.
     fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool;
-    /// Whether this change is.
+    /// Reports whether this change is wanted.
     fn of_change(&self, change: &Change) -> bool;
 }
 
@@ -84,25 +84,25 @@ impl UseEvent {
     }
 }
 
-/// The records of one class and user, newest first. The counters are locked for one chunk at a time: a long trail
-/// must not hold up a fold.
+/// The records of one class and user, newest first. The counters are locked for one chunk at a time, because reading a
+/// long trail must not hold up a fold.
 struct Backwards<'a> {
     shared: &'a Shared,
     class: Class,
-    /// Not read yet, newest last.
+    /// The chunks that have not been read yet, newest last.
     chunks: Vec<Chunk>,
     frames: Zeroizing<Vec<u8>>,
     records: Vec<(u64, Range<usize>)>,
-    /// What is known of the next: its number and time, and the change where it is one.
+    /// The number and time of the next record, once they are known. If it is a change, `change` holds it.
     next: Option<(u64, Millis)>,
     change: Option<Change>,
-    /// How many events the bound leaves.
+    /// How many more events the bound of the trail allows.
     left: usize,
 }
 
 impl Backwards<'_> {
-    /// The number and time of the next record that can be read. A change of a kind that this version does not know is
-    /// left out.
+    /// Returns the number and time of the next record that can be read. Skips changes of a kind that this version does
+    /// not know.
     fn peek(&mut self) -> Result<Option<(u64, Millis)>, RecorderError> {
         while self.left > 0 && self.next.is_none() {
             let Some((number, range)) = self.records.last() else {
@@ -127,24 +127,25 @@ impl Backwards<'_> {
         Ok(self.next)
     }
 
-    /// Reads the next chunk, where there is one.
+    /// Reads the next chunk. Returns `false` if there is none.
     fn read(&mut self) -> Result<bool, RecorderError> {
         let Some(chunk) = self.chunks.pop() else { return Ok(false) };
         let opened = {
             let counters = self.shared.counters();
             trail::open(&counters.database, &counters.boxes, chunk.id)?
         };
-        // Gone meanwhile, since newer ones have come.
+        // The chunk has left the trail meanwhile, because newer ones have come.
         let Some(opened) = opened else { return Ok(true) };
         let damaged = || VaultError::Damaged("a part of its audit trail does not open".into());
         self.frames = opened.frames.ok_or_else(damaged)?;
         self.records = trail::records(&self.frames).ok_or_else(damaged)?;
-        // What has come meanwhile is not part of this look.
+        // Records that were added meanwhile are not part of this listing.
         self.records.retain(|(number, _)| *number <= chunk.last);
         Ok(true)
     }
 
-    /// Takes the next record; to be called after `peek`. Gives `found` each event of it that is picked, the last first.
+    /// Takes the next record; call it after `peek`. Calls `found` with each event of the record that `picks` selects,
+    /// the last event first.
     fn take(&mut self, picks: &impl Picks, mut found: impl FnMut(&dyn Fn() -> TrailEvent)) {
         self.next = None;
         let Some((_, range)) = self.records.pop() else { return };
@@ -166,7 +167,7 @@ impl Backwards<'_> {
     }
 }
 
-/// The next record of several streams by what is told of it, the greatest.
+/// Finds the stream whose next record has the greatest key; returns its index and the time of that record.
 fn newest<K: Ord + Copy>(
     streams: &mut [Backwards<'_>],
     key: impl Fn((u64, Millis)) -> K,
@@ -182,8 +183,8 @@ fn newest<K: Ord + Copy>(
     Ok(newest.map(|(_, index, time)| (index, time)))
 }
 
-/// The events that `picks` picks, newest first: how many there are, and those from `offset` on, at most
-/// `limit`.
+/// Lists the events that `picks` selects, newest first: returns how many there are, and of these at most `limit`, after
+/// the first `offset`.
 pub(super) fn list(
     shared: &Shared,
     picks: &impl Picks,
@@ -215,7 +216,8 @@ pub(super) fn list(
     loop {
         let next_use = newest(&mut uses, |(number, _)| number)?;
         let next_change = newest(&mut changes, |(number, _)| number)?;
-        // Of the same moment the use is the earlier one: that a value was shown is recorded behind it.
+        // At the same millisecond the use is the earlier event: the event that a value was shown is recorded after the
+        // use.
         if let Some((index, time)) = next_use
             && next_change.is_none_or(|(_, changed)| time > changed)
         {

@@ -1,8 +1,9 @@
-//! What the recorder shares with its thread: the journal and the counters, and what to do when one of them takes nothing.
+//! The state that the recorder shares with its thread: the journal and the counters, and what happens when one of them
+//! cannot be written.
 //!
-//! Where the vault's file takes no change, because its disk is full, say, records stay in the journal, and what is asked
-//! for is counted in a transaction that is taken back. Where the journal is lost, what it held is moved to the vault from
-//! memory, and another one takes its place. Neither loses or repeats a record.
+//! If the vault's file takes no change, for example because its disk is full, records stay in the journal, and reads
+//! are answered from a transaction that is rolled back. If the journal is lost, its records are moved from memory to
+//! the vault, and another journal takes its place. Neither loses or repeats a record.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,9 +17,9 @@ use super::super::trail;
 use super::RecorderError;
 use super::counters::{self, Counters};
 
-/// With less room on the disk than that, in bytes, it is tried whether it is enough for a change.
+/// Free space on the disk, in bytes. With less than this, `try_out` tests whether a change still fits.
 const SCARCE: u64 = 1 << 20;
-/// What people are told of a journal that was lost.
+/// The message about a journal that was lost.
 const RENEWED: &str = "usage.journal was cut off, overwritten or removed while the daemon ran. No use was lost: all of them were \
      still in memory, and a new journal is in its place. Keep log rotation away from this file, and stop the daemon before you put \
      a backup back";
@@ -26,11 +27,11 @@ const RENEWED: &str = "usage.journal was cut off, overwritten or removed while t
 pub(super) struct Shared {
     pub(super) journal: Journal,
     counters: Mutex<Counters>,
-    /// How many events of each class the trail holds at most, in the order of `Class::ALL`.
+    /// The largest number of events of each class in the trail, in the order of `Class::ALL`.
     kept: [AtomicUsize; 3],
-    /// The vault's file.
+    /// The path of the vault's file.
     database: PathBuf,
-    /// Why it takes no change, while that is so.
+    /// Why the file takes no change; `None` while it does.
     read_only: Mutex<Option<String>>,
     was_lost: AtomicBool,
 }
@@ -46,12 +47,12 @@ impl Shared {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many events of a class the trail holds, at most.
+    /// Returns the largest number of events of a class that the trail keeps.
     pub(super) fn kept(&self, class: Class) -> usize {
         self.kept[class as usize].load(Ordering::Relaxed)
     }
 
-    /// Bounds the trail anew, in the order of `Class::ALL`.
+    /// Sets new bounds for the trail, in the order of `Class::ALL`.
     pub(super) fn keep(&self, numbers: [usize; 3]) -> Result<(), RecorderError> {
         for (kept, number) in self.kept.iter().zip(numbers) {
             kept.store(number, Ordering::Relaxed);
@@ -64,7 +65,7 @@ impl Shared {
         self.note(self.counters().record_changes(self.kept(Class::Change), changes))
     }
 
-    /// As `record_changes`; where the vault's file takes no change, they are recorded as soon as it does.
+    /// Records changes now, or as soon as the vault's file takes changes again.
     pub(super) fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
         match self.record_changes(&changes) {
             Err(error) if error.is_read_only() => self.counters().owed.extend(changes),
@@ -73,7 +74,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Moves what has been recorded into the counters. Where that fails, it stays where it is.
+    /// Moves the recorded events into the counters. If that fails, they stay where they are.
     pub(super) fn fold(&self) -> Result<(), RecorderError> {
         self.fold_into(&mut self.counters())
     }
@@ -89,7 +90,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads counters that are true up to the last answer.
+    /// Calls `read` on counters that include everything up to the last answer.
     pub(super) fn look<T>(&self, read: impl FnOnce(&Counters) -> Result<T, RecorderError>) -> Result<T, RecorderError> {
         let mut counters = self.counters();
         match self.fold_into(&mut counters) {
@@ -98,8 +99,7 @@ impl Shared {
         }
     }
 
-    /// Puts a new journal in the place of one that was lost, or that an earlier version wrote, after what it held has been
-    /// folded.
+    /// Folds the journal, then replaces it if it was lost or is of an earlier version.
     pub(super) fn renew(&self) -> Result<(), RecorderError> {
         let mut counters = self.counters();
         self.fold_into(&mut counters)?;
@@ -112,12 +112,12 @@ impl Shared {
         counters.folded = begin;
         let id = self.journal.id();
         let noted = store::change(&mut counters.database, |database| counters::set_position(database, id, begin));
-        // Until it is noted, which the next fold does too, positions in the former journal lead to the same.
+        // Until the new position is stored, which the next fold does too, the old one leads to the same counts.
         let _ = self.note(noted);
         Ok(())
     }
 
-    /// Keeps in mind whether the vault's file takes changes, and tells of it when that has changed.
+    /// Remembers whether the vault's file takes changes, and logs when that has changed.
     fn note<T>(&self, written: Result<T, RecorderError>) -> Result<T, RecorderError> {
         let mut known = self.read_only.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {
@@ -133,12 +133,13 @@ impl Shared {
         written
     }
 
-    /// Whether the last attempt to change the vault's file failed.
+    /// Reports whether the last attempt to change the vault's file failed.
     pub(super) fn is_read_only(&self) -> bool {
         self.read_only.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Tries whether the vault's file takes a change, where the last one failed or little room is left; folds then.
+    /// Tests whether the vault's file takes a change, if the last one failed or the disk is nearly full. Folds if it
+    /// does.
     pub(super) fn try_out(&self) -> Result<(), RecorderError> {
         if !self.is_read_only() && !self.is_scarce() {
             return Ok(());
@@ -146,7 +147,7 @@ impl Shared {
         let mut counters = self.counters();
         let Counters { database, boxes, folded, owed, .. } = &mut *counters;
         let written = store::change(database, |database| {
-            // SQLite writes no page whose content stays the same.
+            // SQLite does not write a page whose content stays the same, so the row is removed and written again.
             database.execute("DELETE FROM usage_position", [])?;
             counters::set_position(database, self.journal.id(), *folded)?;
             Ok::<_, RecorderError>(trail::write_changes(database, boxes, self.kept(Class::Change), owed)?)
@@ -160,9 +161,9 @@ impl Shared {
         rustix::fs::statvfs(&self.database).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < SCARCE)
     }
 
-    /// What is wrong now and people have to know.
+    /// Returns the present problems that the operator should know.
     pub(super) fn problems(&self) -> Vec<String> {
-        // What it finds is in `read_only`.
+        // The outcome is in `read_only`.
         let _ = self.try_out();
         let read_only = self.read_only.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! Counts are exact, whatever happens in between.
+//! Counts are exact, whatever happens between recording and folding.
 
 #![allow(clippy::disallowed_methods, reason = "these are the totals of one device")]
 
@@ -28,8 +28,8 @@ impl Files {
         Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
     }
 
-    /// The files as they are at this moment, between two folds: one that went on while they are copied would
-    /// make a state that no crash leaves.
+    /// Copies the files as they are now, between two folds. If a fold went on during the copy, the result would be a
+    /// state that no crash leaves.
     fn crashed(&self, recorder: &Recorder) -> Self {
         let _no_fold = recorder.shared.counters();
         self.copy()
@@ -44,7 +44,7 @@ impl Files {
         copy
     }
 
-    /// Changes the database behind the recorder's back.
+    /// Changes the database while the recorder does not know of it.
     fn sql(&self, statements: &str) {
         rusqlite::Connection::open(self.dir.path().join("db")).unwrap().execute_batch(statements).unwrap();
     }
@@ -66,12 +66,12 @@ fn record(recorder: &Recorder, time: Millis, outcome: Outcome, secrets: &[u8], f
     recorder.record(&event).unwrap();
 }
 
-/// An event in no template.
+/// Returns an event that belongs to no template.
 fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [Use<'a>]) -> Event<'a> {
     Event { time, outcome, caller, template: None, target: None, route: None, uses }
 }
 
-/// Uses that this picks, and all changes.
+/// Picks the uses that the function accepts, and all changes.
 struct Where<F>(F);
 
 impl<F: Fn(&Decoded<'_>) -> bool> Picks for Where<F> {
@@ -88,14 +88,14 @@ impl<F: Fn(&Decoded<'_>) -> bool> Picks for Where<F> {
     }
 }
 
-/// Everything in the trail, newest first.
+/// Returns every event in the trail, newest first.
 fn everything(recorder: &Recorder) -> Vec<TrailEvent> {
     let (count, events) = recorder.trail(&Where(|_: &Decoded<'_>| true), 0, usize::MAX).unwrap();
     assert_eq!(count, events.len());
     events
 }
 
-/// The uses in it.
+/// Returns every use in the trail, newest first.
 fn uses(recorder: &Recorder) -> Vec<UseEvent> {
     let used = |event| match event {
         TrailEvent::Use(event) => Some(event),
@@ -200,8 +200,8 @@ fn the_newest_ninety_days_are_kept_and_the_totals_whole() {
     assert_eq!((usage.by_day.len(), usage.totals.count), (90, 120));
 }
 
-/// Promise 3: a process that is killed while it records has counted all it acknowledged, and not more than
-/// it tried. This test runs itself again as that process.
+/// Recorded: a process that is killed while it records has counted everything it acknowledged, and not more than it
+/// tried. This test runs itself again as that process.
 #[test]
 fn what_was_acknowledged_before_a_kill_is_counted() {
     use std::io::{BufRead, BufReader, Write};
@@ -271,7 +271,7 @@ mod damage;
 mod model;
 mod trail;
 
-/// The thread that folds holds the file too: SQLite leaves its log only when nobody else has it open.
+/// The thread that folds has the file open too, and SQLite removes its log only when nobody else has it open.
 #[test]
 fn what_was_dropped_has_let_the_file_go() {
     let files = Files::new();

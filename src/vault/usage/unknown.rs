@@ -1,8 +1,8 @@
-//! What stands for a name that nothing here has: whoever asked for it may have sent a value where a name belongs.
+//! What is recorded for a name that nothing here has. The caller may have sent a value in place of a name.
 //!
-//! Only a keyed hash of it is ever recorded, and of each user only so many different ones an hour: what comes on
-//! top is recorded without a hash, so that nobody learns about a value by asking for many. Knows nothing of which
-//! names there are.
+//! Only a keyed hash is recorded, and for each user only a limited number of different hashes per hour. Names beyond it
+//! are recorded without a hash, so that nobody can learn about a value by asking for many candidates. Does not know
+//! which names exist.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,30 +11,30 @@ use super::super::crypto::Key;
 use super::super::event::UnknownName;
 use crate::names::Millis;
 
-/// How many different ones of a user are told apart in an hour.
+/// How many different names of a user are told apart in one hour.
 pub(super) const TOLD_APART: usize = 16;
 pub(super) const HOUR: Millis = 60 * 60 * 1000;
 
-/// Hashes names, and counts how many of them each user has come with.
+/// Hashes names, and counts how many different ones each user has asked for.
 pub(super) struct UnknownNames {
     key: Key,
     by_uid: Mutex<HashMap<u32, Told>>,
 }
 
-/// What a user has come with in an hour.
+/// The unknown names that a user has asked for in one hour.
 struct Told {
-    /// The hour, counted from the epoch.
+    /// The hour, counted from the Unix epoch.
     hour: u64,
     hashes: Vec<[u8; 8]>,
 }
 
 impl UnknownNames {
-    /// Hashes under a subkey of this key.
+    /// Returns a hasher whose key is a subkey of `key`.
     pub(super) fn new(key: &Key) -> Self {
         Self { key: key.subkey("unknown-names"), by_uid: Mutex::default() }
     }
 
-    /// Returns what stands for a name, in upper and lower case the same.
+    /// Returns the hash of a name; it is the same in upper and lower case.
     pub(super) fn hash(&self, name: &str) -> [u8; 8] {
         let mac = self.key.mac(name.to_ascii_lowercase().as_bytes());
         let mut hash = [0; 8];
@@ -42,10 +42,10 @@ impl UnknownNames {
         hash
     }
 
-    /// Returns what is recorded when a user asks for this name.
+    /// Returns what to record when a user asks for this name.
     pub(super) fn asked(&self, uid: u32, name: &str, now: Millis) -> UnknownName {
         let (hash, hour) = (self.hash(name), now / HOUR);
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
         if by_uid.get(&uid).is_none_or(|told| told.hour != hour) {
             // A clock that was set back begins another hour too.

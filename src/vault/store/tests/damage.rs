@@ -1,4 +1,4 @@
-//! Flipped bits and cut-off files: either everything is there, or the damage is told and no byte changes.
+//! Flipped bits and truncated files: either everything is there, or the damage is reported and no byte changes.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn filled() -> (tempfile::TempDir, Home) {
     for number in 1..SECRETS {
         vault.put(&secret(&format!("secret-{number}"))).unwrap();
     }
-    // Free pages: damage in their list must not give a page to two owners.
+    // The file has free pages: damage in their list must not give one page to two owners.
     let large = Secret::new("large".parse().unwrap(), &"x".repeat(40_000), true, 1).unwrap();
     vault.put(&large).unwrap();
     let mut small = large.next(2);
@@ -26,7 +26,7 @@ fn contents(vault: &Vault, secrets: &[Secret]) -> Option<BTreeMap<String, String
     (pinned?.as_slice() == b"pinned").then(|| pairs.collect())
 }
 
-/// What becomes of damaged files; whether the damage was told.
+/// Checks what happens with damaged files. Returns whether the damage was reported.
 fn check(home: &Home, expected: &BTreeMap<String, String>, what: &str) -> bool {
     let before = bytes(home);
     let mut expected = expected.clone();
@@ -39,7 +39,7 @@ fn check(home: &Home, expected: &BTreeMap<String, String>, what: &str) -> bool {
         Ok(opened) => opened,
     };
     assert_eq!(contents(&vault, &secrets).as_ref(), Some(&expected), "{what}");
-    // What opens can be written to, and nothing else is lost by that.
+    // A vault that opens can be written to, and that loses nothing else.
     let large = Secret::new("later".parse().unwrap(), &"y".repeat(30_000), true, 1).unwrap();
     if vault.put(&large).is_ok() {
         expected.insert("later".into(), value(&large));
@@ -73,7 +73,7 @@ fn damage_of_the_file_is_told_or_does_not_matter() {
     let path = home.vault_file();
     let (mut told, mut tried) = (0, 0);
     let len = good[&path].len();
-    // The first page, which describes all others, byte by byte as far as it is used.
+    // The first page, which describes all others: byte by byte, as far as it is used.
     for at in (0..108).chain((108..len).step_by(263)) {
         let mut files = good.clone();
         files.get_mut(&path).unwrap()[at] ^= 1 << (at % 8);
@@ -102,7 +102,7 @@ fn damage_of_the_key_file_is_told() {
             let mut files = good.clone();
             files.get_mut(&key).unwrap()[at] ^= 1 << bit;
             restore(&home, &files);
-            // An `A` for an `a` is the same key.
+            // Bit 5 changes the case of a hexadecimal digit: an `A` for an `a` is the same key.
             let told = check(&home, &expected, &format!("bit {bit} of byte {at}"));
             assert!(told || bit == 5, "bit {bit} of byte {at}");
         }
@@ -138,15 +138,15 @@ fn the_log_can_be_lost_or_damaged() {
     }
 }
 
-/// Killed between the commit and its move into the file: the change is in the log alone, and whoever asked
-/// for it has no answer.
+/// The process was killed between the commit and the move into the file: the change is in the log alone, and the caller
+/// who asked for it has no answer.
 #[test]
 fn a_damaged_log_of_a_change_under_way_loses_nothing_else() {
     let (_dir, home) = filled();
     let before = expected(&home);
     let mut other = connect(&home.vault_file()).unwrap();
     let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
-    // A reader keeps the log from being emptied.
+    // An open reader keeps the log from being emptied.
     vault.database.busy_timeout(std::time::Duration::ZERO).unwrap();
     let reader = other.transaction().unwrap();
     reader.query_row("SELECT COUNT(*) FROM records", [], |row| row.get::<_, u32>(0)).unwrap();

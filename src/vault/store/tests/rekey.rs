@@ -1,5 +1,5 @@
-//! A rekey keeps everything, leaves nothing of what was, and is finished or undone by the next open; passphrases that
-//! earlier versions took with their line ends go on opening their vaults.
+//! A rekey keeps everything, leaves nothing of the former boxes, and is completed or undone by the next open.
+//! Passphrases that earlier versions read with their line ends still open their vaults.
 
 use super::*;
 use crate::vault::audit::Actor;
@@ -10,7 +10,7 @@ fn pending(home: &Home) -> PathBuf {
     files::beside(&home.key_file())
 }
 
-/// A vault with something of every kind in it.
+/// Returns a vault with data of every kind in it.
 fn filled() -> (tempfile::TempDir, Home) {
     let (dir, home) = created();
     let (mut vault, _) = Vault::open(&home, key_file(&home)).unwrap();
@@ -32,7 +32,7 @@ fn filled() -> (tempfile::TempDir, Home) {
 /// The revision and value of each secret by its name, the documents, and a subkey.
 type Contents = (BTreeMap<String, (u64, String)>, Vec<LabelledDocument>, [u8; 32]);
 
-/// Everything that is in a vault, and the subkeys that it gives.
+/// Returns the content of a vault, and one of its subkeys.
 fn contents(vault: &Vault, secrets: &[Secret]) -> Contents {
     let secrets = secrets.iter().map(|secret| (secret.name.to_string(), (secret.revision, value(secret))));
     let mut documents = vault.documents("").unwrap();
@@ -58,12 +58,12 @@ fn a_rekey_keeps_everything_and_leaves_nothing_of_what_was() {
     let (mut vault, secrets) = Vault::open(&home, key_file(&home)).unwrap();
     let expected = contents(&vault, &secrets);
     assert_eq!(expected.1.len(), 2);
-    // From either to either, and twice.
+    // From each method to each, and twice to a key file.
     let steps = [new_key_file(&home), passphrase(GOOD).for_new().unwrap(), new_key_file(&home), new_key_file(&home)];
     for (step, unlock) in steps.iter().enumerate() {
         let (former_boxes, former_key) = (boxes_of(&home), fs::read(home.key_file()).unwrap());
         rekey(&mut vault, &home, unlock).unwrap();
-        // It can go on being used.
+        // The vault stays usable.
         vault.set_document("plugins", b"pinned").unwrap();
         drop(vault);
         let pieces: std::collections::HashSet<&[u8]> =
@@ -105,7 +105,7 @@ fn a_link_to_a_key_file_stays_a_link() {
     assert!(fs::symlink_metadata(home.key_file()).unwrap().is_symlink());
     let new = fs::read(&key).unwrap();
     assert_ne!(new, old);
-    // Killed before the new one got its name.
+    // Killed before the new key file was renamed.
     fs::rename(&key, files::beside(&key)).unwrap();
     files::write_new(&key, &old).unwrap();
     let (vault, _) = Vault::open(&home, key_file(&home)).unwrap();
@@ -147,16 +147,16 @@ fn a_rekey_that_was_killed_is_undone_or_finished_when_the_vault_is_opened() {
         }
         files::write_new(&pending(&home), &new).unwrap();
     };
-    // Before the commit.
+    // Killed before the commit.
     lies(&vault_before, Some(&old));
     assert_eq!((opened(), fs::read(home.key_file()).unwrap()), (OpenedBy::Key, old.clone()));
-    // After it; and where there was a passphrase before, and no key file.
+    // Killed after the commit; also if a passphrase was used before, so that there was no key file.
     for before in [Some(&old[..]), None] {
         lies(&vault_after, before);
         assert_eq!((opened(), fs::read(home.key_file()).unwrap()), (OpenedBy::PendingKeyFile, new.clone()));
         assert_eq!(opened(), OpenedBy::Key);
     }
-    // A pending key that opens nothing does not stand in for a wrong one, and stays.
+    // A pending key that opens nothing does not replace a wrong one, and stays.
     lies(&vault_after, Some(&old));
     fs::write(pending(&home), format!("{}\n", "ab".repeat(32))).unwrap();
     refused(&home, key_file(&home), |error| matches!(error, VaultError::WrongKey(_)));
@@ -185,7 +185,7 @@ fn a_rekey_that_cannot_be_written_changes_nothing() {
     assert_eq!((now, documents, subkey), expected);
 }
 
-/// A vault as an earlier version sealed it, which took more of a file for the passphrase.
+/// Returns a vault as an earlier version sealed it: it took more of a file for the passphrase.
 fn sealed_by(text: &str) -> (tempfile::TempDir, Home) {
     let (dir, home) = created();
     let header = read_header(&home.vault_file()).unwrap();
@@ -213,7 +213,7 @@ fn a_passphrase_that_was_read_otherwise_opens_its_vault_until_it_is_rekeyed() {
         let (_dir, home) = sealed_by(taken);
         let (mut vault, _) = Vault::open(&home, passphrase(file)).unwrap();
         assert_eq!(vault.opened_by(), OpenedBy::FormerReading, "{file:?}");
-        // It is a matter of the file, not of the passphrase in it.
+        // This depends on the whole file, not on the passphrase in it.
         if let Some(other) = by_rule.filter(|other| *other != file) {
             refused(&home, passphrase(other), |error| matches!(error, VaultError::WrongKey(_)));
         }
@@ -226,7 +226,7 @@ fn a_passphrase_that_was_read_otherwise_opens_its_vault_until_it_is_rekeyed() {
             let (vault, _) = Vault::open(&home, passphrase(&format!("{GOOD}{line_end}"))).unwrap();
             assert_eq!(vault.opened_by(), OpenedBy::Key, "{line_end:?}");
         }
-        // Nothing that is more than one line is its passphrase, though its first line is.
+        // A text of several lines is not the passphrase, even if its first line is.
         for lines in [format!("{GOOD}\nmore"), format!("{GOOD}\r\nmore\r\n"), format!("{GOOD}\n\n")] {
             let several = VaultError::Passphrase(BadPassphrase::Lines).to_string();
             refused(&home, passphrase(&lines), |error| error.to_string() == several);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::vault::trail;
 
-/// A journal with so many records behind one that was folded.
+/// Returns files whose journal has this many records after one that was folded.
 fn killed(records: u64) -> Files {
     let files = Files::new();
     let recorder = files.open(SMALL);
@@ -58,7 +58,7 @@ fn damage_of_the_journal_is_told_and_counts_nothing_twice() {
             }
             Ok(recorder) => {
                 let counted = count(&recorder);
-                // The last record cannot be told from one that was cut off by a crash.
+                // Damage to the last record looks like a record that a crash cut off.
                 let all = counted == 8 || counted == 7;
                 assert!(all, "byte {at}: {counted}");
                 warned += usize::from(!recorder.warnings().is_empty());
@@ -104,7 +104,7 @@ fn an_older_copy_of_the_journal_counts_nothing_twice_and_everything_after() {
         use_once(&recorder);
     }
     let copy = std::fs::read(files.dir.path().join("journal")).unwrap();
-    // The same area first, then areas later.
+    // First within the same area, then areas later.
     for more in [5, 200] {
         let mut last = 0;
         let recorder = small(&files).unwrap();
@@ -121,7 +121,8 @@ fn an_older_copy_of_the_journal_counts_nothing_twice_and_everything_after() {
     }
 }
 
-/// Both ways, over restarts: every resolution counts once, and the latest use does not go back.
+/// The clock jumps both ways, over restarts: every resolution counts once, and the time of the latest use does not go
+/// back.
 #[test]
 fn a_clock_that_jumps_counts_the_same() {
     let files = Files::new();
@@ -139,7 +140,7 @@ fn a_clock_that_jumps_counts_the_same() {
     }
 }
 
-/// What a vault of an earlier version has; what is missing otherwise is damage.
+/// A vault of an earlier version lacks the trail; any other missing table is damage.
 #[test]
 fn a_vault_without_a_trail_gets_one_and_another_missing_table_is_damage() {
     let files = Files::new();
@@ -160,7 +161,7 @@ fn a_vault_without_a_trail_gets_one_and_another_missing_table_is_damage() {
     assert_eq!(count(&files.open(SMALL)), 1);
 }
 
-/// A part of the trail that cannot be read is told of and kept, and counting goes on.
+/// A part of the trail that cannot be read is reported and kept, and counting goes on.
 #[test]
 fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
     let files = Files::new();
@@ -180,7 +181,7 @@ fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
     }
 }
 
-/// Puts the trail into the one table that earlier versions had: chunks of all users, sealed in their way.
+/// Puts the trail into the one table that earlier versions had: chunks of all users, sealed in their format.
 fn as_before(files: &Files) -> u64 {
     let key = Key::from_bytes(&mut [5; 32]);
     let boxes = trail::Boxes::new(&key, VAULT);
@@ -250,7 +251,7 @@ fn the_trail_of_an_earlier_version_is_taken_over_once_and_whole() {
     let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     assert_eq!(database.query_row::<u64, _, _>(tables, [], |row| row.get(0)).unwrap(), 0);
 
-    // A part that does not open stays, and is told of.
+    // A part that does not open stays, and is reported.
     damaged
         .sql("UPDATE usage_events SET box = CAST(box || x'00' AS BLOB) WHERE id = (SELECT MIN(id) FROM usage_events)");
     let recorder = damaged.open(SMALL);

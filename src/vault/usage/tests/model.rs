@@ -1,5 +1,5 @@
-//! Against a plain model: whatever is recorded at whatever time, folded, lost in a crash, forgotten or pushed
-//! out of the trail, everything that can be asked for is what a few maps and a list say.
+//! Compares the recorder with a plain model. Events are recorded at any time, folded, lost in a crash, forgotten or
+//! pushed out of the trail; every query must give what a few maps and a list give.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// No secret, but a name that is asked for.
+/// Stands for a name that no secret has.
 const NAME: u8 = 3;
 
 #[derive(Clone, Debug)]
@@ -22,9 +22,9 @@ enum Step {
     },
     Fold,
     Forget(u8),
-    /// The files are copied as they are, and opened again.
+    /// Copies the files as they are, and opens the copy.
     Crash,
-    /// The recorder ends well, and is opened again with a bound on the trail that is lower by so much.
+    /// Closes the recorder properly and opens it again, with a bound on the trail that is lower by this much.
     Reopen(usize),
 }
 
@@ -53,7 +53,7 @@ fn caller_of(number: u8) -> Caller {
     Caller { uid: 1000 + u32::from(number % 2), gid: 7, pid: 40 + u32::from(number), exe: exe.into() }
 }
 
-/// Template, target, field.
+/// Returns the template, target and field that a number stands for.
 fn place_of(number: u8) -> (Option<&'static str>, Option<&'static str>, &'static str) {
     [(Some("mcp-server/a"), Some("mcp-json"), "headers.A"), (Some("mcp-server/a"), None, "headers.B"), (None, None, "")]
         [usize::from(number)]
@@ -66,7 +66,7 @@ fn wanted_of(number: u8) -> Use<'static> {
     }
 }
 
-/// Counts and latest times.
+/// For each key, the count and the time of the latest event.
 type Counts<K> = BTreeMap<K, (u64, Millis)>;
 
 fn add<K: Ord>(counts: &mut Counts<K>, key: K, count: u64, time: Millis) {
@@ -78,10 +78,10 @@ fn add<K: Ord>(counts: &mut Counts<K>, key: K, count: u64, time: Millis) {
 struct Model {
     resolutions: u64,
     refused: BTreeMap<u8, u64>,
-    /// By secret, place and caller.
+    /// Keys are secret, place and caller.
     answers: Counts<(u8, u8, u8)>,
     days: BTreeMap<u8, BTreeMap<u64, u64>>,
-    /// By what was wanted, outcome, place and caller; nothing is wanted by its number 255.
+    /// Keys are the wanted secret or name, outcome, place and caller. 255 stands for a refusal that names neither.
     refusals: Counts<(u8, u8, u8, u8)>,
     trail: Vec<UseEvent>,
 }
@@ -150,8 +150,8 @@ impl Model {
         assert_eq!(uses(recorder).iter().collect::<Vec<_>>(), expected);
     }
 
-    /// Which events of answers or of refusals are kept: one by one the oldest leaves of who holds most, and of several
-    /// the one whose newest is the oldest.
+    /// Returns the indexes of the answers or refusals that are kept. One by one, the oldest event of the user with the
+    /// most events leaves; if several users have the most, it is the one whose newest event is the oldest.
     fn kept(&self, refusals: bool, bound: usize) -> Vec<usize> {
         let mut by_user: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (index, event) in self.trail.iter().enumerate().filter(|(_, event)| event.outcome.is_refusal() == refusals)
@@ -188,7 +188,7 @@ impl Model {
     }
 
     fn check_refusals(&self, recorder: &Recorder) {
-        // Of a secret alone, of a name alone, of both, and of nothing.
+        // For a secret alone, a name alone, both, and neither.
         for (secret, name) in
             [(Some(0), ""), (Some(1), "other"), (None, "wanted-NAME"), (Some(2), "Wanted-Name"), (None, "")]
         {
@@ -251,7 +251,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Record { time, outcome, wanted, place, caller, times } => {
-                    // Nothing is answered without a secret.
+                    // Without a secret there is no answer.
                     let wanted: Vec<u8> = wanted.into_iter().filter(|of| outcome.is_refusal() || *of != NAME).collect();
                     let (template, target, field) = place_of(place);
                     let uses: Vec<Use<'_>> = wanted.iter().map(|of| Use { field, ..wanted_of(*of) }).collect();
@@ -282,7 +282,7 @@ proptest! {
             }
         }
         model.check(&recorder, bound);
-        // And the file says what the memory said.
+        // The file holds the same as the memory did.
         drop(recorder);
         model.check(&open(&files, bound), bound);
     }

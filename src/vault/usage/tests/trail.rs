@@ -1,4 +1,4 @@
-//! The bounds: of the trail, and of what callers could make of the counters.
+//! The bounds of the trail, and of the counters that callers can create.
 
 use super::*;
 use crate::vault::audit::Actor;
@@ -7,7 +7,7 @@ fn all(recorder: &Recorder) -> Vec<(Outcome, Millis)> {
     uses(recorder).into_iter().map(|event| (event.outcome, event.time)).collect()
 }
 
-/// How many events the file holds, and in how many boxes.
+/// Returns how many events the file holds, and in how many boxes.
 fn in_file(files: &Files) -> (u64, u64) {
     let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     let query = "SELECT IFNULL(SUM(count), 0), COUNT(*) FROM audit_events";
@@ -93,7 +93,7 @@ fn refuse(recorder: &Recorder, name: &str, field: &str, exe: &str) {
     recorder.record(&event).unwrap();
 }
 
-/// Names and fields can be a caller's own: beyond a number of them they are counted together.
+/// Callers can make up names and fields, so beyond a number of them they are counted together.
 #[test]
 fn callers_cannot_fill_the_vault_with_names_and_places() {
     let files = Files::new();
@@ -129,7 +129,7 @@ fn callers_cannot_fill_the_vault_with_names_and_places() {
     assert_eq!(places, [(Some("t"), "", 5)]);
 }
 
-/// A template may name it a moment after it was first asked for.
+/// A template may reference a name only after it was first asked for.
 #[test]
 fn a_name_that_becomes_known_keeps_what_was_refused_before() {
     let files = Files::new();
@@ -163,7 +163,7 @@ fn change(uid: u32, time: Millis) -> Change {
     Change::new(ChangeKind::SecretRotated, &Actor::caller(&caller), time).before("1").after("2")
 }
 
-/// Who is busy pushes out what is its own, and nobody else's; of changes as of refusals.
+/// A busy user pushes out its own events and those of nobody else, for changes as for refusals.
 #[test]
 fn in_each_ring_every_user_has_a_share() {
     let files = Files::new();
@@ -194,7 +194,7 @@ fn in_each_ring_every_user_has_a_share() {
     let events = everything(&recorder);
     assert_eq!((of(&events, 1), of(&events, 2)), ((5, 5), (195, 195)));
     assert_eq!(recorder.sums().unwrap().kept, [0, 200, 200]);
-    // Two that are busy have as much.
+    // Two busy users keep the same number.
     for _ in 0..1000 {
         recorder.record(&event(500, Outcome::Forbidden, &by(3), &used)).unwrap();
     }
@@ -223,7 +223,7 @@ fn changes_stand_among_uses_by_their_time() {
     assert_eq!(told, [(40, false), (30, false), (20, true), (20, false), (10, false)]);
 }
 
-/// A change that cannot be recorded is told of.
+/// A change that cannot be recorded is an error.
 #[test]
 fn a_change_that_cannot_be_recorded_fails() {
     let files = Files::new();
