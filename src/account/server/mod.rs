@@ -48,15 +48,15 @@ const PRUNE: Duration = Duration::from_secs(3600);
 
 /// The state from which requests are answered.
 pub struct App {
-    /// Where the accounts are.
+    /// The storage with the accounts.
     pub storage: Arc<dyn Storage>,
-    /// What callers may.
+    /// The limits for callers.
     pub limits: Limits,
-    /// What they have taken.
+    /// The requests, streams and memory that callers use.
     pub turns: Arc<Turns>,
-    /// What was answered, for `/metrics`.
+    /// The counters for `/metrics`.
     pub counts: Counts,
-    /// When the server started.
+    /// The time at which the server started.
     pub started_at: Millis,
 }
 
