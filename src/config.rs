@@ -50,9 +50,9 @@ pub struct Config {
     pub former_versions: usize,
     /// The group that can connect to the socket in addition to its owner; `None` for no group.
     pub api_group: Option<NameOrNumber>,
-    /// Who else may ask, and what.
+    /// The rules for other callers, in the order of the file.
     pub clients: Vec<Rule>,
-    /// What is kept of who used what.
+    /// The bounds of the audit trail.
     pub usage: Usage,
     /// The settings of `/metrics`.
     pub metrics: Metrics,

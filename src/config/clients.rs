@@ -68,7 +68,7 @@ impl Rule {
 /// A pattern of the form `feature/name[:target]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplatePattern {
-    /// The part `feature/name`, matched exactly except for wildcards.
+    /// The pattern for `feature/name`. Case matters.
     pub id: Pattern,
     /// The target; `None` means all targets.
     pub target: Option<Pattern>,
