@@ -126,7 +126,7 @@ fn change(leaves: &mut BTreeMap<ObjectId, Leaf>, id: ObjectId, leaf: Option<Leaf
 }
 
 fn hash(number: usize, leaves: &BTreeMap<ObjectId, Leaf>) -> Hash {
-    // Ten bits fit sixteen.
+    // A bucket number has ten bits, so it fits into sixteen.
     let mut bytes = [b"guillemet bucket 1\0".as_slice(), &(number as u16).to_le_bytes()].concat();
     for (id, leaf) in leaves {
         bytes.extend_from_slice(&id.0);
