@@ -91,7 +91,7 @@ pub enum InventoryError {
         name: String,
         /// The present name of the secret that had it.
         holder: String,
-        /// The places that reference the name.
+        /// The places that reference the name, or may do so.
         blockers: Vec<BlockerView>,
     },
     /// The secret was changed since the caller looked at it. Holds its name.
@@ -126,7 +126,7 @@ pub enum InventoryError {
     Referenced {
         /// The name of the secret.
         name: String,
-        /// All references that block the delete.
+        /// Everything that blocks the delete: references, and files that may contain some.
         blockers: Vec<BlockerView>,
     },
     /// The vault failed to read or write.

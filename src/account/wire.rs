@@ -263,8 +263,8 @@ pub struct Cursor {
     pub heads_after: u64,
     /// Asks for records that were changed by a head with a higher `seq` than this.
     pub records_after: u64,
-    /// Narrows the first head after `records_after` to records with a higher id than this. `None` at the start of a
-    /// head.
+    /// Also asks for records that the head `records_after` itself changed, if their id is higher than this. `None`
+    /// leaves those out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_id: Option<ObjectId>,
 }

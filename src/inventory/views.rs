@@ -144,7 +144,7 @@ pub struct BlockerView {
     pub message: String,
     /// The code of the reason, for programs.
     pub reason: String,
-    /// The time until waiting is enough, in milliseconds; `None` if waiting does not help.
+    /// The time after which to try again, in milliseconds; absent if waiting does not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }

@@ -224,7 +224,7 @@ impl Engine {
         Cursor { heads_after: anchor.seq.saturating_sub(1), records_after: 0, after_id: None }
     }
 
-    /// Returns whether this device has verified this head among the last ones.
+    /// Returns whether this head is one of the last ones that this device has verified.
     pub fn knows(&self, newest: Newest) -> bool {
         self.past.contains(&newest) || (newest.seq, newest.hash) == (self.head.seq, self.hash)
     }

@@ -46,7 +46,8 @@ fn of_living(secret: &Secret, known: &Secret) -> Vec<Change> {
     changes
 }
 
-/// Returns the versions after the last one that both have. A missing version before that was pruned.
+/// Returns the versions after the last one that both have. A missing version before that was pruned. If there is no
+/// common version, returns the present one if `secret` is later, and nothing otherwise.
 fn values(secret: &Secret, known: &Secret) -> Vec<Change> {
     let is_known = |version: &Version| known.versions.iter().any(|known| known.id == version.id);
     let lost = match secret.versions.iter().rposition(is_known) {

@@ -130,7 +130,8 @@ impl Turns {
         Ok(())
     }
 
-    /// Returns whether this caller has made requests before. For a key, that means it was valid.
+    /// Returns whether this caller has made requests recently. Only valid keys are counted, so a known key was valid
+    /// then.
     pub fn knows(&self, who: &Who) -> bool {
         locked(&self.buckets).contains_key(who)
     }

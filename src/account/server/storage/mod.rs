@@ -143,7 +143,7 @@ pub struct AccountRow {
     /// The time of the newest push; `None` before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushed_at: Option<Millis>,
-    /// The oldest head that can be restored.
+    /// The number of the oldest head that can be restored.
     pub kept_from: u64,
     /// The number of devices with an API key.
     pub devices: u64,
