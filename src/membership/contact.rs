@@ -152,7 +152,8 @@ async fn talk(app: &Arc<App>, client: &Arc<Client>, account: crate::account::wir
     }
 }
 
-/// Copies an error that is used twice: once for the decision, once for the report.
+/// Copies an error as far as `refused` distinguishes it, because it is used twice: for the decision, and for the
+/// report.
 fn clone(error: &crate::account::client::ClientError) -> crate::account::client::ClientError {
     use crate::account::client::ClientError;
     match error {

@@ -371,8 +371,8 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
 }
 
 /// Returns all heads since a code was printed, the first of which is `printed`. If the server no longer keeps them,
-/// begins at the newest head: whoever could make that head could have made all of them, because it opens with the key
-/// that the code was printed with, or not at all.
+/// begins at the newest head: anyone who could make that head could have made all of them, because it opens with the
+/// key that the code was printed with, or not at all.
 async fn since_printed(
     client: &Client,
     account: AccountId,
