@@ -1,6 +1,6 @@
 //! `guillemet.toml`: read, checked as a whole, and passed on as one value.
 //!
-//! Knows nothing of what uses it, and asks nobody which users there are.
+//! Knows nothing of the code that uses it, and does not look up users or groups.
 
 mod change;
 mod clients;
@@ -21,84 +21,84 @@ use crate::files::{self, Fingerprint, Links};
 use crate::template::Problem;
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 
-/// The least that answers and bodies of requests can have, in MiB: the largest document (`resolve::fill::FILLED_MAX`
-/// and a plan's text) has room in what a user other than the daemon's gets, which is three eighths.
+/// The least memory that answers and request bodies can have, in MiB. The largest document (`resolve::fill::FILLED_MAX`
+/// and the text of a plan) has to fit into the share of a user other than the daemon's, which is three eighths.
 const IN_FLIGHT_MIB_MIN: u64 = 128;
-/// The most.
+/// The most memory that can be set, in MiB.
 const IN_FLIGHT_MIB_MAX: u64 = 1 << 20;
 
-/// What a fresh home is given.
+/// The configuration that a new home starts with.
 pub const DEFAULT: &str = include_str!("config/default.toml");
 
-/// The largest configuration, in bytes.
+/// The largest configuration file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
-/// The most former versions that can be kept: a record is read and written as a whole.
+/// The most former versions that can be kept. The bound exists because a record is read and written as a whole.
 const FORMER_VERSIONS_MAX: u64 = 100;
-/// How many are kept where the file does not say.
+/// The number of former versions that are kept by default.
 const FORMER_VERSIONS: u64 = 10;
 
-/// The checked configuration.
+/// The configuration after all checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What templates read as `<< vars.NAME >>`.
+    /// The variables that templates read as `<< vars.NAME >>`: a JSON object.
     pub vars: serde_json::Value,
-    /// What templates read as `<< env.NAME >>`: the allowed variables that are set.
+    /// The environment variables that templates read as `<< env.NAME >>`: those that are allowed and set.
     pub env: BTreeMap<String, String>,
-    /// What callers may take.
+    /// The limits for callers of the daemon.
     pub limits: Limits,
-    /// How many former versions of a secret are kept.
+    /// The number of former versions that are kept of a secret.
     pub former_versions: usize,
-    /// The group that may connect to the socket, beside its owner.
+    /// The group that can connect to the socket in addition to its owner; `None` for no group.
     pub api_group: Option<NameOrNumber>,
-    /// Who else may ask, and what.
+    /// The rules for other callers, in the order of the file.
     pub clients: Vec<Rule>,
-    /// What is kept of who used what.
+    /// The bounds of the audit trail.
     pub usage: Usage,
-    /// What `/metrics` tells.
+    /// The settings of `/metrics`.
     pub metrics: Metrics,
-    /// How old the account's newest head may be for this device to serve.
+    /// The oldest that the account's newest head can be for this device to serve; `None` for no limit.
     pub max_head_age: Option<Duration>,
 }
 
-/// What is kept of who used what.
+/// The bounds of the audit trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// How many answers, and how many refusals, the audit trail holds at most.
+    /// The most answers, and the most refusals, in the audit trail.
     pub events: usize,
-    /// How many changes it holds at most.
+    /// The most changes in the audit trail.
     pub changes: usize,
 }
 
-/// What `/metrics` tells.
+/// The settings of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metrics {
-    /// Numbers for each secret, with its name as a label.
+    /// Whether there are numbers for each secret, with its name as a label.
     pub secret_names: bool,
 }
 
-/// What callers may take of the daemon.
+/// The limits for callers of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most connections open at once.
+    /// The most connections that are open at the same time.
     pub connections: usize,
-    /// How long a connection may be silent, or take to send the head of a request.
+    /// The longest silence of a connection, and the time limit for the head of a request.
     pub idle: Duration,
-    /// How long the body of a request may take to arrive, or an answer to be taken.
+    /// The time limit for the body of a request to arrive, and for an answer to be read.
     pub transfer: Duration,
-    /// How many bytes answers and bodies of requests may take at once.
+    /// The memory for answers and request bodies, in bytes.
     pub in_flight: usize,
 }
 
-/// A place in the file: line and column, both from 1, the column in characters.
+/// A place in the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The line.
+    /// The line, counted from 1.
     pub line: u32,
-    /// The column.
+    /// The column in characters, counted from 1.
     pub column: u32,
 }
 
-/// The SHA-256 of a configuration file; shown in hexadecimal.
+/// The SHA-256 of a configuration file. Displayed in hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigDigest(pub [u8; 32]);
 
@@ -111,7 +111,7 @@ impl fmt::Display for ConfigDigest {
 /// The bytes of a configuration file, as they were read.
 pub struct ConfigText {
     bytes: Vec<u8>,
-    /// How the file looked before it was read; `None` for a text of no file.
+    /// The fingerprint of the file from before it was read; `None` for a text that is not from a file.
     pub fingerprint: Option<Fingerprint>,
 }
 
@@ -122,10 +122,10 @@ impl From<&str> for ConfigText {
 }
 
 impl ConfigText {
-    /// Reads the file, links followed.
+    /// Reads the file. Follows links.
     ///
     /// # Errors
-    /// `ConfigError::Unreadable`.
+    /// [`ConfigError::Unreadable`] if it cannot be read, is not a regular file, or is too large.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let read = files::read_regular(path, Links::Follow, FILE_MAX);
         let (bytes, metadata) = read.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
@@ -138,29 +138,29 @@ impl ConfigText {
     }
 }
 
-/// Why a configuration cannot be used.
+/// The reasons why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{path} cannot be read: {source}. Run `guillemet init`, or correct the file's permissions")]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The file says something it cannot say.
+    /// The file has invalid content.
     #[error("{}", lines(path, problems))]
     Invalid {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Everything that is wrong, in the order of the lines. Never a value of the file.
+        /// All problems, ordered by line. They never contain a value of the file.
         problems: Vec<Problem>,
     },
 }
 
 impl ConfigError {
-    /// Returns everything that is wrong.
+    /// Returns all problems. A file that cannot be read is one problem without a line.
     pub fn into_problems(self) -> Vec<Problem> {
         match self {
             Self::Invalid { problems, .. } => problems,
@@ -176,12 +176,12 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Returns a problem of a configuration file in one line, which begins with the file and its line where it has one.
+/// Formats a problem of a configuration file in one line. It begins with the file and line, if the problem has a line.
 pub fn located(path: &Path, problem: &Problem) -> String {
     if problem.line.is_some() { format!("{}:{}", path.display(), told(problem)) } else { told(problem) }
 }
 
-/// Returns a problem in one line, which begins with its place.
+/// Formats a problem in one line that begins with its place.
 fn told(problem: &Problem) -> String {
     let mut text = String::new();
     for number in [problem.line, problem.column].into_iter().flatten() {
@@ -197,18 +197,18 @@ fn told(problem: &Problem) -> String {
 }
 
 impl Config {
-    /// Reads and checks the file. `env` looks a variable of the environment up.
+    /// Reads and checks the file. `env` looks up an environment variable.
     ///
     /// # Errors
-    /// `ConfigError`, with everything that is wrong.
+    /// [`ConfigError`] with all problems.
     pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         Self::of(path, &ConfigText::read(path)?, env)
     }
 
-    /// Checks what was read of the file.
+    /// Checks the content of the file. `env` looks up an environment variable.
     ///
     /// # Errors
-    /// As `load`.
+    /// [`ConfigError::Invalid`] with all problems.
     pub fn of(path: &Path, text: &ConfigText, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         Self::parse(text, env).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
@@ -226,7 +226,7 @@ impl Config {
         let mut reader = Reader::new(text);
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            // What the parser made of the rest is a guess.
+            // The parser only guesses the rest of a file that it cannot parse.
             reader.unparsable(&errors);
             return Err(reader.problems());
         }
@@ -237,7 +237,7 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
-    /// Reads every table; what is wrong is noted.
+    /// Reads all tables, and notes every problem.
     fn read<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
         let vars = reader.table(root, "vars");
         let vars = reader.rest(vars);
@@ -271,7 +271,7 @@ fn as_size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// `[env]`: the allowed variables that are set.
+/// Reads `[env]`: the allowed variables that are set.
 fn allowed<'a>(
     reader: &mut Reader<'a>,
     root: &mut Entries<'a>,
@@ -291,7 +291,8 @@ fn allowed<'a>(
     allowed
 }
 
-/// `[account]`: nothing where it is 0. Devices make a new head when half of it has passed, which has to be worth it.
+/// Reads `[account]`. Returns `None` if the value is 0. The minimum exists because devices make a new head when half of
+/// this time has passed.
 fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<Duration> {
     let mut account = reader.table(root, "account");
     let path = account.path_of("max_head_age_seconds");
@@ -307,7 +308,7 @@ fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<D
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// `[limits]`.
+/// Reads `[limits]`, with the default for each missing key.
 fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Limits {
     let mut entries = reader.table(root, "limits");
     let mut number = |key, range, otherwise| reader.number(&mut entries, key, range, otherwise);
@@ -338,7 +339,7 @@ mod tests {
         let config = parse(DEFAULT).unwrap();
         assert!(config.vars["mcp_url"].is_string());
         assert!(config.env.is_empty());
-        // What is written out there is what holds without it.
+        // The values in the default file are the defaults without a file.
         assert_eq!(Config { vars: serde_json::json!({}), ..config }, parse("").unwrap());
     }
 
@@ -380,7 +381,7 @@ mod tests {
         }
         let usage = parse("[usage]\nevents = 0\n").unwrap().usage;
         assert_eq!((usage.events, usage.changes), (0, EVENTS));
-        // What is not TOML at all, and what is not text.
+        // Text that is not TOML at all, and bytes that are not text.
         let problems = parse("[vars]\na = 'x\nb =\n").unwrap_err();
         assert!(problems.len() > 1 && problems[0].starts_with("2:"), "{problems:?}");
         let bytes = ConfigText { bytes: b"a = 1\n# \xff\n".into(), fingerprint: None };

@@ -1,14 +1,20 @@
-//! The inventory: which secrets there are, who uses them, and whether one may be deleted.
+//! The inventory: which secrets exist, who uses them, and whether one can be deleted.
 //!
-//! Owns the vault and the catalog behind one mutex: whatever changes either is one critical section, and
-//! the snapshot that answers are made from is replaced inside it. Files of templates are read beside the mutex, and what
-//! was found is applied under it. All of it blocks; callers come from a blocking thread and await the returned
-//! `Released` before they acknowledge a change (promise 8).
+//! Owns the vault and the catalog behind one mutex: everything that changes either of them is one critical section, and
+//! the snapshot that answers are made from is replaced inside it. The files of templates are read without the mutex,
+//! and the result is applied under it. All calls block; the API calls them from a blocking thread, and awaits the
+//! returned [`Released`] before it acknowledges a change (At once).
 //!
-//! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what can be changed, `scans` how the files are read.
+//! - `views`: what is shown
+//! - `uses`: how often a secret was used, on all devices
+//! - `usage`: how the usage of one secret is shown
+//! - `index`: the rows in order
+//! - `change`: the changes of a secret
+//! - `account`: the vault as a part of an account
+//! - `scans`: how the files are read, and `schedule`: when
 //!
-//! Invariant (promise 7): before `delete` removes, a scan has come to its end that began after the request, and what
-//! it found, or anybody found since, is looked up in the critical section in which it removes.
+//! Invariant (Guarded): before `delete` removes a secret, a scan that began after the request has ended. Its result,
+//! and any later one, is checked in the same critical section in which the secret is removed.
 
 mod account;
 mod change;
@@ -49,85 +55,85 @@ pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
 
-/// How long a change that depends on what templates name waits for a scan.
+/// The time that a change which depends on references waits for a scan.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long somebody who only reads waits for one.
+/// The time that a caller who only reads waits for a scan.
 const GLANCE: Duration = Duration::from_secs(2);
 
-/// Why a change was refused.
+/// The reasons why a call to the inventory was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
-    /// No secret of this name.
+    /// No secret has this name.
     #[error("there is no secret `{0}`; `guillemet secret list` shows which there are")]
     NotFound(String),
-    /// No secret of this name, though templates name one.
+    /// No secret has this name, but templates reference it.
     #[error("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it")]
     Missing {
-        /// The name.
+        /// The name that was asked for.
         name: String,
-        /// Where it is named.
+        /// The places that reference the name.
         references: Vec<ReferenceView>,
     },
-    /// The name is taken.
+    /// The name belongs to another secret. Holds that secret's name.
     #[error("there is a secret `{0}` already; choose another name, or change that one")]
     Taken(String),
-    /// It had this name once.
+    /// The secret had this name formerly.
     #[error("`{former}` is called `{name}` now; use that name")]
     Renamed {
         /// The name that was asked for.
         former: String,
-        /// The present one.
+        /// The present name of the secret.
         name: String,
     },
-    /// The name is a former name of another, and still referenced.
+    /// The name is a former name of another secret, and is still referenced.
     #[error("`{name}` is a former name of `{holder}` and still referenced, so it cannot be taken; nothing was changed")]
     Formerly {
-        /// The name.
+        /// The name that was asked for.
         name: String,
-        /// Whose it was.
+        /// The present name of the secret that had it.
         holder: String,
-        /// What references it.
+        /// The places that reference the name, or may do so.
         blockers: Vec<BlockerView>,
     },
-    /// Somebody else was faster.
+    /// The secret was changed since the caller looked at it. Holds its name.
     #[error("secret `{0}` was changed meanwhile; nothing was changed now. Look at it again and repeat the change")]
     Conflict(String),
-    /// There is no such version.
+    /// The secret has no such version.
     #[error(transparent)]
     Version(#[from] NoVersion),
-    /// Templates that cannot be rewritten.
+    /// Some templates cannot be rewritten, so nothing was changed.
     #[error("the templates that name `{name}` cannot all be rewritten; nothing was changed")]
     Unwritable {
-        /// The new name.
+        /// The name that the templates should get.
         name: String,
-        /// All of them.
+        /// All files that cannot be rewritten.
         files: Vec<Unwritable>,
     },
-    /// The templates could not be put in place.
+    /// The secret was renamed, but the rewritten templates could not be put in place.
     #[error(
         "the secret is called `{name}` now, but the templates stay as they were ({problem}); references by its former name go on working"
     )]
     NotRewritten {
-        /// The new name.
+        /// The new name of the secret.
         name: String,
-        /// Why.
+        /// The error, as text.
         problem: String,
     },
-    /// The value cannot be kept.
+    /// The value cannot be stored.
     #[error(transparent)]
     Value(#[from] InvalidValue),
-    /// References stand in the way.
+    /// References block the delete.
     #[error("secret `{name}` {} referenced; nothing was deleted", is_or_may_be(.blockers))]
     Referenced {
-        /// The secret.
+        /// The name of the secret.
         name: String,
-        /// All of them.
+        /// Everything that blocks the delete: references, and files that may contain some.
         blockers: Vec<BlockerView>,
     },
-    /// The vault.
+    /// The vault failed to read or write.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The usage journal.
+    /// The usage journal failed to read or write.
     #[error(transparent)]
     Usage(#[from] RecorderError),
 }
@@ -139,50 +145,51 @@ fn is_or_may_be(blockers: &[BlockerView]) -> &'static str {
     }
 }
 
-/// What `list` picks.
+/// The selection of rows that [`Inventory::list`] returns.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Text that the name has to hold, without regard to case.
+    /// Text that the name has to contain, ignoring case; `None` for any name.
     pub query: Option<String>,
-    /// The status.
+    /// The status that a row has to have; `None` for any.
     pub status: Option<Status>,
-    /// How many rows are left out at the beginning.
+    /// The number of rows to skip at the beginning.
     pub offset: usize,
-    /// How many rows there are at most.
+    /// The most rows to return; `None` for all.
     pub limit: Option<usize>,
 }
 
 struct Owned {
     vault: Vault,
     catalog: Catalog,
-    /// Where the vault is part of an account.
+    /// The membership in an account; `None` if the vault is in none.
     account: Option<Joined>,
-    /// The rows, until something changes.
+    /// The rows; `None` after a change, until they are needed again.
     index: Option<Arc<Index>>,
 }
 
-/// See the module.
+/// The secrets and templates of one daemon. The [module](self) describes it.
 pub struct Inventory {
     owned: Mutex<Owned>,
     resolver: Arc<Resolver>,
-    /// Told of every change.
+    /// Gets an event for every change.
     events: Arc<Events>,
-    /// How many former versions of a secret are kept.
+    /// The number of former versions that are kept of a secret.
     former_versions: AtomicUsize,
-    /// Told when something may have to be pushed to the account.
+    /// Notified when something may have to be pushed to the account.
     due: Notify,
-    /// Told when templates changed.
+    /// Notified when templates have changed.
     changed: Notify,
     scans: Arc<Scans>,
-    /// How many files of templates were read.
+    /// The number of template files that were read.
     reads: Arc<AtomicU64>,
 }
 
 impl Inventory {
-    /// Of this vault, these templates and what answers from them; with the thread that scans, which ends with it.
+    /// Makes the inventory of this vault and these templates, with the resolver that answers from them. Starts the
+    /// thread that scans, which ends when the inventory is dropped.
     ///
     /// # Errors
-    /// When there can be no more threads.
+    /// If the thread cannot be started.
     pub fn new(
         (vault, account): (Vault, Membership),
         catalog: Catalog,
@@ -208,24 +215,23 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// How many former versions of a secret are kept from now on.
+    /// Sets the number of former versions of a secret that are kept from now on.
     pub fn keep_former_versions(&self, number: usize) {
         self.former_versions.store(number, Ordering::Relaxed);
     }
 
-    /// How many changes the audit trail holds from now on.
+    /// Sets the number of changes in the audit trail that are kept from now on.
     pub fn keep_changes(&self, number: usize) {
         self.owned().vault.keep_changes(number);
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
-        // A panic while it was held left the vault as it was: each change is one transaction.
+        // A panic under the lock left the vault consistent, because each change is one transaction.
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Scans the templates' folders: answers are made from what is found from now on. Returns when a scan that began
-    /// after the call has ended. Where none does, it counts as unknown what templates name, until one has. Returns
-    /// whether one did.
+    /// Scans the templates' folders, and answers from the result from now on. Returns when a scan that began after the
+    /// call has ended. If none ends in time, all references count as unknown until one does. Returns whether one did.
     pub fn rescan(&self) -> bool {
         let scanned = self.scans.ask(Instant::now(), PATIENCE);
         if let Err(unanswered) = scanned {
@@ -234,8 +240,8 @@ impl Inventory {
         scanned.is_ok()
     }
 
-    /// The same for somebody who only reads, and would rather have what is known than wait for long: what is known then
-    /// is what was in the files when they asked, at `since`, or later.
+    /// Scans like [`Self::rescan`], for a caller who only reads and prefers what is known to a long wait. After a scan,
+    /// it is what the files contained at `since`, the time of the call, or later.
     pub fn refresh(&self, since: Instant) {
         if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(since, GLANCE) {
             self.note_unanswered(unanswered);
@@ -255,31 +261,32 @@ impl Inventory {
         }
     }
 
-    /// One scan, on the thread for it.
+    /// Runs one scan, on the thread for scans.
     fn scan(&self, progress: &AtomicU64) {
         let basis = self.owned().catalog.begin();
         let reading = basis.scan(progress);
         self.apply_reading(&mut self.owned(), reading);
     }
 
-    /// Reads the file of one template again; answers are made from what is found from now on.
+    /// Reads the file of one template again, and answers from the result from now on.
     pub fn recheck(&self, id: &str) {
         let basis = self.owned().catalog.begin();
         let reading = basis.recheck([id]);
         self.apply_reading(&mut self.owned(), reading);
     }
 
-    /// How many scans of the templates' folders have begun, and how many files were read in them and for requests.
+    /// Returns how many scans of the templates' folders have begun, and how many files were read by them and for
+    /// requests.
     pub fn scans_and_reads(&self) -> (u64, u64) {
         (self.scans.begun(), self.reads.load(Ordering::Relaxed))
     }
 
-    /// When the next scan is due.
+    /// Returns the time at which the next scan is due.
     pub fn scan_due(&self) -> Instant {
         self.scans.due()
     }
 
-    /// Told whenever templates changed.
+    /// Returns the notification for changed templates.
     pub fn template_changes(&self) -> &Notify {
         &self.changed
     }
@@ -292,7 +299,7 @@ impl Inventory {
             self.templates_changed(owned);
         }
         if !changes.is_empty() {
-            // Nobody is told of a reading: there is nothing to wait for.
+            // Nobody waits for this, because a reading is not acknowledged to anyone.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
             self.tell_templates(&known, &owned.catalog, &changes);
             self.scans.changed();
@@ -300,7 +307,7 @@ impl Inventory {
         }
     }
 
-    /// What templates name, or what is known of it, is not what it was.
+    /// Reacts to a change of what templates reference, or of how much is known about it.
     fn templates_changed(&self, owned: &mut Owned) {
         owned.index = None;
         if owned.account.is_some() {
@@ -308,7 +315,7 @@ impl Inventory {
         }
     }
 
-    /// Tells which templates changed, and of which the references did.
+    /// Sends events for the templates that changed, and for their references if those changed too.
     fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &Changes) {
         for (ids, change) in [
             (&changes.added, Change::Created),
@@ -326,7 +333,7 @@ impl Inventory {
         }
     }
 
-    /// Drops every plan: variables or plugins have changed.
+    /// Drops the plans of a feature's templates, or of all, after variables or plugins have changed.
     pub fn forget_plans(&self, feature: Option<&str>) -> Released {
         let _owned = self.owned();
         self.resolver.current.change(|state| {
@@ -341,10 +348,10 @@ impl Inventory {
         })
     }
 
-    /// Writes a document that is kept sealed in the vault, and what the audit trail tells of that.
+    /// Writes a document that the vault keeps sealed, together with events for the audit trail.
     ///
     /// # Errors
-    /// The vault's.
+    /// [`InventoryError::Vault`] if the vault cannot be written.
     pub fn set_document(&self, label: &str, bytes: &[u8], audit: &[AuditChange]) -> Result<(), InventoryError> {
         let documents = vec![(label.into(), Some(bytes))];
         Ok(self.owned().vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
@@ -353,7 +360,9 @@ impl Inventory {
     /// Deletes a secret that nothing references.
     ///
     /// # Errors
-    /// `NotFound`, `Renamed`, `Conflict`, `Referenced`, `Vault`.
+    /// [`InventoryError::NotFound`], [`InventoryError::Missing`], [`InventoryError::Renamed`],
+    /// [`InventoryError::Conflict`] if the secret is not in the state `expected`, [`InventoryError::Referenced`],
+    /// [`InventoryError::Vault`].
     pub fn delete(
         &self,
         actor: &Actor,
@@ -377,32 +386,32 @@ impl Inventory {
         Ok((secret.id, released))
     }
 
-    /// Forgets what was resolved of a secret that has been deleted.
+    /// Removes the usage counters of a secret that has been deleted.
     ///
     /// # Errors
-    /// `Usage`.
+    /// [`InventoryError::Usage`] if the journal fails.
     pub fn forget_usage(&self, id: SecretId) -> Result<(), InventoryError> {
         Ok(self.resolver.recorder.forget(id)?)
     }
 
-    /// The rows as they are, whatever the files say by now.
+    /// Returns the rows as they are known, whatever the files contain by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
         let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
         let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
         Arc::clone(owned.index.get_or_insert_with(make))
     }
 
-    /// The rows that are true to the files, not to the last event of them.
+    /// Returns the rows after a scan, so that they match the files and not only the last event about them.
     fn true_index(&self, since: Instant) -> Arc<Index> {
         self.refresh(since);
         self.index(&mut self.owned())
     }
 
-    /// Rows that pass the filter, by name, and how many do in all. The first rows are true to the files as they were at
-    /// `since` or later; later ones belong to the same look.
+    /// Returns the number of rows that pass the filter, and a part of them, ordered by name. The first part matches the
+    /// files as they were at `since` or later; the following parts do not scan again.
     ///
     /// # Errors
-    /// `Usage`.
+    /// [`InventoryError::Usage`] if the journal fails.
     pub fn list(&self, filter: &Filter, since: Instant) -> Result<(usize, Vec<SecretView>), InventoryError> {
         let index = if filter.offset == 0 { self.true_index(since) } else { self.index(&mut self.owned()) };
         let uses = self.uses()?;
@@ -423,16 +432,17 @@ impl Inventory {
         Ok((count, views))
     }
 
-    /// How many rows have each status, in the order of `Status::ALL`.
+    /// Returns how many rows have each status, in the order of [`Status::ALL`].
     pub fn counts(&self, since: Instant) -> [usize; 3] {
         let index = self.true_index(since);
         Status::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
     }
 
-    /// One secret, or the row of a missing one, with everything known about it. A former name finds it too.
+    /// Returns everything known about one secret, or about a missing one that is referenced. Also finds a secret by a
+    /// former name.
     ///
     /// # Errors
-    /// `NotFound`, `Usage`.
+    /// [`InventoryError::NotFound`] if there is no such row, [`InventoryError::Usage`] if the journal fails.
     pub fn show(&self, name: &SecretName, since: Instant) -> Result<SecretDetail, InventoryError> {
         let index = self.true_index(since);
         let state = self.resolver.current.load();
@@ -462,7 +472,7 @@ impl Inventory {
 }
 
 impl Inventory {
-    /// Why there is no such secret, told with who names it, where somebody does.
+    /// Adds the references of a missing secret to a "not found" error.
     fn absent(&self, owned: &mut Owned, state: &State, name: &SecretName, error: InventoryError) -> InventoryError {
         if !matches!(error, InventoryError::NotFound(_)) {
             return error;
@@ -473,13 +483,13 @@ impl Inventory {
         }
     }
 
-    /// The folders of templates that cannot be read, with why: nothing in them renders, and no secret can be
-    /// deleted meanwhile. As the last look at them found.
+    /// Returns the folders of templates that could not be read at the last scan, with the reason. Nothing in them
+    /// renders, and no secret can be deleted until they can be read.
     pub fn unreadable(&self) -> Vec<String> {
         self.owned().catalog.unreadable().collect()
     }
 
-    /// The files in the templates' folder that are no templates, as the last look found them.
+    /// Returns the files in the templates' folder that are not templates, as the last scan found them.
     pub fn strays(&self) -> Vec<Arc<Stray>> {
         self.owned().catalog.strays().cloned().collect()
     }
@@ -491,7 +501,7 @@ impl Drop for Inventory {
     }
 }
 
-/// The names in a template, each once and in order.
+/// Returns the names in a template, sorted and without duplicates.
 fn names(template: &Template) -> Vec<String> {
     let mut names: Vec<String> = template.references().iter().map(|reference| reference.name.to_string()).collect();
     names.sort_unstable();
@@ -499,7 +509,7 @@ fn names(template: &Template) -> Vec<String> {
     names
 }
 
-/// Brings the templates of a state to what the catalog found.
+/// Updates the templates of a state to those of the catalog.
 pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &Changes) {
     for id in changes.removed.iter() {
         state.templates.remove(id.as_str());
@@ -511,7 +521,7 @@ pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &Changes)
     }
 }
 
-/// Puts the secrets of a vault into a state.
+/// Adds all secrets of a vault to a state.
 pub fn put_secrets(state: &mut State, all: Vec<Arc<Secret>>) {
     for secret in all {
         state.put(None, secret);

@@ -1,4 +1,6 @@
-//! The API key of a device: `sk-ID.SECRET`. The server keeps its hash; the whole is known to its device alone.
+//! The API key of a device, `sk-ID.SECRET`. The server keeps only its hash; the device alone has the whole key.
+//!
+//! Knows no request and no storage.
 
 use std::fmt;
 
@@ -8,25 +10,25 @@ use zeroize::{Zeroize, Zeroizing};
 use super::wire::{DeviceId, DeviceKey, Hash};
 use crate::random::random;
 
-/// What every key begins with.
+/// The prefix of every key.
 const PREFIX: &str = "sk-";
-/// Characters of the id.
+/// The length of the id, in characters.
 pub(super) const ID_LEN: usize = 8;
-/// Bytes of the secret.
+/// The length of the secret, in bytes.
 pub(super) const SECRET_LEN: usize = 32;
-/// Of the id.
+/// The characters an id consists of.
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
-/// An API key: wiped when dropped; cannot be printed, copied or serialized.
+/// An API key. It is wiped when dropped, and cannot be printed, copied or serialized.
 pub struct ApiKey(Zeroizing<String>);
 
-/// A text is no API key.
+/// The error for a text that is not an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an API key is sk-, 8 lower-case letters or digits, a dot and 43 characters; copy all of it again")]
 pub struct NotAnApiKey;
 
 impl ApiKey {
-    /// A fresh key.
+    /// Generates a new random key.
     pub fn random() -> Self {
         let mut secret = random::<SECRET_LEN>();
         let key = Self::assemble(&random_id(), &secret);
@@ -34,10 +36,10 @@ impl ApiKey {
         key
     }
 
-    /// Reads a key as it is shown.
+    /// Reads a key from its text form.
     ///
     /// # Errors
-    /// `NotAnApiKey`.
+    /// [`NotAnApiKey`] if the text is anything else.
     pub fn parse(text: &str) -> Result<Self, NotAnApiKey> {
         let (id, secret) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')).ok_or(NotAnApiKey)?;
         let bytes = BASE64URL_NOPAD.decode(secret.as_bytes()).map(Zeroizing::new).map_err(|_| NotAnApiKey)?;
@@ -47,7 +49,7 @@ impl ApiKey {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// From its two parts; `None` where the first is no id.
+    /// Assembles a key from its two parts. Returns `None` if the first is not a valid id.
     pub fn from_parts(id: &[u8; ID_LEN], secret: &[u8; SECRET_LEN]) -> Option<Self> {
         std::str::from_utf8(id).ok().filter(|id| is_id(id)).map(|id| Self::assemble(id, secret))
     }
@@ -57,29 +59,29 @@ impl ApiKey {
         Self(Zeroizing::new(format!("{PREFIX}{id}.{}", *secret)))
     }
 
-    /// The whole key, for `X-API-Key`.
+    /// Returns the whole key, to be sent as `X-API-Key`.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What the server finds it by.
+    /// Returns the id of the key, by which the server finds it.
     pub fn id(&self) -> &str {
         &self.0[PREFIX.len()..PREFIX.len() + ID_LEN]
     }
 
-    /// The bytes of the secret.
+    /// Returns the bytes of the secret.
     pub fn secret(&self) -> Zeroizing<Vec<u8>> {
         let text = &self.0.as_bytes()[PREFIX.len() + ID_LEN + 1..];
-        // It was base64url when the key was made.
+        // The text was valid base64url when the key was made.
         Zeroizing::new(BASE64URL_NOPAD.decode(text).unwrap_or_default())
     }
 
-    /// What the server knows it by: the SHA-256 of the whole key.
+    /// Returns the SHA-256 of the whole key, which is all that the server keeps.
     pub fn hash(&self) -> Hash {
         Hash::of(&[self.0.as_bytes()])
     }
 
-    /// As the server is told of it.
+    /// Returns the form of this key that the server is given.
     pub fn device_key(&self, device: DeviceId) -> DeviceKey {
         DeviceKey { device, key_id: self.id().to_owned(), key_hash: self.hash() }
     }
@@ -91,12 +93,13 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Whether a text can be the id of a key.
+/// Returns whether a text can be the id of a key.
 pub fn is_id(text: &str) -> bool {
     text.len() == ID_LEN && text.bytes().all(|byte| LETTERS.contains(&byte))
 }
 
-/// Each letter as likely as any other: bytes beyond the last multiple of 36 are thrown again.
+/// Generates a random id in which every character is equally likely: bytes from the last multiple of 36 upwards are
+/// drawn again.
 fn random_id() -> String {
     let mut id = String::with_capacity(ID_LEN);
     while id.len() < ID_LEN {
@@ -114,7 +117,7 @@ mod tests {
 
     const TEXT: &str = "sk-ab12cd34.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-    /// `hashlib.sha256(TEXT).hexdigest()` of Python.
+    /// The hash is what `hashlib.sha256(TEXT).hexdigest()` returns in Python.
     #[test]
     fn a_key_is_known_by_its_id_and_hash() {
         let key = ApiKey::parse(TEXT).unwrap();

@@ -1,7 +1,7 @@
-//! The way to the account's server: HTTP/1.1 over TLS, on connections that are used again.
+//! The client of the account server: HTTP/1.1 over TLS, on connections that are reused.
 //!
-//! Knows what travels and nothing of what is in the boxes. Repeats nothing that may have been taken: whoever
-//! asked decides that.
+//! Knows the types that travel, and nothing about what is in the boxes. Never repeats a request that the server may
+//! have accepted: that is the caller's decision.
 
 mod connect;
 mod events;
@@ -28,23 +28,23 @@ use super::wire::{
     Wrap,
 };
 
-/// How long a request may take, its answer included.
+/// The time limit for a request, its answer included.
 const TIME: Duration = Duration::from_secs(60);
-/// The largest answer, in bytes: a page of changes is 8 MiB and the box that no longer fitted.
+/// The largest answer, in bytes. A page of changes has 8 MiB, and the box that no longer fitted.
 const ANSWER_MAX: usize = 2 * BODY_MAX;
-/// How many connections are kept for the next request.
+/// The number of connections that are kept for later requests.
 const KEPT: usize = 4;
 
-/// Why the server was not asked, or what it said.
+/// The reasons why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is none.
+    /// The address is not one of an account server.
     #[error("{0} is no address of an account server; https://HOST:PORT is needed")]
     Address(String),
-    /// The machine trusts nobody.
+    /// The machine trusts no certificate authority, and there is no pin.
     #[error("no certificate authority is known on this machine; install ca-certificates, or use a code with a pin")]
     NoRoots,
-    /// Nobody answers, or the answer broke off.
+    /// Nothing answers, or the answer broke off.
     #[error("the account's server cannot be reached: {0}. It is tried again; check the network and the server")]
     Unreachable(String),
     /// The server shows another certificate than expected.
@@ -52,40 +52,40 @@ pub enum ClientError {
         "the account's server is not the one it should be: {0}. Check the address; a new certificate needs a new code"
     )]
     Untrusted(String),
-    /// The API key is not known, or has ended.
+    /// The server does not know the API key, or the key has ended.
     #[error("the account's server does not know this device's API key; if it was revoked, join again")]
     Unauthorized,
-    /// Another head is the newest: this one.
+    /// Another head is the newest. Holds that head, if the server names it.
     #[error("the account has a newer head")]
     Conflict(Option<Newest>),
-    /// Heads in between are no longer kept.
+    /// The server no longer keeps the heads in between.
     #[error(
         "the account's server no longer keeps the heads since this device was last there; `guillemet account repair`"
     )]
     ContinuityLost,
-    /// Too many requests.
+    /// The server received too many requests.
     #[error("the account's server wants {after:?} of quiet; it is tried again then")]
     Busy {
-        /// For how long.
+        /// The time after which the server accepts requests again.
         after: Duration,
     },
-    /// Anything else that it refused.
+    /// The server refused the request for any other reason.
     #[error("the account's server refused ({status} {code}): {message}")]
     Refused {
-        /// The status.
+        /// The HTTP status of the answer.
         status: u16,
-        /// The code.
+        /// The code of the error, as in openapi-account.yaml.
         code: String,
-        /// Why, and what to do.
+        /// The reason, and what to do about it.
         message: String,
     },
-    /// Not the answer it should be.
+    /// The answer is not in the expected form.
     #[error("the account's server gave an answer that makes no sense ({0}); is it one, and of the same version?")]
     Malformed(String),
 }
 
 impl ClientError {
-    /// Whether the same request may succeed later without anybody doing anything.
+    /// Returns whether the same request may succeed later without anyone's intervention.
     pub fn passes(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Busy { .. } => true,
@@ -95,7 +95,7 @@ impl ClientError {
     }
 }
 
-/// The shape of every error.
+/// The body of every error.
 #[derive(Deserialize)]
 struct Problem {
     code: String,
@@ -112,7 +112,7 @@ struct Field {
     message: String,
 }
 
-/// The way to one server, with the key of one device.
+/// The client of one server, with the API key of one device.
 pub struct Client {
     way: Way,
     key: Option<HeaderValue>,
@@ -126,7 +126,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A request in the making.
+/// A request that is being put together.
 struct Asking<'a> {
     method: Method,
     path: String,
@@ -136,14 +136,16 @@ struct Asking<'a> {
 }
 
 impl Client {
-    /// To the server at `https://HOST[:PORT]`. With a pin its certificate has to be that one; without, one that
-    /// this machine trusts for the host. Looks at the machine's certificates, and so may block for a moment.
+    /// Makes a client of the server at `https://HOST[:PORT]`. With a pin, the server's certificate must have that
+    /// SHA-256; without, this machine must trust it for the host. Reads the machine's certificates, so it can block for
+    /// a moment.
     ///
     /// # Errors
-    /// When the address is none, or no certificates are trusted.
+    /// [`ClientError::Address`] if the address is not one; [`ClientError::NoRoots`] if the machine trusts no
+    /// certificate authority and there is no pin.
     pub fn new(url: &str, pin: Option<Hash>, key: Option<&ApiKey>) -> Result<Self, ClientError> {
         let key = key.map(|key| {
-            // A key is printable ASCII.
+            // A key is printable ASCII, so this cannot fail.
             let value = HeaderValue::from_str(key.expose());
             value.map(|mut value| {
                 value.set_sensitive(true);
@@ -154,24 +156,24 @@ impl Client {
         Ok(Self { way: Way::new(url, pin)?, key, time: TIME, idle: Mutex::default() })
     }
 
-    /// With another time for a request.
+    /// Sets another time limit for requests.
     pub fn within(self, time: Duration) -> Self {
         Self { time, ..self }
     }
 
-    /// Whose key it is.
+    /// Returns the account and device of the API key.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn current(&self) -> Result<Current, ClientError> {
         self.read(self.get("/v1/accounts/current".into())).await
     }
 
-    /// Pushes onto the head `expected`; onto none for the first.
+    /// Pushes onto the head `expected`; `None` for the first head of an account.
     ///
     /// # Errors
-    /// `Conflict` with the newest head where that is another one. After `Unreachable` nobody knows whether the
-    /// push was taken: the next pull tells.
+    /// [`ClientError::Conflict`] with the newest head if that is not `expected`. After [`ClientError::Unreachable`] it
+    /// is unknown whether the server accepted the push: the next pull shows it.
     pub async fn push(&self, account: AccountId, push: &Push, expected: Option<Hash>) -> Result<Newest, ClientError> {
         let mut asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/heads"), push)?;
         asking.headers.push(match expected {
@@ -181,10 +183,10 @@ impl Client {
         self.read(asking).await
     }
 
-    /// A page of what changed since, with at most `limit` records.
+    /// Returns a page of the changes since `from`, with at most `limit` records.
     ///
     /// # Errors
-    /// `ContinuityLost` where the heads since then are no longer kept.
+    /// [`ClientError::ContinuityLost`] if the server no longer keeps the heads since then.
     pub async fn changes(&self, account: AccountId, from: &Cursor, limit: usize) -> Result<Changes, ClientError> {
         let Cursor { heads_after, records_after, after_id } = from;
         let mut path = format!(
@@ -196,10 +198,10 @@ impl Client {
         self.read(self.get(path)).await
     }
 
-    /// What changes from now on; the newest head first.
+    /// Opens the stream of events. Its first event is the newest head.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn events(&self, account: AccountId) -> Result<Events, ClientError> {
         let asking = self.get(format!("/v1/accounts/{account}/events"));
         let response = self.bounded(self.send_apart(asking)).await?;
@@ -210,18 +212,18 @@ impl Client {
         }
     }
 
-    /// Makes an invitation good.
+    /// Registers an invitation, so that a device can use it.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn invite(&self, account: AccountId, invite: &Invite) -> Result<(), ClientError> {
         self.done(self.with_body(Method::POST, format!("/v1/accounts/{account}/invites"), invite)?).await
     }
 
-    /// Asks to join, with the token of an invitation. The API key of this client is not sent.
+    /// Asks to join, with the token of an invitation. Does not send this client's API key.
     ///
     /// # Errors
-    /// `Refused` with 403 for a token that is unknown, used by another device, or too old.
+    /// [`ClientError::Refused`] with status 403 if the token is unknown, was used by another device, or is too old.
     pub async fn enrol(&self, account: AccountId, token: &[u8; 32], enrolment: &Enrolment) -> Result<(), ClientError> {
         let asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/enrolments"), enrolment)?;
         let mut token = value(&Zeroizing::new(HEXLOWER.encode(token)))?;
@@ -230,45 +232,45 @@ impl Client {
         self.done(Asking { headers, key: None, ..asking }).await
     }
 
-    /// The devices that wait.
+    /// Returns the devices that ask to join.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn enrolments(&self, account: AccountId) -> Result<Vec<Enrolment>, ClientError> {
         let listing: Listing<Enrolment> = self.read(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
         Ok(listing.items)
     }
 
-    /// Turns a device away that waits; whether there was one.
+    /// Turns away a device that asks to join. Returns whether there was one.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn turn_away(&self, account: AccountId, device: DeviceId) -> Result<bool, ClientError> {
         let mut asking = self.get(format!("/v1/accounts/{account}/enrolments/{device}"));
         asking.method = Method::DELETE;
         found(self.done(asking).await).map(|found| found.is_some())
     }
 
-    /// The newest key of an epoch for this device; `None` until it is admitted.
+    /// Returns the newest key of an epoch that is wrapped for this device; `None` until the device is admitted.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn wrap(&self, account: AccountId) -> Result<Option<Wrap>, ClientError> {
         found(self.read(self.get(format!("/v1/accounts/{account}/wrap"))).await)
     }
 
-    /// Tells what was used on this device.
+    /// Reports the uses on this device.
     ///
     /// # Errors
-    /// `Refused` with 409 where the server has a counter that is as high.
+    /// [`ClientError::Refused`] with status 409 if the server has a counter that is as high.
     pub async fn put_usage(&self, account: AccountId, usage: &Usage) -> Result<(), ClientError> {
         self.done(self.with_body(Method::PUT, format!("/v1/accounts/{account}/usage"), usage)?).await
     }
 
-    /// What was used on every device.
+    /// Returns the newest report of each device.
     ///
     /// # Errors
-    /// See `ClientError`.
+    /// See [`ClientError`].
     pub async fn usage(&self, account: AccountId) -> Result<Vec<Usage>, ClientError> {
         let listing: Listing<Usage> = self.read(self.get(format!("/v1/accounts/{account}/usage"))).await?;
         Ok(listing.items)
@@ -289,13 +291,13 @@ impl Client {
         tokio::time::timeout(self.time, work).await.map_err(|_| late())?
     }
 
-    /// Asks, and reads the answer.
+    /// Sends a request and decodes the answer.
     async fn read<T: DeserializeOwned>(&self, asking: Asking<'_>) -> Result<T, ClientError> {
         let bytes = self.bounded(self.ask(asking)).await?;
         serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
     }
 
-    /// Asks, for an answer that says nothing but that it was done.
+    /// Sends a request whose answer has no content.
     async fn done(&self, asking: Asking<'_>) -> Result<(), ClientError> {
         self.bounded(self.ask(asking)).await.map(drop)
     }
@@ -304,7 +306,7 @@ impl Client {
         problem(self.send(asking).await?).await
     }
 
-    /// Sends a request, on a connection that is there or on a new one.
+    /// Sends a request on an idle connection, or on a new one.
     async fn send(&self, asking: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
         let mut request = self.request(asking)?;
         while let Some(mut connection) = self.take_idle() {
@@ -313,7 +315,8 @@ impl Client {
                     self.keep(connection);
                     return Ok(response);
                 }
-                // Nothing of it has left: the server had ended the connection.
+                // Nothing of the request has been sent, because the server had ended the connection. So it can be sent
+                // again.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(unreachable(&error.into_error())),
@@ -326,7 +329,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Sends a request on a connection of its own.
+    /// Sends a request on a new connection, which is not reused.
     async fn send_apart(&self, asking: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
         let request = self.request(asking)?;
         self.way.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
@@ -346,12 +349,13 @@ impl Client {
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|connection| !connection.is_closed());
-        // One whose answer is still being read is not ready.
+        // A connection whose answer is still being read is not ready.
         let ready = idle.iter().position(SendRequest::is_ready)?;
         Some(idle.swap_remove(ready))
     }
 
-    /// Its answer may still be on its way: it is taken again when that has been read.
+    /// Keeps a connection for later. Its answer may still be arriving: the connection is taken again when that has been
+    /// read.
     fn keep(&self, connection: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT {
@@ -360,7 +364,7 @@ impl Client {
     }
 }
 
-/// The body of a good answer, or what the server said is wrong.
+/// Returns the body of a successful answer, or the error that the server reports.
 async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_MAX).collect().await;
@@ -393,7 +397,7 @@ async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
     })
 }
 
-/// `None` where there is no such thing.
+/// Turns a 404 into `None`.
 fn found<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     match result {
         Err(ClientError::Refused { status: 404, .. }) => Ok(None),
@@ -410,7 +414,7 @@ fn malformed(why: &str) -> ClientError {
 }
 
 fn unreachable(error: &dyn std::error::Error) -> ClientError {
-    // hyper tells the cause beside.
+    // hyper reports the cause separately.
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     ClientError::Unreachable(format!("{error}{cause}"))
 }

@@ -1,7 +1,7 @@
-//! The codes that people carry from one machine to another, or keep on paper: `gc1-…` creates an account,
-//! `gi1-…` invites into one, `gr1-…` brings one back. docs/account-protocol.md has every byte.
+//! The codes that people carry from one machine to another, or keep on paper: `gc1-…` creates an account, `gi1-…`
+//! invites a device into one, `gr1-…` recovers one. docs/account-protocol.md specifies every byte.
 //!
-//! Knows what stands in a code and what may be wrong with one; not what is done with it.
+//! Knows what a code contains and what can be wrong with one; not what is done with it.
 
 mod layout;
 #[cfg(test)]
@@ -17,10 +17,10 @@ use crate::names::Millis;
 use crate::planner::text::is_unfit;
 use crate::vault::crypto::DeviceSecret;
 
-/// Most bytes of a server's address.
+/// The longest address of a server, in bytes.
 const URL_MAX: usize = 512;
 
-/// Where an account is.
+/// The account and the address of its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     account: AccountId,
@@ -28,97 +28,99 @@ pub struct Place {
     pin: Option<[u8; 32]>,
 }
 
-/// An address that fits no code.
+/// The error for an address that does not fit into a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a server's address has 1 to {URL_MAX} bytes and no blanks; give another address")]
 pub struct BadUrl;
 
 impl Place {
-    /// At this address; with a pin, the server must show that key.
+    /// Combines an account with the address of its server. `pin` is the SHA-256 of the only certificate that is
+    /// accepted; `None` accepts what this machine trusts.
     ///
     /// # Errors
-    /// `BadUrl`.
+    /// [`BadUrl`] if the address is empty, too long, or contains blanks or control characters.
     pub fn new(account: AccountId, url: &str, pin: Option<[u8; 32]>) -> Result<Self, BadUrl> {
         let fits = (1..=URL_MAX).contains(&url.len()) && !url.contains(|c: char| c.is_whitespace() || is_unfit(c));
         if fits { Ok(Self { account, url: url.to_owned(), pin }) } else { Err(BadUrl) }
     }
 
-    /// Which account.
+    /// Returns the account's id.
     pub fn account(&self) -> AccountId {
         self.account
     }
 
-    /// Where its server is.
+    /// Returns the address of the account's server.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What the server's key must be, where certificates are not asked.
+    /// Returns the SHA-256 of the certificate that the server must show. `None` if the machine's certificate
+    /// authorities decide.
     pub fn pin(&self) -> Option<&[u8; 32]> {
         self.pin.as_ref()
     }
 }
 
-/// Creates an account: good for its first head.
+/// A code that creates an account. It can be used for the account's first head only.
 pub struct Creation {
-    /// Where.
+    /// The account to create, and its server.
     pub place: Place,
-    /// The key for the first head.
+    /// The API key for the first push.
     pub api_key: ApiKey,
 }
 
-/// Invites a device: good once, for `wire::INVITE_SECONDS`.
+/// A code that invites a device. It can be used once, within [`INVITE_SECONDS`](super::wire::INVITE_SECONDS).
 pub struct Invitation {
-    /// Where.
+    /// The account to join, and its server.
     pub place: Place,
-    /// Who invites.
+    /// The device that made the invitation.
     pub inviter: DeviceId,
-    /// Its public key.
+    /// The public key of the inviting device.
     pub inviter_key: PublicKey,
-    /// Shared by inviter and joiner; the server never has it.
+    /// The secret that inviter and joiner share. The server never has it.
     pub secret: Zeroizing<[u8; 16]>,
-    /// For the server.
+    /// The token that shows the server that the device was invited.
     pub token: Zeroizing<[u8; 32]>,
 }
 
-/// A device on paper.
+/// A recovery code: a device on paper.
 pub struct Recovery {
-    /// Where.
+    /// The account to recover, and its server.
     pub place: Place,
-    /// Which device it is.
+    /// The id of the device that the code is.
     pub device: DeviceId,
-    /// Its secret key.
+    /// The secret key of that device.
     pub device_secret: DeviceSecret,
-    /// Its API key.
+    /// The API key of that device.
     pub api_key: ApiKey,
-    /// Which device made it: the key of the epoch was wrapped by that one.
+    /// The device that made the code, and wrapped the key of the epoch for it.
     pub sender: DeviceId,
-    /// That device's public key.
+    /// The public key of the device that made the code.
     pub sender_key: PublicKey,
-    /// The newest head when it was printed: it can know nothing newer.
+    /// The head that let the device in. The code cannot know anything newer.
     pub head: Newest,
-    /// When it was printed.
+    /// The time at which the code was printed.
     pub made_at: Millis,
 }
 
-/// Any code.
+/// A code of any kind.
 pub enum Code {
-    /// `gc1-…`
+    /// A code with the prefix `gc1-`.
     Creation(Creation),
-    /// `gi1-…`
+    /// A code with the prefix `gi1-`.
     Invite(Invitation),
-    /// `gr1-…`
+    /// A code with the prefix `gr1-`.
     Recovery(Recovery),
 }
 
-/// Which kind of code.
+/// The kinds of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeKind {
-    /// Creates an account.
+    /// It creates an account.
     Creation,
-    /// Invites a device.
+    /// It invites a device.
     Invite,
-    /// Brings an account back.
+    /// It recovers an account.
     Recovery,
 }
 
@@ -142,41 +144,41 @@ impl fmt::Display for CodeKind {
     }
 }
 
-/// What is wrong with a code.
+/// The reasons why a code cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCode {
-    /// It does not begin like one.
+    /// The text does not begin like a code.
     #[error("this is no code of guillemet: one begins with gc1-, gi1- or gr1-; copy it again from its first character")]
     NotACode,
-    /// Another kind than the one that is wanted.
+    /// The code is of another kind than expected.
     #[error("this is {found}; {wanted} is wanted, which begins with {}", .wanted.prefix())]
     Another {
-        /// The one that is wanted.
+        /// The kind that was expected.
         wanted: CodeKind,
-        /// The one it is.
+        /// The kind that was found.
         found: CodeKind,
     },
-    /// It ends too early.
+    /// The code ends too early.
     #[error("this code was cut off, or mistyped where it ends; copy it again, to its last character")]
     CutOff,
-    /// Its checksum does not match.
+    /// The checksum of the code does not match.
     #[error("this code was mistyped; compare it with the one that was printed and type it again")]
     Mistyped,
-    /// It is of a form this program does not know.
+    /// The code has a layout that this version does not know.
     #[error("this code was made by a newer guillemet; update guillemet on this machine")]
     Newer,
 }
 
 impl Code {
-    /// Reads a code. Blanks, line breaks and upper case do no harm.
+    /// Reads a code of any kind. Ignores blanks, line breaks and case.
     ///
     /// # Errors
-    /// `BadCode`.
+    /// [`BadCode`] for the reason why it cannot be read.
     pub fn parse(text: &str) -> Result<Self, BadCode> {
         layout::parse(text, None)
     }
 
-    /// Which kind it is.
+    /// Returns the kind of this code.
     pub fn kind(&self) -> CodeKind {
         match self {
             Self::Creation(_) => CodeKind::Creation,
@@ -185,7 +187,7 @@ impl Code {
         }
     }
 
-    /// Where its account is.
+    /// Returns the account of this code, and its server.
     pub fn place(&self) -> &Place {
         match self {
             Self::Creation(code) => &code.place,
@@ -194,20 +196,20 @@ impl Code {
         }
     }
 
-    /// As it is shown; a recovery code in groups of five characters, for paper.
+    /// Returns the code as text. A recovery code is in groups of five characters, for paper.
     pub fn text(&self) -> Zeroizing<String> {
         layout::text(self)
     }
 }
 
-/// What each of the three can do.
+/// Implements `parse` and `Debug` for each of the three types.
 macro_rules! codes {
     ($($type:ident $kind:ident),+) => {$(
         impl $type {
-            /// Reads a code of this kind. Blanks, line breaks and upper case do no harm.
+            /// Reads a code of this kind. Ignores blanks, line breaks and case.
             ///
             /// # Errors
-            /// `BadCode`; `Another` for a code of another kind.
+            /// [`BadCode`] for the reason why it cannot be read: [`BadCode::Another`] if it is a code of another kind.
             pub fn parse(text: &str) -> Result<Self, BadCode> {
                 match layout::parse(text, Some(CodeKind::$kind))? {
                     Code::$kind(code) => Ok(code),

@@ -1,8 +1,10 @@
-//! What somebody wants changed: made from a secret before and after, kept until the account has it, applied to
-//! whatever the account has become meanwhile.
+//! Intents: changes that a user wants. An intent is derived from a secret before and after an edit, kept until the
+//! account has it, and applied to the account as it is by then.
 //!
-//! Layout of a kept one, integers little-endian: version of the layout (1 byte), id (16), secret (16), when
-//! (8), kind (1), then what the kind needs; zeros up to the padded length.
+//! Layout of a stored intent, integers little-endian: version of the layout (1 byte), id (16), secret (16), time (8),
+//! kind (1), then the fields of that kind, then zeros up to the padded length.
+//!
+//! Knows no key and no head.
 
 use std::sync::Arc;
 
@@ -17,40 +19,41 @@ const LAYOUT: u8 = 1;
 /// One change of one secret.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    /// Names it, so that it is applied once.
+    /// The id of the intent. It makes sure that the intent is applied only once.
     pub id: IntentId,
-    /// Which secret.
+    /// The secret to change.
     pub secret: SecretId,
-    /// When it was wanted.
+    /// The time at which the user made the change.
     pub at: Millis,
-    /// What.
+    /// The change to make.
     pub change: Change,
 }
 
-/// What is to be different.
+/// The kinds of changes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// The secret is new.
+    /// Creates this secret, which is new.
     Create(Arc<Secret>),
-    /// A new value; its number is worked out anew.
+    /// Sets a new value. Its version number is determined when the intent is applied.
     Value(Version),
-    /// Another name; the one it had becomes a former one.
+    /// Renames the secret; its present name becomes a former name.
     Rename(SecretName),
-    /// Whether it may be resolved.
+    /// Sets whether the secret can be resolved.
     Enable(bool),
-    /// A former name is let go.
+    /// Removes a former name.
     Forget(SecretName),
-    /// It is deleted. Never kept: it is made with the push that carries it.
+    /// Deletes the secret. Never stored: it is made together with the push that carries it.
     Delete,
 }
 
 impl Intent {
-    /// A fresh one.
+    /// Makes an intent with a new random id.
     pub fn new(secret: SecretId, at: Millis, change: Change) -> Self {
         Self { id: IntentId(random()), secret, at, change }
     }
 
-    /// What leads from one form of a secret to the next. Names are let go first: another may be waiting for one.
+    /// Returns the intents that lead from one form of a secret to the next; `before` is `None` for a new secret.
+    /// Changes of names come first, because another secret may be waiting for a name that is let go.
     pub fn between(before: Option<&Secret>, after: &Arc<Secret>) -> Vec<Self> {
         let intent = |change| Self::new(after.id, after.updated_at, change);
         let Some(before) = before else {
@@ -71,7 +74,7 @@ impl Intent {
         changes.into_iter().map(intent).collect()
     }
 
-    /// As it is kept; the caller seals it.
+    /// Encodes the intent for storage. The caller seals the result.
     pub fn encode(&self) -> Clear {
         let mut out = Clear::with_capacity(1024);
         out.push(LAYOUT);
@@ -102,10 +105,10 @@ impl Intent {
         out
     }
 
-    /// Reads what `encode` wrote.
+    /// Reads what [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// [`Malformed::Newer`] if a newer version wrote it, [`Malformed::Damaged`] for anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         match reader.array::<1>()? {

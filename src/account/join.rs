@@ -1,7 +1,8 @@
-//! How a device shows that it was invited: an HMAC under the secret of an invitation, over the account and both
-//! public keys, so that the server can put no key of its own in the place of either.
+//! The proof that a device was invited: an HMAC under the secret of an invitation, over the account and both public
+//! keys, so that the server cannot replace either key with its own.
 //!
-//! Pure. Knows no vault and no network; whether an invitation is still good, the server and the inviter know.
+//! Does no I/O. Knows no vault and no network. Whether an invitation is still valid is known to the server and the
+//! inviter.
 
 #[cfg(test)]
 mod tests;
@@ -16,23 +17,23 @@ use crate::planner::text::tidy;
 use crate::random::random;
 use crate::vault::crypto::{self, Key};
 
-/// What the key and the HMAC begin with.
+/// The prefix of what is hashed for the key, and of what the HMAC covers.
 const PREFIX: &[u8] = b"guillemet join 1\0";
-/// Most characters of a device's name.
+/// The longest name of a device, in characters.
 const NAME_MAX: usize = 64;
-/// The name of a device that has none.
+/// The name that replaces an empty one.
 const UNNAMED: &str = "unnamed";
 
-/// Why a device that wants to join is not let in.
+/// The reasons why a device that asks to join is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotInvited {
-    /// It does not have the invitation's secret, or the server changed what it says.
+    /// The device does not have the invitation's secret, or the server changed what it sent.
     #[error(
         "a device wants to join that was not invited with this code, or the server changed what it says; turn it away \
          and invite again"
     )]
     Forged,
-    /// It has the secret, and does not say what guillemet says.
+    /// The device has the secret, but sends something that guillemet does not send.
     #[error(
         "an invited device says what this guillemet does not understand; update guillemet on both machines and invite \
          it again"
@@ -40,13 +41,13 @@ pub enum NotInvited {
     Malformed,
 }
 
-/// The key that inviter and joiner share: the server never has the secret.
+/// Derives the key that inviter and joiner share from the invitation's secret, which the server never has.
 fn join_key(secret: &[u8; 16]) -> Key {
     let mut bytes = Sha256::new().chain_update(PREFIX).chain_update(secret).finalize().into();
     Key::from_bytes(&mut bytes)
 }
 
-/// What a device says that wants to join.
+/// Makes the request of a device that asks to join.
 pub fn hello(
     invitation: &Invitation,
     joiner: DeviceId,
@@ -75,11 +76,12 @@ fn hello_with(
     Enrolment { key: device_key, public_key, mac, name }
 }
 
-/// Whether a device was invited with this secret, to this account and by the device with this public key; its
-/// name, fit to be shown.
+/// Verifies that a device was invited with this secret, to this account, by the device with this public key. Returns
+/// the device's name, safe to display.
 ///
 /// # Errors
-/// `NotInvited`.
+/// [`NotInvited::Forged`] if the HMAC does not match or the name does not open; [`NotInvited::Malformed`] for a key id
+/// of another form, a public key of low order, or a name that is not padded text.
 pub fn verify(
     secret: &[u8; 16],
     account: AccountId,
@@ -101,20 +103,20 @@ pub fn verify(
     std::str::from_utf8(&name).map(clean).map_err(|_| NotInvited::Malformed)
 }
 
-/// What the HMAC is over.
+/// Returns the bytes that the HMAC covers.
 fn said(account: AccountId, inviter_key: &PublicKey, key: &DeviceKey, public_key: &PublicKey) -> Vec<u8> {
     let joiner = [key.device.0.as_slice(), &public_key.0].concat();
     [PREFIX, &account.0, &inviter_key.0, &joiner, key.key_id.as_bytes(), &key.key_hash.0].concat()
 }
 
-/// What the box of a name is bound to.
+/// Returns the bytes that the box of a name is bound to.
 fn name_bound(account: AccountId, joiner: DeviceId) -> Vec<u8> {
     [b"guillemet join name 1\0".as_slice(), &account.0, &joiner.0].concat()
 }
 
-/// A name that is fit to be shown, however it was typed.
+/// Returns a name that is safe to display, whatever was entered.
 fn clean(name: &str) -> String {
-    // One more is the sign that something was cut off.
+    // `tidy` adds one character as a sign that the name was cut off.
     let name = tidy(name.trim(), NAME_MAX - 1);
     let name = name.trim();
     if name.is_empty() { UNNAMED.to_owned() } else { name.to_owned() }

@@ -1,8 +1,17 @@
-//! The account: several machines, one vault, and a server between them that knows nothing.
+//! The account: one vault shared by several machines through a server that cannot read it.
 //!
-//! `wire` is what travels, `seal` what is sealed and bound, `tree` the root over all records, `code` what people
-//! carry, `join` how a device shows that it was invited, `api_key` how it shows the server who it is, `words` what
-//! people compare, `engine` the state machine without I/O, `client` the way to the server, `server` the other end.
+//! - `wire`: the types that travel between device and server
+//! - `seal`: the sealed boxes, and what each is bound to
+//! - `tree`: the root over all records
+//! - `code`: the codes that people carry
+//! - `join`: the proof that a device was invited
+//! - `api_key`: the key by which the server recognizes a device
+//! - `words`: the words that people compare
+//! - `intent`: a change that waits until the account has it
+//! - `engine`: the state machine of a device, without I/O
+//! - `client`: the connection to the account server
+//! - `server`: the account server itself
+//!
 //! docs/account-protocol.md is the specification.
 
 pub mod api_key;

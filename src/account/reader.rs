@@ -1,22 +1,22 @@
-//! Takes fixed layouts apart. Knows lengths, and no layout.
+//! A reader for fixed binary layouts. Knows lengths, but no particular layout.
 
-/// What is left of some bytes.
+/// The bytes that have not been read yet.
 pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The next bytes; `None` where there are not so many.
+    /// Returns the next `len` bytes, or `None` if there are fewer.
     pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    /// The next bytes, of a fixed number.
+    /// Returns the next `N` bytes, or `None` if there are fewer.
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    /// The next eight bytes as a number.
+    /// Returns the next eight bytes as a little-endian number, or `None` if there are fewer.
     pub fn number(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }

@@ -1,7 +1,7 @@
-//! What of an account is sealed and bound: the boxes under the key of an epoch, the link from one epoch to the
-//! one before, and the key of an epoch wrapped for one device. docs/account-protocol.md has every byte.
+//! The sealed data of an account: the boxes under the key of an epoch, the link from one epoch to the one before, and
+//! the key of an epoch wrapped for one device. docs/account-protocol.md specifies every byte.
 //!
-//! Knows keys, and nothing of what heads and records say, of the vault's file, or of the network.
+//! Knows keys; nothing about what heads and records say, the vault's file, or the network.
 
 #[cfg(test)]
 mod tests;
@@ -18,24 +18,24 @@ use crate::sys::memory::KEY_LEN;
 use crate::vault::crypto::{self, Key, NONCE_LEN, Unopened};
 use crate::vault::record::padded;
 
-/// What a box is.
+/// The kinds of boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The state of the account.
     Head,
-    /// One object.
+    /// One object: a secret, a deleted secret, or the references of a device.
     Record,
     /// The key of the epoch before.
     Link,
-    /// What was resolved on one device.
+    /// The uses on one device.
     Usage,
 }
 
 impl Kind {
-    /// All there are, in the order of `EpochKey`'s subkeys.
+    /// All kinds, in the order of the subkeys in `EpochKey`.
     const ALL: [Self; 4] = [Self::Head, Self::Record, Self::Link, Self::Usage];
 
-    /// As it stands in what is bound.
+    /// Returns the name of this kind, as it is in the bytes that a box is bound to.
     pub fn name(self) -> &'static str {
         match self {
             Self::Head => "head",
@@ -45,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Of its subkey.
+    /// Returns the label from which the subkey of this kind is derived.
     pub fn label(self) -> &'static str {
         match self {
             Self::Head => "account-head",
@@ -56,10 +56,10 @@ impl Kind {
     }
 }
 
-/// The id of boxes that are about no object: heads and links.
+/// The id in boxes that are not about an object: heads and links.
 pub const NO_ID: [u8; 16] = [0; 16];
 
-/// The key of an epoch, with its subkeys. Cannot be printed, copied or serialized.
+/// The key of an epoch, with its subkeys. It cannot be printed, copied or serialized.
 pub struct EpochKey {
     epoch: u64,
     key: Key,
@@ -67,28 +67,28 @@ pub struct EpochKey {
 }
 
 impl EpochKey {
-    /// The key of this epoch.
+    /// Derives the subkeys of this epoch's key.
     pub fn new(epoch: u64, key: Key) -> Self {
         let subkeys = Kind::ALL.map(|kind| key.subkey(kind.label()));
         Self { epoch, key, subkeys }
     }
 
-    /// A fresh key for this epoch.
+    /// Generates a new random key for this epoch.
     pub fn random(epoch: u64) -> Self {
         Self::new(epoch, Key::random())
     }
 
-    /// Which epoch it is, from 1.
+    /// Returns the number of the epoch, counted from 1.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The key itself, to be kept sealed in the vault.
+    /// Returns the key itself, which the vault keeps sealed.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Seals something of this epoch.
+    /// Seals a plaintext under the subkey of its kind, padded, and bound to the kind, account, id, revision and epoch.
     pub fn seal(&self, kind: Kind, account: AccountId, id: [u8; 16], revision: u64, plaintext: &[u8]) -> Sealed {
         self.seal_with(&random(), kind, account, id, revision, plaintext)
     }
@@ -106,10 +106,10 @@ impl EpochKey {
         Sealed(crypto::seal_with(self.subkey(kind), nonce, &bound, &pad(plaintext)))
     }
 
-    /// Opens what `seal` made.
+    /// Opens a box that [`Self::seal`] made.
     ///
     /// # Errors
-    /// `Unopened` with the key of another epoch, where anything bound is another, or with a changed box.
+    /// [`Unopened`] if the box was changed, is of another epoch, or is bound to anything else than these arguments.
     pub fn open(
         &self,
         kind: Kind,
@@ -122,10 +122,11 @@ impl EpochKey {
         unpad(crypto::open(self.subkey(kind), &bound, &sealed.0)?)
     }
 
-    /// The key of the epoch before, sealed in this one.
+    /// Seals the key of the epoch before under this epoch's key.
     ///
     /// # Panics
-    /// When `former` is another epoch's: nobody could open that link, and what is sealed in that epoch were lost.
+    /// If `former` is not the epoch before: nobody could open that link, and everything sealed in that epoch would be
+    /// lost.
     pub fn link(&self, account: AccountId, former: &EpochKey) -> Link {
         self.link_with(&random(), account, former)
     }
@@ -136,10 +137,10 @@ impl EpochKey {
         Link { epoch: self.epoch, sealed }
     }
 
-    /// The key of the epoch before.
+    /// Opens the key of the epoch before.
     ///
     /// # Errors
-    /// `Unopened` with a link of another epoch or account, or a changed one.
+    /// [`Unopened`] if the link is of another epoch or account, or was changed.
     pub fn open_link(&self, account: AccountId, link: &Link) -> Result<EpochKey, Unopened> {
         let former = self.epoch.checked_sub(1).filter(|former| *former > 0 && link.epoch == self.epoch);
         let former = former.ok_or(Unopened)?;
@@ -149,7 +150,7 @@ impl EpochKey {
     }
 
     fn subkey(&self, kind: Kind) -> &Key {
-        // `Kind::ALL` has them in the order of their declaration.
+        // `Kind::ALL` lists the kinds in the order of their declaration.
         &self.subkeys[kind as usize]
     }
 }
@@ -160,15 +161,15 @@ impl fmt::Debug for EpochKey {
     }
 }
 
-/// What a box is bound to.
+/// Returns the bytes that a box is bound to.
 fn bound(kind: Kind, account: AccountId, id: [u8; 16], revision: u64, epoch: u64) -> Vec<u8> {
     let (revision, epoch) = (revision.to_le_bytes(), epoch.to_le_bytes());
     [b"guillemet account 1\0", kind.name().as_bytes(), b"\0", &account.0, &id, &revision, &epoch].concat()
 }
 
-/// The length, the plaintext, and zeros: so that a box does not tell how long it is.
+/// Returns the length, the plaintext, and zeros up to the padded size, so that a box does not reveal the exact length.
 pub(super) fn pad(plaintext: &[u8]) -> Zeroizing<Vec<u8>> {
-    // A box of more than 4 GiB is refused long before (`wire::BOX_MAX`).
+    // A box of more than 4 GiB is refused long before this (`wire::BOX_MAX`).
     let len = u32::try_from(plaintext.len()).unwrap_or(u32::MAX);
     let whole = padded(4 + plaintext.len());
     let mut out = Zeroizing::new(Vec::with_capacity(whole));
@@ -178,7 +179,7 @@ pub(super) fn pad(plaintext: &[u8]) -> Zeroizing<Vec<u8>> {
     out
 }
 
-/// Takes the padding off, if it is exactly what `pad` makes.
+/// Removes the padding. Refuses anything that [`pad`] does not make.
 pub(super) fn unpad(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Unopened> {
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or(Unopened)?;
     let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| Unopened)?;

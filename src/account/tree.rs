@@ -1,35 +1,35 @@
-//! The root over all records of an account: 1,024 buckets by the first ten bits of the id, so that one change
-//! costs one bucket and the root, however large the account is.
+//! The root over all records of an account: 1,024 buckets by the first ten bits of the id, so that a change costs the
+//! hash of one bucket and of the root, however large the account is.
 //!
-//! Knows ids, revisions and hashes; no key, and nothing of what is in a record.
+//! Knows ids, revisions and hashes; no key, and nothing about what is in a record.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use super::wire::{Hash, ObjectId, Sealed};
 
-/// How many buckets there are.
+/// The number of buckets.
 const BUCKETS: usize = 1 << 10;
 
-/// What the root says of one record.
+/// The facts about one record that the root covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// Its revision.
+    /// The revision of the record.
     pub revision: u64,
-    /// The epoch it is sealed in.
+    /// The epoch the record is sealed in.
     pub epoch: u64,
-    /// The SHA-256 of its box.
+    /// The SHA-256 of the record's box.
     pub hash: Hash,
 }
 
 impl Leaf {
-    /// Of a record in this box.
+    /// Returns the leaf of a record that is sealed in this box.
     pub fn of(revision: u64, epoch: u64, sealed: &Sealed) -> Self {
         Self { revision, epoch, hash: Hash::of(&[&sealed.0]) }
     }
 }
 
-/// Every record of an account.
+/// All records of an account, as the root covers them.
 #[derive(Clone)]
 pub struct Tree {
     buckets: Vec<Bucket>,
@@ -39,7 +39,7 @@ pub struct Tree {
 #[derive(Clone, Default)]
 struct Bucket {
     leaves: BTreeMap<ObjectId, Leaf>,
-    /// Empty where the bucket has changed since it was hashed.
+    /// Empty if the bucket has changed since it was last hashed.
     hash: OnceLock<Hash>,
 }
 
@@ -50,32 +50,32 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Of an account without records.
+    /// Returns the tree of an account without records.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is known of a record.
+    /// Returns the leaf of a record; `None` if there is no such record.
     pub fn get(&self, id: &ObjectId) -> Option<&Leaf> {
         self.buckets[bucket(id)].leaves.get(id)
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All records, by id.
+    /// Iterates over all records, ordered by id.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectId, &Leaf)> {
         self.buckets.iter().flat_map(|bucket| &bucket.leaves)
     }
 
-    /// Puts a record in the place of what is known of it, or takes it out. Returns what was known before.
+    /// Sets the leaf of a record, or removes it if `leaf` is `None`. Returns the leaf from before.
     pub fn set(&mut self, id: ObjectId, leaf: Option<Leaf>) -> Option<Leaf> {
         let bucket = &mut self.buckets[bucket(&id)];
         let before = change(&mut bucket.leaves, id, leaf);
@@ -86,13 +86,13 @@ impl Tree {
         before
     }
 
-    /// The root. Only buckets that changed since it was asked last are hashed anew.
+    /// Returns the root. Hashes only those buckets that have changed since the last call.
     pub fn root(&self) -> Hash {
         root(self.buckets.iter().enumerate().map(|(number, bucket)| bucket.hash(number)))
     }
 
-    /// The root as it would be after these changes, applied in order, of which nothing stays: so a pull is
-    /// verified before anything of it is applied.
+    /// Returns the root as it would be after these changes, applied in order, and leaves the tree as it is. So a pull
+    /// is verified before anything of it is applied.
     pub fn with(&self, changes: &[(ObjectId, Option<Leaf>)]) -> Hash {
         let mut changed: BTreeMap<usize, BTreeMap<ObjectId, Leaf>> = BTreeMap::new();
         for (id, leaf) in changes {
@@ -113,7 +113,7 @@ impl Bucket {
     }
 }
 
-/// The bucket of an id: its first ten bits.
+/// Returns the number of the bucket of an id: its first ten bits.
 fn bucket(id: &ObjectId) -> usize {
     usize::from(u16::from_be_bytes([id.0[0], id.0[1]]) >> 6)
 }
@@ -126,7 +126,7 @@ fn change(leaves: &mut BTreeMap<ObjectId, Leaf>, id: ObjectId, leaf: Option<Leaf
 }
 
 fn hash(number: usize, leaves: &BTreeMap<ObjectId, Leaf>) -> Hash {
-    // Ten bits fit sixteen.
+    // A bucket number has ten bits, so it fits into sixteen.
     let mut bytes = [b"guillemet bucket 1\0".as_slice(), &(number as u16).to_le_bytes()].concat();
     for (id, leaf) in leaves {
         bytes.extend_from_slice(&id.0);
@@ -156,9 +156,9 @@ mod tests {
         Leaf { revision, epoch, hash: Hash::of(&[of]) }
     }
 
-    /// Made in Python, with `hashlib.sha256` over `struct.pack("<H", bucket)` and, of each leaf in
-    /// `sorted(leaves.items())` with `int.from_bytes(id[:2], "big") >> 6 == bucket`,
-    /// `id + struct.pack("<QQ", revision, epoch) + hash`.
+    /// The roots were computed in Python, with `hashlib.sha256` over `struct.pack("<H", bucket)` and, for each leaf in
+    /// `sorted(leaves.items())` with `int.from_bytes(id[:2], "big") >> 6 == bucket`, `id + struct.pack("<QQ", revision,
+    /// epoch) + hash`.
     #[test]
     fn roots_are_those_of_another_implementation() {
         let mut tree = Tree::new();
@@ -173,7 +173,7 @@ mod tests {
             (id[0], id[1], id[15]) = (first[0], first[1], last);
             ObjectId(id)
         };
-        // Two in the last bucket, and one on each side of the first border.
+        // Two in the last bucket, and one on each side of the first boundary between buckets.
         tree.set(id([0xff, 0xff], 0xff, 0xff), Some(leaf(1 << 40, 9, b"")));
         tree.set(id([0xff, 0xff], 0xff, 0x00), Some(leaf(1, 1, b"")));
         tree.set(id([0x00, 0x3f], 0x01, 0x01), Some(leaf(1, 1, b"a")));
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(Leaf::of(2, 3, &Sealed(b"box".to_vec())), leaf(2, 3, b"box"));
     }
 
-    /// The root from nothing, the long way.
+    /// Computes the root from scratch, without the cache.
     fn naive(leaves: &BTreeMap<ObjectId, Leaf>) -> Hash {
         let mut all = b"guillemet root 1\0".to_vec();
         for number in 0..1024_u16 {
@@ -225,7 +225,7 @@ mod tests {
         Hash::of(&[&all])
     }
 
-    /// Few ids, so that buckets are shared and changes meet.
+    /// Generates changes of few ids, so that they share buckets and affect each other.
     fn changes() -> impl Strategy<Value = Vec<(ObjectId, Option<Leaf>)>> {
         let id = (0..4_u8, 0..4_u8, 0..2_u8).prop_map(|(first, second, last)| {
             let mut id = [0; 16];
@@ -249,7 +249,7 @@ mod tests {
                     prop_assert_eq!(tree.set(id, leaf), change(&mut plain, id, leaf));
                     prop_assert_eq!(tree.get(&id), plain.get(&id));
                 }
-                // Also where buckets are not hashed yet.
+                // This also covers buckets that are not hashed yet.
                 prop_assert_eq!(tree.with(&[]), foreseen);
                 prop_assert_eq!((tree.root(), tree.len()), (naive(&plain), plain.len()));
                 prop_assert_eq!(foreseen, tree.root());

@@ -1,7 +1,7 @@
-//! What travels between a device and the account's server, as JSON. docs/account-protocol.md says what is in
-//! the boxes; openapi-account.yaml describes the requests.
+//! The types that travel between a device and the account server, as JSON. docs/account-protocol.md specifies what is
+//! in the boxes; openapi-account.yaml describes the requests.
 //!
-//! Knows no key: everything in here is known to the server.
+//! Knows no key: the server knows everything in here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,16 +10,16 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
-/// Most records of one push, and of one page of changes.
+/// The most records in one push, and in one page of changes.
 pub const RECORDS_MAX: usize = 1000;
-/// The largest box, in bytes: a secret with as many former versions as can be kept, each as large as can be.
+/// The largest box, in bytes. It fits a secret of the largest size with as many former versions as can be kept.
 pub const BOX_MAX: usize = 8 << 20;
 /// The largest body of a request, in bytes.
 pub const BODY_MAX: usize = 16 << 20;
-/// How long an invitation is good, in seconds.
+/// The longest time for which an invitation can be used, in seconds.
 pub const INVITE_SECONDS: u64 = 600;
 
-/// Bytes written as hexadecimal digits.
+/// Defines a type for a fixed number of bytes that is written as lower-case hexadecimal digits.
 macro_rules! hexadecimal {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
@@ -62,33 +62,33 @@ macro_rules! hexadecimal {
     };
 }
 
-/// Why a text is no id or hash.
+/// The error for a text that is not an id or hash. Holds the number of digits expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} hexadecimal digits in lower case are expected")]
 pub struct NotHexadecimal(usize);
 
 hexadecimal!(
-    /// Names an account.
+    /// The id of an account: 16 random bytes.
     AccountId,
     16
 );
 hexadecimal!(
-    /// Names a device.
+    /// The id of a device: 16 random bytes.
     DeviceId,
     16
 );
 hexadecimal!(
-    /// Names a record: a secret's own id, or a random one.
+    /// The id of a record: a secret's own id, or a random one.
     ObjectId,
     16
 );
 hexadecimal!(
-    /// Names an intent.
+    /// The id of an intent: 16 random bytes.
     IntentId,
     16
 );
 hexadecimal!(
-    /// A SHA-256.
+    /// A SHA-256 hash: 32 bytes.
     Hash,
     32
 );
@@ -99,7 +99,7 @@ hexadecimal!(
 );
 
 impl Hash {
-    /// Of these parts, one after the other.
+    /// Hashes these parts, one after the other, without separators.
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hasher = Sha256::new();
         for part in parts {
@@ -109,7 +109,7 @@ impl Hash {
     }
 }
 
-/// A sealed box, written as base64.
+/// A sealed box. Written as padded base64 in JSON.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Sealed(pub Vec<u8>);
 
@@ -132,23 +132,23 @@ impl<'de> Deserialize<'de> for Sealed {
     }
 }
 
-/// A head as the server has it.
+/// A head as the server has it: sealed, with the fields that the server needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedHead {
-    /// Its number, from 1.
+    /// The number of the head, counted from 1.
     pub seq: u64,
-    /// The epoch it is sealed in.
+    /// The epoch the head is sealed in.
     pub epoch: u64,
-    /// The hash of the head before; zeros for the first.
+    /// The hash of the head before; all zeros for the first.
     pub prev: Hash,
-    /// The box.
+    /// The box with the plaintext of the head (`engine::Head`).
     #[serde(rename = "box")]
     pub sealed: Sealed,
 }
 
 impl SealedHead {
-    /// What names this head: everything the server can see of it, and the box.
+    /// Returns the hash that names this head. It covers the account, everything outside the box, and the box.
     pub fn hash(&self, account: AccountId) -> Hash {
         let sealed = Hash::of(&[&self.sealed.0]);
         let (seq, epoch) = (self.seq.to_le_bytes(), self.epoch.to_le_bytes());
@@ -156,88 +156,88 @@ impl SealedHead {
     }
 }
 
-/// A record as it is pushed. Without a box it is removed.
+/// A record as it is pushed. Without a box, the record is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedRecord {
-    /// Which object.
+    /// The id of the object in this record.
     pub id: ObjectId,
-    /// Rises with each change of it.
+    /// The revision of the object, which rises with each change of it.
     pub revision: u64,
-    /// The epoch it is sealed in.
+    /// The epoch the record is sealed in.
     pub epoch: u64,
-    /// The box; `None` for an object that is no more.
+    /// The box with the object; `None` if the object has been removed.
     #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Sealed>,
 }
 
-/// A record as it is pulled: with the head that changed it last.
+/// A record as it is pulled, with the head that changed it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedRecord {
-    /// The seq of that head.
+    /// The `seq` of the head that changed the record last.
     pub seq: u64,
-    /// The record.
+    /// The record itself, in its newest form.
     pub record: SealedRecord,
 }
 
-/// The key of an epoch for one device.
+/// The key of an epoch, wrapped for one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wrap {
-    /// For whom.
+    /// The device that can open the box.
     pub device: DeviceId,
-    /// Of which epoch.
+    /// The epoch whose key is inside.
     pub epoch: u64,
-    /// By whom.
+    /// The device that wrapped the key.
     pub sender: DeviceId,
-    /// The crypto_box.
+    /// The `crypto_box`, nonce first.
     #[serde(rename = "box")]
     pub sealed: Sealed,
 }
 
-/// The key of the epoch before, sealed in this one.
+/// The key of the epoch before, sealed under the key of this epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// In which it is sealed.
+    /// The epoch whose key seals the box.
     pub epoch: u64,
-    /// The box.
+    /// The box with the key of epoch `epoch - 1`.
     #[serde(rename = "box")]
     pub sealed: Sealed,
 }
 
-/// The API key of a device, as the server knows it: `sk-{id}.{secret}` is shown to nobody but its device.
+/// The API key of a device as the server knows it. Only the device itself has the whole key, `sk-{id}.{secret}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceKey {
-    /// Whose.
+    /// The device that the key belongs to.
     pub device: DeviceId,
-    /// What stands before the dot, without `sk-`: 8 lower-case letters or digits.
+    /// The part of the key between `sk-` and the dot: 8 lower-case letters or digits.
     pub key_id: String,
-    /// The SHA-256 of the whole key, `sk-…` included.
+    /// The SHA-256 of the whole key, `sk-` included.
     pub key_hash: Hash,
 }
 
-/// `POST /v1/accounts/{id}/heads`: one transaction, accepted only on the head that `If-Match` names.
+/// The body of `POST /v1/accounts/{id}/heads`: one transaction, accepted only on the head that `If-Match` names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Push {
-    /// The new head.
+    /// The new head of the account.
     pub head: SealedHead,
-    /// What changed.
+    /// The records that changed. At most [`RECORDS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<SealedRecord>,
-    /// Keys of the new head's epoch.
+    /// The key of the new head's epoch, wrapped for devices that need it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wraps: Vec<Wrap>,
-    /// The former epoch's key, where the epoch is new.
+    /// The key of the former epoch; `None` if this push begins no new epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
-    /// API keys that are good from now on.
+    /// API keys that are valid from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<DeviceKey>,
-    /// Devices that had asked to join and are in the account now: their API keys are good from now on.
+    /// Devices that asked to join and are now in the account. Their API keys are valid from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admitted: Vec<DeviceId>,
     /// Devices whose API keys end now.
@@ -245,122 +245,124 @@ pub struct Push {
     pub revoked: Vec<DeviceId>,
 }
 
-/// The answer to a push: which head is the newest now.
+/// The newest head. Also the answer to a push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Newest {
-    /// Its number.
+    /// The number of the head.
     pub seq: u64,
-    /// Its hash.
+    /// The hash of the head ([`SealedHead::hash`]).
     pub hash: Hash,
 }
 
-/// Where a pull goes on: `GET /v1/accounts/{id}/changes?heads_after&records_after&after_id&limit`.
+/// The position at which a pull goes on: `GET /v1/accounts/{id}/changes?heads_after&records_after&after_id&limit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// Heads with a higher seq are wanted.
+    /// Asks for heads with a higher `seq` than this.
     pub heads_after: u64,
-    /// Records that were changed by a head with a higher seq are wanted…
+    /// Asks for records that were changed by a head with a higher `seq` than this.
     pub records_after: u64,
-    /// …or by the next one, with a higher id than this.
+    /// Also asks for records that the head `records_after` itself changed, if their id is higher than this. `None`
+    /// leaves those out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_id: Option<ObjectId>,
 }
 
-/// A page of changes: the newest form of each record that changed, by (seq, id), and every head.
+/// A page of changes: every head, and the newest form of each record that changed, ordered by (`seq`, `id`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changes {
-    /// The newest head when the page was read; absent in an account without one.
+    /// The newest head at the time the page was read; `None` in an account that has no head yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Newest>,
-    /// In order, without a gap.
+    /// The heads in order, without a gap.
     pub heads: Vec<SealedHead>,
-    /// In order of (seq, id).
+    /// The records that changed, ordered by (`seq`, `id`).
     pub records: Vec<ChangedRecord>,
-    /// Those for the device that asks, of the epochs of these heads.
+    /// The wraps for the device that asks, of the epochs of these heads.
     pub wraps: Vec<Wrap>,
-    /// Of every epoch of the account, in order.
+    /// The links of every epoch of the account, in order.
     pub links: Vec<Link>,
-    /// Where the next page begins; absent when this is the last.
+    /// The position of the next page; `None` if this is the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
 }
 
-/// `POST /v1/accounts/{id}/invites`.
+/// The body of `POST /v1/accounts/{id}/invites`, which registers an invitation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Invite {
-    /// The SHA-256 of the token that a device shows once, within `expires_in` seconds.
+    /// The SHA-256 of the token, which a device can show once within `expires_in` seconds.
     pub token_hash: Hash,
-    /// At most `INVITE_SECONDS`.
+    /// The lifetime of the token in seconds, at most [`INVITE_SECONDS`].
     pub expires_in: u64,
 }
 
-/// `POST /v1/accounts/{id}/enrolments`, with the token in `X-Enrolment-Token`.
+/// The body of `POST /v1/accounts/{id}/enrolments`. The token is in the header `X-Enrolment-Token`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Enrolment {
-    /// Who wants to join, and with which API key: good for nothing but its wrap until it is admitted.
+    /// The device that wants to join, and its API key. Until the device is admitted, the key only gets its wrap.
     pub key: DeviceKey,
-    /// Its public key.
+    /// The X25519 public key of the device.
     pub public_key: PublicKey,
-    /// The HMAC under the invitation's secret.
+    /// The HMAC under the invitation's secret. docs/account-protocol.md ("Joining") specifies what it covers.
     pub mac: Hash,
-    /// Its name, sealed under the same secret.
+    /// The name of the device, sealed under the same secret.
     pub name: Sealed,
 }
 
-/// `PUT /v1/accounts/{id}/usage`: what was resolved on one device. The server keeps the highest counter.
+/// The body of `PUT /v1/accounts/{id}/usage`: the uses on one device. The server keeps the document with the highest
+/// counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// Whose.
+    /// The device that reports its uses.
     pub device: DeviceId,
-    /// Rises with each document.
+    /// The number of the document, which rises with each one.
     pub counter: u64,
-    /// The epoch it is sealed in.
+    /// The epoch the document is sealed in.
     pub epoch: u64,
-    /// The box.
+    /// The box with the counts for each secret.
     #[serde(rename = "box")]
     pub sealed: Sealed,
 }
 
-/// A listing, as everywhere in the API.
+/// A listing, in the form that all of the API uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listing<T> {
-    /// How many there are.
+    /// The number of items.
     pub count: usize,
-    /// Some of them.
+    /// The items themselves, all of them.
     pub items: Vec<T>,
 }
 
-/// What a stream of `GET /v1/accounts/{id}/events` tells, as `event: …` with JSON in `data:`.
+/// An event in the stream of `GET /v1/accounts/{id}/events`, sent as `event: …` with JSON in `data:`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "event")]
 pub enum Told {
-    /// There is a newer head. Also told first, when the stream begins.
+    /// There is a newer head. The stream also begins with this event.
     Head {
-        /// Its seq; 0 where there is none.
+        /// The number of the newest head; 0 if the account has none.
         seq: u64,
     },
-    /// A device wants to join.
+    /// A device asks to join.
     Enrolment,
-    /// A device has told its usage.
+    /// A device has reported its uses.
     Usage,
 }
 
-/// What a device asks first: `GET /v1/accounts/current`.
+/// The answer to `GET /v1/accounts/current`: the account and device of the API key that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Current {
-    /// The account of the API key.
+    /// The account that the API key belongs to.
     pub id: AccountId,
-    /// Its device; absent for the key an account is created with.
+    /// The device that the API key belongs to; `None` for the key that creates an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceId>,
-    /// Whether the device has been admitted.
+    /// Whether the device has been admitted to the account.
     pub admitted: bool,
 }

@@ -1,14 +1,13 @@
-//! The words of a head, which two people compare: on two machines with the same words, nobody is shown another
-//! account.
+//! The words of a head, which two people compare. If two machines show the same words, both see the same account.
 
 use bip39::Language;
 
 use super::wire::Hash;
 
-/// Bits of one word.
+/// The number of bits that one word encodes.
 const BITS: usize = 11;
 
-/// Four words of the BIP-39 English list, from the first 44 bits of the hash, with blanks between.
+/// Returns four words of the BIP-39 English list, separated by blanks, from the first 44 bits of the hash.
 pub fn words(hash: &Hash) -> String {
     let first = hash.0.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
     let list = Language::English.word_list();
@@ -20,8 +19,8 @@ pub fn words(hash: &Hash) -> String {
 mod tests {
     use super::*;
 
-    /// The list is the one of BIP-39: `hashlib.sha256("".join(word + "\n" for word in list))`, as of its
-    /// `english.txt`. The bits were taken apart in Python: `bin(…)`, 11 digits at a time.
+    /// Checks the list against the hash of BIP-39's `english.txt`, computed in Python as `hashlib.sha256("".join(word +
+    /// "\n" for word in list))`. The expected words come from Python too: `bin(…)`, 11 digits at a time.
     #[test]
     fn words_are_those_of_the_list() {
         let list = Language::English.word_list().join("\n") + "\n";

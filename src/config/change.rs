@@ -1,11 +1,11 @@
-//! What two configurations differ in, key by key.
+//! The differences between two configurations, key by key.
 
 use super::{Config, Rule};
 
-/// Whether two configurations differ in one key.
+/// Returns whether two configurations differ in one key.
 type Differs = fn(&Config, &Config) -> bool;
 
-/// Every key that a daemon reads, and whether it is read at the start alone. `docs/operators.md` has the same table.
+/// Every key that a daemon reads, and whether it is read only at the start. `docs/operators.md` has the same table.
 const KEYS: [(&str, bool, Differs); 12] = [
     ("vars", false, |a, b| a.vars != b.vars),
     ("env.allow", false, |a, b| a.env != b.env),
@@ -21,7 +21,7 @@ const KEYS: [(&str, bool, Differs); 12] = [
     ("api.group", true, |a, b| a.api_group != b.api_group),
 ];
 
-/// Returns the keys whose values differ; `client` for the rules as a whole.
+/// Returns the keys whose values differ, with `client` for the rules as a whole.
 pub fn changed_keys(before: &Config, after: &Config) -> Vec<&'static str> {
     let same_rule = |(a, b): (&Rule, &Rule)| a.is_same(b);
     let (old, new) = (&before.clients, &after.clients);
@@ -30,7 +30,7 @@ pub fn changed_keys(before: &Config, after: &Config) -> Vec<&'static str> {
     keys.chain(rules.then_some("client")).collect()
 }
 
-/// Returns the keys that are not what they were when the daemon started, of those that are read then alone.
+/// Returns the keys that need a restart: those that are read only at the start and have changed since then.
 pub fn keys_for_restart(at_start: &Config, now: &Config) -> Vec<&'static str> {
     let read_once = KEYS.iter().filter(|(_, at_start, _)| *at_start);
     read_once.filter(|(_, _, differs)| differs(at_start, now)).map(|(key, ..)| *key).collect()

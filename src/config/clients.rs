@@ -1,6 +1,6 @@
-//! `[api]` and `[[client]]`: who else may ask, and what.
+//! `[api]` and `[[client]]`: the rules for other callers.
 //!
-//! Names of users and groups stay names here: which number a name has can change while the file does not.
+//! Names of users and groups stay names here, because the number behind a name can change while the file does not.
 
 use std::fmt;
 
@@ -11,25 +11,25 @@ use super::Place;
 use super::read::{Entries, Reader, TextAt};
 use crate::pattern::Pattern;
 
-/// A user or a group, as the file says it.
+/// A user or group, as the file names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NameOrNumber {
-    /// Whoever has this number.
+    /// The user or group with this number.
     Number(u32),
-    /// Whoever has this name now.
+    /// The user or group that has this name at the time of a request.
     Name(String),
 }
 
-/// Whom a rule is about.
+/// The callers that a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// Processes of this user.
+    /// The processes of this user.
     User(NameOrNumber),
-    /// Processes that are in this group.
+    /// The processes that are in this group.
     Group(NameOrNumber),
 }
 
-/// As errors name it: "user `agent`".
+/// Formats the callers as errors name them: "user `agent`".
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, who) = match self {
@@ -43,38 +43,38 @@ impl fmt::Display for Who {
     }
 }
 
-/// What some callers may do.
+/// A rule: some callers, and what they are allowed to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Who.
+    /// The callers that the rule is about.
     pub who: Who,
-    /// The templates it may render; a template without a target stands for all of its targets.
+    /// The templates they can render. A template without a target means all of its targets.
     pub templates: Vec<TemplatePattern>,
-    /// The secrets it may resolve by name.
+    /// The secrets they can resolve by name.
     pub secrets: Vec<Pattern>,
-    /// Whether it may do everything.
+    /// Whether they can do everything.
     pub admin: bool,
-    /// Where the file says whom it is about.
+    /// The place of the `uid` or `group` in the file.
     pub place: Place,
 }
 
 impl Rule {
-    /// Whether another rule allows the same to the same callers, wherever it stands.
+    /// Returns whether another rule allows the same to the same callers, wherever it is in the file.
     pub fn is_same(&self, other: &Self) -> bool {
         Self { place: other.place, ..self.clone() } == *other
     }
 }
 
-/// `feature/name[:target]`.
+/// A pattern of the form `feature/name[:target]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplatePattern {
-    /// `feature/name`.
+    /// The pattern for `feature/name`. Case matters.
     pub id: Pattern,
-    /// The target; `None` for all of them.
+    /// The target; `None` means all targets.
     pub target: Option<Pattern>,
 }
 
-/// Reads `[api]`: the group that may connect, if there is one.
+/// Reads `[api]`. Returns the group that can connect, if the file names one.
 pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
     let mut api = reader.table(root, "api");
     let group = api.take("group").and_then(|group| name_or_number(reader, &api, "group", group));
@@ -82,7 +82,7 @@ pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> 
     group
 }
 
-/// Reads every `[[client]]`.
+/// Reads every `[[client]]` table.
 pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<Rule> {
     let tables = reader.tables(root, "client");
     tables.into_iter().filter_map(|(entries, offset)| rule(reader, entries, offset)).collect()
@@ -187,7 +187,7 @@ mod tests {
         assert!(rules[2].admin && rules[1].secrets[0].matches("CalCom-key"));
         assert!(!rules[0].templates[1].id.matches("sip-trunk/Office"));
         assert_eq!(rules[1].place, Place { line: 5, column: 7 });
-        // A name that nobody has is no mistake of the file.
+        // An unknown name is not a mistake in the file.
         assert_eq!(parse("[[client]]\nuid = 'nobody-of-that-name'\nadmin = true\n").unwrap().len(), 1);
     }
 

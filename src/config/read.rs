@@ -1,4 +1,4 @@
-//! Reads the tables of `guillemet.toml` and notes everything that is wrong with them, each with its line and column.
+//! The reader for the tables of `guillemet.toml`. It notes every problem with its line and column.
 //!
 //! Invariant: no problem quotes a value of the file. A secret may have been pasted where it does not belong, and
 //! problems go to the log, to `/v1/status` and to the console.
@@ -11,12 +11,12 @@ use toml::de::{DeTable, DeValue};
 use super::Place;
 use crate::template::Problem;
 
-/// How many problems are told at most: one missing quote can make every later line wrong.
+/// The most problems that are reported. One missing quote can make every later line wrong.
 const PROBLEMS_MAX: usize = 50;
-/// The longest key that a problem quotes.
+/// The longest key that a problem quotes, in bytes.
 const KEY_MAX: usize = 64;
 
-/// The text that is read, and what is wrong with it so far.
+/// The text that is read, and the problems found so far.
 pub(super) struct Reader<'a> {
     text: &'a str,
     problems: Vec<Problem>,
@@ -30,7 +30,7 @@ pub(super) struct Entries<'a> {
     known: Vec<&'static str>,
 }
 
-/// A text of the file and the offset at which it stands.
+/// A text in the file, and its offset in bytes.
 pub(super) type TextAt<'a> = (&'a str, usize);
 
 impl<'a> Entries<'a> {
@@ -43,7 +43,7 @@ impl<'a> Entries<'a> {
         Self { path, left: Vec::new(), known: Vec::new() }
     }
 
-    /// Returns the value of a key, once.
+    /// Returns the value of a key, and removes it from the entries.
     pub(super) fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
         let index = self.left.iter().position(|(name, _)| name.get_ref() == key)?;
@@ -57,12 +57,12 @@ impl<'a> Entries<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Begins without problems.
+    /// Starts without problems, at the beginning of this text.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, problems: Vec::new() }
     }
 
-    /// Returns the line and column of an offset, both from 1, the column in characters.
+    /// Returns the line and column of an offset in bytes, both counted from 1, the column in characters.
     pub(super) fn place(&self, offset: usize) -> Place {
         let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
@@ -81,27 +81,27 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { path, line, column, message: message.into(), help: None });
     }
 
-    /// Notes what the parser of TOML found.
+    /// Notes the errors of the TOML parser.
     pub(super) fn unparsable(&mut self, errors: &[toml::de::Error]) {
         for error in errors {
-            // The parser's messages name what it expects, never what is there.
+            // The parser's messages contain what it expects, never what the file contains.
             self.wrong(String::new(), error.span().map_or(0, |span| span.start), error.message());
         }
     }
 
-    /// Returns everything that is wrong, in the order of the lines.
+    /// Returns all problems, ordered by line.
     pub(super) fn problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         self.problems
     }
 
-    /// Notes that a value is of another type.
+    /// Notes that a value has the wrong type.
     fn mistyped(&mut self, path: String, value: &Spanned<DeValue<'_>>, wanted: &str) {
         let message = format!("must be {wanted}, not {}", kind(value.get_ref()));
         self.wrong(path, value.span().start, message);
     }
 
-    /// Returns the entries of a table below another one; none where it is absent.
+    /// Returns the entries of a table inside another one; no entries if it is absent.
     pub(super) fn table(&mut self, from: &mut Entries<'a>, key: &'static str) -> Entries<'a> {
         let path = from.path_of(key);
         let Some(value) = from.take(key) else { return Entries::none(path) };
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         tables
     }
 
-    /// Returns a whole number within a range; `otherwise` where it is absent.
+    /// Returns a whole number within a range, or `otherwise` if it is absent or wrong.
     pub(super) fn number(
         &mut self,
         from: &mut Entries<'a>,
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the number that a value is, of 64 bits with a sign.
+    /// Returns a value as a signed 64-bit number.
     pub(super) fn integer(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<i64> {
         let DeValue::Integer(number) = value.get_ref() else {
             self.mistyped(path.to_owned(), value, "a whole number");
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
         number
     }
 
-    /// Returns `true` or `false`; `false` where it is absent.
+    /// Returns a boolean; `false` if it is absent or wrong.
     pub(super) fn flag(&mut self, from: &mut Entries<'a>, key: &'static str) -> bool {
         let path = from.path_of(key);
         let Some(value) = from.take(key) else { return false };
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         *flag
     }
 
-    /// Returns the texts of an array, each with its offset; none where it is absent.
+    /// Returns the texts of an array, each with its offset; no texts if it is absent.
     pub(super) fn texts(&mut self, from: &mut Entries<'a>, key: &'static str) -> Vec<TextAt<'a>> {
         let path = from.path_of(key);
         let Some(value) = from.take(key) else { return Vec::new() };
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         texts
     }
 
-    /// Returns a value as templates see it: a date is its text.
+    /// Converts a value to the form that templates see. A date becomes text.
     pub(super) fn json(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> serde_json::Value {
         match value.get_ref() {
             DeValue::String(text) => text.as_ref().into(),
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns a table as templates see it.
+    /// Converts a table to the form that templates see.
     fn object(&mut self, path: &str, table: &DeTable<'_>) -> serde_json::Map<String, serde_json::Value> {
         let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
             (key.get_ref().to_string(), self.json(path, value))
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
         table.iter().map(entry).collect()
     }
 
-    /// Returns every entry that is left, as templates see them.
+    /// Converts all entries that are left to the form that templates see.
     pub(super) fn rest(&mut self, from: Entries<'a>) -> serde_json::Value {
         let path = from.path;
         let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
         serde_json::Value::Object(from.left.into_iter().map(entry).collect())
     }
 
-    /// Notes every entry that is left: there is no such key.
+    /// Notes every entry that is left as an unknown key.
     pub(super) fn end(&mut self, from: Entries<'a>) {
         let known = from.known.join(", ");
         for (key, _) in from.left {
@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a value is, for people.
+/// Returns the name of a value's type, for messages.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

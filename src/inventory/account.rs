@@ -1,5 +1,5 @@
-//! The vault as a part of an account: what is changed here becomes an intent in the same transaction, what the
-//! account has become replaces what was here, and a delete is checked against every device.
+//! The vault as a part of an account. An edit becomes an intent in the same transaction, changes of the account replace
+//! what was here, and a delete is checked against every device.
 //!
 //! Holds the sync engine behind the inventory's mutex. Knows no server: `membership` carries what goes in and out.
 
@@ -38,49 +38,50 @@ use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use crate::when::now;
 
-/// How many notices are kept.
+/// The number of notices that are kept.
 const NOTICES: usize = 100;
 
-/// What becomes of a secret of this vault whose name is in the account already.
+/// The decision for a secret of this vault whose name is also in the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameName {
-    /// Both stay: this one is called `NAME-2`.
+    /// Keep both. The secret of this vault is renamed to `NAME-2`.
     Both,
-    /// The account's stays, this one goes.
+    /// Keep the account's secret, and remove the one of this vault.
     Account,
-    /// The value of this one becomes the newest version of the account's.
+    /// Add the value of this vault's secret to the account's, as the newest version.
     Mine,
 }
 
-/// A push that is about to be sent, and the templates it tells of.
+/// A push that is about to be sent, and the templates whose references it publishes.
 pub struct Outgoing {
-    /// What is sent, and what it leads to.
+    /// The push, and the state it leads to.
     pub candidate: Candidate,
-    /// What this device's templates named when it was worked out, and which those were.
+    /// The references of this device when the push was prepared, and the templates they come from.
     local: References,
     told: Vec<Arc<Template>>,
 }
 
-/// Why an account's step is not done.
+/// The reasons why a step of the account failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// What the server offers is not accepted.
+    /// The state that the server offers is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// There is nothing to push, or it may not be.
+    /// A push cannot be prepared.
     #[error(transparent)]
     Unprepared(#[from] Unprepared),
-    /// The inventory.
+    /// The inventory refused or failed.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     /// This vault is in no account.
     #[error("this vault is in no account; `guillemet account join` makes it part of one")]
     None,
-    /// It is in one already.
+    /// This vault is already in an account.
     #[error("this vault is in an account already; `guillemet account leave` ends that first")]
     Already,
-    /// Names are taken on both sides.
+    /// Secrets of this vault and of the account have the same names, and there is no decision about them. Holds the
+    /// names.
     #[error("secrets of this vault and of the account have the same name; say what is to become of each")]
     SameNames(Vec<String>),
 }
@@ -91,27 +92,27 @@ impl From<VaultError> for AccountError {
     }
 }
 
-/// What there is to see of a membership.
+/// The state of a membership, as it is shown.
 pub struct AccountState {
-    /// Where it is, and as whom.
+    /// The address of the server, and other facts about the membership.
     pub facts: Facts,
-    /// The newest head, with its hash.
+    /// The newest head with its hash; `None` before the first pull.
     pub head: Option<(Head, Hash)>,
-    /// Of which account, as which device.
+    /// The id of the account, and the id of this device.
     pub me: (wire::AccountId, DeviceId),
-    /// How many intents the account does not have yet.
+    /// The number of intents that the account does not have yet.
     pub pending: usize,
-    /// Newest last.
+    /// Messages for the user, the newest last.
     pub notices: Vec<Notice>,
-    /// What every device last said of its references, with the seq.
+    /// For each device: its id, the number of the head at which it last published references, and how many.
     pub seen: Vec<(DeviceId, u64, usize)>,
-    /// How many secrets the account holds.
+    /// The number of secrets in the account.
     pub secrets: usize,
 }
 
 impl Inventory {
-    /// Writes changed secrets, each with what it was, a document with them, and what the audit trail tells of that. In
-    /// an account they are intents from then on.
+    /// Writes changed secrets, each with its former state, together with a document and events for the audit trail. In
+    /// an account, also stores them as intents.
     pub(super) fn write(
         &self,
         owned: &mut Owned,
@@ -141,17 +142,18 @@ impl Inventory {
         Ok(())
     }
 
-    /// Told whenever something may have to be pushed.
+    /// Returns the notification for something that may have to be pushed.
     pub fn due(&self) -> &tokio::sync::Notify {
         &self.due
     }
 
-    /// When a template that vanished does not count any more, and others can be told so; nothing where there is none.
+    /// Returns the time until a vanished template no longer counts, so that its references can be withdrawn; `None` if
+    /// there is none.
     pub fn vanishing(&self) -> Option<Duration> {
         self.owned().catalog.vanishing(Instant::now())
     }
 
-    /// What there is to see of the membership; nothing in a vault that is in no account.
+    /// Returns the state of the membership; `None` if this vault is in no account.
     pub fn account(&self) -> Option<AccountState> {
         let owned = self.owned();
         let joined = owned.account.as_ref()?;
@@ -168,10 +170,10 @@ impl Inventory {
         })
     }
 
-    /// Changes the facts of the membership, and records what the audit trail tells of that.
+    /// Changes the facts of the membership, together with events for the audit trail.
     ///
     /// # Errors
-    /// `None`, and the vault's.
+    /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
     pub fn change_facts(&self, audit: &[AuditChange], change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
@@ -181,27 +183,28 @@ impl Inventory {
         Ok(owned.vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
 
-    /// Looks at the engine.
+    /// Reads from the engine.
     ///
     /// # Errors
-    /// `None`.
+    /// [`AccountError::None`] without an account.
     pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
         Ok(look(&self.owned().account.as_ref().ok_or(AccountError::None)?.engine))
     }
 
-    /// From where to pull.
+    /// Returns the position from which to pull.
     ///
     /// # Errors
-    /// `None`.
+    /// [`AccountError::None`] without an account.
     pub fn account_cursor(&self) -> Result<Cursor, AccountError> {
         self.with_engine(Engine::cursor)
     }
 
-    /// Takes what the server answered. When this returns it is written down; the changes can be seen by new answers,
-    /// and are acknowledged when what is returned has been awaited.
+    /// Applies the answer to a pull. On return, the changes are on disk and in new answers. They can be acknowledged
+    /// when the result has been awaited.
     ///
     /// # Errors
-    /// `Refused`: nothing has been applied. `None`, and the vault's.
+    /// [`AccountError::Refused`], when nothing has been applied; [`AccountError::None`] without an account;
+    /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_pulled(&self, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
@@ -210,10 +213,10 @@ impl Inventory {
         self.apply(&mut owned, update, audit)
     }
 
-    /// Goes over to the state of the server, of which a person has compared the words.
+    /// Replaces the state by the server's, after a person has compared the words.
     ///
     /// # Errors
-    /// As `account_pulled`.
+    /// As for [`Self::account_pulled`].
     pub fn account_adopted(&self, newest: Newest, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
@@ -223,18 +226,19 @@ impl Inventory {
         self.apply(&mut owned, update, audit)
     }
 
-    /// What is to be pushed now, written down as about to be sent; nothing where there is nothing to push.
+    /// Prepares a push and records on disk that it is about to be sent. Returns `None` if there is nothing to push.
     ///
     /// # Errors
-    /// `Unprepared`, `None`, and the vault's.
+    /// [`AccountError::Unprepared`], [`AccountError::None`] without an account, [`AccountError::Inventory`] if the
+    /// vault cannot be written.
     pub fn account_push(&self, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
-        // What is told of templates, and what is told to be without references to something deleted, is so after the
-        // question.
+        // What the push says about references, also that something deleted is not referenced, has to come from a scan
+        // after the head was pulled.
         self.rescan();
         let mut owned = self.owned();
         let prepared = self.prepare(&mut owned, wish)?;
         if prepared.is_none() {
-            // Others know everything that is named here.
+            // The other devices know all references of this device.
             for template in owned.catalog.templates() {
                 template.publish();
             }
@@ -255,11 +259,11 @@ impl Inventory {
         Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
     }
 
-    /// What is to be pushed so that a secret is deleted: it is checked against the templates of this device and
-    /// of all others, as the account knows them at the head that the push is for.
+    /// Prepares the push that deletes a secret. The secret is checked against the templates of this device, and of all
+    /// others as the account knows them at the head that the push is made on.
     ///
     /// # Errors
-    /// As `delete`, `Unprepared`, and as `account_push`.
+    /// As for [`Inventory::delete`] and [`Self::account_push`].
     pub fn account_delete(
         &self,
         name: &SecretName,
@@ -280,20 +284,21 @@ impl Inventory {
         Ok((secret.id, prepared.ok_or(Unprepared::NoSecret)?))
     }
 
-    /// The server has accepted a push, which `actor` wanted.
+    /// Applies a push that the server has accepted. `actor` is the caller who wanted it.
     ///
     /// # Errors
-    /// `None`, and the vault's: then the server has it, and the next pull brings it.
+    /// [`AccountError::None`] without an account. [`AccountError::Inventory`] if the vault cannot be written: the
+    /// server has the push then, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
-        // Who leaves says so itself.
+        // A device that leaves records that itself.
         let others = update.devices.iter().filter(|change| change.device.id != joined.engine.me().device);
         audit.extend(others.map(|change| of_device(change, actor)));
         let released = self.apply(&mut owned, update, audit)?;
-        // A push with much that is pending carries no references yet.
+        // A push with many pending intents may not contain the references yet.
         let is_told = owned.account.as_ref().is_some_and(|joined| {
             let known = joined.engine.base().references(joined.engine.me().device);
             known.is_some_and(|known| known.is_same(&prepared.local))
@@ -304,10 +309,11 @@ impl Inventory {
         Ok(released)
     }
 
-    /// Makes this vault part of an account: the engine has pulled everything, or is that of a new account.
+    /// Makes this vault part of an account. The engine has pulled everything, or belongs to a new account.
     ///
     /// # Errors
-    /// `Already`; `SameNames` where a name is on both sides and `decide` does not say what is to become of it.
+    /// [`AccountError::Already`] if the vault is in an account. [`AccountError::SameNames`] if a name is on both sides
+    /// and `decide` returns `None` for it; `engine` can be used again then.
     pub fn account_begin(
         &self,
         engine: &mut Option<Engine>,
@@ -330,7 +336,7 @@ impl Inventory {
             let want = |id, change| Intent::new(id, now(), change);
             match there {
                 None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
-                // This vault was part of the account before, and knows nothing that the account does not have.
+                // This vault was part of the account before, and has nothing that the account does not have.
                 Some(same) if same.id == secret.id && has_all_of(same, secret) => {
                     if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
                         intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
@@ -355,7 +361,7 @@ impl Inventory {
         }
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
         let mut update = engine.bring(&mine, intents);
-        // Everything the account brings is new to this vault.
+        // Everything that comes from the account is new to this vault.
         let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
         let is_mine: HashSet<_> = mine.iter().map(|secret| secret.id).collect();
@@ -371,7 +377,7 @@ impl Inventory {
             kept: VecDeque::new(),
             usage: Vec::new(),
         };
-        // What the account brings is told of as a whole; what becomes of the vault's own, each by itself.
+        // The audit trail gets one event for all secrets from the account, and one for each change of the vault's own.
         let own = |change: &AuditChange| matches!(&change.about, About::Secret(id, _) if is_mine.contains(id));
         let mut audit = of_secrets(&update, |_| begun.actor.clone());
         audit.retain(own);
@@ -385,10 +391,10 @@ impl Inventory {
         applied
     }
 
-    /// Ends the membership: the secrets stay as they are.
+    /// Ends the membership. The secrets stay as they are.
     ///
     /// # Errors
-    /// The vault's.
+    /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_end(&self, left: AuditChange) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let Some(joined) = &owned.account else { return Err(AccountError::None) };
@@ -403,11 +409,11 @@ impl Inventory {
         Ok(())
     }
 
-    /// Writes an update down, with what the audit trail tells of it, and answers from it.
+    /// Writes an update to disk, with its events for the audit trail, and answers from it.
     fn apply(&self, owned: &mut Owned, update: Update, audit: Vec<AuditChange>) -> Result<Released, AccountError> {
         let written = Self::write_update(owned, &update, &audit);
         if let Err(error) = written {
-            // The engine is ahead of what is written: it is made again from that.
+            // The engine is ahead of the disk, so it is made again from the disk.
             self.reload(owned);
             return Err(error.into());
         }
@@ -433,7 +439,7 @@ impl Inventory {
         }
         let joined = owned.account.as_ref();
         if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {
-            // Others wait for a word from this device that it does not mean what was deleted.
+            // The other devices wait until this device publishes that it does not reference what was deleted.
             self.due.notify_one();
         }
         Ok(released)
@@ -454,7 +460,7 @@ impl Inventory {
         let settled: HashSet<_> = update.settled.iter().collect();
         let gone = |(id, _): &(wire::IntentId, String)| settled.contains(id);
         let mut forgotten = Vec::new();
-        // What is settled is the oldest, nearly always; and there may be very many behind.
+        // Settled intents are nearly always the oldest, and there may be very many after them.
         while let Some(oldest) = kept.pop_front_if(|kept| gone(kept)) {
             forgotten.push(oldest.1);
         }
@@ -462,8 +468,9 @@ impl Inventory {
             forgotten.extend(kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()));
             kept.retain(|kept| !gone(kept));
         }
-        // Labels are in the order of the intents: what comes before others is written again with them. What is kept
-        // is pending in the same order, so that nothing is between as soon as the last of both is the same.
+        // Labels have the order of the intents, so if an intent comes before others, those are written again with new
+        // labels. The stored intents are pending in the same order, so nothing comes between them if the last of both
+        // is the same.
         let is_last = |(id, _): &(wire::IntentId, String)| {
             joined.engine.pending().nth(kept.len() - 1).is_some_and(|pending| pending.id == *id)
         };
@@ -487,7 +494,7 @@ impl Inventory {
         owned.vault.write(&writes)
     }
 
-    /// Makes the engine again from what is written, after something could not be.
+    /// Makes the engine again from the disk, after a write has failed.
     fn reload(&self, owned: &mut Owned) {
         let state = self.resolver.current.load();
         let secrets: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
@@ -500,23 +507,23 @@ impl Inventory {
         }
     }
 
-    /// What stands in the way of deleting a secret on this device.
+    /// Returns the places on this device that block the delete of a secret.
     pub(super) fn blockers(&self, owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerView> {
         let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
         let blockers = owned.catalog.blockers(&names, Instant::now());
         blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()
     }
 
-    /// The boxes of all records, for a repair.
+    /// Returns the boxes of all records, for a repair.
     ///
     /// # Errors
-    /// The vault's.
+    /// [`AccountError::Inventory`] if the vault cannot be read.
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
         Ok(self.owned().vault.account_records()?)
     }
 }
 
-/// What the audit trail tells of the secrets of an update, each changed by whom `who` says.
+/// Returns the audit events for the secrets of an update. `who` returns the actor for each secret.
 fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
     let time = now();
     let replaced: HashMap<SecretId, &Secret> = update.replaced.iter().map(|before| (before.id, &**before)).collect();
@@ -530,7 +537,7 @@ fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChan
     put.chain(removed).collect()
 }
 
-/// What it tells of a device that was admitted, or put out.
+/// Returns the audit event for a device that was admitted or removed.
 fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
     let device = &change.device;
     let kind = match (change.is_admitted, device.paper) {
@@ -542,15 +549,15 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
     AuditChange::new(kind, actor, now()).about(about)
 }
 
-/// What it tells of an update that other devices brought. What an earlier push of this one did, whose answer was lost,
-/// is its own.
+/// Returns the audit events for an update that other devices made. Changes by an earlier push of this device, whose
+/// answer was lost, are attributed to this device.
 fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     let actor = |id: DeviceId, name: &str| match id == engine.me().device {
         true => Actor::own(),
         false => Actor::device(&id.to_string(), name),
     };
     let who = |secret| match (engine.base().deleted(secret), engine.head()) {
-        // Who deletes says so in the record; of anything else the server says which head brought it.
+        // A delete is sealed with the device that made it. For anything else, the server reports which head brought it.
         (Some(deleted), Some((head, _))) => actor(deleted.by, &head.name_of(deleted.by)),
         _ => update.authors.get(&secret).map_or_else(Actor::own, |author| actor(author.id, &author.name)),
     };
@@ -559,7 +566,7 @@ fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     audit
 }
 
-/// Whether a secret of the account has the value and the name that this vault has of it.
+/// Returns whether a secret of the account has the value and the name that this vault has.
 fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
     let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
     let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);

@@ -1,5 +1,5 @@
-//! Changes of a secret: name, value, state, an earlier version. Each is one critical section and one
-//! transaction of the vault, and leaves every reference working.
+//! The changes of a secret: name, value, state, a former version. Each one is one critical section and one transaction
+//! of the vault, and leaves every reference working.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,30 +21,30 @@ use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::when::now;
 
-/// Under which the vault keeps which files a rename is about to rewrite.
+/// The label of the document that lists the files which a rename is about to rewrite.
 const RENAME: &str = "rename";
-/// The document where no rename is under way.
+/// The content of that document if no rename is in progress.
 const NOTHING: &[u8] = b"{}";
-/// How many former names a secret keeps that nothing references any more.
+/// The most former names that a secret keeps, apart from those that are referenced.
 const FORMER_NAMES: usize = 100;
 
-/// What is to be different. What is absent stays.
+/// A change of a secret. Whatever is `None` stays as it is.
 #[derive(Clone, Default)]
 pub struct SecretChange {
-    /// Another name.
+    /// The new name of the secret.
     pub name: Option<SecretName>,
-    /// A new value; the one it had becomes a former version.
+    /// The new value. The present value becomes a former version.
     pub value: Option<Zeroizing<String>>,
-    /// Whether it may be resolved.
+    /// Whether the secret can be resolved.
     pub enabled: Option<bool>,
-    /// Whether references by former names are changed in the templates' files, all or none.
+    /// Whether references by former names are rewritten in the templates' files, all or none.
     pub rewrite: bool,
 }
 
-/// Makes good what a crash left of a rename: to be called before the templates are read.
+/// Completes or undoes a rename that a crash interrupted. Has to run before the templates are read.
 ///
 /// # Errors
-/// The vault's.
+/// [`VaultError`] if the vault cannot be read or written.
 pub fn finish_rename(vault: &mut Vault) -> Result<(), VaultError> {
     match vault.document(RENAME)? {
         Some(note) if note.as_slice() != NOTHING => {
@@ -59,7 +59,8 @@ impl Inventory {
     /// Creates a secret.
     ///
     /// # Errors
-    /// `Taken`, `Formerly`, `Value`, `Vault`.
+    /// [`InventoryError::Taken`], [`InventoryError::Formerly`], [`InventoryError::Conflict`],
+    /// [`InventoryError::Value`], [`InventoryError::Vault`].
     pub fn create(
         &self,
         actor: &Actor,
@@ -79,12 +80,14 @@ impl Inventory {
         Ok((self.changed(&owned, &secret, Vec::new())?, released))
     }
 
-    /// Changes a secret. `expected` is the entity tag of the state that the change was made for, where the
-    /// caller knows one: another state is a conflict.
+    /// Changes a secret. `expected` is the entity tag of the state that the change was made for; any other state is a
+    /// conflict. `None` accepts any state.
     ///
     /// # Errors
-    /// `NotFound`, `Renamed`, `Conflict`, `Taken`, `Formerly`, `Value`, `Unwritable`, `Vault`. Nothing has
-    /// changed then, but for `NotRewritten`.
+    /// [`InventoryError::NotFound`], [`InventoryError::Missing`], [`InventoryError::Renamed`],
+    /// [`InventoryError::Conflict`], [`InventoryError::Taken`], [`InventoryError::Formerly`],
+    /// [`InventoryError::Value`], [`InventoryError::Unwritable`], [`InventoryError::Vault`]. Nothing has changed then,
+    /// except for [`InventoryError::NotRewritten`].
     pub fn update(
         &self,
         actor: &Actor,
@@ -95,7 +98,7 @@ impl Inventory {
         let mut is_scanned = change.name.as_ref().is_some_and(|name| self.scan_for(name));
         if change.rewrite {
             if !self.rescan() {
-                // Files are rewritten under the lock: one that hangs would hold up everybody.
+                // Files are rewritten under the lock, so a file that hangs would block all callers.
                 let unknown = self.owned().catalog.blockers(&[], Instant::now());
                 let unwritable =
                     |unknown: Blocker| Unwritable { message: unknown.message(name), template: unknown.template };
@@ -127,7 +130,8 @@ impl Inventory {
         drop(state);
         let rewrite = if change.rewrite { self.stage(&mut owned, &next)? } else { Rewrite::default() };
         if is_same && rewrite.is_empty() {
-            // Acknowledged like a change: an earlier one to the same state may still be on its way out.
+            // This is acknowledged like a change, because answers from before an earlier change to the same state may
+            // still be on their way.
             let released = self.resolver.current.change(|_| {});
             return Ok((self.changed(&owned, &secret, Vec::new())?, released));
         }
@@ -143,7 +147,8 @@ impl Inventory {
     /// Gives a secret the value of a former version again, as a new version.
     ///
     /// # Errors
-    /// `NotFound`, `Renamed`, `Conflict`, `Version`, `Vault`.
+    /// [`InventoryError::NotFound`], [`InventoryError::Missing`], [`InventoryError::Renamed`],
+    /// [`InventoryError::Conflict`], [`InventoryError::Version`], [`InventoryError::Vault`].
     pub fn rollback(
         &self,
         actor: &Actor,
@@ -162,7 +167,7 @@ impl Inventory {
         Ok((self.changed(&owned, &next, Vec::new())?, released))
     }
 
-    /// The secret to change, in the state that is expected; where there is none, who names it.
+    /// Returns the secret to change, in the expected state. If it is missing, the error contains its references.
     pub(super) fn expect(
         &self,
         owned: &mut Owned,
@@ -173,8 +178,8 @@ impl Inventory {
         expect(state, name, expected).map_err(|error| self.absent(owned, state, name, error))
     }
 
-    /// Scans the templates where somebody has to know whether they name this: where it is a former name. Whether it
-    /// was needed.
+    /// Scans the templates if it has to be known whether they reference this name, which is if it is a former name.
+    /// Returns whether that was needed.
     fn scan_for(&self, name: &SecretName) -> bool {
         let is_former = self.resolver.current.load().former.contains_key(name.key().as_str());
         if is_former {
@@ -183,9 +188,9 @@ impl Inventory {
         is_former
     }
 
-    /// Whether a name can be given to a secret (`to`, or a new one). Where it is a former name of another
-    /// that nothing references any more, that other one without it. `is_scanned` says that templates were scanned for
-    /// this.
+    /// Checks that a name can be given to the secret `to`, or to a new one. If it is a former name of another secret
+    /// and nothing references it any more, returns that secret without the name. `is_scanned` means that the templates
+    /// were scanned for this.
     fn claim(
         &self,
         owned: &Owned,
@@ -201,7 +206,7 @@ impl Inventory {
         }
         let Some(holder) = state.secret(&key).filter(is_other) else { return Ok(None) };
         if !is_scanned {
-            // It has become a former name just now.
+            // It has become a former name since the scan was decided.
             return Err(InventoryError::Conflict(holder.name.to_string()));
         }
         let blockers = owned.catalog.blockers(&[name], Instant::now());
@@ -217,8 +222,8 @@ impl Inventory {
         Ok(Some((Arc::clone(holder), Arc::new(robbed))))
     }
 
-    /// Puts a changed secret into the state, in place of what it was, together with the one whose former
-    /// name it took.
+    /// Puts a changed secret into the state in place of its former state, together with the secret whose former name it
+    /// took.
     fn put(
         &self,
         owned: &mut Owned,
@@ -242,7 +247,8 @@ impl Inventory {
         released
     }
 
-    /// Writes the texts that name a secret as it is called now beside the templates' files.
+    /// Writes the rewritten templates next to the original files. In them, references use the present name of the
+    /// secret.
     fn stage(&self, owned: &mut Owned, secret: &Secret) -> Result<Rewrite, InventoryError> {
         let names: Vec<&SecretName> = secret.former_names.iter().chain([&secret.name]).collect();
         let unwritable = |files| InventoryError::Unwritable { name: secret.name.to_string(), files };
@@ -254,7 +260,8 @@ impl Inventory {
         Ok(rewrite)
     }
 
-    /// Puts those texts in place. The vault knows the new name already, and references by the former one work.
+    /// Puts the rewritten templates in place. The vault has the new name already, and references by the former one
+    /// work.
     fn rewrite(
         &self,
         owned: &mut Owned,
@@ -269,14 +276,14 @@ impl Inventory {
         let placed = rewrite.place();
         let audit = AuditChange::new(ChangeKind::ReferencesRewritten, actor, now()).of_secret(secret.id, &secret.name);
         let audit = audit.after(templates.join(", "));
-        // What was placed before a failure stays as it was placed.
+        // If this fails, the files that were already put in place stay.
         let audit = if placed.is_ok() { audit } else { audit.failed("conflict") };
         owned.vault.write(&Writes {
             documents: vec![(RENAME.into(), Some(NOTHING))],
             changes: &[audit],
             ..Writes::default()
         })?;
-        // Here, and not by a scan: these files have just been read and written under the same lock.
+        // No scan is needed: these files have just been read and written under the same lock.
         let reading = owned.catalog.begin().recheck(templates.iter().map(String::as_str));
         self.apply_reading(owned, reading);
         match placed {
@@ -295,16 +302,16 @@ impl Inventory {
     }
 }
 
-/// What the audit trail tells of the value of a former version that is the current one again.
+/// Returns the audit event for a former version that is the current one again.
 fn rolled_back(actor: &Actor, after: &Secret, version: u32) -> AuditChange {
     let change = AuditChange::new(ChangeKind::SecretRolledBack, actor, after.updated_at);
     change.of_secret(after.id, &after.name).before(version.to_string()).after(after.current().number.to_string())
 }
 
-/// A secret that another takes a former name from: as it was, and without the name.
+/// A secret that loses a former name to another one: its former state, and its state without the name.
 type Robbed = (Arc<Secret>, Arc<Secret>);
 
-/// What is written together: the one that is robbed first.
+/// Returns the secrets that are written together. The one that loses its name comes first.
 fn with_robbed<'a>(
     robbed: Option<&'a Robbed>,
     before: Option<&'a Secret>,
@@ -314,7 +321,7 @@ fn with_robbed<'a>(
     robbed.into_iter().chain([(before, Arc::clone(secret))]).collect()
 }
 
-/// The secret to change, in the state that is expected.
+/// Returns the secret to change, in the expected state.
 fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
     let key = name.key();
     let Some(secret) = state.secrets.get(key.as_str()) else {
@@ -323,7 +330,7 @@ fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Ar
             None => InventoryError::NotFound(name.to_string()),
         });
     };
-    // RFC 9110, section 13.1.1: any of them, compared strongly; `*` is any state at all.
+    // RFC 9110, section 13.1.1: any of the tags can match, compared strongly; `*` matches any state.
     let meets = |expected: &str| expected.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag(secret));
     match expected {
         Some(expected) if !meets(expected) => Err(InventoryError::Conflict(secret.name.to_string())),
@@ -331,7 +338,7 @@ fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Ar
     }
 }
 
-/// Lets the oldest former names go that nothing references, where there are too many.
+/// Drops the oldest former names that nothing references, if there are too many.
 fn forget_names(owned: &mut Owned, secret: &mut Secret) {
     let now = Instant::now();
     let mut surplus = secret.former_names.len().saturating_sub(FORMER_NAMES);

@@ -1,5 +1,5 @@
-//! The rows of the inventory in order, with the references of each: made anew when secrets or templates have
-//! changed, and shared by everybody who asks in between.
+//! The rows of the inventory in order, with the references of each. They are made again after secrets or templates have
+//! changed, and shared by all callers in between.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::template::lexer::Reference;
 use crate::vault::record::Secret;
 use crate::when::rfc3339;
 
-/// A reference with the template it stands in.
+/// A reference, and the template it is in.
 #[derive(Clone)]
 pub(super) struct Found {
     pub(super) template: Arc<Template>,
@@ -26,7 +26,7 @@ impl Found {
     }
 }
 
-/// What another device references, with what it is called.
+/// The name of another device, and its references.
 pub(super) type Others = (Arc<str>, Arc<References>);
 
 /// A reference on another device.
@@ -42,18 +42,18 @@ impl Remote {
     }
 }
 
-/// A row: a secret, or a name that is referenced and is none.
+/// A row: a secret, or a name that is referenced without being a secret.
 pub(super) struct Row {
     pub(super) key: Box<str>,
     pub(super) secret: Option<Arc<Secret>>,
     /// References by the name and by former names, in the order of the templates.
     pub(super) references: Vec<Found>,
-    /// The same of the account's other devices.
+    /// References on the account's other devices.
     pub(super) remote: Vec<Remote>,
 }
 
 impl Row {
-    /// The row of one secret, without a look at all the others.
+    /// Makes the row of one secret, without building the whole index.
     pub(super) fn of(state: &State, catalog: &Catalog, others: &[Others], secret: Arc<Secret>) -> Self {
         let key: Box<str> = secret.name.key().into();
         let references = references(state, catalog).filter(|(found, _)| *found == key);
@@ -66,7 +66,7 @@ impl Row {
         }
     }
 
-    /// Its references, as the API shows them.
+    /// Returns the references, as the API shows them.
     pub(super) fn references(&self, state: &State) -> Vec<ReferenceView> {
         let view = |found: &Found| {
             let (template, reference) = (&found.template.id, found.reference());
@@ -84,7 +84,7 @@ impl Row {
     }
 }
 
-/// Every reference, in the order of the templates, with the key of what it leads to now.
+/// Iterates over all references in the order of the templates, each with the key of the secret it leads to now.
 fn references(state: &State, catalog: &Catalog) -> impl Iterator<Item = (Box<str>, Found)> {
     catalog.files().flat_map(move |template| {
         template.references().iter().enumerate().map(move |(index, reference)| {
@@ -93,12 +93,12 @@ fn references(state: &State, catalog: &Catalog) -> impl Iterator<Item = (Box<str
     })
 }
 
-/// The key of the secret that a key leads to: the one it is a former name of, or its own.
+/// Returns the key of the secret that a key leads to: the one it is a former name of, or itself.
 fn leads_to(state: &State, key: String) -> Box<str> {
     state.former.get(key.as_str()).cloned().unwrap_or_else(|| key.into())
 }
 
-/// The same of the account's other devices.
+/// Iterates over the references on the account's other devices in the same way.
 fn remote_references(state: &State, others: &[Others]) -> impl Iterator<Item = (Box<str>, Remote)> {
     others.iter().flat_map(move |(device, told)| {
         told.references.iter().enumerate().map(move |(index, named)| {
@@ -108,13 +108,13 @@ fn remote_references(state: &State, others: &[Others]) -> impl Iterator<Item = (
     })
 }
 
-/// Every row, by key.
+/// All rows, ordered by key.
 pub(super) struct Index {
     pub(super) rows: Vec<Row>,
 }
 
 impl Index {
-    /// `others` are what the account's other devices reference, with the name of each.
+    /// Builds the rows. `others` are the references of the account's other devices, with the name of each.
     pub(super) fn of(state: &State, catalog: &Catalog, others: &[Others]) -> Self {
         let mut remote: HashMap<Box<str>, Vec<Remote>> = HashMap::new();
         for (key, reference) in remote_references(state, others) {

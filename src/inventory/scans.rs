@@ -1,8 +1,9 @@
-//! Scans of the templates' folders: one at a time, on a thread of their own, and without the inventory's mutex.
+//! Scans of the templates' folders: one at a time, on their own thread, without the inventory's mutex.
 //!
-//! Whoever has to know what is in the files asks, and waits for a scan that begins after the question: one that runs
-//! already may be past the file that matters. All who wait share the next scan, and scans begin `PACE` apart, so however
-//! many ask, it costs no more. A file system that hangs holds up the thread and nobody else. Knows nothing of templates.
+//! A caller that has to know what is in the files asks, and waits for a scan that begins after the question: a scan
+//! that is already running may have passed the file that matters. All waiting callers share the next scan, and scans
+//! begin at least `PACE` apart, so more callers cost no more. A file system that hangs blocks only this thread. Knows
+//! nothing of templates.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,25 +14,25 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::schedule::Schedule;
 
-/// Returns for how long this thread has kept a processor busy.
+/// Returns the CPU time that this thread has used.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// How long after the beginning of a scan the next one may begin.
+/// The least time between the beginnings of two scans.
 const PACE: Duration = Duration::from_millis(250);
-/// How long a scan may stand still before it is taken to hang.
+/// The time without progress after which a scan counts as hanging.
 const STILL: Duration = Duration::from_secs(5);
 
-/// Why a question has no answer.
+/// The reasons why a question was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unanswered {
-    /// A scan is under way, and has not come to its end.
+    /// A scan is running, and did not end in time.
     Slow,
-    /// It stands still.
+    /// A scan makes no progress.
     Hanging,
-    /// It failed.
+    /// The scan ended with a panic.
     Failed,
 }
 
@@ -39,28 +40,28 @@ pub(super) enum Unanswered {
 #[derive(Debug)]
 pub(super) struct Scans {
     state: Mutex<State>,
-    /// Told of a question, and when it is over.
+    /// Notified of a question, and at the end of `serve`.
     asked: Condvar,
-    /// Told when a scan has ended.
+    /// Notified when a scan has ended.
     ended: Condvar,
-    /// Rises while a scan goes on.
+    /// Rises while a scan makes progress.
     progress: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// How many questions there were.
+    /// The number of questions so far.
     asked: u64,
-    /// How many of them, from the first on, were answered.
+    /// The number of questions that were answered, counted from the first.
     answered: u64,
-    /// How many of them were asked before the last scan that failed.
+    /// The number of questions that were asked before the last failed scan.
     failed: u64,
     is_running: bool,
-    /// How many scans began, and when the last one did.
+    /// The number of scans that began, and the time when the last one did.
     begun: (u64, Option<Instant>),
-    /// When the last scan began that came to its end.
+    /// The beginning of the last scan that was completed.
     known_at: Option<Instant>,
-    /// The progress when somebody last saw it rise, and when that was.
+    /// The progress when it was last seen to rise, and the time when that was.
     seen: (u64, Instant),
     is_over: bool,
     schedule: Schedule,
@@ -87,11 +88,11 @@ impl Scans {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when a scan that began after `since` has ended, and what it found was applied. `since` is when whoever
-    /// asks began: several questions for one answer need one scan.
+    /// Waits until a scan that began after `since` has ended and its result was applied. `since` is the time when the
+    /// caller began, so that several questions for one answer need only one scan.
     ///
     /// # Errors
-    /// `Unanswered`: it takes longer than `patience`, or does not get on.
+    /// [`Unanswered`] if it takes longer than `patience`, makes no progress, or fails.
     pub(super) fn ask(&self, since: Instant, patience: Duration) -> Result<(), Unanswered> {
         let until = Instant::now() + patience;
         let mut state = self.state();
@@ -127,28 +128,28 @@ impl Scans {
         }
     }
 
-    /// Notes that a file changed: the next ones may soon.
+    /// Notes that a file changed, so other changes are likely soon.
     pub(super) fn changed(&self) {
         self.state().schedule.changed(Instant::now());
     }
 
-    /// Returns when the next scan is due, where nobody asks before.
+    /// Returns the time at which the next scan is due if nobody asks before.
     pub(super) fn due(&self) -> Instant {
         self.state().schedule.due()
     }
 
-    /// Returns how many scans began so far.
+    /// Returns the number of scans that began so far.
     pub(super) fn begun(&self) -> u64 {
         self.state().begun.0
     }
 
-    /// Ends `serve`.
+    /// Makes [`Self::serve`] return, after a scan that is running.
     pub(super) fn end(&self) {
         self.state().is_over = true;
         self.asked.notify_one();
     }
 
-    /// Scans whenever somebody asks, until it is over, or there is nothing to scan any more.
+    /// Runs scans when callers ask, until [`Self::end`] is called or `scan` returns `None`.
     pub(super) fn serve(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
         loop {
             let Some(mut state) = self.next() else { return };
@@ -160,7 +161,7 @@ impl Scans {
             drop(state);
 
             let begun = thread_time();
-            // What it changes is applied as a whole at its end.
+            // Unwinding is safe: the result of a scan is applied as a whole at its end.
             let scanned = catch_unwind(AssertUnwindSafe(|| scan(&self.progress)));
             let cost = thread_time().saturating_sub(begun);
 
@@ -177,7 +178,7 @@ impl Scans {
         }
     }
 
-    /// Waits until somebody asks and a scan may begin; `None` when it is over.
+    /// Waits until a caller asks and a scan may begin; `None` at the end.
     fn next(&self) -> Option<MutexGuard<'_, State>> {
         let mut state = self.state();
         while !state.is_over {
@@ -206,9 +207,9 @@ mod tests {
     /// A scanner whose scans begin and end when the test says so.
     struct Scanner {
         scans: Arc<Scans>,
-        /// Told when a scan begins.
+        /// Gets a message when a scan begins.
         begun: Receiver<()>,
-        /// Ends it: whether it is good.
+        /// Ends the scan; `false` makes it fail.
         end: Sender<bool>,
     }
 
@@ -275,10 +276,10 @@ mod tests {
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
         assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
-        // As if somebody had seen it stand still for that long.
+        // As if the scan had made no progress for that long.
         scanner.scans.state().seen.1 -= STILL;
         assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(Unanswered::Hanging));
-        // It gets on again.
+        // The scan makes progress again.
         scanner.scans.progress.fetch_add(1, Ordering::Relaxed);
         assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
         scanner.end.send(true).unwrap();
@@ -312,7 +313,7 @@ mod tests {
         });
         let beginnings = beginnings.lock().unwrap();
         for pair in beginnings.windows(2) {
-            // The clock is read a moment after the scan has begun.
+            // The test reads the clock a moment after the scan has begun.
             assert!(pair[1] - pair[0] >= PACE - PACE / 10, "{beginnings:?}");
         }
         assert_eq!(scans.begun(), beginnings.len() as u64);

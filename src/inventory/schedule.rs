@@ -1,43 +1,43 @@
-//! When the templates' folders are scanned next. Reads no clock and no file.
+//! The times at which the templates' folders are scanned. Reads no clock and no file.
 
 use std::time::{Duration, Instant};
 
-/// How long after a change another one is likely.
+/// The time after a change during which another one is likely.
 const BUSY: Duration = Duration::from_secs(60);
-/// How long after a scan the next one is due while changes are likely.
+/// The time from one scan to the next while changes are likely.
 const SOON: Duration = Duration::from_secs(2);
-/// How long after a scan the next one is due otherwise.
+/// The time from one scan to the next otherwise.
 const LATER: Duration = Duration::from_secs(10);
-/// How many times as long as it worked the scanner rests, so that it takes at most 1 % of a core however many
+/// The rest after a scan, as a multiple of its CPU time. With this, scanning takes at most 1 % of a core, however many
 /// templates there are.
 const REST: u32 = 99;
 
-/// What has happened so far.
+/// The facts that decide when the next scan is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     scanned_at: Instant,
-    /// How long the last scan kept a processor busy.
+    /// The CPU time of the last scan.
     cost: Duration,
     changed_at: Option<Instant>,
 }
 
 impl Schedule {
-    /// Begins without a scan.
+    /// Starts as if a scan had just ended.
     pub(super) fn new(now: Instant) -> Self {
         Self { scanned_at: now, cost: Duration::ZERO, changed_at: None }
     }
 
-    /// Notes that a scan has ended.
+    /// Notes that a scan has ended, and its CPU time.
     pub(super) fn scanned(&mut self, now: Instant, cost: Duration) {
         (self.scanned_at, self.cost) = (now, cost);
     }
 
-    /// Notes that a file was not what it had been.
+    /// Notes that a file has changed.
     pub(super) fn changed(&mut self, now: Instant) {
         self.changed_at = Some(now);
     }
 
-    /// Returns when the next scan is due.
+    /// Returns the time at which the next scan is due.
     pub(super) fn due(&self) -> Instant {
         let is_busy = self.changed_at.is_some_and(|changed| self.scanned_at.saturating_duration_since(changed) < BUSY);
         let interval = if is_busy { SOON } else { LATER };

@@ -1,95 +1,95 @@
-//! How the usage of one secret is shown.
+//! The usage of one secret, as the API shows it.
 
 use serde::Serialize;
 
 use crate::vault::usage::{Refusals, SecretUsage};
 use crate::when::rfc3339;
 
-/// What was resolved of a secret, and what was refused.
+/// The uses of a secret, and the refusals.
 #[derive(Clone, Debug, Serialize)]
 pub struct UsageView {
-    /// By place, busiest first.
+    /// By place, the most uses first.
     pub by_template: Vec<PlaceView>,
-    /// By caller, busiest first.
+    /// By caller, the most uses first.
     pub by_caller: Vec<CallerView>,
-    /// By day (UTC), newest first.
+    /// By day in UTC, the newest first.
     pub by_day: Vec<DayView>,
-    /// What the account's other devices reported, by the device's name.
+    /// The reports of the account's other devices, by the device's name.
     pub by_device: Vec<DeviceUsage>,
-    /// By reason, place and caller, most often first.
+    /// By reason, place and caller, the most frequent first.
     pub refusals: Vec<RefusalView>,
 }
 
-/// Resolutions in one place.
+/// The uses in one place.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlaceView {
-    /// The template; null for a raw resolve.
+    /// The id of the template; null if the secret was resolved by name.
     pub template: Option<String>,
-    /// The field of the config.
+    /// The field of the config; null if it is not known, or if the secret was resolved by name.
     pub field: Option<String>,
-    /// The target.
+    /// The name of the target; null if there is none.
     pub target: Option<String>,
-    /// How many.
+    /// The number of uses in this place.
     pub count: u64,
-    /// When last.
+    /// The time of the last use, in RFC 3339; null if it is not known.
     pub last_used_at: Option<String>,
 }
 
-/// Resolutions by one program of one user.
+/// The uses by one program of one user.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallerView {
-    /// User.
+    /// The number of the user, as reported by the kernel.
     pub uid: u32,
-    /// Executable.
+    /// The path of the executable.
     pub exe: String,
-    /// How many.
+    /// The number of uses by this caller.
     pub count: u64,
-    /// When last.
+    /// The time of the last use, in RFC 3339.
     pub last_used_at: String,
 }
 
-/// Resolutions of one day.
+/// The uses on one day.
 #[derive(Clone, Debug, Serialize)]
 pub struct DayView {
-    /// `YYYY-MM-DD`.
+    /// The day in UTC, as `YYYY-MM-DD`.
     pub day: String,
-    /// How many.
+    /// The number of uses on this day.
     pub count: u64,
 }
 
-/// What another device of the account reported of a secret.
+/// The uses of a secret on another device of the account, as it reported them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceUsage {
-    /// What the device is called.
+    /// The name of the device.
     pub device: String,
-    /// How many resolutions; null where it has reported nothing of this secret.
+    /// The number of uses; null if the device has reported nothing about this secret.
     pub count: Option<u64>,
-    /// When last.
+    /// The time of the last use, in RFC 3339; null if there is none.
     pub last_used_at: Option<String>,
-    /// When it said so; null as `count`.
+    /// The time of the report, in RFC 3339; null if `count` is.
     pub told_at: Option<String>,
-    /// Whether that was in the last 15 minutes. Where not, the device may have used the secret since.
+    /// Whether the report is from the last 15 minutes. If not, the device may have used the secret since.
     pub recent: bool,
 }
 
-/// Refusals of one kind, in one place, to one program of one user.
+/// The refusals of one kind, in one place, to one program of one user.
 #[derive(Clone, Debug, Serialize)]
 pub struct RefusalView {
-    /// Why.
+    /// The reason for the refusals.
     pub outcome: &'static str,
-    /// The template; null for a raw resolve.
+    /// The id of the template; null if the secret was asked for by name.
     pub template: Option<String>,
-    /// The field of the config.
+    /// The field of the config; null if it is not known, or if the secret was asked for by name.
     pub field: Option<String>,
-    /// The target.
+    /// The name of the target; null if there is none.
     pub target: Option<String>,
-    /// User.
+    /// The number of the user, as reported by the kernel.
     pub uid: u32,
-    /// Executable.
+    /// The path of the executable.
     pub exe: String,
-    /// How often.
+    /// The number of refusals of this kind.
     pub count: u64,
-    /// When last.
+    /// The time of the last refusal, in RFC 3339.
     pub last_at: String,
 }
 
@@ -98,7 +98,7 @@ fn field(field: String) -> Option<String> {
 }
 
 impl UsageView {
-    /// Of what the recorder knows, and what other devices have reported.
+    /// Combines what the recorder knows with the reports of other devices.
     pub fn of(usage: SecretUsage, by_device: Vec<DeviceUsage>, refusals: Vec<Refusals>) -> Self {
         let by_template = usage.by_template.into_iter().map(|place| PlaceView {
             template: place.template,

@@ -1,7 +1,8 @@
-//! How often a secret was used, and when last, on every device of the account: the only way to these numbers.
+//! The number of uses of a secret and its last use, on every device of the account. All other code gets these numbers
+//! from here.
 //!
-//! Adds what this device has counted to what the others have reported, and says where a report is missing or old.
-//! Knows no server: reports come in by `account`, and the totals of this device from its recorder.
+//! Adds the counts of this device to the reports of the others, and says if a report is missing or old. Knows no
+//! server: reports come in through `account`, and the totals of this device from its recorder.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::names::{Millis, SecretId};
 use crate::vault::usage::{AllTotals, RecorderError, Totals};
 use crate::when::{now, rfc3339};
 
-/// A report older than this, in milliseconds, no longer says what its device uses. Devices in contact report at least
-/// every ten minutes (`membership::usage`).
+/// The age from which a report no longer shows what its device uses, in milliseconds. Devices in contact report at
+/// least every ten minutes (`membership::usage`).
 const RECENT: Millis = 15 * 60 * 1000;
 
 /// The uses of every secret, on every device.
@@ -26,16 +27,16 @@ pub struct AllUses {
 /// The uses of one secret, on every device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uses {
-    /// How many resolutions are known.
+    /// The number of uses that are known.
     pub count: u64,
-    /// The latest use that is known, with the name of the device where that was another one.
+    /// The latest use that is known, with the name of the device; `None` for this device.
     pub last: Option<(Millis, Option<Arc<str>>)>,
-    /// Whether every other device has reported lately. Where not, there may be uses that nobody knows of here.
+    /// Whether every other device has reported recently. If not, there may be uses that are not counted yet.
     pub is_complete: bool,
 }
 
 impl AllUses {
-    /// Of these totals of this device, and of what each other device has reported, by its name.
+    /// Combines the totals of this device with the reports of the others, each with the device's name.
     fn new(here: Arc<AllTotals>, others: Vec<(Arc<str>, Option<Arc<Report>>)>, now: Millis) -> Self {
         Self { here, others, now }
     }
@@ -55,7 +56,7 @@ impl AllUses {
         uses
     }
 
-    /// Returns what each other device has reported of one secret, by the device's name.
+    /// Returns the report of each other device about one secret, ordered by the device's name.
     pub fn by_device(&self, secret: SecretId) -> Vec<DeviceUsage> {
         let view = |(device, report): &(Arc<str>, Option<Arc<Report>>)| {
             let known = report.as_ref().and_then(|report| Some((report.at, report.of(secret)?)));
@@ -70,12 +71,12 @@ impl AllUses {
         self.others.iter().map(view).collect()
     }
 
-    /// Returns what was resolved of one secret on this device alone.
+    /// Returns the uses of one secret on this device alone.
     pub fn on_this_device(&self, secret: SecretId) -> Totals {
         self.here.get(&secret).copied().unwrap_or_default()
     }
 
-    /// Returns what was resolved on this device, to be reported to the others.
+    /// Returns the uses on this device, as they are reported to the others.
     pub fn here(&self) -> &AllTotals {
         &self.here
     }
@@ -87,17 +88,17 @@ impl AllUses {
 
 impl Inventory {
     /// Returns the uses of every secret on every device, up to this device's last answer and the others' last reports.
-    /// It folds, and so blocks.
+    /// Blocks, because it folds the journal.
     ///
     /// # Errors
-    /// When usage cannot be folded.
+    /// [`RecorderError`] if the journal cannot be folded.
     pub fn uses(&self) -> Result<AllUses, RecorderError> {
-        // Not under the lock: a fold writes.
+        // The lock is not held for this, because a fold writes.
         let here = self.totals()?;
         Ok(Self::uses_with(here, &self.owned()))
     }
 
-    /// The same for whoever holds the lock.
+    /// Returns the same to a caller that holds the lock.
     pub(super) fn uses_under_lock(&self, owned: &Owned) -> Result<AllUses, RecorderError> {
         Ok(Self::uses_with(self.totals()?, owned))
     }
@@ -160,12 +161,12 @@ mod tests {
             let is_known = silent.is_some();
             let uses = all(&[], vec![("alpha", report(RECENT, &[])), ("beta", silent)]);
             assert!(!uses.of(id(1)).is_complete && !uses.of(id(2)).is_complete);
-            // What it said until then counts.
+            // Its last report still counts.
             assert_eq!(uses.of(id(1)).count, if is_known { 3 } else { 0 });
             let beta = &uses.by_device(id(2))[1];
             assert_eq!((beta.recent, beta.told_at.is_some(), beta.count), (false, is_known, is_known.then_some(0)));
         }
-        // A clock that is ahead is no reason to doubt.
+        // The time of a report can be in the future if a clock is ahead. That is no reason for doubt.
         assert!(all(&[], vec![("beta", report(0, &[]))]).of(id(1)).is_complete);
     }
 

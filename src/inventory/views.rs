@@ -1,4 +1,4 @@
-//! What the inventory shows: rows, references, versions.
+//! The forms in which the inventory is shown: rows, references, versions.
 
 use serde::Serialize;
 
@@ -10,20 +10,20 @@ use crate::template::catalog::Blocker;
 use crate::vault::record::Secret;
 use crate::when::rfc3339;
 
-/// Whether a secret can be used.
+/// The status of a row: whether the secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Enabled, and has a value.
+    /// The secret is enabled and has a value.
     Active,
-    /// Kept, and refused to every resolution.
+    /// The secret is kept, but is not resolved.
     Disabled,
-    /// A reference names it and there is no value to be had.
+    /// A reference names it, but there is no such secret.
     Missing,
 }
 
 impl Status {
-    /// All of them, with the names the API uses.
+    /// All statuses, with the names that the API uses.
     pub const ALL: [(&'static str, Self); 3] =
         [("active", Self::Active), ("disabled", Self::Disabled), ("missing", Self::Missing)];
 }
@@ -31,55 +31,55 @@ impl Status {
 /// A row of the inventory, as the API shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct SecretView {
-    /// The id; null for a missing row, as is everything that is kept with a secret.
+    /// The id of the secret. For a missing row it is null, like every field about the stored secret.
     pub id: Option<String>,
-    /// The name, as it was typed; for a missing row as its first reference spells it.
+    /// The name as it was entered; for a missing row, as its first reference spells it.
     pub name: String,
-    /// Whether it can be used.
+    /// The status of the row.
     pub status: Status,
-    /// Whether it is enabled.
+    /// Whether the secret can be resolved.
     pub enabled: Option<bool>,
-    /// The number of active references.
+    /// The number of references.
     pub usage_count: usize,
-    /// How often a value left the vault, on every device of the account that has reported.
+    /// The number of uses on all devices of the account that have reported.
     pub resolution_count: Option<u64>,
-    /// When one last did, on any of them.
+    /// The time of the last known use on any of these devices, in RFC 3339.
     pub last_used_at: Option<String>,
-    /// The device where that was; null for this one.
+    /// The name of the device of the last use; null for this device.
     pub last_used_on: Option<String>,
-    /// Whether every other device of the account has reported its use in the last 15 minutes. Where not, there may be
+    /// Whether every other device of the account has reported its uses in the last 15 minutes. If not, there may be
     /// uses that are not counted yet.
     pub usage_complete: Option<bool>,
-    /// When it was created.
+    /// The time at which the secret was created, in RFC 3339.
     pub created_at: Option<String>,
-    /// When it last changed.
+    /// The time of the last change, in RFC 3339.
     pub updated_at: Option<String>,
-    /// The number of its current version.
+    /// The number of the current version.
     pub version: Option<u32>,
-    /// Names it had before.
+    /// The former names of the secret.
     pub former_names: Option<Vec<String>>,
 }
 
 /// A reference, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReferenceView {
-    /// The device it is on; absent for this one.
+    /// The name of the device that has the template; absent for this device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// The template's id.
+    /// The id of the template.
     pub template: String,
-    /// Line in its file, from 1.
+    /// The line in the template's file, counted from 1; null if it is not known.
     pub line: Option<u32>,
-    /// Column in characters, from 1.
+    /// The column in characters, counted from 1; null if it is not known.
     pub column: Option<u32>,
-    /// The field of the config; null while it is not known (a branch not taken, a broken template).
+    /// The field of the config; null if it is not known (a branch that was not taken, a broken template).
     pub field: Option<String>,
-    /// The name, as the template spells it.
+    /// The name as the template spells it; null if it is not known.
     pub name: Option<String>,
 }
 
 impl ReferenceView {
-    /// One that another device has told of.
+    /// Makes the view of a reference that another device has published.
     pub fn remote(device: &str, named: &Named) -> Self {
         Self {
             device: Some(device.to_owned()),
@@ -92,69 +92,69 @@ impl ReferenceView {
     }
 }
 
-/// A changed secret.
+/// A secret after a change.
 #[derive(Clone, Debug, Serialize)]
 pub struct Changed {
-    /// The row.
+    /// The row of the secret.
     #[serde(flatten)]
     pub secret: SecretView,
-    /// Names this state of it, as an HTTP entity tag.
+    /// The HTTP entity tag of this state of the secret.
     #[serde(skip)]
     pub etag: String,
-    /// The templates that were rewritten, where that was asked for.
+    /// The ids of the templates that were rewritten, if the change asked for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rewritten: Vec<String>,
 }
 
-/// A version, as the API shows it.
+/// A version of a secret, as the API shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct VersionView {
-    /// Its number, from 1.
+    /// The number of the version, counted from 1.
     pub version: u32,
-    /// When it was created.
+    /// The time at which it was created, in RFC 3339.
     pub created_at: String,
-    /// Whether it is the one that is served.
+    /// Whether this version is the one that is served.
     pub current: bool,
 }
 
-/// A secret with everything known about it.
+/// A secret, with everything that is known about it.
 #[derive(Clone, Debug, Serialize)]
 pub struct SecretDetail {
-    /// The row.
+    /// The row of the secret.
     #[serde(flatten)]
     pub secret: SecretView,
-    /// Who names it.
+    /// The places that reference the secret.
     pub references: Vec<ReferenceView>,
-    /// Newest first.
+    /// The versions, the newest first.
     pub versions: Vec<VersionView>,
-    /// What was resolved.
+    /// The uses of the secret, and the refusals.
     pub usage: UsageView,
-    /// Names this state of it, as an HTTP entity tag; `None` for a missing row.
+    /// The HTTP entity tag of this state of the secret; `None` for a missing row.
     #[serde(skip)]
     pub etag: Option<String>,
 }
 
-/// What stands in the way of a deletion.
+/// A reason why a secret cannot be deleted, or a name cannot be taken away from it.
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockerView {
     /// The reference, as far as it is known.
     #[serde(flatten)]
     pub reference: ReferenceView,
-    /// What it is and how to lift it.
+    /// What blocks the change, and how to remove the blocker.
     pub message: String,
-    /// Its kind.
+    /// The code of the reason, for programs.
     pub reason: String,
-    /// When to try again, where waiting is enough.
+    /// The time after which to try again, in milliseconds; absent if waiting does not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
-/// Names a state of a secret, as an HTTP entity tag (RFC 9110, section 8.8.3): never made from a value.
+/// Returns the HTTP entity tag of a secret's state (RFC 9110, section 8.8.3). It never depends on a value.
 pub fn etag(secret: &Secret) -> String {
     format!("\"{}-{}\"", secret.id, secret.revision)
 }
 
-/// The versions of a secret, newest first.
+/// Returns the versions of a secret, the newest first.
 pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
     let view = |version: &crate::vault::record::Version| VersionView {
         version: version.number,
@@ -164,14 +164,14 @@ pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
     secret.versions.iter().rev().map(view).collect()
 }
 
-/// The field a reference stands in, where a plan has told.
+/// Returns the field that a reference is in; `None` if no plan of the template is known.
 pub(super) fn field(state: &State, template: &str, line: u32, column: u32) -> Option<String> {
     let plan = state.templates.get(template)?.any_ready()?;
     let here = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
     Some(here.field.clone())
 }
 
-/// What stands in the way of something done to the secret that is called `name` now.
+/// Makes the view of a blocker for the secret that is called `name` now.
 pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -> BlockerView {
     let place = blocker.line.zip(blocker.column);
     BlockerView {

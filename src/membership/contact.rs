@@ -1,5 +1,5 @@
-//! The task that keeps a daemon in contact with its account's server: told by events, polling where there are
-//! none, and trying again with growing patience where nobody answers.
+//! The task that keeps a daemon in contact with its account server. It listens for events, polls if there are none, and
+//! retries with growing delays if the server does not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,15 +18,15 @@ use crate::inventory::AccountState;
 use crate::random::random;
 use crate::vault::audit::Actor;
 
-/// How long it waits after a failure: the first time, and at most.
+/// The delay after a failure: the first one, and the longest one.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// How long at most where there was contact until then: a server that restarts is back soon.
+/// The longest first delay if there was contact before: a server that restarts is back soon.
 const RETURN: Duration = Duration::from_secs(2);
-/// How often the server is asked where it tells no events.
+/// The polling interval if the server sends no events.
 const POLL: Duration = Duration::from_secs(5);
-/// How often usage is told, where there is anything new, and the age of the head is looked at.
+/// The interval at which new uses are reported and the age of the head is checked.
 const TICK: Duration = Duration::from_secs(15);
-/// How long a connection without a word is believed: the server says something every few seconds.
+/// The time after which the daemon pulls even if no head was announced. The server sends something every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Runs until the daemon stops.
@@ -63,25 +63,25 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
     keep_in_contact(contact, wait).await;
 }
 
-/// How a session ended.
+/// The end of a session.
 struct Ended {
-    /// Whether something went wrong; otherwise the membership changed.
+    /// Whether something went wrong. If not, the membership changed.
     is_trouble: bool,
     was_in_contact: bool,
-    /// How long it lasted.
+    /// The duration of the session.
     after: Duration,
 }
 
-/// Why a wait ended.
+/// The reasons why a wait ended.
 enum Woken {
     InTime,
-    /// The membership began, ended or was mended.
+    /// The membership began, ended or was repaired.
     Changed,
     Stop,
 }
 
-/// One session after the other, and a wait with growing patience after each that failed, until either says to stop.
-/// Knows no clock: how long a session lasted it is told, and who waits is `wait`.
+/// Runs one session after another, with a growing delay after each failure, until a session or a wait says to stop.
+/// Knows no clock: each session reports its duration, and `wait` does the waiting.
 async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
     S: Future<Output = Option<Ended>>,
@@ -98,7 +98,7 @@ where
         if !ended.is_trouble {
             continue;
         }
-        // Not all at once, where a server comes back that many wait for.
+        // A random part of the delay, so that many daemons do not all come back to a server at the same moment.
         let part = f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX);
         match wait(patience.mul_f64(0.5 + part / 2.0)).await {
             Woken::InTime => patience = (patience * 2).min(PATIENCE.1),
@@ -108,7 +108,7 @@ where
     }
 }
 
-/// From no contact to no contact: why it ended, or nothing where the membership changed.
+/// Runs a session until contact is lost. Returns the reason, or `None` if the membership changed.
 async fn session(app: &Arc<App>) -> Option<Trouble> {
     let Some(AccountState { facts, me, head, .. }) = app.inventory.account() else {
         app.account.set(Contact::None);
@@ -142,7 +142,7 @@ async fn session(app: &Arc<App>) -> Option<Trouble> {
 async fn talk(app: &Arc<App>, client: &Arc<Client>, account: crate::account::wire::AccountId) -> Trouble {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
-        // A proxy in between may not let them through.
+        // A proxy in between may not let events through.
         Err(error) if !error.passes() && refused(&Trouble::Server(clone(&error))).is_none() => None,
         Err(error) => return error.into(),
     };
@@ -152,7 +152,8 @@ async fn talk(app: &Arc<App>, client: &Arc<Client>, account: crate::account::wir
     }
 }
 
-/// Errors are told once and looked at twice.
+/// Copies an error as far as `refused` distinguishes it, because it is used twice: for the decision, and for the
+/// report.
 fn clone(error: &crate::account::client::ClientError) -> crate::account::client::ClientError {
     use crate::account::client::ClientError;
     match error {
@@ -170,7 +171,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
         steps::pull(app, client).await?;
         steps::push(app, client, &edits, &Actor::own()).await?;
     }
-    // From here on others can wait for what this device does.
+    // From here on, other tasks can wait for what this device does.
     app.account.client.store(Some(Arc::clone(client)));
     app.account.set(Contact::Connected);
     tracing::info!("in contact with the account's server");
@@ -181,7 +182,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let wait = if events.is_some() { SILENCE } else { POLL };
-    // Whatever else happens meanwhile.
+    // The time of the next pull, whatever else happens in the meantime.
     let mut look = Instant::now() + wait;
     loop {
         let vanishing = app.inventory.vanishing();
@@ -189,7 +190,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
             told = next(&mut events) => match told? {
                 Some(Told::Head { seq }) => {
                     let _turn = app.account.turn.lock().await;
-                    // A lower one may be late, or the server was set back: what it has now says which.
+                    // A lower number may be late, or the server was restored from a backup. A pull shows which.
                     if app.inventory.account_cursor()?.heads_after == seq {
                         steps::heard(app);
                     } else {
@@ -206,7 +207,7 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
                 let _turn = app.account.turn.lock().await;
                 steps::push(app, client, &edits, &Actor::own()).await?;
             }
-            // What a template named that is gone for good blocks nothing any more.
+            // References of a template that is gone for good no longer block anything, so this is published.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
                 let _turn = app.account.turn.lock().await;
                 steps::push(app, client, &edits, &Actor::own()).await?;
@@ -232,10 +233,10 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     }
 }
 
-/// What was heard of the usage of others. Of many devices that tell theirs, none is asked for each of them.
+/// The state of fetching reports. When many devices report, they are fetched together instead of once for each.
 struct Heard {
     at: Instant,
-    /// Whether there is more by now.
+    /// Whether there are newer reports.
     is_told: bool,
 }
 
@@ -246,7 +247,7 @@ impl Heard {
     }
 }
 
-/// The next thing that is told; never, where nothing is.
+/// Waits for the next event; forever if there is no stream of events.
 async fn next(events: &mut Option<Events>) -> Result<Option<Told>, Trouble> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
@@ -254,7 +255,7 @@ async fn next(events: &mut Option<Events>) -> Result<Option<Told>, Trouble> {
     }
 }
 
-/// Where this device does not serve on an old head, it sees to it that there is a newer one.
+/// Makes a new head when half of `account.max_head_age_seconds` has passed, so that this device can continue to serve.
 async fn beat(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let Some(most) = app.config.load().max_head_age else { return Ok(()) };
     let is_old = app.account.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
@@ -273,7 +274,7 @@ mod tests {
 
     const AT_ONCE: Ended = Ended { is_trouble: true, was_in_contact: false, after: Duration::ZERO };
 
-    /// How long it waits after each of these sessions, and is woken like this.
+    /// Returns the delays after these sessions, if each wait ends as given.
     async fn waits(sessions: Vec<(Ended, Woken)>) -> Vec<Duration> {
         let (mut sessions, mut ends) = sessions.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
         sessions.reverse();
@@ -282,7 +283,7 @@ mod tests {
         let contact = || {
             let ended = sessions.pop();
             if ended.as_ref().is_some_and(|ended| !ended.is_trouble) {
-                // Nobody waits then.
+                // There is no wait after such a session.
                 ends.borrow_mut().pop();
             }
             std::future::ready(ended)
@@ -295,7 +296,7 @@ mod tests {
         waits.into_inner()
     }
 
-    /// The wait is this long, in milliseconds, or up to a half shorter.
+    /// Checks that each wait has this length in milliseconds, or is up to half shorter.
     #[track_caller]
     fn assert_near(waits: &[Duration], wanted: &[u64]) {
         assert_eq!(waits.len(), wanted.len(), "{waits:?}");
@@ -319,10 +320,10 @@ mod tests {
         // A server that restarts is back soon.
         let restarts = tries(7).chain([lost(Duration::from_secs(5))]).chain(tries(1)).collect();
         assert_near(&waits(restarts).await, &[200, 400, 800, 1600, 3200, 6400, 12_800, 2000, 4000]);
-        // After long contact everything is as at the start.
+        // After long contact, the delays start again.
         let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
         assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
-        // So it is where the membership changed, in contact and while it waits.
+        // The same happens when the membership changes, in contact and while it waits.
         let changed = (Ended { is_trouble: false, ..AT_ONCE }, Woken::InTime);
         assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
         let mended = (AT_ONCE, Woken::Changed);

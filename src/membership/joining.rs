@@ -1,4 +1,6 @@
-//! How an account begins, how a machine is invited and comes in, and how one comes back from a recovery code.
+//! How an account begins, how a machine is invited and joins, and how one is recovered with a recovery code.
+//!
+//! Decides nothing about which state is true: the engine does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,29 +29,29 @@ use crate::vault::crypto::{DeviceSecret, Key};
 use crate::vault::usage::ChangeKind;
 use crate::when::now;
 
-/// How long a machine waits to be let in.
+/// The time that a machine waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);
-/// How often it looks, at first and later.
+/// The interval at which it checks, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A machine that has been let in and knows everything, and is not part of the account yet.
+/// A machine that has been admitted and has pulled everything, but is not part of the account yet.
 pub struct Joining {
     engine: Option<Engine>,
     facts: Facts,
     records: Vec<Written>,
-    /// The code it came with: whoever decides about names has it too.
+    /// The hash of the code it came with. The caller who decides about names has to send the same code.
     code: Hash,
 }
 
-/// What somebody wants who brings a machine into an account.
+/// The wishes of a user who brings a machine into an account.
 pub struct Wanted {
-    /// What the machine is called.
+    /// The name of the machine as a device.
     pub name: String,
-    /// Where the server is, if not where the code says.
+    /// The address of the server; `None` for the one in the code.
     pub url: Option<String>,
-    /// What becomes of secrets that are on both sides, by name.
+    /// The decision for each secret whose name is on both sides, by name.
     pub same_names: BTreeMap<String, SameName>,
-    /// The same of all others.
+    /// The decision for all other such secrets; `None` to ask.
     pub otherwise: Option<SameName>,
 }
 
@@ -77,7 +79,7 @@ fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
     }
 }
 
-/// Opens the way to a server: it looks at the machine's certificates, which blocks.
+/// Makes a client of the server. This reads the machine's certificates, which blocks.
 async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, Trouble> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
     let api_key = api_key.map(|key| ApiKey::parse(key.expose())).transpose();
@@ -90,10 +92,10 @@ fn former_versions(app: &App) -> usize {
     app.config.load().former_versions
 }
 
-/// Makes a new account of this vault.
+/// Creates a new account from this vault.
 ///
 /// # Errors
-/// `Trouble`; this vault is as it was.
+/// [`Trouble`] for the reason; this vault does not change.
 pub async fn create(app: &Arc<App>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), Trouble> {
     let _turn = app.account.turn.lock().await;
     if app.inventory.account().is_some() {
@@ -123,7 +125,8 @@ pub async fn create(app: &Arc<App>, actor: &Actor, code: Creation, wanted: &Want
     begin(app, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
-/// Makes the vault part of the account. Where names are on both sides and nobody has decided, it waits.
+/// Makes the vault part of the account. If names are on both sides and there is no decision, keeps the machine waiting
+/// for one.
 async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), Trouble> {
     let Joining { engine, facts, records, .. } = &mut joining;
     let begun = app.inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
@@ -141,7 +144,7 @@ async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted, begun: Cha
     Ok(())
 }
 
-/// Takes up a machine that was let in with this code before, and waits for a word about names.
+/// Takes a machine that was admitted with this code before and waits for a decision about names.
 fn take_waiting(app: &App, code: &Hash) -> Option<Joining> {
     let mut waiting = app.account.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
@@ -151,10 +154,10 @@ fn code_hash(secret: &[u8]) -> Hash {
     Hash::of(&[b"guillemet joining\0", secret])
 }
 
-/// An invitation for one machine.
+/// Makes an invitation for one machine. Returns the code, and its lifetime in seconds.
 ///
 /// # Errors
-/// `Trouble`: the server has to know of it.
+/// [`Trouble`] for the reason; there is no invitation without contact, because the server has to know it.
 pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
@@ -177,7 +180,7 @@ pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>,
     Ok((code.text(), INVITE_SECONDS))
 }
 
-/// Lets those in that were invited from here.
+/// Admits the devices that were invited from here.
 pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let Some(state) = app.inventory.account() else { return Ok(()) };
     let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
@@ -193,11 +196,11 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
         });
         let id = enrolment.key.device;
         let Some((used, name)) = known else {
-            // Of another device's invitation, or of none: its token ends by itself.
+            // The device was invited by another device, or by none. Its token expires by itself.
             tracing::warn!(device = %id, "a device wants to join that was not invited from here");
             continue;
         };
-        // For one machine, whatever the server says.
+        // An invitation is for one machine, whatever the server says.
         invited.retain(|invited| invited.secret != used);
         let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
         let _turn = app.account.turn.lock().await;
@@ -214,7 +217,8 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
 /// Joins the account of an invitation.
 ///
 /// # Errors
-/// `Trouble`; `SameNames` where somebody has to decide first, and asks again with the same code.
+/// [`Trouble`] for the reason; `AccountError::SameNames` if the user has to decide about names first, and then sends
+/// the same code again.
 pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), Trouble> {
     let _turn = app.account.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountJoined, actor, now());
@@ -246,7 +250,7 @@ pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Want
     begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Waits until this machine is let in.
+/// Waits until this machine is admitted, up to a minute.
 async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, Trouble> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
@@ -258,20 +262,20 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, Trouble> 
                 "the machine that invited this one did not let it in: its daemon has to run and be connected (`guillemet account status` there). Invite again".into(),
             ));
         }
-        // There is nothing that tells a device which is not let in.
+        // A device that is not admitted gets no events.
         tokio::time::sleep(look).await;
         look = (look * 2).min(LOOK.1);
     }
 }
 
-/// Everything the account holds.
+/// Pulls everything that the account has.
 async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), Trouble> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
-/// What takes a while in a large account.
+/// Runs work of the engine on a blocking thread, because it takes a while in a large account.
 async fn worked_out<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::account::engine::Refusal> + Send + 'static,
 ) -> Result<T, Trouble> {
@@ -280,22 +284,22 @@ async fn worked_out<T: Send + 'static>(
     Ok(done.map_err(AccountError::from)?)
 }
 
-/// A recovery code, with which words and when it was made.
+/// A recovery code, with the facts that are printed next to it.
 pub struct Printed {
-    /// The code.
+    /// The text of the code.
     pub code: Zeroizing<String>,
-    /// The head it knows.
+    /// The number of the newest head that the code knows.
     pub seq: u64,
     /// The words of that head.
     pub words: String,
-    /// When.
+    /// The time at which the code was made.
     pub made_at: Millis,
 }
 
 /// Makes a recovery code: a device on paper.
 ///
 /// # Errors
-/// `Trouble`: the account has to know of it.
+/// [`Trouble`] for the reason; there is no code without contact, because the account has to know it.
 pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let state = app.inventory.account().ok_or(AccountError::None)?;
@@ -318,10 +322,10 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble>
     Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
 }
 
-/// Brings the account of a recovery code back, as a new device of it.
+/// Recovers the account of a recovery code, as a new device of it.
 ///
 /// # Errors
-/// `Trouble`; `SameNames` as `join`.
+/// [`Trouble`] for the reason; `AccountError::SameNames` as for [`join`].
 pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), Trouble> {
     let _turn = app.account.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
@@ -343,7 +347,7 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
-    // The paper lets the new device in; from then on it is used as any other.
+    // The paper device admits the new device, which is used like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
         id: device,
@@ -367,9 +371,9 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
     begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Every head since a code was printed, which is the first; where the server does not keep them any more, the newest.
-/// Whoever could make that one could have made all of them: it opens with the key the code was printed with, or not
-/// at all.
+/// Returns all heads since a code was printed, the first of which is `printed`. If the server no longer keeps them,
+/// begins at the newest head: anyone who could make that head could have made all of them, because it opens with the
+/// key that the code was printed with, or not at all.
 async fn since_printed(
     client: &Client,
     account: AccountId,
@@ -386,7 +390,8 @@ async fn since_printed(
     Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
-/// Where heads are missing because the account was repaired, the first behind that: for the same reason.
+/// If heads are missing because the account was repaired, begins at the first head after the last gap, for the same
+/// reason.
 fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: Newest) -> Newest {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
@@ -400,7 +405,7 @@ fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: New
     begin
 }
 
-/// The key that came with the head the paper knows.
+/// Returns the key that was wrapped at the head which the code knows.
 fn wrapped_for(
     pages: &[Changes],
     account: AccountId,

@@ -1,9 +1,13 @@
-//! A daemon's membership in an account: it stays in contact with the server, carries what the inventory's engine
-//! wants sent and what the server answers, and brings machines in and out.
+//! The membership of a daemon in an account. It stays in contact with the server, carries what the inventory's engine
+//! sends and what the server answers, and brings machines in and out.
 //!
-//! `contact` is the task that lives as long as the daemon, `steps` a pull, a push and a delete, `joining` how an account
-//! begins and how machines come in, `repair` the way out after the server was set back, `usage` what devices report of
-//! their use. Decides nothing about what is true: the engine does.
+//! - `contact`: the task that lives as long as the daemon
+//! - `steps`: a pull, a push, a delete, and how a device leaves
+//! - `joining`: how an account begins, and how machines join
+//! - `repair`: the way out after the server was restored from a backup
+//! - `usage`: the reports of uses
+//!
+//! Decides nothing about which state is true: the engine does.
 
 mod contact;
 mod joining;
@@ -35,76 +39,76 @@ pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 
-/// How long somebody who asks waits for the first contact.
+/// The time that a caller waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// Why something with the account did not happen.
+/// The reasons why an operation on the account failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// The server, or the way to it.
+    /// The server refused, or cannot be reached.
     #[error(transparent)]
     Server(#[from] ClientError),
-    /// What it offers, or what is here.
+    /// The answer of the server was refused, or the state of this vault does not allow the operation.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// There is no contact.
+    /// There is no contact with the server. Holds the reason.
     #[error("there is no contact with the account's server ({0}); `guillemet account status` shows when there is")]
     Offline(String),
-    /// Nobody can say what other devices reference.
+    /// It is not known what other devices reference, so nothing was deleted.
     #[error(
         "nobody knows now what other devices reference, so nothing was deleted; `guillemet secret disable` works at once. {0}"
     )]
     DeleteOffline(String),
-    /// It was sent, and no answer came.
+    /// The push was sent, and no answer came.
     #[error(
         "the account's server did not answer, so nobody knows whether this was done; look again when `guillemet account status` says connected"
     )]
     Unknown,
-    /// Others are always faster.
+    /// Other devices were faster in every attempt.
     #[error("other devices change the account all the time; nothing was done. Try again")]
     Crowded,
-    /// Whatever else there is to say.
+    /// Any other reason, as a message with what to do.
     #[error("{0}")]
     Other(String),
 }
 
-/// How it stands with the server.
+/// The state of the contact with the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contact {
     /// This vault is in no account.
     None,
-    /// Not yet, or not any more; why, where that is known.
+    /// There is no contact yet, or no longer. Holds the reason if it is known.
     Offline(Option<String>),
-    /// What it offers is refused.
+    /// The state that the server offers is refused.
     Refused {
-        /// For programs.
+        /// The code of the refusal, for programs.
         code: &'static str,
-        /// What is wrong, and what to do.
+        /// The problem, and what to do about it.
         message: String,
     },
-    /// Everything is told in both directions.
+    /// There is contact: changes flow in both directions.
     Connected,
 }
 
-/// What the parts of the daemon share of the membership.
+/// The state of the membership that the parts of the daemon share.
 pub struct Handle {
     contact: watch::Sender<Contact>,
-    /// The same, for every render.
+    /// Whether the contact is [`Contact::Connected`], which every render checks.
     is_connected: AtomicBool,
-    /// When the newest head was made; 0 where there is none.
+    /// The time at which the newest head was made; 0 if there is none.
     made_at: AtomicU64,
-    /// When the server was last heard.
+    /// The time at which the server last answered.
     heard_at: AtomicU64,
     client: ArcSwapOption<Client>,
-    /// Held by whoever pulls or pushes.
+    /// Held during a pull or push.
     turn: tokio::sync::Mutex<()>,
-    /// The membership began, ended or was mended.
+    /// Notified when the membership begins, ends or is repaired.
     changed: Notify,
-    /// Told when something was published.
+    /// Notified when references were published.
     published: Notify,
-    /// How reports of other devices were last fetched for somebody; held by whoever does.
+    /// The last fetch of other devices' reports for a caller. Held during such a fetch.
     fetched: tokio::sync::Mutex<usage::Fetched>,
-    /// A machine that has been let in, and waits for a word about names.
+    /// A machine that has been admitted, and waits for a decision about names.
     joining: Mutex<Option<Joining>>,
 }
 
@@ -126,7 +130,7 @@ impl Default for Handle {
 }
 
 impl Handle {
-    /// Of a daemon that starts: how old the newest head is, it knows before the server has answered.
+    /// Starts with what the vault knows, so that the age of the newest head is known before the server has answered.
     pub fn of(inventory: &Inventory) -> Self {
         let head = inventory.account().and_then(|state| state.head);
         Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
@@ -147,7 +151,7 @@ impl Handle {
         self.made_at.store(made_at.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// How old the newest head is, in milliseconds; nothing in a vault that is in no account.
+    /// Returns the age of the newest head in milliseconds; `None` if this vault is in no account.
     pub fn head_age(&self) -> Option<Millis> {
         match self.made_at.load(Ordering::Relaxed) {
             0 => None,
@@ -155,9 +159,10 @@ impl Handle {
         }
     }
 
-    /// Waits until the other devices know what a template names. Offline nobody waits: it is told on return.
+    /// Waits until the other devices know the references of a template. Without contact it does not wait: the
+    /// references are published when there is contact again.
     ///
-    /// Returns whether it may be served.
+    /// Returns whether the template can be served; `false` if `until` has passed.
     pub async fn published(&self, template: &Template, until: Instant) -> bool {
         loop {
             let told = self.published.notified();
@@ -172,12 +177,13 @@ impl Handle {
         }
     }
 
-    /// Whether there is anything to wait for, at the cost of two loads.
+    /// Returns whether [`Self::published`] would not have to wait. Costs two atomic loads.
     pub fn is_settled(&self, template: &Template) -> bool {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
 
-    /// The way to the server, once there is contact; a daemon that has just started, or joined, gets a moment.
+    /// Returns the client of the server once there is contact. Waits a moment for a daemon that has just started or
+    /// joined.
     async fn client(&self, inventory: &Inventory) -> Result<Arc<Client>, Trouble> {
         inventory.with_engine(|_| ())?;
         let mut contact = self.contact.subscribe();
@@ -196,7 +202,7 @@ impl Handle {
     }
 }
 
-/// What there is to see of a membership.
+/// The state of a membership, as it is shown.
 #[derive(Serialize)]
 pub struct Status {
     joined: bool,
@@ -231,7 +237,7 @@ struct NoticeView {
     message: String,
 }
 
-/// A device of the account.
+/// A device of the account, as it is shown.
 #[derive(Serialize)]
 pub struct DeviceView {
     id: String,
@@ -244,12 +250,12 @@ pub struct DeviceView {
     usage_told_at: Option<String>,
 }
 
-/// Waits for the first contact, and gives up after a moment.
+/// Waits for the first contact, up to 10 seconds.
 pub async fn first_contact(app: &App) {
     let _ = app.account.client(&app.inventory).await;
 }
 
-/// How it stands.
+/// Returns the state of the membership.
 pub fn status(app: &App) -> Status {
     let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = app.inventory.account() else {
         return Status { joined: false, state: "none", code: None, message: None, account: None };
@@ -286,16 +292,16 @@ pub fn status(app: &App) -> Status {
     Status { joined: true, state, code, message, account: Some(account) }
 }
 
-/// For metrics: whether there is contact, and how many changes are pending; nothing without an account.
+/// Returns whether there is contact, and how many intents are pending, for metrics; `None` without an account.
 pub fn gauges(app: &App) -> Option<(bool, usize)> {
     let pending = app.inventory.with_engine(|engine| engine.pending().len()).ok()?;
     Some((app.account.is_connected.load(Ordering::Relaxed), pending))
 }
 
-/// The devices of the account.
+/// Returns the devices of the account.
 ///
 /// # Errors
-/// When this vault is in none.
+/// [`AccountError::None`] if this vault is in no account.
 pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
     let AccountState { head, me, seen, .. } = app.inventory.account().ok_or(AccountError::None)?;
     let reports = app.inventory.reports();
@@ -316,7 +322,7 @@ pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
     Ok(devices.into_iter().map(view).collect())
 }
 
-/// Calls the inventory, which blocks.
+/// Calls the inventory on a blocking thread.
 async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
     call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
@@ -329,7 +335,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// What a refusal of the server's state means for the contact.
+/// Returns the code and message if an error means that the server's state is refused.
 fn refused(trouble: &Trouble) -> Option<(&'static str, String)> {
     match trouble {
         Trouble::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
@@ -340,7 +346,7 @@ fn refused(trouble: &Trouble) -> Option<(&'static str, String)> {
     }
 }
 
-/// Whether a device stops for good, until a person does something.
+/// Returns whether the device stops until a person does something.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Cloned | Refusal::Revoked)
 }

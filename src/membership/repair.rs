@@ -1,5 +1,5 @@
-//! The way out after the server was set back by an honest restore: a person compares words, confirms, and the
-//! device that is furthest publishes again; the others go over to that.
+//! The way out after the server was restored from a backup: a person compares words and confirms, the device that is
+//! furthest publishes its state again, and the others adopt it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
 use crate::when::now;
 
-/// What a repair would do, or has done.
+/// The repair that is needed, or that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// `none`, `publish` (this device is further) or `adopt` (the server has another state).
+    /// `none`, `publish` (this device is further), or `adopt` (the server has another state).
     pub action: &'static str,
-    /// Of the newest head this device has verified.
+    /// The number of the newest head that this device has verified.
     pub seq: u64,
-    /// Its words.
+    /// The words of that head.
     pub words: String,
-    /// Of the newest head of the server.
+    /// The number of the newest head of the server.
     pub server_seq: u64,
-    /// Its words: what confirms the repair.
+    /// The words of the server's head, which confirm the repair.
     pub server_words: String,
-    /// Whether it was done.
+    /// Whether the repair was done.
     pub done: bool,
 }
 
-/// Says what there is to repair; with the words of the server's head, does it.
+/// Returns the repair that is needed. If `confirmed` has the words of the server's head, does it.
 ///
 /// # Errors
-/// `Trouble`.
+/// [`Trouble`] for the reason, also if `confirmed` has other words.
 pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, Trouble> {
     let _turn = app.account.turn.lock().await;
     let state = app.inventory.account().ok_or(AccountError::None)?;
@@ -88,7 +88,7 @@ pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> R
     Ok(Plan { done: true, ..plan })
 }
 
-/// Publishes the state of this device on top of what the server has.
+/// Publishes the state of this device on top of the server's head.
 async fn publish(
     app: &Arc<App>,
     actor: &Actor,

@@ -1,4 +1,4 @@
-//! A pull, a push, and what is done with a push: a secret is deleted, a device goes.
+//! A pull, a push, and what uses them: deleting a secret, revoking a device, leaving.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
 use crate::when::now;
 
-/// How often a push is tried when others are faster.
+/// The number of attempts if other devices are faster.
 const TRIES: u32 = 12;
-/// How long a server that wants quiet is waited for.
+/// The longest time that a busy server is waited for.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Every page of what changed since.
+/// Returns all pages of what changed since the cursor.
 pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
     let mut pages = Vec::new();
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
@@ -37,15 +37,15 @@ pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -
     Ok(pages)
 }
 
-/// Which head is the newest.
+/// Returns the newest head of the account.
 pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
-    // Past every head: nothing else.
+    // A position after every head, so that the answer contains nothing else.
     let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
 }
 
-/// Waits where the server wants quiet for a moment, and says whether to ask again: what it refuses with that, it has not
-/// taken. What is changed meanwhile goes together then.
+/// Waits if the server is busy, and returns whether to ask again. Repeating is safe, because the server has not
+/// accepted a request that it refuses as busy. Edits made in the meantime are then sent together.
 async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
     match refused {
         Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
@@ -60,7 +60,7 @@ fn account(app: &App) -> Result<AccountId, Trouble> {
     Ok(app.inventory.with_engine(|engine| engine.me().account)?)
 }
 
-/// Brings this device to the newest head. To be called by whoever has the turn.
+/// Brings this device to the newest head. The caller has to hold the turn.
 pub(super) async fn pull(app: &Arc<App>, client: &Client) -> Result<(), Trouble> {
     let account = account(app)?;
     let cursor = app.inventory.account_cursor()?;
@@ -73,22 +73,23 @@ pub(super) async fn pull(app: &Arc<App>, client: &Client) -> Result<(), Trouble>
             blocking(app, |inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
         }
     }
-    // Nobody waits for what others have changed: it was acknowledged where it was changed.
+    // Nobody waits for the changes of other devices: they were acknowledged where they were made.
     drop(pulled?);
     heard(app);
     Ok(())
 }
 
-/// The newest head was confirmed by the server just now.
+/// Records that the server has just confirmed the newest head.
 pub(super) fn heard(app: &App) {
     let made_at = app.inventory.with_engine(|engine| engine.head().map(|(head, _)| head.made_at));
     app.account.heard(made_at.ok().flatten());
 }
 
-/// Pushes what is due, and what `actor` wants with it. Whether there was anything.
+/// Pushes what is due, together with what `actor` wants. Returns the head of the first push; `None` if there was
+/// nothing to push.
 ///
 /// # Errors
-/// `Trouble`; what is pending stays so.
+/// [`Trouble`] for the reason; pending intents stay pending.
 pub(super) async fn push(
     app: &Arc<App>,
     client: &Client,
@@ -105,11 +106,11 @@ pub(super) async fn push(
         };
         match send(app, client, account, outgoing, actor).await? {
             Some((newest, released)) => {
-                // Edits were acknowledged when they were made.
+                // Edits were acknowledged when they were made, so nobody waits for this.
                 drop(released);
                 pushed = pushed.or(Some(newest));
                 app.account.published.notify_waiters();
-                // What was typed meanwhile goes on its own.
+                // Edits that were made in the meantime go with the next push.
                 if app.inventory.with_engine(|engine| engine.pending().len())? == 0 {
                     return Ok(pushed);
                 }
@@ -123,11 +124,11 @@ pub(super) async fn push(
     pushed.map(Some).ok_or(Trouble::Crowded)
 }
 
-/// The wish of an edit, made once.
+/// The wish of a push without a wish, allocated once.
 struct Edits(std::sync::LazyLock<Arc<Wish>>);
 static EDITS: Edits = Edits(std::sync::LazyLock::new(|| Arc::new(Wish::Edits)));
 
-/// Sends a push; nothing where another head is the newest by now.
+/// Sends a push. Returns `None` if another head is the newest by now.
 async fn send(
     app: &Arc<App>,
     client: &Client,
@@ -155,18 +156,18 @@ async fn send(
     }
 }
 
-/// The longer others were faster, the longer it waits, and never as long as another device.
+/// Waits a random time, so that devices do not collide again. The more attempts have failed, the longer.
 async fn jitter(attempt: u32) {
     let random = u64::from(u32::from_le_bytes(random()));
     let most = 5u64 << attempt.min(8);
     tokio::time::sleep(Duration::from_millis(random % most)).await;
 }
 
-/// Deletes a secret that no template of any device references. Where this vault is in no account, that is the
-/// inventory's alone.
+/// Deletes a secret that no template of any device references. If this vault is in no account, only the inventory
+/// decides.
 ///
 /// # Errors
-/// `Trouble`; nothing was deleted, but for `Unknown`.
+/// [`Trouble`] for the reason. Nothing was deleted, except possibly for [`Trouble::Unknown`].
 pub async fn delete(
     app: &Arc<App>,
     actor: &Actor,
@@ -203,10 +204,11 @@ pub async fn delete(
     Err(Trouble::Crowded)
 }
 
-/// Puts a device out of the account, under a new epoch. The names of the secrets it could read, to be rotated.
+/// Removes a device from the account, and begins a new epoch. Returns the names of the secrets that the device could
+/// read, so that they can be rotated.
 ///
 /// # Errors
-/// `Trouble`; without the newest head nothing is done.
+/// [`Trouble`] for the reason; without the newest head nothing is done.
 pub async fn revoke(app: &Arc<App>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, Trouble> {
     let client = app.account.client(&app.inventory).await?;
     let _turn = app.account.turn.lock().await;
@@ -223,11 +225,11 @@ pub async fn revoke(app: &Arc<App>, actor: &Actor, device: DeviceId) -> Result<V
     Ok(app.inventory.with_engine(names)?)
 }
 
-/// Ends the membership of this device. Secrets stay as they are. Whether the others have been told: without that,
-/// one of them has to revoke this device.
+/// Ends the membership of this device. Secrets stay as they are. Returns whether the other devices have been told: if
+/// not, one of them has to revoke this device.
 ///
 /// # Errors
-/// When this vault is in no account, or cannot be written.
+/// [`AccountError::None`] if this vault is in no account; otherwise the vault cannot be written.
 pub async fn leave(app: &Arc<App>, actor: &Actor) -> Result<bool, Trouble> {
     if app.inventory.account().is_none() {
         return Err(AccountError::None.into());

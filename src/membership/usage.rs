@@ -1,4 +1,4 @@
-//! Carries what devices report of their use: this device's to the others, and theirs to here.
+//! The exchange of reports about uses: this device's to the others, and theirs to this one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use crate::inventory::{AccountError, Report};
 use crate::names::Millis;
 use crate::when::now;
 
-/// A device that has used nothing new reports again after this, in milliseconds: who hears nothing for longer knows that
-/// it is out of contact.
+/// The time after which a device reports again although it has used nothing new, in milliseconds. A device that is
+/// silent for longer is out of contact.
 const AGAIN: Millis = 10 * 60 * 1000;
-/// How long somebody who asks waits for the reports of others. Then what is known is shown, with its age.
+/// The time that a caller waits for the reports of others. After that, the known reports are shown with their age.
 const WAIT: Duration = Duration::from_secs(2);
-/// The time between two fetches for somebody who asks: less than what one device may ask of the server.
+/// The time between two fetches for callers, within the rate that one device can ask the server.
 const PACE: Duration = Duration::from_millis(50);
-/// How long nobody asks again after the server did not answer in time.
+/// The pause after the server did not answer in time.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Reports what was used here, where that is new or the last report is old.
+/// Reports the uses on this device, if there are new ones or the last report is old.
 pub(super) async fn report(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let Some(state) = app.inventory.account() else { return Ok(()) };
     let (account, me) = state.me;
@@ -45,42 +45,42 @@ pub(super) async fn report(app: &Arc<App>, client: &Arc<Client>) -> Result<(), T
     let usage = Usage { device: me, counter, epoch, sealed };
     match client.put_usage(account, &usage).await {
         Ok(()) => blocking(app, move |inventory| inventory.keep_reports(vec![usage])).await,
-        // The server has a higher one: what it has is heard next, and the one after that is higher still.
+        // The server has a higher counter. This device learns it with the next fetch, and counts from there.
         Err(ClientError::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether a report says something that the last one does not.
+/// Returns whether a report has to be sent: it has new counts, or the last one is old.
 fn is_due(last: &Report, report: &Report) -> bool {
-    // Also where the clock was set back.
+    // The lower bound covers a clock that was set back.
     !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
 
-/// Fetches what others report.
+/// Fetches the reports of all devices.
 pub(super) async fn fetch(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
     let Some(state) = app.inventory.account() else { return Ok(()) };
     let told = client.usage(state.me.0).await?;
     blocking(app, move |inventory| inventory.keep_reports(told)).await
 }
 
-/// The last fetch for somebody who asked.
+/// The last fetch for a caller.
 #[derive(Default)]
 pub(super) struct Fetched {
     began: Option<Instant>,
-    /// Nobody asks again before this: the server did not answer in time.
+    /// There is no fetch before this, because the server did not answer in time.
     not_before: Option<Instant>,
 }
 
-/// Brings what others report up to date for somebody who decides by it: what is known then is what the server had when
-/// they asked, or later. Out of contact, and where the server does not answer in time, it stays as it is: the age of
-/// each report says so.
+/// Updates the reports of other devices for a caller that decides by them. They are then as new as the server's at the
+/// time of the call, or newer. If there is no contact, or the server does not answer in time, they stay as they are:
+/// each report shows its age.
 pub async fn refresh_reports(app: &Arc<App>) {
     let Some(client) = app.account.client.load_full() else { return };
     let since = Instant::now();
     let refreshed = async {
         let mut fetched = app.account.fetched.lock().await;
-        // What was fetched for others meanwhile will do.
+        // A fetch that began for another caller in the meantime is recent enough.
         if fetched.began.is_some_and(|began| began > since) || fetched.not_before.is_some_and(|until| since < until) {
             return;
         }

@@ -1,4 +1,6 @@
-//! Connections to the server, and whether it is the one it should be.
+//! Connections to the server, and the check of its certificate.
+//!
+//! Knows no request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use tokio_rustls::TlsConnector;
 use super::ClientError;
 use crate::account::wire::Hash;
 
-/// How long a connection may take until its TLS is agreed.
+/// The time limit for a connection, its TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Where the server is, and what makes it the right one.
+/// The address of a server, and the TLS settings by which it is authenticated.
 pub struct Way {
     authority: String,
     host: String,
@@ -39,7 +41,12 @@ impl fmt::Display for Way {
 }
 
 impl Way {
-    /// To `https://HOST[:PORT]`.
+    /// Parses an address of the form `https://HOST[:PORT]`. With a pin, only the certificate with that SHA-256 is
+    /// accepted.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] for any other address, [`ClientError::NoRoots`] if nothing could authenticate the
+    /// server.
     pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, ClientError> {
         let none = || ClientError::Address(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| none())?;
@@ -47,7 +54,7 @@ impl Way {
         if uri.scheme_str() != Some("https") || uri.path() != "/" || uri.query().is_some() {
             return Err(none());
         }
-        // An IPv6 address stands in brackets.
+        // An IPv6 address is in brackets.
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| none())?;
         let provider = Arc::new(ring::default_provider());
@@ -72,12 +79,15 @@ impl Way {
         Ok(Self { authority: authority.to_string(), host, port, name, tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// The host, and the port where one was given.
+    /// Returns the host, and the port if the address has one.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// A new connection.
+    /// Opens a new connection.
+    ///
+    /// # Errors
+    /// [`ClientError::Untrusted`] for a certificate that is not accepted, [`ClientError::Unreachable`] otherwise.
     pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
         let late = || ClientError::Unreachable(format!("no connection within {CONNECT:?}"));
         tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(|_| late())?
@@ -104,7 +114,8 @@ impl Way {
     }
 }
 
-/// Trusts one certificate, whatever it says of itself. That the server has its key is verified as always.
+/// Trusts one certificate, whatever its names and dates are. The server's proof that it has the key is verified as
+/// always.
 #[derive(Debug)]
 struct Pinned {
     pin: Hash,

@@ -1,4 +1,4 @@
-//! The stream of events: server-sent events, each as what it tells.
+//! The stream of server-sent events, decoded one by one.
 
 use std::time::Duration;
 
@@ -8,13 +8,12 @@ use hyper::body::Incoming;
 use super::{ClientError, malformed};
 use crate::account::wire::Told;
 
-/// How long a stream may be silent; the server says something every 15 seconds.
+/// The longest silence in a stream. The server sends something every 15 seconds.
 const SILENT: Duration = Duration::from_secs(45);
-/// The longest event.
+/// The longest event, in bytes.
 const EVENT_MAX: usize = 4 << 10;
 
-/// What changes, as the server tells it. Ends with an error, whatever the reason; a new stream begins with
-/// the newest head.
+/// The changes that the server reports. A stream always ends with an error; a new stream begins with the newest head.
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
@@ -26,10 +25,11 @@ impl Events {
         Self { body, unread: Lines::default() }
     }
 
-    /// The next event.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// When the stream has ended, or is silent for too long.
+    /// [`ClientError::Unreachable`] if the stream ended or was silent for too long, [`ClientError::Malformed`] if it is
+    /// not in the expected form.
     pub async fn next(&mut self) -> Result<Told, ClientError> {
         let ended = |why: &str| ClientError::Unreachable(format!("the stream of events {why}"));
         loop {
@@ -46,14 +46,14 @@ impl Events {
     }
 }
 
-/// What has arrived of a stream and is not read yet.
+/// The part of a stream that has arrived and not been read yet.
 #[derive(Debug, Default)]
 struct Lines {
     bytes: Vec<u8>,
 }
 
 impl Lines {
-    /// The data of the next event that is whole; comments and what else there is are passed over.
+    /// Returns the data of the next complete event. Skips comments and events without data.
     fn event(&mut self) -> Result<Option<String>, ClientError> {
         while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
             let event: Vec<u8> = self.bytes.drain(..end + 2).collect();

@@ -1,6 +1,6 @@
-//! How a code is written: a prefix, then base32 of version, fields and checksum.
+//! The text form of a code: a prefix, then base32 of version, fields and checksum.
 //!
-//! Knows every byte of a code; which kinds there are, `code` says.
+//! Knows every byte of a code. The kinds of codes are defined in `code`.
 
 use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
@@ -11,11 +11,11 @@ use crate::account::reader::Reader;
 use crate::account::wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
 use crate::vault::crypto::DeviceSecret;
 
-/// The layout written by this program.
+/// The version of the layout that this program writes.
 const LAYOUT: u8 = 1;
-/// Bytes of the checksum.
+/// The length of the checksum, in bytes.
 const CHECK_LEN: usize = 4;
-/// Characters of one group on paper.
+/// The length of one group on paper, in characters.
 const GROUP: usize = 5;
 
 pub(super) fn text(code: &Code) -> Zeroizing<String> {
@@ -85,11 +85,11 @@ pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<Code, BadCod
     if matches && reader.0.is_empty() { Ok(code) } else { Err(BadCode::Mistyped) }
 }
 
-/// Which kind a text is, and what follows the prefix.
+/// Splits a text into the kind of its code and the part after the prefix.
 fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
     for kind in [CodeKind::Creation, CodeKind::Invite, CodeKind::Recovery] {
         let prefix = kind.prefix().as_bytes();
-        // `gc1-`: a kind, then the generation of its text form.
+        // A prefix is a kind and the generation of its text form, as in `gc1-`.
         let Some((begin, body)) = upper.split_at_checked(prefix.len()) else { continue };
         let bytes = begin.as_bytes();
         if begin.eq_ignore_ascii_case(kind.prefix()) {
@@ -102,7 +102,8 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
     Err(BadCode::NotACode)
 }
 
-/// The fields of a code. That they end too early is told as such; nothing of them counts before the checksum does.
+/// Reads the fields of a code. Reports `CutOff` if they end too early; the caller relies on no field before the
+/// checksum has matched.
 fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<Code, BadCode> {
     let place = place(reader)?;
     Ok(match kind {
@@ -154,7 +155,7 @@ fn check(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
     [hash[0], hash[1], hash[2], hash[3]]
 }
 
-/// What is about to be written; wiped when dropped.
+/// The bytes of a code that is being written. Wiped when dropped.
 #[derive(Default)]
 struct Bytes(Zeroizing<Vec<u8>>);
 
@@ -165,7 +166,7 @@ impl Bytes {
 
     fn place(&mut self, place: &Place) {
         self.put(&place.account().0);
-        // `Place::new` bounds it far below.
+        // `Place::new` limits the length to `URL_MAX`, so it fits.
         self.put(&(place.url().len() as u16).to_le_bytes());
         self.put(place.url().as_bytes());
         self.put(&[u8::from(place.pin().is_some())]);

@@ -1,4 +1,4 @@
-//! Vectors, and what is told of codes that are not right.
+//! Vectors, and the errors for codes that are not right.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ const RECOVERY: &str = "gr1-aeibc eqtcq krmfy ydenb wha5d yprya dior2 ha4z2 f4xw
      \x20c4tto r2xm5 3ypf5 hw7d5 pz7ya ylcge zggzb tgqaa caqda qcqmb yibef awdan byhra eiscm kbkfq xdamr ugy4d upb7u\
      \x20gr2lj 5jvow 27mnt ww33t o55xz qgezd gnbvg y3tqo j2hm6 d2pr7 ibaue q2eiv deosc jjjfu ytkoj 4eqaa aaaaa aaafq\
      \x20wgzlh nfvw2 33ron 2xo6l 3pv7y da4fq 6eyxd mpsgj zlf4z tooz5 5wrzo prmaq aadho fs5e";
-/// As `CREATION`, in a layout 2, with its checksum.
+/// The text of `CREATION` in a layout 2, with its checksum.
 const NEWER: &str = "gc1-aiibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqaylcgezggzbtgqaacaqdaqcqmby\
      ibefawdanbyhraeiscmkbkfqxdamrugy4dupb6jvc37xa";
 
@@ -59,7 +59,8 @@ fn recovery() -> Code {
     })
 }
 
-/// Made in Python: `base64.b32encode` of `struct.pack` and of `hashlib.sha256(b"guillemet code 1\0" + prefix + …)`.
+/// The codes were made in Python: `base64.b32encode` of `struct.pack` and of `hashlib.sha256(b"guillemet code 1\0" +
+/// prefix + …)`.
 #[test]
 fn codes_are_those_of_another_implementation() {
     assert_eq!(creation().text().as_str(), CREATION);

@@ -1,4 +1,6 @@
-//! The account's authenticated state, and why one that is offered is refused.
+//! The authenticated state of the account, and the reasons why a state that the server offers is refused.
+//!
+//! Knows no key, and does not verify anything itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,25 +9,25 @@ use super::{Author, DeviceChange};
 use crate::account::wire::{DeviceId, Hash, IntentId, ObjectId, PublicKey};
 use crate::names::Millis;
 
-/// What is sealed in a head.
+/// The plaintext of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Head {
-    /// Its number, from 1.
+    /// The number of the head, counted from 1.
     pub seq: u64,
-    /// The epoch it is sealed in.
+    /// The epoch the head is sealed in.
     pub epoch: u64,
-    /// The hash of the head before; zeros for the first.
+    /// The hash of the head before; all zeros for the first.
     pub prev: Hash,
-    /// Over every record.
+    /// The root over all records ([`Tree::root`](crate::account::tree::Tree::root)).
     pub root: Hash,
-    /// When its device made it.
+    /// The time at which the head was made, by its device's clock.
     pub made_at: Millis,
-    /// Which device that was.
+    /// The device that made the head.
     pub by: DeviceId,
     /// The devices of the account.
     pub devices: Vec<Device>,
-    /// The intents it carries.
+    /// The intents that this head brings into the account.
     pub intents: Vec<IntentId>,
 }
 
@@ -33,34 +35,34 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
-    /// Names it.
+    /// The id of the device.
     pub id: DeviceId,
-    /// What keys are wrapped for.
+    /// The public key for which keys are wrapped.
     pub key: PublicKey,
-    /// For people.
+    /// The name that people see.
     pub name: String,
-    /// When it was admitted.
+    /// The time at which the device was admitted.
     pub joined_at: Millis,
-    /// Whether it is a recovery code: it has no templates, so nobody waits for its references.
+    /// Whether the device is a recovery code. It has no templates, so nobody waits for its references.
     pub paper: bool,
-    /// Under which id its references are kept.
+    /// The id of the record with the device's references.
     pub references: ObjectId,
 }
 
 impl Head {
-    /// A device by its id.
+    /// Returns the device with this id.
     pub fn device(&self, id: DeviceId) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == id)
     }
 
-    /// Who has made this head, which follows `before`.
+    /// Returns the device that made this head. `before` is the head that this one follows.
     pub fn author(&self, before: &Self) -> Author {
         let known = self.device(self.by).or_else(|| before.device(self.by));
         let name = known.map_or_else(|| self.by.to_string(), |device| device.name.clone());
         Author { id: self.by, name }
     }
 
-    /// Which devices this head admits, and which are none of the account any more since the one before.
+    /// Returns the devices that this head removes and those that it admits, compared to the head before.
     pub fn device_changes(&self, before: &Self) -> Vec<DeviceChange> {
         let changes = |of: &Self, other: &Self, is_admitted| {
             let by = self.author(before);
@@ -72,57 +74,57 @@ impl Head {
         [changes(before, self, false), changes(self, before, true)].concat()
     }
 
-    /// What a device is called; its id where it is none of the account.
+    /// Returns the name of a device, or its id if it is not in the account.
     pub fn name_of(&self, id: DeviceId) -> String {
         self.device(id).map_or_else(|| id.to_string(), |device| device.name.clone())
     }
 }
 
-/// Why what the server offers is refused. Nothing of it has been applied.
+/// The reasons why an answer of the server is refused. Nothing of a refused answer has been applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It goes back.
+    /// The server offers an older state.
     #[error(
         "the server offers an older state of the account (head {offered}, and this device knows {known}). If it was restored from a backup, run `guillemet account repair` on the device that is furthest; if not, do not trust it"
     )]
     Rollback {
-        /// What this device knows.
+        /// The number of the newest head that this device knows.
         known: u64,
-        /// What is offered.
+        /// The number of the newest head that the server offers.
         offered: u64,
     },
-    /// It is another history.
+    /// The server offers another history.
     #[error(
         "the server offers another history of the account (at head {seq}): it shows different devices different states. Compare the words of `guillemet account status` between your machines, and do not trust this server"
     )]
     Fork {
-        /// Where it parts.
+        /// The number of the head at which the histories differ.
         seq: u64,
     },
-    /// Heads are missing in between.
+    /// Heads are missing between the known one and the offered ones.
     #[error(
         "the server does not have every head since this device's last ({known}; it offers {offered}). Compare the words of `guillemet account status` with a machine that is in sync, then run `guillemet account repair`"
     )]
     ContinuityLost {
-        /// What this device knows.
+        /// The number of the newest head that this device knows.
         known: u64,
-        /// What is offered next.
+        /// The number of the next head that the server offers.
         offered: u64,
     },
-    /// Something does not open, or is not what the head says.
+    /// Something does not open, is missing, or does not match the head.
     #[error("what the server offers was changed: {0}. Nothing of it was applied; do not trust this server")]
     Tampered(&'static str),
-    /// Something is sealed in an epoch that has ended.
+    /// An epoch goes back, or a changed record is sealed in one that has ended.
     #[error(
         "what the server offers is sealed with a key that a revoked device may have. Nothing of it was applied; do not trust this server"
     )]
     OldEpoch,
-    /// Somebody else acts as this device.
+    /// Another machine acts as this device.
     #[error(
         "another machine acts as this device: it was cloned, or brought back from an image. Run `guillemet account leave` on one of the two, and join it again"
     )]
     Cloned,
-    /// This device is none of the account any more, as far as it can see.
+    /// This device is no longer in the account, or the server withholds the new key from it.
     #[error(
         "this device was revoked, or the server keeps the account's new key from it: `guillemet account devices` on another device tells. Its vault stays as it is; where it was revoked, `guillemet account leave` ends its membership here, and an invitation brings it back"
     )]
@@ -130,7 +132,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// For programs.
+    /// Returns the code of the refusal, as in docs/account-protocol.md.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Rollback { .. } => "rollback",

@@ -1,11 +1,11 @@
-//! What an account holds: secrets, deleted secrets that may come back, and what every device references; and
-//! what an intent makes of it.
+//! The content of an account: secrets, deleted secrets that may come back, and the references of every device; and how
+//! an intent changes it.
 //!
-//! A copy shares everything that is not changed, so that a state can be worked out beside the one in force.
-//! Knows no key, no head and nothing of the network.
+//! A clone shares everything that is unchanged, so that the next state can be worked out beside the one in effect.
+//! Knows no key, no head and no network.
 //!
-//! Invariants: no name is in use twice, as present or former one. What somebody typed is in here, or in a
-//! former version, or under another name; never nowhere.
+//! Invariants: no name is in use twice, as present or former name. A value that a user entered is always somewhere in
+//! here: as the present value, as a former version, or in a secret under another name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,40 +18,40 @@ use crate::vault::record::Secret;
 
 type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
-/// A secret that was deleted and is kept until every device has said that it does not reference it.
+/// A deleted secret. It is kept until every device has reported that it does not reference it.
 #[derive(Clone, Debug)]
 pub struct Deleted {
-    /// By which head.
+    /// The number of the head that deleted the secret.
     pub seq: u64,
-    /// When.
+    /// The time of the delete.
     pub at: Millis,
-    /// By which device.
+    /// The device that deleted the secret.
     pub by: DeviceId,
-    /// As it was.
+    /// The secret as it was.
     pub secret: Arc<Secret>,
 }
 
-/// Something a person should know.
+/// A message for the user.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Notice {
-    /// When it happened.
+    /// The time at which it happened.
     pub at: Millis,
-    /// What, and what to do.
+    /// What happened, and what to do about it.
     pub text: String,
 }
 
-/// Who makes a head, and which: for what is written down with a change.
+/// The head that is being made: its device and number, which are recorded with a change.
 #[derive(Clone, Copy, Debug)]
 pub struct Maker {
-    /// The device.
+    /// The device that makes the head.
     pub device: DeviceId,
-    /// The head's number.
+    /// The number of the head.
     pub seq: u64,
-    /// How many former versions are kept.
+    /// The number of former versions that are kept of a secret.
     pub keep: usize,
 }
 
-/// See the module.
+/// The content of an account, without its head. The [module](self) describes it.
 #[derive(Clone, Default)]
 pub struct Holdings {
     secrets: Map<SecretId, Arc<Secret>>,
@@ -61,59 +61,59 @@ pub struct Holdings {
     /// By the key of each former name.
     former: Map<Box<str>, SecretId>,
     references: Map<DeviceId, Arc<References>>,
-    /// What has changed since somebody last asked.
+    /// The secrets that have changed since the last call of `take_touched`.
     touched: BTreeSet<SecretId>,
 }
 
 impl Holdings {
-    /// A secret by its id.
+    /// Returns the secret with this id.
     pub fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
         self.secrets.get(&id)
     }
 
-    /// Every secret.
+    /// Iterates over all secrets, in no particular order.
     pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
         self.secrets.values()
     }
 
-    /// How many secrets there are.
+    /// Returns the number of secrets.
     pub fn len(&self) -> usize {
         self.secrets.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no secrets.
     pub fn is_empty(&self) -> bool {
         self.secrets.is_empty()
     }
 
-    /// The secret that has this name, or had it.
+    /// Returns the secret that has this name, or had it formerly.
     pub fn named(&self, name: &SecretName) -> Option<&Arc<Secret>> {
         let key = name.key();
         let id = self.names.get(key.as_str()).or_else(|| self.former.get(key.as_str()))?;
         self.secrets.get(id)
     }
 
-    /// A deleted one by its id.
+    /// Returns the deleted secret with this id.
     pub fn deleted(&self, id: SecretId) -> Option<&Arc<Deleted>> {
         self.deleted.get(&id)
     }
 
-    /// Every deleted one.
+    /// Iterates over all deleted secrets.
     pub fn all_deleted(&self) -> impl Iterator<Item = (&SecretId, &Arc<Deleted>)> {
         self.deleted.iter()
     }
 
-    /// What a device references, as it last said.
+    /// Returns the references of a device as it last published them.
     pub fn references(&self, device: DeviceId) -> Option<&Arc<References>> {
         self.references.get(&device)
     }
 
-    /// What every device references.
+    /// Iterates over the references of all devices.
     pub fn all_references(&self) -> impl Iterator<Item = (&DeviceId, &Arc<References>)> {
         self.references.iter()
     }
 
-    /// What a device references from now on; nothing where it is gone.
+    /// Sets the references of a device; `None` removes them.
     pub fn set_references(&mut self, device: DeviceId, references: Option<Arc<References>>) {
         match references {
             Some(references) => self.references.insert(device, references),
@@ -121,22 +121,22 @@ impl Holdings {
         };
     }
 
-    /// Takes over what every device references in another state.
+    /// Copies the references of all devices from another state.
     pub fn take_references(&mut self, from: &Self) {
         self.references = from.references.clone();
     }
 
-    /// The secrets that were put or taken since this was last asked.
+    /// Returns the ids of the secrets that were put or removed since the last call.
     pub fn take_touched(&mut self) -> BTreeSet<SecretId> {
         std::mem::take(&mut self.touched)
     }
 
-    /// Counts a secret as touched.
+    /// Marks a secret as touched.
     pub fn touch(&mut self, id: SecretId) {
         self.touched.insert(id);
     }
 
-    /// Puts a secret in place of what has its id, living or deleted.
+    /// Puts a secret in place of the one with its id, living or deleted.
     pub fn put(&mut self, secret: Arc<Secret>) {
         self.take(secret.id);
         self.deleted.remove(&secret.id);
@@ -147,20 +147,21 @@ impl Holdings {
         self.secrets.insert(secret.id, secret);
     }
 
-    /// Puts a deleted one in place of what has its id.
+    /// Puts a deleted secret in place of the one with its id.
     pub fn bury(&mut self, deleted: Arc<Deleted>) {
         let id = deleted.secret.id;
         self.take(id);
         self.deleted.insert(id, deleted);
     }
 
-    /// Takes what has this id away, living or deleted.
+    /// Removes the secret with this id, living or deleted.
     pub fn remove(&mut self, id: SecretId) {
         self.take(id);
         self.deleted.remove(&id);
     }
 
-    /// Puts another object in the place of the same secret: nothing of it differs.
+    /// Replaces the allocation of a secret by another one with the same content, so that both states share it. Does not
+    /// mark it as touched.
     pub fn share(&mut self, secret: &Arc<Secret>) {
         self.secrets.insert(secret.id, Arc::clone(secret));
     }
@@ -180,7 +181,7 @@ impl Holdings {
         }
     }
 
-    /// Applies what somebody wanted to what there is now, and says what a person should know of it.
+    /// Applies an intent to the present content. Returns a notice if the user should know about the result.
     pub fn apply(&mut self, intent: &Intent, maker: Maker) -> Option<Notice> {
         let notice = |text| Some(Notice { at: intent.at, text });
         if let Change::Create(secret) = &intent.change {
@@ -204,14 +205,15 @@ impl Holdings {
         if let Change::Value(version) = &intent.change
             && known.versions.iter().any(|known| known.id == version.id)
         {
-            // It is in the account: by a head that this device never saw, for its server was set back.
+            // The value is already in the account, through a head that this device never saw because the server was
+            // restored from a backup.
             return None;
         }
         let mut next = known.next(intent.at);
         match &intent.change {
             Change::Value(version) => next.add_version(version.clone(), maker.keep),
             Change::Enable(enabled) => next.enabled = *enabled,
-            // A template of another device still means this secret by it.
+            // A template of another device still means this secret by that name.
             Change::Forget(name) if self.is_referenced(name, maker) => {}
             Change::Forget(name) => next.forget_name(name),
             Change::Rename(name) => {
@@ -230,12 +232,12 @@ impl Holdings {
         told.and_then(notice)
     }
 
-    /// A new secret; what is said of it.
+    /// Adds a new secret. Returns the text of a notice if it got another name.
     fn create(&mut self, secret: &Arc<Secret>, maker: Maker) -> Option<String> {
         if self.secrets.contains_key(&secret.id) {
             return None;
         }
-        // Deleted elsewhere, and typed anew where the account was set back.
+        // It was deleted elsewhere, and created again after the account was restored from a backup.
         self.deleted.remove(&secret.id);
         let free = self.enter(secret, maker);
         (free.as_str() != secret.name.as_str()).then(|| {
@@ -246,8 +248,8 @@ impl Holdings {
         })
     }
 
-    /// Puts a secret that was not there, under another name where its own is taken. Former names that are taken
-    /// stay with who has them.
+    /// Puts a secret that was not there, under another name if its own is taken. Former names that are taken stay with
+    /// the secret that has them.
     fn enter(&mut self, secret: &Arc<Secret>, maker: Maker) -> SecretName {
         let name = self.claim(&secret.name, secret.id, maker);
         let is_free = |former: &SecretName| self.named(former).is_none() && *former != name;
@@ -260,14 +262,14 @@ impl Holdings {
         name
     }
 
-    /// Brings a deleted secret back.
+    /// Brings a deleted secret back. Returns its name, or `None` if it is not among the deleted ones.
     pub fn revive(&mut self, id: SecretId, maker: Maker) -> Option<SecretName> {
         let deleted = self.deleted.remove(&id)?;
         Some(self.enter(&deleted.secret, maker))
     }
 
-    /// A name for this secret: the one that is wanted, or the next that is free. A former name of another
-    /// that nothing references is free, and taken from it.
+    /// Returns a name for this secret: the wanted one, or the next free one. A former name of another secret counts as
+    /// free if nothing references it, and is taken from that secret.
     fn claim(&mut self, wanted: &SecretName, id: SecretId, maker: Maker) -> SecretName {
         let is_free = |name: &SecretName| self.named(name).is_none_or(|holder| holder.id == id);
         if is_free(wanted) {
@@ -296,12 +298,13 @@ impl Holdings {
         })
     }
 
-    /// Whether another device references this name: what the maker's own templates name, it has seen to itself.
+    /// Returns whether another device references this name. The maker has already checked its own templates.
     fn is_referenced(&self, name: &SecretName, maker: Maker) -> bool {
         self.references.iter().any(|(device, references)| *device != maker.device && references.names(name))
     }
 
-    /// The deleted secrets that these references mean: those whose name no other has now.
+    /// Returns the deleted secrets that these references mean: those whose name no other secret has now. Oldest delete
+    /// first.
     pub fn meant(&self, references: &References) -> Vec<SecretId> {
         if self.deleted.is_empty() {
             return Vec::new();
@@ -317,7 +320,7 @@ impl Holdings {
     }
 }
 
-/// Whether two forms of a secret say the same.
+/// Returns whether two forms of a secret have the same content, apart from the revision.
 pub fn is_same(a: &Secret, b: &Secret) -> bool {
     let exact =
         |a: &[SecretName], b: &[SecretName]| a.iter().map(SecretName::as_str).eq(b.iter().map(SecretName::as_str));

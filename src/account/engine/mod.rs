@@ -1,14 +1,24 @@
-//! The sync engine: what a device knows of its account, what it accepts of a server, and what it pushes.
+//! The sync engine: what a device knows of its account, what it accepts from the server, and what it pushes.
 //!
-//! A state machine without I/O, so that a test can be the network and a hostile server. Whoever drives it
-//! writes every `Update` down, in one transaction, before anything is acknowledged; where that fails, the engine
-//! is made anew from what is written.
+//! A state machine without I/O, so that a test can play the network and a hostile server. The caller writes every
+//! [`Update`] to disk in one transaction before it acknowledges anything. If that fails, the caller makes the engine
+//! again from what is on disk.
 //!
-//! `holdings` is the content, `head` the authenticated state, `pull` what is accepted, `push` what is sent.
+//! - `holdings`: the content of the account
+//! - `head`: the authenticated state, and the reasons to refuse another
+//! - `pull`: what is accepted
+//! - `push`: what is sent
+//! - `object`: what is in the box of a record
+//! - `references`: what the templates of a device name
+//! - `rescue`: what is pushed again after the account has lost it
+//! - `stored`: the form on disk
 //!
-//! Invariants. Promise 6: nothing of an answer is applied unless all of it is what the account's own devices
-//! sealed, one head after the other. Promise 9: an intent is pending until a head that was verified carries it,
-//! so a crash or a lost answer at any point neither loses it nor applies it twice.
+//! Invariants:
+//!
+//! - Zero knowledge: nothing of an answer is applied unless all of it is what the account's own devices sealed, one
+//!   head after the other.
+//! - Nothing lost: an intent is pending until a verified head carries it. So a crash or a lost answer at any point
+//!   neither loses it nor applies it twice.
 
 mod head;
 mod holdings;
@@ -37,100 +47,102 @@ use crate::names::SecretId;
 use crate::vault::crypto::DeviceSecret;
 use crate::vault::record::Secret;
 
-/// Which device this is.
+/// The identity of this device.
 pub struct Me {
-    /// Of which account.
+    /// The account that this device belongs to.
     pub account: AccountId,
-    /// Its id.
+    /// The id of this device.
     pub device: DeviceId,
-    /// Its secret key.
+    /// The secret key of this device.
     pub secret: DeviceSecret,
 }
 
-/// What changed, for whoever writes it down and answers from it.
+/// The changes that the caller has to write to disk and serve from.
 #[derive(Default)]
 pub struct Update {
-    /// Secrets as they are from now on, with the next revision of the vault's own.
+    /// The secrets that are new or changed, with the vault's next revision.
     pub put: Vec<Arc<Secret>>,
-    /// The same as they were, where they were there before.
+    /// The former states of the secrets in `put`; nothing for a secret that is new.
     pub replaced: Vec<Arc<Secret>>,
-    /// Secrets that are gone.
+    /// The secrets that no longer exist, as they were.
     pub removed: Vec<Arc<Secret>>,
-    /// Records of the account, with their boxes.
+    /// The records of the account that changed, with their boxes.
     pub records: Vec<Written>,
-    /// Intents that are in the account now.
+    /// The intents that are now in the account.
     pub settled: Vec<IntentId>,
-    /// What a person should know.
+    /// Messages for the user.
     pub notices: Vec<Notice>,
     /// Whether there is a newer head than before.
     pub advanced: bool,
-    /// Which device brought the secrets that others changed, as far as the server tells it.
+    /// The devices that changed the secrets of a pull, as far as the server reports it.
     pub authors: HashMap<SecretId, Author>,
     /// The devices that were admitted to the account or have left it, in order.
     pub devices: Vec<DeviceChange>,
 }
 
-/// A device that has changed something, as it was called then.
+/// A device that made a change, with the name it had then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// Its id.
+    /// The id of the device.
     pub id: DeviceId,
-    /// What it was called.
+    /// The name of the device at that time.
     pub name: String,
 }
 
-/// A device that is new in the account, or is none of it any more.
+/// A device that joined the account, or left it.
 #[derive(Clone, Debug)]
 pub struct DeviceChange {
-    /// The device.
+    /// The device that joined or left.
     pub device: Device,
-    /// Whether it is of the account now.
+    /// Whether the device is in the account now.
     pub is_admitted: bool,
-    /// Which device did that.
+    /// The device that admitted or removed it.
     pub by: Author,
 }
 
-/// A record that is to be written down, or removed.
+/// A record to write to disk; `None` if it is to be removed.
 pub type Written = (ObjectId, Option<(Leaf, Sealed)>);
 
-/// How many former heads a device remembers: by them it knows a server that was set back from one that lies.
+/// The number of former heads that a device remembers. They let it distinguish a server that was restored from a backup
+/// from one that lies.
 const PAST: usize = 256;
 
-/// See the module.
+/// The state of one device in its account. The [module](self) describes it.
 pub struct Engine {
     me: Me,
     keys: BTreeMap<u64, Arc<EpochKey>>,
-    /// The newest that was verified; number 0 before the first.
+    /// The newest verified head; `seq` 0 before the first.
     head: Head,
     hash: Hash,
-    /// Set until the first head has been verified, or when a person has confirmed another.
+    /// The head that a pull has to begin with: set until the first head is verified, or when a person has confirmed
+    /// another one.
     anchor: Option<Newest>,
     tree: Tree,
-    /// What the account holds, at the head.
+    /// The content of the account at the head.
     base: Holdings,
-    /// The same with what is pending: what this device answers from.
+    /// The same with the pending intents applied. This device serves from it.
     view: Holdings,
     pending: VecDeque<Arc<Intent>>,
-    /// Secrets in which the view may differ from the account.
+    /// The secrets that may differ between `view` and `base`.
     differing: BTreeSet<SecretId>,
-    /// Heads that this device has sent, or is about to, and that may have been accepted.
+    /// Heads that this device has sent, or is about to send, and that the server may have accepted.
     sent: Vec<Newest>,
-    /// The heads before the newest.
+    /// The heads before the newest one, oldest first.
     past: VecDeque<Newest>,
-    /// What a person has been told of intents that are pending.
+    /// The messages that the user has seen about pending intents.
     told: HashMap<IntentId, String>,
-    /// How many former versions of a secret are kept.
+    /// The number of former versions that are kept of a secret.
     keep: usize,
 }
 
 impl Engine {
-    /// Of a new account, with a key of its own; the first push brings the first head.
+    /// Starts a new account with a new key. The first push creates the first head.
     pub fn found(me: Me, keep: usize) -> Self {
         Self::empty(me, EpochKey::random(1), Hash::default(), None, keep)
     }
 
-    /// Of an account that this device has been admitted to: everything is still to be pulled. `anchor` is the
-    /// head that admitted it, and `key` that of its epoch, both from a wrap that was opened.
+    /// Starts with an account that this device has been admitted to, of which everything is still to be pulled.
+    /// `anchor` is the head that admitted it and `key` the key of its epoch, both from a wrap that was opened.
     pub fn join(me: Me, key: EpochKey, anchor: Newest, keep: usize) -> Self {
         Self::empty(me, key, Hash::default(), Some(anchor), keep)
     }
@@ -159,47 +171,47 @@ impl Engine {
         }
     }
 
-    /// Which device this is.
+    /// Returns the identity of this device.
     pub fn me(&self) -> &Me {
         &self.me
     }
 
-    /// The newest head that was verified, with its hash; none before the first pull.
+    /// Returns the newest verified head with its hash; `None` before the first.
     pub fn head(&self) -> Option<(&Head, Hash)> {
         (self.head.by != DeviceId::default()).then_some((&self.head, self.hash))
     }
 
-    /// What the account holds.
+    /// Returns the content of the account at the newest head.
     pub fn base(&self) -> &Holdings {
         &self.base
     }
 
-    /// What this device answers from: the account, and what is pending here.
+    /// Returns the content that this device serves from: the account with the pending intents applied.
     pub fn view(&self) -> &Holdings {
         &self.view
     }
 
-    /// What the account does not have yet, oldest first.
+    /// Iterates over the intents that the account does not have yet, oldest first.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = &Arc<Intent>> {
         self.pending.iter()
     }
 
-    /// The key of the newest epoch: for usage.
+    /// Returns the key of the newest epoch. The usage report is sealed with it.
     pub fn key(&self) -> Option<&Arc<EpochKey>> {
         self.keys.get(&self.head.epoch)
     }
 
-    /// The key of an epoch.
+    /// Returns the key of an epoch; `None` if this device does not have it.
     pub fn key_of(&self, epoch: u64) -> Option<&Arc<EpochKey>> {
         self.keys.get(&epoch)
     }
 
-    /// How many former versions are kept from now on.
+    /// Sets the number of former versions that are kept from now on.
     pub fn keep_former_versions(&mut self, number: usize) {
         self.keep = number;
     }
 
-    /// From where to pull.
+    /// Returns the position from which to pull.
     pub fn cursor(&self) -> Cursor {
         match self.anchor {
             Some(anchor) => Self::cursor_of(anchor),
@@ -207,17 +219,17 @@ impl Engine {
         }
     }
 
-    /// From where to pull a whole account whose history begins with this head.
+    /// Returns the position from which to pull a whole account whose history begins with this head.
     pub fn cursor_of(anchor: Newest) -> Cursor {
         Cursor { heads_after: anchor.seq.saturating_sub(1), records_after: 0, after_id: None }
     }
 
-    /// Whether this is a head that this device has verified, not long ago.
+    /// Returns whether this head is one of the last ones that this device has verified.
     pub fn knows(&self, newest: Newest) -> bool {
         self.past.contains(&newest) || (newest.seq, newest.hash) == (self.head.seq, self.hash)
     }
 
-    /// A head has been verified.
+    /// Makes a verified head the newest one.
     fn arrive(&mut self, head: Head, hash: Hash) {
         if self.head().is_some() {
             self.past.push_back(Newest { seq: self.head.seq, hash: self.hash });
@@ -229,8 +241,8 @@ impl Engine {
         self.sent.retain(|sent| sent.seq > self.head.seq);
     }
 
-    /// Takes what somebody changed here: `after` is in place already, and the intents are written down. What is
-    /// pending is pushed with the next push.
+    /// Records an edit of this device. `after` is in effect already, and the intents are on disk. They are sent with
+    /// the next push.
     pub fn edited(&mut self, after: Arc<Secret>, intents: Vec<Intent>) {
         self.differing.insert(after.id);
         self.view.put(after);
@@ -238,8 +250,8 @@ impl Engine {
         self.pending.extend(intents.into_iter().map(Arc::new));
     }
 
-    /// Brings in what this device had before it was in the account: `mine` are its secrets as they are, and the
-    /// intents say what is to become of them. One that none is about is gone.
+    /// Brings in the secrets that this device had before it joined the account. `mine` are these secrets, and the
+    /// intents say what becomes of each. A secret that no intent is about is gone.
     pub fn bring(&mut self, mine: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
         for secret in mine {
             self.differing.insert(secret.id);
@@ -249,12 +261,12 @@ impl Engine {
         self.settle(self.base.clone(), &HashSet::new())
     }
 
-    /// Remembers a push that is about to be sent; to be written down before it is.
+    /// Remembers a push that is about to be sent. The caller has to write this to disk before it sends the push.
     pub fn sending(&mut self, candidate: &Candidate) {
         self.sent.push(candidate.newest);
     }
 
-    /// Goes over to another state of the account: the view follows, with what is still pending on top.
+    /// Replaces the state of the account. The view follows, with the intents that are still pending applied on top.
     fn settle(&mut self, mut base: Holdings, settled: &HashSet<IntentId>) -> Update {
         let mut touched = base.take_touched();
         touched.append(&mut self.differing);
@@ -298,9 +310,9 @@ impl Engine {
         update
     }
 
-    /// Goes over to the state a push of this device has made. Where that is the former one with the oldest of what is
-    /// pending and nothing else, the view is what it was, and only what was pushed is looked at: a large vault is
-    /// pushed in many pieces, and each would cost as much as all that is left.
+    /// Replaces the state of the account after this device's own push. If the push contained only the oldest pending
+    /// intents and nothing else, the view does not change, so only the secrets that were pushed are compared. A large
+    /// vault is pushed in many pieces, and otherwise each piece would cost as much as everything that remains.
     fn settle_pushed(&mut self, mut base: Holdings, pushed: &[IntentId]) -> Update {
         let touched = base.take_touched();
         if !self.is_view_of(&base, &touched, pushed) {
@@ -321,13 +333,13 @@ impl Engine {
         Update { settled: pushed.to_vec(), ..Update::default() }
     }
 
-    /// Whether the view is what this state becomes by what is pending behind the oldest, which were `pushed`. What of
-    /// it was touched has to be in the view as it is; or something behind changes it further, and once that is
-    /// pushed it is looked at again.
+    /// Returns whether the view is `base` with those intents applied that are pending after `pushed`, the oldest ones.
+    /// Each touched secret must either be the same in the view, or have a later pending intent; it is compared again
+    /// when that intent is pushed.
     fn is_view_of(&self, base: &Holdings, touched: &BTreeSet<SecretId>, pushed: &[IntentId]) -> bool {
         let is_oldest = pushed.len() < self.pending.len()
             && pushed.iter().eq(self.pending.iter().take(pushed.len()).map(|intent| &intent.id));
-        // What is deleted can come back by an edit, or by a reference.
+        // A deleted secret can come back through an edit or a reference.
         let has_deleted = [&self.base, base].iter().any(|state| state.all_deleted().next().is_some());
         if !is_oldest || has_deleted {
             return false;
@@ -340,14 +352,14 @@ impl Engine {
         open.into_iter().all(|id| later.contains(id))
     }
 
-    /// What is said of an intent, unless it has been said: it is applied again with every head.
+    /// Returns a notice unless the user has seen it: an intent is applied again with every head.
     fn tell(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
         let before = self.told.insert(intent, notice.text.clone());
         (before.as_ref() != Some(&notice.text)).then_some(notice)
     }
 
-    /// What is said of deleted secrets that are there again in this state; not where an edit of this device did
-    /// that, of which it has been said.
+    /// Returns notices for deleted secrets that exist again in this state. Leaves out those that an edit of this device
+    /// brought back, because that edit has its own notice.
     fn revived(&self, base: &Holdings, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
         let is_back = |id: &&SecretId| self.base.deleted(**id).is_some();
         let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
@@ -366,7 +378,7 @@ impl Engine {
     }
 }
 
-/// The secret as the second state has it, where the first has the same.
+/// Returns the secret from the second state if it is the same in the first.
 fn same_in_both<'a>(one: &Holdings, other: &'a Holdings, id: SecretId) -> Option<&'a Arc<Secret>> {
     other.secret(id).filter(|other| one.secret(id).is_some_and(|one| is_same(one, other)))
 }

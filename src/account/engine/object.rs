@@ -1,4 +1,6 @@
-//! What stands in the box of a record: a secret, a deleted one, or the references of a device.
+//! The plaintext of a record: a secret, a deleted secret, or the references of a device.
+//!
+//! Knows no key and no head.
 
 use std::sync::Arc;
 
@@ -12,18 +14,18 @@ const SECRET: u8 = 1;
 const DELETED: u8 = 2;
 const REFERENCES: u8 = 3;
 
-/// One object.
+/// The content of one record.
 pub enum Object {
-    /// A secret.
+    /// A secret that exists.
     Secret(Arc<Secret>),
-    /// A secret that was deleted, with what it takes to bring it back.
+    /// A deleted secret, complete, so that it can come back.
     Deleted(Arc<Deleted>),
-    /// What a device references.
+    /// The references of a device's templates.
     References(Arc<References>),
 }
 
 impl Object {
-    /// As it is sealed.
+    /// Encodes the object for sealing.
     pub fn encode(&self) -> Clear {
         let mut out = Clear::with_capacity(2048);
         match self {
@@ -40,17 +42,17 @@ impl Object {
             }
             Self::References(references) => {
                 out.push(REFERENCES);
-                // Strings and numbers: there is nothing in it that JSON cannot hold.
+                // It has only strings and numbers, which JSON can always hold.
                 out.extend_from_slice(&serde_json::to_vec(&**references).unwrap_or_default());
             }
         }
         out
     }
 
-    /// Reads what `encode` wrote.
+    /// Reads what [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// [`Malformed::Newer`] for a kind that this version does not know, [`Malformed::Damaged`] for anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         match reader.array::<1>()? {

@@ -1,5 +1,5 @@
-//! What a device accepts of a server: every head since its last, each linked to the one before, and exactly
-//! the records that the newest one's root says. All of it or nothing.
+//! What a device accepts from the server: every head since its last one, each linked to the one before, and exactly the
+//! records that the root of the newest head covers. All of it or nothing.
 
 use std::collections::HashSet;
 
@@ -13,49 +13,50 @@ use crate::account::wire::{ChangedRecord, Changes, Link, SealedHead, SealedRecor
 
 const GOES_BACK: &str = "a record goes back";
 
-/// What a walk over the heads has come to.
+/// The state of a walk over the offered heads.
 struct Walk {
     head: Head,
     hash: Hash,
     keys: BTreeMap<u64, Arc<EpochKey>>,
     intents: HashSet<IntentId>,
-    /// Where the walk has to begin, if it does not begin at what is known.
+    /// The head that the walk has to begin with, if it does not begin at the known one.
     anchor: Option<Newest>,
     /// The oldest epoch in which a changed record may be sealed.
     oldest: u64,
-    /// Every head that is offered: one that a key was wrapped at has to be among them.
+    /// All heads that are offered. The head at which a key was wrapped has to be among them.
     offered: HashSet<(u64, Hash)>,
-    /// Who made each head, by its seq.
+    /// The device that made each head, by the head's `seq`.
     authors: HashMap<u64, Author>,
     devices: Vec<DeviceChange>,
 }
 
-/// An answer of which all is verified, and nothing applied.
+/// An answer that is verified completely and not applied yet.
 struct Verified {
     walk: Walk,
     base: Holdings,
     records: Vec<Written>,
     authors: HashMap<SecretId, Author>,
-    /// Whether nothing of what was known counts.
+    /// Whether the known state is discarded.
     anew: bool,
 }
 
 impl Engine {
-    /// Takes the answer of a server to a pull from `cursor`, all its pages; no push has been accepted meanwhile.
+    /// Applies the answer of the server to a pull from [`Self::cursor`]: all its pages. No push may have been accepted
+    /// in the meantime.
     ///
     /// # Errors
-    /// `Refusal`: nothing has been applied.
+    /// [`Refusal`] for the reason; nothing has been applied.
     pub fn pulled(&mut self, pages: &[Changes]) -> Result<Update, Refusal> {
         let verified = self.verify(pages, self.anchor)?;
         Ok(verified.map_or_else(Update::default, |verified| self.go_over(verified)))
     }
 
-    /// Goes over to the state the server has, whose words a person has compared: after a repair by another device.
-    /// What this device knew and the account does not have any more is pending afterwards, as if it had just been
-    /// typed, and before what was pending already: `pending` says what is to be kept, in its order.
+    /// Replaces the state by the server's, after another device has repaired the account and a person has compared the
+    /// words. Whatever this device knew and the account no longer has becomes pending again, as if it had just been
+    /// entered, before everything that was pending already.
     ///
     /// # Errors
-    /// As `pulled`.
+    /// [`Refusal`] for the reason; nothing has been applied.
     pub fn adopt(&mut self, newest: Newest, pages: &[Changes]) -> Result<Update, Refusal> {
         let Some(verified) = self.verify(pages, Some(newest))? else { return Ok(Update::default()) };
         let mut pending: VecDeque<_> = rescue(&self.base, &verified.base).into();
@@ -64,8 +65,8 @@ impl Engine {
         Ok(self.go_over(verified))
     }
 
-    /// Verifies an answer; nothing where it brings nothing new. `anchor` is the head that it has to begin with,
-    /// for a device that does not go on from what it knows.
+    /// Verifies an answer. Returns `None` if it brings nothing new. `anchor` is the head that it has to begin with, for
+    /// a device that does not continue from what it knows.
     fn verify(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Option<Verified>, Refusal> {
         let newest = pages.iter().rev().find_map(|page| page.newest);
         let newest = newest.unwrap_or(Newest { seq: 0, hash: Hash::default() });
@@ -94,7 +95,7 @@ impl Engine {
         Ok(Some(Verified { walk, base, records, authors, anew }))
     }
 
-    /// Makes a verified answer the state in force: nothing of it fails.
+    /// Makes a verified answer the state in effect. Nothing in it can fail.
     fn go_over(&mut self, verified: Verified) -> Update {
         let Verified { walk, base, records, authors, anew } = verified;
         if anew {
@@ -118,7 +119,7 @@ impl Engine {
             keys: self.keys.clone(),
             intents: HashSet::new(),
             anchor,
-            // Records of a device's first sync can be sealed in any epoch there was.
+            // In a device's first sync, records can be sealed in any epoch so far.
             oldest: if anchor.is_some() { 0 } else { self.head.epoch },
             offered: heads().map(|head| (head.seq, head.hash(self.me.account))).collect(),
             authors: HashMap::new(),
@@ -136,7 +137,7 @@ impl Engine {
         Ok(walk)
     }
 
-    /// From one head to the next.
+    /// Verifies the next head of the walk.
     fn step(&self, walk: &mut Walk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), Refusal> {
         let hash = sealed.hash(self.me.account);
         let known = walk.head.seq;
@@ -147,7 +148,7 @@ impl Engine {
         match anchor {
             Some(anchor) if (sealed.seq, hash) == (anchor.seq, anchor.hash) => {}
             Some(_) => return Err(Refusal::Fork { seq: sealed.seq }),
-            // After a repair a number may be left out; what counts is that it follows the head that is known.
+            // A repair may leave out a number. The link to the known head is what counts.
             None if sealed.prev == walk.hash => {}
             None if sealed.seq > known + 1 => return Err(Refusal::ContinuityLost { known, offered: sealed.seq }),
             None => return Err(Refusal::Fork { seq: sealed.seq }),
@@ -174,7 +175,7 @@ impl Engine {
         if head.device(self.me.device).is_none() {
             return Err(Refusal::Revoked);
         }
-        // Where a person has confirmed a head, it may be one that this device made long ago.
+        // A head that a person has confirmed may be one that this device made long ago.
         let is_ours = anchor.is_some() || self.sent.iter().any(|sent| (sent.seq, sent.hash) == (head.seq, hash));
         if head.by == self.me.device && !is_ours {
             return Err(Refusal::Cloned);
@@ -188,9 +189,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The key of the next epoch, from the newest wrap for this device: made with the first head of that epoch,
-    /// or with a later one of those that are offered. Where a person has confirmed a head, it may have been
-    /// wrapped, and epochs may have passed, before that.
+    /// Returns the key of the next epoch, from the newest wrap for this device. The wrap was made at the first head of
+    /// that epoch, or at a later one of those that are offered. If a person has confirmed the head, the key may have
+    /// been wrapped before it, and epochs may have passed.
     fn new_epoch(
         &self,
         walk: &Walk,
@@ -199,7 +200,7 @@ impl Engine {
         wraps: &[&Wrap],
     ) -> Result<EpochKey, Refusal> {
         let mine = wraps.iter().rev().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
-        // Without one, this device has been left out of the new epoch.
+        // Without a wrap, this device has been left out of the new epoch.
         let wrap = mine.ok_or(Refusal::Revoked)?;
         let sender =
             walk.head.device(wrap.sender).ok_or(Refusal::Tampered("a key comes from no device of the account"))?;
@@ -213,7 +214,7 @@ impl Engine {
         Err(Refusal::Tampered("the key of its epoch belongs to another head"))
     }
 
-    /// The keys of former epochs, from the newest down, as far as they open.
+    /// Opens the keys of former epochs, from the newest down, as far as possible.
     fn open_links(&self, keys: &mut BTreeMap<u64, Arc<EpochKey>>, links: &[Link]) {
         for link in links.iter().rev() {
             if let Some(key) = keys.get(&link.epoch).cloned()
@@ -225,8 +226,8 @@ impl Engine {
         }
     }
 
-    /// What the account holds with these records, and the records that are new; `anew` where nothing of what
-    /// was known counts.
+    /// Returns the content of the account with these records, and the records that changed. With `anew`, starts from
+    /// nothing instead of the known content.
     fn records(&self, pages: &[Changes], walk: &Walk, anew: bool) -> Result<(Holdings, Vec<Written>), Refusal> {
         let mut base = if anew { Holdings::default() } else { self.base.clone() };
         let mut found = Vec::new();
@@ -258,7 +259,7 @@ impl Engine {
             found.push((id, Some((leaf, sealed.clone()))));
         }
         if anew {
-            // What was known and is not there any more is gone.
+            // A record that was known and is not in the answer no longer exists.
             let there: HashSet<_> = found.iter().map(|(id, _)| *id).collect();
             found.extend(self.tree.iter().filter(|(id, _)| !there.contains(id)).map(|(id, _)| (*id, None)));
             for secret in self.base.secrets() {
@@ -273,12 +274,12 @@ impl Engine {
     }
 }
 
-/// What the root says of these records.
+/// Returns the leaves of these records, as the root covers them.
 pub(super) fn leaves(records: &[Written]) -> Vec<(ObjectId, Option<Leaf>)> {
     records.iter().map(|(id, written)| (*id, written.as_ref().map(|(leaf, _)| *leaf))).collect()
 }
 
-/// Of every record the form that came last: while one page after the other is read, others push.
+/// Returns the last form of every record. Other devices may push between the pages, so a record can occur twice.
 fn newest_forms(pages: &[Changes]) -> Result<BTreeMap<ObjectId, &SealedRecord>, Refusal> {
     let mut forms: BTreeMap<ObjectId, &SealedRecord> = BTreeMap::new();
     for ChangedRecord { record, .. } in pages.iter().flat_map(|page| &page.records) {
@@ -290,7 +291,7 @@ fn newest_forms(pages: &[Changes]) -> Result<BTreeMap<ObjectId, &SealedRecord>, 
     Ok(forms)
 }
 
-/// Puts an object where it belongs: it says itself which it is, and that has to be true.
+/// Puts an object into the content. What the object says about its id has to match the id of its record.
 pub(super) fn place(base: &mut Holdings, head: &Head, id: ObjectId, object: Object) -> Result<(), Refusal> {
     let is_own = |secret: &Secret| secret.id.0 == id.0;
     match object {

@@ -1,6 +1,6 @@
-//! What a device pushes: a new head over what is pending here, and over what somebody wants of the account.
+//! What a device pushes: a new head over the pending intents, and over what the caller wants to change in the account.
 //!
-//! A candidate is worked out beside the state in force, and becomes it when the server has accepted it.
+//! A candidate is worked out beside the state in effect, and becomes the state when the server has accepted it.
 
 use super::object::Object;
 use super::pull::leaves;
@@ -12,109 +12,111 @@ use crate::names::Millis;
 use crate::random::random;
 use crate::vault::crypto;
 
-/// About the most bytes of boxes in one push.
+/// The approximate limit for the boxes of one push, in bytes.
 const BYTES_MAX: usize = 6 << 20;
-/// The most bytes of boxes when an account is repaired: as base64 they fit into the body of a request.
+/// The limit for the boxes of a repair, in bytes. As base64, they fit into the body of a request.
 const REPAIR_MAX: usize = 11 << 20;
-/// What a change may touch: a secret, and another that had its name.
+/// The number of records that a change can touch: a secret, and another one that had its name.
 const TOUCHED: usize = 2;
 
-/// What is wanted of the account, beside what is pending.
+/// A change of the account itself, in addition to the pending intents.
 pub enum Wish {
-    /// Nothing more.
+    /// No change beyond the pending intents.
     Edits,
-    /// A head, whatever has changed: it shows others, and this device, that the account lives.
+    /// A new head even if nothing has changed, so that an account without changes does not look like one that is
+    /// withheld.
     Beat,
     /// The first head, with this device in it.
     Found {
-        /// What it is called.
+        /// The name of this device.
         name: String,
     },
-    /// A secret is deleted, where nobody references it.
+    /// Deletes a secret, if nobody references it.
     Delete(SecretId),
-    /// A device is taken in.
+    /// Admits a device to the account.
     Admit {
-        /// Its id.
+        /// The id of the device.
         id: DeviceId,
-        /// Its public key.
+        /// The public key of the device.
         key: PublicKey,
-        /// What it is called.
+        /// The name of the device.
         name: String,
-        /// Whether it is a recovery code.
+        /// Whether the device is a recovery code.
         paper: bool,
-        /// Its API key, where it has not told the server itself.
+        /// The API key of the device; `None` if the server has it already.
         api_key: Option<DeviceKey>,
     },
-    /// A device is put out, under a new epoch.
+    /// Removes a device, and begins a new epoch.
     Revoke(DeviceId),
-    /// This device goes.
+    /// Removes this device from the account.
     Leave,
-    /// The state of this device, on a server that was set back to `onto`, which has these records.
+    /// Publishes this device's state again, after the server was restored from a backup.
     Repair {
-        /// The newest head it has.
+        /// The newest head that the server has.
         onto: Newest,
-        /// What it has.
+        /// The records that the server has.
         has: HashMap<ObjectId, Leaf>,
-        /// The boxes this device has.
+        /// The boxes that this device has.
         boxes: HashMap<ObjectId, Sealed>,
     },
 }
 
-/// What stands in the way of a delete, on another device.
+/// A place on another device that blocks a delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// The device.
+    /// The device with the template.
     pub device: DeviceId,
-    /// What it is called.
+    /// The name of that device.
     pub device_name: String,
-    /// The template, or the folder that cannot be read.
+    /// The id of the template, or the path of a file or folder that cannot be read.
     pub template: String,
-    /// Line and column, where they are known.
+    /// The line and column, counted from 1; `None` if they are not known.
     pub place: Option<(u32, u32)>,
-    /// The name, as it is spelled there; nothing where nobody knows what is named.
+    /// The name as it is spelled there; `None` if it is not known what the file names.
     pub name: Option<String>,
-    /// Whether it is named for certain.
+    /// Whether the file certainly references the secret.
     pub certain: bool,
 }
 
-/// Why there is no push.
+/// The reasons why a push cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum Unprepared {
-    /// Other devices reference the secret.
+    /// Other devices reference the secret. Holds the places.
     #[error("other devices of the account reference it")]
     Referenced(Vec<Blocked>),
-    /// There is no such secret in the account.
+    /// The secret is not in the account.
     #[error("there is no such secret in the account any more")]
     NoSecret,
-    /// This device has more to push than one push holds.
+    /// This device has more to push than one push can hold.
     #[error("edits of this device are still on their way to the account; try again in a moment")]
     Behind,
-    /// There is no such device in the account.
+    /// The device is not in the account.
     #[error("there is no such device in the account; `guillemet account devices` shows them")]
     NoDevice,
-    /// A key protects nothing.
+    /// A public key is of low order, and so protects nothing.
     #[error(transparent)]
     WeakKey(#[from] crypto::WeakKey),
-    /// It does not fit into one push.
+    /// The repair does not fit into one push.
     #[error(
         "the account and the server differ in too many records to repair it in one piece; restore the server from a newer backup"
     )]
     TooLarge,
 }
 
-/// How much still fits into a push.
+/// The space that is left in a push.
 struct Room {
     records: usize,
     bytes: usize,
 }
 
 impl Room {
-    /// With room for a deleted secret, and for the references of this device and of one that goes.
+    /// Returns the space of an empty push. Keeps room for a deleted secret, and for the references of this device and
+    /// of one that leaves.
     fn of_push() -> Self {
         Self { records: RECORDS_MAX - 4, bytes: BYTES_MAX }
     }
 
-    /// Takes in what a change of this secret may bring. The first change always fits.
+    /// Reserves space for a change of this secret. Returns whether it fits; the first change always does.
     fn take(&mut self, secret: Option<&Secret>) -> bool {
         let bytes = secret.map_or(512, |secret| secret.versions.iter().map(|version| version.value.len() + 512).sum());
         let fits = self.bytes == BYTES_MAX || (self.records >= TOUCHED && self.bytes >= bytes);
@@ -126,13 +128,13 @@ impl Room {
     }
 }
 
-/// A push, and the state it leads to.
+/// A push, and the state that it leads to.
 pub struct Candidate {
-    /// What is sent.
+    /// The request body that is sent.
     pub push: Push,
-    /// On which head.
+    /// The head on which the push is made.
     pub onto: Newest,
-    /// The head it makes.
+    /// The head that the push creates.
     pub newest: Newest,
     head: Head,
     base: Holdings,
@@ -142,7 +144,7 @@ pub struct Candidate {
 }
 
 impl Engine {
-    /// What other devices have against deleting a secret.
+    /// Returns the places on other devices that block the delete of a secret.
     pub fn blocked(&self, secret: &Secret) -> Vec<Blocked> {
         let names: Vec<_> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
         let mut blocked = Vec::new();
@@ -170,21 +172,23 @@ impl Engine {
         blocked
     }
 
-    /// Whether there is anything to push of itself: edits, or references that others do not know.
+    /// Returns whether there is anything to push without a wish: pending intents, or references that are not published.
     pub fn is_due(&self, local: &References) -> bool {
         self.head().is_some() && (!self.pending.is_empty() || self.publishes(local))
     }
 
-    /// Whether others have to be told of these references: they are other ones, or something was deleted since.
+    /// Returns whether these references have to be published: they have changed, or something was deleted since they
+    /// were published.
     fn publishes(&self, local: &References) -> bool {
         let Some(known) = self.base.references(self.me.device) else { return true };
         !known.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > known.seen)
     }
 
-    /// Works a push out. `local` is what the templates of this device name now.
+    /// Prepares a push. `local` are the references of this device's templates now. Returns `None` if there is nothing
+    /// to push.
     ///
     /// # Errors
-    /// `Unprepared`. The state stays as it is, in any case.
+    /// [`Unprepared`] for the reason. The state does not change in any case.
     pub fn prepare(&self, wish: &Wish, local: &References, now: Millis) -> Result<Option<Candidate>, Unprepared> {
         let onto = match wish {
             Wish::Repair { onto, .. } => *onto,
@@ -199,7 +203,7 @@ impl Engine {
         let mut intents = self.carry(&mut next, maker, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
         if !is_all && matches!(wish, Wish::Delete(_) | Wish::Leave) {
-            // What is left behind would bring the secret back, or never arrive.
+            // The intents that are left over would bring the secret back, or never arrive.
             return Err(Unprepared::Behind);
         }
 
@@ -221,7 +225,7 @@ impl Engine {
                 intents.push(intent.id);
             }
             Wish::Admit { id, key, name, paper, .. } => {
-                // One that is there already asks again: its answer was lost.
+                // A device that is already in the account asks again because the answer was lost.
                 if self.head.device(*id).is_none() {
                     devices.push(device(*id, *key, name, now, *paper));
                 }
@@ -243,7 +247,7 @@ impl Engine {
         forget_deleted(&mut next, &devices, room.records);
 
         let key = epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
-        // The key of the head in force is there as long as the engine is.
+        // The engine always has the key of the head in effect.
         let key = key.ok_or(Unprepared::NoDevice)?;
         let mut records = self.seal_changed(&mut next, &devices, &key);
         let is_nothing = records.is_empty() && intents.is_empty();
@@ -276,8 +280,8 @@ impl Engine {
         Ok(Some(Candidate { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
     }
 
-    /// Says what this device references, and brings back what it means of what was deleted. Where that does not
-    /// fit into one push, it is said with a later one.
+    /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
+    /// fit into one push, a later one publishes them.
     fn publish(&self, next: &mut Holdings, local: &References, maker: Maker, room: &mut Room) {
         for id in next.meant(local) {
             if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
@@ -285,12 +289,12 @@ impl Engine {
             }
             next.revive(id, maker);
         }
-        // What this very push deletes, templates may come to name while it is under way.
+        // `seen` is the head before this one: templates may come to name what this push deletes while it is on its way.
         let published = References { device: self.me.device, seen: self.head.seq, ..local.clone() };
         next.set_references(self.me.device, Some(Arc::new(published)));
     }
 
-    /// Applies as much of what is pending as fits into one push.
+    /// Applies as many pending intents as fit into one push. Returns their ids.
     fn carry(
         &self,
         next: &mut Holdings,
@@ -313,7 +317,7 @@ impl Engine {
         intents
     }
 
-    /// The boxes of what differs from the account.
+    /// Seals everything that differs from the account.
     fn seal_changed(&self, next: &mut Holdings, devices: &[Device], key: &EpochKey) -> Vec<Written> {
         let mut records = Vec::new();
         let mut seal = |id: ObjectId, object: Option<Object>| {
@@ -354,7 +358,7 @@ impl Engine {
         records
     }
 
-    /// What of the whole state the server does not have, or has otherwise.
+    /// Returns the records of the whole state that the server does not have, or has in another form.
     fn differing_from(
         &self,
         has: &HashMap<ObjectId, Leaf>,
@@ -377,7 +381,8 @@ impl Engine {
         Ok(written.into_iter().collect())
     }
 
-    /// Keys for devices: of the epoch for those that are new to it, API keys for those that come and go.
+    /// Adds keys to a push: the epoch's key for devices that do not have it yet, and the API keys of devices that join
+    /// or leave.
     fn add_keys(
         &self,
         push: &mut Push,
@@ -404,16 +409,15 @@ impl Engine {
             _ => {}
         }
         if head.epoch > self.head.epoch || matches!(wish, Wish::Repair { .. }) {
-            // For this device too: the answer may be lost, and its key with it. After a repair the server may
-            // know nothing of the newest epoch.
+            // This device gets a wrap too: the answer may be lost, and the new key with it. After a repair, the server
+            // may not know the newest epoch at all.
             push.wraps = head.devices.iter().map(wrap).collect::<Result<_, _>>()?;
             push.link = self.keys.get(&(head.epoch - 1)).map(|former| key.link(self.me.account, former));
         }
         Ok(())
     }
 
-    /// The server has accepted a push: its state is the one in force. An answer that comes after a pull has
-    /// brought that head already changes nothing.
+    /// Makes the state of an accepted push the one in effect. Does nothing if a pull has already brought that head.
     pub fn accepted(&mut self, candidate: Candidate) -> Update {
         if candidate.head.prev != self.hash {
             return Update::default();
@@ -428,7 +432,7 @@ impl Engine {
         self.arrive(candidate.head, candidate.newest.hash);
         let update = match candidate.key {
             None => self.settle_pushed(candidate.base, &pushed),
-            // What a device referenced that is put out holds no name any more.
+            // The references of a removed device no longer hold any name, so more can change than what was pushed.
             Some(key) => {
                 self.keys.insert(key.epoch(), key);
                 self.settle(candidate.base, &pushed.into_iter().collect())
@@ -443,7 +447,8 @@ fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, paper: bool) ->
     Device { id, key, name: name.to_owned(), joined_at: now, paper, references: ObjectId(random()) }
 }
 
-/// Lets go of what was deleted, once every device has said since then that it does not mean it; of so many.
+/// Forgets deleted secrets once every device has published, since the delete, that it does not mean them. Forgets
+/// `most` at most.
 fn forget_deleted(next: &mut Holdings, devices: &[Device], most: usize) {
     let seen = |device: &Device| next.references(device.id).map_or(0, |references| references.seen);
     let seen = devices.iter().filter(|device| !device.paper).map(seen).min().unwrap_or(0);

@@ -1,56 +1,56 @@
-//! What a device's templates name, as every other device is told: a delete is checked against it.
+//! The references of a device's templates, as all other devices get them. A delete is checked against them.
 //!
-//! Knows templates by their id only.
+//! Knows of a template only its id.
 
 use serde::{Deserialize, Serialize};
 
 use crate::account::wire::DeviceId;
 use crate::names::SecretName;
 
-/// The references of one device.
+/// The references of one device, as they are published to the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct References {
-    /// Whose.
+    /// The device that has these templates.
     pub device: DeviceId,
-    /// Up to which head the device knew the account when it said so.
+    /// The number of the newest head that the device knew when it published this.
     pub seen: u64,
     /// The places that name a secret.
     pub references: Vec<Named>,
-    /// Files that cannot be taken apart: whatever name occurs in one counts as named.
+    /// The words of files that cannot be parsed. Any name that occurs in one counts as referenced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<Words>,
-    /// Files and folders of which nothing is known: each stands in the way of every delete.
+    /// Files and folders that cannot be read. Each blocks every delete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
 
-/// A place that names a secret.
+/// A place in a template that names a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
-    /// The template's id.
+    /// The id of the template.
     pub template: String,
-    /// Line, from 1.
+    /// The line in the template's file, counted from 1.
     pub line: u32,
-    /// Column in characters, from 1.
+    /// The column in characters, counted from 1.
     pub column: u32,
     /// The name, as the template spells it.
     pub name: String,
 }
 
-/// A file that cannot be taken apart.
+/// A file that cannot be parsed, as the words in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Words {
-    /// The template's id.
+    /// The id of the template.
     pub template: String,
-    /// Its longest runs of characters of which names are made, in lower case, each once and in order.
+    /// The longest runs of characters that a name can have, in lower case, without duplicates, sorted.
     pub words: Vec<String>,
 }
 
 impl Words {
-    /// The words of a text.
+    /// Extracts the words of a text.
     pub fn of(template: &str, text: &str) -> Self {
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let mut words: Vec<String> =
@@ -60,7 +60,7 @@ impl Words {
         Self { template: template.to_owned(), words }
     }
 
-    /// Whether a name occurs in it: a part of a word counts, as it does in the text.
+    /// Returns whether a name occurs in the text. A part of a word counts too, as it does in the text itself.
     pub fn hold(&self, name: &SecretName) -> bool {
         let key = name.key();
         self.words.iter().any(|word| word.contains(&key))
@@ -68,26 +68,26 @@ impl Words {
 }
 
 impl References {
-    /// Whether a name is named for certain, or may be in a text that cannot be taken apart.
+    /// Returns whether a name is referenced, or may be referenced by a text that cannot be parsed.
     pub fn names(&self, name: &SecretName) -> bool {
         self.references.iter().any(|named| named.is(name)) || self.texts.iter().any(|text| text.hold(name))
     }
 
-    /// Whether a name is meant: named for certain, or a whole word of such a text.
+    /// Returns whether a name is really meant: it is referenced, or is a whole word of a text that cannot be parsed.
     pub fn means(&self, name: &SecretName) -> bool {
         let key = name.key();
         self.references.iter().any(|named| named.is(name))
             || self.texts.iter().any(|text| text.words.binary_search(&key).is_ok())
     }
 
-    /// Whether two say the same, whenever they were said.
+    /// Returns whether two devices, or one at two times, have the same references; ignores `device` and `seen`.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.references, &self.texts, &self.unknown) == (&other.references, &other.texts, &other.unknown)
     }
 }
 
 impl Named {
-    /// Whether it names this.
+    /// Returns whether this place names a secret of that name. Ignores case.
     pub fn is(&self, name: &SecretName) -> bool {
         name.as_str().eq_ignore_ascii_case(&self.name)
     }

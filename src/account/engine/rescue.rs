@@ -1,4 +1,7 @@
-//! What is typed anew where an account has lost it: its server was set back, and another device has repaired it.
+//! Works out what to push again after the account has lost it: its server was restored from a backup, and another
+//! device has repaired it.
+//!
+//! Knows no key and no head.
 
 use std::sync::Arc;
 
@@ -7,8 +10,9 @@ use crate::account::intent::{Change, Intent};
 use crate::random::random;
 use crate::vault::record::{Secret, Version};
 
-/// What one state has that another, confirmed by a person, lacks: secrets, values, and what is later by its
-/// clock of names and of being enabled. A delete is not among it: a person can delete again.
+/// Returns intents for everything that `before` has and `now`, a state confirmed by a person, lacks: secrets and
+/// values, and also the name and the enabled state if `before` changed them later by its clock. Deletes are left out: a
+/// person can delete again.
 pub(super) fn rescue(before: &Holdings, now: &Holdings) -> Vec<Arc<Intent>> {
     let mut rescued = Vec::new();
     for secret in before.secrets() {
@@ -35,13 +39,15 @@ fn of_living(secret: &Secret, known: &Secret) -> Vec<Change> {
             changes.push(Change::Enable(secret.enabled));
         }
     } else if !changes.is_empty() && secret.versions.iter().all(|version| version.id != known.current().id) {
-        // Set in the account after the values that it lost: it is served on, and they are former ones.
+        // The account's value was set after those that it lost. It stays the present value, and the lost ones become
+        // former versions.
         changes.push(Change::Value(Version { id: random(), ..known.current().clone() }));
     }
     changes
 }
 
-/// The values behind the last one that both have: what is before it and missing was pruned.
+/// Returns the versions after the last one that both have. A missing version before that was pruned. If there is no
+/// common version, returns the present one if `secret` is later, and nothing otherwise.
 fn values(secret: &Secret, known: &Secret) -> Vec<Change> {
     let is_known = |version: &Version| known.versions.iter().any(|known| known.id == version.id);
     let lost = match secret.versions.iter().rposition(is_known) {

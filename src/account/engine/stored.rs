@@ -1,4 +1,4 @@
-//! The engine as it is written down, and made again from that.
+//! The form of the engine on disk, and the way back from it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::*;
 use crate::account::seal::Kind;
 use crate::vault::crypto::Key;
 
-/// Everything of an engine but records, secrets and intents; to be kept sealed, for it holds keys.
+/// Everything of an engine except records, secrets and intents. It contains keys, so the caller has to seal it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
@@ -28,7 +28,7 @@ pub struct Memory {
     past: VecDeque<Newest>,
 }
 
-/// A key as it is written down. The allocator wipes what is freed.
+/// A key in its form on disk. The allocator wipes what is freed.
 #[derive(Clone)]
 struct Bytes(Zeroizing<[u8; 32]>);
 
@@ -47,13 +47,13 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// What is written down does not belong together.
+/// The error for an engine on disk whose parts do not belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what this device knows of its account is damaged: {0}")]
 pub struct Unreadable(&'static str);
 
 impl Engine {
-    /// What has to be written down with every update, and before a push is sent.
+    /// Returns the state that has to be written to disk with every update, and before a push is sent.
     pub fn memory(&self) -> Memory {
         let bytes = |key: &[u8; 32]| Bytes(Zeroizing::new(*key));
         Memory {
@@ -69,11 +69,11 @@ impl Engine {
         }
     }
 
-    /// Makes the engine again: from its memory, its records, the secrets of the vault and the intents that are
-    /// kept, oldest first. The update is what of the vault is to be put right.
+    /// Makes the engine again from its memory, its records, the secrets of the vault, and the stored intents, oldest
+    /// first. The update contains the corrections that the vault needs.
     ///
     /// # Errors
-    /// `Unreadable`.
+    /// [`Unreadable`] if records are missing, changed, or cannot be opened.
     pub fn load(
         memory: Memory,
         records: Vec<(ObjectId, Leaf, Sealed)>,

@@ -1,4 +1,4 @@
-//! Vectors, and that an inviter believes nobody but the one it invited.
+//! Vectors, and tests that an inviter believes only the device it invited.
 
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -38,8 +38,9 @@ fn verified(enrolment: &Enrolment) -> Result<String, NotInvited> {
     verify(&count(0x70), account(), &public(0x01), enrolment)
 }
 
-/// Made in Python with `hashlib`, `hmac` and PyNaCl 1.6.2 (`crypto_aead_xchacha20poly1305_ietf_encrypt`, the SHA-256
-/// of the box). Account 10…1f, secret 70…7f, joiner e0…ef, secret keys 01…20 and 61…80, nonce 40…57.
+/// The values were made in Python with `hashlib`, `hmac` and PyNaCl 1.6.2
+/// (`crypto_aead_xchacha20poly1305_ietf_encrypt`, the SHA-256 of the box). Account 10…1f, secret 70…7f, joiner e0…ef,
+/// secret keys 01…20 and 61…80, nonce 40…57.
 #[test]
 fn what_a_joiner_says_is_what_another_implementation_says() {
     let enrolment = said_with("büro");
@@ -76,7 +77,7 @@ fn nothing_can_be_changed() {
     assert_eq!(with(&count(0x70), account(), &public(0x02)), Err(NotInvited::Forged));
 }
 
-/// What somebody says who has the secret, and another program.
+/// Covers a device that has the secret, but runs another program.
 #[test]
 fn an_invited_device_says_what_guillemet_says() {
     let again = |change: fn(&mut Enrolment)| {

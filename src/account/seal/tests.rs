@@ -1,4 +1,4 @@
-//! Vectors, and that nothing opens but what was sealed, where it was sealed for.
+//! Vectors, and tests that nothing opens except what was sealed, in the place it was sealed for.
 
 use proptest::prelude::*;
 
@@ -24,10 +24,10 @@ fn hash(sealed: &Sealed) -> String {
     Hash::of(&[&sealed.0]).to_string()
 }
 
-/// Made in Python: `nonce + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(padded, ad, nonce, subkey)` of
-/// PyNaCl 1.6.2, with `hmac.new(key, b"guillemet subkey 1\0" + label, sha256)` and `struct.pack("<Q", …)`; the
-/// SHA-256 of each box stands here. Account 10…1f, object 20…2f, key 80…9f of epoch 3, nonce 40…57; the link's is
-/// a0…bf of epoch 2.
+/// The boxes were made in Python: `nonce + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(padded, ad, nonce,
+/// subkey)` of PyNaCl 1.6.2, with `hmac.new(key, b"guillemet subkey 1\0" + label, sha256)` and `struct.pack("<Q", …)`.
+/// The test has the SHA-256 of each box. Account 10…1f, object 20…2f, key 80…9f of epoch 3, nonce 40…57; the link's key
+/// is a0…bf of epoch 2.
 #[test]
 fn boxes_are_those_of_another_implementation() {
     let key = key(3, 0x80);
@@ -144,7 +144,7 @@ fn public(secret: &DeviceSecret) -> PublicKey {
     PublicKey(secret.public())
 }
 
-/// A wrap with these bytes inside.
+/// Returns a wrap with these bytes inside.
 fn wrapped(plaintext: &[u8]) -> Wrap {
     let (sender, me) = devices();
     let sealed = Sealed(wrap_with(&sender, &me.public(), &count(0x40), plaintext).unwrap());
@@ -156,8 +156,8 @@ fn opened(wrap: &Wrap) -> Result<(EpochKey, Newest), BadWrap> {
     open_wrap(account(), (ME, &me), &public(&sender), wrap)
 }
 
-/// Made in Python: `nonce + nacl.bindings.crypto_box(plaintext, nonce, public, secret)`, its SHA-256. Secret keys
-/// 01…20 and 61…80, nonce 40…57, devices d0…df and e0…ef, head 9 with hash b0…cf.
+/// The wrap was made in Python: `nonce + nacl.bindings.crypto_box(plaintext, nonce, public, secret)`, its SHA-256.
+/// Secret keys 01…20 and 61…80, nonce 40…57, devices d0…df and e0…ef, head 9 with hash b0…cf.
 #[test]
 fn wraps_are_those_of_another_implementation() {
     let (sender, me) = devices();
@@ -185,14 +185,15 @@ fn a_wrap_is_taken_by_its_recipient_only() {
     assert_eq!(refused(AccountId(count(0)), (ME, &me), &from, &wrap), BadWrap::Account);
     assert_eq!(refused(account(), (ME, &me), &from, &Wrap { epoch: 4, ..wrap.clone() }), BadWrap::Epoch);
     assert_eq!(refused(account(), (ME, &me), &from, &Wrap { sender: ME, ..wrap.clone() }), BadWrap::Sender);
-    // The server hands a wrap for one device to another that has the same key: a cloned machine.
+    // The server gives a wrap for one device to another one that has the same key: a cloned machine.
     let misled = Wrap { device: SENDER, ..wrap.clone() };
     assert_eq!(refused(account(), (SENDER, &me), &from, &misled), BadWrap::Recipient);
     let weak = key.wrap_for(account(), (SENDER, &sender), (ME, PublicKey::default()), head());
     assert_eq!(weak.unwrap_err(), WeakKey);
 }
 
-/// crypto_box with one's own two keys opens both ways: what a device sealed must not come back to it as another's.
+/// `crypto_box` with one device's own two keys opens both ways, so a wrap that a device sealed must not come back to it
+/// as another's.
 #[test]
 fn a_wrap_does_not_come_back_to_its_sender() {
     let ((sender, me), key) = (devices(), key(3, 0x80));

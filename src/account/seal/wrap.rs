@@ -1,7 +1,8 @@
-//! The key of an epoch for one device, from another: everything it is about stands inside and is compared.
+//! The key of an epoch, wrapped by one device for another. Everything that the wrap is about is also inside the box,
+//! and is compared after opening.
 //!
-//! Knows no head but the one that is named inside; whether that is the right one, and whether the sender is a
-//! device of the last verified head, its callers know.
+//! Knows no head but the one named inside. The callers check that it is the right one, and that the sender is a device
+//! of the last verified head.
 
 use zeroize::Zeroizing;
 
@@ -10,28 +11,28 @@ use crate::account::reader::Reader;
 use crate::account::wire::{Newest, PublicKey, Wrap};
 use crate::vault::crypto::{self, DeviceSecret, WeakKey};
 
-/// What it begins with.
+/// The prefix of the plaintext.
 const PREFIX: &[u8] = b"guillemet wrap 1\0";
-/// Bytes inside.
+/// The length of the plaintext, in bytes.
 const LEN: usize = PREFIX.len() + 16 + 8 + 16 + 16 + 8 + 32 + KEY_LEN;
 
-/// Why a wrapped key is not taken.
+/// The reasons why a wrapped key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the account's server handed over a key that {}; {ADVICE}", self.reason())]
 pub enum BadWrap {
-    /// It says outside that it is for another device.
+    /// The unsealed field says that it is for another device.
     Misdirected,
-    /// Sealed with other keys, or changed.
+    /// It was sealed with other keys, or changed.
     Unopened,
-    /// Not what this program writes.
+    /// It does not have the layout that this program writes.
     Malformed,
-    /// Of another account.
+    /// It was sealed for another account.
     Account,
-    /// Of another epoch than it says outside.
+    /// It was sealed for another epoch than the unsealed field says.
     Epoch,
-    /// From another device than it says outside.
+    /// It was sealed by another device than the unsealed field says.
     Sender,
-    /// For another device.
+    /// It was sealed for another device than the unsealed field says.
     Recipient,
 }
 
@@ -53,10 +54,10 @@ impl BadWrap {
 }
 
 impl EpochKey {
-    /// This key for one device, at a head.
+    /// Wraps this key for one device, at a head.
     ///
     /// # Errors
-    /// `WeakKey` where the recipient's public key protects nothing.
+    /// [`WeakKey`] if the recipient's public key is of low order, and so protects nothing.
     pub fn wrap_for(
         &self,
         account: AccountId,
@@ -69,7 +70,7 @@ impl EpochKey {
         Ok(Wrap { device: recipient.0, epoch: self.epoch, sender: sender.0, sealed: Sealed(sealed) })
     }
 
-    /// What is inside.
+    /// Returns the plaintext of a wrap.
     pub(super) fn wrapped(
         &self,
         account: AccountId,
@@ -88,11 +89,12 @@ impl EpochKey {
     }
 }
 
-/// The key of an epoch from another device, and the head it was wrapped at, which the caller compares with the
-/// one it came with. `sender_key` is that of the device `wrap.sender`, as the last verified head has it.
+/// Opens the key of an epoch that another device wrapped. Returns it with the head at which it was wrapped, which the
+/// caller compares with the one it came with. `sender_key` is the public key of the device `wrap.sender` in the last
+/// verified head.
 ///
 /// # Errors
-/// `BadWrap`.
+/// [`BadWrap`] for the reason why the key is refused.
 pub fn open_wrap(
     account: AccountId,
     me: (DeviceId, &DeviceSecret),

@@ -1,7 +1,7 @@
-//! Answers: who asks, whether it may, what the storage says.
+//! Answers to requests: identifies the caller, checks what its key allows, and asks the storage.
 //!
-//! Invariant: nothing is looked up for a caller before its key is known, and whatever it asks for is of the
-//! account of that key.
+//! Invariant: unless an endpoint needs no key, nothing is looked up for a caller before its key is verified, and all it
+//! can ask for belongs to the account of that key.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ use super::{App, check, events, metrics, request};
 use crate::account::wire::{AccountId, Current, DeviceId, Enrolment, Hash, Invite, Listing, Push, Usage};
 use crate::when::now;
 
-/// What an answer's body is.
+/// The body of an answer: complete, or a stream of events.
 pub type AnswerBody = Either<Full<Bytes>, events::Stream>;
 
-/// Whose key it is.
+/// The caller of a request, as its API key identifies it.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The id of the key.
+    /// The id of the API key.
     pub key_id: String,
-    /// Its hash.
+    /// The SHA-256 of the whole API key.
     pub key_hash: Hash,
-    /// What it may.
+    /// The kind of the key, which decides what it allows.
     pub kind: KeyKind,
-    /// Of which account.
+    /// The account that the key belongs to.
     pub account: AccountId,
-    /// Of which device.
+    /// The device that the key belongs to; `None` for a key that creates an account.
     pub device: Option<DeviceId>,
 }
 
@@ -47,7 +47,7 @@ impl Caller {
     }
 }
 
-/// Answers a request.
+/// Answers a request. `from` is the address of the peer.
 pub async fn answer(
     app: &Arc<App>,
     found: Found<'_>,
@@ -147,8 +147,9 @@ async fn lead(
     }
 }
 
-/// Whose key it is. Strangers are counted by their address, so that nobody can try keys without end. Where they have
-/// had their share, a key that was good a while ago is heard all the same: many may be behind one address.
+/// Identifies the caller by its API key. Callers without a valid key are limited by their address, so that nobody can
+/// try keys without end. When an address has reached its limit, a key that was valid a while ago is still accepted,
+/// because many machines may share one address.
 async fn caller(app: &App, parts: &Parts, from: IpAddr) -> Result<Caller, ServerError> {
     let stranger = Who::Stranger(from);
     let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
@@ -203,7 +204,7 @@ async fn enrol(
     let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
     app.turns.take(Who::Stranger(from), Instant::now()).map_err(much)?;
     request::no_query(parts.uri.query())?;
-    // The same answer, whether there is such an account or not.
+    // The answer is the same whether there is such an account or not.
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;
     let token = request::token(&parts.headers).ok_or(StorageError::Token)?;
     let enrolment: Enrolment = request::body(&app.turns, body).await?;

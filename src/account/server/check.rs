@@ -1,6 +1,6 @@
-//! What a request may hold. Everything wrong is told at once.
+//! Checks of request bodies. Each check reports everything that is wrong at once.
 //!
-//! Knows no storage: what depends on what is there is found out inside of the transaction.
+//! Knows no storage: whatever depends on stored data is checked inside the transaction.
 
 use std::collections::HashSet;
 
@@ -8,14 +8,14 @@ use super::error::ServerError;
 use crate::account::api_key::is_id;
 use crate::account::wire::{BOX_MAX, Enrolment, INVITE_SECONDS, Invite, Push, RECORDS_MAX, Sealed, Usage};
 
-/// The largest number a database keeps.
+/// The largest number that a database can store.
 const NUMBER_MAX: u64 = i64::MAX as u64;
-/// Most devices that one push speaks of.
+/// The most devices in one list of a push.
 const DEVICES_MAX: usize = 1000;
-/// The largest wrap, link or name.
+/// The largest wrap, link or name, in bytes.
 const SMALL_MAX: usize = 4 << 10;
 
-/// What is wrong: (field, message).
+/// The problems found so far, as (field, message).
 #[derive(Debug, Default)]
 struct Wrong(Vec<(String, String)>);
 
@@ -56,10 +56,10 @@ impl Wrong {
     }
 }
 
-/// A push.
+/// Checks a push.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// [`ServerError`] with every field that is wrong.
 pub fn push(push: &Push) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     let epoch = push.head.epoch;
@@ -107,10 +107,10 @@ fn key_id(wrong: &mut Wrong, field: String, id: &str) {
     }
 }
 
-/// An invitation.
+/// Checks an invitation.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// [`ServerError`] with every field that is wrong.
 pub fn invite(invite: &Invite) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
@@ -119,10 +119,10 @@ pub fn invite(invite: &Invite) -> Result<(), ServerError> {
     wrong.done()
 }
 
-/// A device that wants to join.
+/// Checks the request of a device that asks to join.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// [`ServerError`] with every field that is wrong.
 pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     key_id(&mut wrong, "key.key_id".into(), &enrolment.key.key_id);
@@ -130,10 +130,10 @@ pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
     wrong.done()
 }
 
-/// A usage document.
+/// Checks a usage document.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// [`ServerError`] with every field that is wrong.
 pub fn usage(usage: &Usage) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     wrong.number("counter".into(), usage.counter, 1);

@@ -1,6 +1,7 @@
-//! The one shape of every error of the account server, and the place where the storage's become HTTP.
+//! The errors of the account server, in the one form that all of them have, and the mapping from storage errors to
+//! HTTP.
 //!
-//! Knows nothing of what is in the boxes: no message quotes a body.
+//! Knows nothing about what is in the boxes: no message quotes a body.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -10,39 +11,39 @@ use serde_json::{Value, json};
 
 use super::storage::StorageError;
 
-/// What went wrong, for programs.
+/// The kind of an error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The request is not one.
+    /// The request is malformed.
     BadRequest,
     /// The body is too large.
     TooLarge,
-    /// The path knows other methods only.
+    /// The path does not support the method.
     MethodNotAllowed,
-    /// There is no API key, or none that is known.
+    /// There is no API key, or it is not known.
     Unauthorized,
-    /// This key may not.
+    /// The API key does not allow this.
     Forbidden,
-    /// There is no such thing.
+    /// The requested object does not exist.
     NotFound,
-    /// It is in the way of something else.
+    /// The request conflicts with what is stored.
     Conflict,
-    /// Heads in between are no longer kept.
+    /// The heads in between are no longer kept.
     ContinuityLost,
     /// Another head is the newest.
     PreconditionFailed,
-    /// A field holds what it cannot hold.
+    /// A field has a value that is not allowed.
     Validation,
-    /// The caller has as much as it gets.
+    /// The caller has reached its limit.
     RateLimited,
-    /// Not now.
+    /// The server cannot answer at the moment.
     Unavailable,
-    /// A mistake of this program.
+    /// The server has a bug.
     Internal,
 }
 
 impl Code {
-    /// All of them, with the code and the status of the answer.
+    /// All kinds, with the `code` in the body and the HTTP status of the answer.
     pub const ALL: [(Self, &'static str, u16); 13] = [
         (Self::BadRequest, "bad_request", 400),
         (Self::TooLarge, "bad_request", 413),
@@ -66,7 +67,7 @@ impl Code {
     }
 }
 
-/// An error on its way out.
+/// An error that is about to be sent to the caller.
 #[derive(Debug)]
 pub struct ServerError {
     code: Code,
@@ -76,7 +77,7 @@ pub struct ServerError {
     header: Option<Header>,
 }
 
-/// What stands beside some errors.
+/// A header that belongs to an error.
 #[derive(Debug)]
 enum Header {
     RetryAfter(u64),
@@ -84,46 +85,46 @@ enum Header {
 }
 
 impl ServerError {
-    /// With nothing but a message, which ends with what to do.
+    /// Makes an error with only a message. The message ends with what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), detail: None, errors: Vec::new(), header: None }
     }
 
-    /// Fields of the request that hold what they cannot hold: (field, message).
+    /// Makes an error for fields of the request that have a value that is not allowed, as (field, message).
     pub fn fields(errors: Vec<(String, String)>) -> Self {
         Self { errors, ..Self::new(Code::Validation, "the request holds what it cannot hold") }
     }
 
-    /// What a caller is told whose key is not of this account, or may not: the same, whether there is such an
-    /// account or not.
+    /// Makes the error for a key that belongs to another account or does not allow the request. It is the same whether
+    /// there is such an account or not.
     pub fn forbidden() -> Self {
         Self::new(Code::Forbidden, "this API key may not do this here; use the account and the key of one device")
     }
 
-    /// No API key, or none that is known.
+    /// Makes the error for a missing or unknown API key.
     pub fn unauthorized() -> Self {
         let message = "X-API-Key has to hold the API key of a device of the account; one that was revoked has ended";
         Self::new(Code::Unauthorized, message)
     }
 
-    /// Too much; `seconds` is when it may be tried again.
+    /// Makes the error for a caller that has reached its limit. `seconds` is the time until it can try again.
     pub fn rate_limited(message: &str, seconds: u64) -> Self {
         let header = Some(Header::RetryAfter(seconds.max(1)));
         Self { header, ..Self::new(Code::RateLimited, message) }
     }
 
-    /// The path knows these methods only.
+    /// Makes the error for a method that the path does not support. `methods` are those that it does.
     pub fn other_methods(methods: String) -> Self {
         let error = Self::new(Code::MethodNotAllowed, format!("this path knows {methods} only"));
         Self { header: Some(Header::Allow(methods)), ..error }
     }
 
-    /// The status of its answer.
+    /// Returns the HTTP status of the answer.
     pub fn status(&self) -> StatusCode {
         self.code.row().1
     }
 
-    /// The answer.
+    /// Makes the answer that is sent to the caller.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let (name, status) = self.code.row();
         let mut body = json!({"code": name, "message": self.message});
@@ -160,11 +161,11 @@ impl From<StorageError> for ServerError {
             StorageError::Token => Self::new(Code::Forbidden, message),
             StorageError::NotHigher { .. } | StorageError::Taken => Self::new(Code::Conflict, message),
             StorageError::NoHead(_) => Self::new(Code::NotFound, message),
-            // The account or the key has gone since the key was looked up.
+            // The account or the key has ended since the key was looked up.
             StorageError::NoAccount | StorageError::Ended => Self::unauthorized(),
             StorageError::Stopped => Self::new(Code::Unavailable, message),
             StorageError::Database(_) | StorageError::NewerFormat { .. } | StorageError::Locked(_) => {
-                // What the database says is for the operator.
+                // The message of the database is for the operator, not for the caller.
                 tracing::error!(error = message, "a request was not answered");
                 Self::new(Code::Unavailable, "the account server cannot reach its database; try again later")
             }

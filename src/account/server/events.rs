@@ -1,7 +1,7 @@
-//! `GET /v1/accounts/{id}/events`: what changes, as server-sent events (WHATWG HTML, section 9.2).
+//! `GET /v1/accounts/{id}/events`: changes as server-sent events (WHATWG HTML, section 9.2).
 //!
-//! Invariant: whoever listens hears of the newest head. The stream listens before it looks what is the
-//! newest, and looks again whenever something may have been missed.
+//! Invariant: every listener learns of the newest head. The stream subscribes before it looks up the newest head, and
+//! looks again whenever it may have missed something.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,12 +22,12 @@ use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
 use crate::account::wire::Told;
 
-/// How often something is sent when nothing happens, so that each end notices that the other is gone.
+/// The time after which something is sent if nothing happens, so that each end notices when the other is gone.
 const ALIVE: Duration = Duration::from_secs(15);
-/// How many events wait for a listener that does not read.
+/// The number of events that wait for a listener that does not read.
 const WAITING: usize = 4;
 
-/// The body of the answer.
+/// The body of the answer: events as they occur.
 #[derive(Debug)]
 pub struct Stream(mpsc::Receiver<Bytes>);
 
@@ -40,10 +40,11 @@ impl Body for Stream {
     }
 }
 
-/// Everything that changes from now on, until the caller goes, its key ends, or the server stops.
+/// Streams everything that changes from now on, until the caller disconnects, its key ends, or the server stops.
 ///
 /// # Errors
-/// When it stops already, or the caller has as many streams as it gets.
+/// [`Code::Unavailable`] if the server is stopping, [`Code::RateLimited`] if the caller has as many streams as it can
+/// have.
 pub fn stream(app: &Arc<App>, caller: Caller) -> Result<Response<Stream>, ServerError> {
     let many = || ServerError::rate_limited("this API key has as many streams as it gets; end one of them", 15);
     let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
@@ -104,7 +105,7 @@ impl Listener {
         }
     }
 
-    /// The newest head; `None` when the caller's key has ended.
+    /// Returns the event for the newest head; `None` if the caller's key has ended.
     async fn newest(&mut self) -> Result<Option<String>, StorageError> {
         if self.app.storage.key(&self.caller.key_id).await?.is_none_or(|key| key.hash != self.caller.key_hash) {
             return Ok(None);

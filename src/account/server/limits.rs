@@ -1,6 +1,6 @@
-//! What callers may take: requests by key, by account and by address; streams of events; memory for bodies.
+//! The limits for callers: requests by key, by account and by address; streams of events; memory for bodies.
 //!
-//! Knows no request. Several servers on one database each count for themselves.
+//! Knows no request. If several servers share one database, each counts separately.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,33 +12,33 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::storage::Bounds;
 use crate::account::wire::{AccountId, BODY_MAX};
 
-/// How many bodies of the largest size are read at once.
+/// The number of bodies of the largest size that are read at the same time.
 const BODIES: usize = 16;
-/// A piece of the memory for bodies, in bytes.
+/// The unit of the memory for bodies, in bytes.
 const PIECE: usize = 64 << 10;
-/// How many requests may come at once, in seconds' worth.
+/// The number of requests that can come at once, in seconds of the average rate.
 const BURST: f64 = 4.0;
-/// How much more an account may ask than one of its keys.
+/// The rate of an account, as a multiple of the rate of one key.
 const ACCOUNT: f64 = 10.0;
-/// How much less is heard from one address without a good key.
+/// The rate of an address without a valid key, as a multiple of the rate of one key.
 const STRANGER: f64 = 0.4;
-/// How many buckets there may be before full ones are let go.
+/// The number of buckets from which on full ones are dropped.
 const BUCKETS: usize = 4096;
 
-/// What may be set.
+/// The limits that the operator can set.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// What one account may hold.
+    /// The limits for what one account can store.
     pub bounds: Bounds,
-    /// Requests of one API key a second, on average.
+    /// The average number of requests per second for one API key.
     pub requests: u32,
-    /// Streams of events of one API key.
+    /// The number of event streams that one API key can have at the same time.
     pub streams: usize,
-    /// Connections.
+    /// The number of connections that are open at the same time.
     pub connections: usize,
-    /// How long former heads and forms are kept…
+    /// The age up to which former heads and forms are kept.
     pub retention: Duration,
-    /// …and how many heads in any case.
+    /// The number of heads that are kept whatever their age.
     pub keep_heads: u64,
 }
 
@@ -55,14 +55,14 @@ impl Default for Limits {
     }
 }
 
-/// Who asks.
+/// The caller that a request counts for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// By the id of its key.
+    /// An API key, by its id.
     Key(String),
-    /// All keys of an account.
+    /// All API keys of an account together.
     Account(AccountId),
-    /// Without a good key.
+    /// A caller without a valid key, by its address.
     Stranger(IpAddr),
 }
 
@@ -72,7 +72,7 @@ struct Bucket {
     at: Instant,
 }
 
-/// Counts what callers take.
+/// Counts the requests, streams and body memory that callers use.
 #[derive(Debug)]
 pub struct Turns {
     requests: f64,
@@ -82,7 +82,7 @@ pub struct Turns {
     bodies: Semaphore,
 }
 
-/// A stream that is counted until this is dropped.
+/// A stream of events. It counts until this is dropped.
 #[derive(Debug)]
 pub struct Streaming(Arc<Turns>, String);
 
@@ -99,7 +99,7 @@ impl Drop for Streaming {
 }
 
 impl Turns {
-    /// Within these limits.
+    /// Starts with nothing used, under these limits.
     pub fn new(limits: &Limits) -> Self {
         Self {
             requests: f64::from(limits.requests),
@@ -110,10 +110,10 @@ impl Turns {
         }
     }
 
-    /// Takes a request of a caller.
+    /// Counts a request for a caller.
     ///
     /// # Errors
-    /// When it has had its share: for how many seconds it should wait.
+    /// The seconds to wait, if the caller has reached its limit.
     pub fn take(&self, who: Who, now: Instant) -> Result<(), u64> {
         let rate = self.rate(&who);
         let mut buckets = locked(&self.buckets);
@@ -130,15 +130,16 @@ impl Turns {
         Ok(())
     }
 
-    /// Whether this caller has asked a while ago: only keys that were good do.
+    /// Returns whether this caller has made requests recently. Only valid keys are counted, so a known key was valid
+    /// then.
     pub fn knows(&self, who: &Who) -> bool {
         locked(&self.buckets).contains_key(who)
     }
 
-    /// Whether a caller has something left, without taking it.
+    /// Checks whether a caller can make a request, without counting one.
     ///
     /// # Errors
-    /// As `take`.
+    /// The seconds to wait, as for [`Self::take`].
     pub fn may(&self, who: &Who, now: Instant) -> Result<(), u64> {
         let rate = self.rate(who);
         let left = locked(&self.buckets).get(who).map_or(1.0, |bucket| bucket.filled(rate, now));
@@ -153,7 +154,7 @@ impl Turns {
         }
     }
 
-    /// Another stream of a key; `None` when it has as many as it gets.
+    /// Counts another stream of a key. Returns `None` if the key has as many as it can have.
     pub fn stream(self: &Arc<Self>, key: &str) -> Option<Streaming> {
         let mut streams = locked(&self.streams);
         let count = streams.entry(key.to_owned()).or_default();
@@ -164,12 +165,12 @@ impl Turns {
         Some(Streaming(Arc::clone(self), key.to_owned()))
     }
 
-    /// How many streams there are.
+    /// Returns the number of open streams.
     pub fn streams(&self) -> usize {
         locked(&self.streams).values().sum()
     }
 
-    /// Waits for memory for a body of this length.
+    /// Waits until there is memory for a body of `len` bytes, and reserves it.
     pub async fn body(&self, len: usize) -> Option<SemaphorePermit<'_>> {
         let pieces = u32::try_from(len.min(BODY_MAX).div_ceil(PIECE).max(1)).ok()?;
         self.bodies.acquire_many(pieces).await.ok()
@@ -205,7 +206,7 @@ mod tests {
         assert!(turns.take(key, now + Duration::from_millis(500)).is_err());
     }
 
-    /// A stranger gets two fifths of what a key gets, at each address.
+    /// A stranger gets two fifths of a key's rate, at each address.
     #[test]
     fn a_stranger_gets_less_and_takes_nothing_from_others() {
         let turns = Turns::new(&Limits { requests: 5, ..Limits::default() });

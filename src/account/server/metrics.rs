@@ -1,6 +1,6 @@
 //! `GET /metrics`: numbers for Prometheus, as OpenMetrics text.
 //!
-//! No id of an account, a device or a key is in it.
+//! They contain no id of an account, a device or a key.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +16,13 @@ use super::routes::{Endpoint, ROUTES};
 use super::storage::StorageError;
 use crate::logging;
 
-/// What `text` is.
+/// The media type of the text that [`text`] returns.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Every status the server answers with; another one would be counted as the last.
+/// The statuses that the server answers with. Any other one would be counted as the last.
 const STATUSES: [u16; 15] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 503, 500];
 
-/// What was answered, by route and status; the last row is of no route.
+/// Counts answers by route and status, connections and pushes. The last row of answers is for requests without a route.
 #[derive(Debug)]
 pub struct Counts {
     answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
@@ -40,7 +40,7 @@ impl Default for Counts {
     }
 }
 
-/// A connection that is counted until this is dropped.
+/// A connection. It counts until this is dropped.
 #[derive(Debug)]
 pub struct Connected<'a>(&'a AtomicU64);
 
@@ -51,19 +51,19 @@ impl Drop for Connected<'_> {
 }
 
 impl Counts {
-    /// Counts an answer.
+    /// Counts an answer; `endpoint` is `None` if the request has no route.
     pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
         let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         self.answers[row][column].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a push that was taken.
+    /// Counts a push that was accepted.
     pub fn pushed(&self) {
         self.heads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a connection.
+    /// Counts a connection until the result is dropped.
     pub fn connected(&self) -> Connected<'_> {
         self.connections.fetch_add(1, Ordering::Relaxed);
         Connected(&self.connections)
@@ -72,7 +72,7 @@ impl Counts {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// One metric with its samples.
+/// One metric with its samples: name, help, type, samples.
 #[derive(Debug)]
 struct Metric(&'static str, &'static str, MetricType, Vec<(Labels, f64)>);
 
@@ -102,10 +102,10 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
     }
 }
 
-/// Everything, up to the last answer.
+/// Returns all metrics as text.
 ///
 /// # Errors
-/// When the database does not answer.
+/// [`StorageError`] if the database does not answer.
 pub async fn text(app: &App) -> Result<String, StorageError> {
     let totals = app.storage.totals().await?;
     let counts = &app.counts;
@@ -134,7 +134,7 @@ pub async fn text(app: &App) -> Result<String, StorageError> {
     let mut registry = Registry::with_prefix("guillemet_account");
     registry.register_collector(Box::new(all));
     let mut text = String::new();
-    // A text takes everything that is written to it.
+    // Writing to a `String` cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     Ok(text)
 }

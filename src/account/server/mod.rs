@@ -1,7 +1,7 @@
 //! The account server: HTTP/1.1 over TLS, in front of a storage.
 //!
-//! It keeps sealed boxes, numbers and hashes, and swaps heads. It has no key of any box, and learns neither a
-//! name nor a value (promise 6).
+//! It stores sealed boxes, numbers and hashes, and replaces heads. It has no key to any box, and learns neither a name
+//! nor a value (Zero knowledge).
 
 pub mod answer;
 pub mod check;
@@ -35,43 +35,43 @@ use self::tls::{Certificate, TlsError};
 use crate::names::Millis;
 use crate::when::now;
 
-/// How long a connection may take until its TLS is agreed.
+/// The time limit for a connection's TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may be silent, or take for the head of a request.
+/// The longest silence of a connection, and the time limit for the head of a request.
 const SILENT: Duration = Duration::from_secs(75);
-/// How long a peer may leave bytes unacknowledged, or its window shut.
+/// The longest time for which a peer can leave bytes unacknowledged, or its window closed.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
-/// How long requests under way have when the server stops.
+/// The time that running requests have when the server stops.
 const LAST: Duration = Duration::from_secs(10);
-/// How often what is too old is cleared out.
+/// The interval at which old heads and forms are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
 
-/// What requests are answered from.
+/// The state from which requests are answered.
 pub struct App {
-    /// Where the accounts are.
+    /// The storage with the accounts.
     pub storage: Arc<dyn Storage>,
-    /// What callers may.
+    /// The limits for callers.
     pub limits: Limits,
-    /// What they have taken.
+    /// The requests, streams and memory that callers use.
     pub turns: Arc<Turns>,
-    /// What was answered, for `/metrics`.
+    /// The counters for `/metrics`.
     pub counts: Counts,
-    /// When the server started.
+    /// The time at which the server started.
     pub started_at: Millis,
 }
 
 impl App {
-    /// In front of a storage.
+    /// Starts with empty counters in front of a storage.
     pub fn new(storage: Arc<dyn Storage>, limits: Limits) -> Self {
         let turns = Arc::new(Turns::new(&limits));
         Self { storage, limits, turns, counts: Counts::default(), started_at: now() }
     }
 }
 
-/// Serves until told to stop, then lets the requests under way end.
+/// Serves until told to stop, then lets running requests finish.
 ///
 /// # Errors
-/// When TLS cannot be used.
+/// [`TlsError`] if TLS cannot be used.
 pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
@@ -103,7 +103,8 @@ pub async fn serve(
                 tokio::spawn(connection.run(stream, acceptor.clone(), stop.clone()));
             }
             Err(error) => {
-                // Out of descriptors, most likely: give connections time to end rather than spin.
+                // The process is probably out of descriptors. Waiting lets connections end, instead of failing in a
+                // loop.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -111,19 +112,19 @@ pub async fn serve(
     }
     drop(listener);
     app.storage.hub().close();
-    // Each connection gives its place back when it has ended.
+    // Each connection gives its permit back when it ends.
     let all = u32::try_from(connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(LAST, places.acquire_many(all)).await;
     Ok(())
 }
 
-/// Returns when the server is to stop.
+/// Returns when the server has to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error says that the sender is gone, and the server with it.
+    // An error means that the sender is gone, and the server with it.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Clears out what is too old, now and then.
+/// Removes old heads and forms, once at the start and then at intervals.
 async fn keep_clear(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(PRUNE);
     loop {
@@ -187,7 +188,7 @@ impl Connection {
     async fn answer(&self, request: Request<Incoming>) -> Result<hyper::Response<answer::AnswerBody>, Infallible> {
         let (parts, body) = request.into_parts();
         let found = self.router.find(parts.method.as_str(), parts.uri.path());
-        // For the log: a path holds ids.
+        // The log gets the endpoint, because a path contains ids.
         let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let response = answer::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
         self.app.counts.answered(known, response.status());
@@ -196,12 +197,12 @@ impl Connection {
     }
 }
 
-/// The same for an address that is written in two ways.
+/// Maps the two forms of an IPv4 address to one.
 fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// No waiting to fill packets; a peer that is gone is noticed, also while it is written to.
+/// Sends packets without delay, and detects a peer that is gone, also while data is written to it.
 fn settle(stream: &TcpStream) -> std::io::Result<()> {
     use rustix::net::sockopt;
     stream.set_nodelay(true)?;

@@ -1,4 +1,6 @@
-//! Reading requests: keys, ids, parameters, preconditions and bodies, within limits.
+//! The parts of a request: keys, ids, parameters, preconditions and bodies, read within limits.
+//!
+//! Knows no storage.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,44 +17,45 @@ use super::limits::Turns;
 use crate::account::api_key::ApiKey;
 use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
 
-/// How long a body may take to arrive.
+/// The time limit for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
-/// How much of a body is heard before it is refused, and for how long.
+/// The most bytes of a body that are read and discarded, and the longest time spent on it.
 const HEARD_MAX: usize = 4 * BODY_MAX;
 const HEARD_TIME: Duration = Duration::from_secs(10);
-/// How much of a message about a body is told; it may quote what was sent.
+/// The length of the part of a parser's message that is sent back, in bytes; it may quote the request.
 const TOLD_MAX: usize = 200;
 
-/// The API key of a request; `None` where there is none, or what stands there is none.
+/// Returns the API key of a request; `None` if the header is missing or is not a key.
 pub fn api_key(headers: &HeaderMap) -> Option<ApiKey> {
     ApiKey::parse(one(headers, "x-api-key")?).ok()
 }
 
-/// The hash of the token that a device shows which wants to join: 32 bytes, as hexadecimal digits.
+/// Returns the hash of the token that a device shows to join; `None` if the header is not 32 bytes in hexadecimal
+/// digits.
 pub fn token(headers: &HeaderMap) -> Option<Hash> {
     let token = HEXLOWER.decode(one(headers, "x-enrolment-token")?.as_bytes()).ok().filter(|token| token.len() == 32);
     token.map(|token| Hash::of(&[&token]))
 }
 
-/// A header that is there once, and text.
+/// Returns the value of a header that occurs exactly once and is text.
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     if values.next().is_some() { None } else { first.to_str().ok() }
 }
 
-/// An id in a path. What is none names nothing; the same is told of one that is not there.
+/// Parses an id in a path. An invalid id is answered like one that does not exist.
 ///
 /// # Errors
-/// As for a key that may not.
+/// [`ServerError::forbidden`], as for a key that does not allow the request.
 pub fn id<T: FromStr>(raw: Option<&str>) -> Result<T, ServerError> {
     raw.and_then(|raw| raw.parse().ok()).ok_or_else(ServerError::forbidden)
 }
 
-/// The head that a push is made on: `If-Match` with its hash, or `If-None-Match: *` for the first.
+/// Returns the head that a push is made on: `If-Match` with its hash, or `None` for `If-None-Match: *`, the first head.
 ///
 /// # Errors
-/// A bad request when there is neither, or both.
+/// [`Code::BadRequest`] if there is neither header, or both.
 pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
     let wrong = || {
         let message =
@@ -69,10 +72,10 @@ pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
     }
 }
 
-/// Where a pull goes on, and how many records it wants.
+/// Parses the parameters of a pull: its position, and how many records it asks for.
 ///
 /// # Errors
-/// Every parameter that is wrong.
+/// [`Code::Validation`] with every parameter that is wrong.
 pub fn cursor(raw: Option<&str>) -> Result<(Cursor, usize), ServerError> {
     let (mut from, mut limit) = (Cursor::default(), RECORDS_MAX);
     let mut known: Vec<&str> = Vec::new();
@@ -108,10 +111,10 @@ pub fn cursor(raw: Option<&str>) -> Result<(Cursor, usize), ServerError> {
     if errors.is_empty() { Ok((from, limit)) } else { Err(ServerError::fields(errors)) }
 }
 
-/// Sees that there are no parameters.
+/// Checks that there are no parameters.
 ///
 /// # Errors
-/// The first that is there.
+/// [`Code::Validation`] with the first parameter.
 pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
     match raw.unwrap_or_default() {
         "" => Ok(()),
@@ -122,10 +125,11 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
     }
 }
 
-/// A body as what it should be.
+/// Reads a body and decodes it from JSON.
 ///
 /// # Errors
-/// Too large, too slow, not JSON, or not what it should be.
+/// [`Code::TooLarge`], [`Code::BadRequest`] if it is too slow, incomplete or not JSON, [`Code::Validation`] if it is
+/// JSON of another form.
 pub async fn body<T: DeserializeOwned>(turns: &Turns, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
     let late = || ServerError::new(Code::BadRequest, "the body did not arrive in time; send it again");
@@ -149,7 +153,7 @@ fn too_large() -> ServerError {
     ServerError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"))
 }
 
-/// Hears what is left of a body nobody wants: who is still sending hears no answer.
+/// Reads and discards the rest of a body, within limits: a client that is still sending does not read the answer.
 pub async fn let_go(body: &mut Incoming) {
     let heard = async {
         let mut len = 0;
@@ -162,7 +166,7 @@ pub async fn let_go(body: &mut Incoming) {
     let _ = tokio::time::timeout(HEARD_TIME, heard).await;
 }
 
-/// A body that is too large is heard on for a while.
+/// Reads a body. Keeps reading for a while if the body is too large, so that the client gets the answer.
 async fn read(body: &mut Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
     let (mut bytes, mut len) = (Vec::with_capacity(announced.min(1 << 20)), 0);
     while let Some(frame) = body.frame().await {

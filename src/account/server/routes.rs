@@ -1,40 +1,40 @@
-//! Which paths there are, and who may ask what. `openapi-account.yaml` is held to this table by a test.
+//! The table of paths, and the kinds of keys that each accepts. A test compares `openapi-account.yaml` with it.
 
 use super::storage::KeyKind;
 
-/// What a path and a method lead to.
+/// The operation that a method and a path select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Whose key it is.
+    /// Returns the account and device of the API key.
     Current,
-    /// A push.
+    /// Pushes a new head.
     Push,
-    /// A page of a pull.
+    /// Returns a page of a pull.
     Changes,
-    /// What changes from now on.
+    /// Streams what changes from now on.
     Events,
-    /// A new invitation.
+    /// Registers a new invitation.
     Invite,
-    /// A device wants to join.
+    /// Records that a device asks to join.
     Enrol,
-    /// The devices that wait.
+    /// Lists the devices that ask to join.
     Enrolments,
-    /// One of them is turned away.
+    /// Turns away a device that asks to join.
     TurnAway,
-    /// The epoch's key, for the device that asks.
+    /// Returns the wrapped key of the epoch for the device that asks.
     Wrap,
-    /// What was used on the device.
+    /// Stores the usage document of the device.
     PutUsage,
-    /// What was used on every device.
+    /// Lists the usage documents of all devices.
     Usage,
-    /// Whether requests are answered.
+    /// Reports whether requests are answered.
     Health,
-    /// Numbers for Prometheus.
+    /// Returns numbers for Prometheus.
     Metrics,
 }
 
 impl Endpoint {
-    /// Which kinds of keys may ask; an empty list where none is needed.
+    /// Returns the kinds of keys that can use the endpoint; an empty list if it needs no key.
     pub fn keys(self) -> &'static [KeyKind] {
         match self {
             Self::Health | Self::Metrics | Self::Enrol => &[],
@@ -46,7 +46,7 @@ impl Endpoint {
     }
 }
 
-/// Method, path, endpoint; in the order of the endpoints.
+/// All routes as (method, path, endpoint), in the order of the endpoints' declaration.
 pub const ROUTES: [(&str, &str, Endpoint); 13] = [
     ("GET", "/v1/accounts/current", Endpoint::Current),
     ("POST", "/v1/accounts/{id}/heads", Endpoint::Push),
@@ -70,14 +70,14 @@ type Methods = Vec<(&'static str, Endpoint)>;
 #[derive(Debug)]
 pub struct Router(matchit::Router<Methods>);
 
-/// What a path led to.
+/// The result of looking up a path.
 #[derive(Debug)]
 pub enum Found<'a> {
-    /// An endpoint, with the path's parameters.
+    /// The endpoint, and the parameters in the path.
     Endpoint(Endpoint, matchit::Params<'a, 'a>),
-    /// The path knows these methods only.
+    /// The path exists, but only supports these methods, separated by commas.
     OtherMethods(String),
-    /// There is no such path.
+    /// The path does not exist.
     Nothing,
 }
 
@@ -100,7 +100,7 @@ impl Default for Router {
 }
 
 impl Router {
-    /// Where this method and path lead.
+    /// Looks up the endpoint for a method and a path.
     pub fn find<'a>(&'a self, method: &str, path: &'a str) -> Found<'a> {
         let Ok(matched) = self.0.at(path) else {
             return Found::Nothing;

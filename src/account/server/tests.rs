@@ -1,4 +1,4 @@
-//! `openapi-account.yaml` says what the tables say.
+//! Tests that `openapi-account.yaml` matches the tables.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn openapi_lists_exactly_the_routes() {
     let mut documented = BTreeSet::new();
     for (path, methods) in openapi["paths"].as_object().unwrap() {
         for (method, described) in methods.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
-            // No key is needed where the description says so.
+            // An endpoint needs no key if the description says so.
             documented.insert((method.to_uppercase(), path.clone(), described.get("security").is_some()));
         }
     }

@@ -1,4 +1,4 @@
-//! The server's certificate: two files that are read again when they change, or one it makes itself, which
+//! The server's certificate: two files that are read again when they change, or one that the server makes itself, which
 //! devices know by its hash (the pin).
 //!
 //! Knows no HTTP.
@@ -21,51 +21,51 @@ use super::stopped;
 use crate::account::wire::Hash;
 use crate::files::{self, Fingerprint, Links};
 
-/// How often the files are looked at.
+/// The interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The most looks between two attempts to read files that could not be read and look as they did.
+/// The most checks between two attempts to read files that could not be read and have not changed.
 const PATIENCE_MAX: u32 = 60;
 
-/// The largest file of certificates, in bytes.
+/// The largest file with certificates, in bytes.
 const PEM_MAX: u64 = 1 << 20;
 
-/// What is wrong with a certificate.
+/// The reasons why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file.
+    /// A file cannot be read or written.
     #[error("{path}: {source}. Check that it is there and may be read")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What is in a file.
+    /// A file does not contain what it should.
     #[error("{path} holds no {what} in PEM; pass the file your certificate authority gave you")]
     Pem {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What it should hold.
+        /// The kind of object that the file should contain.
         what: &'static str,
     },
-    /// Certificate and key.
+    /// Certificate and key do not fit together, or the key is not supported.
     #[error("the certificate {path} cannot be used: {problem}. Check that the key belongs to it")]
     Unfit {
-        /// Which.
+        /// The path of the certificate.
         path: PathBuf,
-        /// Why.
+        /// The error of rustls.
         problem: rustls::Error,
     },
-    /// A certificate of one's own.
+    /// The server's own certificate cannot be made.
     #[error("a certificate cannot be made: {0}. Pass one with --cert and --key")]
     Unmade(#[from] rcgen::Error),
-    /// TLS itself.
+    /// TLS itself cannot be set up.
     #[error("TLS cannot be used: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// The certificate in force.
+/// The certificate that connections use, and the files it comes from.
 #[derive(Debug)]
 pub struct Certificate {
     certificate: PathBuf,
@@ -84,24 +84,24 @@ impl ResolvesServerCert for Certificate {
 /// An attempt to read the files.
 #[derive(Debug)]
 struct Attempt {
-    /// How they looked before.
+    /// The fingerprints of the files, taken before they were read.
     files: Fingerprints,
-    /// What was wrong.
+    /// The reason why the attempt failed; `None` if it succeeded.
     failure: Option<Failure>,
 }
 
-/// Why files are not in force, and when they are read again. What is wrong may pass without a trace on them: a folder
-/// above that was closed, too few descriptors, a disk that did not answer.
+/// The reason why the files are not in use, and when they are read again. The cause may go away without changing the
+/// files: a folder above that was not accessible, too few descriptors, a disk that did not answer.
 #[derive(Debug)]
 struct Failure {
     message: String,
-    /// How many looks are waited for; twice as many each time.
+    /// The number of checks to wait before the next attempt; it doubles with each attempt.
     patience: u32,
-    /// How many there were since.
+    /// The number of checks since the last attempt.
     looks: u32,
 }
 
-/// How certificate and key look; nothing of what is not there.
+/// The fingerprints of certificate and key; `None` for a file that does not exist.
 type Fingerprints = [Option<Fingerprint>; 2];
 
 fn fingerprints(certificate: &Path, key: &Path) -> Fingerprints {
@@ -109,20 +109,20 @@ fn fingerprints(certificate: &Path, key: &Path) -> Fingerprints {
 }
 
 impl Certificate {
-    /// From files in PEM: the chain, the server's own first, and its key.
+    /// Reads the certificate from files in PEM: the chain, with the server's own certificate first, and its key.
     ///
     /// # Errors
-    /// When they cannot be read, or do not fit each other.
+    /// [`TlsError`] if they cannot be read, or do not belong together.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let attempt = Mutex::new(Attempt { files: fingerprints(certificate, key), failure: None });
         let current = ArcSwap::from_pointee(load(certificate, key)?);
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), attempt, current })
     }
 
-    /// The one in a folder; made for these names (hosts or addresses) where there is none.
+    /// Reads the certificate in a folder, and makes it for these names (hosts or addresses) if there is none.
     ///
     /// # Errors
-    /// When it can neither be read nor made.
+    /// [`TlsError`] if it can neither be read nor made.
     pub fn own(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
         let [certificate, key] = own_files(folder);
         if !certificate.exists() {
@@ -131,22 +131,22 @@ impl Certificate {
                 let failed = |source| TlsError::File { path: path.to_owned(), source };
                 files::replace(path, text.as_bytes()).map_err(failed)
             };
-            // The certificate last: with it there is a key.
+            // The certificate is written last, so if it exists, its key does too.
             write(&key, made.signing_key.serialize_pem())?;
             write(&certificate, made.cert.pem())?;
         }
         Self::read(&certificate, &key)
     }
 
-    /// The hash of the certificate: what a code pins.
+    /// Returns the SHA-256 of the certificate, which codes contain as the pin.
     pub fn pin(&self) -> Hash {
         let current = self.current.load();
         Hash::of(&[current.cert.first().map_or(&[][..], |leaf| leaf.as_ref())])
     }
 
-    /// Reads the files again whenever they have changed, until told to stop. What cannot be read or does not fit is told
-    /// once and tried again, and the former certificate stays: files are often replaced one after the other, and given
-    /// to the server's user last.
+    /// Reads the files again whenever they change, until told to stop. If they cannot be read or do not belong
+    /// together, logs it once, tries again later, and keeps the former certificate: files are often replaced one after
+    /// the other, and made readable for the server's user last.
     pub async fn follow(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,7 +163,7 @@ impl Certificate {
 
     fn read_again(&self) {
         let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before they are read: what changes meanwhile looks different at the next look.
+        // Taken before the files are read, so a change in between shows at the next check.
         let files = fingerprints(&self.certificate, &self.key);
         let has_changed = files != attempt.files;
         let former = match &mut attempt.failure {
@@ -195,10 +195,10 @@ impl Certificate {
         }
     }
 
-    /// How connections are begun with it.
+    /// Returns the TLS configuration for connections.
     ///
     /// # Errors
-    /// When there is no version of TLS.
+    /// [`TlsError::Tls`] if no version of TLS is available.
     pub fn config(self: &Arc<Self>) -> Result<Arc<rustls::ServerConfig>, TlsError> {
         let resolver = Arc::clone(self);
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -210,10 +210,10 @@ impl Certificate {
     }
 }
 
-/// The pin of the certificate that a folder's server has made itself; `None` where it has made none.
+/// Returns the pin of the certificate that a server has made in this folder; `None` if it has made none.
 ///
 /// # Errors
-/// When it cannot be read.
+/// [`TlsError`] if the certificate cannot be read.
 pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
     let [path, _] = own_files(folder);
     if !path.exists() {
@@ -222,7 +222,7 @@ pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
     Ok(chain(&path)?.first().map(|leaf| Hash::of(&[leaf.as_ref()])))
 }
 
-/// The certificate that a server makes itself in its folder, and its key.
+/// Returns the paths of the certificate that a server makes in its folder, and of its key.
 pub fn own_files(folder: &Path) -> [PathBuf; 2] {
     ["account.crt", "account.key"].map(|name| folder.join(name))
 }

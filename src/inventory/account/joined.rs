@@ -1,4 +1,4 @@
-//! A membership as it is written down, and as it is read again when the daemon starts.
+//! The membership on disk, and how it is read when the daemon starts.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,54 +14,54 @@ use crate::names::Millis;
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
 
-/// The document with everything of the membership but records and intents.
+/// The label of the document with the whole membership except records and intents.
 pub(super) const ACCOUNT: &str = "account";
-/// The documents with what is not in the account yet, by number.
+/// The prefix of the labels of the intents' documents, which end with a number.
 const INTENT: &str = "account/intent/";
-/// The document with what other devices said of their usage.
+/// The label of the document with the usage reports of devices.
 pub(super) const USAGE: &str = "account/usage";
 
-/// What a membership is besides its engine.
+/// The facts of a membership in addition to its engine.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// Where the server is.
+    /// The address of the account server.
     pub url: String,
-    /// The SHA-256 of its certificate, where that is pinned.
+    /// The SHA-256 of the server's certificate, if it is pinned.
     pub pin: Option<Hash>,
-    /// What shows the server who asks. The allocator wipes what is freed.
+    /// The API key of this device, in its text form. The allocator wipes it when it is freed.
     pub api_key: String,
-    /// What this device is called.
+    /// The name of this device.
     pub name: String,
-    /// Why it does not go on by itself.
+    /// The reason why the device does not continue by itself; `None` if it does.
     pub stopped: Option<Stopped>,
-    /// Invitations that nobody has used yet.
+    /// Invitations from this device that nobody has used yet.
     pub invited: Vec<Invited>,
-    /// Rises with each document of usage.
+    /// The counter of the last usage report, which rises with each one.
     pub usage_counter: u64,
 }
 
-/// Why a device has stopped.
+/// The reason why a device has stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
-    /// For programs: the refusal's code.
+    /// The code of the refusal, for programs.
     pub code: String,
-    /// What happened, and what to do.
+    /// What happened, and what to do about it.
     pub message: String,
-    /// Since when.
+    /// The time at which the device stopped.
     pub at: Millis,
 }
 
 /// An invitation that nobody has used yet.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Invited {
-    /// Its secret, as hexadecimal digits.
+    /// The secret of the invitation, in hexadecimal digits.
     pub secret: String,
-    /// Until when it is good.
+    /// The time until which the invitation can be used.
     pub until: Millis,
 }
 
-/// The membership as it is written down.
+/// The membership in its form on disk.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -70,23 +70,23 @@ struct Document {
     notices: Vec<Notice>,
 }
 
-/// A vault's membership.
+/// The membership of a vault in an account.
 pub(in crate::inventory) struct Joined {
     pub(in crate::inventory) engine: Engine,
     pub(super) facts: Facts,
     pub(super) notices: Vec<Notice>,
-    /// The number of the next intent's document.
+    /// The number for the next intent's document.
     pub(super) next: u64,
-    /// Those of the intents that are kept, in the order of the engine.
+    /// The stored intents with their labels, in the order of the engine.
     pub(super) kept: VecDeque<(wire::IntentId, String)>,
     /// The newest report of each device.
     pub(super) usage: Vec<Kept>,
 }
 
-/// Reads the membership of a vault, where there is one.
+/// Reads the membership of a vault; `None` if it is in no account.
 ///
 /// # Errors
-/// When it is damaged.
+/// [`VaultError::Damaged`] if it is damaged.
 pub(super) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
@@ -119,23 +119,23 @@ pub(super) fn load(
     Ok(Some((joined, update)))
 }
 
-/// The label of an intent's document: they are in the order of the intents.
+/// Returns the label of an intent's document. Labels sort in the order of the intents.
 pub(super) fn label(number: u64) -> String {
     format!("{INTENT}{number:016x}")
 }
 
-/// The membership of a vault that has been opened, or none.
+/// The membership of a vault that has been opened, if it has one.
 pub struct Membership(pub(in crate::inventory) Option<Joined>);
 
 impl Membership {
-    /// Reads it, and brings the secrets to what it says.
+    /// Reads the membership, and updates the secrets to match it.
     ///
     /// # Errors
-    /// When it is damaged.
+    /// [`VaultError`] if it is damaged, or cannot be written.
     pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, keep: usize) -> Result<Self, VaultError> {
         let Some((joined, update)) = load(vault, secrets, keep)? else { return Ok(Self(None)) };
-        // Both were written in one transaction: there is nothing to put right, unless a later guillemet applies
-        // what is pending in another way.
+        // Secrets and membership are written in one transaction, so there is nothing to correct, unless this version
+        // applies pending intents in another way than the one that wrote them.
         if !update.put.is_empty() || !update.removed.is_empty() {
             vault.write(&Writes {
                 secrets: update.put.iter().map(|secret| &**secret).collect(),
@@ -154,7 +154,7 @@ impl Joined {
     pub(super) fn document(&self) -> Zeroizing<Vec<u8>> {
         let document =
             Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
+        // It has only strings and numbers, which JSON can always hold.
         Zeroizing::new(serde_json::to_vec(&document).unwrap_or_default())
     }
 }

@@ -1,6 +1,6 @@
-//! What devices report to each other of their use: one sealed document each, of which the newest counts.
+//! The reports of uses that devices send each other: one sealed document for each device, of which the newest counts.
 //!
-//! Opens what comes in and keeps it; `uses` adds it up, and `membership::usage` carries it.
+//! Opens and stores what comes in. `uses` adds it up, and `membership::usage` carries it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,31 +17,32 @@ use crate::inventory::Inventory;
 use crate::names::{Millis, SecretId};
 use crate::vault::usage::{AllTotals, Totals};
 
-/// What one device has used, as it says.
+/// The uses on one device, as it reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Which device.
+    /// The device that the report is from.
     pub device: DeviceId,
-    /// Rises with each of its reports.
+    /// The number of the report, which rises with each report of the device.
     pub counter: u64,
-    /// When it said so, by its clock.
+    /// The time of the report, by the clock of its device.
     pub at: Millis,
     totals: AllTotals,
 }
 
-/// What is sealed of a report.
+/// The sealed content of a report.
 #[derive(Serialize, Deserialize)]
 struct Document {
     at: Millis,
-    /// How often and when last, by secret.
+    /// The number of uses and the last use of each secret.
     secrets: BTreeMap<String, (u64, Option<Millis>)>,
 }
 
 impl Report {
-    /// The most secrets in one report: those that were used last. The reports of all devices come in one answer.
+    /// The most secrets in one report. If there are more, it contains those used last. The bound exists because the
+    /// reports of all devices come in one answer.
     pub const SECRETS_MAX: usize = 10_000;
 
-    /// Returns what a device reports that has these totals.
+    /// Returns the report of a device with these totals.
     pub fn of_device(device: DeviceId, counter: u64, at: Millis, totals: &AllTotals) -> Self {
         let totals = if totals.len() <= Self::SECRETS_MAX {
             totals.clone()
@@ -54,7 +55,7 @@ impl Report {
         Self { device, counter, at, totals }
     }
 
-    /// Reads what `to_bytes` wrote; `None` where it is something else.
+    /// Reads what [`Self::to_bytes`] wrote; `None` if it is anything else.
     pub fn read(device: DeviceId, counter: u64, bytes: &[u8]) -> Option<Self> {
         let document: Document = serde_json::from_slice(bytes).ok()?;
         let entry = |(id, (count, last_used)): (String, (u64, Option<Millis>))| {
@@ -69,21 +70,22 @@ impl Report {
         })
     }
 
-    /// Returns it as it is sealed.
+    /// Returns the content of the report for sealing.
     pub fn to_bytes(&self) -> Vec<u8> {
         let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
         let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
+        // It has only strings and numbers, which JSON can always hold.
         serde_json::to_vec(&document).unwrap_or_default()
     }
 
-    /// Returns what it says of a secret; `None` where it says nothing: a report that is full leaves secrets out.
+    /// Returns the uses of a secret; `None` if the report says nothing about it, because a full report leaves secrets
+    /// out.
     pub fn of(&self, secret: SecretId) -> Option<Totals> {
         let known = self.totals.get(&secret).copied();
         known.or_else(|| (self.totals.len() < Self::SECRETS_MAX).then(Totals::default))
     }
 
-    /// Whether it counts the same uses as another.
+    /// Returns whether both reports count the same uses.
     pub fn counts_the_same(&self, other: &Self) -> bool {
         self.totals == other.totals
     }
@@ -102,7 +104,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Opens those that can be opened: a server can say anything.
+    /// Opens reports. Drops those that do not open, because a server can send anything.
     pub(super) fn open_all(engine: &Engine, told: Vec<wire::Usage>) -> Vec<Self> {
         let open = |sealed: wire::Usage| {
             let report = Arc::new(Report::open(engine, &sealed)?);
@@ -113,8 +115,8 @@ impl Kept {
 }
 
 impl Joined {
-    /// Returns what each other device of the account has reported, by its name; `None` where that is nothing yet.
-    /// Recovery codes use nothing.
+    /// Returns the report of each other device of the account, ordered by the device's name; `None` if it has not
+    /// reported yet. Leaves out recovery codes, which use nothing.
     pub(in crate::inventory) fn reports_of_others(&self) -> Vec<(Arc<str>, Option<Arc<Report>>)> {
         let me = self.engine.me().device;
         let Some((head, _)) = self.engine.head() else { return Vec::new() };
@@ -130,17 +132,17 @@ impl Joined {
 }
 
 impl Inventory {
-    /// Returns the newest report of each device, this one among them.
+    /// Returns the newest report of each device, including this one.
     pub fn reports(&self) -> Vec<Arc<Report>> {
         let owned = self.owned();
         let reports = owned.account.iter().flat_map(|joined| &joined.usage);
         reports.map(|kept| Arc::clone(&kept.report)).collect()
     }
 
-    /// Keeps what devices reported, where it opens and is newer than what is known.
+    /// Stores reports that can be opened and are newer than the known ones.
     ///
     /// # Errors
-    /// `None`, and the vault's.
+    /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
     pub fn keep_reports(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.account.as_mut().ok_or(AccountError::None)?;

@@ -1,4 +1,4 @@
-//! A device as a test has it: an engine, what a daemon writes down beside it, and templates.
+//! A device in a test: an engine, what a daemon keeps on disk next to it, and templates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::names::{Millis, SecretId, SecretName};
 use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
 
-/// More than any test makes: nothing is pruned.
+/// More versions than any test makes, so that nothing is pruned.
 pub const KEEP: usize = 1000;
 
-/// What survives a crash. Every method of `Daemon` that changes it is one transaction.
+/// The state that survives a crash. Every method of `Daemon` that changes it is one transaction.
 #[derive(Clone, Default)]
 pub struct Disk {
     memory: Vec<u8>,
@@ -29,24 +29,24 @@ pub struct Daemon {
     pub disk: Disk,
     /// The names in each template.
     pub templates: BTreeMap<String, BTreeSet<String>>,
-    /// Files that cannot be taken apart.
+    /// Files that cannot be parsed.
     pub broken: BTreeMap<String, String>,
-    /// What cannot be read at all.
+    /// Files that cannot be read at all.
     pub unknown: Vec<String>,
 }
 
-/// The inventory of the device refuses a name.
+/// The device's inventory refuses a name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Taken;
 
-/// A value as text.
+/// Returns a value as text.
 pub fn text(version: &crate::vault::record::Version) -> String {
     let mut out = Clear::new();
     version.value.open_into(&mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-/// Everything of a secret that devices have to agree on.
+/// Everything about a secret that devices have to agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     pub name: String,
@@ -68,7 +68,7 @@ impl Shown {
     }
 }
 
-/// Memory, view, account and what is pending.
+/// The memory, the view, the account, and the pending intents.
 pub type Everything = (Vec<u8>, BTreeMap<SecretId, Shown>, BTreeMap<SecretId, Shown>, Vec<IntentId>);
 
 pub fn shown<'a>(secrets: impl Iterator<Item = &'a Arc<Secret>>) -> BTreeMap<SecretId, Shown> {
@@ -91,7 +91,7 @@ impl Daemon {
         self.disk.memory = serde_json::to_vec(&self.engine.memory()).unwrap();
     }
 
-    /// Writes an update down.
+    /// Writes an update to disk.
     pub fn commit(&mut self, update: Update) {
         let disk = &mut self.disk;
         for secret in update.put {
@@ -113,7 +113,7 @@ impl Daemon {
         self.check();
     }
 
-    /// What is answered from is what is written down.
+    /// Checks that the served state is the one on disk.
     pub fn check(&self) {
         assert_eq!(self.engine.view().secrets().count(), self.disk.secrets.len(), "{}: the vault", self.name);
         for secret in self.engine.view().secrets() {
@@ -127,7 +127,7 @@ impl Daemon {
         assert_unique(self.engine.base());
     }
 
-    /// `kill -9`, and up again.
+    /// Ends the daemon as `kill -9` does, and starts it again.
     pub fn crash(&mut self) {
         let memory: Memory = serde_json::from_slice(&self.disk.memory).unwrap();
         let records = self.disk.records.iter().map(|(id, (leaf, sealed))| (*id, *leaf, sealed.clone())).collect();
@@ -138,7 +138,7 @@ impl Daemon {
         self.commit(update);
     }
 
-    /// The same machine a second time.
+    /// Returns the same machine a second time.
     pub fn cloned(&self) -> Self {
         let me = self.engine.me();
         let mut secret = *me.secret.expose();
@@ -155,7 +155,7 @@ impl Daemon {
         clone
     }
 
-    /// What its templates name now.
+    /// Returns the references of its templates now.
     pub fn references(&self) -> References {
         let named = |(template, names): (&String, &BTreeSet<String>)| {
             let place = |(line, name): (usize, &String)| Named {
@@ -179,7 +179,7 @@ impl Daemon {
         self.templates.entry(template.into()).or_default().insert(name.into());
     }
 
-    /// The secret with this name.
+    /// Returns the secret with this name.
     pub fn find(&self, name: &str) -> Option<&Arc<Secret>> {
         self.engine.view().named(&name.parse().unwrap())
     }
@@ -188,12 +188,12 @@ impl Daemon {
         self.find(name).unwrap_or_else(|| panic!("{}: `{name}` is not there", self.name)).id
     }
 
-    /// All values of a secret, the present one last.
+    /// Returns all values of a secret, the present one last.
     pub fn values(&self, name: &str) -> Vec<String> {
         self.find(name).map_or_else(Vec::new, |secret| secret.versions.iter().map(text).collect())
     }
 
-    /// Writes an edit down, and acknowledges it.
+    /// Writes an edit to disk, and acknowledges it.
     fn edit(&mut self, before: Option<&Secret>, after: Secret) {
         let after = Arc::new(after);
         let intents = Intent::between(before, &after);
@@ -203,12 +203,13 @@ impl Daemon {
         self.check();
     }
 
-    /// A secret that was there before the device was in an account.
+    /// Adds a secret that was there before the device was in an account.
     pub fn bring(&mut self, secret: Secret) {
         self.edit(None, secret);
     }
 
-    /// As the inventory does: a name in use is refused, a former one that nothing here references is taken.
+    /// Claims a name as the inventory does: a name in use is refused, a former one that nothing here references is
+    /// taken.
     fn claim(&mut self, name: &SecretName, to: Option<SecretId>, now: Millis) -> Result<(), Taken> {
         let Some(holder) = self.engine.view().named(name).filter(|holder| Some(holder.id) != to).cloned() else {
             return Ok(());
@@ -253,7 +254,7 @@ impl Daemon {
         self.change(self.id_of(name), now, |secret| secret.enabled = enabled);
     }
 
-    /// Works a push out and writes down that it is about to be sent.
+    /// Prepares a push, and records on disk that it is about to be sent.
     pub fn prepare(&mut self, wish: &Wish, now: Millis) -> Result<Option<Candidate>, Unprepared> {
         let candidate = self.engine.prepare(wish, &self.references(), now)?;
         if let Some(candidate) = &candidate {
@@ -285,7 +286,7 @@ impl Daemon {
         self.engine.is_due(&self.references())
     }
 
-    /// Everything a refusal must not change.
+    /// Returns everything that a refusal must not change.
     pub fn state(&self) -> Everything {
         let memory = serde_json::to_vec(&self.engine.memory()).unwrap();
         let (view, base) = (shown(self.engine.view().secrets()), shown(self.engine.base().secrets()));
@@ -297,7 +298,7 @@ impl Daemon {
     }
 }
 
-/// No name is in use twice, as present or former one.
+/// Checks that no name is in use twice, as present or former name.
 pub fn assert_unique(holdings: &Holdings) {
     let mut names = BTreeSet::new();
     for secret in holdings.secrets() {

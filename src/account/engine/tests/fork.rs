@@ -1,5 +1,5 @@
-//! What a hostile server can do and no device can see by itself: withhold, and keep a fork up for ever. Both show
-//! to people, by the age of the head and by its words; and a fork that is joined again is refused.
+//! The attacks by a server that no device can detect by itself: withholding, and keeping up a fork for ever. People
+//! notice both, by the age of the head and by its words. A fork that is joined again is refused.
 
 use super::super::*;
 use super::daemon::{Daemon, shown};
@@ -28,15 +28,15 @@ fn withholding_is_not_refused_and_shows_in_the_age_of_the_head() {
         let withheld = old.all_changes(world.devices[B].id(), world.devices[B].engine.cursor()).unwrap();
         world.devices[B].pulled(&withheld).unwrap();
     }
-    // Nothing is refused, and nothing is new: the head only grows older, beside that of a device in sync.
+    // Nothing is refused, and nothing is new. The head only grows older, compared to that of a device in sync.
     assert!(world.devices[B].state() == before);
     let age = |world: &World, index: usize| world.clock - world.devices[index].engine.head().unwrap().0.made_at;
     assert_eq!(world.devices[B].engine.head().unwrap().0.made_at, made_at);
     assert!(age(&world, B) >= age(&world, A) + 3000);
-    // A beat would have shown that the account lives; it is withheld as well.
+    // A beat would have shown that the account is in use; it is withheld as well.
     world.wish(A, &Wish::Beat).unwrap();
     assert!(age(&world, B) > age(&world, A) + 3000);
-    // What the server gave up withholding is taken.
+    // Once the server stops withholding, the device accepts everything.
     world.quiet();
 }
 
@@ -53,7 +53,7 @@ fn an_older_answer_that_is_consistent_is_taken_as_far_as_it_goes() {
     assert_eq!(victim.engine.head().unwrap().1, scene.world.server.newest().unwrap().hash);
 }
 
-/// The victim, on the other side of the fork.
+/// Returns the victim, on the other side of the fork.
 fn deceived(scene: &Scene) -> Daemon {
     let mut victim = scene.victim.cloned();
     victim.pulled(&scene.fork.all_changes(victim.id(), victim.engine.cursor()).unwrap()).unwrap();
@@ -67,7 +67,7 @@ fn a_fork_kept_up_for_ever_is_not_refused_and_shows_in_the_words() {
     let (theirs, ours) = (scene.world.devices[A].engine.head().unwrap(), victim.engine.head().unwrap());
     assert_eq!(theirs.0.seq, ours.0.seq, "the numbers do not tell");
     assert_ne!(words(&theirs.1), words(&ours.1), "the words do");
-    // It goes on on both sides.
+    // Both sides of the fork go on.
     assert_ne!(shown(victim.engine.view().secrets()), shown(scene.world.devices[A].engine.view().secrets()));
 }
 
@@ -81,7 +81,7 @@ fn a_fork_that_is_joined_again_is_refused() {
         let honest = scene.world.server.all_changes(victim.id(), cursor).unwrap();
         let refused = victim.pulled(&honest).unwrap_err();
         assert_eq!(refused.code(), expected, "{heads}: {refused}");
-        // With the whole history, from the head on that both know.
+        // The same with the whole history, from the last head that both know.
         let whole = scene.world.server.all_changes(victim.id(), scene.victim.engine.cursor()).unwrap();
         let refused = victim.pulled(&whole).unwrap_err();
         assert!(matches!(refused.code(), "rollback" | "fork"), "{heads}: {refused}");
@@ -90,7 +90,7 @@ fn a_fork_that_is_joined_again_is_refused() {
         both.extend(whole);
         assert!(scene.victim.cloned().pulled(&both).is_err());
         assert!(victim.state() == before);
-        // A push of the one side is not one of the other's: it does not follow its head.
+        // A push of one side does not fit on the other, because it does not follow its head.
         let mut forged = victim.cloned();
         let candidate = forged.prepare(&Wish::Beat, 1).unwrap().unwrap();
         let newest = scene.world.server.newest().unwrap();
@@ -104,7 +104,7 @@ fn a_key_that_was_wrapped_in_another_history_is_refused() {
     let c = world.devices[2].id();
     world.devices.remove(2);
     world.wish(A, &Wish::Revoke(c)).unwrap();
-    // On a server that shows A another history, A takes B in again, under the same key.
+    // On a server that shows A another history, A admits B again, under the same key.
     let (mut fork, mut twin) = (world.server.clone(), world.devices[A].cloned());
     let again = admit(world.devices[B].engine.me(), "B", false);
     let candidate = twin.prepare(&again, 1).unwrap().unwrap();
@@ -122,7 +122,7 @@ fn a_revoked_device_and_the_server_deceive_only_who_has_not_heard_of_it() {
     let (split, c) = (world.server.clone(), world.devices[2].id());
     let mut revoked = world.devices.remove(2);
     world.wish(A, &Wish::Revoke(c)).unwrap();
-    // In the old epoch it goes on, on a server that keeps the revocation from B.
+    // It goes on in the old epoch, on a server that keeps the revocation from B.
     let mut fork = split;
     revoked.set_value("cal-com", "forged", 1);
     let candidate = revoked.prepare(&Wish::Edits, 1).unwrap().unwrap();
@@ -133,13 +133,13 @@ fn a_revoked_device_and_the_server_deceive_only_who_has_not_heard_of_it() {
     let mut deceived = world.devices[B].cloned();
     deceived.pulled(&told(&deceived)).unwrap();
     assert_ne!(words(&deceived.engine.head().unwrap().1), words(&world.devices[A].engine.head().unwrap().1));
-    // One that has heard of it refuses.
+    // A device that knows of the revocation refuses.
     world.pull(B).unwrap();
     let pages = told(&world.devices[B]);
     assert!(world.devices[B].pulled(&pages).is_err());
 }
 
-/// Everything an answer to a device that joins may be changed in.
+/// Changes an answer to a device that joins, in every way.
 #[test]
 fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
     let mut scene = forked(&[(6, 0), (0, 0), (5, 2)]);
@@ -187,6 +187,6 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
     assert_eq!(refused(&|all| all.newest.as_mut().unwrap().seq = anchor - 1).code(), "rollback");
     assert_eq!(refused(&|all| all.newest = None).code(), "rollback");
     assert_eq!(refused(&|all| drop(all.heads.pop())).code(), "tampered");
-    // Without the links, what was sealed before the present epoch cannot be read.
+    // Without the links, records from before the present epoch cannot be read.
     assert_eq!(refused(&|all| all.links.clear()).code(), "tampered");
 }

@@ -1,4 +1,4 @@
-//! Deleting, where templates of several devices name what is deleted.
+//! Deletes of secrets that templates of several devices name.
 
 use super::super::*;
 use super::world::{Failed, World};
@@ -61,7 +61,7 @@ fn a_former_name_that_another_device_references_is_not_taken_from_its_secret() {
     assert_eq!(world.devices[B].values("old"), ["one"]);
     assert_eq!(world.devices[A].values("old-2"), ["two"]);
     assert!(world.devices[A].disk.notices[0].contains("`old-2`"));
-    // Nothing references it any more: it can be taken.
+    // Nothing references the name any more, so it can be taken.
     world.devices[B].templates.clear();
     world.sync(B);
     world.sync(A);
@@ -137,10 +137,10 @@ fn a_reference_of_a_device_that_was_offline_brings_a_secret_back() {
 fn a_reference_that_appears_while_the_devices_own_delete_is_under_way_brings_the_secret_back() {
     let mut world = World::of(2, &[("cal-com", "one"), ("sip", "two")]);
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
-    // What A references goes with it.
+    // The references of A go with the same push.
     world.devices[A].refer("sip/trunk", "sip");
     let candidate = world.devices[A].prepare(&Wish::Delete(id), now).unwrap().unwrap();
-    // Nobody has told A that it is deleted: a template of A goes on with it.
+    // Nobody has told A about the delete yet: a template of A comes to name the secret.
     world.devices[A].refer("cal-com/booking", "cal-com");
     world.send(A, &candidate).unwrap();
     world.sync(B);
@@ -195,7 +195,7 @@ fn what_was_deleted_is_kept_until_every_device_has_published_and_no_longer() {
     world.devices.remove(paper);
     world.quiet();
     assert!((0..3).all(|index| !deleted(&world, index)));
-    // A reference from now on is one to nothing.
+    // From now on, a reference to it leads to nothing.
     world.devices[B].refer("cal-com/booking", "cal-com");
     world.quiet();
     assert!(world.devices[B].find("cal-com").is_none());

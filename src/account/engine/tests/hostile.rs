@@ -1,5 +1,5 @@
-//! A server that lies: every answer that it makes of an honest one is refused with the name of what it did, and
-//! changes nothing, or is exactly the honest one.
+//! A server that lies. Every change it makes to an honest answer is refused with the name of what it did and without
+//! any effect, or the result is exactly that of the honest answer.
 
 use proptest::prelude::*;
 
@@ -10,16 +10,16 @@ use crate::account::seal::{Kind, NO_ID};
 use crate::account::wire::{Changes, Hash, Sealed, SealedHead};
 use crate::random::random;
 
-/// What has to become of an answer.
+/// The expected result of an answer.
 #[derive(Clone, Debug, PartialEq)]
 enum Expect {
-    /// The same as of the honest one.
+    /// The same as for the honest answer.
     Honest,
-    /// Nothing: it says that there is nothing new.
+    /// No change: the answer says that there is nothing new.
     Unchanged,
-    /// This refusal.
+    /// Exactly this refusal and no other.
     Refused(Refusal),
-    /// A refusal as `tampered`, whatever it found first.
+    /// A refusal as `tampered`, whichever problem is found first.
     Tampered,
 }
 
@@ -31,7 +31,7 @@ const FORK: fn(u64) -> Expect = |seq| Expect::Refused(Refusal::Fork { seq });
 
 type Attack = (&'static str, Vec<Changes>, Expect);
 
-/// An honest answer, to be changed.
+/// An honest answer that is about to be changed.
 struct Lies<'a> {
     scene: &'a Scene,
     whole: Changes,
@@ -53,7 +53,7 @@ impl Lies<'_> {
         self.scene.world.server.account
     }
 
-    /// The number of the head before this one, as the victim walks.
+    /// Returns the number and epoch of the head before this one, in the victim's walk.
     fn before(&self, index: usize) -> (u64, u64) {
         index
             .checked_sub(1)
@@ -84,7 +84,7 @@ impl Lies<'_> {
         self.lie("a head is cut", Tampered, |all| all.heads[at].sealed.0.truncate(bit % 290));
         self.lie("a head follows another", FORK(seq), |all| all.heads[at].prev.0[bit % 32] ^= 1);
         self.lie("a head has a higher number", Tampered, |all| all.heads[at].seq += 1);
-        // The key of an epoch that is not there may be kept from this device, for it was revoked.
+        // The key of an epoch that does not exist may be missing because this device was revoked.
         let raised = if self.whole.wraps.iter().any(|wrap| wrap.epoch == head.epoch + 1) {
             Tampered
         } else {
@@ -112,7 +112,7 @@ impl Lies<'_> {
         });
     }
 
-    /// A head as a device can make it that has the first epoch's key; its root is that of no records.
+    /// Returns a head such as a device can make that has the key of the first epoch. Its root is that of no records.
     fn by_a_revoked_device(&self, prev: Hash) -> SealedHead {
         let seq = self.known + 1;
         let (known, _) = self.scene.victim.engine.head().unwrap();
@@ -164,7 +164,7 @@ impl Lies<'_> {
         if let Some(former) = former.filter(|former| former.sealed.is_some()) {
             self.lie("a record goes back", Tampered, |all| all.records[at].record = former);
         }
-        // A device that was revoked has the key, and knows the ids: the box opens, and counts for nothing.
+        // A revoked device has the key and knows the ids: the box opens, and still has no effect.
         let revision = changed.record.revision;
         let forged = self.scene.first_key.seal(Kind::Record, self.account(), id.0, revision, b"\x01");
         let expect = if self.epoch > 1 { Expect::Refused(Refusal::OldEpoch) } else { Tampered };
@@ -195,7 +195,7 @@ impl Lies<'_> {
             let boxed = theirs.map(|theirs| theirs.sealed).unwrap_or_default();
             all.wraps.iter_mut().for_each(|wrap| wrap.sealed = boxed.clone());
         });
-        // A device that goes on from what it knows needs no links.
+        // A device that continues from what it knows needs no links.
         self.lie("links are dropped", Honest, |all| all.links.clear());
         self.lie("links are changed", Honest, |all| all.links.iter_mut().for_each(|link| flip(&mut link.sealed, bit)));
     }
@@ -216,7 +216,7 @@ impl Lies<'_> {
         pages.push(twice.clone());
         let last = self.whole.heads.last().unwrap().seq;
         pages.last_mut().unwrap().newest = self.whole.newest;
-        // Records that come again are the same.
+        // Records that come twice are the same.
         let expect = offered.map_or(Honest, |offered| ROLLBACK(last, offered));
         self.attacks.push(("a page is there twice", pages, expect));
     }
@@ -265,7 +265,8 @@ fn attacks(scene: &Scene, pick: usize) -> Vec<Attack> {
     lies.attacks
 }
 
-/// Shows an answer to a device: it is what is expected, and an honest answer is taken afterwards.
+/// Shows an answer to a device. The result has to be the expected one, and the honest answer has to be accepted
+/// afterwards.
 fn show(scene: &Scene, honest: &Daemon, (name, pages, expect): Attack) {
     let mut victim = scene.victim.cloned();
     let before = victim.state();

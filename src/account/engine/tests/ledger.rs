@@ -1,5 +1,5 @@
-//! What was acknowledged on any device, and what became of it: kept beside the engines, and held against them in
-//! the end. A witness, a device on paper that never says anything, sees every head.
+//! A ledger of what was acknowledged on any device, and what became of it. It is kept next to the engines, and compared
+//! with them at the end. A witness, a paper device that never pushes, sees every head.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::vault::record::Secret;
 
 pub struct Ledger {
     witness: Daemon,
-    /// As they were before anything happened.
+    /// The secrets before anything happened.
     first: BTreeMap<SecretId, Arc<Secret>>,
     acknowledged: HashMap<IntentId, Arc<Intent>>,
     /// Every intent of every head, in order.
@@ -22,7 +22,7 @@ pub struct Ledger {
     deletes: Vec<(u64, SecretId)>,
     /// Every secret, as it was last seen.
     last: BTreeMap<SecretId, Arc<Secret>>,
-    /// Up to which head a device had said what it references when it came to reference a name.
+    /// For each reference that was added: the newest head up to which its device had published references at that time.
     added: HashMap<(DeviceId, String, String), u64>,
 }
 
@@ -30,13 +30,13 @@ fn names(secret: &Secret) -> impl Iterator<Item = &SecretName> {
     std::iter::once(&secret.name).chain(&secret.former_names)
 }
 
-/// What a secret has to be, by the intents in the order of their heads.
+/// The state that a secret must have, by the intents in the order of their heads.
 #[derive(Default)]
 struct Expected {
     values: Vec<String>,
     enabled: bool,
     name: String,
-    /// The newest head with an intent for it.
+    /// The number of the newest head with an intent for it.
     seq: u64,
 }
 
@@ -58,7 +58,7 @@ impl Ledger {
         Self { witness, last: first.clone(), first, acknowledged, settled, deletes, added }
     }
 
-    /// An edit was acknowledged on this device.
+    /// Notes that an edit was acknowledged on this device.
     pub fn acknowledge(&mut self, device: &Daemon) {
         for intent in device.engine.pending() {
             self.acknowledged.entry(intent.id).or_insert_with(|| Arc::clone(intent));
@@ -76,7 +76,7 @@ impl Ledger {
         self.added.retain(|(id, known, _), _| *id != device.id() || known != template);
     }
 
-    /// A push was accepted, of this device, and maybe with a delete.
+    /// Notes that a push of this device was accepted, possibly with a delete.
     pub fn witness(&mut self, server: &Server, by: DeviceId, delete: Option<SecretId>) {
         let pages = server.all_changes(self.witness.id(), self.witness.engine.cursor()).unwrap();
         self.witness.pulled(&pages).unwrap();
@@ -86,7 +86,7 @@ impl Ledger {
         self.last.extend(base.secrets().map(|secret| (secret.id, Arc::clone(secret))));
         self.last.extend(base.all_deleted().map(|(id, deleted)| (*id, Arc::clone(&deleted.secret))));
         let Some(id) = delete else { return };
-        // It may live on: by a template of the device itself that came to name it meanwhile.
+        // The secret may live on, because a template of the device itself came to name it in the meantime.
         assert!(base.deleted(id).is_some() || base.secret(id).is_some(), "it is forgotten with its delete");
         if let Some(deleted) = base.deleted(id) {
             self.deletes.push((head.seq, id));
@@ -98,7 +98,7 @@ impl Ledger {
         }
     }
 
-    /// Everything that has to be true in the end.
+    /// Checks everything that has to be true at the end.
     pub fn audit(&self, world: &World) {
         let base = world.devices[0].engine.base();
         let order: HashSet<_> = self.settled.iter().map(|(_, intent)| *intent).collect();
@@ -117,11 +117,11 @@ impl Ledger {
         }
     }
 
-    /// The intents, applied in the order of their heads.
+    /// Applies the intents in the order of their heads.
     fn expected(&self) -> BTreeMap<SecretId, Expected> {
         let mut expected: BTreeMap<_, _> = self.first.iter().map(|(id, secret)| (*id, Expected::of(secret))).collect();
         for (seq, intent) in &self.settled {
-            // A delete is nobody's edit.
+            // A delete is not an acknowledged edit.
             let Some(intent) = self.acknowledged.get(intent) else { continue };
             let known: &mut Expected = expected.entry(intent.secret).or_default();
             known.seq = *seq;
@@ -153,7 +153,7 @@ impl Ledger {
         assert!(end.is_some_and(is_number), "`{}` was to be called `{}`", last.name, expected.name);
     }
 
-    /// A reference to nothing came after its device had heard of the delete, and said so.
+    /// Checks that each reference to nothing was added after its device had learned of the delete and published that.
     fn audit_references(&self, base: &Holdings, device: &Daemon) {
         for ((id, _, name), seen) in self.added.iter().filter(|((id, ..), _)| *id == device.id()) {
             let name: SecretName = name.parse().unwrap();

@@ -1,4 +1,4 @@
-//! The engine among devices, with a network and a server that are honest or are not.
+//! Tests of the engine among several devices, with networks and servers that are honest or not.
 
 mod daemon;
 mod fork;
@@ -14,7 +14,7 @@ mod story;
 mod vectors;
 mod world;
 
-/// So many cases, or as many as `PROPTEST_CASES` says; a case that fails is not kept, for keys differ each time.
+/// Runs this many cases, or as many as `PROPTEST_CASES` says. Failed cases are not kept, because keys differ each time.
 fn cases(number: u32) -> proptest::test_runner::Config {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|wanted| wanted.parse().ok());
     proptest::test_runner::Config {

@@ -1,4 +1,4 @@
-//! Crashes, lost requests and lost answers, at every step of a push and a pull.
+//! Crashes, lost requests and lost answers at every step of a push and a pull.
 
 use super::super::*;
 use super::server::Refused;
@@ -8,7 +8,7 @@ use crate::account::wire::Changes;
 const A: usize = 0;
 const B: usize = 1;
 
-/// An edit on A, in each form, with its candidate; nothing sent.
+/// Makes an edit of each kind on A. Returns its candidate without sending it.
 fn edited(world: &mut World) -> Candidate {
     let now = world.tick();
     world.devices[A].set_value("cal-com", "two", now);
@@ -46,7 +46,7 @@ fn a_lost_request_and_a_lost_answer_lose_nothing_and_double_nothing() {
         if crashes {
             world.devices[A].crash();
         }
-        // The first comes after all.
+        // The first request arrives after all.
         assert_eq!(world.send(A, &lost), Err(Refused::Behind));
         world.pull(A).unwrap();
         assert_eq!(world.devices[A].engine.pending().len(), 0);
@@ -170,7 +170,7 @@ fn pages_that_others_push_between_make_one_state() {
         cursor = page.next;
         pages.push(page);
         if pages.len() == 2 {
-            // References of a device, and something behind them.
+            // References of a device, and a record after them.
             world.devices[2].refer("sip/trunk", "four");
             world.sync(2);
             let now = world.tick();
@@ -180,7 +180,8 @@ fn pages_that_others_push_between_make_one_state() {
         }
         let are_read = pages.iter().flat_map(|page| &page.records).any(|changed| changed.record.id == c.references);
         if are_read && !is_revoked {
-            // They are on a page, and go; so does a secret, another one changes again, and an epoch begins.
+            // The references are on a page that was read, and disappear. A secret disappears too, another one changes
+            // again, and an epoch begins.
             let now = world.tick();
             world.devices[A].set_value("one", "1 at last", now);
             world.wish(A, &Wish::Revoke(c.id)).unwrap();
@@ -209,14 +210,14 @@ fn of_two_clones_the_one_that_comes_second_stops() {
     let before = clone.state();
     assert_eq!(clone.pulled(&pages), Err(Refusal::Cloned));
     assert!(clone.state() == before);
-    // The other way round: the clone was first.
+    // The other way round: the clone pushes first.
     let mut clone = world.devices[A].cloned();
     clone.set_value("cal-com", "three", now);
     let candidate = clone.prepare(&Wish::Edits, now).unwrap().unwrap();
     world.server.push(clone.id(), candidate.onto.hash, &candidate.push).unwrap();
     clone.accepted(candidate);
     assert_eq!(world.pull(A), Err(Refusal::Cloned));
-    // A device that is no clone goes on.
+    // A device that is not a clone goes on.
     world.pull(B).unwrap();
     assert_eq!(world.devices[B].values("cal-com"), ["one", "two", "three"]);
 }
@@ -231,7 +232,7 @@ fn a_device_that_slept_longer_than_heads_are_kept_is_told() {
     world.server.prune(newest.seq - 1);
     let b = &world.devices[B];
     assert!(world.server.all_changes(b.id(), b.engine.cursor()).is_err());
-    // It goes on from the newest, when a person has compared its words.
+    // It continues from the newest head after a person has compared the words.
     let pages = world.server.all_changes(b.id(), Engine::cursor_of(newest)).unwrap();
     world.devices[B].adopt(newest, &pages).unwrap();
     world.quiet();

@@ -1,5 +1,5 @@
-//! Random edits on several devices, with a network that loses, delays and reorders, and crashes at every step:
-//! in the end all agree, and everything that was acknowledged is there once.
+//! Random edits on several devices, with a network that loses, delays and reorders, and with crashes at every step. At
+//! the end all devices agree, and everything that was acknowledged is there once.
 
 use proptest::prelude::*;
 
@@ -14,8 +14,8 @@ use crate::names::SecretId;
 const NAMES: [&str; 6] = ["cal", "sip", "CAL", "mcp", "bot", "Sip-2"];
 const TEMPLATES: [&str; 2] = ["cal-com/a", "sip-trunk/b"];
 
-/// One thing that happens. A device is a number modulo how many there are, a secret a number modulo how many
-/// that device shows.
+/// One event. A device is a number modulo the number of devices, a secret a number modulo the number of secrets that
+/// the device shows.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Create(usize, usize),
@@ -26,14 +26,14 @@ enum Step {
     Revoke(usize),
     Refer(usize, usize, usize),
     Unrefer(usize, usize),
-    /// The next thing between a device and the server.
+    /// The next exchange between a device and the server.
     Net(usize),
-    /// What is under way is given up; a request may arrive later.
+    /// The exchange in progress is given up; its request may arrive later.
     Lose(usize),
     /// A request that was given up arrives.
     Late(usize),
     Crash(usize),
-    /// So many things of the network do not happen to it.
+    /// The device misses this many network events.
     Away(usize, usize),
 }
 
@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is under way between a device and the server.
+/// The exchange in progress between a device and the server.
 enum Flight {
     Push { candidate: Box<Candidate>, delete: Option<SecretId>, answer: Option<Result<Newest, Refused>> },
     Pull { pages: Vec<Changes>, next: Option<Cursor> },
@@ -73,7 +73,7 @@ struct Late {
 #[derive(Default)]
 struct Line {
     flight: Option<Flight>,
-    /// What somebody asked for and waits for.
+    /// The wish that a caller waits for.
     want: Option<Wish>,
     is_behind: bool,
     away: usize,
@@ -81,7 +81,7 @@ struct Line {
 
 struct Run {
     world: World,
-    /// The last of the devices does nothing but get revoked.
+    /// The last of the devices, which only gets revoked.
     spare: DeviceId,
     lines: Vec<Line>,
     late: Vec<Late>,
@@ -167,7 +167,7 @@ impl Run {
         }
     }
 
-    /// No value is there twice.
+    /// Returns a value that occurs only once.
     fn value(&mut self) -> String {
         self.number += 1;
         format!("value {}", self.number)
@@ -224,7 +224,7 @@ impl Run {
         self.lines[index].flight = flight;
     }
 
-    /// What a device does next: it pulls where it is behind, or has nothing to push.
+    /// Returns what a device does next: it pulls if it is behind, or has nothing to push.
     fn take_off(device: &mut Daemon, line: &mut Line, now: u64) -> Option<Flight> {
         let pull = Flight::Pull { pages: Vec::new(), next: Some(device.engine.cursor()) };
         if line.is_behind {
@@ -235,7 +235,7 @@ impl Run {
             Wish::Delete(id) => Some(id),
             _ => None,
         };
-        // Its own templates, the device's inventory sees to.
+        // The device's inventory checks its own templates.
         let secret = delete.and_then(|id| device.engine.view().secret(id));
         let is_named = |name| device.references().names(name);
         if secret.is_some_and(|secret| std::iter::once(&secret.name).chain(&secret.former_names).any(is_named)) {
@@ -249,7 +249,7 @@ impl Run {
         }
     }
 
-    /// Everybody comes online; some requests that were given up arrive before, the others never.
+    /// Brings all devices online. Some requests that were given up arrive before that, the others never.
     fn end(mut self) {
         for device in 0..self.world.devices.len() {
             self.lose(device);
@@ -261,7 +261,7 @@ impl Run {
         }
         for _ in 0..10 {
             let before = self.world.server.newest();
-            // A device that never says what it references is waited for: it goes.
+            // A device that never publishes its references would be waited for, so it is revoked.
             self.online(0);
             self.lines[0].want = Some(Wish::Revoke(self.spare));
             (0..self.lines.len()).for_each(|device| self.online(device));
@@ -273,7 +273,7 @@ impl Run {
         panic!("it never becomes quiet");
     }
 
-    /// Until a device has everything, and the server everything of it.
+    /// Runs until a device has everything, and the server has everything from it.
     fn online(&mut self, device: usize) {
         self.lines[device].away = 0;
         for _ in 0..2000 {

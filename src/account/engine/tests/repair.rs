@@ -1,4 +1,4 @@
-//! The server was set back to a backup: who notices, who repairs it, and what the others do then.
+//! The server was restored from a backup: which devices notice, which one repairs the account, and what the others do.
 
 use super::super::*;
 use super::world::World;
@@ -7,7 +7,7 @@ const A: usize = 0;
 const B: usize = 1;
 const C: usize = 2;
 
-/// What `guillemet account repair` does on a device that is furthest.
+/// Does what `guillemet account repair` does on the device that is furthest.
 fn repair(world: &mut World, index: usize) {
     let device = &world.devices[index];
     let pages = world.server.all_changes(device.id(), Cursor::default()).unwrap();
@@ -28,7 +28,7 @@ fn adopt(world: &mut World, index: usize) -> Result<(), Refusal> {
     world.devices[index].adopt(newest, &pages)
 }
 
-/// A is furthest, B is one head behind, C was last in sync at the backup.
+/// Restores a backup such that A is furthest, B is one head behind, and C was last in sync at the backup.
 fn set_back(world: &mut World) {
     let backup = world.server.newest().unwrap().seq;
     let now = world.tick();
@@ -55,7 +55,7 @@ fn a_server_that_was_set_back_is_refused_and_the_furthest_device_repairs_it() {
 
     repair(&mut world, A);
     world.sync(A);
-    // B was on the way, C before it: both see that heads are missing, and a person confirms.
+    // B was between the backup and A's head, C before that: both see that heads are missing, and a person confirms.
     for index in [B, C] {
         let before = world.devices[index].state();
         assert!(matches!(world.pull(index), Err(Refusal::ContinuityLost { .. })), "{index}");
@@ -137,7 +137,7 @@ fn an_epoch_that_was_lost_with_the_backup_comes_back_with_its_keys() {
 fn what_a_device_knew_and_the_repaired_account_does_not_is_typed_anew() {
     let mut world = World::of(3, &[("cal-com", "one"), ("sip", "s"), ("switch", "x")]);
     let backup = world.server.newest().unwrap().seq;
-    // B goes further than A, in three pushes; nobody sees them before the server is set back.
+    // B goes further than A in three pushes, which nobody sees before the server is restored.
     for (value, other) in [("two", "b"), ("three", "c"), ("four", "d")] {
         let now = world.tick();
         world.devices[B].set_value("cal-com", value, now);
@@ -151,7 +151,7 @@ fn what_a_device_knew_and_the_repaired_account_does_not_is_typed_anew() {
     world.devices[B].set_value("cal-com", "five, not pushed", now);
     world.server.set_back(backup);
 
-    // B finds out only after A and C went on: it can neither go on nor repair.
+    // B notices only after A and C have gone on: it can neither continue nor repair.
     let now = world.tick();
     world.devices[C].set_value("cal-com", "from C", now);
     for _ in 0..6 {
@@ -195,7 +195,7 @@ fn an_intent_that_came_into_the_account_by_a_head_that_was_never_seen_is_not_app
     world.devices[B].rename("cal-com", "cal", now).unwrap();
     let candidate = world.devices[B].prepare(&Wish::Edits, now).unwrap().unwrap();
     world.send(B, &candidate).unwrap();
-    // The answer is lost; A has it, and the server loses it.
+    // The answer is lost. A has pulled the push, and the server loses it.
     world.wish(A, &Wish::Beat).unwrap();
     world.server.set_back(backup);
     repair(&mut world, A);

@@ -1,5 +1,5 @@
-//! An account with a past, a device that is behind, and what an honest server would tell it: what a hostile one
-//! begins with.
+//! An account with a past, a device that is behind, and the answer of an honest server to it: the starting point for
+//! the attacks of a hostile one.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ const B: usize = 1;
 const C: usize = 2;
 const D: usize = 3;
 
-/// How an account came to be what it is.
+/// The events that made an account what it is.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     before: Vec<(usize, usize)>,
@@ -35,24 +35,24 @@ pub fn past() -> impl Strategy<Value = Past> {
 }
 
 impl Past {
-    /// Nothing but these edits after the victim was in sync; another device was revoked before.
+    /// Only these edits after the victim was in sync; another device was revoked before.
     pub fn of(after: &[(usize, usize)]) -> Self {
         Self { after: after.to_vec(), revoked_before: true, pages: 1000, ..Self::default() }
     }
 }
 
 pub struct Scene {
-    /// The account, and everybody who is not behind.
+    /// The account, and all devices that are not behind.
     pub world: World,
-    /// The device that is behind; to be cloned for every attack.
+    /// The device that is behind. It is cloned for every attack.
     pub victim: Daemon,
     /// The server as it was at every head.
     pub snapshots: Vec<Server>,
-    /// The server that another one was split off from at the head the victim knows, with other edits.
+    /// The server of a fork with other edits, from the head that the victim knows.
     pub fork: Server,
-    /// What an honest server answers.
+    /// The answer of an honest server.
     pub honest: Vec<Changes>,
-    /// The key of the first epoch, which a device has that was revoked since.
+    /// The key of the first epoch, which a revoked device has.
     pub first_key: Arc<EpochKey>,
 }
 
@@ -96,7 +96,7 @@ impl Scene {
         Self { world, victim, snapshots, fork, honest, first_key }
     }
 
-    /// The honest answer in one page.
+    /// Returns the honest answer in one page.
     pub fn whole(&self) -> Changes {
         let mut whole = self.honest.last().unwrap().clone();
         whole.heads = self.honest.iter().flat_map(|page| page.heads.clone()).collect();
@@ -106,7 +106,7 @@ impl Scene {
     }
 }
 
-/// Something is edited on A or C, and pushed.
+/// Makes an edit on A or C, and pushes it.
 fn happen(world: &mut World, edit: usize, pick: usize) {
     let (who, now) = (if pick.is_multiple_of(2) { A } else { C }, world.tick());
     world.sync(who);
@@ -129,12 +129,12 @@ fn happen(world: &mut World, edit: usize, pick: usize) {
     }
     world.sync(who);
     if world.server.newest() == before {
-        // It was refused.
+        // The edit was refused.
         world.push(who, &Wish::Beat).unwrap();
     }
 }
 
-/// Another history from here on, of a server that shows different devices different states.
+/// Makes another history from here on, as a server does that shows different devices different states.
 fn fork(world: &World) -> Server {
     let mut server = world.server.clone();
     let mut twin = world.devices[C].cloned();

@@ -1,4 +1,4 @@
-//! An honest server in memory: what docs/account-protocol.md says of it, and nothing about keys.
+//! An honest server in memory: it does what docs/account-protocol.md says, and knows nothing about keys.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,22 +7,22 @@ use crate::account::wire::{
     SealedHead, SealedRecord, Wrap,
 };
 
-/// Why a push is not taken.
+/// The reasons why a push is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is not on the newest head: 412.
+    /// It is not on the newest head (412).
     Behind,
-    /// The device has no key: 401.
+    /// The device has no key (401).
     Unknown,
-    /// It is not what a push may be: 422.
+    /// It is not what a push may be (422).
     Wrong(&'static str),
 }
 
-/// Heads after the cursor are no longer kept: 409.
+/// Heads after the cursor are no longer kept (409).
 #[derive(Debug, PartialEq, Eq)]
 pub struct ContinuityLost;
 
-/// How large the pages are.
+/// The most heads and records in one page.
 #[derive(Clone, Copy, Debug)]
 pub struct Pages {
     pub heads: usize,
@@ -37,7 +37,7 @@ pub struct Server {
     records: BTreeMap<ObjectId, Vec<(u64, SealedRecord)>>,
     wraps: Vec<(u64, Wrap)>,
     links: Vec<(u64, Link)>,
-    /// Devices with a key, by the seq of the head that admitted them.
+    /// The devices with a key, each with the seq of the head that admitted it.
     devices: BTreeMap<DeviceId, u64>,
     revoked: Vec<(u64, DeviceId, u64)>,
     pruned: u64,
@@ -67,9 +67,9 @@ impl Server {
         self.devices.contains_key(&device)
     }
 
-    /// A push, `If-Match: onto`.
+    /// Accepts or refuses a push with `If-Match: onto`.
     pub fn push(&mut self, by: DeviceId, onto: Hash, push: &Push) -> Result<Newest, Refused> {
-        // As it travels.
+        // The push is encoded and decoded, as if it travelled.
         let body = serde_json::to_vec(push).unwrap();
         if body.len() > BODY_MAX {
             return Err(Refused::Wrong("it is too large"));
@@ -113,7 +113,7 @@ impl Server {
         Ok(self.newest().unwrap())
     }
 
-    /// A page of changes.
+    /// Returns a page of changes.
     pub fn changes(&self, device: DeviceId, from: Cursor) -> Result<Changes, ContinuityLost> {
         if from.heads_after < self.pruned {
             return Err(ContinuityLost);
@@ -150,7 +150,7 @@ impl Server {
         Ok(serde_json::from_slice(&serde_json::to_vec(&changes).unwrap()).unwrap())
     }
 
-    /// Every page, from one state.
+    /// Returns all pages from one state.
     pub fn all_changes(&self, device: DeviceId, from: Cursor) -> Result<Vec<Changes>, ContinuityLost> {
         let mut pages = vec![self.changes(device, from)?];
         while let Some(next) = pages.last().and_then(|page| page.next) {
@@ -159,17 +159,17 @@ impl Server {
         Ok(pages)
     }
 
-    /// The newest wrap for a device.
+    /// Returns the newest wrap for a device.
     pub fn wrap(&self, device: DeviceId) -> Option<Wrap> {
         self.wraps.iter().rev().map(|(_, wrap)| wrap).find(|wrap| wrap.device == device).cloned()
     }
 
-    /// The newest form of every record.
+    /// Returns the newest form of every record.
     pub fn newest_records(&self) -> impl Iterator<Item = &SealedRecord> {
         self.records.values().filter_map(|forms| forms.last()).map(|(_, record)| record)
     }
 
-    /// Brought back from a backup that was made at this head.
+    /// Restores a backup that was made at this head.
     pub fn set_back(&mut self, seq: u64) {
         self.heads.retain(|head| head.seq <= seq);
         self.wraps.retain(|(came, _)| *came <= seq);
@@ -183,7 +183,7 @@ impl Server {
         self.devices.extend(back.into_iter().filter(|(.., came)| *came <= seq).map(|(_, device, came)| (device, came)));
     }
 
-    /// Heads up to this one are no longer kept.
+    /// Drops the heads up to this one.
     pub fn prune(&mut self, seq: u64) {
         self.heads.retain(|head| head.seq > seq);
         self.pruned = seq;

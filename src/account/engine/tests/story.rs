@@ -1,4 +1,4 @@
-//! What several people do to one account, and what becomes of it.
+//! What several people do to one account, and the result.
 
 use super::super::*;
 use super::daemon::{Taken, shown};
@@ -53,7 +53,7 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
             0 => drop(device.create(&format!("key-{number}"), "x", now)),
             1 if device.find(&known).is_some() => device.set_value(&known, "y", now),
             2 if device.find(&known).is_some() => drop(device.rename(&known, &format!("other-{number}"), now)),
-            // A former name is taken from who had it.
+            // Takes a former name from the secret that had it.
             3 => drop(device.create(&known, "z", now)),
             4 if device.find(&known).is_some() => device.enable(&known, false, now),
             _ => device.set_value("old", &format!("{number}"), now),
@@ -72,7 +72,7 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
         let now = world.tick();
         let candidate = world.devices[A].prepare(&Wish::Edits, now).unwrap().unwrap();
         world.send(A, &candidate).unwrap();
-        // What is typed while the push is on its way.
+        // These edits are made while the push is on its way.
         world.devices[A].set_value("old", "typed meanwhile", now);
         world.devices[A].create(&format!("meanwhile-{pieces}"), "x", now).unwrap();
         let typed = shown(world.devices[A].engine.view().secrets());
@@ -80,7 +80,7 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
         assert_eq!(shown(world.devices[A].engine.view().secrets()), typed);
         assert_eq!(before.len() + 1, typed.len());
         quick += usize::from(!world.devices[A].engine.pending.is_empty());
-        // Worked out anew from what is written down, it is the same.
+        // Made again from what is on disk, the engine is the same.
         let again = world.devices[A].cloned();
         assert_eq!(shown(again.engine.view().secrets()), typed);
         assert_eq!(shown(again.engine.base().secrets()), shown(world.devices[A].engine.base().secrets()));
@@ -275,7 +275,7 @@ fn a_device_that_is_admitted_twice_is_there_once() {
     world.wish(A, &admit(&again, "B", false)).unwrap();
     assert_eq!(world.devices[A].engine.head().unwrap().0.devices.len(), 2);
     world.quiet();
-    // Its first answer was lost: it begins with the second wrap.
+    // The answer to its first enrolment was lost, so it begins with the second wrap.
     let mut joined = world.joined(A, again, "B");
     joined.pulled(&world.server.all_changes(joined.id(), joined.engine.cursor()).unwrap()).unwrap();
     assert_eq!(joined.values("cal-com"), ["one"]);
@@ -305,12 +305,12 @@ fn a_revoked_device_is_told_and_the_others_go_on_in_a_new_epoch() {
     world.devices[A].crash();
     world.devices[1].crash();
 
-    // One that joins now reads what was sealed before, by the link.
+    // A device that joins now reads what was sealed before, through the link.
     let d = world.join(1, "D", false);
     assert_eq!(world.devices[d].values("cal-com"), ["one", "two", "three"]);
     world.quiet();
 
-    // With the key that it has, the revoked one makes nothing that counts.
+    // With the key that it has, the revoked device can make nothing that counts.
     let candidate = gone.prepare(&Wish::Beat, 5).unwrap().unwrap();
     let mut forged = stale[0].clone();
     forged.heads = vec![candidate.push.head.clone()];
@@ -338,7 +338,7 @@ fn a_device_that_goes_is_gone() {
     assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);
     assert!(world.delete(A, "cal-com").unwrap(), "its references went with it");
 
-    // It has the key still, and a server that takes its side: its heads are those of nobody.
+    // It still has the key, and a server that takes its side: its heads are from no device of the account.
     let mut gone = gone;
     gone.set_value("cal-com", "three", now);
     let candidate = gone.prepare(&Wish::Edits, now).unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! What is sealed and hashed, byte by byte: another client has to make the same. The hashes were made in Python,
-//! with `hashlib.sha256` and `struct.pack("<Q", …)` by docs/account-protocol.md.
+//! What is sealed and hashed, byte by byte, so that another client can make the same. The hashes were made in Python,
+//! with `hashlib.sha256` and `struct.pack("<Q", …)`, from docs/account-protocol.md.
 
 use super::super::object::Object;
 use super::super::*;

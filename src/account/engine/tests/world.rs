@@ -1,4 +1,4 @@
-//! Devices, and a server between them.
+//! Several devices, and a server between them.
 
 use super::super::*;
 use super::daemon::{Daemon, KEEP, shown};
@@ -14,7 +14,7 @@ pub struct World {
     pub clock: Millis,
 }
 
-/// Why a push did not come through.
+/// The reasons why a push did not get through.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown where a test fails")]
 pub enum Failed {
@@ -22,18 +22,18 @@ pub enum Failed {
     Refused(Refused),
 }
 
-/// A device that is in no account yet.
+/// Returns a device that is in no account yet.
 pub fn me(account: AccountId) -> Me {
     Me { account, device: DeviceId(random()), secret: DeviceSecret::random() }
 }
 
-/// The wish to take a device in.
+/// Returns the wish to admit a device.
 pub fn admit(me: &Me, name: &str, paper: bool) -> Wish {
     Wish::Admit { id: me.device, key: PublicKey(me.secret.public()), name: name.into(), paper, api_key: None }
 }
 
 impl World {
-    /// An account of one device, which had these secrets before.
+    /// Returns an account with one device, which had these secrets before.
     pub fn founded(existing: &[(&str, &str)]) -> Self {
         let account = AccountId(random());
         let me = me(account);
@@ -47,7 +47,7 @@ impl World {
         world
     }
 
-    /// An account of so many devices, called A, B, C…, that agree.
+    /// Returns an account with this many devices, called A, B, C…, that agree.
     pub fn of(devices: usize, existing: &[(&str, &str)]) -> Self {
         let mut world = Self::founded(existing);
         for name in ["B", "C", "D", "E", "F"].into_iter().take(devices - 1) {
@@ -62,7 +62,7 @@ impl World {
         self.clock
     }
 
-    /// A device joins that another has invited.
+    /// Lets a device join on the invitation of another one.
     pub fn join(&mut self, inviter: usize, name: &str, paper: bool) -> usize {
         let me = me(self.server.account);
         self.wish(inviter, &admit(&me, name, paper)).unwrap();
@@ -72,7 +72,7 @@ impl World {
         index
     }
 
-    /// What a device makes of the wrap that it was admitted with.
+    /// Returns the device as it begins with the wrap that it was admitted with.
     pub fn joined(&self, inviter: usize, me: Me, name: &str) -> Daemon {
         let wrap = self.server.wrap(me.device).unwrap();
         let inviter = PublicKey(self.devices[inviter].engine.me().secret.public());
@@ -80,7 +80,7 @@ impl World {
         Daemon::new(name, Engine::join(me, key, anchor, KEEP))
     }
 
-    /// The answer to a pull.
+    /// Returns the answer to a pull.
     pub fn answer(&self, index: usize) -> Vec<Changes> {
         let device = &self.devices[index];
         self.server.all_changes(device.id(), device.engine.cursor()).unwrap()
@@ -91,7 +91,7 @@ impl World {
         self.devices[index].pulled(&pages)
     }
 
-    /// One attempt to push; whether there was anything.
+    /// Tries to push once. Returns whether there was anything to push.
     pub fn push(&mut self, index: usize, wish: &Wish) -> Result<bool, Failed> {
         let now = self.tick();
         let Some(candidate) = self.devices[index].prepare(wish, now).map_err(Failed::Unprepared)? else {
@@ -102,12 +102,12 @@ impl World {
         Ok(true)
     }
 
-    /// Only sends: the answer is nobody's yet.
+    /// Sends a push without handling the answer.
     pub fn send(&mut self, index: usize, candidate: &Candidate) -> Result<Newest, Refused> {
         self.server.push(self.devices[index].id(), candidate.onto.hash, &candidate.push)
     }
 
-    /// Pulls, pushes what is due, and then what is wished.
+    /// Pulls, pushes what is due, and then pushes the wish.
     pub fn wish(&mut self, index: usize, wish: &Wish) -> Result<bool, Failed> {
         self.sync(index);
         self.push(index, wish)
@@ -125,7 +125,7 @@ impl World {
         panic!("{}: there is always something to push", self.devices[index].name);
     }
 
-    /// Everybody is online until nobody has anything to say; then they agree.
+    /// Syncs all devices until none has anything to push, and then checks that they agree.
     pub fn quiet(&mut self) {
         for _ in 0..20 {
             let before = self.server.newest();
@@ -139,7 +139,7 @@ impl World {
         panic!("it never becomes quiet");
     }
 
-    /// All devices show the same, and that is what the account holds.
+    /// Checks that all devices show the same state, and that it is the account's.
     pub fn agree(&self) {
         let newest = self.server.newest().unwrap();
         let first = shown(self.devices[0].engine.view().secrets());

@@ -1,4 +1,4 @@
-//! Who is told what changes: each account has its listeners, and a change of one wakes no listener of another.
+//! The listeners of all accounts. A change of one account wakes no listener of another.
 //!
 //! Knows neither who listens nor where a change comes from: this process, or another one on the same database.
 
@@ -9,25 +9,25 @@ use tokio::sync::broadcast;
 
 use crate::account::wire::{AccountId, DeviceId};
 
-/// How many changes a slow listener may be behind; one that is further looks at everything.
+/// The number of changes that a slow listener can be behind. One that is further behind looks up everything.
 const KEPT: usize = 32;
 
-/// What has changed.
+/// The kinds of changes that a listener is woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// There is a newer head.
+    /// There is a newer head, with this number.
     Head(u64),
-    /// A device wants to join, or was turned away.
+    /// A device asks to join, or was turned away.
     Enrolment,
-    /// A device has told its usage.
+    /// A device has reported its uses.
     Usage,
-    /// The API keys of a device have ended.
+    /// The API keys of this device have ended.
     Revoked(DeviceId),
-    /// Anything: it is not known what.
+    /// Something has changed, and it is not known what.
     Look,
 }
 
-/// The listeners of all accounts.
+/// The listeners of all accounts, each with a channel.
 #[derive(Debug, Default)]
 pub struct Hub(Mutex<Listeners>);
 
@@ -38,7 +38,7 @@ struct Listeners {
 }
 
 impl Hub {
-    /// Everything that changes in an account from now on; `None` when the server stops.
+    /// Subscribes to the changes of an account. Returns `None` if the server is stopping.
     pub fn listen(&self, account: AccountId) -> Option<broadcast::Receiver<Wake>> {
         let mut listeners = self.listeners();
         if listeners.closed {
@@ -47,21 +47,21 @@ impl Hub {
         Some(listeners.accounts.entry(account).or_insert_with(|| broadcast::channel(KEPT).0).subscribe())
     }
 
-    /// Tells a change.
+    /// Reports a change to the listeners of an account.
     pub fn wake(&self, account: AccountId, wake: Wake) {
         let mut listeners = self.listeners();
-        // Where nobody listens any more, nothing is kept.
+        // The channel is removed if nobody listens any more.
         if listeners.accounts.get(&account).is_some_and(|sender| sender.send(wake).is_err()) {
             listeners.accounts.remove(&account);
         }
     }
 
-    /// Makes everybody look: changes may have been missed.
+    /// Makes all listeners look up everything, because changes may have been missed.
     pub fn look(&self) {
         self.listeners().accounts.retain(|_, sender| sender.send(Wake::Look).is_ok());
     }
 
-    /// Ends all listening.
+    /// Ends all subscriptions, and refuses new ones.
     pub fn close(&self) {
         let mut listeners = self.listeners();
         listeners.closed = true;

@@ -1,10 +1,10 @@
-//! Where accounts are kept: one small trait, with SQLite and PostgreSQL behind it.
+//! The storage of accounts: one small trait, implemented for SQLite and for PostgreSQL.
 //!
-//! Knows no HTTP. Everything it is given is sealed; what it compares is numbers and hashes.
+//! Knows no HTTP. Everything it gets is sealed; it compares only numbers and hashes.
 //!
-//! Everything an account holds is written with the seq of the head that brought it, and marked with the seq
-//! of the head that ended it. So a pull, a way back and a clearing out are the same everywhere: what counts
-//! at head `n` came at `n` or before and was not ended at `n` or before.
+//! Each row is stored with the `seq` of the head that brought it, and marked with the `seq` of the head that ended it.
+//! So pulling, restoring a head and pruning work the same everywhere: a row is valid at head `n` if it came at `n` or
+//! before, and had not ended at `n`.
 
 mod hub;
 mod page;
@@ -21,72 +21,72 @@ pub use self::hub::{Hub, Wake};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Push, Usage, Wrap};
 use crate::names::Millis;
 
-/// An answer that is being worked out.
+/// The future of a storage call.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
-/// What went wrong, or was refused.
+/// The reasons why a storage call failed or was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// No such account.
+    /// The account does not exist.
     #[error("there is no such account; `guillemet account admin list` shows those there are")]
     NoAccount,
-    /// The account is there already.
+    /// There already is an account with this id.
     #[error("there is such an account already; choose another id")]
     Taken,
-    /// A push was made on another head.
+    /// The push was made on another head than the newest. Holds the newest head.
     #[error("another head is the newest; pull, apply the change again, and push again")]
     Behind(Option<Newest>),
-    /// Heads after the one that is asked from are no longer kept.
+    /// The heads after the position of the pull are no longer kept.
     #[error("heads up to {pruned} are no longer kept; compare with another device and repair the account")]
     ContinuityLost {
-        /// The newest of those that are gone.
+        /// The number of the newest head that is gone.
         pruned: u64,
     },
-    /// Fields that hold what they cannot hold: (field, message).
+    /// Fields of the request have a value that is not allowed, as (field, message).
     #[error("the request holds what it cannot hold")]
     Refused(Vec<(String, String)>),
-    /// An invitation's token is unknown, used or too old.
+    /// The token of an invitation is unknown, used or too old.
     #[error(
         "this invitation is unknown, used by another device, or too old; make a new one with `guillemet account invite`"
     )]
     Token,
-    /// The counter of a usage document is not higher.
+    /// The counter of a usage document is not higher than the one that is stored.
     #[error("usage with counter {kept} is kept already; send a higher one")]
     NotHigher {
-        /// The highest.
+        /// The highest counter that is stored.
         kept: u64,
     },
-    /// The device's key has ended meanwhile.
+    /// The device's key has ended since the request began.
     #[error("this device is no longer in the account; join it again")]
     Ended,
-    /// The head to go back to is not kept.
+    /// The head to restore is not kept.
     #[error("head {0} is not kept; `guillemet account admin list` shows the newest")]
     NoHead(u64),
-    /// The database was written by a newer program.
+    /// A newer version of the program wrote the database.
     #[error("the database has format {found}, which this guillemet does not know; use a newer one")]
     NewerFormat {
-        /// What it has.
+        /// The format of the database.
         found: u32,
     },
-    /// The database.
+    /// The database failed, or cannot be reached.
     #[error("the account's database: {0}. Check the disk, or the database server, and its log")]
     Database(String),
-    /// Another server has the folder.
+    /// Another server uses the folder.
     #[error("another account server runs on {0}; end it first, or use PostgreSQL for several")]
     Locked(String),
-    /// The storage has stopped.
+    /// The storage has stopped, so the server is stopping.
     #[error("the account server is stopping; try again when it is back")]
     Stopped,
 }
 
-/// What an API key may do.
+/// The kinds of API keys, which decide what a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// Make the first push of its account.
+    /// The key can make the first push of its account.
     Creation,
-    /// Ask for its wrap.
+    /// The key can ask for its device's wrap.
     Pending,
-    /// Everything.
+    /// The key can do everything in its account.
     Device,
 }
 
@@ -104,164 +104,176 @@ impl KeyKind {
     }
 }
 
-/// An API key, as it is kept.
+/// An API key as it is stored: without the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownKey {
-    /// The account it is for.
+    /// The account that the key belongs to.
     pub account: AccountId,
     /// The SHA-256 of the whole key.
     pub hash: Hash,
-    /// What it may.
+    /// The kind of the key, which decides what it allows.
     pub kind: KeyKind,
-    /// Whose it is; the key an account is made with is nobody's.
+    /// The device that the key belongs to; `None` for a key that creates an account.
     pub device: Option<DeviceId>,
 }
 
-/// A new account, with the key that makes its first push.
+/// A new account, and the key for its first push.
 #[derive(Clone, Debug)]
 pub struct NewAccount {
-    /// Its id.
+    /// The id of the account.
     pub id: AccountId,
     /// The id of the key.
     pub key_id: String,
-    /// Its hash.
+    /// The SHA-256 of the whole key.
     pub key_hash: Hash,
-    /// Now.
+    /// The present time, which becomes the time of creation.
     pub at: Millis,
 }
 
-/// What an administrator sees of an account.
+/// The facts about an account that an administrator can see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountRow {
-    /// Its id.
+    /// The id of the account.
     pub id: AccountId,
-    /// When it was made.
+    /// The time at which the account was created.
     pub created_at: Millis,
-    /// The newest head.
+    /// The newest head; `None` before the first push.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest: Option<Newest>,
-    /// When that was pushed.
+    /// The time of the newest push; `None` before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushed_at: Option<Millis>,
-    /// From which head on the server can go back.
+    /// The number of the oldest head that can be restored.
     pub kept_from: u64,
-    /// Devices with an API key.
+    /// The number of devices with an API key.
     pub devices: u64,
-    /// Records that are not removed.
+    /// The number of records, without removed ones.
     pub objects: u64,
-    /// Bytes of all boxes that are kept.
+    /// The size of all boxes that are stored, in bytes.
     pub bytes: u64,
 }
 
-/// What an account may hold.
+/// The limits for what one account can store.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Records that are not removed.
+    /// The most records, without removed ones.
     pub objects: u64,
-    /// Bytes of all boxes that are kept, former ones too.
+    /// The most bytes in boxes, former ones included.
     pub bytes: u64,
 }
 
-/// Most devices of an account that wait at once.
+/// The most devices of an account that can wait to be admitted at the same time.
 const ENROLMENTS_MAX: u64 = 100;
 
-/// A push that has been looked at.
+/// A push that has passed all checks that need no stored data.
 #[derive(Clone, Debug)]
 pub struct Pushing {
-    /// Into which account.
+    /// The account to push to.
     pub account: AccountId,
-    /// What is pushed.
+    /// The request body of the push.
     pub push: Push,
-    /// The hash of its head.
+    /// The hash of the new head.
     pub hash: Hash,
-    /// The newest head it was made on; `None` for the first.
+    /// The hash of the head that the push was made on; `None` for the first push.
     pub expected: Option<Hash>,
-    /// Now.
+    /// The present time, which becomes the time of the push.
     pub at: Millis,
-    /// What the account may hold.
+    /// The limits for what the account can store.
     pub bounds: Bounds,
 }
 
-/// What is cleared out.
+/// The rule by which old heads are removed. Both conditions have to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// Heads from before this time…
+    /// Heads from before this time are removed…
     pub before: Millis,
-    /// …that are further back than this many.
+    /// …if there are at least this many newer ones.
     pub keep: u64,
 }
 
-/// How much there is, of all accounts together.
+/// The totals over all accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Accounts.
+    /// The number of accounts.
     pub accounts: u64,
-    /// Records that are not removed.
+    /// The number of records, without removed ones.
     pub objects: u64,
-    /// Bytes of all boxes.
+    /// The size of all boxes, in bytes.
     pub bytes: u64,
 }
 
-/// Where accounts are kept.
+/// A storage of accounts.
 ///
-/// Invariant: what changes, changes in one transaction, on disk when the answer is there.
+/// Invariant: each change is one transaction, and it is on disk when the call returns.
 pub trait Storage: Send + Sync {
-    /// Who wants to be told what changes.
+    /// Returns the listeners for changes.
     fn hub(&self) -> &Hub;
 
-    /// Makes an account without a head.
+    /// Creates an account that has no head yet.
+    ///
+    /// Fails with [`StorageError::Taken`] if the id is in use.
     fn create_account(&self, account: NewAccount) -> Answer<'_, ()>;
 
-    /// Every account, the oldest first.
+    /// Returns all accounts, the oldest first.
     fn accounts(&self) -> Answer<'_, Vec<AccountRow>>;
 
     /// Removes an account and everything in it.
     fn delete_account(&self, account: AccountId) -> Answer<'_, ()>;
 
-    /// Makes a former head the newest again, with everything as it was then.
+    /// Makes a former head the newest again, with all records, wraps and keys as they were then.
+    ///
+    /// Fails with [`StorageError::NoHead`] if that head is not kept.
     fn restore_head(&self, account: AccountId, seq: u64) -> Answer<'_, Newest>;
 
-    /// An API key that has not ended, by its id.
+    /// Returns the API key with this id, unless it has ended.
     fn key<'a>(&'a self, id: &'a str) -> Answer<'a, Option<KnownKey>>;
 
-    /// The newest head.
+    /// Returns the newest head; `None` before the first push.
     fn newest(&self, account: AccountId) -> Answer<'_, Option<Newest>>;
 
-    /// Takes a push whole, or nothing of it; only on the head it was made on.
+    /// Accepts a push completely or not at all, and only on the head it was made on.
+    ///
+    /// Fails with [`StorageError::Behind`] if another head is the newest.
     fn push(&self, pushing: Pushing) -> Answer<'_, Newest>;
 
-    /// A page of what changed, with the wraps for `device`.
+    /// Returns a page of changes, with the wraps for `device`.
+    ///
+    /// Fails with [`StorageError::ContinuityLost`] if heads after `from` are no longer kept.
     fn changes(&self, account: AccountId, device: DeviceId, from: Cursor, limit: usize) -> Answer<'_, Changes>;
 
-    /// The newest wrap for a device.
+    /// Returns the newest wrap for a device; `None` if there is none.
     fn wrap(&self, account: AccountId, device: DeviceId) -> Answer<'_, Option<Wrap>>;
 
-    /// Keeps an invitation until it is used or too old.
+    /// Stores an invitation until it is used or too old.
     fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> Answer<'_, ()>;
 
-    /// Lets a device wait that has a token. The same device may say the same again.
+    /// Adds a device with a token to those that wait. The same device can repeat the call.
+    ///
+    /// Fails with [`StorageError::Token`] if the token is unknown, used or too old.
     fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> Answer<'_, ()>;
 
-    /// The devices that wait.
+    /// Returns the devices that wait to be admitted.
     fn enrolments(&self, account: AccountId) -> Answer<'_, Vec<Enrolment>>;
 
-    /// Turns a device away that waits; whether there was one.
+    /// Turns away a device that waits. Returns whether there was one.
     fn turn_away(&self, account: AccountId, device: DeviceId) -> Answer<'_, bool>;
 
-    /// Keeps a usage document, if its counter is higher.
+    /// Stores a usage document.
+    ///
+    /// Fails with [`StorageError::NotHigher`] if its counter is not higher than the stored one.
     fn put_usage(&self, account: AccountId, usage: Usage) -> Answer<'_, ()>;
 
-    /// The usage documents of all devices.
+    /// Returns the usage documents of all devices.
     fn usage(&self, account: AccountId) -> Answer<'_, Vec<Usage>>;
 
-    /// Clears out what is older; how many heads.
+    /// Removes old heads, and what had ended by then. Returns the number of heads removed.
     fn prune(&self, retention: Retention) -> Answer<'_, u64>;
 
-    /// How much there is.
+    /// Returns the totals over all accounts.
     fn totals(&self) -> Answer<'_, Totals>;
 }
 
-/// The newest head as a transaction finds it, before it takes a push.
+/// The newest head as a transaction finds it, before it accepts a push.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
     newest: Option<Newest>,
@@ -269,7 +281,7 @@ struct Found {
 }
 
 impl Found {
-    /// Whether a push may follow. Both storages ask this inside of their transaction.
+    /// Checks that a push may follow this head. Both storages call this inside their transaction.
     fn admits(&self, pushing: &Pushing) -> Result<(), StorageError> {
         if self.newest.map(|newest| newest.hash) != pushing.expected {
             return Err(StorageError::Behind(self.newest));
@@ -290,7 +302,7 @@ impl Found {
     }
 }
 
-/// Whether an account may hold this much.
+/// Checks that an account stays within its limits.
 fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
     let mut wrong = Vec::new();
     if objects > bounds.objects {
@@ -302,7 +314,7 @@ fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> 
     if wrong.is_empty() { Ok(()) } else { Err(StorageError::Refused(wrong)) }
 }
 
-/// Fields of one kind that are wrong.
+/// Makes the error for one field with a value that is not allowed.
 fn refused(field: String, message: &str) -> StorageError {
     StorageError::Refused(vec![(field, message.to_owned())])
 }

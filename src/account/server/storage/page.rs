@@ -1,21 +1,20 @@
-//! How a page of changes is cut, the same for every storage.
+//! The division of changes into pages, the same for every storage.
 //!
-//! A page holds heads without a gap, and records up to the newest of the heads it was given so far, never
-//! above. While somebody reads page after page, others push: a record that is changed again loses its place
-//! and gets a new one above, which is not behind any page that was read. So whoever follows `next` to its end
-//! has every head up to the newest of the last page, and of every record that these heads changed the form
-//! that counts at that one.
+//! A page has heads without a gap, and records up to the newest of the heads given so far, never beyond. While a device
+//! reads page after page, others push: a record that changes again moves to a new position after all pages that were
+//! read. So a device that follows `next` to the end has every head up to the newest one of the last page, and of every
+//! record that these heads changed the form that is valid at that head.
 
 use crate::account::wire::{ChangedRecord, Cursor, ObjectId};
 
-/// Most heads in one page.
+/// The most heads in one page.
 pub const HEADS_MAX: usize = 1000;
-/// Most bytes of boxes in one page; as base64 they are 8 MiB.
+/// The most bytes of boxes in one page. As base64 they are 8 MiB.
 const BYTES_MAX: usize = 6 << 20;
-/// What a head or record costs beside its box.
+/// The size of a head or record in addition to its box, in bytes.
 const BESIDE: usize = 200;
 
-/// How much still fits into a page.
+/// The space that is left in a page.
 #[derive(Debug)]
 pub struct Room {
     bytes: usize,
@@ -29,7 +28,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Takes a box in. The first always fits, so that every page brings something.
+    /// Reserves space for a box. Returns whether it fits; the first one always does, so that every page has something.
     pub fn take(&mut self, len: usize) -> bool {
         let fits = self.empty || len + BESIDE <= self.bytes;
         if fits {
@@ -40,19 +39,20 @@ impl Room {
     }
 }
 
-/// The place behind which records are wanted: with the highest id, all of `records_after` itself are passed.
+/// Returns the position after which records are wanted. Without `after_id` it is after the last record of
+/// `records_after`.
 pub fn behind(from: &Cursor) -> (u64, ObjectId) {
     (from.records_after, from.after_id.unwrap_or(ObjectId([0xff; 16])))
 }
 
-/// Where the next page begins: `reached` is the newest head that was given so far, `newest` the newest there
-/// is, `cut` says that there are more records up to `reached`.
+/// Returns the position of the next page; `None` if this is the last. `reached` is the newest head given so far,
+/// `newest` the newest of the account, and `cut` means that there are more records up to `reached`.
 pub fn next(from: &Cursor, reached: u64, newest: u64, records: &[ChangedRecord], cut: bool) -> Option<Cursor> {
     match records.last() {
         Some(last) if cut => {
             Some(Cursor { heads_after: reached, records_after: last.seq, after_id: Some(last.record.id) })
         }
-        // No record fitted beside the heads.
+        // No record fitted into the page next to the heads.
         None if cut => Some(Cursor { heads_after: reached, ..*from }),
         _ if reached < newest && from.records_after < reached => {
             Some(Cursor { heads_after: reached, records_after: reached, after_id: None })

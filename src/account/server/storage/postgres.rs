@@ -1,8 +1,7 @@
-//! Accounts in PostgreSQL, for as many servers as there should be: none of them keeps anything.
+//! Accounts in PostgreSQL, for any number of servers: a server keeps no state of its own.
 //!
-//! Pushes of one account wait for each other (`SELECT … FOR UPDATE` on its row); pages are read from one
-//! state of the database. Whatever changes is told to every server with `NOTIFY`, in the transaction of the
-//! change itself.
+//! Pushes to one account wait for each other (`SELECT … FOR UPDATE` on its row). A page is read from one state of the
+//! database. Every change is announced to all servers with `NOTIFY`, in the transaction of the change itself.
 
 mod admin;
 mod join;
@@ -26,14 +25,14 @@ use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, S
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
 use crate::names::Millis;
 
-/// How many connections one server has to the database, beside the one that listens.
+/// The number of connections that one server has to the database, in addition to the one that listens.
 const CONNECTIONS: usize = 16;
-/// How long a connection may take, and a request wait for one.
+/// The time limit for a connection to open, and for a request to get one.
 const WAIT: Duration = Duration::from_secs(10);
-/// How long the database may leave bytes unacknowledged.
+/// The longest time for which the database can leave bytes unacknowledged.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// The accounts of one database.
+/// The accounts in one PostgreSQL database.
 #[derive(Debug)]
 pub struct Postgres {
     pool: Pool,
@@ -49,7 +48,7 @@ impl Drop for Postgres {
 
 impl From<tokio_postgres::Error> for StorageError {
     fn from(error: tokio_postgres::Error) -> Self {
-        // Its own text does not say what it is about.
+        // The text of the error does not contain its cause.
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         Self::Database(format!("{error}{cause}"))
     }
@@ -65,11 +64,12 @@ impl From<PoolError> for StorageError {
 }
 
 impl Postgres {
-    /// Opens the database at `postgres://…`, and makes its tables where they are missing. Listens for what
-    /// other servers change until this is dropped.
+    /// Opens the database at `postgres://…`, and creates missing tables. Listens for changes by other servers until
+    /// this is dropped.
     ///
     /// # Errors
-    /// When it cannot be reached, or a newer program made the tables.
+    /// [`StorageError::Database`] if it cannot be reached, [`StorageError::NewerFormat`] if a newer version created the
+    /// tables.
     pub async fn open(url: &str) -> Result<Self, StorageError> {
         let config = config(url)?;
         let tls = Tls::new().map_err(|error| StorageError::Database(error.to_string()))?;
@@ -89,7 +89,7 @@ impl Postgres {
 }
 
 impl Postgres {
-    /// One of the connections.
+    /// Returns a connection from the pool.
     pub(super) async fn client(&self) -> Result<deadpool_postgres::Client, StorageError> {
         Ok(self.pool.get().await?)
     }
@@ -98,7 +98,7 @@ impl Postgres {
 fn config(url: &str) -> Result<Config, StorageError> {
     let wrong = |error: tokio_postgres::Error| StorageError::Database(format!("the address is wrong: {error}"));
     let mut config: Config = url.parse().map_err(wrong)?;
-    // A certificate is always verified where there is one. On this machine none is asked for.
+    // If the server has TLS, its certificate is always verified. TLS is not used if the database is on this machine.
     let here = |host: &Host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
@@ -112,7 +112,7 @@ fn config(url: &str) -> Result<Config, StorageError> {
     Ok(config)
 }
 
-/// A number as the database keeps it. None that is larger gets this far.
+/// Converts a number for the database. Larger numbers than it can store have been refused before.
 fn big(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -127,32 +127,32 @@ fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StorageErr
     row.try_get::<_, &[u8]>(column)?.try_into().map_err(odd)
 }
 
-/// As `bytes`, where there may be none.
+/// Reads a column like `bytes`, or returns `None` if it is NULL.
 fn some_bytes<const N: usize>(row: &Row, column: usize) -> Result<Option<[u8; N]>, StorageError> {
     row.try_get::<_, Option<&[u8]>>(column)?.map(|_| bytes(row, column)).transpose()
 }
 
 type Value<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
-/// One statement; how many rows it changed.
+/// Runs a statement. Returns the number of rows it changed.
 async fn run(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<u64, StorageError> {
     let statement = on.prepare_cached(text).await?;
     Ok(on.execute(&statement, values).await?)
 }
 
-/// One query.
+/// Runs a query and returns all rows.
 async fn rows(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
     let statement = on.prepare_cached(text).await?;
     Ok(on.query(&statement, values).await?)
 }
 
-/// One query with at most one row.
+/// Runs a query that returns at most one row.
 async fn row(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Option<Row>, StorageError> {
     let statement = on.prepare_cached(text).await?;
     Ok(on.query_opt(&statement, values).await?)
 }
 
-/// Work in one transaction; what fails leaves everything as it was.
+/// Runs work in a transaction. If the work fails, the transaction is rolled back.
 macro_rules! change {
     ($postgres:expr, |$on:ident| $work:expr) => {
         Box::pin(async move {
@@ -166,7 +166,7 @@ macro_rules! change {
     };
 }
 
-/// One query without a transaction of its own.
+/// Runs a single query without a transaction.
 macro_rules! read {
     ($postgres:expr, |$on:ident| $work:expr) => {
         Box::pin(async move {
@@ -177,7 +177,7 @@ macro_rules! read {
     };
 }
 
-/// A look at one state of the database.
+/// Runs queries that all see one state of the database.
 macro_rules! look {
     ($postgres:expr, |$on:ident| $work:expr) => {
         Box::pin(async move {

@@ -1,8 +1,8 @@
 //! Accounts in one SQLite file, for one server.
 //!
-//! One connection writes, on a thread of its own; two read beside it, each from one state of the file. What
-//! is acknowledged has been handed to the disk (`synchronous=FULL`). The command line may change the file
-//! while the server runs: the writer notices and makes every listener look.
+//! One connection writes, on its own thread; two others read, each from one state of the file. An acknowledged change
+//! is on disk (`synchronous=FULL`). The command line may change the file while the server runs: the writer notices it
+//! and makes every listener look.
 
 mod admin;
 mod file;
@@ -25,14 +25,14 @@ use crate::names::Millis;
 pub use self::file::DATABASE;
 pub(super) use self::file::{TABLES, look};
 
-/// How many connections read.
+/// The number of connections that read.
 const READERS: usize = 2;
-/// How often the writer looks whether somebody else has written.
+/// The interval at which the writer checks whether another process has written.
 const LOOK: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The accounts of one file.
+/// The accounts in one SQLite file.
 #[derive(Debug)]
 pub struct Sqlite {
     writer: Sender<Job>,
@@ -47,10 +47,11 @@ impl From<rusqlite::Error> for StorageError {
 }
 
 impl Sqlite {
-    /// Opens the file `account.db` of a folder, and makes both where they are missing.
+    /// Opens the file `account.db` in a folder. Creates both if they do not exist.
     ///
     /// # Errors
-    /// When it cannot be opened, or a newer program wrote it.
+    /// [`StorageError::Database`] if the file cannot be opened, [`StorageError::NewerFormat`] if a newer version wrote
+    /// it.
     pub fn open(folder: &Path) -> Result<Self, StorageError> {
         let path = file::ready(folder)?;
         let hub = Arc::new(Hub::default());
@@ -66,7 +67,7 @@ impl Sqlite {
         Ok(Self { writer, readers, hub })
     }
 
-    /// One transaction that changes something; `told` is who hears of it when it is on disk.
+    /// Runs a change in one transaction. `told` reports it to the listeners once it is on disk.
     fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
@@ -82,7 +83,7 @@ impl Sqlite {
         })
     }
 
-    /// One look at one state of the file.
+    /// Runs queries that all see one state of the file.
     fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
@@ -96,7 +97,7 @@ fn ask<'a, T: Send + 'static>(
     job: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
 ) -> Answer<'a, T> {
     let (answer, answered) = oneshot::channel();
-    // That nobody waits for the answer any more is no mistake.
+    // Sending fails only if nobody waits for the answer any more, which is fine.
     let sent = to.send(Box::new(move |database| drop(answer.send(job(database)))));
     Box::pin(async move {
         sent.map_err(|_| StorageError::Stopped)?;
@@ -120,7 +121,7 @@ fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
         }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            // It changes with what another connection writes, and nothing but this one does in this process.
+            // `data_version` changes when another connection writes, and in this process only this connection does.
             let now = version(&database).ok();
             if now != known {
                 known = now;
@@ -132,14 +133,14 @@ fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
 
 fn read(mut database: Connection, jobs: &Mutex<Receiver<Job>>) {
     loop {
-        // The lock is given back before the work begins.
+        // The lock is released before the work begins.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         job(&mut database);
     }
 }
 
-/// The same for several places: nobody hears of it.
+/// Reports a change to nobody.
 fn nobody<T>(_: &Hub, _: &T) {}
 
 impl Storage for Sqlite {

@@ -1,7 +1,7 @@
-//! From SQLite to PostgreSQL: everything, as it is, in one transaction. Both have the same tables with the
-//! same columns.
+//! The copy from SQLite to PostgreSQL: everything as it is, in one transaction. Both have the same tables with the same
+//! columns.
 //!
-//! Knows nothing of what is in them.
+//! Knows nothing about what is in them.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,11 +14,11 @@ use super::StorageError;
 use super::postgres::Postgres;
 use super::sqlite;
 
-/// Copies every account of a folder into a database that has none; how many there are. Nobody else may use
-/// the folder meanwhile.
+/// Copies every account of a folder into a database that has none. Returns the number of accounts. Nothing else may use
+/// the folder in the meantime.
 ///
 /// # Errors
-/// When there is no database in the folder, or the other one has accounts already. Nothing is changed then.
+/// [`StorageError`] if the folder has no database, or the target already has accounts. Nothing is changed then.
 pub async fn copy(folder: &Path, to: &Postgres) -> Result<u64, StorageError> {
     let from = sqlite::look(folder)?;
     let mut client = to.client().await?;
@@ -50,7 +50,7 @@ fn next(rows: &mut rusqlite::Rows<'_>, columns: usize) -> Result<Option<Vec<Cell
     Ok(Some((0..columns).map(cell).collect::<Result<_, _>>()?))
 }
 
-/// What stands in one column of a row.
+/// The value of one column in a row.
 #[derive(Debug)]
 enum Cell {
     Nothing,
@@ -65,7 +65,7 @@ impl Cell {
             ValueRef::Integer(number) => Self::Number(number),
             ValueRef::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
             ValueRef::Blob(bytes) => Self::Bytes(bytes.to_owned()),
-            // There is no column of real numbers.
+            // No column has real numbers.
             ValueRef::Null | ValueRef::Real(_) => Self::Nothing,
         }
     }

@@ -1,4 +1,4 @@
-//! What an administrator does: accounts, the way back to a former head, clearing out.
+//! Administration: accounts, restoring a former head, pruning.
 
 use deadpool_postgres::{GenericClient, Transaction};
 
@@ -72,7 +72,7 @@ pub(super) async fn restore(on: &Transaction<'_>, account: AccountId, seq: u64) 
     Ok(Newest { seq, hash: Hash(hash) })
 }
 
-/// Counts anew what an account holds.
+/// Counts again what an account stores.
 async fn count(on: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError> {
     run(
         on,
@@ -90,9 +90,10 @@ async fn count(on: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError>
 pub(super) async fn prune(on: &Transaction<'_>, retention: Retention) -> Result<u64, StorageError> {
     let before = big(retention.before);
     run(on, "DELETE FROM invites WHERE until < $1", &[&before]).await?;
-    // The newest always stays.
+    // The newest head always stays.
     let keep = big(retention.keep.max(1));
-    // The head that is `keep` back, and what is before it, if it is old enough. Pushes wait meanwhile.
+    // Selects for each account the head that is `keep` back, or the newest before it that is old enough. Pushes wait
+    // meanwhile.
     let text = "SELECT id, (SELECT max(seq) FROM heads WHERE account = id AND pushed_at < $1 AND seq <=
             (SELECT seq FROM heads WHERE account = id ORDER BY seq DESC LIMIT 1 OFFSET $2))
         FROM accounts ORDER BY id FOR UPDATE OF accounts";

@@ -1,4 +1,4 @@
-//! Keys, invitations, devices that wait, wraps, and what devices tell of their usage.
+//! Keys, invitations, devices that wait to be admitted, wraps, and usage documents.
 
 use deadpool_postgres::{GenericClient, Transaction};
 
@@ -30,7 +30,7 @@ pub(super) async fn wrap(
     Ok(Some(Wrap { device, epoch, sender, sealed: Sealed(row.try_get(2)?) }))
 }
 
-/// Locks the account's row: what follows is done by one at a time.
+/// Locks the account's row, so that the rest of the transaction runs alone for this account.
 async fn lock(on: &Transaction<'_>, account: AccountId) -> Result<(), StorageError> {
     let text = "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE";
     row(on, text, &[&account.0.as_slice()]).await?.map(drop).ok_or(StorageError::NoAccount)
@@ -55,7 +55,7 @@ pub(super) async fn enrol(
     enrolment: &Enrolment,
     at: Millis,
 ) -> Result<(), StorageError> {
-    // No account has no invitation.
+    // An account that does not exist has no invitations.
     if let Err(error) = lock(on, account).await {
         return Err(if matches!(error, StorageError::NoAccount) { StorageError::Token } else { error });
     }
@@ -63,7 +63,7 @@ pub(super) async fn enrol(
     let text = "SELECT until, device FROM invites WHERE account = $1 AND token = $2";
     let invited = row(on, text, &[&id, &token]).await?.ok_or(StorageError::Token)?;
     let (until, by) = (number(&invited, 0)?, some_bytes(&invited, 1)?.map(DeviceId));
-    // The same again, after a lost answer: nothing is left to do.
+    // The device repeats the call after a lost answer. Nothing is left to do.
     let known = key(on, &enrolment.key.key_id).await?;
     let same = |key: KnownKey| key.account == account && key.hash == enrolment.key.key_hash && key.device == by;
     if by == Some(device) && known.is_some_and(same) {
@@ -99,7 +99,7 @@ pub(super) async fn enrol(
     Ok(())
 }
 
-/// Forgets a device that waits, with its key; whether it did.
+/// Removes a device that waits, with its key. Returns whether there was one.
 async fn forget(on: &Transaction<'_>, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
     let (account, device) = (account.0.as_slice(), device.0.as_slice());
     let text = "DELETE FROM keys WHERE account = $1 AND device = $2 AND kind = $3 AND ended IS NULL";
@@ -134,7 +134,7 @@ pub(super) async fn enrolments(on: &impl GenericClient, account: AccountId) -> R
 
 pub(super) async fn put_usage(on: &Transaction<'_>, account: AccountId, usage: &Usage) -> Result<(), StorageError> {
     let (account, device) = (account.0.as_slice(), usage.device.0.as_slice());
-    // It may have been revoked since it was asked who it is; from here on a push that revokes it waits.
+    // The device may have been revoked since its key was checked. From here on, a push that revokes it waits.
     let text =
         "SELECT 1 FROM keys WHERE account = $1 AND device = $2 AND kind = $3 AND ended IS NULL LIMIT 1 FOR SHARE";
     if row(on, text, &[&account, &device, &i16::from(KeyKind::Device.number())]).await?.is_none() {

@@ -1,7 +1,7 @@
-//! What other servers on the same database change: `NOTIFY` in the transaction of a change, `LISTEN` on a
-//! connection of its own in every server.
+//! Changes by other servers on the same database: `NOTIFY` in the transaction of a change, `LISTEN` on a separate
+//! connection of every server.
 //!
-//! Invariant: whoever was not listening for a moment looks at everything afterwards.
+//! Invariant: after an interruption, all listeners look up everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use super::tls::Tls;
 use crate::account::server::storage::{Hub, StorageError, Wake};
 use crate::account::wire::AccountId;
 
-/// Where it is told.
+/// The channel of the notifications.
 const CHANNEL: &str = "guillemet_account";
-/// How long after a lost connection another one is tried.
+/// The time to wait after a lost connection before the next attempt.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How often the connection is asked whether it is still there…
+/// The interval at which the connection is tested.
 const ALIVE: Duration = Duration::from_secs(15);
-/// …and how long it may take to say so.
+/// The time limit for the answer to such a test.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Tells every server when the transaction is done.
+/// Announces a change to all servers when the transaction is committed.
 pub(super) async fn tell(on: &Transaction<'_>, account: AccountId, wake: Wake) -> Result<(), StorageError> {
     let text = text(account, wake);
     super::run(on, "SELECT pg_notify($1, $2)", &[&CHANNEL, &text]).await.map(drop)
 }
 
-/// Listens for ever.
+/// Listens until the task is aborted.
 pub(super) async fn listen(config: Config, tls: Tls, hub: Arc<Hub>) {
     loop {
         if let Err(error) = listen_once(&config, &tls, &hub).await {
@@ -76,7 +76,7 @@ fn text(account: AccountId, wake: Wake) -> String {
     }
 }
 
-/// What was told; a kind that this program does not know makes everybody look.
+/// Parses a notification. A kind that this version does not know becomes [`Wake::Look`].
 fn read(text: &str) -> Option<(AccountId, Wake)> {
     let mut words = text.split(' ');
     let account = words.next()?.parse().ok()?;

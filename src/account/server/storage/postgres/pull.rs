@@ -1,4 +1,4 @@
-//! A page of what changed. Lengths are asked for first: rows that do not fit into the page are not sent.
+//! A page of changes. The lengths are queried first, so that rows that do not fit into the page are not sent.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
@@ -10,7 +10,7 @@ use crate::account::wire::{
     AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, ObjectId, Sealed, SealedHead, SealedRecord, Wrap,
 };
 
-/// One page, from one state of the database.
+/// Reads one page from one state of the database.
 pub(super) async fn changes(
     on: &Transaction<'_>,
     account: AccountId,
@@ -39,7 +39,8 @@ pub(super) async fn changes(
     })
 }
 
-/// How many of these rows, which hold lengths, fit; as the limit of the query for the rows themselves.
+/// Returns how many of these rows fit into the page. Each row is the length of a box; the result is the limit for the
+/// query of the boxes themselves.
 fn fitting(lengths: &[Row], room: &mut Room) -> Result<i64, StorageError> {
     let mut count = 0;
     for row in lengths {
@@ -70,7 +71,7 @@ async fn heads(
     Ok(heads)
 }
 
-/// Records in order, and whether there are more.
+/// Reads the records of a page in order. Returns whether there are more.
 async fn records(
     on: &Transaction<'_>,
     account: &[u8],
@@ -83,7 +84,7 @@ async fn records(
         ORDER BY came, id LIMIT $5";
     let ((after, id), reached) = (behind(from), big(reached));
     let (after, id) = (big(after), id.0.as_slice());
-    // One more than is wanted tells whether there are more.
+    // One more than the limit shows whether there are more.
     let most = limit as i64 + 1;
     let text = format!("SELECT coalesce(length(box), 0) {WHERE}");
     let lengths = rows(on, &text, &[&account, &after, &id, &reached, &most]).await?;
@@ -100,7 +101,7 @@ async fn records(
     Ok((records, cut))
 }
 
-/// The wraps of the heads' epochs, as they came: a recovery code looks for the one that it was printed with.
+/// Reads the wraps of the heads' epochs, oldest first: a recovery code looks for the one it was printed with.
 async fn wraps(
     on: &Transaction<'_>,
     account: &[u8],
@@ -121,7 +122,7 @@ async fn wraps(
     Ok(wraps)
 }
 
-/// The newest link of every epoch.
+/// Reads the newest link of every epoch.
 async fn links(on: &Transaction<'_>, account: &[u8]) -> Result<Vec<Link>, StorageError> {
     let text = "SELECT DISTINCT ON (epoch) epoch, box FROM links WHERE account = $1 ORDER BY epoch, came DESC";
     let mut links = Vec::new();

@@ -1,5 +1,5 @@
-//! A push: one transaction. Its first statement locks the account's row, so that the next push waits until it
-//! knows what it was pushed onto.
+//! A push in one transaction. Its first statement locks the account's row, so that the next push waits until it knows
+//! which head it is pushed onto.
 
 use deadpool_postgres::{GenericClient, Transaction};
 
@@ -7,7 +7,7 @@ use super::{big, number, row, rows, run, some_bytes};
 use crate::account::server::storage::{Found, KeyKind, Pushing, StorageError, refused, within};
 use crate::account::wire::{AccountId, DeviceId, DeviceKey, Hash, Newest, SealedRecord};
 
-/// The newest head of an account.
+/// Returns the newest head of an account.
 pub(super) async fn found(on: &impl GenericClient, account: AccountId) -> Result<Found, StorageError> {
     let text = "SELECT seq, hash, epoch FROM accounts WHERE id = $1";
     let row = row(on, text, &[&account.0.as_slice()]).await?.ok_or(StorageError::NoAccount)?;
@@ -20,7 +20,7 @@ fn as_found(row: &tokio_postgres::Row) -> Result<Found, StorageError> {
     Ok(Found { newest, epoch: number(row, 2)? })
 }
 
-/// Takes a push. What fails rolls everything back.
+/// Accepts a push. Any failure rolls everything back.
 pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<Newest, StorageError> {
     let (push, account) = (&pushing.push, pushing.account.0.as_slice());
     let text = "SELECT seq, hash, epoch, objects, bytes FROM accounts WHERE id = $1 FOR UPDATE";
@@ -99,7 +99,7 @@ async fn admit(on: &Transaction<'_>, account: &[u8], devices: &[DeviceId], seq: 
     Ok(())
 }
 
-/// Keeps a key; whether its id was free.
+/// Stores a key. Returns whether its id was free.
 pub(super) async fn put_key(
     on: &Transaction<'_>,
     account: &[u8],
@@ -114,8 +114,8 @@ pub(super) async fn put_key(
     Ok(run(on, insert, &values).await? == 1)
 }
 
-/// Ends the forms that counted and puts the new ones, however many in two statements; how many of the former
-/// were objects.
+/// Ends the valid forms of these records and inserts the new ones, with two statements for any number of records.
+/// Returns how many of the former forms were objects.
 async fn put_records(
     on: &Transaction<'_>,
     account: &[u8],

@@ -1,15 +1,16 @@
-//! The tables, made step by step: each step once, in its transaction, whoever comes first.
+//! The tables, created step by step. Each step runs once, in its own transaction, by whichever server comes first.
 
 use deadpool_postgres::ClientWrapper;
 
 use crate::account::server::storage::StorageError;
 
-/// Held while tables are made, so that servers which start at once do not make them twice.
+/// The advisory lock held while tables are created, so that servers that start at the same time do not create them
+/// twice.
 const LOCK: i64 = 0x4775_4163;
-/// Each step, for good: what has been run anywhere is never changed, another one is put behind it.
+/// The steps, which are permanent: a step that has run anywhere is never changed, only followed by another one.
 ///
-/// `came` is the seq of the head that brought something, `ended` of the one it no longer counts at. Boxes look
-/// random, so that pressing them together would be work for nothing (`EXTERNAL`).
+/// `came` is the seq of the head that brought a row, `ended` the seq of the head at which it is no longer valid. Boxes
+/// look random, so compressing them would be useless work (`EXTERNAL`).
 const STEPS: [&str; 1] = ["
     CREATE TABLE accounts (
         id BYTEA PRIMARY KEY,
@@ -66,10 +67,10 @@ const STEPS: [&str; 1] = ["
     ALTER TABLE records ALTER COLUMN box SET STORAGE EXTERNAL;
     ALTER TABLE usage ALTER COLUMN box SET STORAGE EXTERNAL;
 "];
-/// Every table but that of the accounts: each has a column `account`.
+/// Every table except `accounts`. Each has a column `account`.
 pub(super) const TABLES: [&str; 8] = ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
 
-/// Runs the steps that have not been run.
+/// Runs the steps that have not run yet.
 pub(super) async fn migrate(client: &mut ClientWrapper) -> Result<(), StorageError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;

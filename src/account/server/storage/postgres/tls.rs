@@ -14,12 +14,12 @@ use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
-/// How connections to the database are begun.
+/// The TLS settings for connections to the database.
 #[derive(Clone)]
 pub(super) struct Tls(TlsConnector);
 
 impl Tls {
-    /// Reads what this machine trusts.
+    /// Loads the certificate authorities that this machine trusts.
     pub(super) fn new() -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -37,12 +37,12 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = Infallible;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Connect, Infallible> {
-        // Asked for a socket in a folder too, which has no name and no TLS.
+        // Also called for a Unix socket, which has no name and no TLS.
         Ok(Connect(self.0.clone(), ServerName::try_from(domain.to_owned()).ok()))
     }
 }
 
-/// One connection that is about to begin.
+/// A TLS connection that is about to begin.
 pub(super) struct Connect(TlsConnector, Option<ServerName<'static>>);
 
 impl TlsConnect<Socket> for Connect {
@@ -58,7 +58,7 @@ impl TlsConnect<Socket> for Connect {
     }
 }
 
-/// A connection.
+/// An established TLS connection to the database.
 pub(super) struct Stream(tokio_rustls::client::TlsStream<Socket>);
 
 impl TlsStream for Stream {

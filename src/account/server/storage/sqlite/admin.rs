@@ -1,4 +1,4 @@
-//! What an administrator does: accounts, the way back to a former head, clearing out.
+//! Administration: accounts, restoring a former head, pruning.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -69,7 +69,7 @@ pub(super) fn restore(database: &Connection, account: AccountId, seq: u64) -> Re
     Ok(Newest { seq, hash: Hash(hash) })
 }
 
-/// Counts anew what an account holds.
+/// Counts again what an account stores.
 fn count(database: &Connection, account: AccountId) -> Result<(), StorageError> {
     run(
         database,
@@ -85,12 +85,12 @@ fn count(database: &Connection, account: AccountId) -> Result<(), StorageError> 
 
 pub(super) fn prune(database: &Connection, retention: Retention) -> Result<u64, StorageError> {
     run(database, "DELETE FROM invites WHERE until < ?1", [retention.before])?;
-    // The head that is `keep` back, and what is before it, if it is old enough.
+    // Selects for each account the head that is `keep` back, or the newest before it that is old enough.
     let mut query = database.prepare_cached(
         "SELECT id, (SELECT max(seq) FROM heads WHERE account = id AND pushed_at < ?1 AND seq <=
             (SELECT seq FROM heads WHERE account = id ORDER BY seq DESC LIMIT 1 OFFSET ?2)) FROM accounts",
     )?;
-    // The newest always stays.
+    // The newest head always stays.
     let keep = retention.keep.max(1);
     let read = |row: &Row<'_>| Ok((AccountId(row.get(0)?), row.get::<_, Option<u64>>(1)?));
     let accounts: Vec<_> = query.query_map(params![retention.before, keep], read)?.collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! The file itself: its tables, its format, how it is opened.
+//! The database file: its tables, its format, and how it is opened.
 
 use std::fs;
 use std::io;
@@ -11,15 +11,15 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use crate::account::server::storage::{Found, StorageError};
 use crate::account::wire::{AccountId, Hash, Newest};
 
-/// Its name.
+/// The name of the database file.
 pub const DATABASE: &str = "account.db";
-/// The format this program writes; SQLite's `user_version`.
+/// The format that this version writes, stored as SQLite's `user_version`.
 const FORMAT: u32 = 1;
-/// "GuAc": SQLite's `application_id`.
+/// SQLite's `application_id` of the file: "GuAc".
 const APPLICATION_ID: u32 = 0x4775_4163;
-/// How long a statement waits for another process.
+/// The time that a statement waits for another process.
 const BUSY: Duration = Duration::from_secs(10);
-/// `came` is the seq of the head that brought something, `ended` of the one it no longer counts at.
+/// `came` is the seq of the head that brought a row, `ended` the seq of the head at which it is no longer valid.
 const SCHEMA: &str = "
     CREATE TABLE accounts (
         id BLOB PRIMARY KEY,
@@ -73,23 +73,23 @@ const SCHEMA: &str = "
         PRIMARY KEY (account, device)
     ) STRICT;
 ";
-/// Every table but that of the accounts: each has a column `account`.
+/// Every table except `accounts`. Each has a column `account`.
 pub(in crate::account::server::storage) const TABLES: [&str; 8] =
     ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
 
-/// Makes the file where it is missing: folder 0700, file 0600; and sees that it can be used.
+/// Creates the file if it does not exist (folder 0700, file 0600), and checks that it can be used.
 pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
     let failed = |error| StorageError::Database(format!("{}: {error}", folder.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let path = folder.join(DATABASE);
-    // SQLite would make it with the rights of the umask.
+    // SQLite would create it with the permissions that the umask leaves.
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
     let mut database = connect(&path)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
-    // Two that begin at once: the second finds what the first has made.
+    // If two processes start at the same time, the second finds the tables that the first has created.
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
         0 => {
@@ -104,7 +104,7 @@ pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
     Ok(path)
 }
 
-/// A connection to the file of a folder, which changes nothing.
+/// Opens the file in a folder for reading only.
 pub(in crate::account::server::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
     let path = folder.join(DATABASE);
     if !path.exists() {
@@ -118,9 +118,9 @@ pub(in crate::account::server::storage) fn look(folder: &Path) -> Result<Connect
     }
 }
 
-/// A connection to the file.
+/// Opens a connection to the file.
 pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
-    // Made by `ready`, and by nobody else.
+    // Only `ready` creates the file.
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;
@@ -128,7 +128,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
     Ok(database)
 }
 
-/// The newest head of an account.
+/// Returns the newest head of an account.
 pub(super) fn found(database: &Connection, account: AccountId) -> Result<Found, StorageError> {
     let mut query = database.prepare_cached("SELECT seq, hash, epoch FROM accounts WHERE id = ?1")?;
     let row = query.query_row([account.0], |row| {

@@ -1,4 +1,4 @@
-//! Keys, invitations, devices that wait, wraps, and what devices tell of their usage.
+//! Keys, invitations, devices that wait to be admitted, wraps, and usage documents.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -55,7 +55,7 @@ pub(super) fn enrol(
         Ok((row.get::<_, Millis>(0)?, row.get::<_, Option<[u8; 16]>>(1)?.map(DeviceId)))
     });
     let (until, by) = invited.optional()?.ok_or(StorageError::Token)?;
-    // The same again, after a lost answer: nothing is left to do.
+    // The device repeats the call after a lost answer. Nothing is left to do.
     let known = key(database, &enrolment.key.key_id)?;
     let same = |key: KnownKey| key.account == account && key.hash == enrolment.key.key_hash && key.device == by;
     if by == Some(device) && known.is_some_and(same) {
@@ -99,7 +99,7 @@ pub(super) fn enrol(
     Ok(())
 }
 
-/// Forgets a device that waits, with its key; whether it did.
+/// Removes a device that waits, with its key. Returns whether there was one.
 fn forget(database: &Connection, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
     let pending = params![account.0, device.0, KeyKind::Pending.number()];
     run(database, "DELETE FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL", pending)?;
@@ -127,7 +127,7 @@ pub(super) fn enrolments(database: &Connection, account: AccountId) -> Result<Ve
 }
 
 pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &Usage) -> Result<(), StorageError> {
-    // It may have been revoked since it was asked who it is.
+    // The device may have been revoked since its key was checked.
     let text = "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL";
     let values = params![account.0, usage.device.0, KeyKind::Device.number()];
     if database.prepare_cached(text)?.query_row(values, |row| row.get::<_, u64>(0))? == 0 {

@@ -1,4 +1,4 @@
-//! A page of what changed.
+//! A page of changes.
 
 use rusqlite::{Connection, params};
 
@@ -9,7 +9,7 @@ use crate::account::wire::{
     SealedRecord, Wrap,
 };
 
-/// One page, from one state of the file.
+/// Reads one page from one state of the file.
 pub(super) fn changes(
     database: &Connection,
     account: AccountId,
@@ -59,7 +59,7 @@ fn heads(
     Ok(heads)
 }
 
-/// Records in order, and whether there are more.
+/// Reads the records of a page in order. Returns whether there are more.
 fn records(
     database: &Connection,
     account: AccountId,
@@ -86,7 +86,7 @@ fn records(
     Ok((records, false))
 }
 
-/// The wraps of the heads' epochs, as they came: a recovery code looks for the one that it was printed with.
+/// Reads the wraps of the heads' epochs, oldest first: a recovery code looks for the one it was printed with.
 fn wraps(
     database: &Connection,
     account: AccountId,
@@ -106,7 +106,7 @@ fn wraps(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The newest link of every epoch.
+/// Reads the newest link of every epoch.
 fn links(database: &Connection, account: AccountId) -> Result<Vec<Link>, StorageError> {
     let text = "SELECT epoch, box, max(came) FROM links WHERE account = ?1 GROUP BY epoch ORDER BY epoch";
     let mut query = database.prepare_cached(text)?;

@@ -1,4 +1,4 @@
-//! A push: one transaction.
+//! A push in one transaction.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -6,7 +6,7 @@ use super::file;
 use crate::account::server::storage::{KeyKind, Pushing, StorageError, refused, within};
 use crate::account::wire::{AccountId, DeviceKey, Newest, SealedRecord};
 
-/// Takes a push. What fails rolls everything back.
+/// Accepts a push. Any failure rolls everything back.
 pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<Newest, StorageError> {
     let (account, push) = (pushing.account, &pushing.push);
     file::found(database, account)?.admits(pushing)?;
@@ -66,7 +66,7 @@ pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<Newest, S
     Ok(Newest { seq, hash: pushing.hash })
 }
 
-/// Keeps a key; whether its id was free.
+/// Stores a key. Returns whether its id was free.
 pub(super) fn put_key(
     database: &Connection,
     account: AccountId,
@@ -80,13 +80,13 @@ pub(super) fn put_key(
     Ok(run(database, insert, values)? == 1)
 }
 
-/// Objects and bytes of an account.
+/// Returns the number of objects of an account, and the bytes of its boxes.
 fn held(database: &Connection, account: AccountId) -> Result<(u64, u64), StorageError> {
     let mut query = database.prepare_cached("SELECT objects, bytes FROM accounts WHERE id = ?1")?;
     Ok(query.query_row([account.0], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// Ends the form that counted and puts the new one; whether the former was an object.
+/// Ends the valid form of a record and inserts the new one. Returns whether the former form was an object.
 fn end_record(
     database: &Connection,
     account: AccountId,
@@ -112,7 +112,7 @@ fn end_record(
     Ok(was.unwrap_or(false))
 }
 
-/// One statement; how many rows it changed.
+/// Runs a statement. Returns the number of rows it changed.
 pub(super) fn run(database: &Connection, text: &str, values: impl rusqlite::Params) -> Result<usize, StorageError> {
     Ok(database.prepare_cached(text)?.execute(values)?)
 }
