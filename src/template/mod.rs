@@ -1,8 +1,8 @@
-//! Templates: what is a tag in them (`lexer`), which files there are and which secrets they name
-//! (`catalog`).
+//! Templates: decides what a tag is (`lexer`), finds the template files and the secrets they reference (`catalog`), and
+//! rewrites a name in a text (`rename`).
 //!
-//! Runs in the process that holds keys, so it reads text and nothing more: it never runs a template
-//! and never parses a config tree.
+//! Runs in the process that holds keys, so it only reads text: it never evaluates a template and never parses a config
+//! tree.
 
 pub mod catalog;
 pub mod lexer;
@@ -11,25 +11,26 @@ pub mod tokens;
 
 use serde::{Deserialize, Serialize};
 
-/// How a template's text is written. Chosen by the extension of its file.
+/// The syntax of a template's text, chosen by the extension of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// TOML 1.
+    /// TOML 1, from files that end in `.toml`.
     Toml,
-    /// JSON, RFC 8259.
+    /// JSON as in RFC 8259 (`.json`).
     Json,
-    /// JSON with comments and trailing commas.
+    /// JSON with comments and trailing commas (`.jsonc`).
     Jsonc,
-    /// YAML 1.2, one document.
+    /// YAML 1.2, one document (`.yaml` or `.yml`).
     Yaml,
 }
 
 impl Format {
-    /// Every extension of a template's file, without the dot and in lower case.
+    /// Every extension a template file can have, in lower case and without the dot.
     pub const EXTENSIONS: [&str; 5] = ["toml", "json", "jsonc", "yaml", "yml"];
 
-    /// Returns the format that an extension (without the dot, in whatever case) stands for.
+    /// Returns the format of an extension, given without the dot and in any case; `None` if no template has this
+    /// extension.
     pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             "toml" => Some(Self::Toml),
@@ -40,7 +41,7 @@ impl Format {
         }
     }
 
-    /// The extension of its files, without the dot; also its name in the API.
+    /// Returns the extension without the dot, which is also the format's name in the API.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Toml => "toml",
@@ -51,20 +52,20 @@ impl Format {
     }
 }
 
-/// Something wrong with a template, or worth a warning, at a place a person can go to.
+/// An error or a warning about a template, with its place in the file.
 ///
-/// Holds text of the template at most as far as a name or a field; never a value.
+/// Quotes no more of the template than a name or a field, and never a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The field it is about (`headers.Authorization`), empty where there is none.
+    /// The field of the config it is about (`headers.Authorization`); empty if it is about no particular field.
     #[serde(default)]
     pub path: String,
-    /// Line in the template's file, from 1; `None` where it is not known.
+    /// The line in the template's file, counted from 1; `None` if it is not known.
     pub line: Option<u32>,
-    /// Column in characters, from 1.
+    /// The column in that line, in characters and counted from 1; `None` if it is not known.
     pub column: Option<u32>,
-    /// What is wrong.
+    /// What is wrong, as a sentence for people.
     pub message: String,
-    /// What to do.
+    /// What to do about it; `None` if there is nothing to suggest.
     pub help: Option<String>,
 }
