@@ -1,7 +1,7 @@
 //! Refusals: what is recorded of one, and when it is also logged.
 //!
 //! Knows no rule: the code that refuses calls this. A name that neither a secret nor a template has may be a value sent
-//! by mistake, so only a hash of it is recorded.
+//! by mistake, so at most a keyed hash of it is recorded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +45,8 @@ impl Told {
 }
 
 impl Resolver {
-    /// Returns the subject that a refusal is recorded under: a secret, a known name, or a hash of an unknown one.
+    /// Returns the subject that a refusal is recorded under: a secret, a known name, or at most a keyed hash of an
+    /// unknown one.
     pub(super) fn subject<'a>(
         &self,
         snapshot: &Snapshot,
