@@ -115,7 +115,7 @@ pub enum Refused {
     Secrets(Vec<Fault>),
     /// The journal accepts no more records, and nothing is resolved without one. Holds the message.
     Unrecorded(String),
-    /// The answers being sent to this user, or to all users, already take up the memory they may use.
+    /// The bytes in transit of this user, or of all users, already take up the memory they may use.
     Exhausted,
 }
 

@@ -1,8 +1,8 @@
 //! Finds the tags of a template and the secrets that they reference.
 //!
-//! The lexer alone decides what is a tag. It hands the template engine a text in which each tag it found has
-//! private-use delimiters, so the two can never disagree, and in which a call of a random name replaces each secret.
-//! Nothing is evaluated here: the references are exact without running the template.
+//! The lexer alone decides what is a tag (promise Once). It hands the template engine a text in which each tag it found
+//! has private-use delimiters, so the two can never disagree, and in which a call of a random name replaces each
+//! secret. Nothing is evaluated here: the references are exact without running the template.
 //!
 //! A tag opens only before white space, or before `-` and white space: `<<` opens an expression, `<%` a statement, `<#`
 //! a comment. Heredocs, shifts, the YAML merge key and other template languages are text. Text that was probably meant
