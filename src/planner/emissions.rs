@@ -30,7 +30,8 @@ pub struct Emitted {
 /// Finds the slots of a rendered text.
 ///
 /// # Errors
-/// Returns a problem for each slot that was cut or changed on its way, never written, or never issued.
+/// Returns a problem for each reference whose slot was cut, changed or never written; if there is none, one for each
+/// slot that was never issued.
 pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Origins), Vec<Problem>> {
     let Rendered { mut text, origins, issued } = rendered;
     let given: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();

@@ -46,7 +46,7 @@ impl CompiledForms {
     /// key that is created there: for commands that have no vault. `env` returns the environment's variables.
     ///
     /// # Errors
-    /// Fails if no such folder can be used, or if others have any right to it.
+    /// Fails if no such folder can be used, if others have any right to it, or if its key is damaged.
     pub fn of_user(env: impl Fn(&str) -> Option<PathBuf>) -> io::Result<Self> {
         let set = |name: &str| env(name).filter(|path| path.is_absolute());
         let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));

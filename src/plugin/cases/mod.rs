@@ -11,10 +11,10 @@
 //! warnings = ["url: not encrypted"]       # `field: part of the text`, all of them, in order
 //! problems = []                           # instead of a document, in any order
 //! ```
-//! In the config, `«name»` is a secret. In the document, `«name»` is that secret unencoded, and `«operation(argument;
-//! …)»` is what `encode` makes of its arguments; the reasons of `forbid`, `forbid-sequence` and `at-most` are left out.
-//! JSON documents are compared as trees, including the order of their members. `": part of the text"` matches one or
-//! more problems of any field.
+//! In the config, `«name»` is a secret. In the document, `«name»` is that secret unencoded, and
+//! `«operation(argument; …)»` is what `encode` makes of its arguments; the reasons of `forbid`, `forbid-sequence` and
+//! `at-most` are left out. JSON documents are compared as trees, including the order of their members.
+//! `": part of the text"` matches one or more problems of any field.
 //!
 //! For authors and tests; the daemon reads no cases. Knows no value.
 
