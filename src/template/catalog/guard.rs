@@ -20,7 +20,7 @@ pub fn waits(since: Instant, now: Instant) -> Option<Duration> {
 pub enum Reason {
     /// A template references the secret.
     Referenced,
-    /// A file that has just vanished named the secret. Holds the time for which it still counts.
+    /// A file that has just vanished named the secret, or may have. Holds the time for which it still counts.
     Vanished(Duration),
     /// A file that cannot be read referenced the secret when it last could be.
     LastKnown,

@@ -28,8 +28,9 @@ pub struct Unwritable {
     pub message: String,
 }
 
-/// One file to rewrite. Only names are kept between the steps, and each step opens folder and file again by the same
-/// rules (`open`). So any number of templates can be rewritten at once, and a step after a crash works like any other.
+/// One file to rewrite. Only names, no descriptors, are kept between the steps, and each step opens folder and file
+/// again by the same rules (`open`). So any number of templates can be rewritten at once, and a step after a crash
+/// works like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Staged {
     /// The id of the template.
