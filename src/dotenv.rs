@@ -1,23 +1,23 @@
-//! A dotenv file, as python-dotenv 1.x reads it (its parser.py).
+//! Reads dotenv files as python-dotenv 1.x does (its parser.py).
 //!
-//! Differs from it in what cannot be read: python-dotenv passes over such a line, here it is told. `${…}` is not
-//! expanded. Knows nothing of who asks: values may be secrets, so they wipe themselves.
+//! Differs in lines that cannot be read: python-dotenv skips them, this reader reports them. Does not expand `${…}`.
+//! Knows nothing of its callers: values may be secrets, so they wipe themselves.
 
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-/// A variable.
+/// A variable in a dotenv file.
 pub struct Variable {
-    /// Its name.
+    /// The name, without `export` and quotes.
     pub name: String,
-    /// Its value; nothing where the line has no `=`.
+    /// The value, unquoted and unescaped; `None` if the line has no `=`.
     pub value: Option<Zeroizing<String>>,
-    /// Where the value stands in the file, with its quotes.
+    /// The byte range of the value in the file, with its quotes.
     pub range: Range<usize>,
 }
 
-/// Reads a file: its variables in order, and where lines that say nothing begin.
+/// Reads a file. Returns its variables in order, and the byte offset of each line that cannot be read.
 pub fn read(text: &str) -> Vec<Result<Variable, usize>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -46,12 +46,12 @@ pub fn read(text: &str) -> Vec<Result<Variable, usize>> {
     found
 }
 
-/// White space of Python, to which U+001C to U+001F belong too.
+/// Reports whether a character is white space in Python, which includes U+001C to U+001F.
 fn blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// The variable that begins there, and where its line ends.
+/// Reads the variable that begins at `begin`. Returns it with the offset where its line ends.
 fn variable(text: &str, begin: usize) -> Option<(Variable, usize)> {
     let inner = |c: char| blank(c) && !matches!(c, '\r' | '\n');
     let skip = |at: usize| at + text[at..].len() - text[at..].trim_start_matches(inner).len();
@@ -110,7 +110,7 @@ fn value(text: &str, at: usize) -> Option<(Zeroizing<String>, usize)> {
                 }
             }
         }
-        // To the end of the line, or to a comment behind a blank.
+        // The value ends at the end of the line, or at white space and `#`, which begin a comment.
         _ => {
             let line = &rest[..rest.find(['\r', '\n']).unwrap_or(rest.len())];
             let comment =
@@ -121,7 +121,7 @@ fn value(text: &str, at: usize) -> Option<(Zeroizing<String>, usize)> {
     }
 }
 
-/// What an escape stands for; nothing where it stands for itself.
+/// Returns the character that an escape is replaced by; `None` if the escape is kept as it is.
 fn unescaped(quote: char, c: char) -> Option<char> {
     match (quote, c) {
         (_, '\\' | '\'') => Some(c),

@@ -1,8 +1,8 @@
-//! What a planner gives up: before it starts its engine everything it can do without, and before it reads
-//! its first byte every system call that its work does not need.
+//! Confines a planner: before it starts its engine, it gives up everything it can do without; before it reads its first
+//! byte, every system call that its work does not need.
 //!
-//! Invariant: what reaches the engine runs in a process that has its three pipes and nothing else of its
-//! parent, and can open, connect to, start, signal and trace nothing. `tests` tries.
+//! Invariant (promise Isolated): whatever reaches the engine runs in a process that has three pipes and nothing else of
+//! its parent, and can open, connect to, start, signal and trace nothing. `tests` tries each of these.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,15 +18,15 @@ use seccompiler::{
 
 use crate::sys::process::close_from;
 
-/// Most bytes of memory that can be written to: the heap, stacks and the memory of plugins. Compiling a component of
-/// 12 MiB, with a JavaScript engine in it, takes 500 MiB; after that a planner needs what its plugin does.
+/// The most bytes of writable memory: the heap, stacks and the memory of plugins. Compiling a component of 12 MiB that
+/// contains a JavaScript engine takes 500 MiB; after that, a planner needs only what its plugin does.
 const DATA_MAX: u64 = 1 << 30;
-/// Most open descriptors.
+/// The most descriptors that can be open.
 const DESCRIPTORS_MAX: u64 = 16;
-/// The newest Landlock that is asked for; an older kernel does what it can.
+/// The newest version of Landlock that is requested; an older kernel enforces what it can.
 const LANDLOCK: ABI = ABI::V6;
 
-/// Why a planner would not start.
+/// The error of a planner that could not confine itself, and so refuses to run.
 #[derive(Debug, thiserror::Error)]
 #[error("the planner could not {what}: {error}; it does not run unconfined")]
 pub struct ConfineError {
@@ -34,7 +34,7 @@ pub struct ConfineError {
     error: std::io::Error,
 }
 
-/// A layer that this kernel does not have. The others hold without it.
+/// A layer of the confinement that this kernel lacks. The other layers hold without it.
 #[derive(Debug)]
 pub struct Missing(String);
 
@@ -44,11 +44,11 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Gives up descriptors, privileges, resources, files, network and other processes. To be called while
-/// there is one thread; comes back with the layers this kernel does not have.
+/// Gives up descriptors, privileges, resources, files, network and other processes. Call it while the process has a
+/// single thread. Returns the layers that this kernel lacks.
 ///
 /// # Errors
-/// Where the kernel refuses one that it does have.
+/// Fails with [`ConfineError`] if the kernel refuses a layer that it has.
 pub fn confine() -> Result<Vec<Missing>, ConfineError> {
     let to = |what| move |error: rustix::io::Errno| ConfineError { what, error: error.into() };
     close_from(3).map_err(|error| ConfineError { what: "close what it inherited", error })?;
@@ -65,7 +65,7 @@ pub fn confine() -> Result<Vec<Missing>, ConfineError> {
     landlock()
 }
 
-/// No file and no port may be opened from here on, and no socket or process outside be reached.
+/// Forbids, from here on, opening any file or port and reaching any socket or process outside.
 fn landlock() -> Result<Vec<Missing>, ConfineError> {
     let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))
@@ -90,11 +90,10 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
     })
 }
 
-/// Gives up every system call but those that computing needs, in all threads. From here on there is no
-/// new thread either.
+/// Gives up, in all threads, every system call that computing does not need. No new thread can be started from here on.
 ///
 /// # Errors
-/// Where the kernel has seccomp and refuses the filter.
+/// Fails with [`ConfineError`] if the kernel has seccomp and refuses the filter.
 pub fn seal() -> Result<Vec<Missing>, ConfineError> {
     let failed = |error| ConfineError { what: "give up system calls", error };
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
@@ -116,7 +115,8 @@ pub fn seal() -> Result<Vec<Missing>, ConfineError> {
     }
 }
 
-/// What computing needs: memory, locks, time, randomness, signals of its own, the pipes it has.
+/// Builds the filter that allows what computing needs: memory, locks, time, randomness, the process's own signals, and
+/// the pipes it has.
 fn filter(arch: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
     const ALWAYS: [i64; 25] = [
         libc::SYS_read,
@@ -147,7 +147,7 @@ fn filter(arch: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
     ];
     let argument = |index, operator, value| SeccompCondition::new(index, SeccompCmpArgLen::Qword, operator, value);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
-    // Memory is never writable and executable at once.
+    // Memory must never be writable and executable at the same time.
     let both = (libc::PROT_WRITE | libc::PROT_EXEC) as u64;
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let one = |wanted| SeccompRule::new(vec![argument(2, SeccompCmpOp::MaskedEq(both), wanted)?]);

@@ -1,6 +1,6 @@
-//! What a plugin says of itself, and whether that can be believed.
+//! Checks a plugin's description of itself against the contract.
 //!
-//! Pure: the planner and its client both ask it.
+//! Pure: the planner and its client in the daemon both use it.
 
 use std::collections::BTreeMap;
 
@@ -12,33 +12,34 @@ use super::text::{is_unfit, tidy};
 use crate::plugin::schema::has_field;
 use crate::template::Problem;
 
-/// Most characters of an identifier: a feature, a target, a segment of a field.
+/// The most bytes of an identifier: a feature, a target, a segment of a field.
 const ID_MAX: usize = 64;
-/// Most characters of a text for people.
+/// The most characters of a text for people.
 const TEXT_MAX: usize = 200;
-/// Most bytes of the schema.
+/// The most bytes of the schema.
 const SCHEMA_MAX: usize = 256 << 10;
-/// Most targets, and most secret fields.
+/// The most targets, aliases and secret fields, each.
 const ENTRIES_MAX: usize = 64;
-/// The member of a schema that names former names of targets: `{"former": "present"}`. The record of a target is frozen
-/// for all of 1.x; a host that does not know the member ignores it, as JSON Schema says of unknown keywords.
+/// The member of a schema that lists former names of targets: `{"former": "present"}`. The record of a target in the
+/// contract is frozen for all of 1.x; a host that does not know the member ignores it, as JSON Schema says of unknown
+/// keywords.
 const ALIASES: &str = "x-target-aliases";
-/// The reserved field of a template that names its targets. No plugin may have a field of that name at the top of its
+/// The reserved field of a template that names its targets. No plugin may have a field of this name at the top of its
 /// schema.
 pub const TARGETS_FIELD: &str = "targets";
-/// Most segments of a secret field.
+/// The most segments of a secret field.
 const SEGMENTS_MAX: usize = 16;
 
-/// Holds a description to the contract and strips what could drive a terminal.
+/// Checks a description against the contract, and strips characters that could drive a terminal.
 ///
 /// # Errors
-/// Every rule that it breaks, for the plugin's author.
+/// Returns every rule that it breaks, for the plugin's author.
 pub fn check(description: Description) -> Result<Description, Vec<Rule>> {
     let rules = rules(&description);
     if rules.is_empty() { Ok(with_aliases(shown(description))) } else { Err(rules) }
 }
 
-/// Gives each target its former names. What the description held of them before counts for nothing.
+/// Sets each target's former names to those in the schema. Discards any that the description already had.
 fn with_aliases(mut description: Description) -> Description {
     let aliases = aliases(&description.schema).unwrap_or_default();
     for target in &mut description.targets {
@@ -48,13 +49,14 @@ fn with_aliases(mut description: Description) -> Description {
     description
 }
 
-/// The former names of targets that a schema tells, each with the present one; `None` where they are no such table.
+/// Returns the former names of targets in a schema, each with the present name; `None` if the member is not such a
+/// table.
 fn aliases(schema: &str) -> Option<BTreeMap<String, String>> {
     let schema: Value = serde_json::from_str(schema).ok()?;
     schema.get(ALIASES).map_or_else(|| Some(BTreeMap::new()), |aliases| BTreeMap::deserialize(aliases).ok())
 }
 
-/// The rules that a description breaks.
+/// Returns the rules that a description breaks.
 fn rules(description: &Description) -> Vec<Rule> {
     let rule = |about| move |sentence| Rule { about, sentence };
     let schema = schema_rule(&description.schema);
@@ -63,7 +65,7 @@ fn rules(description: &Description) -> Vec<Rule> {
     sentences(description).into_iter().map(rule(About::Description)).chain(of_schema).collect()
 }
 
-/// The rules that its former names of targets break.
+/// Returns the rules that its former names of targets break.
 fn alias_rules(description: &Description) -> Vec<String> {
     let Some(aliases) = aliases(&description.schema) else {
         return vec![format!("`{ALIASES}` must be an object of former and present names of targets")];
@@ -87,7 +89,7 @@ fn alias_rules(description: &Description) -> Vec<String> {
     rules
 }
 
-/// The same without its schema.
+/// Returns the rules that a description breaks apart from its schema.
 fn sentences(description: &Description) -> Vec<String> {
     let mut rules = Vec::new();
     if !is_id(&description.feature) {
@@ -132,7 +134,7 @@ fn schema_rule(schema: &str) -> Option<String> {
     }
 }
 
-/// A description, whatever rules it breaks, as far as it can be shown to the plugin's author.
+/// Returns a description as it can be shown to the plugin's author, whatever rules it breaks.
 pub fn shown(mut description: Description) -> Description {
     description.feature = tidy(&description.feature, ID_MAX);
     description.title = tidy(&description.title, TEXT_MAX);
@@ -153,7 +155,7 @@ pub fn shown(mut description: Description) -> Description {
     description
 }
 
-/// The problem of a target that the plugin does not have.
+/// Returns the problem of a target that the plugin does not have; `None` if it has it.
 pub fn unknown_target(description: &Description, target: &str) -> Option<Problem> {
     if description.targets.iter().any(|known| known.id == target) {
         return None;
@@ -166,7 +168,7 @@ pub fn unknown_target(description: &Description, target: &str) -> Option<Problem
     })
 }
 
-/// Whether no text in it could drive a terminal. Line breaks are usual in descriptions.
+/// Reports whether no text in a schema could drive a terminal. Line breaks are usual in descriptions.
 fn texts_are_fit(schema: &Value) -> bool {
     let fit = |text: &str| !text.contains(|c| is_unfit(c) && !matches!(c, '\n' | '\t'));
     match schema {
@@ -177,18 +179,18 @@ fn texts_are_fit(schema: &Value) -> bool {
     }
 }
 
-/// Whether a text can name a feature or a target.
+/// Reports whether a text can be the id of a feature or a target.
 pub fn is_id(text: &str) -> bool {
     let first = text.as_bytes().first().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     first && text.len() <= ID_MAX && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// The rule of such names, for whoever broke it.
+/// Returns the rule for such ids, as a sentence for the person who broke it.
 pub fn id_rule(what: &str) -> String {
     format!("the {what} must be 1 to {ID_MAX} of `a-z`, `0-9` and `-`, beginning with a letter or a digit")
 }
 
-/// `type/subtype` with optional parameters, in characters that can stand in a header.
+/// Reports whether a text is `type/subtype` with optional parameters, in characters that a header can contain.
 fn is_media_type(text: &str) -> bool {
     let token =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b));
@@ -203,14 +205,14 @@ fn is_file_name(text: &str) -> bool {
     (1..=ID_MAX).contains(&text.len()) && text.bytes().all(plain) && !matches!(text, "." | "..")
 }
 
-/// The fields of a config that may hold a secret.
+/// The fields of a config that may contain a secret.
 pub struct SecretFields(Vec<Vec<Segment>>);
 
 enum Segment {
     Name(String),
-    /// `*`: any name or index, one level.
+    /// `*`: one level with any name or index.
     One,
-    /// `**`: everything beneath; last only.
+    /// `**`: everything beneath; only at the end of a pattern.
     All,
 }
 
@@ -218,7 +220,7 @@ impl SecretFields {
     /// Reads the patterns of a description: `auth.token`, `headers.*`, `body.**`.
     ///
     /// # Errors
-    /// The rules that they break.
+    /// Returns the rules that the patterns break.
     pub fn new(patterns: &[String]) -> Result<Self, Vec<String>> {
         if patterns.len() > ENTRIES_MAX {
             return Err(vec![format!("`secret-fields` has more than {ENTRIES_MAX} entries")]);
@@ -258,7 +260,7 @@ impl SecretFields {
         pattern.split('.').enumerate().map(segment).collect()
     }
 
-    /// Whether a secret may stand in the field at this path.
+    /// Reports whether a secret may be in the field at this path.
     pub fn allow(&self, path: &[String]) -> bool {
         self.0.iter().any(|pattern| {
             let deep = matches!(pattern.last(), Some(Segment::All));
@@ -272,7 +274,7 @@ impl SecretFields {
         })
     }
 
-    /// Where a secret may stand, for a person.
+    /// Returns the allowed places as advice for people.
     pub fn help(&self) -> String {
         let written = |pattern: &Vec<Segment>| {
             let segments = pattern.iter().map(|segment| match segment {

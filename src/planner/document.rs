@@ -1,6 +1,6 @@
-//! What a plugin has written: read, held to the contract, and written anew.
+//! Checks the document that a plugin has written against the contract, and writes it again in canonical form.
 //!
-//! Every rule here is the plugin's to keep; the daemon checks the result again, as it checks a stranger.
+//! The plugin has to keep every rule here. The daemon checks the result again, because it trusts no planner.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,26 +13,26 @@ use super::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
 use super::slots::{self, SLOT_LEN};
 use crate::plugin::expr::{Expr, Op};
 
-/// Most bytes of a document.
+/// The most bytes of a document.
 pub const DOCUMENT_MAX: usize = 4 << 20;
-/// How deep a JSON document may nest.
+/// The deepest nesting of a JSON document.
 const DEPTH_MAX: usize = 64;
 
 /// A document that keeps the contract.
 #[derive(Debug)]
 pub struct Document {
-    /// Its text; slots in their canonical form.
+    /// The text of the document, with slots in their canonical form.
     pub text: String,
-    /// Which of the two.
+    /// The syntax of the document: JSON or text.
     pub kind: DocumentKind,
-    /// Every slot of the text.
+    /// Every slot of the text, in its order.
     pub slots: Vec<PlannedSlot>,
 }
 
-/// Reads a document.
+/// Checks a document and returns it in canonical form.
 ///
 /// # Errors
-/// The rules it breaks.
+/// Fails with [`Broken`], which lists the rules that the document breaks.
 pub fn check(
     text: String,
     kind: DocumentKind,
@@ -103,7 +103,7 @@ struct Reader<'a> {
     encoder: &'a Encoder,
     kind: DocumentKind,
     broken: Vec<String>,
-    /// Slots met so far.
+    /// The slots found so far.
     taken: HashSet<String>,
     slots: Vec<PlannedSlot>,
 }
@@ -160,7 +160,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the text is a URL, also behind a refusal of characters, which leaves the text as it is.
+/// Reports whether the text is a URL. Operations that only refuse some texts and change nothing may be applied to it.
 fn is_url(expr: &Expr) -> bool {
     match expr {
         Expr::Apply { op: Op::Url, .. } => true,
@@ -176,7 +176,7 @@ fn is_terminal(expr: &Expr) -> bool {
     matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
 }
 
-/// JSON in which no key stands twice. The parser bounds its depth.
+/// JSON in which no object has a key twice. The parser limits its depth.
 struct Tree(Value);
 
 impl<'de> Deserialize<'de> for Tree {

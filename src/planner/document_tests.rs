@@ -1,4 +1,4 @@
-//! What comes back from a plugin keeps every slot, once, where it can be filled.
+//! A document from a plugin keeps every slot, once, where it can be filled.
 
 use super::super::slots::fresh;
 use super::*;

@@ -1,7 +1,7 @@
 //! Follows every slot from the template engine into the config tree.
 //!
-//! Invariant: a slot that was given stands in a string of the tree, whole, as often as it is counted;
-//! otherwise the template is refused with the reference that it stood for.
+//! Invariant: each slot that was issued is in a string of the tree, whole, as often as it is counted; otherwise the
+//! template is refused, and the problem names the reference.
 
 use std::collections::HashMap;
 
@@ -17,20 +17,21 @@ use super::text::tidy;
 use super::tree::Tree;
 use crate::template::Problem;
 
-/// The slots of a rendered text, each at one place of it.
+/// The slots of a rendered text, each at exactly one place.
 pub struct Emitted {
     /// The text; a slot that was written twice has become two.
     pub text: String,
-    /// Which reference each slot of the text stands for.
+    /// The reference that each slot of the text stands for, by slot.
     by_slot: HashMap<String, u32>,
-    /// The same in the order of the text.
+    /// The slots with their references, in the order of the text.
     order: Vec<(String, u32)>,
 }
 
-/// Looks for the slots of a rendered text.
+/// Finds the slots of a rendered text.
 ///
 /// # Errors
-/// Slots that were cut or changed on their way, that were never written, or that nobody has given.
+/// Returns a problem for each reference whose slot was cut, changed or never written; if there is none, one for each
+/// slot that was never issued.
 pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Origins), Vec<Problem>> {
     let Rendered { mut text, origins, issued } = rendered;
     let given: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
@@ -50,7 +51,7 @@ pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Or
         emitted.by_slot.insert(slot.clone(), reference);
         emitted.order.push((slot, reference));
     }
-    // A slot that was changed may look like a forged one; its reference says more.
+    // A slot that was changed may look like a forged one; the problem of its reference says more.
     let lost = lost(request, &issued, |slot| found.contains(slot));
     if !lost.is_empty() {
         problems = lost;
@@ -59,7 +60,7 @@ pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Or
     if problems.is_empty() { Ok((emitted, origins)) } else { Err(problems) }
 }
 
-/// References that gave a slot which is not in the text; each named once.
+/// Returns a problem for each reference with a slot that is missing from the text; each reference once.
 fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) -> Vec<Problem> {
     let mut references: Vec<u32> = issued.iter().filter(|one| !found(&one.slot)).map(|one| one.reference).collect();
     references.sort_unstable();
@@ -75,15 +76,16 @@ fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) 
     references.iter().filter_map(|reference| request.references.get(*reference as usize)).map(problem).collect()
 }
 
-/// Every emission in order, and which of them each slot of the tree stands for.
+/// Every emission in order, and the emission that each slot of the tree stands for.
 pub type Placed = (Vec<Emission>, HashMap<String, u32>);
 
-/// Walks the tree, notes each emission with its field, and gives a slot that YAML has repeated (an
-/// alias) a slot of its own. What comes back stands for each slot of the tree, by its emission. `targets` is what
-/// stands in the reserved field, which is no part of the tree any more.
+/// Walks the tree and records each emission with its field. A slot that YAML has repeated through an alias gets a slot
+/// of its own. Returns the emissions, and the emission that each slot of the tree stands for. `targets` is the content
+/// of the reserved field, which has been removed from the tree.
 ///
 /// # Errors
-/// Slots in keys, in comments, in the reserved field, outside the fields that may hold a secret, and forged ones.
+/// Returns a problem for each slot that is in a key, in a comment, in the reserved field or outside the fields that may
+/// contain a secret, and for each forged one.
 pub fn place(
     request: &PlanRequest,
     emitted: &Emitted,
@@ -202,7 +204,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The field that the plugin never sees: nothing can be filled in there.
+    /// Checks the field that the plugin never sees: nothing can be filled in there.
     fn reserved(&mut self, value: &Value) {
         match value {
             Value::String(text) => self.none_in(text),

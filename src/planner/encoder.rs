@@ -1,7 +1,7 @@
-//! What the plugin's `encode` imports do: plain text is encoded at once, text that holds slots becomes a
-//! fresh slot for the whole expression.
+//! Implements the plugin's `encode` imports: plain text is encoded at once, and text that contains slots becomes a new
+//! slot for the whole expression.
 //!
-//! Knows what each slot of one call stands for; never a value, and nothing of WebAssembly.
+//! Knows what each slot of one call stands for, but never a value, and nothing of WebAssembly.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use crate::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use crate::template::problem::PROBLEMS_MAX;
 use crate::template::{Problem, ValueFilter};
 
-/// Most slots one plan may come to.
+/// The most slots of one plan.
 const SLOTS_MAX: usize = 10_000;
-/// How deep operations may nest.
+/// The deepest nesting of operations.
 const DEPTH_MAX: usize = 16;
-/// Most bytes all expressions may weigh: their literal text, and `NODE_WEIGHT` for each node.
+/// The most bytes that all expressions may weigh: their literal text, and `NODE_WEIGHT` for each node.
 const WEIGHT_MAX: usize = 4 << 20;
 const NODE_WEIGHT: usize = 16;
 
-/// A rule of the contract that the plugin has broken. Ends the call.
+/// A rule of the contract that the plugin has broken, as a sentence. Ends the call.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct Broken(pub String);
 
-/// What a slot stands for.
+/// The expression that a slot stands for, with its size.
 #[derive(Clone)]
 struct Known {
     expr: Expr,
@@ -40,13 +40,13 @@ pub struct Encoder {
     known: HashMap<String, Known>,
     weight: usize,
     emissions: Vec<Emission>,
-    /// A field of the config by its text, to say where a refused literal stands.
+    /// The field of each text of the config, to report where a refused literal is.
     fields: HashMap<String, String>,
     problems: Vec<Problem>,
 }
 
 impl Encoder {
-    /// With the slots of a config tree, by emission; `fields` maps the text of a leaf to its path.
+    /// Creates an encoder with the slots of a config tree, by emission. `fields` maps the text of a leaf to its path.
     pub fn new(
         slots: HashMap<String, u32>,
         emissions: &[Emission],
@@ -67,36 +67,36 @@ impl Encoder {
         Self { known: slots.into_iter().map(known).collect(), emissions: emissions.to_vec(), fields, ..Self::default() }
     }
 
-    /// What a canonical slot stands for.
+    /// Returns the expression that a canonical slot stands for; `None` for a forged one.
     pub fn expr(&self, slot: &str) -> Option<&Expr> {
         self.known.get(slot).map(|known| &known.expr)
     }
 
-    /// The problems noted so far, taken out.
+    /// Takes out the problems recorded so far.
     pub fn take_problems(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.problems)
     }
 
-    /// `encode.has-secret`
+    /// Implements `encode.has-secret`: reports whether the text contains a slot.
     ///
     /// # Errors
-    /// A forged slot.
+    /// Fails with [`Broken`] for a forged slot.
     pub fn has_secret(&self, text: &str) -> Result<bool, Broken> {
         Ok(!self.slots_of(text)?.is_empty())
     }
 
-    /// `encode.whole-secret`
+    /// Implements `encode.whole-secret`: reports whether the text is exactly one slot.
     ///
     /// # Errors
-    /// A forged slot.
+    /// Fails with [`Broken`] for a forged slot.
     pub fn whole_secret(&self, text: &str) -> Result<bool, Broken> {
         Ok(self.slots_of(text)?.len() == 1 && text.len() == SLOT_LEN)
     }
 
-    /// `encode.url`: what is not one slot as a whole must have its slots percent-encoded.
+    /// Implements `encode.url`. Unless the text is exactly one slot, its slots must be percent-encoded.
     ///
     /// # Errors
-    /// A rule of the contract.
+    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn url(&mut self, text: &str) -> Result<String, Broken> {
         let slots = self.slots_of(text)?;
         if text.len() > SLOT_LEN {
@@ -123,16 +123,16 @@ impl Encoder {
         self.apply(Op::Url, &[text])
     }
 
-    /// `encode.forbid`
+    /// Implements `encode.forbid`.
     ///
     /// # Errors
-    /// A rule of the contract.
+    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn forbid(&mut self, text: &str, characters: String, reason: String) -> Result<String, Broken> {
         if characters.is_empty() {
             return Err(Broken("it called `forbid` without a character".into()));
         }
         let reason = tidy(&reason, 300);
-        // What the template's own text holds would be refused at every fill.
+        // A forbidden character in the template's own text would be refused at every fill.
         let mut literals = self.parse(text)?.into_iter().filter_map(|part| match part {
             Part::Literal(text) => Some(text),
             Part::Expr(_) => None,
@@ -144,10 +144,10 @@ impl Encoder {
         self.apply(Op::Forbid { characters, reason }, &[text])
     }
 
-    /// `encode.forbid-sequence`
+    /// Implements `encode.forbid-sequence`.
     ///
     /// # Errors
-    /// A rule of the contract.
+    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn forbid_sequence(&mut self, text: &str, sequence: String, reason: String) -> Result<String, Broken> {
         if sequence.is_empty() {
             return Err(Broken("it called `forbid-sequence` without a sequence".into()));
@@ -155,18 +155,18 @@ impl Encoder {
         self.apply(Op::ForbidSequence { sequence, reason: tidy(&reason, 300) }, &[text])
     }
 
-    /// `encode.at-most`
+    /// Implements `encode.at-most`.
     ///
     /// # Errors
-    /// A rule of the contract.
+    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn at_most(&mut self, text: &str, bytes: u32, reason: String) -> Result<String, Broken> {
         self.apply(Op::AtMost { bytes, reason: tidy(&reason, 300) }, &[text])
     }
 
-    /// `encode.sip-digest-ha1`
+    /// Implements `encode.sip-digest-ha1`. `args` are user, realm and password.
     ///
     /// # Errors
-    /// A rule of the contract.
+    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn sip_digest_ha1(&mut self, args: [&str; 3], algorithm: &str) -> Result<String, Broken> {
         let algorithm = match algorithm {
             "MD5" => DigestAlgorithm::Md5,
@@ -180,10 +180,10 @@ impl Encoder {
         self.apply(Op::SipDigestHa1(algorithm), &args)
     }
 
-    /// Any other operation of `encode`.
+    /// Applies any other operation of `encode`: encodes plain text, or returns a new slot for the operation.
     ///
     /// # Errors
-    /// A rule of the contract.
+    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn apply(&mut self, op: Op, args: &[&str]) -> Result<String, Broken> {
         let mut texts = Vec::with_capacity(args.len());
         let (mut depth, mut weight) = (1, NODE_WEIGHT);
@@ -196,7 +196,7 @@ impl Encoder {
                 slots += 1;
             }
             weight += arg.len();
-            // Before anything is copied: an expression holds all that its slots stand for.
+            // Checked before anything is copied: an expression contains everything that its slots stand for.
             self.within_limits(depth, weight)?;
             texts.push(self.parse(arg)?);
         }
@@ -243,7 +243,7 @@ impl Encoder {
         self.note(Problem { path, message, help, ..Problem::default() });
     }
 
-    /// The field a text stands in, as far as that can be told.
+    /// Returns the field that a text is in, as far as it can be determined.
     fn field(&self, text: &str) -> Option<String> {
         let of_secret = || {
             let slot = slots::find(text).into_iter().next().map(|at| slots::canonical(text, at))?;
@@ -259,7 +259,7 @@ impl Encoder {
         }
     }
 
-    /// The slots of a text in their canonical form, in order.
+    /// Returns the slots of a text in their canonical form, in order.
     fn slots_of(&self, text: &str) -> Result<Vec<String>, Broken> {
         let canonical = slots::find(text).into_iter().map(|at| slots::canonical(text, at));
         canonical.map(|slot| if self.known.contains_key(&slot) { Ok(slot) } else { Err(forged()) }).collect()
@@ -283,18 +283,18 @@ impl Encoder {
     }
 }
 
-/// The rule on slots that nobody has given.
+/// Returns the rule about slots that were never issued.
 pub fn forged() -> Broken {
     Broken("it wrote a text that looks like a slot and is none (forged)".into())
 }
 
-/// Whether a value can stand in the middle of a URL after this operation.
+/// Reports whether the result of an expression can be in the middle of a URL.
 fn percent_safe(expr: &Expr) -> bool {
     use ValueFilter::{Base64url, Hex, Url};
     matches!(expr, Expr::Apply { op: Op::UrlQuery | Op::UrlPathSegment | Op::Filter(Url | Hex | Base64url), .. })
 }
 
-/// The first emission in an expression.
+/// Returns the first emission in an expression.
 fn first_secret(expr: &Expr) -> Option<u32> {
     let mut found = None;
     each_secret(expr, &mut |emission| {

@@ -1,4 +1,4 @@
-//! Text with slots becomes expressions; rules of the contract end the call.
+//! Text with slots becomes expressions; a broken rule of the contract ends the call.
 
 use super::*;
 

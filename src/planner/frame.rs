@@ -1,11 +1,11 @@
-//! Frames on the planner's side of the pipe: a length and that many bytes.
+//! Reads and writes frames on the planner's side of the pipe: a length and that many bytes.
 
 use std::io::{self, Read, Write};
 
-/// The next frame, or `None` at the end of the input between two frames.
+/// Reads the next frame. Returns `None` if the input ends between two frames.
 ///
 /// # Errors
-/// Where the frame is longer than `max`, or the input ends inside it.
+/// Fails if the frame is longer than `max` bytes, or if the input ends inside it.
 pub fn read(input: &mut impl Read, max: usize) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     let mut got = 0;
@@ -25,10 +25,10 @@ pub fn read(input: &mut impl Read, max: usize) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(frame))
 }
 
-/// Writes one frame.
+/// Writes one frame and flushes the output.
 ///
 /// # Errors
-/// Where the output is closed, or the frame longer than its length can say.
+/// Fails if the output is closed, or if the length of the frame does not fit a `u32`.
 pub fn write(output: &mut impl Write, frame: &[u8]) -> io::Result<()> {
     let length = u32::try_from(frame.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     output.write_all(&length.to_le_bytes())?;

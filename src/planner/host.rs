@@ -1,7 +1,8 @@
-//! Runs a plugin's code: wasmtime with one store and one instance for each call, Cranelift, no pooling,
-//! a deadline, and bounds on memory.
+//! Runs a plugin's code in wasmtime: one store and one instance for each call, Cranelift, no pooling, a deadline, and
+//! limits on memory.
 //!
-//! Knows nothing of templates. Whatever the plugin does ends as an answer or a `Broken` with its reason.
+//! Knows nothing of templates. Whatever the plugin does, the call ends with an answer or with a `Broken` and its
+//! reason.
 
 use std::time::{Duration, Instant};
 
@@ -20,20 +21,20 @@ use crate::plugin::expr::Op;
 use crate::template::Problem;
 use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
 
-/// How long one call may run.
+/// The longest time that one call may run.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
-/// How often running code is looked at.
+/// The interval at which running code is checked against its deadline.
 const TICK: Duration = Duration::from_millis(50);
-/// Stack of the plugin, in bytes.
+/// The size of the plugin's stack, in bytes.
 const STACK_MAX: usize = 512 << 10;
-/// Bytes and values that may cross from the plugin in one call of the host or one answer.
+/// The most bytes and values that a plugin may pass in one call of the host or in its answer.
 const TRANSFER_MAX: usize = 32 << 20;
-/// Most characters of what a plugin says when it gives up.
+/// The most characters of a plugin's message before it panics.
 const LAST_WORDS_MAX: usize = 500;
 
-/// Most imports that are told, and most functions of one.
+/// The most imports that are reported, and the most functions of one.
 const NAMES_MAX: usize = 200;
-/// Most characters of such a name.
+/// The most characters of such a name.
 const NAME_MAX: usize = 80;
 
 /// Generated from `wit/feature.wit`. The unsafe code in it is wasmtime's own, written by its macro.
@@ -50,38 +51,38 @@ mod limits;
 
 pub use self::limits::MEMORY_MAX;
 
-/// The engine and its clock.
+/// The WebAssembly engine, its clock and the functions of the host.
 pub struct Host {
     engine: Engine,
     linker: Linker<Call>,
 }
 
-/// A plugin ready to be called.
+/// A plugin that is ready to be called.
 pub struct Plugin {
     engine: Engine,
     instance: InstancePre<Call>,
 }
 
-/// What a plugin has answered to a config.
+/// A plugin's answer to a config.
 pub enum Written {
-    /// A document and warnings.
+    /// The plugin wrote a document.
     Document {
-        /// As the plugin gave it.
+        /// The text of the document, exactly as the plugin returned it.
         text: String,
-        /// Which of the two.
+        /// The syntax of the document: JSON or text.
         kind: DocumentKind,
-        /// Fit to be shown.
+        /// The plugin's warnings, tidied so that they can be shown.
         warnings: Vec<Problem>,
     },
-    /// What is wrong with the config; fit to be shown.
+    /// The plugin refused the config. The problems are tidied so that they can be shown.
     Problems(Vec<Problem>),
 }
 
 impl Host {
-    /// Starts the engine and the thread that counts its time.
+    /// Starts the engine, and the thread that advances its clock.
     ///
     /// # Errors
-    /// Where this machine cannot run it.
+    /// Fails with [`Broken`] if this machine cannot run the engine.
     pub fn new() -> Result<Self, Broken> {
         let mut config = Config::new();
         config
@@ -110,14 +111,14 @@ impl Host {
             .stack_size(64 << 10)
             .spawn(ticker)
             .map_err(|error| Broken(format!("the plugin engine could not start its clock: {error}")))?;
-        // A thread that starts makes system calls that `confine::seal` takes away.
+        // A thread makes system calls when it starts, which `confine::seal` forbids.
         running.recv().map_err(|_| Broken("the plugin engine's clock stopped".into()))?;
         Ok(Self { engine, linker })
     }
 
-    /// Compiles a component, or takes its compiled form, and asks it to describe itself. Says what was found out about
-    /// it; comes back with a plugin when nothing stands against it, and with the compiled form where a component was
-    /// given.
+    /// Compiles a component, or takes its compiled form, and asks it to describe itself. Returns a report of the
+    /// findings, and, if nothing prevents its use, the plugin with its compiled form, which is empty if a compiled form
+    /// was given.
     pub fn load(&self, bytes: &[u8], compiled: bool) -> (Report, Option<(Plugin, Vec<u8>)>) {
         let mut report = Report::default();
         let loaded = self.steps(bytes, compiled, &mut report);
@@ -126,7 +127,7 @@ impl Host {
         (report, loaded)
     }
 
-    /// As `load`; nothing where the report says why.
+    /// Does the steps of `load`. Returns `None` if the report contains the reason.
     fn steps(&self, bytes: &[u8], compiled: bool, report: &mut Report) -> Result<Option<(Plugin, Vec<u8>)>, Broken> {
         let begun = Instant::now();
         let component = self.component(bytes, compiled)?;
@@ -168,7 +169,7 @@ impl Host {
             return crate::sys::wasm::deserialize(&self.engine, bytes)
                 .map_err(|_| Broken("its compiled form was made by another version".into()));
         }
-        // `Component::new` would take the text format and compiled forms as well.
+        // `Component::new` would also accept the text format and compiled forms.
         if !bytes.starts_with(b"\0asm") {
             return Err(Broken("it is not a WebAssembly component".into()));
         }
@@ -177,7 +178,7 @@ impl Host {
         })
     }
 
-    /// Notes what a component imports; comes back with the names of its exports. None of its code has run.
+    /// Records what a component imports, and returns the names of its exports. None of its code has run at this point.
     fn interfaces(&self, component: &Component, report: &mut Report) -> Vec<String> {
         let interface = component.component_type();
         let imports = interface.imports(&self.engine).take(NAMES_MAX).map(|(name, import)| Import {
@@ -196,7 +197,7 @@ impl Host {
     }
 }
 
-/// The time since, in microseconds.
+/// Returns the time since `begun`, in microseconds.
 fn micros(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
@@ -210,7 +211,7 @@ impl Plugin {
             title: target.title,
             media_type: target.media_type,
             file_name: target.file_name,
-            // Those are told in the schema.
+            // Former names come from the schema.
             aliases: Vec::new(),
         };
         let description = Description {
@@ -224,10 +225,11 @@ impl Plugin {
         Ok((description, cost))
     }
 
-    /// Has a config written for a target. Comes back with what the encoders have made of it, and what it took.
+    /// Asks the plugin to write a config for a target. Returns its answer, the encoder with the resulting expressions,
+    /// and the cost of the call.
     ///
     /// # Errors
-    /// What the plugin does against the contract.
+    /// Fails with [`Broken`] if the plugin traps, exceeds a limit or breaks a rule of the contract.
     pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), Broken> {
         let Called { result: planned, encoder, cost, last_words } =
             self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
@@ -248,7 +250,7 @@ impl Plugin {
                 };
                 Written::Document { text, kind, warnings: problems(warnings) }
             }
-            // What is thrown in JavaScript comes back as a refusal, whatever it is.
+            // An exception in JavaScript arrives as a refusal, whatever was thrown.
             Err(told) if told.is_empty() && !last_words.is_empty() => return Err(panicked(&last_words)),
             Err(told) if told.is_empty() => {
                 return Err(Broken("it refused the config without saying why".into()));
@@ -258,7 +260,7 @@ impl Plugin {
         Ok((written, encoder, cost))
     }
 
-    /// One call in a store and an instance of its own, which never see another call.
+    /// Makes one call in a store and an instance of its own, which never see another call.
     fn call<R>(
         &self,
         encoder: Encoder,
@@ -285,7 +287,7 @@ impl Plugin {
     }
 }
 
-/// What came of a call that ended well.
+/// The result of a call that ended normally.
 struct Called<R> {
     result: R,
     encoder: Encoder,
@@ -297,7 +299,7 @@ fn panicked(last_words: &str) -> Broken {
     Broken(format!("it panicked: {last_words}"))
 }
 
-/// Why a call has ended, for people.
+/// Explains to people why a call has failed.
 fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
     if let Some(what) = call.limits.overrun {
         return Broken(what.to_owned());
@@ -317,17 +319,17 @@ fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
     })
 }
 
-/// The state of one call.
+/// The state of one call of a plugin.
 struct Call {
     encoder: Encoder,
     limits: Limits,
-    /// What `encode.panic` was told last, fit to be shown.
+    /// The last message passed to `encode.panic`, tidied so that it can be shown.
     last_words: String,
 }
 
-/// What a plugin says when it gives up, with no slot in it.
+/// Returns a plugin's panic message as it can be shown, without any slot.
 fn last_words(message: &str) -> String {
-    // Far more than is shown, so that no slot is cut where it would be.
+    // Kept far longer than it is shown, so that no slot is cut at the visible end.
     let mut text = message[..message.floor_char_boundary(16 * LAST_WORDS_MAX)].to_owned();
     for at in slots::find(&text).into_iter().rev() {
         slots::replace(&mut text, at, "«secret»");

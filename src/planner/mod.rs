@@ -1,7 +1,8 @@
-//! The child process that runs what the daemon must not: template engine, tree parsers, plugin code.
+//! The planner: the child process that runs what the daemon must not, which is the template engine, the tree parsers
+//! and plugin code.
 //!
-//! Uses nothing of `vault`, `api`, `resolve` or `inventory`. It gets component bytes, templates and
-//! variables over a pipe and nothing else.
+//! Uses nothing of `vault`, `api`, `resolve` or `inventory`. Over a pipe it receives component bytes, templates and
+//! variables, and nothing else.
 
 pub mod confine;
 pub mod description;
@@ -28,10 +29,9 @@ use self::host::{Host, Plugin};
 pub use self::host::{MEMORY_MAX, TIME_MAX};
 use self::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
 
-/// The whole life of a planner: gives up what it does not need, then answers requests on its standard
-/// input until that ends.
+/// Runs a planner: gives up what it does not need, then answers requests from its standard input until that ends.
 pub fn run() -> ExitCode {
-    // The message of a panic could hold text of a template; its place cannot.
+    // A panic's message could contain text of a template; its location cannot.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         say(format_args!("the planner panicked at {place}"));
@@ -52,18 +52,18 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The engine, in a process that has given up everything else. What this kernel cannot do is said on
-/// standard error, a line each (`confinement`).
+/// Starts the engine in a process that has given up everything else. Writes each layer that this kernel lacks to
+/// standard error as one line, which `confinement` reads.
 fn ready() -> Result<Host, Box<dyn Error>> {
     let mut missing = confine::confine()?;
-    // Else each plugin would be blamed for it.
+    // Otherwise each plugin would be blamed for this.
     crate::sys::process::try_written_code().map_err(|error| {
         format!(
             "the system forbids memory that is written and then run ({error}), and plugins cannot be compiled without \
              it: set MemoryDenyWriteExecute=no in the unit, or allow `execmem` where SELinux forbids it"
         )
     })?;
-    // Its clock is the one other thread; it is there before no more can be.
+    // The engine's clock is the only other thread; it has to start before new threads are forbidden.
     let host = Host::new().map_err(|error| error.to_string())?;
     missing.extend(confine::seal()?);
     for layer in missing {
@@ -72,7 +72,7 @@ fn ready() -> Result<Host, Box<dyn Error>> {
     Ok(host)
 }
 
-/// Writes a line to standard error, which the daemon reads; where it does not, nothing is lost.
+/// Writes a line to standard error, which the daemon reads. Ignores failures, because nothing depends on the line.
 fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }

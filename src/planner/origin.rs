@@ -1,4 +1,4 @@
-//! Where in the template a byte of the rendered text came from.
+//! Finds the place in the template that produced a byte of the rendered text.
 
 use minijinja::OutputSpan;
 
@@ -7,18 +7,17 @@ use super::protocol::PlanRequest;
 /// The first and last of the delimiters that the daemon's lexer writes in place of the template's own.
 const DELIMITERS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e005}';
 
-/// A place in the template's file: line from 1, and column in characters from 1 where it is known.
+/// A place in the template's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Line, from 1.
+    /// The line, counted from 1; `None` if it is not known.
     pub line: Option<u32>,
-    /// Column, from 1. Not known behind a tag on the same line, because the engine's text is not as
-    /// long as the template's there.
+    /// The column in characters, counted from 1. `None` after a tag on the same line, because the engine's text does
+    /// not have the length of the template there.
     pub column: Option<u32>,
 }
 
-/// One piece of output: where it begins and ends, where its source begins, and whether the two are
-/// the same text.
+/// A piece of the output: its start and end, the start of its source, and whether both are the same text.
 struct Piece {
     start: usize,
     end: usize,
@@ -26,14 +25,14 @@ struct Piece {
     verbatim: bool,
 }
 
-/// The way back from the rendered text to the template.
+/// The mapping from the rendered text back to the template.
 pub struct Origins {
     source: String,
     pieces: Vec<Piece>,
 }
 
 impl Origins {
-    /// Spans as the template engine gave them, in order.
+    /// Takes the spans of the output that the template engine reported, in order.
     pub fn new(request: &PlanRequest, spans: &[OutputSpan]) -> Self {
         let pieces = spans.iter().map(|span| {
             let (output, source) = (span.output_range(), span.source_range());
@@ -43,12 +42,12 @@ impl Origins {
         Self { source: request.text.clone(), pieces: pieces.collect() }
     }
 
-    /// The place that wrote the byte at `offset` of the rendered text.
+    /// Returns the place that produced the byte at `offset` of the rendered text.
     pub fn of_output(&self, offset: usize) -> Place {
         let index = self.pieces.partition_point(|piece| piece.end <= offset);
         match self.pieces.get(index).or(self.pieces.last()) {
             Some(piece) if piece.verbatim => {
-                // The end of the text lies behind the last piece.
+                // The end of the text is after the last piece.
                 let within = offset.saturating_sub(piece.start).min(piece.end - piece.start);
                 of_source(&self.source, piece.source + within)
             }
@@ -58,7 +57,7 @@ impl Origins {
     }
 }
 
-/// The place of a byte of the engine's text, which has the template's lines.
+/// Returns the place of a byte in the engine's text, which has the same lines as the template.
 pub fn of_source(source: &str, offset: usize) -> Place {
     let mut offset = offset.min(source.len());
     while !source.is_char_boundary(offset) {

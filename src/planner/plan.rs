@@ -1,4 +1,4 @@
-//! The way of one request: render, follow the slots, read the tree, call the plugin, check its document.
+//! Handles one request: renders the template, follows the slots, reads the tree, calls the plugin, checks its document.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use super::{document, emissions};
 use crate::template::Problem;
 use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
 
-/// Works a request out.
+/// Makes the plan of a request, or explains why there is none.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
     match steps(plugin, description, request) {
         Ok(planned) => Answer::Planned(planned),
@@ -24,7 +24,7 @@ pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -
     }
 }
 
-/// Says which targets a template names, without a call of the plugin.
+/// Returns the targets that a template names. Does not call the plugin.
 pub fn targets(description: &Description, request: &PlanRequest) -> Answer {
     match secret_fields(description).and_then(|fields| Ok(read(request, description, &fields)?)) {
         Ok(config) => Answer::Targets(config.targets.ids),
@@ -70,7 +70,7 @@ fn secret_fields(description: &Description) -> Result<SecretFields, Failure> {
 fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Result<Planned, Failure> {
     let fields = secret_fields(description)?;
     let target = unknown_target(description, &request.target);
-    // The template's own mistakes are told together with a target that is not there.
+    // The template's own mistakes are reported together with an unknown target.
     let config =
         read(request, description, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
     let Config { tree, origins, emissions, slots, targets } = config.map_err(|mut problems| {
@@ -99,14 +99,14 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
     Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings, cost })
 }
 
-/// A config as it goes to the plugin.
+/// A config as the plugin receives it, with what is known of its slots.
 struct Config {
     tree: Tree,
     origins: Origins,
     emissions: Vec<Emission>,
-    /// What each slot stands for, by emission.
+    /// The index of the emission that each slot stands for.
     slots: HashMap<String, u32>,
-    /// The targets that the template names.
+    /// The targets that the template names for itself.
     targets: Named,
 }
 
@@ -140,7 +140,7 @@ fn of_tree(error: TreeError, origins: &Origins) -> Problem {
     }
 }
 
-/// The path of each text of the config; of the first where several are equal.
+/// Returns the path of each text of the config; the first path if several texts are equal.
 fn leaves(root: &Value) -> HashMap<String, String> {
     fn walk(value: &Value, path: &str, found: &mut HashMap<String, String>) {
         let join = |segment: &str| if path.is_empty() { segment.to_owned() } else { format!("{path}.{segment}") };
@@ -160,7 +160,7 @@ fn leaves(root: &Value) -> HashMap<String, String> {
     found
 }
 
-/// Where the fields of a config stand in its template.
+/// The places of a config's fields in its template.
 struct Positions<'a> {
     request: &'a PlanRequest,
     emissions: &'a [Emission],
@@ -180,8 +180,8 @@ impl Positions<'_> {
         placed.collect()
     }
 
-    /// The tag in the field where there is one, else the field's own place, that of a tag beneath it, or
-    /// that of the nearest table it belongs to.
+    /// Returns the place of the tag in the field; if there is none, the field's own place, that of a tag beneath it, or
+    /// that of the nearest table that contains it.
     fn of_field(&self, path: &str) -> Place {
         let tag = |beneath: bool| {
             let in_field = |emission: &&Emission| {

@@ -1,11 +1,11 @@
-//! What the daemon and a planner say to each other over the planner's stdin and stdout.
+//! The protocol between the daemon and a planner, over the planner's stdin and stdout.
 //!
-//! A message is a frame: its length as a little-endian `u32`, then that many bytes. A request is one
-//! JSON frame (`Request`); `Load` is followed by one frame with the bytes it announces. An answer is
-//! one JSON frame (`Answer`); `Loaded` is followed by one frame with the compiled form, empty when the
-//! compiled form was what had been sent, or the component cannot be used.
+//! A message is a frame: its length as a little-endian `u32`, then that many bytes. A request is one JSON frame
+//! (`Request`); `Load` is followed by one frame with the bytes that it announces. An answer is one JSON frame
+//! (`Answer`); `Loaded` is followed by one frame with the compiled form, which is empty if the request contained the
+//! compiled form already, or if the component cannot be used.
 //!
-//! Nothing here can hold a value. The daemon treats every answer as hostile (`plugin::plan::check`).
+//! Nothing here can contain a value (promise Blind). The daemon treats every answer as hostile (`plugin::plan::check`).
 
 use std::collections::BTreeMap;
 
@@ -15,166 +15,166 @@ pub use crate::plugin::contract::Import;
 use crate::plugin::expr::Expr;
 use crate::template::{Format, Problem, ValueFilter};
 
-/// The exit status of a planner that this machine does not let work (`EX_OSERR` of sysexits.h); why is on its standard
-/// error.
+/// The exit status of a planner that cannot work on this machine (`EX_OSERR` of sysexits.h). The reason is on its
+/// standard error.
 pub const CANNOT_WORK: u8 = 71;
 
-/// The largest frame either side accepts, in bytes.
+/// The largest frame that either side accepts, in bytes, unless another limit is named here.
 pub const FRAME_MAX: usize = 64 << 20;
 
-/// The largest compiled form of a plugin, in bytes: two to three times its component.
+/// The largest compiled form of a plugin, in bytes. It is two to three times as large as its component.
 pub const FORM_MAX: usize = 128 << 20;
 
-/// The largest answer frame (JSON) the daemon accepts, in bytes.
+/// The largest answer frame (JSON) that the daemon accepts, in bytes.
 pub const ANSWER_MAX: usize = 16 << 20;
 
-/// What the daemon asks.
+/// A request from the daemon to the planner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Take this plugin; the next frame is the component.
+    /// Loads a plugin; the next frame is the component or its compiled form.
     Load {
-        /// Whether the bytes are a compiled form that this planner's own kind has made (vouched for by
-        /// the daemon) rather than a component.
+        /// Whether the bytes are a compiled form rather than a component. The daemon vouches that a planner of this
+        /// same build made it.
         compiled: bool,
     },
-    /// Work a template out for one target.
+    /// Makes the plan of a template for one target.
     Plan(PlanRequest),
-    /// Say which targets a template names for itself. The target of this request counts for nothing.
+    /// Asks which targets a template names for itself. The target of this request is ignored.
     Targets(PlanRequest),
 }
 
-/// A template to plan. `text` has been through the daemon's lexer: its tags have private-use
-/// delimiters, and where secret number `i` stood it calls `{call_prefix}{i}()`.
+/// A template to plan. `text` comes from the daemon's lexer: its tags have private-use delimiters, and a call
+/// `{call_prefix}{i}()` replaces secret number `i`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlanRequest {
     /// The text for the template engine.
     pub text: String,
-    /// How the rendered text is to be read.
+    /// The syntax of the rendered text.
     pub format: Format,
-    /// The beginning of the name of every call that stands for a secret.
+    /// The prefix of the name of every call that stands for a secret.
     pub call_prefix: String,
     /// For each reference, in order: the secret's name (for messages) and its value filters.
     pub references: Vec<PlanReference>,
-    /// `vars` of the configuration.
+    /// The table `vars` of the configuration.
     pub vars: serde_json::Value,
-    /// The allowed variables of the environment.
+    /// The environment variables that templates may read.
     pub env: BTreeMap<String, String>,
-    /// The target wanted.
+    /// The id of the target to plan for.
     pub target: String,
 }
 
-/// One reference as the planner needs it.
+/// A reference, as far as the planner needs to know it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanReference {
     /// The secret's name, for messages only.
     pub name: String,
-    /// Line of the tag in the template, from 1.
+    /// The line of the tag in the template, counted from 1.
     pub line: u32,
-    /// Column of the tag in characters, from 1.
+    /// The column of the tag in characters, counted from 1.
     pub column: u32,
-    /// The filters behind it, applied first to last.
+    /// The value filters of the reference, applied first to last.
     pub filters: Vec<ValueFilter>,
 }
 
-/// What a planner answers.
+/// An answer from the planner to the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// What the component is; it can be asked where nothing stands against it. The next frame is its compiled form,
-    /// or empty.
+    /// The findings about a component, which can be used if no rule is broken. The next frame is its compiled form, or
+    /// empty.
     Loaded(Report),
-    /// The template worked out.
+    /// The document made from the template, with slots for the secrets.
     Planned(Planned),
-    /// The ids of the targets that the template names, in its order; none where it names none.
+    /// The ids of the targets that the template names, in its order; empty if it names none.
     Targets(Vec<String>),
-    /// The template is wrong.
+    /// The template is wrong. Holds its problems.
     Problems(Vec<Problem>),
-    /// The plugin failed: it trapped, overran a limit, or broke a rule of the contract.
+    /// The plugin failed: it trapped, exceeded a limit, or broke a rule of the contract.
     Failed {
-        /// What it did.
+        /// What the plugin did wrong, as a sentence for people.
         message: String,
         /// Whether it broke a rule of the contract.
         is_violation: bool,
     },
 }
 
-/// What a planner found out about a component.
+/// A planner's findings about a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// What it asks for.
+    /// The interfaces that it imports, with their functions.
     pub imports: Vec<Import>,
-    /// What it says of itself, as far as it could be asked.
+    /// Its description of itself; `None` if it could not be asked.
     pub description: Option<Description>,
-    /// Everything that stands against using it; empty when it is loaded.
+    /// The broken rules that prevent its use; empty if it is loaded.
     pub broken: Vec<Rule>,
-    /// How long it took to be compiled, or to be taken in its compiled form, in microseconds.
+    /// The time to compile the component, or to load its compiled form, in microseconds.
     pub compile_micros: u64,
-    /// What describing itself took.
+    /// The cost of the call in which it described itself.
     pub describe: Cost,
 }
 
 /// A rule of the contract that a component breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// What it is about.
+    /// The part of the component that the rule concerns.
     pub about: About,
     /// What is wrong: a sentence, in which `it` is the component.
     pub sentence: String,
 }
 
-/// What a rule is about.
+/// The part of a component that a rule concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
-    /// The component as such, or what it does when it is asked.
+    /// The component as such, or what it does when it is called.
     Component,
     /// Imports that no plugin gets: one sentence for all of them.
     Imports,
-    /// The version of the contract, and what is used of it.
+    /// The version of the contract, and the functions of it that the component uses.
     Contract,
-    /// What it says of itself.
+    /// The component's description of itself.
     Description,
-    /// Its schema, as far as the contract knows it.
+    /// The config schema, as far as the contract has rules for it.
     Schema,
 }
 
-/// What one call of a plugin took.
+/// The cost of one call of a plugin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Its time in microseconds, with that of making its instance.
+    /// The time in microseconds, including the creation of the instance.
     pub micros: u64,
-    /// Bytes of linear memory that it had in the end, over all its instances; memory never shrinks.
+    /// The bytes of linear memory at the end, over all its instances; memory never shrinks.
     pub memory: u64,
 }
 
-/// What a plugin says of itself.
+/// A plugin's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// The feature it knows; the folder of its templates.
+    /// The feature that the plugin implements; also the folder of its templates.
     pub feature: String,
-    /// For people.
+    /// The name of the feature for people.
     pub title: String,
-    /// The plugin's own version.
+    /// The plugin's own version, in any form.
     pub version: String,
-    /// JSON Schema of the config, as JSON text.
+    /// The JSON Schema of the config, as JSON text.
     pub schema: String,
-    /// Where a secret may stand.
+    /// Patterns of the fields that may contain a secret, such as `headers.*`.
     pub secret_fields: Vec<String>,
-    /// The first is the default.
+    /// The targets that it can write; the first is the default.
     pub targets: Vec<Target>,
 }
 
-/// A consumer's format.
+/// A format that a plugin can write for one kind of consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// What `--target` takes.
+    /// The id, which `--target` takes.
     pub id: String,
-    /// For people.
+    /// The name of the target for people.
     pub title: String,
-    /// Of the rendered config.
+    /// The media type of the rendered config.
     pub media_type: String,
-    /// A usual name for the file.
+    /// The usual file name of the rendered config.
     pub file_name: String,
     /// Former names, which still work (`x-target-aliases` of the schema).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -182,60 +182,60 @@ pub struct Target {
 }
 
 impl Target {
-    /// Every name it answers to, the present one first.
+    /// Returns every name that selects this target, the present one first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.id).chain(&self.aliases).map(String::as_str)
     }
 
-    /// What to tell whoever used a former name; nothing for the present one.
+    /// Returns the notice for a caller that used a former name; `None` if the caller used the present one.
     pub fn renamed(&self, asked: Option<&str>) -> Option<String> {
         let former = asked.filter(|asked| self.aliases.iter().any(|alias| alias == asked))?;
         Some(format!("the target `{former}` is now called `{}`; the old name still works", self.id))
     }
 }
 
-/// A document with slots, and what each slot stands for.
+/// A document with slots, and the expression that each slot stands for.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Planned {
-    /// The document's text; every slot in it is one of `slots`.
+    /// The text of the document; every slot in it is one of `slots`.
     pub document: String,
-    /// How the document is written.
+    /// The syntax of the document: JSON or text.
     pub kind: DocumentKind,
     /// Every slot of the document, each exactly once.
     pub slots: Vec<PlannedSlot>,
-    /// Every secret the template engine emitted, in order; `Expr::Secret` counts in this list.
+    /// Every secret that the template engine emitted, in order. `Expr::Secret` is an index in this list.
     pub emissions: Vec<Emission>,
-    /// Worth telling, not an error.
+    /// Remarks about the template that are not errors.
     pub warnings: Vec<Problem>,
-    /// What it took. For people only.
+    /// The cost of the plugin's call, only shown to people.
     #[serde(default)]
     pub cost: Cost,
 }
 
-/// How a document is written.
+/// The syntax of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentKind {
-    /// Written by the host from a tree; a slot stands inside a string.
+    /// JSON, written by the host from a tree. A slot is always inside a string.
     Json,
-    /// Written by the plugin; the outermost operation on every slot is a terminal encoder.
+    /// Text, written by the plugin. The outermost operation on every slot is a terminal encoder.
     Text,
 }
 
 /// A slot of a document.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlannedSlot {
-    /// `Z` and 39 digits.
+    /// The slot's text: `Z` and 39 digits.
     pub slot: String,
-    /// What stands there in the end.
+    /// The expression whose result replaces the slot.
     pub expr: Expr,
 }
 
 /// One secret emitted by the template engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Emission {
-    /// Which reference of the request.
+    /// The index of the reference in the request.
     pub reference: u32,
-    /// The field of the config it stands in: `headers.Authorization`.
+    /// The field of the config that contains it: `headers.Authorization`.
     pub field: String,
 }

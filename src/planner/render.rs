@@ -1,6 +1,6 @@
-//! The template engine: variables, conditions, loops; and slots where the secrets go.
+//! Runs the template engine: variables, conditions, loops; and slots in place of the secrets.
 //!
-//! Never puts text of the template or the value of a variable in an error: names, and where they stand.
+//! Errors never contain text of the template or the value of a variable, only names and their places.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,44 +13,44 @@ use super::protocol::PlanRequest;
 use super::slots;
 use crate::template::Problem;
 
-/// Instructions the engine may run for one template.
+/// The most instructions that the engine may run for one template.
 const FUEL: u64 = 500_000;
-/// How deep macros and loops may nest.
+/// The deepest nesting of macros and loops.
 const RECURSION: usize = 64;
-/// Most slots one template may emit.
+/// The most slots that one template may emit.
 const EMISSIONS_MAX: usize = 10_000;
-/// Most bytes a rendered text may have.
+/// The most bytes of a rendered text.
 const RENDERED_MAX: usize = 4 << 20;
-/// Most undefined variables that are looked for before the template is given back.
+/// The most undefined variables that are collected before the template is refused.
 const UNDEFINED_MAX: usize = 32;
-/// Value filters behind one secret.
+/// The most value filters on one secret.
 const FILTERS_MAX: usize = 8;
 
-/// For text that may be another language's.
+/// Advice for text that may belong to another language.
 const RAW: &str = "if this text is not meant for Guillemet, put it between `<% raw %>` and `<% endraw %>`";
 
-/// A slot that a call gave.
+/// A slot that a call returned.
 pub struct Issued {
-    /// Canonical.
+    /// The slot in its canonical form.
     pub slot: String,
-    /// Which reference of the request.
+    /// The index of the reference in the request.
     pub reference: u32,
 }
 
-/// What the template engine wrote.
+/// The output of the template engine.
 pub struct Rendered {
-    /// The text, with slots.
+    /// The rendered text, with slots.
     pub text: String,
-    /// The way back to the template.
+    /// The mapping back to the template.
     pub origins: Origins,
-    /// Every slot given, whether or not it reached the text.
+    /// Every slot issued, whether or not it reached the text.
     pub issued: Vec<Issued>,
 }
 
 /// Renders the engine's text of a request.
 ///
 /// # Errors
-/// Everything that could be found to be wrong with it.
+/// Returns every problem that could be found in it.
 pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
     let too_long = request.references.iter().filter(|reference| reference.filters.len() > FILTERS_MAX);
     let too_long: Vec<_> = too_long
@@ -66,8 +66,8 @@ pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
         return Err(too_long);
     }
 
-    // Undefined variables are an error one at a time. Each one found gets a stand-in and the template is
-    // tried again, so that a person hears of all of them; the text made with stand-ins is thrown away.
+    // The engine reports undefined variables one at a time. Each one found gets a stand-in and the template is rendered
+    // again, so that a person learns of all of them at once; the text made with stand-ins is discarded.
     let mut vars = request.vars.clone();
     let mut env = serde_json::json!(request.env);
     let mut problems = Vec::new();
@@ -87,7 +87,7 @@ pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
             Err(Failure::Engine(error)) => {
                 let name = undefined_name(&error, &request.text, &vars, &env);
                 if name.is_none() && !unknown.is_empty() {
-                    // More likely made by a stand-in than by the author.
+                    // More likely caused by a stand-in than by the author.
                     return Err(problems);
                 }
                 problems.push(explain(&error, &request.text, name.as_deref()));
@@ -102,12 +102,12 @@ pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
 
 enum Failure {
     Problems(Vec<Problem>),
-    /// Names that nothing defines, each with what to say of it.
+    /// Names that nothing defines, each with its problem.
     Unknown(Vec<(String, Problem)>),
     Engine(Error),
 }
 
-/// Renders once; `stand_ins` are unknown names that have been told already.
+/// Renders once; `stand_ins` are unknown names that have already been reported.
 fn attempt(
     request: &PlanRequest,
     vars: &serde_json::Value,
@@ -134,8 +134,8 @@ fn attempt(
     Ok(Rendered { text, origins: Origins::new(request, &spans), issued })
 }
 
-/// An engine that knows the builtin filters, tests and functions of minijinja and nothing else: no
-/// loader, nothing that reads the time or draws numbers, and no `debug`, which prints variables.
+/// Creates an engine with minijinja's built-in filters, tests and functions and nothing else: no loader, nothing that
+/// reads the time or draws random numbers, and no `debug`, which prints variables.
 fn engine<'a>(
     request: &PlanRequest,
     vars: &serde_json::Value,
@@ -172,7 +172,7 @@ fn engine<'a>(
     Ok(engine)
 }
 
-/// Names at the beginning of an expression that nothing defines: all of them at once.
+/// Returns all names at the beginning of an expression that nothing defines.
 fn unknown_names(
     engine: &Environment<'_>,
     request: &PlanRequest,
@@ -201,8 +201,8 @@ fn unknown_names(
     unknown.into_iter().map(problem).collect()
 }
 
-/// Where an identifier first stands inside a tag. Good enough to send a person to: the tags of the
-/// engine's text are unmistakable, and a name that stands in a string of a tag is the wrong line at worst.
+/// Returns where an identifier first occurs inside a tag. This is precise enough to guide a person: the tags of the
+/// engine's text are unmistakable, and at worst it finds the name in a string of a tag, on the wrong line.
 fn identifier(text: &str, name: &str) -> Option<usize> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = 0;
@@ -220,19 +220,19 @@ fn identifier(text: &str, name: &str) -> Option<usize> {
     None
 }
 
-/// The variable an undefined value came from: `vars.region`.
+/// Returns the variable that an undefined value came from: `vars.region`.
 fn undefined_name(error: &Error, text: &str, vars: &serde_json::Value, env: &serde_json::Value) -> Option<String> {
     if error.kind() != ErrorKind::UndefinedError {
         return None;
     }
     let range = error.range()?;
-    // The span may cover no more than the filter that met the value: then the whole tag is looked at.
+    // The span may cover only the filter that received the value; in that case the whole tag is searched.
     let open = text.get(..range.start)?.rfind(['\u{e000}', '\u{e002}']).unwrap_or(range.start);
     let close = text.get(range.end..)?.find(['\u{e001}', '\u{e003}']).map_or(range.end, |at| range.end + at);
     leads_nowhere(text.get(range)?, vars, env).or_else(|| leads_nowhere(text.get(open..close)?, vars, env))
 }
 
-/// The first path of an expression that leads nowhere in the variables.
+/// Returns the first path of an expression that does not exist in the variables.
 fn leads_nowhere(source: &str, vars: &serde_json::Value, env: &serde_json::Value) -> Option<String> {
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
     source.split(|c| !word(c)).map(|path| path.trim_matches('.')).find_map(|path| {
@@ -258,7 +258,7 @@ fn leads_nowhere(source: &str, vars: &serde_json::Value, env: &serde_json::Value
     })
 }
 
-/// Gives an undefined variable an empty text. `false` where there is no place for it.
+/// Sets an undefined variable to an empty text. Returns `false` if its parent does not exist.
 fn fill_in(name: &str, vars: &mut serde_json::Value, env: &mut serde_json::Value) -> bool {
     let mut segments: Vec<&str> = name.split('.').collect();
     let last = segments.pop();
@@ -274,8 +274,8 @@ fn fill_in(name: &str, vars: &mut serde_json::Value, env: &mut serde_json::Value
     }
 }
 
-/// What is wrong, in our words. minijinja's own details may quote values; those kept here hold names of
-/// the template at most.
+/// Explains an error in our own words. minijinja's details may quote values; the ones kept here contain at most names
+/// of the template.
 fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
     let place = match error.range() {
         Some(range) if !range.is_empty() => of_source(text, range.start),
@@ -321,7 +321,7 @@ fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
     Problem { path: String::new(), line: place.line, column: place.column, message, help: Some(help.to_owned()) }
 }
 
-/// Text of the engine with the delimiters a person has written.
+/// Replaces the engine's delimiters in a text by those that a person writes.
 fn delimiters(text: &str) -> String {
     const PAIRS: [(&str, &str); 6] = [
         ("\u{e000}", "<%"),

@@ -1,4 +1,4 @@
-//! Templates are rendered as they are written, everything wrong is told, and nothing of a value with it.
+//! Templates are rendered as written, and every mistake is reported without any value.
 
 use super::super::emissions::emitted;
 use super::super::protocol::PlanReference;

@@ -1,19 +1,19 @@
-//! What a slot looks like, and where slots stand in a text.
+//! Creates slots and finds them in a text.
 //!
 //! Knows nothing of what a slot stands for.
 
 use crate::random::random;
 
-/// Bytes of a slot: `Z` and 39 digits, which hold 128 random bits.
+/// The length of a slot in bytes: `Z` and 39 digits, which hold 128 random bits.
 pub const SLOT_LEN: usize = 40;
 
-/// A slot that nobody can have guessed.
+/// Creates a slot that cannot be guessed.
 pub fn fresh() -> String {
     format!("Z{:039}", u128::from_le_bytes(random()))
 }
 
-/// Where texts that look like a slot begin, from left to right, without overlap. A filter of the
-/// template may have turned the letter into lower case.
+/// Returns the offsets of texts that look like a slot, from left to right and without overlap. A filter of the template
+/// may have turned the letter into lower case.
 pub fn find(text: &str) -> Vec<usize> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -34,12 +34,12 @@ pub fn find(text: &str) -> Vec<usize> {
     found
 }
 
-/// The slot that begins at `at` in its canonical form; `at` comes from `find`.
+/// Returns the slot that begins at `at` in its canonical form; `at` comes from `find`.
 pub fn canonical(text: &str, at: usize) -> String {
     text[at..at + SLOT_LEN].to_ascii_uppercase()
 }
 
-/// Writes `with` over the slot that begins at `at`; another slot moves no other byte.
+/// Overwrites the slot that begins at `at` with `with`. If that is another slot, no other byte moves.
 pub fn replace(text: &mut String, at: usize, with: &str) {
     text.replace_range(at..at + SLOT_LEN, with);
 }

@@ -1,6 +1,6 @@
-//! The targets that a template names for itself, in the reserved field `targets` at the top of its config.
+//! Reads the targets that a template names for itself, in the reserved field `targets` at the top of its config.
 //!
-//! Takes the field out before the plugin sees the config. Must not know what a target is for.
+//! Removes the field before the plugin sees the config. Knows nothing of what a target is for.
 
 use serde_json::Value;
 
@@ -11,10 +11,10 @@ use super::slots;
 use super::tree::Tree;
 use crate::template::Problem;
 
-/// What to do about a list that is none.
+/// Advice for a value that is not a list of targets.
 const HELP: &str = "name targets of the feature, as in targets = [\"json\"], or leave the field out";
 
-/// Takes the field out of a config; the other fields keep their order.
+/// Removes the field from a config; the other fields keep their order.
 pub fn take(tree: &mut Tree) -> Option<Value> {
     tree.root.as_object_mut()?.shift_remove(TARGETS_FIELD)
 }
@@ -22,16 +22,16 @@ pub fn take(tree: &mut Tree) -> Option<Value> {
 /// The targets that a template names.
 #[derive(Debug, Default, PartialEq)]
 pub struct Named {
-    /// The present ids of targets that the plugin has, each once, in their order.
+    /// The present ids of targets that the plugin has, each once, in the template's order.
     pub ids: Vec<String>,
-    /// A former name that the template uses is worth telling.
+    /// One warning for each former name that the template uses.
     pub warnings: Vec<Problem>,
 }
 
-/// Reads the field. A former name of a target counts as the target. `place` says where a field stands.
+/// Reads the field. A former name of a target counts as the target. `place` returns the place of a field.
 ///
 /// # Errors
-/// Everything that is wrong with it. A secret in it is told elsewhere (`emissions::place`).
+/// Returns every problem with it, except for secrets in it, which `emissions::place` reports.
 pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Place) -> Result<Named, Vec<Problem>> {
     let problem = |path: String, message: String, help: Option<String>| {
         let Place { line, column } = place(&path);

@@ -1,26 +1,25 @@
-//! Text of strangers on its way to a terminal, a log or a page.
+//! Makes untrusted text safe to show on a terminal, in a log or on a page.
 
-/// Whether a character could drive a terminal, or reorder what is shown.
+/// Reports whether a character could drive a terminal, or reorder the text that is shown.
 pub fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Whether a character cannot be seen where it stands: what drives a terminal or reorders what is shown, and what has no
-/// width.
+/// Reports whether a character is invisible: it could drive a terminal or reorder the text, or it has no width.
 pub fn is_hidden(c: char) -> bool {
     is_unfit(c)
         || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}')
         || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
-/// The text with every unfit character replaced, but for line breaks: fit for a terminal or a page.
+/// Replaces every unfit character except line breaks, which makes the text safe for a terminal or a page.
 pub fn clean(text: &str) -> String {
     text.replace(|c| is_unfit(c) && c != '\n', "\u{fffd}")
 }
 
-/// The text without control characters and without characters that reorder what is shown, cut at
-/// `max` characters.
+/// Removes control characters and characters that reorder the text, and cuts the text at `max` characters. Line breaks
+/// and tabs become spaces.
 pub fn tidy(text: &str, max: usize) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => Some(' '),

@@ -1,17 +1,17 @@
-//! The plugins that come with the program, as `build.rs` made them.
+//! The plugins that are part of the program, as `build.rs` made them.
 //!
-//! Knows no host: a component here is bytes.
+//! Knows nothing of how a plugin runs: here, a component is bytes.
 
-/// A plugin of the program's own.
+/// A plugin that is part of the program.
 #[derive(Clone, Copy)]
 pub struct Builtin {
-    /// The feature it knows; the folder of its templates.
+    /// The feature that it implements; also the folder of its templates.
     pub feature: &'static str,
-    /// The WASM component.
+    /// The bytes of its WASM component.
     pub component: &'static [u8],
 }
 
-/// All of them.
+/// Every built-in plugin, one for each feature.
 pub const ALL: [Builtin; 4] = [
     Builtin { feature: "cal-com", component: include_bytes!(concat!(env!("OUT_DIR"), "/cal-com.wasm")) },
     Builtin { feature: "sip-trunk", component: include_bytes!(concat!(env!("OUT_DIR"), "/sip-trunk.wasm")) },

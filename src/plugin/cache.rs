@@ -1,9 +1,9 @@
-//! Compiled forms of plugins, kept between runs: by the daemon in its home, by commands without a vault in the cache
-//! folder of their user.
+//! Keeps compiled forms of plugins between runs: the daemon in its home, commands without a vault in the cache folder
+//! of their user.
 //!
-//! Deserializing a compiled form runs what it says. So each is kept under a MAC, with a key of the vault or one that
-//! lies beside it, in a folder to which nobody else has any right: a file that this user's own Guillemet did not write,
-//! or that changed since, does not exist. Losing one costs a compilation.
+//! Deserializing a compiled form runs what it says. So each one is kept under a MAC, with a key of the vault or one
+//! beside it, in a folder to which nobody else has any right. A file that this user's own Guillemet did not write, or
+//! that has changed since, is treated as absent. Losing one costs a compilation.
 
 mod folder;
 
@@ -19,39 +19,39 @@ use super::client::{CompiledCache, NoCache};
 use crate::planner::protocol::FORM_MAX;
 use crate::vault::crypto::Key;
 
-/// Bytes of the MAC at the beginning of a file.
+/// The length of the MAC at the beginning of a file, in bytes.
 const MAC_LEN: usize = 32;
-/// Most bytes of all compiled forms in a folder; those that were not used for the longest time go.
+/// The most bytes of all compiled forms in a folder; the ones unused for the longest time are removed.
 const FOLDER_MAX: u64 = 1 << 30;
-/// What the name of a compiled form ends in.
+/// The extension of a compiled form's file.
 const ENDING: &str = ".compiled";
-/// The name of a key that lies beside what it vouches for.
+/// The name of a key that is kept beside the forms it authenticates.
 const KEY: &str = "key";
 
-/// The folder of compiled forms.
+/// A cache of compiled forms in one folder.
 pub struct CompiledForms {
     dir: PathBuf,
-    /// Opened when it is needed first; nothing where it cannot be used.
+    /// The folder, opened on first use; `None` inside if it cannot be used.
     folder: OnceLock<Option<Folder>>,
     key: Key,
 }
 
 impl CompiledForms {
-    /// In this folder, which need not exist, under this key.
+    /// Creates a cache in this folder, which need not exist yet, under this key.
     pub fn new(dir: PathBuf, key: Key) -> Self {
         Self { dir, folder: OnceLock::new(), key }
     }
 
-    /// In the cache folder of this user (`$XDG_CACHE_HOME/guillemet`, else `~/.cache/guillemet`), under a key that is
-    /// made there: for commands that have no vault. `env` gives the environment's variables.
+    /// Opens the cache in this user's cache folder (`$XDG_CACHE_HOME/guillemet`, else `~/.cache/guillemet`), under a
+    /// key that is created there: for commands that have no vault. `env` returns the environment's variables.
     ///
     /// # Errors
-    /// Where there is no such folder that is this user's alone.
+    /// Fails if no such folder can be used, if others have any right to it, or if its key is damaged.
     pub fn of_user(env: impl Fn(&str) -> Option<PathBuf>) -> io::Result<Self> {
         let set = |name: &str| env(name).filter(|path| path.is_absolute());
         let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
         let base = base.ok_or_else(|| io::Error::other("neither $XDG_CACHE_HOME nor $HOME is set"))?;
-        // Where there is no home, none is made.
+        // Only the last folder is created: without a home directory, nothing is.
         match std::fs::DirBuilder::new().mode(0o700).create(&base) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -110,7 +110,7 @@ impl CompiledCache for CompiledForms {
     }
 }
 
-/// The cache of this user, or none.
+/// Returns the cache of this user, or [`NoCache`] if it cannot be used.
 pub fn of_user() -> Arc<dyn CompiledCache> {
     match CompiledForms::of_user(|name| std::env::var_os(name).map(PathBuf::from)) {
         Ok(forms) => Arc::new(forms),
@@ -121,7 +121,7 @@ pub fn of_user() -> Arc<dyn CompiledCache> {
     }
 }
 
-/// Takes from the second what the first does not have, and keeps what is compiled in both.
+/// Reads the first cache, then the second, and writes to both.
 pub struct Both(pub Arc<dyn CompiledCache>, pub Arc<dyn CompiledCache>);
 
 impl CompiledCache for Both {
@@ -135,7 +135,7 @@ impl CompiledCache for Both {
     }
 }
 
-/// Keeps what is compiled, and has everything compiled anew: for a look at what that takes.
+/// Writes to a cache but never reads it, so that everything is compiled again: to measure what that takes.
 pub struct Fresh(pub Arc<dyn CompiledCache>);
 
 impl CompiledCache for Fresh {
@@ -152,7 +152,7 @@ fn name(digest: &[u8; 32]) -> String {
     data_encoding::HEXLOWER.encode(digest) + ENDING
 }
 
-/// What is authenticated: which component, and its compiled form.
+/// Returns the message that is authenticated: the digest of the component and that of its compiled form.
 fn message(digest: &[u8; 32], compiled: &[u8]) -> Vec<u8> {
     [b"guillemet compiled plugin 2\0", digest.as_slice(), &Sha256::digest(compiled)].concat()
 }

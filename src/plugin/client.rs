@@ -1,8 +1,8 @@
-//! The planners as the daemon sees them: one child for each plugin, started on demand, asked one thing at
-//! a time, ended when idle, and killed when it overruns.
+//! The daemon's client of the planners: one child for each plugin, started on demand, asked one thing at a time, ended
+//! when idle, and killed when it overruns its time.
 //!
-//! Invariant: whatever a child does is an error of the request it was asked, never of the daemon. Its
-//! answers are bounded before they are read; what they say is held to the contract in `plan`.
+//! Invariant (promise Isolated): whatever a child does is an error of the request it was given, never of the daemon.
+//! The size of its answers is limited before they are read; their content is checked against the contract in `plan`.
 
 mod child;
 pub mod confinement;
@@ -28,29 +28,29 @@ use crate::planner::text::tidy;
 use crate::template::Problem;
 use crate::template::problem::tidy_problems;
 
-/// How long a plugin may take to load, beside what its compilation may take.
+/// The time that loading a plugin may take, in addition to its compilation.
 const LOAD_TIME: Duration = Duration::from_secs(10);
-/// How long a MiB of a component may take to be compiled. A calm machine needs less than a second.
+/// The time that compiling one MiB of a component may take. An idle machine needs less than a second.
 const COMPILE_TIME: Duration = Duration::from_secs(6);
-/// How long one plan may take.
+/// The time that making one plan may take.
 const PLAN_TIME: Duration = Duration::from_secs(5);
 /// How long a child is kept without a request.
 const IDLE_TIME: Duration = Duration::from_secs(30);
-/// Most characters of a failure's message.
+/// The most characters of a failure's message.
 const MESSAGE_MAX: usize = 2_000;
 /// Follows the rule of the contract that a plugin broke.
 const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
 
-/// Where the daemon keeps compiled forms, under a MAC, by the SHA-256 of the component. A form that comes
-/// back is deserialized by a planner as it is, so `get` must answer nothing it cannot vouch for.
+/// A store of compiled forms, by the SHA-256 of the component. A planner deserializes a form as it is, so `get` must
+/// not return one that it cannot vouch for.
 pub trait CompiledCache: Send + Sync {
-    /// The form kept for this component.
+    /// Returns the compiled form of this component; `None` if there is none that can be trusted.
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>>;
-    /// Keeps the form of this component; where that fails, it is compiled again next time.
+    /// Stores the compiled form of this component. If that fails, the component is compiled again next time.
     fn put(&self, digest: &[u8; 32], form: &[u8]);
 }
 
-/// Keeps nothing: every start compiles.
+/// A cache that stores nothing, so every start compiles.
 pub struct NoCache;
 
 impl CompiledCache for NoCache {
@@ -61,88 +61,88 @@ impl CompiledCache for NoCache {
     fn put(&self, _: &[u8; 32], _: &[u8]) {}
 }
 
-/// How long a component of so many bytes may take to load: in its compiled form far less, but whether that is good is
-/// known only then.
+/// Returns how long a component of this many bytes may take to load. Its compiled form takes far less, but whether that
+/// is usable shows only in the attempt.
 pub fn load_time(bytes: usize) -> Duration {
     LOAD_TIME + COMPILE_TIME.mul_f64(bytes as f64 / f64::from(1 << 20))
 }
 
-/// Why a planner gave no answer.
+/// The reason why a planner gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PlannerError {
     /// The child could not be started.
     #[error("the planner for {plugin} could not be started: {error}; see that the program may run its own file")]
     Start {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// This machine does not let it work.
+    /// The planner cannot work on this machine.
     #[error("the planner for {plugin} cannot work here: {reason}")]
     CannotWork {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
-        /// What is in its way, and what to do.
+        /// What prevents it from working, and what to do.
         reason: String,
     },
-    /// It took too long and was killed.
+    /// It took too long to answer and was killed.
     #[error("the planner for {plugin} took longer than {} s and was stopped; try again, or simplify the template", .limit.as_secs())]
     Timeout {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
-        /// The time it had.
+        /// The time that it was given.
         limit: Duration,
     },
-    /// It took too long to load the plugin, and was killed.
+    /// It took too long to load the plugin and was killed.
     #[error(
         "the planner for {plugin} needed more than {} s to load it and was stopped; try again when the machine is less \
          busy, or make the plugin smaller", .limit.as_secs()
     )]
     Slow {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
-        /// The time it had.
+        /// The time that it was given.
         limit: Duration,
     },
-    /// It ended before it had answered.
+    /// It ended before it answered.
     #[error("the planner for {plugin} {reason}; simplify the template, or tell the plugin's author")]
     Ended {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
-        /// How, as far as that is known.
+        /// How it ended, as far as this is known.
         reason: String,
     },
-    /// It said something it was not asked, or nothing that can be read.
+    /// Its answer cannot be read, or does not fit the request.
     #[error(
         "the planner for {plugin} gave an answer that does not fit the request; replace the plugin if this happens again"
     )]
     Answer {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
     },
-    /// The request is larger than a planner reads.
+    /// The request is larger than a planner accepts.
     #[error("the request to the planner for {plugin} is too large; split the template")]
     Request {
-        /// Which plugin's.
+        /// The name of the plugin, for messages.
         plugin: String,
     },
-    /// The plugin breaks the contract; said by the planner.
+    /// The plugin breaks the contract, as the planner reports.
     #[error("{message}")]
     Failed {
-        /// What it did.
+        /// What the plugin did wrong, as a sentence for people.
         message: String,
     },
 }
 
-/// Why there is no plan.
+/// The reason why there is no plan.
 #[derive(Debug)]
 pub enum PlanFailure {
-    /// The template is wrong: everything that was found.
+    /// The template is wrong. Holds every problem that was found.
     Problems(Vec<Problem>),
     /// The plugin or its planner failed.
     Failed {
-        /// What it did, and what to do.
+        /// What went wrong, and what to do, for people.
         message: String,
         /// The rule of the contract that the plugin broke, alone; `None` if it failed in another way.
         rule: Option<String>,
@@ -170,7 +170,7 @@ impl From<PlannerError> for PlanFailure {
 #[derive(Clone)]
 pub struct Planner {
     plugin: Arc<Plugin>,
-    /// Held for a whole request: a child is asked one thing at a time.
+    /// Held for a whole request, because a child is asked one thing at a time.
     seat: Arc<Mutex<Seat>>,
 }
 
@@ -183,7 +183,7 @@ struct Plugin {
     idle_time: Duration,
 }
 
-/// Who holds the seat, the child that sat there, and what it said of the plugin.
+/// The seat with its lock, the child that was in it, and its report on the plugin.
 type Ready = (OwnedMutexGuard<Seat>, Running, Report);
 
 /// The child between two requests, with the plugin loaded.
@@ -191,12 +191,12 @@ type Ready = (OwnedMutexGuard<Seat>, Running, Report);
 struct Seat {
     ready: Option<(Running, Report)>,
     idle: Option<JoinHandle<()>>,
-    /// Of the child that was started last, also where its request was given up on.
+    /// The end of the child that was started last, even if its request was given up.
     last: Option<Ended>,
 }
 
 impl Planner {
-    /// A planner for a component; `name` is for messages. Starts nothing yet.
+    /// Creates a planner for a component, without starting it; `name` is for messages.
     pub fn new(name: impl Into<String>, component: impl Into<Arc<[u8]>>, cache: Arc<dyn CompiledCache>) -> Self {
         let component = component.into();
         let plugin = Plugin {
@@ -210,13 +210,13 @@ impl Planner {
         Self { plugin: Arc::new(plugin), seat: Arc::default() }
     }
 
-    /// The same with another program than this one, which must know the command `planner`.
+    /// Returns a planner that runs another program, which must have the command `planner`.
     #[must_use]
     pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
         self.changed(|plugin| plugin.program = program.into())
     }
 
-    /// The same with another time after which an idle child is ended.
+    /// Returns a planner that ends an idle child after another time.
     #[must_use]
     pub fn with_idle_time(self, idle_time: Duration) -> Self {
         self.changed(|plugin| plugin.idle_time = idle_time)
@@ -236,18 +236,18 @@ impl Planner {
         Self { plugin: Arc::new(plugin), seat: Arc::default() }
     }
 
-    /// The SHA-256 of the component.
+    /// Returns the SHA-256 of the component.
     pub fn digest(&self) -> &[u8; 32] {
         &self.plugin.digest
     }
 
-    /// The same plugin with a child of its own, which nobody else asks.
+    /// Returns a planner for the same plugin with a separate child.
     #[must_use]
     pub fn apart(&self) -> Self {
         Self { plugin: Arc::clone(&self.plugin), seat: Arc::default() }
     }
 
-    /// Ends the child, also one that is still loading the plugin, and waits until it is gone.
+    /// Ends the child, even one that is still loading the plugin, and waits for its exit, at most a second.
     pub async fn end(&self) {
         let mut seat = self.seat.lock().await;
         if let Some(idle) = seat.idle.take() {
@@ -259,24 +259,25 @@ impl Planner {
         }
     }
 
-    /// Whether there is a child now: working, or waiting for work.
+    /// Reports whether a child exists now, working or waiting for work.
     pub fn is_running(&self) -> bool {
         let is_alive = |(running, _): &(Running, Report)| running.is_alive();
         self.seat.try_lock().map_or(true, |seat| seat.ready.as_ref().is_some_and(is_alive))
     }
 
-    /// Loads the plugin if it is not loaded, and says what it knows.
+    /// Loads the plugin if it is not loaded, and returns its description.
     ///
     /// # Errors
-    /// A plugin that breaks the contract, or a planner that gave no answer.
+    /// Fails with [`PlannerError::Failed`] if the plugin breaks the contract, and with another variant if the planner
+    /// gave no answer.
     pub async fn load(&self) -> Result<Description, PlannerError> {
         usable(&self.look().await?)
     }
 
-    /// Loads the plugin if it is not loaded, and says all that was found out about it, also when it cannot be used.
+    /// Loads the plugin if it is not loaded, and returns all findings about it, even if it cannot be used.
     ///
     /// # Errors
-    /// A planner that gave no answer.
+    /// Fails with [`PlannerError`] if the planner gave no answer.
     pub async fn look(&self) -> Result<Report, PlannerError> {
         let (mut seat, running, report) = self.ready().await?;
         if report.broken.is_empty() {
@@ -285,10 +286,11 @@ impl Planner {
         Ok(report)
     }
 
-    /// Works a template out.
+    /// Makes the plan of a template.
     ///
     /// # Errors
-    /// What is wrong with the template, or with the plugin or its planner.
+    /// Fails with [`PlanFailure::Problems`] if the template is wrong, and with [`PlanFailure::Failed`] if the plugin or
+    /// its planner is.
     pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
         let wanted = |answer, _: &Description| match answer {
             Answer::Planned(planned) => Some(planned),
@@ -297,11 +299,11 @@ impl Planner {
         self.ask(Request::Plan(request), wanted).await
     }
 
-    /// Asks which targets a template names for itself. The target of the request counts for nothing. What comes back is
-    /// known to the plugin, each target once; it is empty where the template names none.
+    /// Asks which targets a template names for itself; ignores the target of the request. The plugin has each returned
+    /// target, and each is there once. The list is empty if the template names none.
     ///
     /// # Errors
-    /// As `plan`; the plugin is not called for it.
+    /// Fails as [`plan`](Self::plan) does; the plugin itself is not called.
     pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
         let wanted = |answer, description: &Description| match answer {
             Answer::Targets(ids) => named(&ids, description),
@@ -310,7 +312,7 @@ impl Planner {
         self.ask(Request::Targets(request), wanted).await
     }
 
-    /// Asks the child something. `wanted` takes what was asked for out of an answer that has it.
+    /// Sends a request to the child. `wanted` extracts the result from an answer that contains it.
     async fn ask<T>(
         &self,
         request: Request,
@@ -319,7 +321,7 @@ impl Planner {
         let request = self.encode(&request)?;
         let (mut seat, mut running, report) = self.ready().await?;
         let description = usable(&report)?;
-        // A child whose request is given up on (an error, or a caller gone) is dropped here, and killed.
+        // A child whose request is given up (an error, or a caller that left) is dropped here, which kills it.
         let result = within(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
             read_answer(&mut running.output).await
@@ -337,8 +339,8 @@ impl Planner {
         outcome
     }
 
-    /// The seat, and a child with the plugin loaded, if it can be used. Loading goes on when nobody waits for it any
-    /// more: what was begun is not to be compiled from its beginning again.
+    /// Returns the seat and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
+    /// so that a compilation that has begun is not started over.
     async fn ready(&self) -> Result<Ready, PlannerError> {
         let mut seat = Arc::clone(&self.seat).lock_owned().await;
         if let Some(idle) = seat.idle.take() {
@@ -363,7 +365,7 @@ impl Planner {
         wanted.await.unwrap_or_else(|_| Err(self.unfit()))
     }
 
-    /// A new child, and what it says of the plugin.
+    /// Starts a new child and returns its report on the plugin.
     async fn start(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
         let mut running = Running::start(&self.plugin.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
@@ -378,14 +380,14 @@ impl Planner {
         }
     }
 
-    /// Keeps the child for the next request, but not for ever.
+    /// Keeps the child for the next request, until it has been idle for too long.
     fn put_back(&self, seat: &mut Seat, running: Running, report: Report) {
         seat.ready = Some((running, report));
         let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.idle_time);
         seat.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
             if let Some(seat) = weak.upgrade() {
-                // A request that holds the seat now starts the clock anew when it is done.
+                // A request that holds the seat now restarts the timer when it is done.
                 if let Ok(mut seat) = seat.try_lock() {
                     seat.ready = None;
                 }
@@ -416,8 +418,8 @@ impl Planner {
 }
 
 impl Plugin {
-    /// Has a child take the plugin: in its compiled form where one is kept, else the component. The
-    /// planner's own refusal is the inner error.
+    /// Loads the plugin into a child: in its compiled form if there is one, otherwise from the component. The inner
+    /// error is the planner's own refusal.
     async fn load_into(&self, running: &mut Running) -> Result<Result<Report, String>, Lost> {
         let load = |compiled| serde_json::to_vec(&Request::Load { compiled }).map_err(|_| Lost::Garbage);
         if let Some(form) = self.kept().await.filter(|form| form.len() <= FORM_MAX) {
@@ -454,16 +456,16 @@ impl Plugin {
         }
     }
 
-    /// The compiled form that is kept. It may be large: nobody else is to wait while it is read.
+    /// Reads the compiled form, which may be large, on a blocking thread so that nothing else waits for it.
     async fn kept(&self) -> Option<Vec<u8>> {
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
         tokio::task::spawn_blocking(move || cache.get(&digest)).await.ok().flatten()
     }
 
-    /// Keeps a compiled form.
+    /// Stores a compiled form.
     async fn keep(&self, form: Vec<u8>) {
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
-        // Where that fails, it is compiled again.
+        // If this fails, it is compiled again.
         let _ = tokio::task::spawn_blocking(move || cache.put(&digest, &form)).await;
     }
 }

@@ -1,37 +1,37 @@
-//! What a component may ask for and has to give, by the names of its interfaces: `wit/feature.wit`, which versions of
-//! it there are, and what to say of a component that was made for another.
+//! The contract with components, by the names of their interfaces (`wit/feature.wit`): what a component may import and
+//! has to export, which versions there are, and the message for a component that was made for another one.
 //!
-//! Pure: the planner asks it before any code of a component runs, the command line for what to tell an author.
+//! Pure: the planner uses it before any code of a component runs, the command line to advise an author.
 
 use serde::{Deserialize, Serialize};
 
-/// The contract, as it travels with the program.
+/// The text of the contract, as it is part of the program.
 pub const WIT: &str = include_str!("../../wit/feature.wit");
-/// Its package.
+/// The package of the contract.
 const PACKAGE: &str = "guillemet:feature";
-/// What a component may import.
+/// The interface that a component may import.
 const ENCODE: &str = "guillemet:feature/encode";
-/// What it has to export.
+/// The interface that a component has to export.
 const PLUGIN: &str = "guillemet:feature/plugin";
-/// Most imports named in one sentence.
+/// The most imports that one sentence names.
 const NAMED_MAX: usize = 10;
 
 /// An import of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
-    /// Its whole name: `guillemet:feature/encode@1.0.0`.
+    /// The full name of the interface: `guillemet:feature/encode@1.0.0`.
     pub name: String,
-    /// The functions of it that are asked for.
+    /// The functions of the interface that the component uses.
     pub functions: Vec<String>,
 }
 
-/// The version of the contract that this program keeps.
+/// Returns the version of the contract that this program implements.
 pub fn version() -> &'static str {
     let package = WIT.lines().find_map(|line| line.strip_prefix("package guillemet:feature@"));
     package.and_then(|rest| rest.strip_suffix(';')).unwrap_or("1.0.0")
 }
 
-/// The functions of `encode`.
+/// Returns the names of the functions of `encode`.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     let interface = WIT.lines().skip_while(|line| !line.starts_with("interface encode {")).skip(1);
     interface.take_while(|line| !line.starts_with('}')).filter_map(|line| {
@@ -40,7 +40,7 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// What stands against a component with these imports: those that no plugin gets.
+/// Returns the rule that imports break if no plugin gets them; `None` if all are allowed.
 pub fn foreign_rule(imports: &[Import]) -> Option<String> {
     let names: Vec<String> = foreign(imports).take(NAMED_MAX).map(|import| format!("`{}`", import.name)).collect();
     let more = if foreign(imports).count() > NAMED_MAX { ", and more" } else { "" };
@@ -53,12 +53,13 @@ pub fn foreign_rule(imports: &[Import]) -> Option<String> {
     })
 }
 
-/// The imports that are none of the contract's.
+/// Returns the imports that are not part of the contract.
 pub fn foreign(imports: &[Import]) -> impl Iterator<Item = &Import> {
     imports.iter().filter(|import| package(&import.name) != Some(PACKAGE))
 }
 
-/// What stands against a component by the version of the contract it was made for, and by what it uses of it.
+/// Returns the rules that a component breaks by the version of the contract it was made for, and by the functions that
+/// it uses.
 pub fn version_rules(imports: &[Import], exports: &[String]) -> Vec<String> {
     let mut rules = Vec::new();
     for import in imports.iter().filter(|import| package(&import.name) == Some(PACKAGE)) {
@@ -68,7 +69,7 @@ pub fn version_rules(imports: &[Import], exports: &[String]) -> Vec<String> {
     if given.is_empty() {
         rules.push(format!("it does not export `{PLUGIN}@{}`, so it is not a plugin", version()));
     }
-    // One of a version that is known is enough.
+    // One export of a known version is enough.
     if given.iter().all(|name| of_version(name).is_some()) {
         for rule in given.iter().filter_map(|name| of_version(name)) {
             if !rules.contains(&rule) {
@@ -79,23 +80,23 @@ pub fn version_rules(imports: &[Import], exports: &[String]) -> Vec<String> {
     rules
 }
 
-/// The package of an interface: `wasi:io` of `wasi:io/poll@0.2.0`.
+/// Returns the package of an interface: `wasi:io` of `wasi:io/poll@0.2.0`.
 fn package(name: &str) -> Option<&str> {
     name.split_once('/').map(|(package, _)| package)
 }
 
-/// The version in the name of an interface.
+/// Returns the version in the name of an interface.
 fn version_of(name: &str) -> Option<&str> {
     name.split_once('@').map(|(_, version)| version)
 }
 
-/// Major and minor of a version.
+/// Returns the major and minor number of a version.
 fn numbers(version: &str) -> Option<(u64, u64)> {
     let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
     Some((parts.next()??, parts.next()??))
 }
 
-/// What stands against the version of an interface of ours.
+/// Returns the rule that the version of one of our interfaces breaks; `None` if it is compatible.
 fn of_version(name: &str) -> Option<String> {
     let own = numbers(version()).unwrap_or_default();
     let made_for = version_of(name).map_or_else(|| PACKAGE.to_owned(), |version| format!("{PACKAGE}@{version}"));
@@ -111,7 +112,8 @@ fn of_version(name: &str) -> Option<String> {
     ))
 }
 
-/// What it uses of a contract of our major version that this program does not have.
+/// Returns the rule broken by using functions of our major version that this program does not have; `None` if it has
+/// all.
 fn of_functions(import: &Import) -> Option<String> {
     let interface = import.name.split('@').next().and_then(|name| name.split_once('/')).map_or("", |(_, name)| name);
     let missing: Vec<String> = if import.name.split('@').next() == Some(ENCODE) {
@@ -133,12 +135,12 @@ fn of_functions(import: &Import) -> Option<String> {
     ))
 }
 
-/// What an author should know whose component asks for more than it uses.
+/// Advice for an author whose component imports more than it uses.
 pub const ALL_OF_THE_WIT: &str = "a component made of JavaScript or Python imports all that its WIT lists, used or not: \
                                   take out of that file what the plugin does not call, and it works with older versions \
                                   too";
 
-/// How a component is built without an import, for its author.
+/// Returns advice for an author on how to build a component without an import.
 pub fn advice(import: &str) -> &'static str {
     if import.starts_with("wasi:") || import.starts_with("wasi_") {
         "build it without WASI: in Rust for wasm32-unknown-unknown, not wasm32-wasip1 or -wasip2; in C with \

@@ -1,8 +1,8 @@
-//! What the operations of `expr` mean: one function for literal text and values alike, so that the
-//! two can never disagree.
+//! Implements the operations of `expr`: one function for literal text and values alike, so that the two can never
+//! disagree.
 //!
-//! Knows nothing of plans or requests. Text is appended to the caller's buffer, which wipes itself;
-//! a refusal names the reason, never the text.
+//! Knows nothing of plans or requests. Text is appended to the caller's buffer, which wipes itself; a refusal names the
+//! reason, never the text.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::Digest;
@@ -14,17 +14,17 @@ use crate::template::ValueFilter;
 mod baresip;
 mod dotenv;
 
-/// The longest text that is made on the way to a document, in bytes. Encoders around encoders can double it each time.
+/// The longest text that an expression may produce, in bytes. Nested encoders can double it each time.
 pub const TEXT_MAX: usize = 4 << 20;
 
-/// Said where a document takes more than is to be had for it.
+/// The reason of a refusal when a document exceeds its limit.
 pub const TOO_MUCH: &str = "with it, the document gets too long, or takes too many encoders";
 
-/// Why a text cannot stand where it should. Never holds the text.
+/// The reason why a place cannot hold a text. Never contains the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refusal {
-    /// For the person who has to change the value or the template.
+    /// The reason, for the person who has to change the value or the template.
     pub reason: String,
 }
 
@@ -32,18 +32,18 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { reason: reason.into() })
 }
 
-/// Where values come from when an expression is worked out.
+/// The source of the values when an expression is evaluated.
 pub trait Source {
     /// Appends the value of this emission to `out`.
     fn append(&self, emission: u32, out: &mut Clear);
 
-    /// Told of each text how long it is: whether that may be, with all that was before.
+    /// Counts the bytes of each text that is produced. Returns `false` if the total exceeds what is allowed.
     fn spend(&self, _bytes: usize) -> bool {
         true
     }
 }
 
-/// For text without secrets: there is nothing to append.
+/// A source for text without secrets, which appends nothing.
 struct NoSecrets;
 
 impl Source for NoSecrets {
@@ -55,7 +55,7 @@ impl Source for NoSecrets {
 /// `args` are the arguments in the order of `expr::Op`.
 ///
 /// # Errors
-/// A `Refusal` where the place cannot hold the text.
+/// Fails with [`Refusal`] if the place cannot hold the text.
 pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
     if let Op::Forbid { characters, reason } = op
         && args.iter().any(|text| text.contains(|c| characters.contains(c)))
@@ -65,15 +65,15 @@ pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
     let args: Vec<Text> = args.iter().map(|text| vec![Part::Literal((*text).into())]).collect();
     let mut out = Clear::new();
     apply(op, &args, &NoSecrets, &mut out)?;
-    // Literal text is no secret: it may leave the wiping buffer.
+    // Literal text is not secret, so it may leave the wiping buffer.
     String::from_utf8(out.to_vec()).or_else(|_| refuse("the text is not valid UTF-8"))
 }
 
-/// Works an expression out: appends the encoded text to `out`.
+/// Evaluates an expression: appends the encoded text to `out`.
 ///
 /// # Errors
-/// A `Refusal` where a value cannot stand in its place, or `out` gets longer than `TEXT_MAX`; it then holds a part and is
-/// to be dropped.
+/// Fails with [`Refusal`] if its place cannot hold a value, if `out` gets longer than [`TEXT_MAX`], or if the source's
+/// limit is exceeded. `out` then contains a part of the text and must be discarded.
 pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Clear) -> Result<(), Refusal> {
     let begin = out.len();
     match expr {
@@ -89,7 +89,7 @@ pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Clear) -> Result<(), R
     Ok(())
 }
 
-/// Appends the pieces of a text to `out`.
+/// Appends the parts of a text to `out`.
 fn append<S: Source>(text: &Text, source: &S, out: &mut Clear) -> Result<(), Refusal> {
     for part in text {
         match part {
@@ -100,10 +100,10 @@ fn append<S: Source>(text: &Text, source: &S, out: &mut Clear) -> Result<(), Ref
     Ok(())
 }
 
-/// The text of an argument in a buffer of its own.
+/// Evaluates an argument into a separate buffer.
 fn argument<S: Source>(args: &[Text], index: usize, source: &S) -> Result<Clear, Refusal> {
     let mut out = Clear::new();
-    // The number of arguments is checked when a plan is made; an absent one reads as empty.
+    // The number of arguments is checked when a plan is made; a missing one reads as empty.
     if let Some(text) = args.get(index) {
         append(text, source, &mut out)?;
     }
@@ -111,7 +111,7 @@ fn argument<S: Source>(args: &[Text], index: usize, source: &S) -> Result<Clear,
 }
 
 fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> Result<(), Refusal> {
-    // Operations that only look append first and check what they appended: no second buffer.
+    // Operations that only check append first and then check what they appended, which needs no second buffer.
     let begin = out.len();
     match op {
         Op::HeaderValue => {
@@ -135,7 +135,7 @@ fn apply<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> Resu
     }
 }
 
-/// The operations that write something else than they read.
+/// Applies the operations whose output differs from their input.
 fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> Result<(), Refusal> {
     let text = argument(args, 0, source)?;
     match op {
@@ -206,7 +206,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(bytes).or_else(|_| refuse("the value is not valid UTF-8"))
 }
 
-/// RFC 3986, section 2.3.
+/// The characters that are percent-encoded: all but the unreserved ones of RFC 3986, section 2.3.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn percent(text: &[u8], out: &mut Clear) {
@@ -221,7 +221,7 @@ fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Cle
     encoding.encode_mut(text, &mut out[begin..]);
 }
 
-/// The hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
+/// Appends the hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
 fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Clear) {
     match algorithm {
         DigestAlgorithm::Md5 => append_encoded(&data_encoding::HEXLOWER, &md5::Md5::digest(text), out),
@@ -230,7 +230,7 @@ fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Clear) {
     }
 }
 
-/// Appends the text; whether every value in it passes.
+/// Appends the text; returns whether every value in it passes.
 fn forbid<S: Source>(
     args: &[Text],
     source: &S,
@@ -240,7 +240,7 @@ fn forbid<S: Source>(
     let mut fits = true;
     for part in args.iter().flatten() {
         match part {
-            // Literal text was judged when the plan was made.
+            // Literal text was checked when the plan was made.
             Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
             Part::Expr(expr) => {
                 let begin = out.len();
@@ -252,7 +252,7 @@ fn forbid<S: Source>(
     Ok(fits)
 }
 
-/// Appends the text; refuses an occurrence of the sequence that is not wholly inside one literal.
+/// Appends the text; refuses an occurrence of the sequence that is not completely inside one literal.
 fn forbid_sequence<S: Source>(
     args: &[Text],
     source: &S,
@@ -277,7 +277,7 @@ fn forbid_sequence<S: Source>(
     }
     let ours = |at: usize| literals.iter().any(|range| range.start <= at && at + sequence.len() <= range.end);
     let found = out[begin..].windows(sequence.len()).enumerate();
-    // The first byte alone: nearly every window differs there.
+    // Compares the first byte alone first: nearly every window differs there.
     let same = |window: &[u8]| window[0] == sequence[0] && window == sequence;
     if found.into_iter().any(|(at, window)| same(window) && !ours(begin + at)) {
         return refuse(reason);
@@ -285,7 +285,7 @@ fn forbid_sequence<S: Source>(
     Ok(())
 }
 
-/// RFC 9110, section 5.5, without obs-text: what every client and server takes.
+/// Checks a field value of RFC 9110, section 5.5, without obs-text: what every client and server accepts.
 fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
     let blank = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
     if text.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) && !blank(text.first()) && !blank(text.last()) {
@@ -301,7 +301,7 @@ fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// The characters a URL may hold.
+/// The characters that a URL may contain.
 const URL: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0x21;
@@ -312,7 +312,7 @@ const URL: [bool; 256] = {
     table
 };
 
-/// An absolute http(s) URL of RFC 3986. Braces pass, for the variables of platforms that expand them.
+/// Checks an absolute http(s) URL of RFC 3986. Braces pass, for the variables of platforms that expand them.
 fn check_url(text: &[u8]) -> Result<(), Refusal> {
     let rest = [&b"https://"[..], b"http://"]
         .iter()
@@ -335,7 +335,7 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
         return refuse("the URL names no host");
     }
     let path = tail.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
-    // A dot may be written `%2e`, in either case.
+    // A dot may be written as `%2e`, in either case.
     let dots = |mut segment: &[u8]| {
         let mut count = 0;
         while let Some(first) = segment.first() {
@@ -355,7 +355,7 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What stands between the quotes of a JSON string (RFC 8259, section 7).
+/// Appends text as the content of a JSON string (RFC 8259, section 7).
 fn json_string(text: &str, out: &mut Clear) {
     for b in text.bytes() {
         match b {
@@ -372,10 +372,10 @@ fn json_string(text: &str, out: &mut Clear) {
     }
 }
 
-/// Character data and attribute values of XML 1.0, section 2.2. White space other than the blank is
-/// written by number, because an attribute would lose it. FreeSWITCH looks at the lines before it parses
-/// the XML (preprocess in switch_xml.c): it expands `$${…}` and drops a line that holds `X-PRE-PROCESS` in
-/// any case, so `$` and that `X` are written by number too.
+/// Appends text as character data or an attribute value of XML 1.0, section 2.2. White space other than the blank is
+/// written by number, because an attribute would lose it. FreeSWITCH processes the lines before it parses the XML
+/// (preprocess in switch_xml.c): it expands `$${…}` and drops a line that contains `X-PRE-PROCESS` in any case, so `$`
+/// and that `X` are written by number too.
 fn xml(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     const COMMAND: &[u8] = b"x-pre-process";
     for (at, c) in text.char_indices() {
@@ -403,11 +403,11 @@ fn xml(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Longest value, in bytes, so that a line stays under the 8,000 that Asterisk reads whole.
+/// The longest value in bytes, so that a line stays below the 8,000 bytes that Asterisk reads whole.
 const ASTERISK_VALUE_MAX: usize = 7_900;
 
-/// A value of Asterisk's `key = value` (main/config.c): `\` goes before every `;`, nothing else is an
-/// escape; characters up to the blank are stripped from both ends.
+/// Appends a value of Asterisk's `key = value` (main/config.c): `\` goes before every `;`, and nothing else is an
+/// escape. Asterisk strips characters up to the blank from both ends, so values that begin or end with one are refused.
 fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     let stripped = |b: Option<&u8>| b.is_some_and(|b| *b <= b' ');
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
@@ -429,8 +429,8 @@ fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A string of Kamailio's configuration (state STRING1 of src/core/cfg.lex, 5.6.3): `\` goes before `"` and
-/// `\`, and every other escape begins with a `\`. Line breaks would be read, but count as lines of the file.
+/// Appends a string of Kamailio's configuration (state STRING1 of src/core/cfg.lex, 5.6.3): `\` goes before `"` and
+/// `\`, because every other escape begins with a `\`. Line breaks could be read, but would count as lines of the file.
 fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return refuse("a string of a Kamailio configuration may not hold a line break or NUL");
@@ -439,7 +439,7 @@ fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A quoted value of `curl --config` (src/tool_parsecfg.c).
+/// Appends a quoted value of `curl --config` (src/tool_parsecfg.c).
 fn curl_config(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.contains(&0) {
         return refuse("a value of a curl configuration may not hold NUL");
@@ -455,7 +455,7 @@ fn curl_config(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The text between double quotes; `escape` says what stands behind a `\` in place of a byte.
+/// Appends the text between double quotes; `escape` returns the character to write after a `\` in place of a byte.
 fn quoted(text: &[u8], out: &mut Clear, escape: impl Fn(u8) -> Option<u8>) {
     out.push(b'"');
     for b in text {

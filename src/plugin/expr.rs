@@ -1,76 +1,76 @@
-//! What a slot stands for: a secret, or encoders over text that holds secrets.
+//! The expressions that slots stand for: a secret, or encoders over text that contains secrets.
 //!
-//! Data only, shared by planner and daemon; holds no value. `encode` gives the operations their meaning.
+//! Data only, shared by planner and daemon; holds no value. `encode` implements the operations.
 
 use serde::{Deserialize, Serialize};
 
 use crate::template::ValueFilter;
 
-/// An operation on text. Its arguments are `Text`s; most take one.
+/// An operation on text. Its arguments are `Text`s; most operations take one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
     /// A value filter of the template.
     Filter(ValueFilter),
-    /// `encode.url-query`
+    /// `encode.url-query`: percent-encodes a value of a URL's query.
     UrlQuery,
-    /// `encode.url-path-segment`
+    /// `encode.url-path-segment`: percent-encodes a segment of a URL's path; refuses `.` and `..`.
     UrlPathSegment,
-    /// `encode.url`
+    /// `encode.url`: accepts only an absolute http(s) URL.
     Url,
-    /// `encode.header-value`
+    /// `encode.header-value`: accepts only text that can be the value of an HTTP header.
     HeaderValue,
-    /// `encode.base64`
+    /// `encode.base64`: Base64 with padding (RFC 4648, section 4).
     Base64,
-    /// `encode.basic-credentials`: user, password
+    /// `encode.basic-credentials`: user and password, for HTTP Basic (RFC 7617).
     BasicCredentials,
-    /// `encode.sip-digest-ha1`: user, realm, password
+    /// `encode.sip-digest-ha1`: the hash of user, realm and password (RFC 8760).
     SipDigestHa1(DigestAlgorithm),
-    /// `encode.json-string`
+    /// `encode.json-string`: escapes the content of a JSON string, without its quotes.
     JsonString,
-    /// `encode.forbid`
+    /// `encode.forbid`: refuses values that contain certain characters.
     Forbid {
-        /// The characters a value may not hold.
+        /// The characters that a value may not contain.
         characters: String,
-        /// Why, for the person who has to choose another value.
+        /// The reason, for the person who has to choose another value.
         reason: String,
     },
-    /// `encode.forbid-sequence`
+    /// `encode.forbid-sequence`: refuses values that complete a certain text.
     ForbidSequence {
-        /// The text a value may not bring in.
+        /// The text that a value may not introduce.
         sequence: String,
-        /// Why.
+        /// The reason, for the person who has to choose another value.
         reason: String,
     },
-    /// `encode.at-most`
+    /// `encode.at-most`: refuses text that is too long.
     AtMost {
-        /// The most bytes the text may come to.
+        /// The most bytes of the whole text.
         bytes: u32,
-        /// Why.
+        /// The reason, for the person who has to choose another value.
         reason: String,
     },
-    /// `encode.xml`
+    /// `encode.xml`: escapes character data and attribute values.
     Xml,
-    /// `encode.dotenv`
+    /// `encode.dotenv`: writes the value of a `NAME=value` line.
     Dotenv,
-    /// `encode.asterisk-value`
+    /// `encode.asterisk-value`: writes a value of an Asterisk configuration.
     AsteriskValue,
-    /// `encode.kamailio-string`
+    /// `encode.kamailio-string`: writes a quoted string of a Kamailio configuration.
     KamailioString,
-    /// `encode.baresip-parameter`
+    /// `encode.baresip-parameter`: writes a parameter of a baresip accounts line.
     BaresipParameter,
-    /// `encode.curl-config`
+    /// `encode.curl-config`: writes a quoted value of a `curl --config` file.
     CurlConfig,
 }
 
 impl Op {
-    /// Whether what comes out can stand in a text document as it is (`wit/feature.wit`, terminal encoders).
+    /// Reports whether the result can be in a text document as it is (`wit/feature.wit`, terminal encoders).
     pub fn is_terminal(&self) -> bool {
         use Op::{AsteriskValue, BaresipParameter, CurlConfig, Dotenv, KamailioString, Xml};
         matches!(self, Xml | Dotenv | AsteriskValue | KamailioString | BaresipParameter | CurlConfig)
     }
 
-    /// The name people see.
+    /// Returns the operation's name as people see it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Filter(filter) => {
@@ -97,37 +97,37 @@ impl Op {
     }
 }
 
-/// A digest of RFC 8760.
+/// A digest algorithm for SIP (RFC 8760).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DigestAlgorithm {
-    /// `MD5`
+    /// MD5, written `MD5` in the contract.
     #[serde(rename = "MD5")]
     Md5,
-    /// `SHA-256`
+    /// SHA-256, written `SHA-256` in the contract.
     #[serde(rename = "SHA-256")]
     Sha256,
-    /// `SHA-512-256`
+    /// SHA-512/256, written `SHA-512-256` in the contract.
     #[serde(rename = "SHA-512-256")]
     Sha512_256,
 }
 
-/// What a slot stands for.
+/// The expression that a slot stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expr {
-    /// The secret of this emission.
+    /// The secret of the emission with this index.
     Secret(u32),
-    /// An operation over texts that hold at least one secret.
+    /// An operation over texts that contain at least one secret.
     Apply {
-        /// What is done.
+        /// The operation that is applied.
         op: Op,
-        /// To what.
+        /// Its arguments, in order.
         args: Vec<Text>,
     },
 }
 
 impl Expr {
-    /// Which emissions it takes a value from, each once.
+    /// Returns the indices of the emissions whose values it uses, each once.
     pub fn emissions(&self) -> Vec<u32> {
         fn collect(expr: &Expr, into: &mut Vec<u32>) {
             match expr {
@@ -148,15 +148,15 @@ impl Expr {
     }
 }
 
-/// Text that may hold secrets: pieces in order.
+/// Text that may contain secrets, as parts in order.
 pub type Text = Vec<Part>;
 
-/// A piece of text.
+/// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// Text of the template or the plugin.
+    /// Literal text of the template or the plugin.
     Literal(String),
-    /// What a slot stood for.
+    /// The expression that a slot stood for.
     Expr(Expr),
 }

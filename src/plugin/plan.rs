@@ -1,7 +1,7 @@
-//! A plan: a template worked out for one target. Literal text, and what stands between; no value.
+//! A plan: a template compiled for one target, as literal text and the slots between. Holds no value.
 //!
-//! `check` makes one from what a planner answered and believes nothing of it: a planner that was
-//! taken over as a whole can at most decide where a secret of its own templates stands.
+//! `check` makes one from a planner's answer and trusts nothing in it: a planner that has been taken over completely
+//! can only decide where a secret of its own templates is placed (promise Isolated).
 
 use std::collections::HashMap;
 
@@ -19,44 +19,44 @@ use crate::template::{Problem, ValueFilter};
 pub const DOCUMENT_MAX: usize = 4 << 20;
 /// The most slots in a document.
 pub const SLOTS_MAX: usize = 10_000;
-/// The deepest expression.
+/// The deepest nesting of an expression's operations.
 pub const EXPR_DEPTH_MAX: usize = 24;
-/// The deepest JSON document: as deep as the usual readers of JSON follow.
+/// The deepest nesting of a JSON document, which the usual readers of JSON can follow.
 pub const JSON_DEPTH_MAX: usize = 128;
-/// Digits behind the `Z` of a slot.
+/// The number of digits after the `Z` of a slot.
 const SLOT_DIGITS: usize = 39;
-/// Characters of a slot.
+/// The length of a slot in bytes.
 pub const SLOT_LEN: usize = SLOT_DIGITS + 1;
 
-/// A template worked out for one target.
+/// A template compiled for one target.
 #[derive(Debug)]
 pub struct Plan {
-    /// Names this plan: the same document and the same expressions give the same digest.
+    /// Identifies the plan: the same document and the same expressions give the same digest.
     pub digest: [u8; 16],
-    /// The target it was worked out for.
+    /// The target that the plan was made for.
     pub target: Target,
-    /// How the document is written.
+    /// The syntax of the document: JSON or text.
     pub kind: DocumentKind,
-    /// The document in order.
+    /// The pieces of the document, in order.
     pub pieces: Vec<Piece>,
-    /// Every secret of the template in this document; `Expr::Secret` counts in this list.
+    /// Every use of a secret in this document. `Expr::Secret` is an index in this list.
     pub uses: Vec<Use>,
-    /// Bytes of literal text.
+    /// The length of all literal text, in bytes.
     pub literal_len: usize,
-    /// Worth telling, not an error.
+    /// Remarks about the template that are not errors.
     pub warnings: Vec<Problem>,
 }
 
 /// A piece of a document.
 #[derive(Debug)]
 pub enum Piece {
-    /// Text that stands as it is.
+    /// Literal text, copied as it is.
     Text(String),
-    /// Worked out when the config is filled.
+    /// A slot, evaluated when the config is filled.
     Slot {
-        /// What stands here.
+        /// The expression whose result is placed here.
         expr: Expr,
-        /// The uses it takes a value from, each once.
+        /// The indices of the uses whose values it needs, each once.
         uses: Vec<u32>,
     },
 }
@@ -64,23 +64,23 @@ pub enum Piece {
 /// One use of a secret in a document.
 #[derive(Debug)]
 pub struct Use {
-    /// Which reference of the template.
+    /// The index of the reference in the template.
     pub reference: usize,
-    /// The secret, as the template spells it.
+    /// The secret's name, as the template spells it.
     pub name: SecretName,
-    /// Under which it is looked up (`SecretName::key`).
+    /// The key that the secret is looked up by (`SecretName::key`).
     pub key: Box<str>,
-    /// Line of the reference, from 1.
+    /// The line of the reference, counted from 1.
     pub line: u32,
-    /// Column of the reference in characters, from 1.
+    /// The column of the reference in characters, counted from 1.
     pub column: u32,
-    /// The field of the config it stands in.
+    /// The field of the config that contains it.
     pub field: String,
-    /// How often it is taken out of the vault for one answer: once for every slot it is part of.
+    /// How often the value is read from the vault for one answer: once for every slot it is part of.
     pub count: u32,
 }
 
-/// What a planner's answer broke.
+/// The rule that a planner's answer breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer of its planner breaks the contract: {0}")]
 pub struct Violation(pub String);
@@ -89,14 +89,14 @@ fn violation<T>(what: impl Into<String>) -> Result<T, Violation> {
     Err(Violation(what.into()))
 }
 
-/// Whether the text is a slot: `Z` (or `z`) and 39 digits.
+/// Reports whether the text is a slot: `Z` (or `z`) and 39 digits.
 pub fn is_slot(text: &str) -> bool {
     text.len() == SLOT_LEN
         && matches!(text.as_bytes()[0], b'Z' | b'z')
         && text.as_bytes()[1..].iter().all(u8::is_ascii_digit)
 }
 
-/// Where slots stand in a text, as byte offsets.
+/// Returns the places of slots in a text, as byte offsets.
 pub fn find_slots(text: &str) -> impl Iterator<Item = usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -116,12 +116,12 @@ pub fn find_slots(text: &str) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Makes a plan of a planner's answer, or says what is wrong with it.
+/// Verifies a planner's answer and makes a plan of it.
 ///
-/// `references` are those of the template, by the daemon's own lexer.
+/// `references` are those of the template, from the daemon's own lexer.
 ///
 /// # Errors
-/// A `Violation` where the answer breaks any rule; the plugin is then not believed.
+/// Fails with [`Violation`] if the answer breaks any rule; none of it is used then.
 pub fn check(planned: Planned, references: &[Reference], target: Target) -> Result<Plan, Violation> {
     if planned.document.len() > DOCUMENT_MAX {
         return violation(format!("a document of more than {DOCUMENT_MAX} bytes"));
@@ -174,7 +174,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
     let mut pieces = Vec::with_capacity(2 * slots.len() + 1);
     let mut from = 0;
     for at in find_slots(document) {
-        // Taken out of the table: a slot that is not in it is forged, or stands there a second time.
+        // Removed from the table, so a slot that is not in it is forged, or occurs a second time.
         let Some(expr) = slots.remove(&document[at..at + SLOT_LEN]) else {
             return violation("a slot in the document that stands for nothing, or stands there twice");
         };
@@ -213,12 +213,12 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// The operations whose result may stand bare in a text document.
+/// Reports whether the expression's result can be in a text document without further encoding.
 fn is_terminal(expr: &Expr) -> bool {
     matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
 }
 
-/// How many arguments an operation takes.
+/// Returns how many arguments an operation takes.
 fn arity(op: &Op) -> usize {
     match op {
         Op::BasicCredentials => 2,
@@ -231,7 +231,7 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
     if depth > EXPR_DEPTH_MAX {
         return violation("an expression that is nested too deeply");
     }
-    // A secret is used through the filters its template wrote behind it, or not at all.
+    // A secret is used with exactly the filters that its template applies to it, or not at all.
     if let Some(emission) = filtered(expr, uses, references) {
         uses[emission].count += 1;
         return Ok(());
@@ -274,7 +274,7 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
     if secrets { Ok(()) } else { violation("an expression without a secret") }
 }
 
-/// The emission, when the expression is exactly a secret with the filters of its reference.
+/// Returns the emission if the expression is exactly a secret with the filters of its reference.
 fn filtered(expr: &Expr, uses: &[Use], references: &[Reference]) -> Option<usize> {
     let mut applied = Vec::new();
     let mut inner = expr;
@@ -300,7 +300,7 @@ fn filtered(expr: &Expr, uses: &[Use], references: &[Reference]) -> Option<usize
     }
 }
 
-/// A secret is a URL as a whole, or stands in one percent-encoded.
+/// Checks that a secret in a URL is the whole URL, or percent-encoded.
 fn check_url_text(text: &Text) -> Result<(), Violation> {
     let safe = |part: &Part| match part {
         Part::Literal(_) => true,
@@ -319,9 +319,9 @@ fn check_url_text(text: &Text) -> Result<(), Violation> {
     }
 }
 
-/// Every slot stands in a string that is a value, and a URL is the whole of one.
+/// Checks that every slot is in a string that is a value, and that a URL is a whole value.
 fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Violation> {
-    // Only whether it is JSON: no tree is built, so the depth is counted below.
+    // Only checks that it is JSON, without building a tree, so the depth is counted below.
     if serde_json::from_str::<serde::de::IgnoredAny>(document).is_err() {
         return violation("a JSON document that is not JSON");
     }

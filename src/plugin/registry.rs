@@ -1,7 +1,7 @@
-//! Which plugins there are: the built-in ones, and those a user added and pinned.
+//! The plugins of this daemon: the built-in ones, and those that a user added and pinned.
 //!
 //! Knows nothing of templates or secrets. A plugin's bytes are read when it is added, when the daemon starts, and when
-//! its file has changed; one that no longer matches its pin is refused until it is added again.
+//! its file has changed. A plugin that no longer matches its pin is refused until it is added again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,79 +21,79 @@ use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
 /// The largest component, in bytes.
 pub const COMPONENT_MAX: u64 = 32 << 20;
 
-/// A plugin that a user added: what the vault remembers of it.
+/// What the vault stores about a plugin that a user added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Its feature.
+    /// The feature that the plugin implements.
     pub feature: String,
     /// The SHA-256 of its component, in hexadecimal.
     pub digest: String,
 }
 
-/// Where a plugin comes from.
+/// The origin of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// Part of this program.
+    /// It is part of this program.
     BuiltIn,
-    /// Added by the user.
+    /// A user has added it.
     Added,
 }
 
 /// A plugin as listings show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct PluginView {
-    /// The feature it knows.
+    /// The feature that it implements; also the folder of its templates.
     pub feature: String,
-    /// For people.
+    /// The name of the feature for people; empty if the plugin is refused.
     pub title: String,
-    /// Its version.
+    /// The plugin's own version; empty if the plugin is refused.
     pub version: String,
-    /// Where it comes from.
+    /// The origin of the plugin.
     pub source: Source,
     /// The SHA-256 of its component, in hexadecimal.
     pub digest: String,
-    /// The first is the default.
+    /// The targets that it can write, the default first.
     pub targets: Vec<Target>,
-    /// Where a secret may stand.
+    /// Patterns of the fields that may contain a secret, such as `headers.*`.
     pub secret_fields: Vec<String>,
-    /// JSON Schema of its config.
+    /// The JSON Schema of its config; `null` if the plugin is refused.
     pub schema: serde_json::Value,
-    /// `ok`, or `refused` with the problem.
+    /// `ok`, or `refused` if there is a `problem`.
     pub status: &'static str,
-    /// Why it is refused.
+    /// The reason why it is refused; `None` if it is not.
     pub problem: Option<String>,
-    /// What it would stand in place of, or stands in place of.
+    /// The plugin whose place it takes, or would take if it were added.
     pub replaces: Option<Replaced>,
 }
 
-/// A plugin that another takes the place of.
+/// A plugin that another one takes the place of.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replaced {
-    /// Where it comes from.
+    /// The origin of the replaced plugin.
     pub source: Source,
-    /// Its version, where it is loaded to be asked.
+    /// The version of the replaced plugin; `None` if that is not loaded to ask for it.
     pub version: Option<String>,
     /// The SHA-256 of its component, in hexadecimal.
     pub digest: String,
 }
 
-/// Why a plugin cannot be added.
+/// The reason why a plugin cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// It cannot be written down.
+    /// The plugin cannot be stored.
     #[error("{0}")]
     Unkept(String),
-    /// It is no plugin, or breaks the contract.
+    /// The file is not a plugin, or breaks the contract.
     #[error("{0}")]
     Unfit(String),
-    /// It is not what was confirmed.
+    /// The file is not the one that was confirmed. Holds its SHA-256.
     #[error("the file is not the one that was confirmed: its SHA-256 is {0}. Look at it again")]
     Changed(String),
-    /// Its feature has a plugin, and nobody said that this one may take its place.
+    /// The feature already has another plugin, and the caller did not name that one as the one to replace.
     #[error("{0}")]
     Taken(String),
 }
@@ -101,9 +101,9 @@ pub enum AddError {
 struct Plugin {
     source: Source,
     digest: String,
-    /// `Err` holds why the file is refused.
+    /// The planner; `Err` holds the reason why the file is refused.
     planner: Result<Planner, String>,
-    /// How its file looked when it was read; nothing where the next change might look the same.
+    /// The fingerprint of the file when it was read; `None` if the next change might leave the same one.
     look: Mutex<Option<Fingerprint>>,
     description: tokio::sync::OnceCell<Description>,
 }
@@ -130,7 +130,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The feature it knows.
+    /// Returns the feature that it implements.
     pub fn feature(&self) -> &str {
         &self.description.feature
     }
@@ -148,7 +148,7 @@ fn hex(digest: &[u8]) -> String {
 }
 
 impl Registry {
-    /// The built-in plugins and the pinned ones in `dir`.
+    /// Creates a registry of the built-in plugins and the pinned ones in `dir`. Reads their files.
     pub fn new(dir: PathBuf, pins: &[Pin], cache: Arc<dyn CompiledCache>) -> Self {
         let registry = Self { plugins: ArcSwap::default(), dir, cache };
         let mut plugins = BTreeMap::new();
@@ -162,13 +162,13 @@ impl Registry {
         registry
     }
 
-    /// The built-in plugins and every file in `dir`, pinned or not: for checking templates, where no value
-    /// is near.
+    /// Creates a registry of the built-in plugins and every file in `dir`, pinned or not. Only for checking templates,
+    /// where no value is involved.
     pub fn unpinned(dir: PathBuf) -> Self {
         Self::unpinned_with(dir, super::cache::of_user())
     }
 
-    /// The same, with a place for compiled forms.
+    /// Does the same as [`unpinned`](Self::unpinned), with another cache of compiled forms.
     pub fn unpinned_with(dir: PathBuf, cache: Arc<dyn CompiledCache>) -> Self {
         let files = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
         let components = files.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
@@ -194,7 +194,7 @@ impl Registry {
     fn pinned(&self, pin: &Pin) -> Plugin {
         let path = self.file(&pin.feature);
         let refused = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
-        // What cannot be read is tried at every look: the reason may pass without a trace on the file.
+        // A file that cannot be read is tried again each time: the cause may end without a trace on the file.
         let mut look = None;
         let plugin = match read_with_fingerprint(&path) {
             Err(error) => {
@@ -220,8 +220,8 @@ impl Registry {
         plugin
     }
 
-    /// Holds the files of pinned plugins against their pins, where they look other than before. Gives the features
-    /// whose plugin is refused now, is used again, or is refused for another reason. Reads files.
+    /// Checks the files of pinned plugins against their pins, if their fingerprint has changed. Returns the features
+    /// whose plugin is now refused, is used again, or is refused for another reason. Reads files.
     pub fn look_again(&self, pins: &[Pin]) -> Vec<String> {
         let mut changed = Vec::new();
         for pin in pins {
@@ -232,7 +232,7 @@ impl Registry {
             }
             let now = self.pinned(pin);
             if known.planner.as_ref().err() == now.planner.as_ref().err() {
-                // The planner that runs goes on: it has the bytes of the pin.
+                // The running planner continues: it has the bytes of the pin.
                 known.looks(now.look());
                 continue;
             }
@@ -248,7 +248,7 @@ impl Registry {
         changed
     }
 
-    /// Why plugins are refused, for people.
+    /// Returns why plugins are refused, one sentence for each, for people.
     pub fn refused(&self) -> Vec<String> {
         let plugins = self.plugins.load();
         plugins.iter().filter_map(|(feature, plugin)| Some(sentence(feature, plugin.planner.as_ref().err()?))).collect()
@@ -269,15 +269,15 @@ impl Registry {
         })
     }
 
-    /// Whether the features of the two are the same plugin; a feature without a plugin is the same as itself.
+    /// Reports whether a feature has a plugin, even if that is refused.
     pub fn knows(&self, feature: &str) -> bool {
         self.plugins.load().contains_key(feature)
     }
 
-    /// What the plugin of a feature says of itself. Loads it at first.
+    /// Returns the description of a feature's plugin. Loads the plugin on first use.
     ///
     /// # Errors
-    /// Why there is none to be had, for people.
+    /// Fails with the reason, for people, if the feature has no usable plugin.
     pub async fn describe(&self, feature: &str) -> Result<Description, String> {
         let plugin = self.get(feature)?;
         let planner = plugin.planner.as_ref().map_err(Clone::clone)?;
@@ -292,26 +292,26 @@ impl Registry {
         plugin.description.get_or_try_init(load).await.cloned()
     }
 
-    /// The targets of a feature, the default first.
+    /// Returns the targets of a feature, the default first.
     ///
     /// # Errors
-    /// As `describe`.
+    /// Fails as [`describe`](Self::describe) does.
     pub async fn targets(&self, feature: &str) -> Result<Vec<Target>, String> {
         Ok(self.describe(feature).await?.targets)
     }
 
-    /// Works a template out.
+    /// Makes the plan of a template.
     ///
     /// # Errors
-    /// As the planner's client; a failure names the plugin.
+    /// Fails as [`Planner::plan`] does; the message of a failure names the plugin.
     pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, PlanFailure> {
         self.ask(feature, async |planner| planner.plan(request).await).await
     }
 
-    /// Asks which targets a template names for itself; none where it names none.
+    /// Asks which targets a template names for itself; empty if it names none.
     ///
     /// # Errors
-    /// As `plan`.
+    /// Fails as [`plan`](Self::plan) does.
     pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
         self.ask(feature, async |planner| planner.targets(request).await).await
     }
@@ -330,12 +330,13 @@ impl Registry {
         })
     }
 
-    /// A registry of one of these plugins, with a planner of its own that nobody else asks. To be ended (`end`).
+    /// Returns a registry with only this feature's plugin, in a planner that nothing else uses. The caller has to call
+    /// [`end`](Self::end).
     ///
     /// # Errors
-    /// As `describe`.
+    /// Fails as [`describe`](Self::describe) does.
     pub async fn apart(&self, feature: &str) -> Result<Self, String> {
-        // By the planner that all share: what it has compiled is kept for the other.
+        // Uses the shared planner: the compiled form that it stores serves the separate one.
         let description = self.describe(feature).await?;
         let plugin = self.get(feature)?;
         let planner = plugin.planner.as_ref().map(Planner::apart).map_err(Clone::clone);
@@ -346,7 +347,7 @@ impl Registry {
         Ok(Self { plugins: ArcSwap::from_pointee(plugins), dir, cache })
     }
 
-    /// Ends every planner, and waits until all are gone.
+    /// Ends every planner, and waits for them to exit.
     pub async fn end(&self) {
         let plugins = self.plugins.load_full();
         for planner in plugins.values().filter_map(|plugin| plugin.planner.as_ref().ok()) {
@@ -354,7 +355,7 @@ impl Registry {
         }
     }
 
-    /// Every plugin.
+    /// Returns every plugin as listings show it. Loads those that were not used yet.
     pub async fn list(&self) -> Vec<PluginView> {
         let plugins = self.plugins.load_full();
         let mut views = Vec::with_capacity(plugins.len());
@@ -371,17 +372,17 @@ impl Registry {
         views
     }
 
-    /// The SHA-256 of a feature's plugin, in hexadecimal.
+    /// Returns the SHA-256 of a feature's plugin, in hexadecimal.
     pub fn digest(&self, feature: &str) -> Option<String> {
         self.plugins.load().get(feature).map(|plugin| plugin.digest.clone())
     }
 
-    /// How many there are.
+    /// Returns the number of plugins.
     pub fn count(&self) -> usize {
         self.plugins.load().len()
     }
 
-    /// How many of their planners run now.
+    /// Returns the number of planners that are running now.
     pub fn running(&self) -> usize {
         let plugins = self.plugins.load();
         plugins
@@ -391,10 +392,10 @@ impl Registry {
             .count()
     }
 
-    /// What a file would add.
+    /// Returns what adding a file would add.
     ///
     /// # Errors
-    /// `AddError`.
+    /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
     pub async fn look(&self, file: &Path) -> Result<PluginView, AddError> {
         let Candidate { plugin, description, .. } = self.candidate(file).await?;
         let feature = description.feature.clone();
@@ -408,17 +409,17 @@ impl Registry {
         Ok(PluginView { replaces, ..view(&feature, Source::Added, &plugin.digest, Ok(description)) })
     }
 
-    /// The plugin of a feature, unless it is this very one.
+    /// Returns the plugin of a feature, unless it is this same one.
     fn in_its_place(&self, feature: &str, plugin: &Plugin) -> Option<Arc<Plugin>> {
         self.plugins.load().get(feature).filter(|there| there.digest != plugin.digest).cloned()
     }
 
-    /// Takes a plugin in: writes it to its place and uses it from now on. `confirmed` is the digest that was looked
-    /// at, `replaces` that of the plugin whose place it may take. The caller pins it in the vault first, by `pin`, so
-    /// that nothing unpinned is ever used.
+    /// Adds a plugin: writes it to its place and uses it from now on. `confirmed` is the digest that a person has
+    /// confirmed, `replaces` that of the plugin whose place it may take. `pin` stores the pin in the vault and runs
+    /// before the plugin is used, so that nothing unpinned is ever used.
     ///
     /// # Errors
-    /// `AddError`; nothing has changed then, or the file lies in its place unused.
+    /// Fails with [`AddError`]; either nothing has changed then, or the file is in its place but not used.
     pub async fn add(
         &self,
         candidate: Candidate,
@@ -453,8 +454,8 @@ impl Registry {
         Ok(shown)
     }
 
-    /// Lets a plugin go that a user added; a built-in one of the same feature is used again. The caller has
-    /// taken its pin out of the vault.
+    /// Removes a plugin that a user added; a built-in one of the same feature is used again. The caller has removed its
+    /// pin from the vault.
     pub async fn remove(&self, feature: &str) {
         let path = self.file(feature);
         let _ = tokio::task::spawn_blocking(move || fs::remove_file(path)).await;
@@ -472,13 +473,13 @@ impl Registry {
         self.plugins.store(Arc::new(plugins));
     }
 
-    /// Reads a file that may be added, and has it say what it is. This compiles it, which can take seconds.
+    /// Reads a file that may be added, and asks it to describe itself. This compiles it, which can take seconds.
     ///
     /// # Errors
-    /// `Unreadable` and `Unfit`.
+    /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
     pub async fn candidate(&self, file: &Path) -> Result<Candidate, AddError> {
         let path = file.to_owned();
-        // Whoever asks chooses the path: it can be on a disk that does not answer.
+        // The caller chooses the path, which can be on a disk that does not answer.
         let read = tokio::task::spawn_blocking(move || read_component(&path));
         let component = read.await.map_err(|error| AddError::Unreadable(error.to_string()))??;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -493,7 +494,7 @@ impl Registry {
     }
 }
 
-/// What a plugin did, with its feature for a subject: "it panicked" becomes "plugin `x` panicked".
+/// Turns what a plugin did into a sentence about it: "it panicked" becomes "plugin `x` panicked".
 pub fn sentence(feature: &str, message: &str) -> String {
     match message.strip_prefix("it ") {
         Some(did) => format!("plugin `{feature}` {did}"),
@@ -522,15 +523,16 @@ fn view(feature: &str, source: Source, digest: &str, description: Result<Descrip
     }
 }
 
-/// Reads the file of a component, if it can be one.
+/// Reads the file of a component.
 ///
 /// # Errors
-/// `Unreadable`, and `Unfit` where it is no file or too large.
+/// Fails with [`AddError::Unreadable`], and with [`AddError::Unfit`] if it is not a regular file or is too large.
 pub fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
     Ok(read_with_fingerprint(path)?.0)
 }
 
-/// The same, with how the file looked before it was read: a change meanwhile shows as another look.
+/// Does the same and also returns the file's fingerprint from before it was read: a change in between shows as another
+/// fingerprint.
 fn read_with_fingerprint(path: &Path) -> Result<(Vec<u8>, Fingerprint), AddError> {
     let read = files::read_regular(path, Links::Follow, COMPONENT_MAX);
     let (component, metadata) = read.map_err(|error| match error.kind() {
@@ -560,7 +562,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever names a file can swap it for a FIFO at any moment.
+    /// A user who names a file can swap it for a FIFO at any moment.
     #[test]
     fn a_file_that_becomes_a_fifo_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! The JSON Schema of a plugin, as an author's check looks at it: whether it is one, whether it knows the fields that
-//! may hold a secret, and configs made of its examples.
+//! Checks the JSON Schema of a plugin for its author: whether it is one, whether it knows the fields that may contain a
+//! secret; and makes configs of its examples.
 //!
-//! A schema is a stranger's text. Nothing is fetched for it: what it refers to elsewhere is not there.
+//! A schema is untrusted text. Nothing is fetched for it: references to other documents fail.
 
 mod example;
 mod fields;
@@ -12,18 +12,18 @@ use serde_json::{Map, Value};
 pub use self::example::{Example, SECRET, examples};
 pub use self::fields::has_field;
 
-/// Most mistakes of one kind that are told.
+/// The most mistakes of one kind that are reported.
 const TOLD_MAX: usize = 10;
 /// The name under which a schema is compiled.
 const PLACE: &str = "https://plugin.invalid/schema";
 
-/// A schema that configs can be held against.
+/// A compiled schema that configs can be checked against.
 pub struct Schema {
     schemas: Schemas,
     index: SchemaIndex,
 }
 
-/// Knows no other schema.
+/// A loader that knows no other schema.
 struct Nowhere;
 
 impl UrlLoader for Nowhere {
@@ -33,10 +33,10 @@ impl UrlLoader for Nowhere {
 }
 
 impl Schema {
-    /// Reads one, by the metaschema it names, or that of 2020-12.
+    /// Compiles a schema, by the metaschema that it names, or that of 2020-12.
     ///
     /// # Errors
-    /// What is wrong with it, a sentence each.
+    /// Returns its mistakes, one sentence each.
     pub fn new(schema: &Value) -> Result<Self, Vec<String>> {
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
@@ -51,14 +51,14 @@ impl Schema {
         Ok(Self { schemas, index })
     }
 
-    /// What it finds wrong with a config.
+    /// Returns the mistakes that the schema finds in a config, one sentence each.
     pub fn refuses(&self, config: &Map<String, Value>) -> Vec<String> {
         let config = Value::Object(config.clone());
         self.schemas.validate(&config, self.index).map_or_else(|error| told(&error), |()| Vec::new())
     }
 }
 
-/// The innermost findings of an error, a sentence each.
+/// Returns the innermost findings of an error, one sentence each.
 fn told(error: &ValidationError<'_, '_>) -> Vec<String> {
     fn walk(error: &ValidationError<'_, '_>, found: &mut Vec<String>) {
         if error.causes.is_empty() {
@@ -76,8 +76,8 @@ fn told(error: &ValidationError<'_, '_>) -> Vec<String> {
     found
 }
 
-/// Everything that is wrong with a schema, a sentence each: it has to be a JSON Schema of an object with properties,
-/// and to know every field that may hold a secret.
+/// Returns everything that is wrong with a schema, one sentence each. It has to be a JSON Schema of an object with
+/// properties, and to know every field that may contain a secret.
 pub fn rules(schema: &Value, secret_fields: &[String]) -> Vec<String> {
     let mut rules = Schema::new(schema).err().unwrap_or_default();
     let is_object = match &schema["type"] {

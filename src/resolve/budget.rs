@@ -1,29 +1,32 @@
-//! What bytes on their way may take of memory: answers that are being made or not yet taken, bodies that arrive.
+//! Limits the memory for bytes in transit: answers that are being made or not yet taken, and request bodies that
+//! arrive.
 //!
-//! A caller that asks and does not read keeps its answer in memory until it is cut off, and each is large. So all of them
-//! together have a bound, which users share ([`Shares`]). Knows numbers of users and of bytes. Must not know the bytes.
+//! A caller that asks but does not read keeps its answer in memory until it is cut off, and an answer can be large. So
+//! all of them together have a limit, which users share ([`Shares`]). Knows user ids and byte counts, but not the bytes
+//! themselves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::shares::Shares;
 
-/// Up to so many bytes are not counted: a connection takes as much with nothing under way, and those are bounded.
+/// Reservations up to this many bytes are not counted: a connection takes as much even when idle, and connections are
+/// limited.
 pub const SMALL: usize = 16 << 10;
 
-/// What there is, and who has it.
+/// The total, and what each user holds of it.
 #[derive(Debug)]
 pub struct Budget(Mutex<Shares>);
 
-/// There is no room for so many bytes of this user now.
+/// The error of a user for whom this many bytes are not available now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
-/// A part of the budget; given back when dropped.
+/// A part of the budget, given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Arc<Budget>,
     uid: u32,
-    /// What is counted; 0 for what is small.
+    /// The number of bytes counted; 0 for a small reservation.
     bytes: usize,
 }
 
@@ -32,7 +35,7 @@ fn counted(bytes: usize) -> usize {
 }
 
 impl Budget {
-    /// Returns a budget of so many bytes, a quarter of them for the user this process runs as alone.
+    /// Creates a budget of this many bytes. A quarter of it is for the user that this process runs as alone.
     pub fn new(bytes: usize) -> Arc<Self> {
         let owner = rustix::process::geteuid().as_raw();
         Arc::new(Self(Mutex::new(Shares::new(bytes, owner))))
@@ -42,22 +45,22 @@ impl Budget {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes how many bytes there are.
+    /// Changes the total to this many bytes.
     pub fn set_total(&self, bytes: usize) {
         self.shares().set_total(bytes);
     }
 
-    /// Returns a reservation of so many bytes for this user.
+    /// Reserves this many bytes for a user.
     ///
     /// # Errors
-    /// When there are not so many left for it.
+    /// Fails with [`Exhausted`] if the user cannot have that many now.
     pub fn take(self: &Arc<Self>, uid: u32, bytes: usize) -> Result<Reservation, Exhausted> {
         let mut reservation = Reservation { budget: Arc::clone(self), uid, bytes: 0 };
         reservation.resize(bytes)?;
         Ok(reservation)
     }
 
-    /// Returns a reservation of bytes that there are already and that have to leave, whether there is room or not.
+    /// Counts bytes that already exist and have to leave, whether they are within the limit or not.
     pub fn count(self: &Arc<Self>, uid: u32, bytes: usize) -> Reservation {
         let bytes = counted(bytes);
         if bytes > 0 {
@@ -68,10 +71,10 @@ impl Budget {
 }
 
 impl Reservation {
-    /// Makes it one of so many bytes.
+    /// Changes the size of the reservation to this many bytes.
     ///
     /// # Errors
-    /// When there are not so many left; it stays as it was.
+    /// Fails with [`Exhausted`] if the user cannot have that many now; the reservation stays as it was.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let bytes = counted(bytes);
         if bytes > self.bytes {
@@ -113,7 +116,7 @@ mod tests {
         first.resize(10 * SMALL).unwrap();
         let second = budget.take(stranger, 8 * SMALL).unwrap();
         assert_eq!(held(stranger), 18 * SMALL);
-        // What has happened is told, whether there is room or not.
+        // What already exists is counted, whether it is within the limit or not.
         let forced = budget.count(stranger, 90 * SMALL);
         assert_eq!(held(stranger), 108 * SMALL);
         first.resize(1).unwrap();

@@ -1,7 +1,8 @@
-//! Fill: values into a plan. The one place, beside the vault, where a value is in the clear.
+//! Fill: places the values in a plan. Besides the vault, values are in the clear only here, in the encoders that this
+//! module calls, and in `resolve`, which calls it.
 //!
-//! Invariant (promise 2): what a value holds is written as data of its place and never read again.
-//! Invariant (promise 1): every buffer that held a value wipes itself.
+//! - Invariant (promise Once): a value is written as data in its place and never read again as syntax.
+//! - Invariant (promise Blind): every buffer that held a value wipes itself.
 
 use std::cell::Cell;
 
@@ -11,20 +12,20 @@ use crate::plugin::plan::{Piece, Plan};
 use crate::sys::memory::Clear;
 use crate::vault::memory::SealedValue;
 
-/// The most that is written for one document, in bytes; what is encoded once more counts each time. A plan is small and
-/// may ask for any number of encoders.
+/// The most bytes written for one document; text that is encoded again counts each time. A plan is small and may ask
+/// for any number of encoders.
 pub const FILLED_MAX: usize = 32 << 20;
 
 /// A value that its place cannot hold.
 #[derive(Debug)]
 pub struct Unfit {
-    /// Which uses of the plan stand in that place.
+    /// The indices of the plan's uses that are in that place.
     pub uses: Vec<u32>,
-    /// Why; never the value.
+    /// The reason why it does not fit; never contains the value.
     pub refusal: Refusal,
 }
 
-/// The values of a plan's uses, in order; `None` where there is none to be had.
+/// The values of a plan's uses, in order; `None` for a secret that is not available.
 pub struct Values<'a>(pub Vec<Option<&'a SealedValue>>);
 
 impl Source for Values<'_> {
@@ -35,7 +36,7 @@ impl Source for Values<'_> {
     }
 }
 
-/// Values for a document, and how much may still be written for it.
+/// The values for a document, with the number of bytes that may still be written for it.
 struct Metered<'a> {
     values: &'a Values<'a>,
     left: Cell<usize>,
@@ -53,19 +54,19 @@ impl Source for Metered<'_> {
     }
 }
 
-/// Returns for how many bytes beside a plan's text a document of it has room from the start. Most encodings at most
-/// treble; a buffer that has to grow wipes what it leaves.
+/// Returns how many bytes a document's buffer reserves in addition to the plan's text. Most encodings at most triple a
+/// value; a buffer that has to grow wipes what it leaves behind.
 pub fn room(values: &Values<'_>) -> usize {
     let len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
     (3 * len).min(FILLED_MAX) + 64
 }
 
-/// Fills a plan. Slots that need a value that is not to be had are left out of account: the caller has
-/// refused already, and wants to know of the others.
+/// Fills a plan with values. Skips slots whose value is not available: the caller refuses the request in that case, and
+/// only wants to know the other problems.
 ///
 /// # Errors
-/// Every value that its place cannot hold; where the document takes more than `FILLED_MAX`, those before it and the one
-/// with which it does.
+/// Returns every value that its place cannot hold. If the document exceeds [`FILLED_MAX`], the last entry is the slot
+/// where that happened.
 pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
     let room = room(values);
     let mut out = Clear::with_capacity(plan.literal_len + room);
@@ -101,11 +102,11 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
     if unfit.is_empty() { Ok(out) } else { Err(unfit) }
 }
 
-/// Appends text as the inside of a JSON string (RFC 8259, section 7).
+/// Appends text as the content of a JSON string (RFC 8259, section 7).
 pub fn append_json(text: &[u8], out: &mut Clear) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let plain = |b: &u8| (*b >= 0x20) & (*b != b'"') & (*b != b'\\');
-    // Most values need no escape at all, and many bytes are told at once.
+    // Most values need no escape at all, and this check handles many bytes at once.
     if text.iter().fold(true, |all, b| all & plain(b)) {
         out.extend_from_slice(text);
         return;
@@ -141,7 +142,7 @@ pub(super) mod tests {
     const A: &str = "Z000000000000000000000000000000000000001";
     const B: &str = "Z000000000000000000000000000000000000002";
 
-    /// A plan for these secrets, each with what its slot stands for. `@a` and `@b` in the document are their slots.
+    /// A plan for these secrets, each with the expression of its slot. `@a` and `@b` in the document mark the slots.
     pub(in crate::resolve) fn plan_of(document: &str, kind: DocumentKind, secrets: &[(&str, Expr)]) -> Plan {
         let slot = |(slot, (_, expr)): (&str, &(&str, Expr))| PlannedSlot { slot: slot.into(), expr: expr.clone() };
         let planned = Planned {
@@ -184,7 +185,7 @@ pub(super) mod tests {
         assert!(!format!("{unfit:?}").contains("first") && !format!("{unfit:?}").contains("second"));
     }
 
-    /// A plugin cannot make a value grow without end: encoders around encoders double it, and a plan may have many.
+    /// A plugin cannot make a value grow without limit: nested encoders double it, and a plan may have many.
     #[test]
     fn what_grows_without_end_is_refused() {
         let doubled = |times| {
@@ -203,13 +204,13 @@ pub(super) mod tests {
         assert!(filled(1, 8).is_ok_and(|length| length > 1 << 18));
         let unfit = filled(1, 20).unwrap_err();
         assert!(unfit.len() == 1 && unfit[0].refusal.reason.contains("longer than 4 MiB"), "{unfit:?}");
-        // Each is short enough, and all of them are not.
+        // Each slot is short enough, but all of them together are not.
         let unfit = filled(200, 8).unwrap_err();
         assert!(unfit.len() == 1 && unfit[0].refusal.reason == encode::TOO_MUCH, "{unfit:?}");
     }
 
     proptest! {
-        /// Promise 2: whatever is in the values, the document is the same tree with the values as leaves.
+        /// Promise Once: whatever the values contain, the document is the same tree with the values as leaves.
         #[test]
         fn a_value_is_never_syntax(a in "\\PC{0,20}[\"\\\\\n\u{1}<%{}$;&]{0,8}x", b in any::<String>()) {
             prop_assume!(!b.is_empty());

@@ -1,10 +1,10 @@
-//! What was found about one template for several targets, told once.
+//! Merges what was found about one template for several targets, so that each finding is reported once.
 //!
-//! Knows problems and the ids of targets. Must not know how they were found.
+//! Knows problems and target ids, and nothing of how they were found.
 
 use crate::template::Problem;
 
-/// Problems, or warnings, in the order in which they were found.
+/// Problems or warnings, in the order in which they were found.
 #[derive(Debug)]
 pub struct Findings {
     targets: usize,
@@ -12,12 +12,12 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Begins, for so many targets.
+    /// Starts without findings, for this number of targets.
     pub fn new(targets: usize) -> Self {
         Self { targets, found: Vec::new() }
     }
 
-    /// Notes what was found for a target.
+    /// Adds what was found for one target.
     pub fn add(&mut self, target: &str, problems: impl IntoIterator<Item = Problem>) {
         for problem in problems {
             match self.found.iter_mut().find(|(known, _)| *known == problem) {
@@ -28,7 +28,7 @@ impl Findings {
         }
     }
 
-    /// Returns each finding once. One that does not concern every target says which it is about.
+    /// Returns each finding once. A finding that does not apply to every target names those it applies to.
     pub fn told(self) -> Vec<Problem> {
         let told = self.found.into_iter().map(|(mut problem, targets)| {
             if targets.len() < self.targets {

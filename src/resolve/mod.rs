@@ -1,9 +1,12 @@
-//! Answering: who may have it, which values, filled, recorded, in that order.
+//! Answers requests for values: checks that every secret is available, fills the values in, records the uses, in that
+//! order.
 //!
-//! The hot path. It reads one snapshot and appends to the journal; it never waits, plans or parses.
+//! This is the hot path. It reads one snapshot and appends to the journal; it never waits, plans or parses. Knows
+//! nothing of rules: the API checks what the caller may ask for before it calls this.
 //!
-//! Invariant (promise 3): an answer exists only after its resolutions have been recorded.
-//! Invariant (promise 4): all of a config or nothing, and an error names everything that is wrong.
+//! - Invariant (promise Recorded): an answer exists only after its uses have been recorded.
+//! - Invariant (promise Whole): a config is answered completely or not at all, and an error names everything that is
+//!   wrong.
 
 pub mod budget;
 pub mod fill;
@@ -28,29 +31,30 @@ use crate::vault::record::Secret;
 use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
 use crate::when::now;
 
-/// A rendered config, or the word that the one the caller has is still right.
+/// A rendered config, or the confirmation that the caller's copy is still current.
 pub struct Rendered {
-    /// Its media type.
+    /// The media type of the config, from its target.
     pub media_type: String,
-    /// Changes when the plan or a version of a secret in it changes; never made from a value.
+    /// The entity tag, quoted. Changes when the plan or the version of a secret in it changes; never derived from a
+    /// value.
     pub etag: String,
-    /// The config; `None` when the caller's own copy is still right.
+    /// The config; `None` if the caller's own copy is still current.
     pub body: Option<Bytes>,
 }
 
-/// Bytes on their way out, with the snapshot they were made from.
+/// The bytes of an answer, with the snapshot they were made from.
 struct Leaving {
     bytes: Clear,
-    /// A change waits for this (`snapshot`).
+    /// Held until the answer has been written, because a change waits for older snapshots (`snapshot`).
     _snapshot: Arc<Snapshot>,
-    /// Until the last byte has been written (`budget`).
+    /// Held until the last byte has been written (`budget`).
     _reservation: Reservation,
 }
 
 impl Leaving {
-    /// Takes the memory that was not needed back, of the bytes and of what was reserved for them.
+    /// Gives back memory that was not needed, both of the buffer and of its reservation.
     fn new(mut bytes: Clear, snapshot: Arc<Snapshot>, mut reservation: Reservation) -> Result<Self, Exhausted> {
-        // Room for encodings that most values do not need; while nobody reads, it would be held for nothing.
+        // Most values do not need the room for encodings; a slow reader would keep it occupied for nothing.
         if bytes.capacity() > budget::SMALL && bytes.capacity() - bytes.len() > bytes.len() / 4 {
             bytes.shrink_to_fit();
         }
@@ -65,48 +69,48 @@ impl AsRef<[u8]> for Leaving {
     }
 }
 
-/// What is wrong with one secret of a request.
+/// The kind of problem with one secret of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
-    /// There is no such secret.
+    /// No secret has this name, now or formerly.
     Missing,
-    /// It is disabled.
+    /// The secret exists but is disabled.
     Disabled,
-    /// Its place cannot hold its value.
+    /// The place in the config cannot hold its value.
     Unfit,
 }
 
-/// One thing that is wrong, and where.
+/// One problem with a secret of a request, and its place.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fault {
-    /// The field of the config, or of the request.
+    /// The field of the config or of the request: `headers.Authorization`, or `secrets.0` for a request by name.
     pub field: String,
-    /// What is wrong and what to do; never a value.
+    /// What is wrong and what to do about it; never a value.
     pub message: String,
-    /// The secret.
+    /// The name of the secret, as the template or the request spells it.
     pub name: String,
-    /// The kind of fault.
+    /// The kind of problem, for programs.
     pub reason: Reason,
-    /// The template, where one is rendered.
+    /// The id of the template; `None` for requests by name and for a template that came with the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Line of the reference, from 1.
+    /// The line of the reference, counted from 1; `None` if no template is rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// Column of the reference, from 1.
+    /// The column of the reference in characters, counted from 1; `None` if no template is rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
 }
 
-/// Why nothing was answered.
+/// The reason why a request got no answer.
 #[derive(Debug)]
 pub enum Refused {
-    /// Everything that is wrong with the secrets.
+    /// Some secrets cannot be given; lists every problem.
     Secrets(Vec<Fault>),
-    /// The journal takes no more; nothing is resolved without a record.
+    /// The journal accepts no more records, and nothing is resolved without one. Holds the message.
     Unrecorded(String),
-    /// This user has as many bytes under way as it gets, or all users have.
+    /// The bytes in transit of this user, or of all users, already take up the memory they may use.
     Exhausted,
 }
 
@@ -122,15 +126,15 @@ impl From<Exhausted> for Refused {
     }
 }
 
-/// Answers requests for values.
+/// Answers requests for values from the current snapshot.
 pub struct Resolver {
-    /// The state answers are made from.
+    /// The state that answers are made from.
     pub current: Current,
-    /// Where resolutions are recorded.
+    /// The recorder of all uses and refusals.
     pub recorder: Recorder,
-    /// What answers may take of memory.
+    /// The memory that answers may take.
     pub budget: Arc<Budget>,
-    /// Of whom the log has told that it was refused.
+    /// The callers whose refusals have already been logged this minute.
     pub told: refusals::Told,
 }
 
@@ -140,7 +144,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// A secret that a request wants, as it stands now.
+/// A secret that a request asks for, in its current state.
 enum Wanted<'a> {
     Ready(&'a Arc<Secret>),
     Not(Option<&'a Arc<Secret>>, Reason),
@@ -162,13 +166,16 @@ fn unavailable(name: &str, reason: Reason) -> String {
 }
 
 impl Resolver {
-    /// Renders a plan.
+    /// Renders a plan: fills the values in and records the uses. If `if_none_match` lists the current entity tag, only
+    /// records that the caller's copy was confirmed.
     ///
-    /// `template` is what it is a plan of, in this very snapshot; `None` for a template that came with the
-    /// request.
+    /// `template` is the id of the template that the plan was made from, in this same snapshot; `None` for a template
+    /// that came with the request.
     ///
     /// # Errors
-    /// `Refused`, with everything that is wrong.
+    /// Fails with [`Refused::Secrets`] and every problem if a secret is missing, disabled or does not fit its place;
+    /// with [`Refused::Unrecorded`] if the journal accepts no record; with [`Refused::Exhausted`] if the answer would
+    /// take too much memory.
     pub fn render(
         &self,
         snapshot: Arc<Snapshot>,
@@ -238,10 +245,10 @@ impl Resolver {
         Err(Refused::Secrets(faults.into_iter().map(fault).collect()))
     }
 
-    /// Gives values by name: the body of `{"secrets": {name: value}}`.
+    /// Returns values by name, as the body `{"secrets": {name: value}}`.
     ///
     /// # Errors
-    /// `Refused`, with every name that has no value to be had.
+    /// Fails as [`render`](Self::render) does; [`Refused::Secrets`] lists every name that is missing or disabled.
     pub fn resolve(&self, snapshot: Arc<Snapshot>, names: &[SecretName], caller: &Caller) -> Result<Bytes, Refused> {
         let secrets: Vec<Wanted<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
         let record = |outcome, uses: &[Use<'_>]| {
@@ -288,7 +295,7 @@ impl Resolver {
         bytes.extend_from_slice(b"{\"secrets\":{");
         for (index, (name, value)) in names.iter().zip(&values).enumerate() {
             bytes.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
-            // A name needs no escapes (`SecretName`).
+            // A name needs no escapes, because `SecretName` allows none of the characters that do.
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b"\":\"");
             scratch.clear();
@@ -311,7 +318,7 @@ fn outcome(reason: Reason) -> Outcome {
     }
 }
 
-/// What to record of an answer: one use for every slot a secret is part of.
+/// Returns the uses to record for an answer: one for each slot that a secret is part of.
 fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<Use<'a>> {
     let mut uses = Vec::with_capacity(plan.uses.len());
     for (usage, secret) in plan.uses.iter().zip(secrets) {
@@ -323,9 +330,8 @@ fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<Use<'a>> {
     uses
 }
 
-/// A word that stands for the plan and the version of each value. The ids of versions are random, so a
-/// polynomial over them with an odd factor is as good as a hash, and another version of one secret always
-/// gives another word.
+/// Returns the entity tag of a plan with these versions of its secrets. The ids of versions are random, so a polynomial
+/// over them with an odd factor is as good as a hash, and another version of a single secret always changes the tag.
 fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
     const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
     let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes));
@@ -342,8 +348,8 @@ fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
     text
 }
 
-/// Whether an `If-None-Match` lists this tag (RFC 9110, section 13.1.2: weak comparison). `*` is not
-/// taken: the caller has to know the version it holds.
+/// Reports whether an `If-None-Match` header lists this tag (RFC 9110, section 13.1.2: weak comparison). `*` does not
+/// count: the caller has to know which version it holds.
 fn lists(known: &str, etag: &str) -> bool {
     known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }

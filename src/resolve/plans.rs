@@ -1,7 +1,7 @@
 //! The plans of one version of a template: made once for each target, then shared.
 //!
-//! Knows no value. A new version of the file, of the variables or of the plugin is a new `Prepared`, so a
-//! plan can never outlive what it was made from.
+//! Knows no value. A new version of the file, of the variables or of the plugin is a new `Prepared`, so a plan can
+//! never outlive what it was made from.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,37 +17,37 @@ use crate::plugin::registry::Registry;
 use crate::template::catalog::{Content, Template};
 use crate::template::{Format, Problem, lexer::Lexed};
 
-/// How long a failure of a plugin (not of a template) stands before it is tried again.
+/// How long a failure of a plugin (not of a template) is remembered before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Why there is no plan.
+/// The reason why there is no plan.
 #[derive(Clone, Debug)]
 pub enum Unplanned {
-    /// The template is wrong; all its problems. They may quote it.
+    /// The template is wrong. Holds all its problems, which may quote it.
     Problems(Vec<Problem>),
-    /// Its file is wrong, whatever is in it: nothing of that is told.
+    /// The file is wrong, whatever its content is. The problems do not quote it.
     File(Vec<Problem>),
-    /// The plugin is wrong, or there is none.
+    /// The plugin failed, or the feature has none. Holds the message.
     Plugin(String),
-    /// There is no such target; these there are.
+    /// The feature has no such target. Holds the ids of those it has.
     NoTarget(Vec<String>),
 }
 
-/// A template with the plans made of it.
+/// A template with the plans made from it.
 ///
-/// It is for the targets that it names, in its order, or for the default of its feature where it names none. Another
-/// target is worked out when it is asked for by its id; whether the template is good has nothing to do with it.
+/// It is meant for the targets that it names, in its order, or for its feature's default if it names none. Another
+/// target's plan is made when a caller asks for it by its id; it does not affect whether the template is good.
 pub struct Prepared {
-    /// The file, as it was read.
+    /// The template as it was read.
     pub template: Arc<Template>,
     targets: Cell<Targets>,
     cells: Mutex<BTreeMap<String, Arc<Cell<Arc<Plan>>>>>,
 }
 
-/// Something that is worked out once.
+/// A value that is made once and then shared.
 struct Cell<T> {
     outcome: ArcSwapOption<Outcome<T>>,
-    /// Held by the one who works it out; others wait for the same outcome.
+    /// Held by the task that makes the value; others wait for the same outcome.
     making: tokio::sync::Mutex<()>,
 }
 
@@ -85,25 +85,26 @@ impl<T: Clone> Cell<T> {
     }
 }
 
-/// The targets that a template is for.
+/// The targets that a template is meant for.
 #[derive(Clone, Debug)]
 pub struct Targets {
-    /// At least one; the first is the template's default.
+    /// At least one target; the first is the template's default.
     pub list: Arc<[Target]>,
-    /// Whether the template names them; where it does not, it is for the default of its feature.
+    /// Whether the template names them. If not, the list is the default of its feature.
     pub are_named: bool,
 }
 
-/// What came of each target a template is for.
+/// The outcome for each target that a template is meant for.
 pub type Outcomes = Vec<(Target, Result<Arc<Plan>, Unplanned>)>;
 
 impl Prepared {
-    /// Begins without plans.
+    /// Wraps a template, without any plans yet.
     pub fn new(template: Arc<Template>) -> Self {
         Self { template, targets: Cell::default(), cells: Mutex::default() }
     }
 
-    /// The plan for a target (the first the template is for when `None`) if it has been made; does not wait.
+    /// Returns the plan for a target, or for the template's first target if `target` is `None`, if it has been made.
+    /// Does not wait.
     pub fn ready(&self, target: Option<&str>) -> Option<Result<Arc<Plan>, Unplanned>> {
         match target {
             Some(id) => self.cell_of(id)?.get(),
@@ -114,8 +115,8 @@ impl Prepared {
         }
     }
 
-    /// Whether the template is good: it has a plan for every target it is for. `None` where that is not known yet; does
-    /// not wait.
+    /// Reports whether the template is good, which means that every target it is meant for has a plan. Returns `None`
+    /// if this is not known yet. Does not wait.
     pub fn is_good(&self) -> Option<bool> {
         let Ok(targets) = self.targets.get()? else { return Some(false) };
         let made: Vec<_> = targets.list.iter().map(|target| self.ready(Some(&target.id))).collect();
@@ -125,7 +126,7 @@ impl Prepared {
         }
     }
 
-    /// A plan for one of the targets it is for, if one has been made; does not wait.
+    /// Returns a plan for one of the template's targets, if one has been made. Does not wait.
     pub fn any_ready(&self) -> Option<Arc<Plan>> {
         let targets = self.targets.get()?.ok()?;
         targets.list.iter().find_map(|target| self.ready(Some(&target.id))?.ok())
@@ -135,23 +136,26 @@ impl Prepared {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned()
     }
 
-    /// The targets the template is for, found out now if need be: those it names, or its feature's default.
+    /// Returns the targets that the template is meant for: those it names, or its feature's default. Runs the planner
+    /// if they are not known yet.
     ///
     /// # Errors
-    /// As `plan`.
+    /// Fails as [`plan`](Self::plan) does.
     pub async fn targets(&self, registry: &Registry, config: &Config) -> Result<Targets, Unplanned> {
         let named = async {
-            // That there is no plugin is told first: nothing else helps then.
+            // A missing plugin is reported first: no other advice helps then.
             let of_feature = registry.targets(&self.template.feature).await.map_err(Unplanned::Plugin)?;
             named(self.source()?, of_feature, registry, config).await
         };
         self.targets.get_or_make(named).await
     }
 
-    /// The plan for a target (the first the template is for when `None`), made now if need be.
+    /// Returns the plan for a target, or for the template's first target if `target` is `None`. Makes it if there is
+    /// none yet.
     ///
     /// # Errors
-    /// `Unplanned`; remembered like a plan, but for failures of a plugin, which are tried again.
+    /// Fails with [`Unplanned`], which is remembered like a plan; only a plugin's failure is tried again, after two
+    /// seconds.
     pub async fn plan(
         &self,
         target: Option<&str>,
@@ -181,10 +185,10 @@ impl Prepared {
         cell.get_or_make(make).await
     }
 
-    /// What comes of every target the template is for, made now if need be.
+    /// Returns the outcome for every target that the template is meant for. Makes the plans that are missing.
     ///
     /// # Errors
-    /// Why its targets are not known.
+    /// Fails with [`Unplanned`] if the targets cannot be determined.
     pub async fn plans(&self, registry: &Registry, config: &Config) -> Result<Outcomes, Unplanned> {
         let targets = self.targets(registry, config).await?;
         let mut outcomes = Vec::with_capacity(targets.list.len());
@@ -205,22 +209,22 @@ impl Prepared {
     }
 }
 
-/// What a plan is made of.
+/// The template text that a plan is made from.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
-    /// The feature.
+    /// The feature, whose plugin makes the plan.
     pub feature: &'a str,
-    /// How the text is written.
+    /// The syntax of the text, by the file's extension.
     pub format: Format,
-    /// The text, taken apart.
+    /// The lexed text with its references.
     pub lexed: &'a Lexed,
 }
 
-/// The plan of a text for a target (the first it is for when `None`), remembered nowhere. Of the
-/// configuration it reads `vars` and `env`.
+/// Makes the plan of a text for a target, or for the first target it is meant for if `target` is `None`, and does not
+/// store it. Uses only `vars` and `env` of the configuration.
 ///
 /// # Errors
-/// `Unplanned`.
+/// Fails with [`Unplanned`] if the text, its target or the plugin is wrong.
 pub async fn plan_once(
     source: Source<'_>,
     target: Option<&str>,
@@ -237,7 +241,7 @@ pub async fn plan_once(
     make(source, chosen, registry, config).await
 }
 
-/// The targets that a text is for: those it names, or the first of its feature's, the default.
+/// Returns the targets that a text names; if it names none, the feature's first one, which is the default.
 async fn named(
     source: Source<'_>,
     mut of_feature: Vec<Target>,
@@ -259,7 +263,7 @@ impl Targets {
     }
 }
 
-/// The target of a feature by its id.
+/// Returns the target of a feature by its id or an alias.
 async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, Unplanned> {
     let mut targets = registry.targets(feature).await.map_err(Unplanned::Plugin)?;
     match targets.iter().position(|target| target.names().any(|name| name == id)) {
@@ -287,7 +291,7 @@ fn unplanned(failure: PlanFailure, lexed: &Lexed) -> Unplanned {
     }
 }
 
-/// What a planner needs to work a text out.
+/// Builds the planner's request for a text.
 fn request(source: Source<'_>, target: &str, config: &Config) -> PlanRequest {
     let lexed = source.lexed;
     let references = lexed.references.iter().map(|reference| PlanReference {
@@ -307,7 +311,7 @@ fn request(source: Source<'_>, target: &str, config: &Config) -> PlanRequest {
     }
 }
 
-/// Gives problems about an unknown name the place where the name first stands.
+/// Gives problems about an unknown name the place where the name first occurs.
 fn locate_names(problems: &mut [Problem], lexed: &Lexed) {
     for problem in problems.iter_mut().filter(|problem| problem.line.is_none()) {
         if let Some(root) = lexed.roots.iter().find(|root| problem.message.contains(&format!("`{}`", root.name))) {

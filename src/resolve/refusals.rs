@@ -1,7 +1,7 @@
-//! Refusals: what is recorded of one, and when the log tells of it.
+//! Refusals: what is recorded of one, and when it is also logged.
 //!
-//! Knows no rule: whoever refuses says so. A name that nothing here has may be a value that was sent in its place, and is
-//! not recorded.
+//! Knows no rule: the code that refuses calls this. A name that neither a secret nor a template has may be a value sent
+//! by mistake, so at most a keyed hash of it is recorded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,22 +13,22 @@ use crate::vault::usage::{Caller, Event, Outcome, Subject, Unrecorded, Use};
 use crate::when::now;
 
 const MINUTE: Millis = 60 * 1000;
-/// Of how many callers the log tells in a minute, at most: a user has as many programs as it likes.
+/// The most callers that are logged in one minute: a user can have any number of programs.
 const TOLD_MAX: usize = 256;
 
-/// Of whom the log told in this minute: who was refused, by user and program.
+/// The callers whose refusals were logged in the current minute, by user and program.
 #[derive(Default)]
 pub struct Told(Mutex<Minute>);
 
 #[derive(Default)]
 struct Minute {
-    /// Which, counted from the epoch.
+    /// The minute, counted from the epoch.
     number: u64,
     programs: HashMap<u32, Vec<Arc<str>>>,
 }
 
 impl Told {
-    /// Whether the log is to tell of this caller now: once a minute.
+    /// Reports whether a refusal of this caller should be logged now. True once a minute for each caller.
     fn is_due(&self, caller: &Caller, now: Millis) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back begins another minute too.
@@ -46,7 +46,8 @@ impl Told {
 }
 
 impl Resolver {
-    /// Returns what a refusal is recorded of: a secret, or a name.
+    /// Returns the subject that a refusal is recorded under: a secret, a known name, or at most a keyed hash of an
+    /// unknown one.
     pub(super) fn subject<'a>(
         &self,
         snapshot: &Snapshot,
@@ -61,7 +62,7 @@ impl Resolver {
         }
     }
 
-    /// Records what was refused in one request: one event for each outcome, in the order in which they are found.
+    /// Records what was refused in one request: one event for each outcome, in the order in which the outcomes occur.
     pub(super) fn refuse(
         &self,
         caller: &Caller,
@@ -95,8 +96,8 @@ impl Resolver {
         self.recorder.record(event)
     }
 
-    /// Notes that a caller was refused these secrets, each with the field it stands in, because of who it is.
-    /// `route` is what it asked for, without what stood in its path.
+    /// Records that a caller was refused these secrets, each with its field, because of the rules for that caller.
+    /// `route` is the route it asked for, without the variable parts of the path.
     pub fn forbid<'a>(
         &self,
         caller: &Caller,
@@ -113,7 +114,8 @@ impl Resolver {
         self.forbid_uses(caller, route, template, &uses);
     }
 
-    /// The same where it asked for something that is not here: what it typed is kept as a hash.
+    /// Records the refusal of a request for something that does not exist here. What the caller asked for is kept as a
+    /// hash.
     pub fn forbid_unknown(&self, caller: &Caller, route: &str, asked: &str) {
         let subject = self.recorder.unknown(caller.uid, asked, now());
         self.forbid_uses(caller, route, None, &[Use { subject, field: "" }]);
@@ -122,7 +124,7 @@ impl Resolver {
     fn forbid_uses(&self, caller: &Caller, route: &str, template: Option<&str>, uses: &[Use<'_>]) {
         let (time, outcome) = (now(), Outcome::Forbidden);
         let event = Event { time, outcome, caller, template, target: None, route: Some(route), uses };
-        // It is a refusal in any case.
+        // The caller is refused whether this succeeds or not.
         if let Err(error) = self.record_refusal(&event) {
             tracing::error!(%error, "a refusal could not be recorded");
         }
@@ -141,7 +143,7 @@ mod tests {
         assert_eq!([&a, &a, &b, &a].map(|caller| told.is_due(caller, 59_999)), [true, false, true, false]);
         assert_eq!([&a, &a].map(|caller| told.is_due(caller, 60_000)), [true, false]);
         assert!(told.is_due(&a, 1), "the clock was set back");
-        // However many programs a user has: others are told of.
+        // However many programs one user has, other users are still logged.
         let many = (0..1000).filter(|n| told.is_due(&caller(1, &format!("/bin/{n}")), 2)).count();
         assert_eq!(many, TOLD_MAX - 1);
         assert!(told.is_due(&caller(2, "/bin/a"), 3));

@@ -1,8 +1,8 @@
-//! The state every answer is made from: immutable, replaced as a whole by a change.
+//! The state that every answer is made from: immutable, and replaced as a whole by a change.
 //!
-//! Invariant (promise 8): a change is acknowledged when nothing holds an older snapshot any more. An
-//! answer holds its snapshot until its last byte has been written, so none of the old state can still
-//! leave. No lock is held while waiting, neither by an answer nor by a change.
+//! Invariant (promise At once): a change is acknowledged when nothing holds an older snapshot any more. An answer holds
+//! its snapshot until its last byte has been written, so no answer of the old state can still leave. Neither an answer
+//! nor a change holds a lock while it waits.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,27 +13,27 @@ use tokio::sync::watch;
 use super::plans::Prepared;
 use crate::vault::record::Secret;
 
-/// A map that is copied by sharing. Its keys come from operators, not from callers: a fast hash will do.
+/// A map whose copies share their content. Its keys come from operators, not from callers, so a fast hash is enough.
 pub type Map<V> = imbl::GenericHashMap<Box<str>, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
-/// One state of secrets and templates.
+/// One state of all secrets and templates.
 #[derive(Clone, Default)]
 pub struct State {
     /// The secrets by the key of their name (`SecretName::key`).
     pub secrets: Map<Arc<Secret>>,
-    /// For the key of each former name the key of the present one. No key is in both.
+    /// The key of the current name, by the key of each former name. No key is in both maps.
     pub former: Map<Box<str>>,
-    /// The templates by id.
+    /// The templates with their plans, by template id.
     pub templates: Map<Arc<Prepared>>,
 }
 
 impl State {
-    /// The secret that has this key, or had it before it was renamed.
+    /// Returns the secret whose current or former name has this key.
     pub fn secret(&self, key: &str) -> Option<&Arc<Secret>> {
         self.secrets.get(key).or_else(|| self.secrets.get(self.former.get(key)?))
     }
 
-    /// Puts a secret in place of the one that had the key `before`.
+    /// Inserts a secret in place of the one whose name had the key `before`.
     pub fn put(&mut self, before: Option<&str>, secret: Arc<Secret>) {
         if let Some(before) = before {
             self.take(before);
@@ -45,7 +45,7 @@ impl State {
         self.secrets.insert(key.into(), secret);
     }
 
-    /// Takes the secret with this key out, with its former names.
+    /// Removes the secret with this key, together with its former names.
     pub fn take(&mut self, key: &str) {
         if let Some(secret) = self.secrets.remove(key) {
             for former in &secret.former_names {
@@ -55,18 +55,18 @@ impl State {
     }
 }
 
-/// A state that someone may hold.
+/// A state that answers can hold on to.
 pub struct Snapshot {
     state: State,
-    /// The keys of the names that templates have, once somebody has asked.
+    /// The keys of all names in templates, collected on first use.
     named: OnceLock<HashSet<String>>,
-    /// Dropped with the last holder, which is what `Released` waits for.
+    /// Dropped with the last holder, which `Released` waits for.
     _held: watch::Sender<()>,
 }
 
 impl Snapshot {
-    /// Whether a secret has the name with this key, or had it, or a template names it. What does not is a
-    /// caller's own word, and may be anything.
+    /// Reports whether the name with this key is or was the name of a secret, or occurs in a template. Any other name
+    /// comes from the caller alone and may be anything, even a value.
     pub fn knows(&self, key: &str) -> bool {
         let names = || {
             let templates = self.state.templates.values();
@@ -84,7 +84,7 @@ impl std::ops::Deref for Snapshot {
     }
 }
 
-/// The newest snapshot, and which older ones are still held.
+/// The newest snapshot, and the older ones that are still held.
 pub struct Current {
     newest: ArcSwap<Snapshot>,
     held: Mutex<Held>,
@@ -103,7 +103,7 @@ impl Released {
     /// Returns when nothing holds a snapshot older than the change.
     pub async fn wait(self) {
         for mut held in self.0 {
-            // Nothing is ever sent: this ends with the sender, and the sender with the last holder.
+            // Nothing is ever sent: the loop ends when the sender is dropped, with the last holder.
             while held.changed().await.is_ok() {}
         }
     }
@@ -115,18 +115,18 @@ fn snapshot(state: State) -> (Arc<Snapshot>, watch::Receiver<()>) {
 }
 
 impl Current {
-    /// Begins with this state.
+    /// Starts with this state as the newest snapshot.
     pub fn new(state: State) -> Self {
         let (first, released) = snapshot(state);
         Self { newest: ArcSwap::new(first), held: Mutex::new(Held { newest: released, older: Vec::new() }) }
     }
 
-    /// The newest snapshot. Whoever answers from it keeps it until the answer has been written.
+    /// Returns the newest snapshot. A caller that answers from it keeps it until the answer has been written.
     pub fn load(&self) -> Arc<Snapshot> {
         self.newest.load_full()
     }
 
-    /// Changes the state. Changes come one after another.
+    /// Changes the state. Concurrent changes are applied one after another.
     pub fn change(&self, change: impl FnOnce(&mut State)) -> Released {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.newest.load().state.clone();

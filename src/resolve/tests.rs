@@ -1,4 +1,4 @@
-//! What cannot be recorded is not answered (Recorded).
+//! A request that cannot be recorded is not answered (promise Recorded).
 
 use super::*;
 use crate::api::error::ApiError;
@@ -9,7 +9,7 @@ use crate::vault::usage::Options;
 
 const VALUE: &str = "canary-value";
 
-/// `{"a": VALUE}`.
+/// Returns the plan of `{"a": VALUE}`, where the value is that of the secret `name`.
 fn plan_of(name: &str) -> Plan {
     fill::tests::plan_of(r#"{"a": "@a"}"#, DocumentKind::Json, &[(name, Expr::Secret(0))])
 }
@@ -45,7 +45,7 @@ fn what_the_journal_does_not_take_does_not_leave() {
     let missing: SecretName = "missing".parse().unwrap();
     let refused = [
         render(&plan, None).err(),
-        // Only that it is still right.
+        // Answers only that the caller's copy is still current.
         render(&plan, Some(&etag)).err(),
         // A refusal is recorded too.
         render(&plan_of("missing"), None).err(),

@@ -1,11 +1,12 @@
-//! Which templates there are, which secrets they name, and what stands in the way of a deletion.
+//! The catalog of template files: which templates exist, which secrets they reference, and what prevents the deletion
+//! of a secret.
 //!
-//! Reads files and nothing else. Its owner holds a lock, and files may be slow: so reading happens beside it. `begin`
-//! gives a `Basis`, whoever has that reads, and `apply` takes what was found. `watch` tells when to scan again.
+//! Only reads files. Its owner holds it behind a lock, and files may be slow, so reading happens outside the lock:
+//! `begin` returns a `Basis`, the caller reads with it, and `apply` takes the result. `watch` reports when to scan
+//! again.
 //!
-//! Invariant (promise 7): where it is not known what a file names, it is taken to name everything it
-//! could.
-//! Invariant: of two readings of a file the one that began later counts, in whatever order they are applied.
+//! - Invariant (promise Guarded): a file whose references are not known counts as naming everything it could.
+//! - Invariant: of two readings of a file, the one that began later counts, in whatever order they are applied.
 
 mod claims;
 mod guard;
@@ -37,86 +38,86 @@ use super::lexer::{Lexed, Reference};
 use super::{Format, Problem};
 use crate::files::Fingerprint;
 
-/// A template as it was read. A changed file is another `Template`.
+/// A template as it was read. A changed file becomes another `Template`.
 #[derive(Debug)]
 pub struct Template {
-    /// `<feature>/<name>`.
+    /// The id of the template: `<feature>/<name>`.
     pub id: String,
-    /// The folder.
+    /// The name of the folder that the file is in.
     pub feature: String,
     /// The file's name without its extension.
     pub name: String,
-    /// By its extension.
+    /// The format, by the file's extension.
     pub format: Format,
-    /// The file.
+    /// The path of the file, in the templates' folder as it was configured.
     pub path: PathBuf,
-    /// How the file was when it was read.
+    /// The state of the file when it was read.
     state: FileState,
-    /// Whether it lies on a file system that answers at once; one behind a network may not.
+    /// Whether the file is on a file system that answers at once; one behind a network may not.
     pub is_local: bool,
-    /// Whether the other devices of the account know what it names.
+    /// Whether the other devices of the account know its references.
     published: AtomicBool,
-    /// What is in it.
+    /// The outcome of lexing its text.
     pub content: Content,
 }
 
-/// What is in a template.
+/// The content of a template file.
 #[derive(Debug)]
 pub enum Content {
-    /// Its text is in order as far as the lexer goes.
+    /// The lexer found no problem in the text.
     Lexed(Lexed),
-    /// It is not.
+    /// The template cannot be used.
     Broken {
-        /// Why.
+        /// Every problem found, in the order of the text.
         problems: Vec<Problem>,
-        /// What it names, as far as that is known.
+        /// The secrets it may name, as far as they are known.
         names: Names,
-        /// Whether the problems are in the text, and may quote it; else they are about the file.
+        /// Whether the problems are in the text, and so may quote it; otherwise they are about the file.
         is_of_text: bool,
     },
 }
 
 impl Content {
-    /// Broken because of the file, whatever is in it.
+    /// Returns content that is broken because of the file, whatever its text is.
     fn of_file(problem: Problem, names: Names) -> Self {
         Self::Broken { problems: vec![problem], names, is_of_text: false }
     }
 }
 
-/// What a broken template names.
+/// The secrets that a broken template may name.
 #[derive(Debug)]
 pub enum Names {
-    /// These (another file has the same id, or the file cannot be read and these were its last).
+    /// Exactly these: another file has the same id, or the file cannot be read and these were its last references.
     References(Vec<Reference>),
-    /// Whatever stands in this text.
+    /// Any name that occurs in this text.
     Text(String),
-    /// Nobody knows.
+    /// Any secret, because the text is not known.
     Unknown,
 }
 
 impl Template {
-    /// Whether the file is sure to be as it was read, by its metadata alone. A recheck tells where it is not sure.
-    /// Waits for the file system (`is_local`).
+    /// Reports whether the file is certainly unchanged since it was read, by its metadata alone. If this is false, a
+    /// recheck finds out. Waits for the file system, which may hang unless `is_local` is true.
     pub fn is_current(&self) -> bool {
         self.state.is_current(|| Fingerprint::of(&self.path).ok())
     }
 
-    /// Whether the other devices of the account know what it names.
+    /// Reports whether the other devices of the account know its references.
     pub fn is_published(&self) -> bool {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Returns its text, read again; `None` where the file is not what it was any more, or not text.
+    /// Reads its text again. Returns `None` if the file has changed since, or is not UTF-8.
     pub fn text(&self) -> Option<String> {
         read::text(self)
     }
 
-    /// They know it now.
+    /// Records that the other devices of the account know its references.
     pub fn publish(&self) {
         self.published.store(true, Ordering::Release);
     }
 
-    /// What it is known to name.
+    /// Returns the references that are known; empty if only a text, or nothing, is known.
     pub fn references(&self) -> &[Reference] {
         match &self.content {
             Content::Lexed(lexed) => &lexed.references,
@@ -126,25 +127,25 @@ impl Template {
     }
 }
 
-/// What a rescan found, by template id.
+/// The changes that a reading brought, by template id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// New.
+    /// Ids that did not exist before.
     pub added: Vec<String>,
-    /// Read anew.
+    /// Ids whose template was replaced by a new reading.
     pub changed: Vec<String>,
-    /// Gone.
+    /// Ids that no longer exist.
     pub removed: Vec<String>,
 }
 
 impl Changes {
-    /// Whether nothing changed.
+    /// Reports whether no id was added, changed or removed.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
     }
 }
 
-/// A file that is no longer there.
+/// A file that no longer exists.
 #[derive(Debug)]
 struct Vanished {
     what: Gone,
@@ -157,39 +158,39 @@ enum Gone {
     Stray(Arc<Stray>),
 }
 
-/// What reading begins with: what was known at that moment. It needs no lock.
+/// The starting point of a reading: what was known when it began. Needs no lock.
 #[derive(Debug)]
 pub struct Basis {
     dir: Arc<Path>,
     known: Arc<Files>,
     strays: Arc<Strays>,
     reads: Arc<AtomicU64>,
-    /// Readings are numbered in the order in which they begin.
+    /// The number of this reading; readings are numbered in the order in which they begin.
     number: u64,
 }
 
-/// What was read, to be applied.
+/// The result of a reading, for [`Catalog::apply`].
 pub struct Reading {
     basis: Basis,
     found: Found,
 }
 
 enum Found {
-    /// All there is.
+    /// Everything in the folders.
     All(scan::Found),
-    /// Of some paths, what is there now.
+    /// The current content of some paths; `None` for a path without a file.
     Some(Vec<(OsString, Option<Arc<Template>>)>),
 }
 
 impl Basis {
-    /// Scans the folders: every file is checked, and read where its metadata is not what it was. `progress` rises
-    /// with each file.
+    /// Scans the folders: checks every file, and reads each one whose metadata has changed. Increases `progress` with
+    /// each file.
     pub fn scan(self, progress: &AtomicU64) -> Reading {
         let found = Found::All(scan::scan(&self, progress));
         Reading { basis: self, found }
     }
 
-    /// Reads what may have one of these ids.
+    /// Checks the files that may have one of these ids, and reads those that changed.
     pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> Reading {
         let one = |id| scan::recheck(&self, id);
         let found = Found::Some(ids.into_iter().flat_map(one).collect());
@@ -197,32 +198,32 @@ impl Basis {
     }
 }
 
-/// The templates of a folder.
+/// The templates of one folder.
 #[derive(Debug)]
 pub struct Catalog {
     dir: Arc<Path>,
-    /// By the path inside the folder: two files can claim the same id.
+    /// Files by their path inside the folder. Two files can claim the same id.
     files: Arc<Files>,
-    /// Files that are no templates, by path, as the newest scan found them.
+    /// Files that are not templates, by path, as the newest scan found them.
     strays: Arc<Strays>,
-    /// By id; where two files claim one, the one that says so.
+    /// Templates by id. If two files claim an id, it maps to a broken template that reports this.
     by_id: BTreeMap<String, Arc<Template>>,
     vanished: Vec<Vanished>,
-    /// Folders that could not be read at the last scan, with why.
+    /// Folders that the last scan could not read, each with the reason.
     unreadable: Vec<(PathBuf, String)>,
     generation: u64,
     /// The number of the last reading that began.
     begun: u64,
-    /// That of the newest scan that was applied.
+    /// The number of the newest scan that was applied.
     scanned: u64,
-    /// Paths that were read by themselves, each with the number of that reading; those that no scan has overtaken.
+    /// Paths that were rechecked after the newest applied scan began, each with the number of that reading.
     rechecked: HashMap<OsString, u64>,
-    /// How many files were read so far.
+    /// The number of files read so far.
     reads: Arc<AtomicU64>,
 }
 
 impl Catalog {
-    /// Of `dir/<feature>/<name>.<format>`; empty until something has been read.
+    /// Creates a catalog of the files `dir/<feature>/<name>.<format>`, empty until a reading is applied.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into().into(),
@@ -239,13 +240,13 @@ impl Catalog {
         }
     }
 
-    /// Scans the folders and applies what was found.
+    /// Scans the folders and applies the result.
     pub fn rescan(&mut self, now: Instant) -> Changes {
         let reading = self.begin().scan(&AtomicU64::new(0));
         self.apply(reading, now)
     }
 
-    /// Begins a reading. What is in a file at this moment, or later, is what it finds.
+    /// Begins a reading. It sees the files as they are now or later.
     pub fn begin(&mut self) -> Basis {
         self.begun += 1;
         Basis {
@@ -257,7 +258,7 @@ impl Catalog {
         }
     }
 
-    /// Takes what was read. Where a later reading has been applied already, that one stays.
+    /// Applies a reading and returns what changed. Keeps what a later reading has already brought.
     pub fn apply(&mut self, Reading { basis, found }: Reading, now: Instant) -> Changes {
         self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
         let files = match found {
@@ -281,7 +282,7 @@ impl Catalog {
                 let newest = |key: &OsString| self.rechecked.get(key).copied().unwrap_or(0).max(self.scanned);
                 let found: Vec<_> = found.into_iter().filter(|(key, _)| basis.number > newest(key)).collect();
                 for (key, template) in found {
-                    // Of what is not there and was not, nothing is kept: anybody can ask for it.
+                    // A path that neither has nor had a file is not kept: any caller can ask for one.
                     if template.is_some() || files.contains_key(&key) {
                         put(&mut files, &key, template);
                         self.rechecked.insert(key, basis.number);
@@ -308,7 +309,7 @@ impl Catalog {
     }
 
     fn replace(&mut self, mut files: Arc<Files>, now: Instant) -> Changes {
-        // Two readings of one file are the same template, whose plans are known.
+        // Two readings with the same result are the same template, whose plans are kept.
         for (key, template) in Arc::make_mut(&mut files) {
             if let Some(known) = self.files.get(key).filter(|known| known.state.is_same(&template.state)) {
                 known.state.confirm(&template.state);
@@ -335,7 +336,7 @@ impl Catalog {
             }
         }
         changes.removed.extend(self.by_id.keys().filter(|id| !by_id.contains_key(*id)).cloned());
-        // An unchanged template stays the same object, whose plans are known.
+        // An unchanged template stays the same object, so its plans are kept.
         let known = std::mem::take(&mut self.by_id);
         self.by_id = by_id
             .into_iter()
@@ -347,7 +348,7 @@ impl Catalog {
         changes
     }
 
-    /// Notes that the folders do not answer: until a scan has come to its end, nobody knows what is in them.
+    /// Records that the file system does not answer: until a scan completes, the content of the folders is unknown.
     pub fn note_unanswered(&mut self) {
         let unanswered = (self.dir.to_path_buf(), "the file system does not answer".to_owned());
         if !self.unreadable.contains(&unanswered) {
@@ -356,27 +357,27 @@ impl Catalog {
         }
     }
 
-    /// Every template, by id.
+    /// Returns every template, ordered by id.
     pub fn templates(&self) -> impl Iterator<Item = &Arc<Template>> {
         self.by_id.values()
     }
 
-    /// A template by its id.
+    /// Returns the template with this id; a broken one if several files claim it.
     pub fn get(&self, id: &str) -> Option<&Arc<Template>> {
         self.by_id.get(id)
     }
 
-    /// Every file, by path: two can claim the same id.
+    /// Returns every file, ordered by path. Two files can claim the same id.
     pub fn files(&self) -> impl Iterator<Item = &Arc<Template>> {
         self.files.values()
     }
 
-    /// Files that are no templates, by path.
+    /// Returns the files that are not templates, ordered by path.
     pub fn strays(&self) -> impl Iterator<Item = &Arc<Stray>> {
         self.strays.values()
     }
 
-    /// Templates of files that vanished just now and may come back.
+    /// Returns the templates whose files vanished less than two seconds ago and may come back.
     pub fn vanished(&self, now: Instant) -> impl Iterator<Item = &Arc<Template>> {
         self.gone(now).filter_map(|what| match what {
             Gone::Template(template) => Some(template),
@@ -384,7 +385,7 @@ impl Catalog {
         })
     }
 
-    /// The same of files that are no templates.
+    /// Returns the non-template files that vanished less than two seconds ago and may come back.
     pub fn vanished_strays(&self, now: Instant) -> impl Iterator<Item = &Arc<Stray>> {
         self.gone(now).filter_map(|what| match what {
             Gone::Stray(stray) => Some(stray),
@@ -397,17 +398,17 @@ impl Catalog {
         self.vanished.iter().filter(counts).map(|vanished| &vanished.what)
     }
 
-    /// Counts the files that are read, from now on too.
+    /// Returns the counter of files read, which keeps counting.
     pub fn reads(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.reads)
     }
 
-    /// When the next of them does not count any more.
+    /// Returns the time until the next vanished file stops counting; `None` if no vanished file counts.
     pub fn vanishing(&self, now: Instant) -> Option<Duration> {
         self.vanished.iter().filter_map(|vanished| guard::waits(vanished.since, now)).min()
     }
 
-    /// Folders that could not be read at the last scan, with why and what to do.
+    /// Returns the folders that the last scan could not read, each as a sentence with the reason and the remedy.
     pub fn unreadable(&self) -> impl Iterator<Item = String> {
         let text = |(folder, why): &(PathBuf, String)| {
             format!("the folder {} cannot be read: {why}; make it readable, or remove it", folder.display())
@@ -415,13 +416,13 @@ impl Catalog {
         self.unreadable.iter().map(text)
     }
 
-    /// Another number whenever another file, another reading of one, or another unreadable folder was found.
+    /// Returns a number that changes whenever a file, its reading, or the set of unreadable folders changes.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 }
 
-/// Puts what was read of a path among the files, which are copied first where they are shared.
+/// Sets what was read of one path. Copies the map first if it is shared.
 fn put(files: &mut Arc<Files>, key: &OsString, template: Option<Arc<Template>>) {
     match (template, files.get(key)) {
         (None, None) => {}

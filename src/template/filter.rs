@@ -4,24 +4,24 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A filter a template may put behind a secret: `<< secret "x" | base64 >>`.
+/// A filter that a template may apply to a secret: `<< secret "x" | base64 >>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueFilter {
-    /// Base64 with padding (RFC 4648 section 4).
+    /// Base64 with padding (RFC 4648, section 4).
     Base64,
-    /// Base64 for URLs, without padding (RFC 4648 section 5).
+    /// Base64 for URLs, without padding (RFC 4648, section 5).
     Base64url,
-    /// Lower-case hexadecimal.
+    /// Hexadecimal in lower case.
     Hex,
-    /// Percent-encoding of all but RFC 3986 unreserved.
+    /// Percent-encoding of every byte that is not unreserved in RFC 3986.
     Url,
-    /// Without the white space at both ends.
+    /// Removes the white space at both ends; refuses a value of white space alone.
     Trim,
 }
 
 impl ValueFilter {
-    /// All of them, with the names templates use.
+    /// Every filter, with its name in templates.
     pub const ALL: [(&'static str, Self); 5] = [
         ("base64", Self::Base64),
         ("base64url", Self::Base64url),

@@ -1,12 +1,12 @@
-//! Which parts of a template are ours, and which secrets it names.
+//! Finds the tags of a template and the secrets that they reference.
 //!
-//! The lexer alone decides what is a tag. It hands the template engine a text in which the tags it found
-//! have private-use delimiters, so that the two can never disagree, and in which a call of a random name
-//! stands for every secret. Nothing is evaluated here: references are exact without running the template.
+//! The lexer alone decides what is a tag (promise Once). It hands the template engine a text in which each tag it found
+//! has private-use delimiters, so the two can never disagree, and in which a call of a random name replaces each
+//! secret. Nothing is evaluated here: the references are exact without running the template.
 //!
-//! Opens before white space, or before `-` and white space, and nowhere else: `<<` an expression, `<%` a
-//! statement, `<#` a comment. Heredocs, shifts, the YAML merge key and other template languages are text. What was
-//! probably meant as a tag and is none is an error, never text: docs/templates.md has the rule as a table.
+//! A tag opens only before white space, or before `-` and white space: `<<` opens an expression, `<%` a statement, `<#`
+//! a comment. Heredocs, shifts, the YAML merge key and other template languages are text. Text that was probably meant
+//! as a tag but is not one is an error, never text: docs/templates.md has the rule as a table.
 
 mod near_miss;
 
@@ -16,20 +16,20 @@ use crate::random::random;
 use crate::template::tokens::{Cursor, Tag, Token, Tokens};
 use crate::template::{Problem, ValueFilter};
 
-/// Delimiters of statements in the engine's text.
+/// The delimiters of statements in the text for the engine.
 pub const BLOCK: (&str, &str) = ("\u{e000}", "\u{e001}");
-/// Delimiters of expressions in the engine's text.
+/// The delimiters of expressions in the text for the engine.
 pub const VARIABLE: (&str, &str) = ("\u{e002}", "\u{e003}");
-/// Delimiters of comments in the engine's text.
+/// The delimiters of comments in the text for the engine.
 pub const COMMENT: (&str, &str) = ("\u{e004}", "\u{e005}");
-/// A template may hold none of these.
+/// Characters that no template may contain, because the delimiters above are among them.
 const RESERVED: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e00f}';
 
 const RAW_HELP: &str = "if this text is not for Guillemet, put it between <% raw %> and <% endraw %>";
 const FORM_HELP: &str = "a secret stands alone in its tag: << secret \"name\" >>, with value filters behind it: \
                          << secret \"name\" | base64 >>";
 
-/// The statements of the language.
+/// The statements that templates can use.
 const STATEMENTS: [&str; 19] = [
     "if",
     "elif",
@@ -51,50 +51,50 @@ const STATEMENTS: [&str; 19] = [
     "endfilter",
     "do",
 ];
-/// Statements of the engine that templates do not have: references would no longer be exact.
+/// Statements of the engine that templates cannot use, because references would no longer be exact.
 const WITHHELD: [&str; 7] = ["include", "extends", "import", "from", "block", "endblock", "autoescape"];
 
-/// A template taken apart.
+/// A template split into the text for the engine and its references.
 #[derive(Clone, Debug, Default)]
 pub struct Lexed {
-    /// The text for the template engine; every line is the line of the template.
+    /// The text for the template engine. Each line has the same number as in the template.
     pub engine_text: String,
-    /// The call that stands for reference `i` is `{call_prefix}{i}()`.
+    /// The prefix of the calls that replace secrets: reference `i` became `{call_prefix}{i}()`. Random for each lexing.
     pub call_prefix: String,
-    /// The secrets it names, in the order of the text.
+    /// The references to secrets, in the order of the text.
     pub references: Vec<Reference>,
-    /// The other names in its tags.
+    /// The other names in the tags, in the order of the text.
     pub roots: Vec<Root>,
 }
 
 /// A place in a template that names a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// The name, as it is spelled there.
+    /// The name of the secret, in the template's own spelling.
     pub name: SecretName,
-    /// Line of the tag, from 1.
+    /// The line of the tag, counted from 1.
     pub line: u32,
-    /// Column of the tag in characters, from 1.
+    /// The column of the tag, in characters and counted from 1.
     pub column: u32,
-    /// What is done to the value, first to last.
+    /// The filters applied to the value, first to last.
     pub filters: Vec<ValueFilter>,
 }
 
-/// A name in a tag, for telling where an unknown one stands.
+/// A name in a tag that is not a secret. Used to report the place of an unknown one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// The name.
+    /// The name as written, without what follows a dot.
     pub name: String,
-    /// Line, from 1.
+    /// The line of the name, counted from 1.
     pub line: u32,
-    /// Column in characters, from 1.
+    /// The column of the name, in characters and counted from 1.
     pub column: u32,
 }
 
-/// Takes a template apart.
+/// Splits a template into the text for the engine and its references.
 ///
 /// # Errors
-/// Every problem of the text.
+/// Returns every problem of the text, in its order.
 pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let id: [u8; 16] = random();
@@ -125,8 +125,8 @@ pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     Err(lexer.problems)
 }
 
-/// Returns every place where one of these names occurs in a text that could not be taken apart: the name, line and
-/// column, from 1, name by name. Without regard to case, and inside longer words too: nothing that may be a reference is
+/// Searches a text that could not be lexed for these names. Returns the name, line and column (both counted from 1) of
+/// every occurrence, name by name. Ignores case and also matches inside longer words, so that no possible reference is
 /// missed.
 pub fn names_in_text<'a>(text: &str, names: &[&'a SecretName]) -> Vec<(&'a SecretName, u32, u32)> {
     let haystack = text.to_ascii_lowercase();
@@ -145,22 +145,22 @@ struct Lexer<'a> {
     text: &'a str,
     cursor: Cursor<'a>,
     problems: Vec<Problem>,
-    /// Names that statements give a value.
+    /// Names that statements of this template assign a value.
     bound: Vec<&'a str>,
-    /// Where a name stands behind `<<` and was passed over as text.
+    /// Names after `<<` that were passed over as text so far.
     passed: Vec<Passed<'a>>,
     lexed: Lexed,
 }
 
-/// `<<number>>`, or `<< number` that is not closed: text, unless the template itself gives the name a value.
+/// `<<number>>`, or `<< number` that is not closed. It is text, unless the template itself assigns the name a value.
 struct Passed<'a> {
     at: usize,
     name: &'a str,
-    /// The whole of it, where it is closed.
+    /// Everything between the name's start and `>>`; empty if it is not closed.
     content: &'a str,
 }
 
-/// What stands behind `<`.
+/// The kind of a tag, by the characters that open it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Variable,
@@ -197,7 +197,7 @@ impl<'a> Lexer<'a> {
         self.lexed.engine_text.push_str(&self.text[at..]);
     }
 
-    /// At a run of `<`; returns where to go on.
+    /// Handles a run of `<` at `at`; returns where to continue.
     fn angle(&mut self, at: usize) -> usize {
         let run = self.text[at..].bytes().take_while(|b| *b == b'<').count();
         let behind = at + run;
@@ -218,7 +218,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// At a character that may stand for `<<`; returns where to go on.
+    /// Handles a character that may be meant as `<<`; returns where to continue.
     fn lookalike(&mut self, at: usize) -> usize {
         let rest = &self.text[at..];
         if let Some(len) = near_miss::lookalike(rest)
@@ -229,14 +229,14 @@ impl<'a> Lexer<'a> {
         self.plain(at, at + rest.chars().next().map_or(1, char::len_utf8))
     }
 
-    /// Whether a tag opens before `inner`: with a `-`, and before which blank.
+    /// Reports whether a tag opens just before `inner`: whether a `-` follows, and which white space character.
     fn opens(&self, inner: usize) -> Option<(bool, char)> {
         let rest = &self.text[inner..];
         let (dash, behind) = rest.strip_prefix('-').map_or((false, rest), |behind| (true, behind));
         behind.chars().next().filter(|blank| blank.is_whitespace()).map(|blank| (dash, blank))
     }
 
-    /// At `<<` and a blank.
+    /// Handles `<<` followed by white space.
     fn variable(&mut self, at: usize) -> usize {
         let inner = at + 2;
         let behind = &self.text[inner..];
@@ -253,7 +253,7 @@ impl<'a> Lexer<'a> {
         self.open(at, at, Kind::Variable)
     }
 
-    /// At `<%`, behind other `<`.
+    /// Handles `<%` at `begin`; other `<` may precede it from `at` on.
     fn block(&mut self, at: usize, begin: usize) -> usize {
         if self.opens(begin + 2).is_some() {
             return self.open(at, begin, Kind::Block);
@@ -268,7 +268,7 @@ impl<'a> Lexer<'a> {
         self.plain(at, begin + 2)
     }
 
-    /// At `<#`, behind other `<`.
+    /// Handles `<#` at `begin`; other `<` may precede it from `at` on.
     fn number_sign(&mut self, at: usize, begin: usize) -> usize {
         if self.opens(begin + 2).is_some() {
             return self.open(at, begin, Kind::Comment);
@@ -281,7 +281,7 @@ impl<'a> Lexer<'a> {
         self.plain(at, begin + 2)
     }
 
-    /// Opens a tag at `begin`; what stands between `at` and there is text.
+    /// Opens a tag at `begin`; the characters from `at` up to it are text.
     fn open(&mut self, at: usize, begin: usize, kind: Kind) -> usize {
         let (dash, blank) = self.opens(begin + 2).unwrap_or_default();
         let inner = begin + 2 + usize::from(dash);
@@ -293,8 +293,9 @@ impl<'a> Lexer<'a> {
         self.tag(begin, inner, dash, kind)
     }
 
-    /// Whether what stands behind `<<` and a blank, and begins with none of our words, is text: a heredoc, a shift. It is
-    /// a tag where `>>` closes it on its line, or further down what can be one expression.
+    /// Reports whether the content after `<<` and white space is text, such as a heredoc or a shift. The content does
+    /// not begin with a word of ours. It is a tag if `>>` closes it on the same line, or on a later line with content
+    /// that can be one expression.
     fn is_text(&self, inner: usize) -> bool {
         let dash = usize::from(self.text[inner..].starts_with('-'));
         match Tokens::read(self.text, inner + dash, ">>") {
@@ -303,7 +304,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether a line ends between two tokens that no expression has side by side.
+    /// Reports whether a line ends between two tokens that cannot be adjacent in an expression.
     fn falls_apart(&self, tokens: &[(usize, Token<'_>)]) -> bool {
         let is_operand = |token: &Token<'_>| match token {
             Token::Operator(_) => false,
@@ -316,7 +317,7 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    /// What is left of a line: up to its end, to an escape that ends one, or to what opens the next tag.
+    /// Returns the rest of the line from `from`: up to its end, an escaped line break, or the opening of the next tag.
     fn line(&self, from: usize) -> &'a str {
         let rest = &self.text[from..];
         let ends = |(at, _): &(usize, &str)| ["\n", "\\n", "\\r", "<<"].iter().any(|end| rest[*at..].starts_with(end));
@@ -324,7 +325,7 @@ impl<'a> Lexer<'a> {
         &rest[..end.map_or(rest.len(), |(at, _)| at)]
     }
 
-    /// Notes a name behind `<<` that is passed over.
+    /// Records a name after `<<` that is passed over as text for now.
     fn pass(&mut self, at: usize, inner: usize, opener: Opener) {
         let behind = &self.text[inner..];
         let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
@@ -341,7 +342,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A name that the template gives a value was not meant as text.
+    /// Reports passed-over names to which the template assigns a value: they were not meant as text.
     fn judge_passed(&mut self) {
         for Passed { at, name, content } in std::mem::take(&mut self.passed) {
             let is_path =
@@ -364,7 +365,7 @@ impl<'a> Lexer<'a> {
         to
     }
 
-    /// Inside a tag whose content begins at `inner`; returns where to go on.
+    /// Reads a tag whose content begins at `inner`; returns where to continue.
     fn tag(&mut self, begin: usize, inner: usize, dash: bool, kind: Kind) -> usize {
         if kind == Kind::Comment {
             return self.comment(begin, inner, dash);
@@ -408,12 +409,13 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The tokens of a tag. An expression that another line's text would have to be part of is not closed.
+    /// Returns the tokens of a tag. An expression counts as unclosed if it could only be closed by taking in the text
+    /// of another line.
     fn tokens(&self, inner: usize, kind: Kind) -> Tag<'a> {
         let tag = Tokens::read(self.text, inner, kind.closer());
         let unclosed = match &tag {
             Tag::Closed { tokens, .. } => {
-                // A name may stand on the line below `secret`.
+                // The name may be on the line after `secret`.
                 let is_secret = matches!(tokens.first(), Some((_, Token::Name("secret"))));
                 self.falls_apart(&tokens[usize::from(is_secret)..])
             }
@@ -423,7 +425,7 @@ impl<'a> Lexer<'a> {
         if kind == Kind::Variable && unclosed { Tag::Unclosed } else { tag }
     }
 
-    /// What to do about a tag that cannot be read.
+    /// Returns the advice for a tag that cannot be read.
     fn help(&self, inner: usize, kind: Kind) -> String {
         let secret = self.text[inner..].trim_start().strip_prefix("secret").filter(|_| kind == Kind::Variable);
         secret.map_or_else(|| RAW_HELP.to_owned(), |rest| did_you_mean(&near_miss::secret(rest)))
@@ -431,7 +433,7 @@ impl<'a> Lexer<'a> {
 
     fn comment(&mut self, begin: usize, inner: usize, dash: bool) -> usize {
         let rest = &self.text[inner..];
-        // One that opens inside of another would be lost with everything before it.
+        // A comment that opens inside another would be lost with everything before it.
         let opens = |(at, _): (usize, &str)| self.opens(inner + at + 2).map(|_| at);
         let next = rest.match_indices("<#").find_map(opens).unwrap_or(rest.len());
         let Some(len) = rest[..next].find("#>") else {
@@ -440,13 +442,13 @@ impl<'a> Lexer<'a> {
         };
         let content = &self.text[inner..inner + len];
         let closing_dash = content.ends_with('-');
-        // Its text is nobody's business; its lines are kept. The blank keeps the two dashes apart.
+        // The engine does not get the comment's text, only its line breaks. The blank keeps the two dashes apart.
         let lines = newlines(content);
         self.emit(Kind::Comment, dash, &format!(" {lines}"), closing_dash);
         inner + len + 2
     }
 
-    /// Between `<% raw %>` and `<% endraw %>` nothing is ours.
+    /// Copies everything between `<% raw %>` and `<% endraw %>` as text.
     fn raw(&mut self, begin: usize, content: usize) -> usize {
         let mut from = content;
         while let Some(at) = self.text[from..].find("<%").map(|found| from + found) {
@@ -464,7 +466,7 @@ impl<'a> Lexer<'a> {
         self.text.len()
     }
 
-    /// A tag that begins with `secret`.
+    /// Handles a tag that begins with `secret`.
     fn secret(&mut self, begin: usize, tokens: &[(usize, Token<'a>)], content: &str, dashes: (bool, bool)) {
         let (line, column) = self.cursor.position(begin);
         let mut good = true;
@@ -549,7 +551,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Notes the names that a statement may give a value.
+    /// Records the names to which a statement may assign a value.
     fn bind(&mut self, tokens: &[(usize, Token<'a>)]) {
         let Some(((_, Token::Name(statement @ ("for" | "set" | "with" | "macro" | "call"))), rest)) =
             tokens.split_first()
@@ -571,7 +573,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Notes the names of a tag; `secret` among them is out of place.
+    /// Records the names of a tag; `secret` is an error here.
     fn names(&mut self, tokens: &[(usize, Token<'a>)]) {
         let mut before = None;
         for (at, token) in tokens {
@@ -619,12 +621,14 @@ fn is_secret(meant: &str) -> bool {
     meant.starts_with("<< secret")
 }
 
-/// Its line breaks: what is left of text that the engine does not see, so that every line stays where it was.
+/// Returns only the line breaks of a text. They replace text that the engine does not get, so that every line keeps its
+/// number.
 fn newlines(text: &str) -> String {
     text.chars().filter(|c| *c == '\n').collect()
 }
 
-/// The rest of `<% endraw %>` behind `<%` and `-`: whether it closes with `-`, and its length.
+/// Parses the rest of `<% endraw %>` after `<%` and an optional `-`. Returns whether it closes with `-`, and its
+/// length.
 fn endraw(text: &str) -> Option<(bool, usize)> {
     let blank = |c: char| c.is_ascii_whitespace();
     let rest = text.trim_start_matches(blank);

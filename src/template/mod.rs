@@ -1,8 +1,8 @@
-//! Templates: what is a tag in them (`lexer`), which files there are and which secrets they name
-//! (`catalog`).
+//! Templates: decides what a tag is (`lexer`), finds the template files and the secrets they reference (`catalog`), and
+//! rewrites a name in a text (`rename`).
 //!
-//! Runs in the process that holds keys, so it reads text and nothing more: it never runs a template
-//! and never parses a config tree.
+//! Runs in the process that holds keys, so it only reads text: it never evaluates a template and never parses a config
+//! tree.
 
 pub mod catalog;
 pub mod filter;
@@ -16,25 +16,26 @@ use serde::{Deserialize, Serialize};
 pub use self::filter::ValueFilter;
 pub use self::problem::Problem;
 
-/// How a template's text is written. Chosen by the extension of its file.
+/// The syntax of a template's text, chosen by the extension of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// TOML 1.
+    /// TOML 1, from files that end in `.toml`.
     Toml,
-    /// JSON, RFC 8259.
+    /// JSON as in RFC 8259 (`.json`).
     Json,
-    /// JSON with comments and trailing commas.
+    /// JSON with comments and trailing commas (`.jsonc`).
     Jsonc,
-    /// YAML 1.2, one document.
+    /// YAML 1.2, one document (`.yaml` or `.yml`).
     Yaml,
 }
 
 impl Format {
-    /// Every extension of a template's file, without the dot and in lower case.
+    /// Every extension a template file can have, in lower case and without the dot.
     pub const EXTENSIONS: [&str; 5] = ["toml", "json", "jsonc", "yaml", "yml"];
 
-    /// Returns the format that an extension (without the dot, in whatever case) stands for.
+    /// Returns the format of an extension, given without the dot and in any case; `None` if no template has this
+    /// extension.
     pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             "toml" => Some(Self::Toml),
@@ -45,7 +46,7 @@ impl Format {
         }
     }
 
-    /// The extension of its files, without the dot; also its name in the API.
+    /// Returns the extension without the dot, which is also the format's name in the API.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Toml => "toml",

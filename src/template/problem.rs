@@ -1,4 +1,4 @@
-//! What is wrong with a template, with its place.
+//! A problem of a template, with its place.
 //!
 //! Knows nothing of who finds it or who reads it.
 
@@ -6,33 +6,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::planner::text::tidy;
 
-/// Most problems or warnings one answer carries.
+/// The most problems or warnings in one answer.
 pub const PROBLEMS_MAX: usize = 100;
 
-/// Most characters of a field's path in a message.
+/// The most characters of a field's path in a message.
 const PATH_MAX: usize = 200;
-/// Most characters of a message or a help.
+/// The most characters of a message or of its advice.
 const MESSAGE_MAX: usize = 500;
 
-/// Something wrong with a template, or worth a warning, at a place a person can go to.
+/// An error or a warning about a template, with its place in the file.
 ///
-/// Holds text of the template at most as far as a name or a field; never a value.
+/// Quotes no more of the template than a name or a field, and never a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The field it is about (`headers.Authorization`), empty where there is none.
+    /// The field of the config it is about (`headers.Authorization`); empty if it is about no particular field.
     #[serde(default)]
     pub path: String,
-    /// Line in the template's file, from 1; `None` where it is not known.
+    /// The line in the template's file, counted from 1; `None` if it is not known.
     pub line: Option<u32>,
-    /// Column in characters, from 1.
+    /// The column in that line, in characters and counted from 1; `None` if it is not known.
     pub column: Option<u32>,
-    /// What is wrong.
+    /// What is wrong, as a sentence for people.
     pub message: String,
-    /// What to do.
+    /// What to do about it; `None` if there is nothing to suggest.
     pub help: Option<String>,
 }
 
-/// Problems of a stranger, fit to be shown, at most `PROBLEMS_MAX` of them.
+/// Makes untrusted problems safe to show, and returns at most `PROBLEMS_MAX` of them.
 pub fn tidy_problems(problems: Vec<Problem>) -> Vec<Problem> {
     let tidied = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
         path: tidy(&problem.path, PATH_MAX),

@@ -1,13 +1,13 @@
-//! Another name for a secret in the text of a template: the bytes of the name change, and nothing else.
+//! Renames a secret in the text of a template: the bytes of the name change, and nothing else.
 
 use super::Problem;
 use super::lexer::{Reference, lex};
 use crate::names::SecretName;
 
-/// The text with every reference to one of `from` naming `to` instead; `None` where there is none.
+/// Returns the text with every reference to one of `from` changed to `to`; `None` if nothing changes.
 ///
 /// # Errors
-/// Every problem of a text that cannot be taken apart.
+/// Returns every problem of a text that cannot be lexed, or the reference whose name is not found at its place.
 pub fn rename(text: &str, from: &[&SecretName], to: &SecretName) -> Result<Option<String>, Vec<Problem>> {
     let lexed = lex(text)?;
     let mut out = String::with_capacity(text.len() + 64);
@@ -30,7 +30,7 @@ pub fn rename(text: &str, from: &[&SecretName], to: &SecretName) -> Result<Optio
     Ok(Some(out))
 }
 
-/// Where the name of a reference begins, in bytes. Looked for from `from` on: references are in the order of
+/// Returns the offset of a reference's name, in bytes. Searches from `from` on, because references are in the order of
 /// the text.
 fn name_at(text: &str, from: usize, reference: &Reference) -> Option<usize> {
     let begin = offset(text, reference.line, reference.column)?.max(from);
@@ -39,7 +39,7 @@ fn name_at(text: &str, from: usize, reference: &Reference) -> Option<usize> {
     text[at..].starts_with(reference.name.as_str()).then_some(at)
 }
 
-/// The byte at a line and column, both from 1; a byte order mark counts as no column.
+/// Returns the byte offset of a line and column, both counted from 1. A byte order mark counts as no column.
 fn offset(text: &str, line: u32, column: u32) -> Option<usize> {
     let mark = text.len() - text.strip_prefix('\u{feff}').unwrap_or(text).len();
     let mut at = mark;
@@ -49,7 +49,7 @@ fn offset(text: &str, line: u32, column: u32) -> Option<usize> {
     Some(at + text[at..].char_indices().nth(column as usize - 1)?.0)
 }
 
-/// The lexer and this file disagree about a place.
+/// Reports that the lexer and this module disagree about the place of a reference.
 fn misplaced(reference: &Reference) -> Problem {
     Problem {
         line: Some(reference.line),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is left between the names is the same, and the references are the same but for the name.
+        /// The text between the names stays the same, and so do the references but for the name.
         #[test]
         fn the_rest_stays(parts in proptest::collection::vec(part(), 0..8)) {
             let text = parts.concat();

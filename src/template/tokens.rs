@@ -1,56 +1,56 @@
-//! The tokens inside a tag, as the template engine reads them, and positions in a text.
+//! Splits the content of a tag into tokens as the template engine does, and turns offsets into lines and columns.
 
-/// A token.
+/// A token of the template language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
     /// A name or keyword.
     Name(&'a str),
-    /// A string, without its quotes and with its escapes.
+    /// A string literal, without its quotes.
     Text {
-        /// What stands between the quotes.
+        /// The characters between the quotes, with escapes still in place.
         content: &'a str,
-        /// Whether there is an escape in it.
+        /// Whether the content contains an escape.
         escaped: bool,
     },
-    /// A number.
+    /// A number, whose value does not matter here.
     Number,
-    /// Any other sign.
+    /// Any other sign of the language, one character long.
     Operator(&'a str),
 }
 
-/// A tag read to its end, or not.
+/// The outcome of reading one tag.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Tag<'a> {
-    /// Closed.
+    /// The tag is closed.
     Closed {
-        /// Its tokens with their places.
+        /// The tokens, each with its offset in the text in bytes.
         tokens: Vec<(usize, Token<'a>)>,
-        /// Where its content ends: before the closing `-`, if there is one.
+        /// The offset where the content ends, before the closing `-` if there is one.
         content_end: usize,
         /// Whether it closes with `-`.
         closing_dash: bool,
-        /// Behind its closer.
+        /// The offset just after the closing delimiter.
         end: usize,
     },
-    /// Something in it is not of the language.
+    /// The tag contains something that is not part of the language.
     Foreign {
-        /// Where.
+        /// The offset of that character or string, in bytes.
         at: usize,
-        /// What.
+        /// What is wrong there, as a phrase for people.
         message: String,
     },
-    /// Not closed, or another tag opens in it before it is.
+    /// The tag is not closed, or another one opens before it is.
     Unclosed,
 }
 
-/// The signs of the language.
+/// The operators and punctuation of the language.
 const SIGNS: &str = "+-*/%().,[]{}:|=!<>~";
 
-/// Reads tags.
+/// The reader of tags.
 pub struct Tokens;
 
 impl Tokens {
-    /// Reads a tag whose content begins at `from`, up to its closer.
+    /// Reads a tag whose content begins at `from`, up to `closer`.
     pub fn read<'a>(text: &'a str, from: usize, closer: &str) -> Tag<'a> {
         let bytes = text.as_bytes();
         let mut tokens = Vec::new();
@@ -80,7 +80,7 @@ impl Tokens {
                 }
                 b'0'..=b'9' => {
                     tokens.push((at, Token::Number));
-                    // A dot is part of it only before a digit: `items.0.name` is three tokens for us.
+                    // A dot is not part of it: `items.0.name` is several tokens here.
                     count(&bytes[at..], |b| b.is_ascii_alphanumeric() || b == b'_')
                 }
                 b'"' | b'\'' => match string(&bytes[at..]) {
@@ -109,7 +109,7 @@ fn count(bytes: &[u8], taken: impl Fn(u8) -> bool) -> usize {
     bytes.iter().take_while(|b| taken(**b)).count()
 }
 
-/// The length of a string with its quotes, and whether there is an escape in it.
+/// Returns the length of a string with its quotes, and whether it contains an escape; `None` if it is not closed.
 fn string(bytes: &[u8]) -> Option<(usize, bool)> {
     let quote = bytes[0];
     let (mut at, mut escaped) = (1, false);
@@ -125,7 +125,7 @@ fn string(bytes: &[u8]) -> Option<(usize, bool)> {
     }
 }
 
-/// Turns byte offsets into lines and columns. Cheap when the offsets rise.
+/// Turns byte offsets into lines and columns. Cheap while the offsets rise; a smaller one starts over.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     text: &'a str,
@@ -135,12 +135,12 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of a text.
+    /// Starts at the beginning of a text.
     pub fn new(text: &'a str) -> Self {
         Self { text, at: 0, line: 1, column: 1 }
     }
 
-    /// Line and column (in characters) of an offset, from 1.
+    /// Returns the line and the column (in characters) of a byte offset, both counted from 1.
     pub fn position(&mut self, at: usize) -> (u32, u32) {
         if at < self.at {
             *self = Self::new(self.text);

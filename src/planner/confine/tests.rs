@@ -1,4 +1,4 @@
-//! A process confined as a planner is tries what a planner must not be able to do.
+//! A process that is confined as a planner tries everything that a planner must not be able to do.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::{confine, seal};
 use crate::missing;
 use crate::sys::process::trace;
 
-/// Everything that is tried, and how it went.
+/// Returns everything that was tried, with the result.
 fn attempts() -> Vec<(&'static str, io::Result<()>)> {
     let told = std::env::var("GUILLEMET_CONFINE_TEST").expect("what the test has set up");
     let mut told = told.splitn(3, ' ');
@@ -57,7 +57,7 @@ fn attempts() -> Vec<(&'static str, io::Result<()>)> {
     ]
 }
 
-/// Runs in a process of its own, started by the tests below.
+/// Runs in a separate process, started by the tests below.
 #[test]
 #[ignore = "confines the whole process; started by the other tests"]
 fn inside() {
@@ -76,7 +76,7 @@ fn inside() {
         println!("\n{}: {what}", if went.is_ok() { "done" } else { "refused" });
     }
     println!("\nover");
-    // The harness would start threads and open files.
+    // The test harness would start threads and open files.
     std::process::exit(0);
 }
 
@@ -109,18 +109,18 @@ fn a_confined_process_can_do_nothing_of_all_that() {
     assert_eq!(told.len(), 24);
 }
 
-/// So that the test above cannot pass because nothing works here anyway.
+/// Makes sure that the test above does not pass merely because nothing works on this machine.
 #[test]
 fn without_layers_it_can() {
     let told = run("none");
-    // A user's own processes may be kept from each other by Yama; nothing keeps root.
+    // Yama may keep a user's own processes from each other, but not root.
     let others = ["refused: trace its parent", "refused: read its parent's memory"];
     let excused = |line: &str| !rustix::process::geteuid().is_root() && others.contains(&line);
     assert!(told.iter().all(|line| line.starts_with("done: ") || excused(line)), "{told:#?}");
     assert_eq!(told.len(), 24);
 }
 
-/// Either layer alone keeps it from files.
+/// Either layer alone keeps it away from files.
 #[test]
 fn landlock_alone_keeps_files_away() {
     let told = run("landlock");

@@ -1,4 +1,4 @@
-//! What one call of a plugin may take: memory and tables, over all its instances.
+//! Limits what one call of a plugin may take: memory and tables, over all its instances.
 //!
 //! Knows nothing of the contract.
 
@@ -6,24 +6,24 @@ use wasmtime::ResourceLimiter;
 
 use crate::planner::encoder::Broken;
 
-/// Most bytes of linear memory one call may use.
+/// The most bytes of linear memory that one call may use.
 pub const MEMORY_MAX: usize = 64 << 20;
-/// Most elements of its tables.
+/// The most table elements of one call.
 const TABLE_MAX: usize = 100_000;
-/// Most core instances. Componentize-py links the parts of Python anew for each call: 59.
+/// The most core instances. Componentize-py links the parts of Python again for each call, which takes 59.
 const INSTANCES_MAX: usize = 64;
-/// Most tables.
+/// The most tables of one call.
 const TABLES_MAX: usize = 32;
-/// Most memories.
+/// The most linear memories of one call.
 const MEMORIES_MAX: usize = 8;
 
-/// What one call has taken.
+/// The resources that one call has taken.
 #[derive(Default)]
 pub struct Limits {
-    /// Bytes of linear memory, over all its instances. It never shrinks.
+    /// The bytes of linear memory over all its instances, which never shrinks.
     pub memory: usize,
     elements: usize,
-    /// Which limit has been met, in words.
+    /// The limit that was exceeded, as a phrase for people; `None` if there was none.
     pub overrun: Option<&'static str>,
 }
 

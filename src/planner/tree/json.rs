@@ -1,4 +1,4 @@
-//! JSON (RFC 8259), and JSON with comments and trailing commas.
+//! Reads JSON (RFC 8259), and JSON with comments and trailing commas.
 
 use jsonc_parser::ast::Value as Ast;
 use jsonc_parser::common::Ranged;
@@ -7,12 +7,12 @@ use serde_json::{Map, Number, Value};
 
 use super::{Builder, Tree, TreeError, duplicate, not_finite, too_large};
 
-/// Which of the two.
+/// A dialect of JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// Nothing but RFC 8259.
+    /// Strictly what RFC 8259 allows.
     Strict,
-    /// Comments and trailing commas besides.
+    /// Also allows comments and trailing commas.
     Comments,
 }
 
@@ -43,7 +43,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Tree, Vec<TreeError>> {
     Ok(Tree { root, places: builder.places })
 }
 
-/// What the lenient parser lets pass: control characters in strings, leading zeros.
+/// Rejects what the lenient parser accepts: control characters in strings, leading zeros.
 fn strict(text: &str) -> Result<(), TreeError> {
     let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) else { return Ok(()) };
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
@@ -99,6 +99,6 @@ fn convert(builder: &mut Builder, ast: Ast<'_>) -> Result<Value, TreeError> {
 fn number(text: &str, at: usize) -> Result<Number, TreeError> {
     let number: Number = serde_json::from_str(text).map_err(|_| not_finite(at))?;
     let whole = !text.contains(['.', 'e', 'E']);
-    // serde_json would go on with the nearest double.
+    // serde_json would continue with the nearest double.
     if whole && number.is_f64() && text != "-0" { Err(too_large(at)) } else { Ok(number) }
 }

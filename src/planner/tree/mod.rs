@@ -1,6 +1,6 @@
-//! The config tree: the rendered text, read in its format.
+//! Reads the rendered text in its format, into the config tree.
 //!
-//! Knows nothing of slots but where they stand in the text, for a better word on missing quotes.
+//! Knows of slots only where they are in the text, for a better message about missing quotes.
 
 mod json;
 mod toml;
@@ -13,28 +13,28 @@ use serde_json::Value;
 use super::slots;
 use crate::template::Format;
 
-/// How deep a config may nest.
+/// The deepest nesting of a config.
 pub const DEPTH_MAX: usize = 64;
-/// Most values a config may hold.
+/// The most values in a config.
 pub const NODES_MAX: usize = 100_000;
 
-/// A config, and where each of its fields stands in the rendered text.
+/// A config, with the place of each of its fields in the rendered text.
 #[derive(Debug)]
 pub struct Tree {
-    /// Always an object.
+    /// The config's root, which is always an object.
     pub root: Value,
-    /// Byte offset of the value of each field, by its path (`headers.Authorization`, `tools.0`).
+    /// The byte offset of each field's value, by the field's path (`headers.Authorization`, `tools.0`).
     pub places: HashMap<String, usize>,
 }
 
-/// Why a text is not a config. Holds text of it at most as far as a key.
+/// The reason why a text is not a config. Quotes no more of it than a key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TreeError {
-    /// What is wrong.
+    /// What is wrong, as a sentence for people.
     pub message: String,
-    /// What to do.
+    /// What to do about it; `None` if there is nothing to suggest.
     pub help: Option<String>,
-    /// Where in the text, in bytes.
+    /// The byte offset in the text; `None` if it is not known.
     pub at: Option<usize>,
 }
 
@@ -48,10 +48,10 @@ impl TreeError {
     }
 }
 
-/// Reads a text.
+/// Reads a text in its format.
 ///
 /// # Errors
-/// Every mistake the format's parser could find; most give the first only.
+/// Returns every mistake that the format's parser finds; most parsers only report the first.
 pub fn parse(format: Format, text: &str) -> Result<Tree, Vec<TreeError>> {
     let parsed = match format {
         Format::Toml => toml::parse(text),
@@ -67,7 +67,7 @@ pub fn parse(format: Format, text: &str) -> Result<Tree, Vec<TreeError>> {
     Err(vec![error.help("give it fields: a name and a value for each")])
 }
 
-/// Says that a placeholder needs quotes where that is what the parser stumbled over.
+/// Replaces an error by advice to add quotes, if the parser stumbled over a placeholder outside quotes.
 fn unquoted(format: Format, text: &str, errors: Vec<TreeError>) -> Vec<TreeError> {
     if format == Format::Yaml {
         return errors;
@@ -96,7 +96,7 @@ fn unquoted(format: Format, text: &str, errors: Vec<TreeError>) -> Vec<TreeError
     out
 }
 
-/// Counts values, and notes where they stand.
+/// Counts values and records their places.
 #[derive(Default)]
 struct Builder {
     places: HashMap<String, usize>,
@@ -105,7 +105,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// To be called for each value, before its children.
+    /// Records a value. Call it for each value, before its children.
     fn enter(&mut self, at: usize) -> Result<(), TreeError> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {

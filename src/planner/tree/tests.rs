@@ -1,4 +1,4 @@
-//! Each format reads the same config; each mistake is told where it stands and without the text around it.
+//! Each format reads the same config; each mistake is reported at its place, without the text around it.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! TOML 1. A date or time becomes its text, since the tree of a plugin has none.
+//! Reads TOML 1. A date or time becomes text, because the tree of a plugin has no such type.
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Builder, Tree, TreeError, not_finite, too_large};
 
-/// Most mistakes told at once.
+/// The most mistakes that are reported at once.
 const ERRORS_MAX: usize = 20;
 
 pub fn parse(text: &str) -> Result<Tree, Vec<TreeError>> {

@@ -1,4 +1,4 @@
-//! YAML 1.2: one document, with anchors and merge keys, whose expansion is bounded.
+//! Reads YAML 1.2: one document, with anchors and merge keys, whose expansion is limited.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde_saphyr::{Error, Location, Spanned};
 
 use super::{Builder, DEPTH_MAX, NODES_MAX, Tree, TreeError, duplicate, not_finite, too_large};
 
-/// Most values that aliases may repeat.
+/// The most parser events that aliases may repeat.
 const REPLAYED_MAX: usize = 20_000;
 
 pub fn parse(text: &str) -> Result<Tree, Vec<TreeError>> {
@@ -38,11 +38,11 @@ fn options() -> serde_saphyr::Options {
     options
 }
 
-/// A value as the parser gives it.
+/// A value as the parser returns it.
 #[derive(Debug)]
 enum Node {
     Leaf(Value),
-    /// A number that the tree cannot hold.
+    /// A number that the tree cannot represent.
     TooLarge,
     List(Vec<Spanned<Node>>),
     Table(Vec<(Key, Spanned<Node>)>),
@@ -55,7 +55,7 @@ fn convert(text: &str, builder: &mut Builder, node: Spanned<Node>) -> Result<Val
     let at = offset(text, node.referenced).unwrap_or(0);
     builder.enter(at)?;
     Ok(match node.value {
-        // The parser would go on with the nearest double.
+        // The parser would continue with the nearest double.
         Node::Leaf(Value::Number(number)) if number.is_f64() && whole(text, node.defined) => return Err(too_large(at)),
         Node::Leaf(value) => value,
         Node::TooLarge => return Err(too_large(at)),
@@ -83,14 +83,14 @@ fn convert(text: &str, builder: &mut Builder, node: Spanned<Node>) -> Result<Val
     })
 }
 
-/// Whether the number that is written there has no fraction and no exponent.
+/// Reports whether the number at this location has no fraction and no exponent.
 fn whole(text: &str, location: Location) -> bool {
     let written = offset(text, location).map_or("", |at| text[at..].trim_start_matches(['+', '-']));
     let digits = written.trim_start_matches(|c: char| c.is_ascii_digit());
     digits.len() < written.len() && !digits.starts_with(['.', 'e', 'E', '_', 'o', 'x'])
 }
 
-/// The byte a location of the parser means.
+/// Returns the byte offset of a location from the parser.
 fn offset(text: &str, location: Location) -> Option<usize> {
     if let Some(at) = location.span().byte_offset() {
         return usize::try_from(at).ok().map(|at| at.min(text.len()));
@@ -103,7 +103,7 @@ fn offset(text: &str, location: Location) -> Option<usize> {
     Some(start + rest.char_indices().nth(column).map_or(rest.trim_end().len(), |(at, _)| at))
 }
 
-/// In our words where the parser's could hold a value.
+/// Explains an error in our own words where the parser's could contain a value.
 fn explain(text: &str, error: &Error) -> TreeError {
     let at = error.location().and_then(|location| offset(text, location));
     match error.without_snippet() {
@@ -114,7 +114,7 @@ fn explain(text: &str, error: &Error) -> TreeError {
         Error::MultipleDocuments { .. } => {
             TreeError::new("the text holds more than one YAML document", at).help("keep one; remove the `---` after it")
         }
-        // Only keys are asked to be text.
+        // Only keys are required to be text.
         Error::SerdeInvalidType { .. } => {
             TreeError::new("a key is not text", at).help("put quotes around the key, or a name before the colon")
         }

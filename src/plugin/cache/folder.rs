@@ -1,6 +1,7 @@
-//! A folder that is this user's alone, and files in it that nobody else can have put there.
+//! A folder that belongs to this user alone, with files that nobody else can have put there.
 //!
-//! Everything goes through the folder's descriptor: what was looked at when it was opened stays what is used.
+//! All access goes through the folder's descriptor, so the folder that was checked when it was opened is the one that
+//! is used.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,17 +14,17 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, unli
 
 use crate::random::random;
 
-/// Rights of anyone but the owner.
+/// The permission bits of everyone but the owner.
 const OTHERS: u32 = 0o077;
 
-/// An open folder.
+/// An open folder that nobody else has any right to.
 pub struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens a folder, which is made if need be.
+    /// Opens a folder. Creates it if it does not exist.
     ///
     /// # Errors
-    /// Where it is a link, belongs to somebody else, or others have any right to it.
+    /// Fails if it is a link, belongs to another user, or gives others any right.
     pub fn open(path: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -32,10 +33,10 @@ impl Folder {
         Ok(Self(folder.into()))
     }
 
-    /// The whole of a file.
+    /// Reads a whole file.
     ///
     /// # Errors
-    /// Where there is none, it is larger than `most` bytes, or it is not this user's alone.
+    /// Fails if it does not exist, is larger than `most` bytes, or does not belong to this user alone.
     pub fn read(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, name, flags, Mode::empty())?);
@@ -46,15 +47,16 @@ impl Folder {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
         Read::by_ref(&mut file).take(most).read_to_end(&mut bytes)?;
-        // Used now: the one that was not for the longest time goes first.
+        // Marks it as used now, because the least recently used files are removed first.
         let _ = file.set_modified(SystemTime::now());
         Ok(bytes)
     }
 
-    /// Writes a file as a whole, of these pieces; `replaces` one of its name, or leaves that.
+    /// Writes a file from these pieces, as a whole. With `replaces`, it replaces a file of the same name; without, it
+    /// leaves that file.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` where it was to be left. The file is as it was then.
+    /// Fails as the system does, and with `AlreadyExists` if a file was left. The file is unchanged in either case.
     pub fn write(&self, name: &str, pieces: &[&[u8]], replaces: bool) -> io::Result<()> {
         let unique = data_encoding::HEXLOWER.encode(&random::<8>());
         let temporary = format!(".{name}.{unique}");
@@ -70,11 +72,11 @@ impl Folder {
             })
     }
 
-    /// Takes out files with this ending until what is left has at most so many bytes, and what a write that broke off
-    /// left behind. Those that were used last stay.
+    /// Removes files with this ending until the rest has at most `most` bytes, least recently used first. Also removes
+    /// what interrupted writes have left behind.
     ///
     /// # Errors
-    /// Where the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub fn prune(&self, ending: &str, most: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.0)? {
@@ -100,10 +102,10 @@ impl Folder {
     }
 }
 
-/// After how many seconds a file that is being written is one that nobody writes any more.
+/// The age in seconds at which an unfinished file counts as abandoned.
 const LEFT_BEHIND: u64 = 3_600;
 
-/// Wants a file or folder that belongs to this user and to which nobody else has any right.
+/// Fails unless the file or folder belongs to this user and nobody else has any right to it.
 fn own(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     let alone = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & OTHERS == 0;

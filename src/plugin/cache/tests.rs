@@ -60,7 +60,7 @@ fn what_others_can_have_touched_is_not_used() {
         fs::set_permissions(&path, Permissions::from_mode(closed)).unwrap();
         assert!(get().is_some(), "{}", path.display());
     }
-    // Links, wherever they lead.
+    // Links are refused, wherever they lead.
     let aside = dir.path().join("aside");
     for path in [file(&folder, &[1; 32]), folder.join(KEY), folder.clone()] {
         fs::rename(&path, &aside).unwrap();
@@ -70,13 +70,13 @@ fn what_others_can_have_touched_is_not_used() {
         fs::rename(&aside, &path).unwrap();
         assert!(get().is_some(), "{}", path.display());
     }
-    // A pipe does not hold anybody up, and a key that was cut off is no key.
+    // A FIFO does not block, and a truncated key is not used.
     fs::remove_file(file(&folder, &[1; 32])).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, file(&folder, &[1; 32]), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     assert!(get().is_none());
     fs::write(folder.join(KEY), "short").unwrap();
     assert!(of_user(dir.path()).is_err());
-    // Nowhere to keep anything.
+    // There is no place to keep anything.
     assert!(CompiledForms::of_user(|_| None).is_err());
     let absent = dir.path().join("nobody/home");
     assert!(CompiledForms::of_user(|name| (name == "HOME").then(|| absent.clone())).is_err());

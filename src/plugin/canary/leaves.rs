@@ -1,6 +1,7 @@
-//! The leaves of a document: its values, each with the place where it stands.
+//! Reads the leaves of a document: its values, each with its place.
 //!
-//! Knows nothing of plans or canaries. The readers are libraries, but for dotenv.
+//! Of a plan it reads the kind and the target only, to choose the format. Knows nothing of canaries. The parsers are
+//! libraries, except for dotenv.
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::planner::protocol::DocumentKind;
 use crate::plugin::plan::Plan;
 use crate::template::tokens::Cursor;
 
-/// A format that there is a reader for.
+/// A document format that this module can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
@@ -17,17 +18,18 @@ pub enum Format {
     Dotenv,
 }
 
-/// A value and its place. The places of two documents are the same when they have the same structure.
+/// A value and its place. Two documents of the same structure have the same places.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// Names of members, indices of items, elements and attributes, from the root.
+    /// The names of members, indices of items, elements and attributes, from the root.
     pub path: Vec<String>,
-    /// The value as the reader gives it.
+    /// The value as the parser returns it.
     pub text: String,
 }
 
 impl Format {
-    /// The format of a plan's document, by its kind, its media type and its file's name.
+    /// Returns the format of a plan's document, by its kind, media type and file name; `None` if it cannot be read
+    /// here.
     pub fn of(plan: &Plan) -> Option<Self> {
         if plan.kind == DocumentKind::Json {
             return Some(Self::Json);
@@ -52,7 +54,7 @@ impl Format {
         }
     }
 
-    /// What people call it.
+    /// Returns the name of the format for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "JSON",
@@ -61,10 +63,10 @@ impl Format {
         }
     }
 
-    /// The leaves of a text, in order.
+    /// Returns the leaves of a text, in order.
     ///
     /// # Errors
-    /// Why it is not a text of this format.
+    /// Fails with the reason if the text does not have this format.
     pub fn leaves(self, text: &str) -> Result<Vec<Leaf>, String> {
         let mut leaves = Vec::new();
         match self {
@@ -86,7 +88,8 @@ impl Format {
     }
 }
 
-/// A variable that is set. What python-dotenv would expand (its variables.py) is an error: a value never should.
+/// Returns the leaf of a variable that is set. Text that python-dotenv would expand (its variables.py) is an error,
+/// because no value should be expanded.
 fn of_dotenv(text: &str, found: Result<dotenv::Variable, usize>) -> Result<Leaf, String> {
     let wrong = |at: usize, what: &str| format!("line {}: {what}", Cursor::new(text).position(at).0);
     let variable = found.map_err(|at| wrong(at, "it is no line of a dotenv file"))?;

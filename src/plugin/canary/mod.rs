@@ -1,8 +1,9 @@
-//! Canaries: a plan filled with hostile values and read back in its format must give each of them as one leaf.
+//! Canaries: fills a plan with hostile values and reads the document back in its format, where each value must be
+//! exactly one leaf.
 //!
-//! This finds a plugin that forgot an encoder, or took that of another format. It is asked where plugins and
-//! templates are checked, never on the way of a config: there the encoders alone decide. Knows no secret; a
-//! canary is a text of this module.
+//! This finds a plugin that forgot an encoder, or used that of another format. It runs where plugins and templates are
+//! checked, never when a config is served: there, only the encoders decide. Knows no secret; a canary is a text of this
+//! module.
 
 mod leaves;
 mod places;
@@ -16,19 +17,20 @@ use crate::planner::protocol::DocumentKind;
 use crate::sys::memory::Clear;
 use crate::template::Problem;
 
-/// Most canaries that one problem names.
+/// The most canaries that one problem names.
 const NAMED_MAX: usize = 5;
-/// Most slots that are tried alone, to say which of a document's is to blame.
+/// The most slots that are tried alone, to find the one at fault in a document.
 const ALONE_MAX: usize = 64;
 
-/// Whether there is a parser here for the plan's document.
+/// Reports whether the plan's document has a format that can be read here.
 pub fn reads(plan: &Plan) -> bool {
     Format::of(plan).is_some()
 }
 
-/// Fills every slot with hostile canaries and reads the document back. Comes back with what did not return as
-/// exactly one leaf, at the reference of its secret; empty when all did, and where there is no parser for the
-/// document's format here (JSON, XML and dotenv have one).
+/// Fills every slot with hostile canaries and reads the document back. Returns a problem, at the reference of its
+/// secret, for each slot that did not come back as exactly one leaf. Returns one problem without a place if the
+/// document cannot be read at all. Returns nothing if all did, or if this module cannot read the document's format (it
+/// reads JSON, XML and dotenv).
 pub fn check(plan: &Plan) -> Vec<Problem> {
     let slots: Vec<Slot> = plan.pieces.iter().filter_map(Slot::of).collect();
     let Some(format) = Format::of(plan).filter(|_| !slots.is_empty()) else { return Vec::new() };
@@ -49,7 +51,7 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// What stands in its leaf when each use has its canary, and what stands in the document.
+    /// Returns the text of the slot's leaf and its text in the document, when each use has its canary.
     fn filled(&self, kind: DocumentKind, canary: &dyn Fn(u32) -> String) -> Result<Filled, Refusal> {
         struct Canaries<'c>(&'c dyn Fn(u32) -> String);
         impl Source for Canaries<'_> {
@@ -65,7 +67,8 @@ impl<'a> Slot<'a> {
         };
         let written = text(self.expr)?;
         match (kind, self.expr) {
-            // The outermost operation of a text document writes the value in its format: the leaf is what it read.
+            // The outermost operation of a text document writes the value in its format, so the leaf is that
+            // operation's input.
             (DocumentKind::Text, Expr::Apply { op, args }) if op.is_terminal() => {
                 let mut leaf = String::new();
                 for part in args.iter().flatten() {
@@ -91,12 +94,12 @@ struct Filled {
     leaf: String,
 }
 
-/// Something alphanumeric in place of a slot: it means itself in every format.
+/// Returns an alphanumeric word in place of a slot, which means itself in every format.
 fn token(slot: usize) -> String {
     format!("Cq{slot:05}Xq")
 }
 
-/// A leaf of the document with tokens in it, taken apart: text, slot, text, and so on.
+/// A leaf of the document with tokens in it, split into text, slot, text, and so on.
 struct Wanted {
     leaf: Leaf,
     texts: Vec<String>,
@@ -118,7 +121,7 @@ impl Wanted {
         Self { leaf, texts, slots }
     }
 
-    /// Whether this is the leaf, with the canaries of its slots where they belong.
+    /// Reports whether `found` is this leaf, with the canaries of its slots in their places.
     fn is(&self, found: &Leaf, filled: Fillings<'_>) -> bool {
         let mut expected = self.texts[0].clone();
         for (slot, text) in self.slots.iter().zip(&self.texts[1..]) {
@@ -135,7 +138,7 @@ impl Wanted {
     }
 }
 
-/// What stands in each slot.
+/// Returns the filling of each slot.
 type Fillings<'f> = &'f dyn Fn(usize) -> Option<&'f Filled>;
 
 struct Check<'a> {
@@ -195,7 +198,7 @@ impl Check<'_> {
         problems
     }
 
-    /// The document with something in place of each slot.
+    /// Returns the document with the text from `fill` in place of each slot.
     fn document(&self, fill: impl Fn(usize) -> String) -> String {
         let mut slot = 0;
         let mut document = String::new();
@@ -211,7 +214,7 @@ impl Check<'_> {
         document
     }
 
-    /// A harmless filling of each slot; notes the slots that take nothing at all.
+    /// Returns a harmless filling of each slot. Reports the slots that accept no value at all.
     fn plain(&self, problems: &mut Vec<Problem>) -> Vec<Option<Filled>> {
         let mut fill = |(index, slot): (usize, &Slot)| {
             let mut refused = String::new();
@@ -227,13 +230,13 @@ impl Check<'_> {
         self.slots.iter().enumerate().map(&mut fill).collect()
     }
 
-    /// The slot with a hostile canary in it, in the first form that its place takes.
+    /// Fills the slot with a hostile canary, in the first form that its place accepts.
     fn accepted(&self, slot: &Slot, text: &str) -> Option<Filled> {
         let fits = |form: &values::Form| slot.filled(self.plan.kind, &|emission| form(emission, text)).ok();
         values::FORMS.iter().find_map(fits)
     }
 
-    /// Whether a filled document has the leaves it should have, and nothing else.
+    /// Reports whether a filled document has exactly the leaves that it should have.
     fn holds(&self, wanted: &[Wanted], filled: Fillings<'_>) -> bool {
         let document = self.document(|slot| filled(slot).map_or_else(|| token(slot), |f| f.written.clone()));
         let Ok(found) = self.format.leaves(&document) else { return false };

@@ -1,16 +1,16 @@
-//! Places with a syntax of their own inside of a leaf: URLs, and fields of an HTTP header.
+//! Checks leaves that have a syntax of their own: URLs, and fields of an HTTP header.
 //!
-//! Knows nothing of plans. A leaf is such a place when it looks like one without its secrets.
+//! Knows nothing of plans. A leaf is such a place if it looks like one without its secrets.
 
 use url::Url;
 
-/// Whether a filled leaf is still what it was before: `before` is the leaf with harmless words in place of its
+/// Reports whether a filled leaf is still what it was before. `before` is the leaf with harmless words in place of its
 /// secrets.
 pub fn fits(path: &[String], before: &str, filled: &str) -> bool {
     header(path, filled) && same_url(before, filled)
 }
 
-/// What stands below a member `headers` goes out in a header (RFC 9110, section 5.5).
+/// Reports whether a text below a member `headers` can be sent in a header (RFC 9110, section 5.5).
 fn header(path: &[String], filled: &str) -> bool {
     let Some((_, above)) = path.split_last() else { return true };
     let below = above.iter().any(|name| name.to_ascii_lowercase().ends_with("headers"));
@@ -21,13 +21,13 @@ fn header(path: &[String], filled: &str) -> bool {
     !below || fits
 }
 
-/// A leaf that is a URL has the same parts, however many secrets stand in it.
+/// Reports whether a leaf that is a URL has the same parts as before, whatever the secrets in it are.
 fn same_url(before: &str, filled: &str) -> bool {
     let Some(before) = parts(before) else { return true };
     parts(filled).is_some_and(|filled| filled == before)
 }
 
-/// What a URL is made of, without the parts' texts. `None` for other texts.
+/// Returns the structure of a URL, without the texts of its parts; `None` for other texts.
 fn parts(text: &str) -> Option<(String, usize, Vec<usize>, bool)> {
     if !text.get(..4)?.eq_ignore_ascii_case("http") {
         return None;
@@ -35,12 +35,12 @@ fn parts(text: &str) -> Option<(String, usize, Vec<usize>, bool)> {
     let url = Url::parse(text).ok()?;
     let origin = format!("{}://{}@{}", url.scheme(), url.password().is_some(), authority(text));
     let segments = url.path_segments().map_or(0, Iterator::count);
-    // A parameter without `=` is another one than with an empty value.
+    // A parameter without `=` is different from one with an empty value.
     let query = url.query().map(|query| query.split('&').map(|pair| pair.matches('=').count()).collect());
     Some((origin, segments, query.unwrap_or_default(), url.fragment().is_some()))
 }
 
-/// Host and port as they are written.
+/// Returns host and port as they are written.
 fn authority(text: &str) -> &str {
     let behind = text.split_once("://").map_or(text, |(_, behind)| behind);
     let authority = behind.split(['/', '?', '#', '\\']).next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Documents that hold their values, and documents that do not.
+//! Documents that keep their values as values, and documents that do not.
 
 use super::*;
 use crate::planner::protocol::{Emission, Planned, PlannedSlot, Target};
@@ -51,7 +51,7 @@ fn values_that_stay_one_leaf_are_fine() {
     assert_eq!(text("<a b='@'>x</a>", "text/xml; charset=utf-8", "a.xml", Op::Xml), [""; 0]);
     assert_eq!(text("<a>@ x</a>", "application/soap+xml", "a", Op::Xml), [""; 0]);
     assert_eq!(text("A=@\nB=1\n", "text/plain", ".env", Op::Dotenv), [""; 0]);
-    // There is no parser for this one.
+    // There is no parser for this format.
     assert_eq!(text("a = @\n", "text/plain", "a.conf", Op::AsteriskValue), [""; 0]);
 }
 

@@ -1,12 +1,12 @@
-//! What canaries look like: texts that mean something to one format or another.
+//! The texts that canaries are made of, which some format or other takes for syntax.
 //!
 //! Knows nothing of plans.
 
 /// A text that some format takes for syntax.
 pub struct Hostile {
-    /// For people.
+    /// The name of the text for people.
     pub name: &'static str,
-    /// The text.
+    /// The hostile text itself, unencoded.
     pub text: &'static str,
 }
 
@@ -14,7 +14,7 @@ const fn hostile(name: &'static str, text: &'static str) -> Hostile {
     Hostile { name, text }
 }
 
-/// One text for each way out of a value that is known of the formats there are, and their mixtures.
+/// One text for each known way to break out of a value in these formats, and mixtures of them.
 pub const HOSTILE: &[Hostile] = &[
     hostile("`\"`", "\""),
     hostile("`'`", "'"),
@@ -67,10 +67,10 @@ fn marker(emission: u32) -> String {
     format!("k{emission}x")
 }
 
-/// How a canary is made of its text, for the use of this number.
+/// Makes a canary from its text, for the use of this number.
 pub type Form = fn(emission: u32, text: &str) -> String;
 
-/// In the middle of a value, at its ends, and in a value that has to be a URL.
+/// In the middle of a value, at both of its ends, and in a value that has to be a URL.
 pub const FORMS: &[Form] = &[
     |emission, text| format!("{text}{}{text}", marker(emission)),
     |emission, text| format!("{0}{text}{0}", marker(emission)),

@@ -1,4 +1,4 @@
-//! Writes what was found into a file of cases. Comments, order and everything else stay.
+//! Writes results into a file of cases. Keeps comments, order and everything else.
 
 use std::io;
 
@@ -9,12 +9,12 @@ use super::{Case, File, Found};
 use crate::files::Destination;
 use crate::template::Problem;
 
-/// Writes what was found for the cases at these places; gives the names of those that changed.
+/// Writes the results of the cases at these places. Returns the names of the cases that were written.
 ///
 /// # Errors
-/// Where the file cannot be written, or was changed since it was read.
+/// Fails if the file cannot be written, or if it was changed since it was read.
 pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> {
-    // Through a link the file itself.
+    // Resolves a link, so that the file behind it is written.
     let destination = Destination::open(&file.path.canonicalize()?)?;
     let existing = destination.expect()?;
     if !destination.holds(file.text.as_bytes())? {
@@ -36,7 +36,8 @@ pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> 
     Ok(blessed)
 }
 
-/// Whether there was something to write: a plugin that failed has found nothing. What holds stays as it is written.
+/// Writes the result of a case, and returns `false` if there is none because the plugin failed. An expectation that
+/// holds stays as it is written.
 fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
     let texts = |problems: &[Problem]| problems.iter().map(told).collect::<Vec<_>>();
     match found {
@@ -65,7 +66,7 @@ fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
     true
 }
 
-/// Sets a value; a comment behind the one that was there stays.
+/// Sets a value. Keeps the comment behind the previous one.
 fn set(table: &mut Table, key: &str, mut value: Value) {
     match table.get_mut(key) {
         Some(Item::Value(old)) => {
@@ -76,7 +77,7 @@ fn set(table: &mut Table, key: &str, mut value: Value) {
     }
 }
 
-/// Text as a person writes it: several lines between `'''`, where they can stand there.
+/// Formats text as a person would write it: several lines between `'''`, if they can be written that way.
 fn text(text: &str) -> Value {
     let literal = if text.contains('\n') { format!("'''\n{text}'''") } else { format!("'{text}'") };
     match literal.parse::<Value>() {
@@ -85,7 +86,7 @@ fn text(text: &str) -> Value {
     }
 }
 
-/// Several texts, a line each.
+/// Formats several texts as a list, one on each line.
 fn list(texts: &[String]) -> Value {
     let quoted = |text: &String| Value::from(text.as_str()).to_string();
     let lines = match texts {

@@ -1,4 +1,4 @@
-//! Reads a file of cases and finds everything that is wrong with it.
+//! Reads a file of cases and reports everything that is wrong with it.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use super::{Case, File};
 use crate::files;
 use crate::names::SecretName;
 
-/// What a case may hold.
+/// The fields that a case may have.
 const FIELDS: [&str; 6] = ["name", "target", "config", "document", "warnings", "problems"];
 
-/// The largest file of cases, in bytes.
+/// The largest size of a file of cases, in bytes.
 const FILE_MAX: u64 = 16 << 20;
 
-/// Reads one.
+/// Reads a file of cases.
 ///
 /// # Errors
-/// A line for each mistake, with its place.
+/// Returns one line for each mistake, with its place.
 pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
     let shown = path.display().to_string();
     let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{shown} cannot be read: {error}")])?;
@@ -31,7 +31,7 @@ pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
     if reader.wrong.is_empty() { Ok(File { path, cases, text }) } else { Err(reader.wrong) }
 }
 
-/// The line of an offset, from 1.
+/// Returns the line of a byte offset, counted from 1.
 fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }
@@ -143,7 +143,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Holds what stands between `«` and `»` to the rules of names.
+    /// Checks the text between `«` and `»` against the rules for names.
     fn names(&mut self, text: &str, span: Option<std::ops::Range<usize>>) {
         for piece in text.split('«').skip(1) {
             match piece.split_once('»') {

@@ -1,4 +1,4 @@
-//! Whether a case led to what it says, and what differs.
+//! Compares the result of a case with its expectation, and reports the differences.
 
 use std::fmt;
 
@@ -9,28 +9,28 @@ use super::{Case, Found};
 use crate::planner::protocol::DocumentKind;
 use crate::template::Problem;
 
-/// Lines shown around what differs.
+/// The number of equal lines shown around a difference.
 const AROUND: usize = 3;
 
-/// One way in which a case does not hold.
+/// One way in which a result differs from the case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is about, a sentence.
+    /// What differs, as a sentence for people.
     pub what: String,
-    /// Expected and found, side by side; empty where the sentence says it all.
+    /// The expected and found lines; empty if the sentence says everything.
     pub lines: Vec<Line>,
 }
 
 /// A line of a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// In both.
+    /// The line is in both texts.
     Same(String),
-    /// Of the case alone.
+    /// The line is only in the case.
     Expected(String),
-    /// Of the plugin alone.
+    /// The line is only in the plugin's result.
     Found(String),
-    /// Equal lines that are left out.
+    /// Stands for equal lines that are left out.
     Left,
 }
 
@@ -56,7 +56,7 @@ fn says(what: impl Into<String>) -> Vec<Difference> {
     vec![Difference { what: what.into(), lines: Vec::new() }]
 }
 
-/// Everything in which what was found differs from the case; nothing where the case holds.
+/// Returns every difference between a result and its case; empty if the case holds.
 pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
     let (document, plan) = match found {
         Found::Failed(message) => return says(message),
@@ -83,7 +83,7 @@ pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
     differences
 }
 
-/// In what two documents differ.
+/// Returns the difference between two documents; `None` if they are equal. JSON is compared as a tree.
 pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<Difference> {
     let expected = match kind {
         DocumentKind::Text => expected.to_owned(),
@@ -106,7 +106,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
     })
 }
 
-/// The lines of both, with what is equal far from any difference left out.
+/// Compares two texts by lines. Leaves out equal lines that are far from any difference.
 pub fn lines(expected: &str, found: &str) -> Vec<Line> {
     let diff = TextDiff::from_lines(expected, found);
     let mut lines = Vec::new();
@@ -131,19 +131,19 @@ pub fn lines(expected: &str, found: &str) -> Vec<Line> {
     lines
 }
 
-/// A problem in one line.
+/// Returns a problem as one line: its field and its message.
 pub fn told(problem: &Problem) -> String {
     format!("{}: {}", problem.path, problem.message)
 }
 
-/// Whether a problem is what `field: part of the text` means.
+/// Reports whether a problem matches an expectation of the form `field: part of the text`.
 fn means(expected: &str, found: &Problem) -> bool {
     let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
     let text = format!("{} {}", found.message, found.help.as_deref().unwrap_or_default());
     (path.is_empty() || path == found.path) && text.contains(part)
 }
 
-/// In what warnings differ, which come in order.
+/// Returns the difference between warnings, which have to be in order; `None` if they match.
 pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference> {
     if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
         return None;
@@ -153,7 +153,8 @@ pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference>
     Some(Difference { what: "the warnings differ; - are the case's, + were found:".into(), lines })
 }
 
-/// In what problems differ. Each expectation of a field is one problem; those of no field stand for one or more.
+/// Returns the difference between problems. Each expectation with a field matches one problem; one without a field
+/// matches one or more.
 pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
     let mut left: Vec<&Problem> = found.iter().collect();
     let mut missing: Vec<&String> = Vec::new();

@@ -1,22 +1,22 @@
-//! The cases of a plugin: a config each, and the document, problems or warnings it has to lead to. They are run
-//! through the component itself, in a planner, and what comes back is held to the contract as the daemon does it.
+//! The cases of a plugin: each is a config with the document, warnings or problems that it has to lead to. They run
+//! through the component itself, in a planner, and the result is checked against the contract as in the daemon.
 //!
-//! A file `cases/*.toml` holds `[[case]]` tables:
+//! A file `cases/*.toml` contains `[[case]]` tables:
 //! ```toml
 //! [[case]]
 //! name = "a bearer token"
-//! target = "vscode"                       # the default target where it is left out
+//! target = "vscode"                       # the default target if left out
 //! config = { url = "https://example.com", headers = { Authorization = "Bearer «token»" } }
 //! document = '{"headers": {"Authorization": "«header-value(Bearer «token»)»"}}'
 //! warnings = ["url: not encrypted"]       # `field: part of the text`, all of them, in order
 //! problems = []                           # instead of a document, in any order
 //! ```
-//! In the config `«name»` is a secret. In the document it is that secret as it is, and `«operation(argument; …)»`
-//! what `encode` does to its arguments; the reasons of `forbid`, `forbid-sequence` and `at-most` are left out. JSON documents are
-//! compared as trees, with the order of their members. `": part of the text"` stands for one or more problems of any
-//! field.
+//! In the config, `«name»` is a secret. In the document, `«name»` is that secret unencoded, and
+//! `«operation(argument; …)»` is what `encode` makes of its arguments; the reasons of `forbid`, `forbid-sequence` and
+//! `at-most` are left out. JSON documents are compared as trees, including the order of their members.
+//! `": part of the text"` matches one or more problems of any field.
 //!
-//! For authors and tests; the daemon reads no case. Knows no value.
+//! For authors and tests; the daemon reads no cases. Knows no value.
 
 mod bless;
 mod file;
@@ -34,41 +34,41 @@ use crate::planner::protocol::Description;
 /// A config, and what it has to lead to.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// What it shows.
+    /// The name, which says what the case shows.
     pub name: String,
-    /// The line of its file at which it begins, from 1.
+    /// The line of the file at which it begins, counted from 1.
     pub line: usize,
-    /// The default target where it is `None`.
+    /// The id of the target; `None` for the default target.
     pub target: Option<String>,
-    /// With `«name»` where a secret stands.
+    /// The config, with `«name»` in place of each secret.
     pub config: Map<String, Value>,
-    /// The document, unless there are to be problems.
+    /// The expected document; `None` if problems are expected.
     pub document: Option<String>,
-    /// `field: part of the text`, in order.
+    /// The expected warnings, in order, each as `field: part of the text`.
     pub warnings: Vec<String>,
-    /// The same of problems.
+    /// The expected problems, in any order, each as `field: part of the text`.
     pub problems: Vec<String>,
 }
 
 /// A file of cases.
 #[derive(Debug)]
 pub struct File {
-    /// Where it lies.
+    /// The path that the file was read from.
     pub path: PathBuf,
-    /// Its cases, in order.
+    /// The cases of the file, in order.
     pub cases: Vec<Case>,
     text: String,
 }
 
-/// Why there are no cases to run: everything that is wrong with their files, a line each.
+/// The error of case files that cannot be run: everything that is wrong with them, one line each.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(String);
 
-/// Reads the files of a folder, in the order of their names.
+/// Reads the `*.toml` files of a folder, in the order of their names.
 ///
 /// # Errors
-/// Where the folder or a file cannot be read, or there is no case in it.
+/// Fails with [`Unreadable`] if the folder or a file cannot be read, or if there is no case.
 pub fn read(folder: &Path) -> Result<Vec<File>, Unreadable> {
     let unreadable = |error| Unreadable(format!("{} cannot be read: {error}", folder.display()));
     let mut paths = Vec::new();
@@ -99,25 +99,25 @@ pub fn read(folder: &Path) -> Result<Vec<File>, Unreadable> {
 }
 
 impl Case {
-    /// The target it is for.
+    /// Returns the id of the target that the case is for.
     pub fn target<'a>(&'a self, description: &'a Description) -> &'a str {
         self.target.as_deref().unwrap_or_else(|| description.targets.first().map_or("", |target| &target.id))
     }
 }
 
 impl File {
-    /// Writes what was found for some of its cases, by their place in it, into the file: comments, order and
-    /// everything else stay. Gives the names of those that changed.
+    /// Writes the results of some of its cases, given by their index, into the file. Keeps comments, order and
+    /// everything else. Returns the names of the cases that were written.
     ///
     /// # Errors
-    /// Where it cannot be written, or was changed since it was read; it is as it was then.
+    /// Fails if the file cannot be written or was changed since it was read; it stays unchanged in that case.
     pub fn bless(&self, found: &[(usize, &Found)]) -> std::io::Result<Vec<String>> {
         bless::bless(self, found)
     }
 }
 
-/// What the cases leave out: targets for which no case has a document, and fields that cases use and the schema does
-/// not know. A line each.
+/// Returns what the cases do not cover, one line each: targets for which no case has a document, and fields that cases
+/// use but the schema does not know.
 pub fn gaps(description: &Description, files: &[File]) -> Vec<String> {
     let with_document = || files.iter().flat_map(|file| &file.cases).filter(|case| case.document.is_some());
     let untried = description.targets.iter().map(|target| target.id.as_str());

@@ -1,4 +1,4 @@
-//! Runs a case: its config goes to the planner as a template would, and the answer through the check of the daemon.
+//! Runs a case: its config goes to the planner as a template would, and the answer passes the daemon's check.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ use crate::plugin::plan::{self, Piece, Plan};
 use crate::template::lexer::{Reference, VARIABLE};
 use crate::template::{Format, Problem};
 
-/// The beginning of the calls that stand for secrets. A config is data, so nothing else is called.
+/// The prefix of the calls that stand for secrets. A config is data, so it contains no other call.
 const CALL: &str = "secret_";
 
-/// What a case has led to.
+/// The result of running a case.
 #[derive(Debug)]
 pub enum Found {
-    /// A document.
+    /// The plugin wrote a document that keeps the contract.
     Planned {
-        /// As cases write it: JSON set anew, and `«…»` where a slot stands.
+        /// The document in the notation of cases: JSON formatted again, and `«…»` in place of each slot.
         document: String,
-        /// What would be filled.
+        /// The plan that the daemon would fill.
         plan: Box<Plan>,
-        /// What it took.
+        /// The cost of the plugin's call.
         cost: Cost,
     },
-    /// What is wrong with the config.
+    /// The plugin refused the config with these problems.
     Problems(Vec<Problem>),
-    /// What is wrong with the plugin.
+    /// The plugin failed, for this reason.
     Failed(String),
 }
 
@@ -56,10 +56,11 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
     }
 }
 
-/// The config as a JSON template whose `«name»` are secrets, the way the daemon's lexer hands one on.
+/// Writes the config as a JSON template in which each `«name»` is a secret, in the form that the daemon's lexer
+/// produces.
 fn request(case: &Case, target: &str) -> Result<(PlanRequest, Vec<Reference>), String> {
     let config = serde_json::to_string_pretty(&case.config).map_err(|error| error.to_string())?;
-    // The delimiters of tags are text here.
+    // The delimiters of tags are plain text here.
     let config = config.replace(|c| ('\u{e000}'..='\u{e00f}').contains(&c), "\\ue000");
     let mut references: Vec<Reference> = Vec::new();
     let mut pieces = config.split('«');
@@ -89,7 +90,7 @@ fn request(case: &Case, target: &str) -> Result<(PlanRequest, Vec<Reference>), S
     Ok((request, references))
 }
 
-/// The document as cases write it.
+/// Returns the document in the notation of cases.
 fn document(plan: &Plan) -> String {
     let json = plan.kind == DocumentKind::Json;
     let piece = |piece: &Piece| match piece {
@@ -107,7 +108,8 @@ fn document(plan: &Plan) -> String {
     }
 }
 
-/// `«name»` for a secret, `«operation(argument; …)»` for what is done to it.
+/// Returns an expression in the notation of cases: `«name»` for a secret, `«operation(argument; …)»` for an operation
+/// on it.
 fn notation(expr: &Expr, plan: &Plan) -> String {
     let (op, args) = match expr {
         Expr::Secret(emission) => {

@@ -1,6 +1,6 @@
-//! One child: how it is started, what is read of its pipes, and how it has ended.
+//! One child: starts it, reads its pipes, and reports how it ended.
 //!
-//! Knows nothing of plans. What a child says is bounded before it is read.
+//! Knows nothing of plans. The size of what a child sends is limited before it is read.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -18,17 +18,17 @@ use crate::planner::protocol::CANNOT_WORK;
 use crate::planner::protocol::{ANSWER_MAX, Answer};
 use crate::planner::text::tidy;
 
-/// How long a child that closed its pipe may take to be gone.
+/// How long a child that closed its pipe may take to exit.
 const EXIT_TIME: Duration = Duration::from_secs(1);
-/// What is kept of a child's standard error, in bytes.
+/// How much of a child's standard error is kept, in bytes.
 const STDERR_MAX: usize = 4 << 10;
 
-/// How a child was lost in the middle of a request.
+/// The way in which a child was lost during a request.
 #[derive(Debug)]
 pub enum Lost {
     /// It took longer than this.
     Timeout(Duration),
-    /// What it said is no answer.
+    /// What it sent is not an answer.
     Garbage,
     /// Its pipe was closed.
     Ended,
@@ -43,7 +43,7 @@ impl From<std::io::Error> for Lost {
 /// Reads a frame of at most `max` bytes.
 ///
 /// # Errors
-/// `Garbage` where it announces more, `Ended` where it breaks off.
+/// Fails with `Garbage` if the frame is longer, and with `Ended` if the pipe is closed before its end.
 pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Vec<u8>, Lost> {
     let length = pipe.read_u32_le().await? as usize;
     if length > max {
@@ -57,7 +57,7 @@ pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Resu
 /// Reads an answer: one frame of JSON.
 ///
 /// # Errors
-/// As `read_frame`, and `Garbage` where the frame holds something else.
+/// Fails as [`read_frame`] does, and with `Garbage` if the frame contains anything else.
 pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Lost> {
     let frame = read_frame(pipe, ANSWER_MAX).await?;
     serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
@@ -65,17 +65,17 @@ pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, 
 
 /// How a child that closed its pipes has ended.
 pub enum Ending {
-    /// This machine does not let it work; why.
+    /// It cannot work on this machine, for this reason.
     CannotWork(String),
-    /// Something else; in words.
+    /// Anything else, described in words.
     Other(String),
 }
 
-/// A child and its pipes. Dropping it kills the child; one that ends by itself is waited for at once.
+/// A child and its pipes. Dropping it kills the child. A child that ends by itself is reaped at once.
 pub struct Running {
     child: Arc<Mutex<Child>>,
     input: ChildStdin,
-    /// Its answers.
+    /// The pipe that its answers arrive on.
     pub output: ChildStdout,
     /// The beginning of what it wrote to its standard error.
     words: Arc<Mutex<Vec<u8>>>,
@@ -83,12 +83,12 @@ pub struct Running {
     ended: Ended,
 }
 
-/// Tells how a child has ended, once it has and was waited for.
+/// Reports how a child has ended, once it has been reaped.
 #[derive(Clone)]
 pub struct Ended(watch::Receiver<Option<ExitStatus>>);
 
 impl Ended {
-    /// Waits until the child is gone, but no longer than a moment; how it has ended.
+    /// Waits at most a second for the child to exit; returns its exit status, or `None` if it is still running.
     pub async fn wait(&mut self) -> Option<ExitStatus> {
         match timeout(EXIT_TIME, self.0.wait_for(Option::is_some)).await {
             Ok(Ok(status)) => *status,
@@ -98,12 +98,12 @@ impl Ended {
 }
 
 impl Running {
-    /// Starts a planner: this program or another that knows the command. `plugin` is a name, for the log.
+    /// Starts a planner: this program, or another one that has the command. `plugin` is a name for the log.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the system cannot start the process.
     pub fn start(program: &Path, plugin: &str) -> std::io::Result<Self> {
-        // Before there is a child: its end is not missed.
+        // Registered before there is a child, so that its end is not missed.
         let ends = signal(SignalKind::child())?;
         let mut child = Command::new(program)
             .arg("planner")
@@ -126,17 +126,17 @@ impl Running {
         Ok(Self { child, input, output, words, listener, ended: Ended(ended) })
     }
 
-    /// Whether it may be asked again: it lives, and has said nothing that it was not asked.
+    /// Reports whether it can be asked again: it is running, and has sent nothing without a request.
     pub fn is_fit(&self) -> bool {
         self.is_alive() && matches!(rustix::io::ioctl_fionread(&self.output), Ok(0))
     }
 
-    /// Whether it has not ended yet.
+    /// Reports whether it is still running.
     pub fn is_alive(&self) -> bool {
         matches!(status(&self.child), Ok(None))
     }
 
-    /// Tells when it has ended, also after this is dropped.
+    /// Returns a handle that reports its end, even after this is dropped.
     pub fn ended(&self) -> Ended {
         self.ended.clone()
     }
@@ -144,7 +144,7 @@ impl Running {
     /// Sends a frame.
     ///
     /// # Errors
-    /// `Ended` where nobody reads it.
+    /// Fails with `Ended` if the pipe is closed.
     pub async fn send(&mut self, frame: &[u8]) -> Result<(), Lost> {
         let length = u32::try_from(frame.len()).map_err(|_| Lost::Garbage)?;
         self.input.write_all(&length.to_le_bytes()).await?;
@@ -152,12 +152,12 @@ impl Running {
         Ok(self.input.flush().await?)
     }
 
-    /// Waits a moment for a child that closed its pipes, and says how it has ended.
+    /// Waits a moment for a child that closed its pipes, and returns how it has ended.
     pub async fn ending(mut self) -> Ending {
         let status = self.ended.wait().await;
         let _ = timeout(EXIT_TIME, &mut self.listener).await;
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        // What the allocator says before it gives up.
+        // The allocator writes this before it aborts.
         if words.windows(17).any(|window| window == b"memory allocation") {
             return Ending::Other("needed more memory than it may have".to_owned());
         }
@@ -174,18 +174,18 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.listener.abort();
-        // An error says that it has ended already.
+        // An error means that it has already ended.
         let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).start_kill();
     }
 }
 
-/// How a child has ended, if it has; it is waited for then.
+/// Returns the exit status of a child that has ended, and reaps it.
 fn status(child: &Mutex<Child>) -> std::io::Result<Option<ExitStatus>> {
     child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()
 }
 
-/// Waits for a child as soon as it has ended: nobody may ask it anything for a long time, and until then it would be a
-/// zombie. `ends` are the ends of any children.
+/// Reaps a child as soon as it has ended. No request may come for a long time, and until then it would be a zombie.
+/// `ends` signals the end of any child.
 async fn reap(child: Arc<Mutex<Child>>, mut ends: Signal, told: watch::Sender<Option<ExitStatus>>) {
     while ends.recv().await.is_some() {
         if let Ok(Some(status)) = status(&child) {
@@ -195,7 +195,7 @@ async fn reap(child: Arc<Mutex<Child>>, mut ends: Signal, told: watch::Sender<Op
     }
 }
 
-/// Reads a child's standard error to its end, keeps the beginning and logs that.
+/// Reads a child's standard error to its end; keeps and logs the beginning.
 async fn listen(mut errors: ChildStderr, words: Arc<Mutex<Vec<u8>>>, plugin: String) {
     let mut chunk = [0; 1024];
     while let Ok(count @ 1..) = errors.read(&mut chunk).await {

@@ -8,20 +8,20 @@ use std::process::{Child, Command, Stdio};
 use crate::planner::protocol::CANNOT_WORK;
 use crate::planner::text::tidy;
 
-/// Starts a planner that is asked nothing, to learn what this kernel cannot do (`confinement`).
+/// Starts a planner that gets no request, to find out what this kernel lacks ([`confinement`]).
 ///
 /// # Errors
-/// When it cannot be started.
+/// Fails if the process cannot be started.
 pub fn try_confinement() -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg("planner").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn()
 }
 
-/// Waits for what `try_confinement` started: a sentence for each layer of the confinement that is missing.
+/// Waits for the child of [`try_confinement`]. Returns one sentence for each layer of the confinement that is missing.
 ///
 /// # Errors
-/// Why planners do not start at all.
+/// Fails with the reason if planners do not start at all.
 pub fn confinement(child: Child) -> io::Result<Vec<String>> {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! What a planner says of a component, and how far that is believed.
+//! Checks a planner's findings about a component, and decides what of them can be used.
 
 use crate::planner::description;
 use crate::planner::protocol::{Description, Import, Report, Rule, Target};
@@ -6,18 +6,18 @@ use crate::planner::text::tidy;
 
 use super::{MESSAGE_MAX, PlannerError};
 
-/// Most sentences on what stands against a plugin, and most characters of one.
+/// The most rules that are kept of a report, and the most characters of one.
 const RULES_MAX: usize = 200;
 const RULE_MAX: usize = 500;
-/// Most imports of a component, and most functions of one, that are believed.
+/// The most imports of a component, and the most functions of one, that are kept.
 const NAMES_MAX: usize = 200;
-/// Most characters of their names.
+/// The most characters of their names.
 const NAME_MAX: usize = 100;
 
-/// What a usable plugin says of itself.
+/// Returns the description of a usable plugin.
 ///
 /// # Errors
-/// Everything that stands against using it.
+/// Fails with [`PlannerError::Failed`], which lists everything that prevents its use.
 pub fn usable(report: &Report) -> Result<Description, PlannerError> {
     match &report.description {
         Some(description) if report.broken.is_empty() => Ok(description.clone()),
@@ -28,10 +28,10 @@ pub fn usable(report: &Report) -> Result<Description, PlannerError> {
     }
 }
 
-/// The targets that a planner says a template names, if that can be believed: the plugin has each of them, and each is
-/// named once.
+/// Returns the targets that a template names according to its planner. Returns `None` if that cannot be true: the
+/// plugin must have each of them, and each must be named once.
 pub fn named(ids: &[String], description: &Description) -> Option<Vec<Target>> {
-    // First of all: each is compared with all the others.
+    // Checked first, because each id is compared with all the others.
     if ids.len() > description.targets.len() {
         return None;
     }
@@ -40,8 +40,8 @@ pub fn named(ids: &[String], description: &Description) -> Option<Vec<Target>> {
     if is_once { ids.iter().map(of_plugin).collect() } else { None }
 }
 
-/// A planner's report, as far as it can be believed and shown: a plugin that is said to be usable has a description
-/// that keeps every rule.
+/// Returns a planner's report, reduced to what can be trusted and shown. Returns `None` if it calls a plugin usable
+/// without a description that keeps every rule.
 pub fn believed(report: Report) -> Option<Report> {
     let texts = |texts: Vec<String>, count: usize, max: usize| -> Vec<String> {
         texts.iter().take(count).map(|text| tidy(text, max)).filter(|text| !text.is_empty()).collect()

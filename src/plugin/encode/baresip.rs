@@ -1,25 +1,24 @@
-//! A parameter of a baresip accounts line, written so that libre reads the value back.
+//! Writes a parameter of a baresip accounts line so that libre reads the value back.
 //!
-//! Facts [baresip 1.0.0 and later: src/account.c, modules/account/account.c; libre 1.1.0 and later:
-//! src/fmt/regex.c, src/msg/param.c; read 2026-11, and tried with Debian's baresip by tests/consumers_sip.rs]:
-//! - A value ends at the first blank or `;` outside of double quotes. A quote opens or closes wherever it
-//!   stands; a `\` takes the meaning from the character behind it. Both stay in the value: there is no escape.
-//!   Only a quote at the very beginning together with one at the very end is taken off.
-//! - A parameter is looked for by its name in the whole line, inside of quotes too.
+//! Facts [baresip 1.0.0 and later: src/account.c, modules/account/account.c; libre 1.1.0 and later: src/fmt/regex.c,
+//! src/msg/param.c; read 2026-11, and tried with Debian's baresip by tests/consumers_sip.rs]:
+//! - A value ends at the first blank or `;` outside of double quotes. A quote opens or closes wherever it is; a `\`
+//!   takes the meaning from the character after it. Both stay in the value: there is no escape. Only a quote at the
+//!   very beginning together with one at the very end is removed.
+//! - A parameter is searched for by its name in the whole line, even inside quotes.
 //! - A line is cut after 511 bytes.
 //!
-//! Knows nothing of expressions or of secrets.
+//! Knows nothing of expressions or secrets.
 
 use super::{Clear, Refusal, refuse};
 
-/// Most bytes that a value may take with its quotes, so that an address, a user and a password have room in
-/// one line.
+/// The most bytes of a value with its quotes, so that an address, a user and a password fit in one line.
 pub const MOST: usize = 128;
 
-/// Appends the value: bare where it needs no quotes, so that it may stand inside an address too.
+/// Appends the value: bare if it needs no quotes, so that it can be inside an address too.
 ///
 /// # Errors
-/// A `Refusal` where baresip would read something else.
+/// Fails with [`Refusal`] if baresip would read something else.
 pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.is_empty() {
         return refuse("a parameter of a baresip account may not be empty");
@@ -61,7 +60,7 @@ pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether what is written is read to its end and no further, whatever stands behind it.
+/// Reports whether the written text is read to its end and no further, whatever follows it.
 fn is_whole<'a>(written: impl Iterator<Item = &'a u8>) -> bool {
     let (mut quoted, mut kept) = (false, false);
     for b in written {
@@ -76,7 +75,7 @@ fn is_whole<'a>(written: impl Iterator<Item = &'a u8>) -> bool {
     !quoted && !kept
 }
 
-/// Whether `;name=` stands in the text, with blanks between the three or without.
+/// Reports whether `;name=` is in the text, with or without blanks between the three.
 fn holds_parameter(text: &[u8]) -> bool {
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-".contains(b);

@@ -1,27 +1,29 @@
-//! The value of a `NAME=value` line, written so that every program that reads such a file gets the same value.
+//! Writes the value of a `NAME=value` line so that every program that reads such a file gets the same value.
 //!
 //! The readers disagree on almost everything, so nothing is ever escaped: no escape means the same to all of them. A
-//! value is bare where all of them agree, `docker --env-file` and `kubectl --from-env-file` too, which know no quotes;
-//! else between the first quotes that every reader of the target takes as they are; else it is refused, and the reader
-//! in the way is named. tests/consumers_dotenv.rs holds the table to the programs themselves.
+//! value is bare where all of them agree, including `docker --env-file` and `kubectl --from-env-file`, which know no
+//! quotes. Otherwise it is written between the first quotes that every reader of the target takes as they are; if there
+//! are none, it is refused, and the refusal names the reader that prevents it. tests/consumers_dotenv.rs checks the
+//! table with the programs themselves.
 
 use super::{Refusal, refuse};
 use crate::sys::memory::Clear;
 
-/// Why a reader does not read a text back as it is, with the reader's name; nothing where it does.
+/// Returns the reason, with the reader's name, why a reader does not read a text back as it is; `None` if it does.
 type Rule = fn(&str) -> Option<&'static str>;
 
 /// A program that reads `NAME=value` files.
 struct Reader {
-    /// What keeps it from reading the text however that is written.
+    /// The rule for the text however it is written.
     always: Rule,
-    /// Between `'` and `'`.
+    /// The rule for the text between `'` and `'`.
     single: Rule,
-    /// Between `"` and `"`.
+    /// The rule for the text between `"` and `"`.
     double: Rule,
 }
 
-/// Whoever reads what the target `dotenv` writes. The one with the fewest escapes comes first, since it is named.
+/// The readers of what the target `dotenv` writes. The one with the fewest escapes comes first, because refusals name
+/// the first.
 const DOTENV: [Reader; 4] = [NODE, PYTHON_DOTENV, SYSTEMD, SHELL];
 
 /// Node's `--env-file` and `util.parseEnv` (20.12 to 24).
@@ -39,7 +41,7 @@ const NODE: Reader = Reader {
 
 /// python-dotenv 1.x (parser.py, variables.py).
 const PYTHON_DOTENV: Reader = Reader {
-    // An expansion that is not closed stays as it is today; that is nothing to rely on.
+    // An expansion that is not closed stays as it is today, but that is not guaranteed.
     always: |text| {
         if text.contains("${") {
             Some("`${`, which python-dotenv expands in every quoting")
@@ -84,7 +86,7 @@ const SHELL: Reader = Reader {
     },
 };
 
-/// Whether a `\` stands before one of these characters, or before the quote that ends the text.
+/// Reports whether a `\` precedes one of these characters, or the quote that ends the text.
 fn has_escape(text: &str, escaped: impl Fn(char) -> bool) -> bool {
     text.split('\\').skip(1).any(|behind| match behind.chars().next() {
         Some(c) => escaped(c),
@@ -93,17 +95,17 @@ fn has_escape(text: &str, escaped: impl Fn(char) -> bool) -> bool {
     })
 }
 
-/// Whether every reader there is takes the text as it is, without quotes. zsh looks for a command behind a `=` at the
-/// beginning or behind a `:`.
+/// Reports whether every reader takes the text as it is, without quotes. zsh searches for a command after a `=` at the
+/// beginning or after a `:`.
 fn is_bare(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./+=:@%,-".contains(&b);
     !text.is_empty() && text.bytes().all(plain) && !text.starts_with('=') && !text.contains(":=")
 }
 
-/// Appends the text as the readers of `dotenv` read it back.
+/// Appends the text in a form that all readers of `dotenv` read back unchanged.
 ///
 /// # Errors
-/// A `Refusal` that names a reader for which there is no such form.
+/// Fails with [`Refusal`] if there is no such form; it names a reader that prevents it.
 pub fn value(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     if is_bare(text) {
         out.extend_from_slice(text.as_bytes());
@@ -186,8 +188,8 @@ mod tests {
         }
     }
 
-    /// How each reader reads what stands behind `K=`, where that is one word or one quoted text; nothing where it is
-    /// something else.
+    /// Returns how each reader reads the text after `K=`, if that is one word or one quoted text; `None` if it is
+    /// anything else.
     fn read(reader: &str, form: &str) -> Option<String> {
         let quote = form.chars().next().filter(|c| matches!(c, '\'' | '"' | '`'));
         let inner = quote.map(|quote| {
@@ -195,7 +197,7 @@ mod tests {
             (form.len() > 1).then_some((quote, inner))
         });
         match (reader, inner) {
-            // To the end of the line, whatever is there.
+            // To the end of the line, whatever it contains.
             ("docker", _) => (!form.contains('\n')).then(|| form.to_owned()),
             (_, Some(None)) => None,
             ("node", Some(Some((quote, inner)))) => {
@@ -220,10 +222,10 @@ mod tests {
             ("systemd", Some(Some(('"', inner)))) => unescape(inner, '"', &|c| "\"\\`$".contains(c).then_some(c)),
             ("shell", Some(Some(('"', inner)))) => {
                 let text = unescape(inner, '"', &|c| "\"\\`$".contains(c).then_some(c))?;
-                // None of the values has an escaped `$` or a backtick that is not live.
+                // None of the values has an escaped `$`, or a backtick that is not active.
                 (!text.contains(['$', '`'])).then_some(text)
             }
-            // Of bare texts only those that nothing can happen to.
+            // Of bare texts, only those that no reader changes.
             _ => form.bytes().all(|b| b.is_ascii_alphanumeric() || b"_./+=:@%,-".contains(&b)).then(|| form.to_owned()),
         }
     }
@@ -234,7 +236,7 @@ mod tests {
         while let Some(c) = chars.next() {
             match c {
                 '\\' => match chars.next()? {
-                    // A line that goes on, to systemd and to a shell; python-dotenv keeps it.
+                    // A line continuation for systemd and a shell; python-dotenv keeps it.
                     '\n' if escape('$').is_some() => {}
                     c => match escape(c) {
                         Some(c) => text.push(c),

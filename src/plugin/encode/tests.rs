@@ -1,4 +1,4 @@
-//! The encoders against what their consumers document, and against their inverses.
+//! Checks the encoders against the documentation of their consumers, and against their inverses.
 
 use proptest::prelude::*;
 
@@ -129,7 +129,7 @@ fn a_value_that_asterisk_would_strip_is_refused() {
     }
 }
 
-/// How Asterisk's main/config.c reads the value of a line: `;` ends it unless `\` stands before.
+/// Reads the value of a line as Asterisk's main/config.c does: `;` ends it unless a `\` precedes.
 fn read_asterisk(line: &str) -> String {
     let mut read = String::new();
     for c in line.chars() {
@@ -145,7 +145,7 @@ fn read_asterisk(line: &str) -> String {
     read.trim_matches(|c| c <= ' ').into()
 }
 
-/// How XML 1.0 reads an attribute value without entities of its own.
+/// Reads an attribute value as XML 1.0 does, without custom entities.
 fn read_xml(text: &str) -> String {
     assert!(!text.contains(['<', '>', '"', '\'', '$', '\n', '\t', '\r']));
     let mut read = text.to_owned();
@@ -200,7 +200,7 @@ fn baresip_gets_quotes_where_it_needs_them() {
     }
 }
 
-/// How libre reads the value of `name` in a line (re_regex with `;name=[~ \t\r\n;]+`).
+/// Reads the value of `name` in a line as libre does (re_regex with `;name=[~ \t\r\n;]+`).
 fn read_baresip(line: &str, name: &str) -> Option<String> {
     let (_, behind) = line.split_once(&format!(";{name}="))?;
     let (mut quoted, mut kept, mut read) = (false, false, String::new());
@@ -226,7 +226,7 @@ proptest! {
             prop_assert_eq!(read_baresip(&line, "auth_pass").unwrap(), value);
             prop_assert_eq!(read_baresip(&line, "x").unwrap(), "1");
         } else if !value.contains('=') {
-            // There was no way to write it.
+            // There was indeed no way to write it.
             for form in [value.clone(), format!("\"{value}\"")] {
                 let line = format!("<sip:u@h>;auth_pass={form};x=1");
                 let read = read_baresip(&line, "auth_pass").unwrap();

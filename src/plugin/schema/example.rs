@@ -1,27 +1,27 @@
-//! Configs made of a schema's examples: one for each field that may hold a secret, with a secret there.
+//! Makes configs of a schema's examples: one for each field that may contain a secret, with a secret there.
 
 use serde_json::{Map, Value, json};
 
 use super::fields::branches;
 
-/// How deep a config is made.
+/// The deepest nesting of a config that is made.
 const DEPTH_MAX: usize = 8;
-/// The secret that stands in an example, as cases write it.
+/// The secret in an example, in the notation of cases.
 pub const SECRET: &str = "«canary»";
-/// The member of a table whose names are free.
+/// The name for a member whose name can be chosen freely.
 const MEMBER: &str = "X-Canary";
 
-/// A config with one secret.
+/// A config with one secret, or with none.
 #[derive(Debug, PartialEq)]
 pub struct Example {
-    /// The field it stands in, as the plugin names it; empty where there is none.
+    /// The pattern of the secret's field, as the plugin lists it; empty if there is no secret.
     pub field: String,
-    /// The config.
+    /// The config, which contains what the schema requires.
     pub config: Map<String, Value>,
 }
 
-/// A config for each secret field: what is required, what has an example, and the secret. One without a secret for a
-/// plugin that takes none.
+/// Makes a config for each secret field: the required members, those with an example, and the secret. For a plugin that
+/// takes no secrets, makes one config without a secret.
 pub fn examples(schema: &Value, secret_fields: &[String]) -> Vec<Example> {
     if secret_fields.is_empty() {
         let config = make(schema, schema, None, DEPTH_MAX);
@@ -36,7 +36,7 @@ pub fn examples(schema: &Value, secret_fields: &[String]) -> Vec<Example> {
     secret_fields.iter().filter_map(config).collect()
 }
 
-/// A value as a schema describes it, with a secret where the path leads.
+/// Makes a value as a schema describes it, with a secret at the end of the path.
 fn make(root: &Value, node: &Value, path: Option<&[&str]>, depth: usize) -> Value {
     if depth == 0 {
         return Value::Null;
@@ -45,7 +45,7 @@ fn make(root: &Value, node: &Value, path: Option<&[&str]>, depth: usize) -> Valu
     let first = |key: &str| candidates.iter().find_map(|node| node.get(key));
     match path {
         Some([]) => return SECRET.into(),
-        // Anywhere beneath: a table of one member, unless there is an example to put it into.
+        // Anywhere beneath: a table of one member, unless an example has a place for the secret.
         Some(["**"]) => {
             let mut value = given(&candidates).unwrap_or_default();
             return if place(&mut value) { value } else { json!({ MEMBER: SECRET }) };
@@ -74,7 +74,8 @@ fn make(root: &Value, node: &Value, path: Option<&[&str]>, depth: usize) -> Valu
     Value::Object(object)
 }
 
-/// A schema with what it refers to, and of each choice one branch: the first that knows the member, or the first.
+/// Returns a schema with those that it refers to, and one branch of each choice: the first that knows the member, or
+/// else the first.
 fn shape<'a>(root: &'a Value, node: &'a Value, member: Option<&str>, depth: usize) -> Vec<&'a Value> {
     let mut chosen = vec![node];
     if depth == 0 {
@@ -93,7 +94,8 @@ fn shape<'a>(root: &'a Value, node: &'a Value, member: Option<&str>, depth: usiz
     chosen
 }
 
-/// The value that a schema gives itself.
+/// Returns the value that a schema itself contains: an example, the default, the constant or the first of an
+/// enumeration.
 fn given(candidates: &[&Value]) -> Option<Value> {
     let of = |node: &&Value| {
         let listed = |key: &str| node[key].as_array().and_then(|values| values.first());
@@ -131,7 +133,7 @@ fn of_type(root: &Value, candidates: &[&Value], depth: usize) -> Value {
     }
 }
 
-/// The members that are required, and those that have an example.
+/// Returns the members that are required, and those that have an example.
 fn members(root: &Value, candidates: &[&Value], depth: usize) -> Map<String, Value> {
     let mut object = Map::new();
     for node in candidates {
@@ -146,7 +148,7 @@ fn members(root: &Value, candidates: &[&Value], depth: usize) -> Map<String, Val
     object
 }
 
-/// Puts the secret in place of the first text in a value; whether there was one.
+/// Replaces the first text in a value by the secret; returns whether there was one.
 fn place(value: &mut Value) -> bool {
     match value {
         Value::String(text) => {

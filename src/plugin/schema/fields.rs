@@ -1,23 +1,23 @@
-//! The way from a schema to one of its fields.
+//! Finds the parts of a schema that describe a field.
 //!
-//! Follows what describes a field (`properties`, `items`, `$ref` inside the schema, the branches of `oneOf` and its
+//! Follows what describes a field (`properties`, `items`, `$ref` inside the schema, the branches of `oneOf` and the
 //! like); does not evaluate conditions.
 
 use serde_json::Value;
 
-/// How many references and branches are followed one into the other.
+/// The deepest nesting of references and branches that is followed.
 const DEPTH_MAX: usize = 12;
-/// Most schemas that may describe one field.
+/// The most schemas that may describe one field.
 const CANDIDATES_MAX: usize = 200;
-/// What describes the parts of a value.
+/// The keywords that describe the parts of a value.
 const DESCRIBING: [&str; 5] = ["properties", "patternProperties", "additionalProperties", "items", "prefixItems"];
-/// Schemas that a value has to keep too, or one of which.
+/// The keywords with schemas of which a value has to match all, any or one.
 const BRANCHES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 
 static ANYTHING: Value = Value::Bool(true);
 
-/// What is wrong with a field that may hold a secret: the schema does not know it, or wants something else there than
-/// text.
+/// Returns what is wrong with a field that may contain a secret: the schema does not know it, or does not allow text
+/// there.
 pub fn rule(schema: &Value, field: &str) -> Option<String> {
     let mut at = vec![schema];
     for segment in field.split('.') {
@@ -33,7 +33,8 @@ pub fn rule(schema: &Value, field: &str) -> Option<String> {
     (!text).then(|| format!("it wants no text in the secret field `{field}`, and a secret is text"))
 }
 
-/// Whether a schema names this field at its top: describes it, or requires it. One that allows any field does not.
+/// Reports whether a schema names this field at its top level, which means that it describes or requires it. A schema
+/// that allows any field does not name it.
 pub fn has_field(schema: &Value, name: &str) -> bool {
     branches(schema, schema).into_iter().any(|node| {
         let required = node["required"].as_array().into_iter().flatten();
@@ -41,7 +42,7 @@ pub fn has_field(schema: &Value, name: &str) -> bool {
     })
 }
 
-/// The schemas that describe a part of what a schema describes: a member by name, or any (`*`).
+/// Returns the schemas that describe a part of a value: a member by name, or any member (`*`).
 pub fn below<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Value> {
     let mut found: Vec<&Value> = Vec::new();
     for node in branches(root, node) {
@@ -69,7 +70,7 @@ pub fn below<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Val
     found
 }
 
-/// A schema itself and all it is made of: what it refers to, and its branches.
+/// Returns a schema together with those that it refers to, and its branches.
 pub fn branches<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
     fn walk<'a>(root: &'a Value, node: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
         if depth > DEPTH_MAX || found.len() > CANDIDATES_MAX {
@@ -98,9 +99,9 @@ fn is_of(node: &Value, wanted: &[&str]) -> bool {
     }
 }
 
-/// Whether text may stand there, by what the schema itself says of its type.
+/// Reports whether text is allowed, by what the schema itself says of its type.
 fn admits_text(node: &Value) -> bool {
-    // One that only refers or branches says nothing itself.
+    // A schema that only refers or branches does not say anything itself.
     let silent = node.get("type").is_none()
         && (node.get("$ref").is_some() || BRANCHES.iter().any(|key| node.get(*key).is_some()));
     !silent && is_of(node, &["string"])

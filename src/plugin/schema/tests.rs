@@ -58,7 +58,7 @@ fn what_is_no_schema_is_told_by_its_places() {
     }
     assert!(told(json!({"type": "array", "properties": {"a": {}}}))[0].contains("\"type\": \"object\""));
     assert!(told(json!({"type": "object"}))[0].contains("no `properties`"));
-    // Nothing is fetched, from nowhere.
+    // Nothing is fetched from anywhere.
     for elsewhere in ["file:///etc/passwd", "http://127.0.0.1:9/schema", "other.json"] {
         let told = told(json!({"type": "object", "properties": {"a": {"$ref": elsewhere}}}));
         assert!(told.len() == 1 && !told[0].contains("root:"), "{told:?}");

@@ -1,5 +1,5 @@
-//! Which template an id stands for. Where several files claim one, it is a broken template that says so: nobody can
-//! tell which of them is meant.
+//! Maps ids to templates. An id that several files claim maps to a broken template that reports this, because it is not
+//! clear which of them is meant.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,8 @@ use super::state::FileState;
 use super::{Content, Names, Template};
 use crate::template::Problem;
 
-/// Whether two are the same reading of the same file. Those that share an id are made anew at every scan.
+/// Reports whether both are the same reading of the same file. Templates that share an id are created again at every
+/// scan, so those are compared.
 pub(super) fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
     Arc::ptr_eq(a, b)
         || (a.path == b.path
@@ -24,7 +25,7 @@ pub(super) fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
             ))
 }
 
-/// Every template by its id.
+/// Returns every template by its id.
 pub(super) fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
     let mut grouped: BTreeMap<String, Vec<&Arc<Template>>> = BTreeMap::new();
     for template in files.values() {

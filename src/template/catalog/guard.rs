@@ -1,4 +1,4 @@
-//! What stands in the way of deleting a secret.
+//! Finds what prevents the deletion of a secret (promise Guarded).
 
 use std::time::{Duration, Instant};
 
@@ -7,35 +7,35 @@ use super::{Catalog, Content, Gone, Names, Template};
 use crate::names::SecretName;
 use crate::template::lexer::{Reference, names_in_text};
 
-/// How long a file that vanished still counts: an editor or git may be replacing it.
+/// How long a vanished file still counts: an editor or git may be replacing it.
 const VANISHED: Duration = Duration::from_secs(2);
 
-/// How long a file that vanished at `since` still counts; `None` when it does not any more.
+/// Returns how much longer a file that vanished at `since` counts; `None` if it no longer does.
 pub fn waits(since: Instant, now: Instant) -> Option<Duration> {
     VANISHED.checked_sub(now.saturating_duration_since(since)).filter(|wait| !wait.is_zero())
 }
 
-/// Why something stands in the way.
+/// The reason why something prevents a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A template names the secret.
+    /// A template references the secret.
     Referenced,
-    /// A template that vanished just now did.
+    /// A file that has just vanished named the secret, or may have. Holds the time for which it still counts.
     Vanished(Duration),
-    /// A file that cannot be read did when it last could.
+    /// A file that cannot be read referenced the secret when it last could be.
     LastKnown,
-    /// The name stands in a text that cannot be taken apart.
+    /// The name occurs in a template that cannot be lexed.
     InBrokenText,
-    /// The name stands in a file that is no template.
+    /// The name occurs in a file that is not a template.
     InStray,
-    /// It is not known what is in there.
+    /// The template or folder cannot be read, so its references are unknown.
     Unknown,
-    /// Nor in a file that is no template.
+    /// A file that is not a template cannot be searched.
     Unsearched(Unsearched),
 }
 
 impl Reason {
-    /// For programs.
+    /// Returns the reason's code in the API.
     pub fn code(self) -> &'static str {
         match self {
             Self::Referenced => "referenced",
@@ -48,23 +48,24 @@ impl Reason {
     }
 }
 
-/// One thing in the way.
+/// One thing that prevents a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
-    /// The template, the file that is none by its path inside the templates' folder, or the folder that cannot be read.
+    /// The id of the template, the path inside the templates' folder of a file that is not one, or the path of the
+    /// folder that cannot be read.
     pub template: String,
-    /// Line, from 1, where it is known.
+    /// The line of the reference, counted from 1; `None` if it is not known.
     pub line: Option<u32>,
-    /// Column in characters, from 1.
+    /// The column in characters, counted from 1; `None` if it is not known.
     pub column: Option<u32>,
-    /// The name, as it is spelled there.
+    /// The secret's name in the file's own spelling; `None` if it is not known.
     pub name: Option<String>,
-    /// Why.
+    /// The reason why it prevents the deletion.
     pub reason: Reason,
 }
 
 impl Blocker {
-    /// What it is and how to lift it, told of the secret that is called `present` now.
+    /// Explains the reason and the remedy. `present` is the secret's current name.
     pub fn message(&self, present: &SecretName) -> String {
         let template = &self.template;
         match self.reason {
@@ -105,7 +106,7 @@ impl Blocker {
         }
     }
 
-    /// When to try again, where waiting is enough.
+    /// Returns how long to wait before trying again; `None` if waiting is not enough.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.reason {
             Reason::Vanished(wait) => Some(wait),
@@ -115,7 +116,7 @@ impl Blocker {
 }
 
 impl Catalog {
-    /// Everything in the way of deleting a secret that has or had one of these names. To be asked right
+    /// Returns everything that prevents the deletion of a secret which has or had one of these names. Call it right
     /// after a `rescan`.
     pub fn blockers(&self, names: &[&SecretName], now: Instant) -> Vec<Blocker> {
         let mut blockers = Vec::new();
@@ -182,7 +183,7 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
     }
 }
 
-/// The first place of each name is enough: the file has to go as a whole.
+/// Reports only the first occurrence of each name: the file has to go as a whole.
 fn of_stray(stray: &Stray, names: &[&SecretName], into: &mut Vec<Blocker>) {
     let blocker = |reason| Blocker { template: stray.path.clone(), line: None, column: None, name: None, reason };
     match stray.text() {

@@ -1,8 +1,8 @@
-//! Opens the file of a template, and refuses one that whoever made the link to it may not choose.
+//! Opens the file of a template, unless the maker of a link on the way may not choose that file.
 //!
-//! The daemon may read more than the people who write templates: were a link followed blindly, a template could be
-//! any of its files. So a link is followed step by step, and the owner of each link and of the folder it lies in says
-//! to what it may lead. Knows nothing of what is in a file.
+//! The daemon can read more than the people who write templates: if it followed links blindly, a template could be any
+//! of its files. So it follows a link step by step, and the owners of each link and of the folder that contains it
+//! decide where the link may lead. Knows nothing of the content of files.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -16,23 +16,23 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
 
-/// The most links on the way to one file, as the kernel has it.
+/// The most links on the way to one file, which is the kernel's limit.
 const LINKS_MAX: usize = 40;
 
-/// Who could choose where a link leads: the owner of the link, and that of the folder it lies in.
+/// The users who could choose where a link leads: the owner of the link, and the owner of the folder it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maker {
     link: u32,
     folder: u32,
 }
 
-/// Why a file is not opened.
+/// The reason why a file is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A link leads to a file that its maker may not choose.
     #[error("the file behind this link belongs to another user, so it is not read")]
     Foreign,
-    /// The system's.
+    /// The system refused, or the file is not a regular one.
     #[error(transparent)]
     System(#[from] io::Error),
 }
@@ -43,13 +43,13 @@ impl From<Errno> for OpenError {
     }
 }
 
-/// A folder of templates that is open.
+/// An open folder of templates.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
-    /// Where it stands in the templates' folder.
+    /// The path that the folder was opened by.
     pub path: PathBuf,
-    /// Whoever made the links that led to it.
+    /// The makers of the links that led to it.
     makers: Vec<Maker>,
 }
 
@@ -57,16 +57,16 @@ impl Folder {
     /// Opens the templates' folder itself, which the daemon's user has chosen.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails when the system cannot open it as a folder.
     pub fn root(path: &Path) -> io::Result<Self> {
         let fd = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { fd, path: path.to_owned(), makers: Vec::new() })
     }
 
-    /// Opens a folder inside, which may be a link to one.
+    /// Opens a folder inside this one. `name` may be a link to a folder.
     ///
     /// # Errors
-    /// The system's: `NotADirectory` for what is none.
+    /// Fails with `NotADirectory` if `name` is not a folder, and otherwise as the system does.
     pub fn inside(&self, name: &OsStr) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let (fd, makers) = match openat(&self.fd, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
@@ -80,22 +80,23 @@ impl Folder {
         Ok(Self { fd, path: self.path.join(name), makers })
     }
 
-    /// Returns its device and inode, where the system tells.
+    /// Returns its device and inode; `None` if the system does not report them.
     pub fn id(&self) -> Option<(u64, u64)> {
         fstat(&self.fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
     }
 
-    /// Opens a file in it for reading. Never waits: a FIFO or a device is refused.
+    /// Opens a file in this folder for reading. Never blocks: a FIFO or a device is refused.
     ///
     /// # Errors
-    /// `Foreign`; `InvalidInput` for anything but a regular file; the system's.
+    /// Fails with `Foreign` if a link's maker may not choose the file, with `InvalidInput` for anything but a regular
+    /// file, and otherwise as the system does.
     pub fn open(&self, name: &OsStr) -> Result<File, OpenError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let (fd, mut makers) = match openat(&self.fd, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(fd) => (fd, Vec::new()),
             Err(Errno::LOOP) => {
                 let (found, makers) = follow(self.fd.as_fd(), name)?;
-                // Before it is opened in earnest, which a device would notice.
+                // Checked before the real open, which a device would notice.
                 regular(&fstat(&found)?)?;
                 let again = format!("/proc/self/fd/{}", found.as_raw_fd());
                 (open(again, flags, Mode::empty())?, makers)
@@ -106,7 +107,7 @@ impl Folder {
         regular(&stat)?;
         makers.extend(&self.makers);
         let me = rustix::process::geteuid().as_raw();
-        // The look at the folders above is for the few makers who need it.
+        // The folders above are only checked for the makers who need it.
         let can_everyone = || stat.st_mode & 0o004 != 0 && can_everyone_reach(&fd);
         if !makers.iter().all(|maker| maker.may_choose(stat.st_uid, me, can_everyone)) {
             return Err(OpenError::Foreign);
@@ -122,9 +123,9 @@ impl AsFd for Folder {
 }
 
 impl Maker {
-    /// Whether a link of this maker may lead to a file of this owner. Root and the daemon's user (`me`) may choose
-    /// among their own files. Anybody else may choose a file of their own, and of those two only what everybody on
-    /// this machine can read.
+    /// Reports whether a link of this maker may lead to a file of this owner. Root and the daemon's user (`me`) may
+    /// choose among their own files. Anyone else may choose a file of their own, and of the files of those two only
+    /// what everyone on this machine can read.
     fn may_choose(self, owner: u32, me: u32, can_everyone_read: impl Fn() -> bool) -> bool {
         let is_trusted = |user: u32| user == 0 || user == me;
         if is_trusted(self.link) && is_trusted(self.folder) {
@@ -142,13 +143,13 @@ fn regular(stat: &Stat) -> io::Result<()> {
     }
 }
 
-/// Whether every folder on the way to an open file lets everybody through.
+/// Reports whether every folder on the way to an open file can be passed by everyone.
 fn can_everyone_reach(fd: &OwnedFd) -> bool {
     let Ok(path) = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) else { return false };
     path.ancestors().skip(1).all(|folder| fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o001 != 0))
 }
 
-/// Follows the links that begin with an entry of a folder: what they lead to (`O_PATH`), and who made them.
+/// Follows the links that begin with an entry of a folder. Returns the file they lead to (`O_PATH`) and their makers.
 fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<Maker>)> {
     let here = OFlags::PATH | OFlags::CLOEXEC;
     let mut at = openat(folder, c".", here | OFlags::DIRECTORY, Mode::empty())?;
@@ -165,7 +166,7 @@ fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<Make
             if ahead.is_empty() {
                 return Ok((next, makers));
             }
-            // Once more, as a folder: this is what has a file system mounted that is mounted on demand.
+            // Opened once more as a folder, which makes the kernel mount a file system that is mounted on demand.
             at = openat(&at, &step, here | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
             continue;
         }
@@ -183,7 +184,7 @@ fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<Make
             }
         }
     }
-    // A link to `/` or to `.`.
+    // The link leads to `/` or to `.`.
     Ok((at, makers))
 }
 
@@ -203,10 +204,10 @@ mod tests {
     fn a_link_leads_to_what_its_maker_may_choose() {
         let may = |link, folder, owner, public: bool| Maker { link, folder }.may_choose(owner, DAEMON, || public);
         for trusted in [ROOT, DAEMON] {
-            // Of root or the daemon's user, in such a folder: their files, whoever else can read them.
+            // Links of root or the daemon's user in their folders: their files, whoever else can read them.
             for owner in [ROOT, DAEMON] {
                 assert!(may(trusted, DAEMON, owner, false) && may(trusted, ROOT, owner, false));
-                // Of an author: only what everybody can read anyway.
+                // Links of an author: only what everyone can read anyway.
                 assert!(!may(AUTHOR, AUTHOR, owner, false) && may(AUTHOR, AUTHOR, owner, true));
                 assert!(!may(AUTHOR, trusted, owner, false) && may(AUTHOR, trusted, owner, true));
                 assert!(!may(trusted, AUTHOR, owner, false) && may(trusted, AUTHOR, owner, true));

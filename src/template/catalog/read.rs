@@ -1,4 +1,4 @@
-//! Reads one file: what a template is made from, and the text of what is none. Locks nothing.
+//! Reads one file: into a template, or into searchable text if it is not one. Takes no lock.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -17,13 +17,13 @@ use crate::files::Fingerprint;
 use crate::template::lexer::lex;
 use crate::template::{Format, Problem};
 
-/// The largest template, in bytes.
+/// The largest size of a template, in bytes.
 pub const TEMPLATE_MAX: u64 = 256 << 10;
-/// The largest file that is searched for names before a secret is deleted.
+/// The largest size of a file that is searched for names before a secret is deleted, in bytes.
 pub const SEARCH_MAX: u64 = 8 << 20;
 
-/// File systems of this machine, which answer at once (`statfs(2)`): ext, XFS, Btrfs, F2FS, Bcachefs, ZFS, tmpfs,
-/// ramfs, overlayfs, SquashFS, EROFS, FAT, exFAT. Of every other it is assumed that it may hang.
+/// Types of file systems on this machine, which answer at once (`statfs(2)`): ext, XFS, Btrfs, F2FS, Bcachefs, ZFS,
+/// tmpfs, ramfs, overlayfs, SquashFS, EROFS, FAT, exFAT. Every other one is assumed to be able to hang.
 const LOCAL: [FsWord; 13] = [
     0xef53,
     0x5846_5342,
@@ -40,16 +40,16 @@ const LOCAL: [FsWord; 13] = [
     0x2011_bab0,
 ];
 
-/// A file that was read.
+/// The result of reading a file.
 pub(super) struct FileRead {
     pub state: FileState,
-    /// It lies on a file system that answers at once.
+    /// Whether the file is on a file system that answers at once.
     pub is_local: bool,
-    /// `None` where there are more than were asked for.
+    /// The content; `None` if it is larger than the limit.
     pub bytes: Option<Vec<u8>>,
 }
 
-/// Reads a file of at most `most` bytes; of a larger one nothing but its metadata.
+/// Reads a file of at most `most` bytes; of a larger one, only its metadata.
 pub(super) fn read(folder: &Folder, name: &OsStr, most: u64) -> Result<FileRead, OpenError> {
     let begun = Instant::now();
     let mut file = folder.open(name)?;
@@ -60,14 +60,14 @@ pub(super) fn read(folder: &Folder, name: &OsStr, most: u64) -> Result<FileRead,
         Read::by_ref(&mut file).take(most + 1).read_to_end(&mut read)?;
         bytes = Some(read).filter(|read| read.len() as u64 <= most);
     }
-    // Asked for after reading, so that a change in between shows as another fingerprint.
+    // Taken after reading, so that a change in between shows as another fingerprint.
     let fingerprint = Fingerprint::from_metadata(&file.metadata()?);
     let is_local = fstatfs(&file).is_ok_and(|system| LOCAL.contains(&system.f_type));
     let digest = bytes.as_ref().map_or([0; 32], |bytes| Sha256::digest(bytes).into());
     Ok(FileRead { state: FileState::of(fingerprint, digest, begun), is_local, bytes })
 }
 
-/// Reads a template; `known` is what it was before, and is returned where nothing changed. `reads` counts.
+/// Reads a template. Returns `known`, its earlier reading, if nothing changed. Increases `reads`.
 pub(super) fn read_template(
     folder: &Folder,
     key: &OsStr,
@@ -108,7 +108,7 @@ pub(super) fn read_template(
                     problem(format!("the file cannot be read: {error}"), "make it a readable file, or remove it")
                 }
             };
-            // Nothing changed for the worse: the same object, so that it does not count as a change.
+            // The problem is the same as before: the same object is returned, so that it does not count as a change.
             if let Some(known) = known
                 && known.state.is_unread()
                 && matches!(&known.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
@@ -122,7 +122,7 @@ pub(super) fn read_template(
     Arc::new(Template { id, feature, name, format, path, state, is_local, published: AtomicBool::new(false), content })
 }
 
-/// Returns the text of a template, read again, where its file is still what the template was made from.
+/// Reads the text of a template again. Returns `None` if its file has changed since the template was made.
 pub(super) fn text(template: &Template) -> Option<String> {
     let folder = template.path.parent()?;
     let root = Folder::root(folder.parent()?).ok()?;
@@ -130,7 +130,7 @@ pub(super) fn text(template: &Template) -> Option<String> {
     (read.state.digest() == template.state.digest()).then(|| String::from_utf8(read.bytes?).ok()).flatten()
 }
 
-/// A name as it is shown: what is not UTF-8 or a control character is replaced.
+/// Returns a name as it can be shown: control characters and anything that is not UTF-8 become U+FFFD.
 pub(super) fn clean(name: Option<&OsStr>) -> String {
     let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
     name.replace(char::is_control, "\u{fffd}")
@@ -171,8 +171,8 @@ fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
     }
 }
 
-/// What is wrong with bytes that are UTF-16 or no text at all. Without its mark, UTF-16 can be valid UTF-8: a NUL is a
-/// character there, and every other byte is one.
+/// Returns the problem with bytes that are UTF-16 or not text at all. UTF-16 without its mark can be valid UTF-8: a NUL
+/// is a character in UTF-8, and every other byte is a NUL.
 fn not_text(bytes: &[u8]) -> Option<Problem> {
     let has_mark = UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark));
     let nuls = |from: usize| bytes.iter().skip(from).step_by(2).filter(|byte| **byte == 0).count();
@@ -185,12 +185,12 @@ fn not_text(bytes: &[u8]) -> Option<Problem> {
     }
 }
 
-/// What UTF-16 begins with, little and big endian.
+/// The byte order marks of UTF-16, little and big endian.
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// Returns the text in which names are looked for. Names are ASCII, so UTF-16 and UTF-32 of either byte order, with or
-/// without a mark, read like UTF-8 once their NULs are left out; so does a file of which only a part is UTF-16. What is
-/// not UTF-8 then becomes `?`.
+/// Returns the text that is searched for names. Names are ASCII, so UTF-16 and UTF-32 of either byte order, with or
+/// without a mark, read like UTF-8 once their NULs are left out; so does a file of which only a part is UTF-16. The
+/// rest that is not UTF-8 becomes `?`.
 pub(super) fn searchable(mut bytes: Vec<u8>) -> String {
     if bytes.contains(&0) {
         bytes.retain(|byte| *byte != 0);
@@ -232,7 +232,7 @@ mod tests {
                 assert_eq!(found.lines().nth(1), Some("key = \"<< secret 'cal-key' >>\""), "{swap} {mark}");
             }
         }
-        // As a shell of Windows appends to a file of UTF-8.
+        // A Windows shell appends UTF-16 like this to a UTF-8 file.
         let mixed = [text.as_bytes(), &utf16(false, false, "x = 'other-key'\n")].concat();
         assert!(not_text(&mixed).unwrap().message.contains("NUL"));
         assert_eq!(searchable(mixed), format!("{text}x = 'other-key'\n"));

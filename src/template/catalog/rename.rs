@@ -1,9 +1,9 @@
-//! Another name for a secret in the templates' files: all of them or none.
+//! Renames a secret in the template files: in all of them or none.
 //!
-//! First every new text is written beside its file and handed to the disk; nothing has changed then. What is
-//! under way is noted in the vault, before it begins and then together with the new name of the secret, so
-//! that a crash at any point is made good at the next start (`finish`): taken back before the secret has its
-//! new name, carried to the end after. Until then a reference by the former name works.
+//! First every new text is written beside its file and synced to disk; no template has changed at that point. What is
+//! in progress is recorded in the vault, once before it begins and once together with the new name of the secret. So
+//! the next start can recover from a crash at any point (`finish`): it undoes the rewrite if the secret does not have
+//! its new name yet, and completes it if it has. Until then, references by the former name work.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,27 +19,28 @@ use crate::names::SecretName;
 use crate::permissions::own_group;
 use crate::template::rename::rename;
 
-/// A template that stands in the way of rewriting all of them.
+/// A template that cannot be rewritten, which prevents the whole rename.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwritable {
-    /// Its id.
+    /// The id of the template.
     pub template: String,
-    /// Why.
+    /// The reason, as a sentence for people.
     pub message: String,
 }
 
-/// One file. Only names are kept between the steps, and each step opens folder and file anew by the same rules
-/// (`open`): as many templates as there are may be rewritten at once, and a step after a crash is no other.
+/// One file to rewrite. Only names, no descriptors, are kept between the steps, and each step opens folder and file
+/// again by the same rules (`open`). So any number of templates can be rewritten at once, and a step after a crash
+/// works like any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Staged {
-    /// The template's id.
+    /// The id of the template.
     template: String,
     path: PathBuf,
-    /// The name of the new text, in the same folder.
+    /// The name of the file with the new text, in the same folder.
     new: String,
-    /// The SHA-256 of what the new text is made from.
+    /// The SHA-256 of the text that the new text was made from, in hexadecimal.
     digest: String,
-    /// The SHA-256 of the new text.
+    /// The SHA-256 of the new text, in hexadecimal.
     new_digest: String,
     #[serde(skip)]
     text: String,
@@ -48,24 +49,24 @@ struct Staged {
 /// What `finish` needs after a crash.
 #[derive(Deserialize)]
 struct Note {
-    /// Whether the secret has its new name.
+    /// Whether the secret already has its new name.
     renamed: bool,
     files: Vec<Staged>,
 }
 
-/// All new texts, none of them in its place yet. Dropped, they are taken away.
+/// All the new texts, none of them in place yet. Dropping it removes them.
 #[derive(Debug, Default)]
 pub struct Rewrite {
     files: Vec<Staged>,
-    /// Templates that are links to one of these files too.
+    /// Templates that are links to one of these files.
     also: Vec<String>,
 }
 
 impl Catalog {
-    /// The new text of every template that names one of `from`. To be asked right after a `rescan`.
+    /// Prepares the new text of every template that references one of `from`. Call it right after a `rescan`.
     ///
     /// # Errors
-    /// Every file that cannot be rewritten.
+    /// Returns every template that cannot be rewritten.
     pub fn rewrite(&self, from: &[&SecretName], to: &SecretName) -> Result<Rewrite, Vec<Unwritable>> {
         let mut rewrite = Rewrite::default();
         let (mut unwritable, mut paths) = (Vec::new(), BTreeSet::new());
@@ -84,15 +85,15 @@ impl Catalog {
         if unwritable.is_empty() { Ok(rewrite) } else { Err(unwritable) }
     }
 
-    /// The file behind a template (a link stays a link) and its new text; `None` where nothing changes.
+    /// Prepares the new text of the file behind a template (a link stays a link); `None` if nothing changes.
     fn renamed(&self, template: &Template, from: &[&SecretName], to: &SecretName) -> io::Result<Option<Staged>> {
-        // Who can write in a folder on the way can make a link there.
+        // Anyone who can write in a folder on the way can make a link there.
         for folder in [Some(&*self.dir), template.path.parent()].into_iter().flatten() {
             check_only_ours(folder, &Folder::open(folder)?.metadata()?)?;
         }
         let path = fs::canonicalize(&template.path)?;
         if path.to_str().is_none() {
-            // A note could not hold it.
+            // The note is JSON and could not contain it.
             return Err(io::Error::other("its path is not UTF-8"));
         }
         let destination = open(&path)?;
@@ -117,8 +118,8 @@ impl Unwritable {
     }
 }
 
-/// Opens a file that is to be rewritten, and checks that nobody else can write it or its folder: whoever can has a way
-/// to every file of this process's user that a name in there is made to lead to.
+/// Opens a file for rewriting, after checking that nobody else can write it or its folder. Anyone who could would be
+/// able to point a name in that folder at any file of this process's user.
 fn open(path: &Path) -> io::Result<Destination> {
     let destination = Destination::open(path)?;
     check_only_ours(path.parent().unwrap_or(path), &destination.folder().metadata()?)?;
@@ -135,7 +136,7 @@ fn digest(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
-/// The bytes and the attributes of an open file, unless they are not what a new text was made from.
+/// Reads the content and attributes of an open file; fails if its digest is not `expected`.
 fn read(destination: &Destination, expected: &str) -> io::Result<(Vec<u8>, Attributes)> {
     let existing = destination.expect()?;
     let bytes = existing.read(TEMPLATE_MAX)?.to_vec();
@@ -153,13 +154,13 @@ impl Staged {
         destination.stage(self.new.as_ref(), self.text.as_bytes(), &attributes)
     }
 
-    /// What the new text takes the place of.
+    /// Returns the content and attributes that the new text will replace.
     fn before(&self) -> io::Result<(Vec<u8>, Attributes)> {
         read(&open(&self.path)?, &self.digest)
     }
 
-    /// Gives the new text its name. Not where the file is not what the new text was made from, or what stands beside it
-    /// is not the new text.
+    /// Renames the new text over the file. Fails if the file is no longer the one that the new text was made from, or
+    /// if the file beside it is not the new text.
     fn place(&self) -> io::Result<()> {
         let destination = open(&self.path)?;
         read(&destination, &self.digest)?;
@@ -172,7 +173,7 @@ impl Staged {
         destination.put_staged(self.new.as_ref())
     }
 
-    /// Puts the text of before back, unless the file has been changed since.
+    /// Restores the former text, unless the file has been changed since.
     fn put_back(&self, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
         let destination = open(&self.path)?;
         if destination.holds(bytes)? {
@@ -182,7 +183,7 @@ impl Staged {
         destination.put(bytes, attributes)
     }
 
-    /// Takes the new text away.
+    /// Removes the file with the new text.
     fn remove(&self) -> io::Result<()> {
         Folder::of(&self.path)?.0.remove(self.new.as_ref())
     }
@@ -193,17 +194,17 @@ impl Staged {
 }
 
 impl Rewrite {
-    /// The templates that will be rewritten.
+    /// Returns the ids of the templates that will be rewritten.
     pub fn templates(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.template.as_str()).chain(self.also.iter().map(String::as_str))
     }
 
-    /// Whether there is nothing to rewrite.
+    /// Reports whether no template has to be rewritten.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// What is under way, for `finish`; `renamed` says whether the secret has its new name.
+    /// Returns the record of what is in progress, for `finish`. `renamed` is whether the secret has its new name.
     pub fn note(&self, renamed: bool) -> Vec<u8> {
         serde_json::to_vec(&serde_json::json!({"renamed": renamed, "files": self.files})).unwrap_or_default()
     }
@@ -211,17 +212,17 @@ impl Rewrite {
     /// Writes every new text beside its file.
     ///
     /// # Errors
-    /// Every file where that cannot be done.
+    /// Returns every template for which this failed.
     pub fn write(&self) -> Result<(), Vec<Unwritable>> {
         let write = |file: &Staged| file.write().err().map(|error| Unwritable::new(&file.template, &error));
         let unwritable: Vec<_> = self.files.iter().filter_map(write).collect();
         if unwritable.is_empty() { Ok(()) } else { Err(unwritable) }
     }
 
-    /// Puts every new text in its place.
+    /// Puts every new text in place.
     ///
     /// # Errors
-    /// When one cannot be; those that were are put back then.
+    /// Fails if one cannot be placed; those already placed are restored.
     pub fn place(mut self) -> io::Result<()> {
         let mut before = Vec::new();
         for file in &self.files {
@@ -251,8 +252,8 @@ impl Drop for Rewrite {
     }
 }
 
-/// Makes good what a crash left half-way. Where the secret has its new name, every new text gets its place,
-/// unless its file has been changed since; else the new texts are taken away.
+/// Recovers from a crash in the middle of a rename. If the secret has its new name, puts every new text in place,
+/// unless its file has been changed since; otherwise removes the new texts.
 pub fn finish(note: &[u8]) {
     let Ok(Note { renamed, files }) = serde_json::from_slice(note) else { return };
     for file in files.iter().filter(|file| file.is_there()) {
@@ -271,7 +272,7 @@ mod tests {
 
     use super::*;
 
-    /// A crash: nothing is dropped.
+    /// Simulates a crash: nothing is dropped.
     fn crash(rewrite: Rewrite) {
         let _ = std::mem::ManuallyDrop::new(rewrite);
     }
@@ -353,7 +354,7 @@ mod tests {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
         let note = rewrite.note(true);
-        // One file has its new text, the other not yet.
+        // One file has its new text, the other does not yet.
         rewrite.files[0].place().unwrap();
         crash(rewrite);
         finish(&note);

@@ -1,4 +1,5 @@
-//! Walks the folders and reads what changed. Locks nothing and may take long: a file system may be slow, or hang.
+//! Walks the folders and reads the files that changed. Takes no lock, and may take long: a file system may be slow, or
+//! hang.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -23,28 +24,28 @@ use super::{Basis, Template};
 use crate::files::Fingerprint;
 use crate::template::Format;
 
-/// How many bytes of a folder's entries the kernel gives at once.
+/// The size of the buffer for a folder's entries, in bytes.
 const ENTRIES: usize = 64 << 10;
-/// How many folders inside the templates' folder are walked through, one in the other.
+/// The deepest nesting of folders inside the templates' folder that is walked.
 const DEPTH_MAX: usize = 8;
 
 /// Templates by the path of their file inside the templates' folder.
 pub type Files = BTreeMap<OsString, Arc<Template>>;
-/// The same of files that are no templates.
+/// Files that are not templates, by their path inside the templates' folder.
 pub type Strays = BTreeMap<OsString, Arc<Stray>>;
 
-/// What a scan found.
+/// The result of a scan.
 pub struct Found {
-    /// The templates; an unchanged one is the object it was. `None` where all of them are.
+    /// The templates; an unchanged one is the same object as before. `None` if all are unchanged.
     pub files: Option<Files>,
-    /// Files that are no templates; an unchanged one is the object it was.
+    /// Files that are not templates; an unchanged one is the same object as before.
     pub strays: Strays,
-    /// Folders that could not be read.
+    /// Folders that could not be read, each with the system's message.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Checks everything below the folder. `progress` rises with each file, so that others can tell a slow file system from
-/// one that hangs.
+/// Scans everything below the folder. Increases `progress` with each file, so that others can distinguish a slow file
+/// system from one that hangs.
 pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> Found {
     let mut scan = Scan {
         basis,
@@ -69,16 +70,16 @@ pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> Found {
 
 struct Scan<'a> {
     basis: &'a Basis,
-    /// Those that are as they were.
+    /// The templates that are unchanged.
     kept: Vec<(&'a OsString, &'a Arc<Template>)>,
-    /// Those that are not.
+    /// The new and changed templates.
     read: Vec<(OsString, Arc<Template>)>,
     strays: Strays,
-    /// For the text of more strays, in bytes.
+    /// The room left for the text of further strays, in bytes.
     room: u64,
-    /// There are more strays than are looked at.
+    /// Whether more strays exist than are examined.
     is_full: bool,
-    /// Folders that were walked, by device and inode: a link may lead back.
+    /// The folders walked so far, by device and inode, because a link may lead back to one.
     walked: HashSet<(u64, u64)>,
     unreadable: Vec<(PathBuf, String)>,
     progress: &'a AtomicU64,
@@ -89,7 +90,7 @@ impl Scan<'_> {
         let mut features: Vec<(CString, FileType)> = Vec::new();
         let mut others: Vec<(CString, FileType)> = Vec::new();
         let listed = entries(root, |name, kind| {
-            // Of a link, or where the kernel does not say, it shows when it is opened.
+            // For a link, or if the kernel does not report the type, opening it decides.
             let may_be_folder = matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown);
             let may_be_feature = may_be_folder && !is_hidden(name.to_bytes());
             let list = if may_be_feature { &mut features } else { &mut others };
@@ -122,7 +123,7 @@ impl Scan<'_> {
         });
     }
 
-    /// Calls back for each entry of a folder, with its path inside the templates' folder.
+    /// Calls `each` for every entry of a folder, with the entry's path inside the templates' folder.
     fn each(&mut self, folder: &Folder, at: &OsStr, mut each: impl FnMut(&mut Self, &OsStr, &CStr, FileType)) {
         let mut key = [at.as_bytes(), b"/"].concat();
         let prefix = key.len();
@@ -152,7 +153,7 @@ impl Scan<'_> {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What is no template: the text of a file is read, and a folder is walked.
+    /// Handles an entry that is not a template: reads the text of a file, and walks a folder.
     fn other(&mut self, folder: &Folder, key: &OsStr, kind: FileType) {
         if is_left_alone(name(key).as_bytes()) || self.is_full {
             return;
@@ -202,7 +203,7 @@ impl Scan<'_> {
         } else {
             return;
         };
-        // What says the same as before is no change.
+        // A stray that says the same as before is not a change.
         let known = self.basis.strays.get(&key).filter(|known| known.is_same(&stray)).cloned();
         self.strays.insert(key, known.unwrap_or(stray));
     }
@@ -214,8 +215,9 @@ impl Scan<'_> {
     }
 }
 
-/// Reads the files that may claim one id again: what has become of each, by its path inside the folder. An extension in
-/// mixed case is found once a scan has seen it.
+/// Reads the files again that may claim one id. Returns the template of each, by its path inside the folder; `None` if
+/// the file does not exist. Does not find an unknown file with an unusual mix of case in its extension: only a scan
+/// does.
 pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
     let known = known_of(&basis.known, id).map(|(key, _)| key.clone());
     let mut keys: Vec<OsString> = known.collect();
@@ -228,7 +230,7 @@ pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Temp
     keys.dedup();
     let Ok(root) = Folder::root(&basis.dir) else { return keys.into_iter().map(|key| (key, None)).collect() };
     let open = |feature: &OsStr| if is_hidden(feature.as_bytes()) { None } else { root.inside(feature).ok() };
-    // All of them lie in one folder, but for names that cannot be shown.
+    // All of them are in one folder, except for names that cannot be shown.
     let first = keys.first().and_then(|key| split(key)).map(|(feature, _)| (feature.to_owned(), open(feature)));
     let one = |key: &OsString| {
         let (feature, file) = split(key)?;
@@ -241,7 +243,8 @@ pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Temp
                 &other
             }
         };
-        // What is in the way of reading it is told as a problem; that there is no such entry is none.
+        // A missing entry means that there is no template; any failure to read an existing one is reported as a
+        // problem.
         statx(folder, file, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE).ok()?;
         let known = basis.known.get(key);
         let current = known.filter(|known| is_current(folder, file, &known.state)).cloned();
@@ -250,9 +253,9 @@ pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Temp
     keys.into_iter().map(|key| (one(&key), key)).map(|(template, key)| (key, template)).collect()
 }
 
-/// The files that are known under an id, which stand behind each other.
+/// Returns the known files with this id. They are adjacent in the map.
 fn known_of<'a>(known: &'a Files, id: &'a str) -> impl Iterator<Item = (&'a OsString, &'a Arc<Template>)> {
-    // A name that could not be shown is in the id in another form.
+    // A name that cannot be shown as it is appears in the id in another form.
     let from = if id.contains('\u{fffd}') { "" } else { id };
     known
         .range::<OsStr, _>((Bound::Included(OsStr::new(from)), Bound::<&OsStr>::Unbounded))
@@ -260,7 +263,7 @@ fn known_of<'a>(known: &'a Files, id: &'a str) -> impl Iterator<Item = (&'a OsSt
         .filter(move |(_, template)| template.id == id)
 }
 
-/// Returns the files in a templates' folder that have this id, whatever the case of their extensions.
+/// Returns the files in a templates' folder that have this id, with extensions in any case.
 pub fn files_of(templates: &Path, id: &str) -> Vec<PathBuf> {
     let Some((feature, wanted)) = id.split_once('/') else { return Vec::new() };
     let entries = fs::read_dir(templates.join(feature)).into_iter().flatten().flatten();
@@ -273,7 +276,7 @@ pub fn files_of(templates: &Path, id: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The folder and the file that a path inside the templates' folder has.
+/// Splits a path inside the templates' folder into folder and file; `None` if it has more or fewer parts.
 fn split(key: &OsStr) -> Option<(&OsStr, &OsStr)> {
     let bytes = key.as_bytes();
     let at = bytes.iter().position(|byte| *byte == b'/')?;
@@ -282,7 +285,7 @@ fn split(key: &OsStr) -> Option<(&OsStr, &OsStr)> {
     is_plain.then(|| (OsStr::from_bytes(feature), OsStr::from_bytes(file)))
 }
 
-/// Calls back for each entry of a folder.
+/// Calls `each` for every entry of a folder.
 fn entries(folder: &Folder, mut each: impl FnMut(&CStr, FileType)) -> io::Result<()> {
     let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
     let mut listing = RawDir::new(folder.as_fd(), &mut buffer);
@@ -299,7 +302,7 @@ pub(super) fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(b".")
 }
 
-/// The format of what may be a template, by its file's name.
+/// Returns the format of a file that may be a template, by its name; `None` for any other file.
 pub(super) fn format(name: &[u8]) -> Option<Format> {
     if is_hidden(name) {
         return None;
@@ -307,8 +310,8 @@ pub(super) fn format(name: &[u8]) -> Option<Format> {
     Format::from_extension(Path::new(OsStr::from_bytes(name)).extension()?.to_str()?)
 }
 
-/// Whether the file of an entry is sure to be as it was read, by its metadata alone. The file system is asked, not
-/// what this machine remembers of it.
+/// Reports whether the file of an entry is certainly unchanged since it was read, by its metadata alone. Asks the file
+/// system itself, not this machine's cache of it.
 fn is_current(folder: &Folder, name: impl Arg, known: &FileState) -> bool {
     known.is_current(|| {
         let found = statx(folder, name, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).ok()?;

@@ -1,7 +1,7 @@
-//! Files in the templates' folder that are no templates. Nobody serves one, but whoever put it there may take it for a
-//! template: it is listed with the reason, and its text guards names as that of a broken template does.
+//! Files in the templates' folder that are not templates. They are never served, but the person who put one there may
+//! take it for a template. So it is listed with the reason, and its text guards names as a broken template's does.
 //!
-//! Knows no folder: `scan` walks.
+//! Does not walk folders: `scan` does.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -15,37 +15,37 @@ use super::open::{Folder, OpenError};
 use super::read::{SEARCH_MAX, clean, read, searchable};
 use super::state::FileState;
 
-/// The most of them that are looked at.
+/// The most such files that are examined.
 pub const STRAYS_MAX: usize = 1000;
-/// The most text of them that is kept, in bytes.
+/// The most text of such files that is kept, in bytes.
 pub const TEXT_MAX: u64 = 32 << 20;
 
-/// What version control and desktops keep in a folder, which is never anybody's config: left alone.
+/// Names that version control and desktops keep in a folder and that are never a config: ignored.
 const LEFT_ALONE: [&str; 8] = [".git", ".hg", ".svn", ".jj", ".DS_Store", "Thumbs.db", "desktop.ini", ".directory"];
-/// How names begin of what is there for a moment: a lock of Emacs, a file that NFS removes later, and our own.
+/// Prefixes of temporary names: Emacs locks, files that NFS removes later, and our own.
 const PASSING: [&str; 3] = [".#", ".nfs", ".guillemet-"];
-/// How names end of what editors and version control keep of a file.
+/// Suffixes of the copies that editors and version control keep of a file.
 const BACKUPS: [&str; 9] = ["~", ".bak", ".orig", ".rej", ".swp", ".swo", ".swn", ".swx", ".tmp"];
 
-/// Why a file is no template.
+/// The reason why a file is not a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It lies in no folder of a feature.
+    /// It is not in the folder of a feature.
     Place,
-    /// Its name does not end as that of a template.
+    /// Its name does not have a template's extension.
     Extension,
-    /// It lies in a folder inside the folder of a feature.
+    /// It is in a folder inside the folder of a feature.
     TooDeep,
-    /// Its name, or that of a folder on the way, begins with a dot.
+    /// Its name, or the name of a folder on its path, begins with a dot.
     Hidden,
-    /// An editor made it of another file.
+    /// It looks like an editor's backup or swap file.
     Backup,
-    /// There are too many to look at each. Stands for those behind it.
+    /// There are too many files to examine each. Stands for the remaining ones.
     TooMany,
 }
 
 impl Why {
-    /// Why the file of this path is none.
+    /// Returns the reason why the file at this path is not a template.
     fn of(key: &OsStr) -> Self {
         let (bytes, name) = (key.as_bytes(), name(key).as_bytes());
         let is_hidden = bytes.split(|byte| *byte == b'/').any(|part| part.starts_with(b"."));
@@ -59,7 +59,7 @@ impl Why {
         }
     }
 
-    /// For programs.
+    /// Returns the reason's code in the API.
     pub fn code(self) -> &'static str {
         match self {
             Self::Place => "place",
@@ -93,18 +93,18 @@ impl Why {
     }
 }
 
-/// Why a file is not searched for names. It may name anything then.
+/// The reason why a file is not searched for names. Such a file may name any secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsearched {
-    /// It is larger than is searched.
+    /// It is larger than 8 MiB.
     TooLarge,
-    /// The others have used up the room for texts.
+    /// All of these files together are larger than 32 MiB.
     NoRoom,
-    /// There are too many, or folders are nested too deep.
+    /// There are too many files, or folders are nested too deep.
     TooMany,
     /// It is a link to a file that its maker may not choose.
     Foreign,
-    /// The system's reason.
+    /// The system could not read it, for this reason.
     Unreadable(ErrorKind),
 }
 
@@ -120,15 +120,15 @@ impl std::fmt::Display for Unsearched {
     }
 }
 
-/// A file that is no template.
+/// A file in the templates' folder that is not a template.
 #[derive(Debug)]
 pub struct Stray {
-    /// Its path inside the templates' folder, as it is shown.
+    /// Its path inside the templates' folder, as it can be shown.
     pub path: String,
-    /// Why it is none.
+    /// The reason why it is not a template.
     pub why: Why,
     pub(super) state: FileState,
-    /// What is searched for names; empty for what is no file.
+    /// The text that is searched for names; empty for anything but a regular file.
     pub(super) text: Result<String, Unsearched>,
 }
 
@@ -137,23 +137,23 @@ impl Stray {
         Arc::new(Self { path: clean(Some(key)), why, state, text })
     }
 
-    /// What has no text: a socket, a pipe, a device.
+    /// Describes something without text: a socket, a pipe, a device.
     pub(super) fn without_text(key: &OsStr) -> Arc<Self> {
         Self::new(key, Why::of(key), FileState::unread(), Ok(String::new()))
     }
 
-    /// Stands for all that is in a folder and was not looked at.
+    /// Stands for the files in a folder that were not examined.
     pub(super) fn rest_of(key: &OsStr) -> Arc<Self> {
         let key = if key.is_empty() { OsStr::new(".") } else { key };
         Self::new(key, Why::TooMany, FileState::unread(), Err(Unsearched::TooMany))
     }
 
-    /// Its text, unless nobody knows it.
+    /// Returns its text, or the reason why it could not be read.
     pub fn text(&self) -> Result<&str, Unsearched> {
         self.text.as_deref().map_err(|why| *why)
     }
 
-    /// Why it is no template and what to do, and whether it keeps every secret from being deleted.
+    /// Explains why it is not a template and what to do, and whether it prevents every deletion.
     pub fn message(&self) -> String {
         let why = self.why.text();
         match self.text {
@@ -166,18 +166,19 @@ impl Stray {
         }
     }
 
-    /// Whether an editor leaves such a thing, and nobody has to be told. What stands in the way of every delete is told
-    /// in any case.
+    /// Reports whether it is a file that an editor leaves behind, which need not be listed. A file that prevents every
+    /// deletion is always listed.
     pub fn is_quiet(&self) -> bool {
         matches!(self.why, Why::Hidden | Why::Backup) && self.text.is_ok()
     }
 
-    /// Whether both are the same, as far as that can be told.
+    /// Reports whether both say the same about a file that could not be read.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.why == other.why && self.text == other.text && self.state.is_unread() && other.state.is_unread()
     }
 
-    /// Whether it need not be read again with this much room for its text, while its file is what it was.
+    /// Reports whether it need not be read again with this much room for its text, in bytes, as long as its file is
+    /// unchanged.
     pub(super) fn is_settled_with(&self, room: u64) -> bool {
         match &self.text {
             Ok(text) => text.len() as u64 <= room,
@@ -187,24 +188,24 @@ impl Stray {
     }
 }
 
-/// How many folders inside the templates' folder a path leads through.
+/// Returns how many folders inside the templates' folder a path leads through.
 pub(super) fn depth(key: &OsStr) -> usize {
     key.as_bytes().iter().filter(|byte| **byte == b'/').count()
 }
 
-/// The last step of a path.
+/// Returns the last component of a path.
 pub(super) fn name(key: &OsStr) -> &OsStr {
     OsStr::from_bytes(key.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default())
 }
 
-/// Whether what has this name is nobody's business here.
+/// Reports whether a file of this name is ignored altogether.
 pub(super) fn is_left_alone(name: &[u8]) -> bool {
     LEFT_ALONE.iter().any(|known| name == known.as_bytes())
         || PASSING.iter().any(|begin| name.starts_with(begin.as_bytes()))
 }
 
-/// Reads a file; `known` is what it was before, and is returned where nothing changed. Its text has `room` bytes.
-/// `None` where it has just gone.
+/// Reads a file, keeping at most `room` bytes of text. Returns `known`, its earlier reading, if nothing changed, and
+/// `None` if the file has just vanished. Increases `reads`.
 pub(super) fn read_stray(
     folder: &Folder,
     key: &OsStr,
@@ -236,7 +237,7 @@ pub(super) fn read_stray(
             let text = match error.kind() {
                 _ if leads_nowhere && kind == FileType::Symlink => Ok(String::new()),
                 ErrorKind::NotFound => return None,
-                // No regular file.
+                // Not a regular file.
                 ErrorKind::InvalidInput => Ok(String::new()),
                 kind => Err(Unsearched::Unreadable(kind)),
             };

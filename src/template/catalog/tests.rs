@@ -1,4 +1,4 @@
-//! What is on the disk is what the catalog says, and what is not known blocks.
+//! The catalog reports what is on the disk, and an unknown content prevents every deletion.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -33,7 +33,7 @@ impl Folder {
         (changes.added, changes.changed, changes.removed)
     }
 
-    /// Template and name of every reference.
+    /// Returns template and name of every reference.
     fn references(&self) -> Vec<(String, String)> {
         let of = |template: &Arc<Template>| {
             let id = template.id.clone();
@@ -70,7 +70,7 @@ fn templates_are_found_changed_and_gone() {
     assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
     assert_eq!(folder.references(), [("mcp-server/a".to_owned(), "one".to_owned())]);
 
-    // An editor's way: another file of the same length takes the place of the first, at once.
+    // As an editor does it: another file of the same length replaces the first one at once.
     folder.write("mcp-server/a.toml.new", "x = '<< secret \"two\" >>'");
     let before = Arc::clone(folder.catalog.get("mcp-server/a").unwrap());
     fs::rename(folder.path("mcp-server/a.toml.new"), folder.path("mcp-server/a.toml")).unwrap();
@@ -120,7 +120,7 @@ fn what_blocks_a_deletion() {
     let gone: SecretName = "gone".parse().unwrap();
     assert!(folder.catalog.blockers(&[&gone], Instant::now() + Duration::from_secs(3)).is_empty());
 
-    // A file that becomes unreadable keeps what it named; one that never was readable could name anything.
+    // A file that becomes unreadable keeps its references; one that was never readable could name anything.
     fs::remove_file(folder.path("f/plain.toml")).unwrap();
     fs::create_dir(folder.path("f/plain.toml")).unwrap();
     folder.rescan();
@@ -181,7 +181,7 @@ fn the_watcher_tells_of_everything_that_matters() {
     let mut watcher = Watcher::new(folder.path(""), move || tell.send(()).unwrap()).unwrap();
     let mut noticed = |what: &str| {
         told.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what} was not noticed"));
-        // One change gives several events.
+        // One change causes several events.
         while told.recv_timeout(Duration::from_millis(100)).is_ok() {}
         watcher.renew().unwrap();
     };
@@ -209,7 +209,7 @@ fn of_two_readings_the_one_that_began_later_counts() {
     let (one, two) = ("x = '<< secret \"one\" >>'", "x = '<< secret \"two\" >>'");
     let names = |folder: &Folder| folder.references().into_iter().map(|(_, name)| name).collect::<Vec<_>>();
     let progress = AtomicU64::new(0);
-    // A scan is overtaken by a reading that began after it, and not by one that began before.
+    // A reading that began after a scan overrides it, and one that began before does not.
     for is_scan_first in [true, false] {
         folder.write("f/a.toml", one);
         folder.write("f/b.toml", "x = 1");
@@ -220,7 +220,7 @@ fn of_two_readings_the_one_that_began_later_counts() {
         folder.write("f/a.toml", two);
         fs::remove_file(folder.path("f/b.toml")).unwrap();
         let second = read(second, !is_scan_first);
-        // In the wrong order.
+        // Applied in the wrong order.
         folder.catalog.apply(second, Instant::now());
         folder.catalog.apply(first, Instant::now());
         assert_eq!(names(&folder), ["two"], "{is_scan_first}");
@@ -275,7 +275,7 @@ fn until_a_scan_ends_an_unanswered_one_counts_as_naming_everything() {
     assert_ne!(folder.catalog.generation(), before, "whoever was told so is told otherwise");
 }
 
-/// Scans until a file is known by its metadata alone; how often a file was read for it.
+/// Scans until the metadata alone shows that a file is unchanged.
 fn settle(folder: &mut Folder, id: &str) {
     for _ in 0..1000 {
         folder.rescan();
@@ -324,10 +324,10 @@ fn an_extension_is_one_in_whatever_case() {
     }
     assert_eq!(folder.catalog.get("f/a").unwrap().format, Format::Yaml);
     assert_eq!(folder.catalog.strays().count(), 0);
-    // Ids are another matter.
+    // The case of ids matters.
     folder.write("f/A.toml", "x = 1");
     assert_eq!(folder.rescan().0, ids(&["f/A"]));
-    // One id for all of these.
+    // All of these have one id.
     for file in ["f/a.yaml", "f/a.TOML", "f/a.toml"] {
         folder.write(file, "x = 1");
     }
@@ -346,7 +346,7 @@ fn an_extension_is_one_in_whatever_case() {
 }
 
 impl Folder {
-    /// Path and reason of each file that is no template.
+    /// Returns path and reason of each file that is not a template.
     fn strays(&self) -> Vec<(&str, &'static str)> {
         self.catalog.strays().map(|stray| (stray.path.as_str(), stray.why.code())).collect()
     }
@@ -390,7 +390,7 @@ fn what_is_no_template_is_listed_and_guards() {
     let found = folder.catalog.blockers(&[&key], Instant::now());
     assert!(found.iter().all(|blocker| (blocker.line, blocker.column) == (Some(1), Some(17))), "{found:?}");
 
-    // Nothing is read again, nothing new is told, until something changes.
+    // Nothing is read again and nothing new is reported until something changes.
     for _ in 0..1000 {
         if folder.catalog.strays().all(|stray| stray.state.is_settled() || stray.state.is_unread()) {
             break;
@@ -401,7 +401,7 @@ fn what_is_no_template_is_listed_and_guards() {
     let (generation, reads) = (folder.catalog.generation(), folder.catalog.reads().load(Ordering::Relaxed));
     folder.rescan();
     assert_eq!(folder.catalog.generation(), generation);
-    // What leads nowhere is looked up each time.
+    // A link that leads nowhere is looked up each time.
     assert_eq!(folder.catalog.reads().load(Ordering::Relaxed), reads + 1);
     folder.write("f/notes.txt", "x = '<< secret \"new\" >>'\n");
     folder.rescan();
@@ -427,7 +427,7 @@ fn what_cannot_be_searched_may_name_anything() {
     assert!(told.contains("larger than 8 MiB") && told.contains("no secret can be deleted"), "{told}");
     fs::remove_file(folder.path("f/film.mkv")).unwrap();
 
-    // Together they may not fill the memory; what there is room for again is read.
+    // Together they must not fill the memory; files that fit again are read.
     for number in 0..5 {
         fs::write(folder.path(&format!("f/{number}.log")), vec![b'x'; 7 << 20]).unwrap();
     }

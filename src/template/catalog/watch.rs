@@ -1,5 +1,4 @@
-//! Tells when templates may have changed. Files that cannot be templates are not its business: whoever has to know of
-//! them scans.
+//! Reports when templates may have changed. Ignores files that cannot be templates; only a scan finds changes of those.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::scan::{format, is_hidden};
 
-/// Why the kernel cannot tell of changes.
+/// The error of a watch that could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("changes of {path} cannot be watched: {source}. Raise fs.inotify.max_user_watches or max_user_instances")]
 pub struct WatchError {
@@ -19,21 +18,21 @@ pub struct WatchError {
     source: notify::Error,
 }
 
-/// Watches until dropped.
+/// A watch on the templates' folder, which lasts until it is dropped.
 pub struct Watcher {
     watcher: RecommendedWatcher,
     dir: PathBuf,
-    /// The folder itself was made, moved or removed: what is there now is not watched yet.
+    /// Whether the folder itself was created, moved or removed, so that the current folder is not watched yet.
     replaced: Arc<AtomicBool>,
 }
 
 impl Watcher {
-    /// Calls back at once on whatever may matter to a template: often too often, never too seldom.
+    /// Calls `on_change` at once for every event that may concern a template: often too often, never too rarely.
     ///
-    /// The folder above is watched too, so that the templates' folder may be taken away and put back.
+    /// Also watches the parent folder, so that the templates' folder can be removed and put back.
     ///
     /// # Errors
-    /// `WatchError`.
+    /// Fails with [`WatchError`] if the system refuses the watch, as when its limits are exhausted.
     pub fn new(dir: impl Into<PathBuf>, on_change: impl Fn() + Send + 'static) -> Result<Self, WatchError> {
         let dir = dir.into();
         let replaced = Arc::new(AtomicBool::new(true));
@@ -60,11 +59,11 @@ impl Watcher {
         Ok(this)
     }
 
-    /// Watches the folder that is there now. To be called before each rescan: a folder may have been put
-    /// back under the same name.
+    /// Watches the current folder. Call it before each rescan, because a folder may have been put back under the same
+    /// name.
     ///
     /// # Errors
-    /// `WatchError`.
+    /// Fails with [`WatchError`] if the system refuses the watch.
     pub fn renew(&mut self) -> Result<(), WatchError> {
         if self.replaced.swap(false, Ordering::AcqRel) && self.dir.exists() {
             let dir = self.dir.clone();
@@ -78,8 +77,8 @@ impl Watcher {
     }
 }
 
-/// Whether an event may be about a template, or a folder of some. The folder above holds the vault and its log too, and
-/// editors and git write files of their own all the time.
+/// Reports whether an event may concern a template, or a folder of templates. The parent folder also contains the vault
+/// and its log, and editors and git write files of their own all the time.
 fn matters(dir: &Path, event: &Event) -> bool {
     let is_of_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
     let may_be_template = |path: &PathBuf| {
@@ -87,7 +86,7 @@ fn matters(dir: &Path, event: &Event) -> bool {
         let mut steps = inside.iter().map(OsStrExt::as_bytes);
         match (steps.next(), steps.next(), steps.next()) {
             (None, ..) => true,
-            // A folder, or a link to one; a file there is no template.
+            // A folder, or a link to one. A file at this level is not a template.
             (Some(feature), None, _) => !is_hidden(feature) && !is_of_data,
             (Some(feature), Some(file), None) => !is_hidden(feature) && format(file).is_some(),
             _ => false,

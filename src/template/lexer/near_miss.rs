@@ -1,46 +1,47 @@
-//! Text that is no tag, and was probably meant as one. docs/templates.md has the rule as a table.
+//! Recognizes text that is not a tag but was probably meant as one. docs/templates.md has the rule as a table.
 //!
-//! Knows one place at a time: what stands behind something that opens, or looks as if it did. It says what was
-//! probably meant, in the language's own words; whether there is a tag is the lexer's to say.
+//! Looks at one place at a time: the text after an opening, or after something that looks like one. It returns what was
+//! probably meant, as a correct tag; the lexer alone decides whether there is a tag.
 
 use crate::names::SecretName;
 
-/// What stands before the text.
+/// The characters before the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opener {
-    /// `<<` and a blank: it opens a tag.
+    /// `<<` and white space, which open a tag.
     Exact,
-    /// Two or more `<` that open none.
+    /// Two or more `<` that do not open a tag.
     Almost,
-    /// One `<`, or what [`lookalike`] knows.
+    /// A single `<`, or one of the sequences that [`lookalike`] recognizes.
     Lookalike,
 }
 
-/// Words that are never passed over behind `<<`, bare or in quotes.
+/// Words that are never passed over as text after `<<`, bare or in quotes.
 const WORDS: [&str; 5] = ["secret", "vars", "env", "raw", "endraw"];
-/// What editors, browsers and encoders make of `<<`.
+/// The forms that editors, browsers and encoders turn `<<` into.
 const LOOKALIKES: [&str; 9] =
     ["«", "≪", "‹‹", "＜＜", "&lt;&lt;", "\\u003c\\u003c", "\\u003C\\u003C", "\\x3c\\x3c", "\\x3C\\x3C"];
-/// What stands for a quotation mark, where the text was meant as a name in quotes.
+/// Characters and entities that count as a quotation mark where a name in quotes was probably meant.
 const QUOTES: [&str; 19] = [
     "\"", "'", "`", "“", "”", "„", "‘", "’", "‚", "«", "‹", "″", "′", "＂", "＇", "&quot;", "&#34;", "&#39;", "&apos;",
 ];
-/// What a `>>` may look like.
+/// The forms that `>>` may have been turned into.
 const CLOSERS: [&str; 6] = [">>", "»", "≫", "&gt;&gt;", "\\u003e", "\\u003E"];
-/// How far behind an opener its end is looked for, in bytes.
+/// How far after an opening its end is searched for, in bytes.
 const REACH: usize = 256;
 
-/// The length of what looks like `<<` at the beginning of a text and is not.
+/// Returns the length in bytes of a sequence at the beginning of the text that looks like `<<` but is not.
 pub fn lookalike(text: &str) -> Option<usize> {
     LOOKALIKES.iter().find(|opener| text.starts_with(**opener)).map(|opener| opener.len())
 }
 
-/// Whether text behind `<<` and a blank begins with a word that makes it a tag, closed or not.
+/// Reports whether the text after `<<` and white space begins with a word that makes it a tag, closed or not.
 pub fn is_own(text: &str) -> bool {
     WORDS.contains(&word(skip(text)).0)
 }
 
-/// What text behind an opener was probably meant as, written as it should be.
+/// Returns the tag that the text after an opening was probably meant as, correctly written; `None` if it looks like
+/// text.
 pub fn meant(text: &str, opener: Opener) -> Option<String> {
     let text = skip(text);
     let (word, rest) = word(text);
@@ -63,7 +64,7 @@ pub fn meant(text: &str, opener: Opener) -> Option<String> {
     };
     let line = rest[..rest.floor_char_boundary(REACH)].lines().next().unwrap_or_default();
     let has_member = line.starts_with(['.', '[']) && CLOSERS.iter().any(|closer| line.contains(closer));
-    // `<< var.x >>` is a tag: where nothing is called so, the engine says it.
+    // `<< var.x >>` is a tag: if nothing has this name, the engine reports it.
     let is_meant = match opener {
         Opener::Exact => false,
         Opener::Almost => has_member || WORDS.contains(&word),
@@ -72,7 +73,7 @@ pub fn meant(text: &str, opener: Opener) -> Option<String> {
     is_meant.then(|| variable(kind, rest))
 }
 
-/// The tag of a secret, as it should be written, from what stands behind `secret`.
+/// Returns the correct tag of a secret, given the text after `secret`.
 pub fn secret(rest: &str) -> String {
     let rest = skip(rest).trim_start_matches(['(', ':', '=', '.']);
     let mut rest = skip(rest);
@@ -89,13 +90,13 @@ fn variable(kind: &str, rest: &str) -> String {
     format!("<< {kind}.{} >>", if member.is_empty() { "name" } else { member })
 }
 
-/// Behind blanks, also those that nobody sees, and behind signs that trim.
+/// Skips white space, invisible characters and the signs that trim.
 fn skip(text: &str) -> &str {
     let unseen = |c: char| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
     text.trim_start_matches(|c: char| c.is_whitespace() || unseen(c) || matches!(c, '-' | '~' | '+'))
 }
 
-/// The word at the beginning, bare or in quotes, and what stands behind it.
+/// Splits off the word at the beginning, bare or in quotes.
 fn word(text: &str) -> (&str, &str) {
     let bare = |text: &str| text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
     for mark in ["\"", "'", "\\\"", "\\'"] {
@@ -109,13 +110,13 @@ fn word(text: &str) -> (&str, &str) {
     text.split_at(bare(text))
 }
 
-/// What stands behind a quotation mark, escaped or not.
+/// Returns the text after a quotation mark, escaped or not; `None` if there is no mark.
 fn quote(text: &str) -> Option<&str> {
     let text = text.trim_start_matches('\\');
     QUOTES.iter().find_map(|quote| text.strip_prefix(quote))
 }
 
-/// Whether a name in quotes begins here. A quote alone may be the end of a string that the text stands in.
+/// Reports whether a name in quotes begins here. A quote alone may be the end of a string that contains the text.
 fn opens_name(text: &str) -> bool {
     quote(text).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }

@@ -1,4 +1,4 @@
-//! Ours is what the rule says, and nothing else.
+//! The rule decides which tags are ours, and nothing else.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The real engine, as planners set it up.
+/// Renders with the real engine, configured as in a planner.
 fn render(lexed: &Lexed) -> String {
     let syntax = SyntaxConfig::builder()
         .block_delimiters(BLOCK.0, BLOCK.1)
@@ -34,7 +34,7 @@ fn problems(text: &str) -> Vec<(u32, u32, String)> {
     problems.into_iter().map(|p| (p.line.unwrap(), p.column.unwrap(), p.message)).collect()
 }
 
-/// Goes through byte for byte.
+/// Foreign text passes byte for byte.
 #[test]
 fn what_is_not_ours_is_text() {
     for text in [
@@ -119,7 +119,7 @@ fn what_was_meant_for_us_is_never_text() {
         assert_eq!(problem.column, Some(column), "{text}");
         let help = problem.help.as_deref().unwrap();
         assert!(help.starts_with(&format!("did you mean `{meant}`? ")) && help.contains("<% raw %>"), "{text}: {help}");
-        // Between `raw` and `endraw` it is text all the same.
+        // Between `raw` and `endraw` it is text as well.
         if !text.contains("raw") {
             let lexed = lex(&format!("<% raw %>{text}<% endraw %>")).unwrap();
             assert_eq!(render(&lexed), text);
@@ -127,7 +127,7 @@ fn what_was_meant_for_us_is_never_text() {
     }
 }
 
-/// A tag that is not closed does not hide what stands behind it.
+/// A tag that is not closed does not hide what follows it.
 #[test]
 fn what_is_not_closed_is_told_at_its_own_line() {
     let text = "<< vars.x\n<< secret \"a\"\n<# one\n<% if x\n<# two #>\n<< secret \"b\" >>\n<<secret \"c\">>\n";
@@ -243,7 +243,7 @@ fn names_are_found_in_text_that_is_broken() {
     assert_eq!(found, [(&name, 2, 11), (&name, 2, 26)]);
 }
 
-/// Text without an opener, rich in what looks like one.
+/// Generates text without an opener, but with many sequences that look like one.
 fn foreign() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("<<EOF\n".to_owned()),
@@ -255,7 +255,7 @@ fn foreign() -> impl Strategy<Value = String> {
         Just("${A}".to_owned()),
         Just("%>".to_owned()),
         Just(">>".to_owned()),
-        // No letters that make one of our words.
+        // No letters that form one of our words.
         "[a-dé\"'\\\\ \n\t|-]{0,6}",
     ];
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat()).prop_filter("has no opener", |text| {
@@ -289,7 +289,7 @@ fn pieces() -> impl Strategy<Value = Vec<PieceOf>> {
     )
 }
 
-/// Lines, each with what becomes of it: text for the config, or an error.
+/// Lines with their outcome: text for the config, or an error.
 const LINES: [(&str, Option<&str>); 23] = [
     ("plain > text", Some("plain > text")),
     ("x = << x >>", Some("x = X")),
@@ -317,7 +317,7 @@ const LINES: [(&str, Option<&str>); 23] = [
 ];
 
 proptest! {
-    /// A line means what it means, whatever stands around it.
+    /// The meaning of a line does not depend on the lines around it.
     #[test]
     fn what_a_line_is_does_not_depend_on_others(chosen in proptest::collection::vec(0..LINES.len(), 0..10)) {
         let lines: Vec<_> = chosen.iter().map(|index| LINES[*index]).collect();
