@@ -26,10 +26,7 @@ use crate::api::listener::Listener;
 use crate::api::{self, App};
 use crate::config::{self, ConfigError};
 use crate::events::Events;
-use crate::files::{self, FileId};
-use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
-use crate::permissions::{TrustedHome, Untrusted};
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::client::confinement;
 use crate::plugin::registry::{Pin, Registry};
@@ -37,7 +34,6 @@ use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
-use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
@@ -45,8 +41,13 @@ use crate::vault::lock::DaemonLock;
 use crate::vault::record::Secret;
 use crate::vault::store::{USAGE_KEY, Vault, VaultError};
 use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
-use crate::when::now;
 use crate::{console, membership};
+use guillemet_base::files;
+use guillemet_base::files::FileId;
+use guillemet_base::home::Home;
+use guillemet_base::permissions::{TrustedHome, Untrusted};
+use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::time::now;
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -172,8 +173,8 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 /// # Errors
 /// Why it did not start; nothing has been changed then.
 pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
-    crate::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
-    crate::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
+    guillemet_base::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
+    guillemet_base::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
     quiet_panics();
     self_check::system()?;
     // Whatever is created from here on, the socket above all, is this user's alone.

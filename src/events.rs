@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::names::{SecretId, SecretName};
+use guillemet_base::names::{SecretId, SecretName};
 
 /// How many events a slow listener may fall behind. A listener that is further behind loses events and is told so.
 const KEPT: usize = 1024;

@@ -37,7 +37,6 @@ use self::index::Index;
 use self::scans::{Scans, Unanswered};
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
-use crate::names::{SecretId, SecretName};
 use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
@@ -47,7 +46,8 @@ use crate::vault::event::ChangeKind;
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
-use crate::when::now;
+use guillemet_base::names::{SecretId, SecretName};
+use guillemet_base::time::now;
 
 pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};

@@ -18,31 +18,18 @@ pub mod console;
 pub mod daemon;
 pub mod dotenv;
 pub mod events;
-pub mod files;
-pub mod home;
 pub mod inventory;
-pub mod lock_file;
-pub mod logging;
 pub mod membership;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
 #[path = "../tests/support/missing.rs"]
 mod missing;
-pub mod names;
 pub mod pattern;
-pub mod permissions;
 pub mod planner;
 pub mod plugin;
-pub mod random;
 pub mod resolve;
 pub mod secret_reader;
 pub mod shares;
-#[expect(unsafe_code, reason = "the one place for it")]
-pub mod sys;
 pub mod template;
 pub mod user_namespace;
 pub mod vault;
-pub mod when;
-
-#[global_allocator]
-static ALLOCATOR: sys::memory::WipingAllocator = sys::memory::WipingAllocator;

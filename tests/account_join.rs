@@ -4,7 +4,7 @@
 mod support;
 
 use guillemet::account::code::{Code, Invitation};
-use guillemet::random::random;
+use guillemet_base::random::random;
 use serde_json::{Value, json};
 use support::account::Place;
 use support::team::{Machine, Team, in_sync, join, until};

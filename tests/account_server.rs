@@ -13,7 +13,7 @@ use guillemet::account::client::{Client, ClientError};
 use guillemet::account::wire::{
     AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage,
 };
-use guillemet::random::random;
+use guillemet_base::random::random;
 use support::account::{
     Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
 };

@@ -6,10 +6,10 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
-use guillemet::home::Home;
 use guillemet::vault::crypto::{self, Key};
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::store::Vault;
+use guillemet_base::home::Home;
 use serde_json::json;
 use support::canary::{Canary, Scanner};
 use support::daemon::Guillemet;

@@ -8,9 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use guillemet::home::Home;
 use guillemet::vault::keys::{METHODS, UnlockWith};
 use guillemet::vault::store::Vault;
+use guillemet_base::home::Home;
 use serde_json::json;
 use support::daemon::Guillemet;
 use support::strace::{self, Fault};
@@ -140,7 +140,7 @@ fn opens(of: &Guillemet, by: By, key: &[u8]) -> bool {
     let _ = std::fs::remove_file(copy.path(PENDING));
     if by == By::KeyFile {
         let _ = std::fs::remove_file(home.key_file());
-        guillemet::files::write_new(&home.key_file(), key).unwrap();
+        guillemet_base::files::write_new(&home.key_file(), key).unwrap();
     }
     Vault::open(&home, by.unlock(&home)).is_ok()
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use guillemet::config::Config;
-use guillemet::home::Home;
 use guillemet::inventory;
 use guillemet::plugin::registry::Registry;
 use guillemet::resolve::Resolver;
@@ -14,6 +13,7 @@ use guillemet::template::catalog::Catalog;
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::store::Vault;
 use guillemet::vault::usage::{Caller, Recorder};
+use guillemet_base::home::Home;
 
 use super::home::BenchHome;
 use super::report::Report;

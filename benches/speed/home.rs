@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use guillemet::home::Home;
-use guillemet::permissions::TrustedHome;
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::record::Secret;
 use guillemet::vault::store::Vault;
+use guillemet_base::home::Home;
+use guillemet_base::permissions::TrustedHome;
 
 use super::load::{self, Process, request};
 

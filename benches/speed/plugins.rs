@@ -9,11 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use guillemet::config::Config;
-use guillemet::home::Home;
 use guillemet::plugin::registry::Registry;
 use guillemet::resolve::plans::{Source, plan_once};
 use guillemet::template::Format;
 use guillemet::template::lexer::{Lexed, lex};
+use guillemet_base::home::Home;
 
 use super::home::BenchHome;
 use super::report::{self, Report};

@@ -4,17 +4,17 @@
 use std::collections::{HashMap, HashSet};
 
 use guillemet::planner::protocol::{Answer, Description, DocumentKind, Planned, Target};
-use guillemet::planner::text::tidy;
 use guillemet::plugin::client::{Lost, believed, named, read_answer};
 use guillemet::plugin::encode;
 use guillemet::plugin::expr::{Expr, Op, Part};
 use guillemet::plugin::plan::{self, DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
 use guillemet::resolve::fill::{Values, fill};
-use guillemet::sys::memory::Clear;
 use guillemet::template::lexer::Reference;
 use guillemet::template::problem::{PROBLEMS_MAX, tidy_problems};
 use guillemet::template::{Problem, ValueFilter};
 use guillemet::vault::memory::SealedValue;
+use guillemet_base::display::tidy;
+use guillemet_base::sys::memory::Clear;
 use serde_json::Value;
 
 mod made;

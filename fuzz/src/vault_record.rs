@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
-use guillemet::names::{SecretId, SecretName};
-use guillemet::sys::memory::Clear;
 use guillemet::vault::crypto::{self, Key};
 use guillemet::vault::event::{self, Caller, Event, Subject, Use};
 use guillemet::vault::memory::SealedValue;
 use guillemet::vault::record::{Secret, VALUE_MAX, Version};
+use guillemet_base::names::{SecretId, SecretName};
+use guillemet_base::sys::memory::Clear;
 
 /// The first byte says how the others are read.
 pub fn holds(data: &[u8]) {

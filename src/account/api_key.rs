@@ -8,7 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::wire::{DeviceId, DeviceKey, Hash};
-use crate::random::random;
+use guillemet_base::random::random;
 
 /// The prefix of every key.
 const PREFIX: &str = "sk-";

@@ -9,10 +9,10 @@
 use std::sync::Arc;
 
 use super::wire::IntentId;
-use crate::names::{Millis, SecretId, SecretName};
-use crate::random::random;
-use crate::sys::memory::Clear;
 use crate::vault::record::{Malformed, Reader, Secret, Version, pad, put_text};
+use guillemet_base::names::{Millis, SecretId, SecretName};
+use guillemet_base::random::random;
+use guillemet_base::sys::memory::Clear;
 
 const LAYOUT: u8 = 1;
 

@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 
 pub use self::wrap::{BadWrap, open_wrap};
 use super::wire::{AccountId, DeviceId, Hash, Link, Sealed};
-use crate::random::random;
-use crate::sys::memory::KEY_LEN;
 use crate::vault::crypto::{self, Key, NONCE_LEN, Unopened};
 use crate::vault::record::padded;
+use guillemet_base::random::random;
+use guillemet_base::sys::memory::KEY_LEN;
 
 /// The kinds of boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::inventory::AccountError;
 use crate::membership::{self, Trouble, Wanted};
 use crate::vault::audit::{About, Actor, DeviceRef};
 use crate::vault::usage::ChangeKind;
-use crate::when::rfc3339;
+use guillemet_base::time::rfc3339;
 
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;
@@ -38,7 +38,7 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
                 fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
             }
             let wanted = Wanted {
-                name: crate::planner::text::tidy(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
+                name: guillemet_base::display::tidy(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
                 url: fields.optional_text("server"),
                 same_names: fields.same_names("same_names"),
                 otherwise: fields.same_name("all_same_names"),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::App;
 use super::error::{ApiError, Code};
-use crate::names::SecretName;
 use crate::resolve::Resolver;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{ChangeKind, Subject};
-use crate::when::now;
+use guillemet_base::names::SecretName;
+use guillemet_base::time::now;
 
 /// What a name in a request is of: a secret, or a name; one that nothing here has is not recorded itself.
 pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {

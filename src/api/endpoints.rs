@@ -22,17 +22,17 @@ use super::{App, Link, LinkWanted, account, audit, configuration, inline, metric
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
-use crate::names::{Millis, SecretName};
 use crate::planner::protocol::Target;
 use crate::plugin::plan::Plan;
 use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
-use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::Stray;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
-use crate::when::now;
+use guillemet_base::names::{Millis, SecretName};
+use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::time::now;
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);

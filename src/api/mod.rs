@@ -52,15 +52,15 @@ use self::refusal::Refusal;
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
-use crate::files::FileId;
 use crate::inventory::Inventory;
 use crate::membership;
-use crate::names::Millis;
-use crate::permissions::TrustedHome;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
 use crate::resolve::budget::{Reservation, SMALL};
 use crate::vault::usage::Caller;
+use guillemet_base::files::FileId;
+use guillemet_base::names::Millis;
+use guillemet_base::permissions::TrustedHome;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);

@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 
 use super::identity::{Rules, is_named};
 use crate::config::{Rule, Who};
-use crate::names::SecretName;
 use crate::user_namespace::Unnamed;
 use crate::vault::usage::Caller;
+use guillemet_base::names::SecretName;
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Peer {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
             Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: "".into() }
         });
-        Self { caller, groups: crate::sys::peer::groups(stream).ok(), unnamed: Unnamed::here() }
+        Self { caller, groups: guillemet_base::sys::peer::groups(stream).ok(), unnamed: Unnamed::here() }
     }
 
     /// Looks at its executable too, for the record.

@@ -13,7 +13,7 @@ use super::{App, audit, request};
 use crate::plugin::registry::{Candidate, Pin, PluginView};
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::ChangeKind;
-use crate::when::now;
+use guillemet_base::time::now;
 
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";

@@ -15,13 +15,12 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::error::{ApiError, Code};
-use crate::inventory::SameName;
-use crate::inventory::{Filter, Status};
-use crate::names::{InvalidName, Millis, SecretName};
+use crate::inventory::{Filter, SameName, Status};
 use crate::resolve::budget::{Budget, Reservation};
-use crate::sys::stack::leaving_nothing;
 use crate::vault::record::VALUE_MAX;
 use crate::vault::usage::{Class, EVENT_KINDS, Kind};
+use guillemet_base::names::{InvalidName, Millis, SecretName};
+use guillemet_base::sys::stack::leaving_nothing;
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -354,7 +353,7 @@ impl Fields {
     /// The name of a secret that may be absent or null.
     pub fn optional_name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.optional_text(field)?;
-        text.parse().map_err(|invalid: crate::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse().map_err(|invalid: guillemet_base::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
     }
 
     /// A value that can be kept.

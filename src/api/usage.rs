@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use super::request::{Events, Listing, Page};
-use crate::names::SecretId;
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
 use crate::vault::audit::{About, Change, DeviceRef};
 use crate::vault::usage::{
     Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
 };
-use crate::when::rfc3339;
+use guillemet_base::names::SecretId;
+use guillemet_base::time::rfc3339;
 use serde::Serialize;
 
 /// One use of a secret, its refusal, or a change.

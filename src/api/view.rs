@@ -11,7 +11,6 @@ use super::error::ApiError;
 use super::request::Listing;
 use crate::config::Config;
 use crate::inventory::ReferenceView;
-use crate::logging;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode;
 use crate::plugin::expr::{Expr, Op, Part};
@@ -21,7 +20,8 @@ use crate::resolve::findings::Findings;
 use crate::resolve::plans::{Outcomes, Prepared, Targets, Unplanned};
 use crate::template::Problem;
 use crate::template::catalog::{Content, Stray};
-use crate::when::rfc3339;
+use guillemet_base::logging;
+use guillemet_base::time::rfc3339;
 
 /// A template, as the API shows it.
 #[derive(Debug, Serialize)]

@@ -12,8 +12,8 @@ use super::client::{self, part};
 use super::{Done, Failure, account_server, output, prompt};
 use crate::account::code::{Code, CodeKind, Recovery};
 use crate::account::words::words;
-use crate::home::Home;
-use crate::when::{now, rfc3339};
+use guillemet_base::home::Home;
+use guillemet_base::time::{now, rfc3339};
 
 #[derive(Subcommand)]
 pub enum AccountCommand {

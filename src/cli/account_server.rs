@@ -24,10 +24,10 @@ use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, S
 use crate::account::server::tls::{Certificate, own_files, own_pin};
 use crate::account::server::{self, App};
 use crate::account::wire::{AccountId, Hash};
-use crate::home::Home;
-use crate::random::random;
-use crate::when::{now, rfc3339};
-use crate::{files, permissions};
+use guillemet_base::home::Home;
+use guillemet_base::random::random;
+use guillemet_base::time::{now, rfc3339};
+use guillemet_base::{files, permissions};
 
 /// Held while a server runs on its folder.
 const LOCK: &str = "account.lock";
@@ -198,7 +198,7 @@ impl Place {
 
 impl Serve {
     pub fn run(self, home: &Home) -> Done {
-        let _ = crate::sys::process::hide();
+        let _ = guillemet_base::sys::process::hide();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptors(self.limits.connections as u64);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

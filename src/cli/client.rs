@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
 use crate::api::endpoints::{SAME_TARGET, TARGET};
-use crate::files::{self, FileId};
-use crate::home::Home;
-use crate::permissions;
 use crate::template::catalog::{TEMPLATE_MAX, files_of};
+use guillemet_base::files::FileId;
+use guillemet_base::home::Home;
+use guillemet_base::{files, permissions};
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

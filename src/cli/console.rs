@@ -4,7 +4,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::{Done, client, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Console {}

@@ -17,7 +17,7 @@ use self::parts::{Daemon, Mcp};
 use super::client::{self, part};
 use super::temporary::TemporaryHome;
 use super::{Done, Failure, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 /// Values that break what is careless: quotes, signs of shells, INI files, XML, templates. Every place of
 /// its templates can hold the first; the second only where non-ASCII characters may stand.
@@ -70,7 +70,7 @@ impl Demo {
         let home = Home::at(temporary.path());
         step(1, "A home: vault, key, configuration; and four templates");
         crate::daemon::init(
-            &crate::permissions::TrustedHome::check(&home, false)?,
+            &guillemet_base::permissions::TrustedHome::check(&home, false)?,
             &crate::vault::keys::UnlockWith::KeyFile(home.key_file()).for_new()?,
         )?;
         templates::write(&home)?;

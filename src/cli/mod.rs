@@ -29,8 +29,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::home::Home;
-use crate::logging;
+use guillemet_base::home::Home;
+use guillemet_base::logging;
 
 const ENVIRONMENT: &str = "\
 Environment:

@@ -11,8 +11,8 @@ use rustix::fs::{Access, access};
 use serde_json::Value;
 
 use super::Failure;
-use crate::home::Home;
-use crate::lock_file::LockFile;
+use guillemet_base::home::Home;
+use guillemet_base::lock_file::LockFile;
 
 /// How many bytes the path of a socket may have (`sun_path`, without the zero at its end).
 const PATH_MAX: usize = 107;

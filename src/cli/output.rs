@@ -11,9 +11,9 @@ use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-pub use crate::planner::text::clean;
-use crate::planner::text::{is_hidden, is_unfit};
-use crate::when;
+pub use guillemet_base::display::clean;
+use guillemet_base::display::{is_hidden, is_unfit};
+use guillemet_base::time;
 
 /// Whether a character could move the cursor or turn the direction of writing.
 fn moves(c: char) -> bool {
@@ -228,7 +228,7 @@ pub fn ago(time: Option<&str>, now: u64) -> String {
     if !is_terminal() {
         return text.to_owned();
     }
-    when::seconds(text).map_or_else(|| text.to_owned(), |at| when::ago(at, now))
+    time::seconds(text).map_or_else(|| text.to_owned(), |at| time::ago(at, now))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{Done, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 /// A path of a home.
 #[derive(Clone, Copy, ValueEnum)]

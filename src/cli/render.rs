@@ -9,7 +9,7 @@ use clap::Args;
 use self::out::{Out, Source};
 use super::client::{self, part, template_path};
 use super::{Done, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Render {

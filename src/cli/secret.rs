@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, part};
 use super::{Done, output, prompt};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 /// Names that say nothing about whose secret it is.
 const GENERIC: [&str; 14] = [

@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{Done, client, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Status {

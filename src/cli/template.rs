@@ -11,7 +11,7 @@ use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
 use crate::api::configuration;
 use crate::daemon::{Checked, DaemonError};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Subcommand)]
 pub enum Template {

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::random::random;
+use guillemet_base::random::random;
 
 /// A folder that is removed in the end.
 pub struct TemporaryHome(PathBuf);

@@ -18,7 +18,7 @@ use rustix::termios::{
 };
 use zeroize::Zeroizing;
 
-use crate::sys::signals::CaughtSignals;
+use guillemet_base::sys::signals::CaughtSignals;
 
 /// What comes this soon after something belongs to it: the rest of a paste, or of an escape sequence. Nobody types as
 /// fast, and nobody notices the wait.

@@ -4,10 +4,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::Failure;
 use super::prompt::{self, AskedPassphrase};
-use crate::home::Home;
-use crate::permissions::TrustedHome;
-use crate::sys::stack::leaving_nothing;
 use crate::vault::keys::{METHODS, Method, Needs, NewUnlock, UnlockWith};
+use guillemet_base::home::Home;
+use guillemet_base::permissions::TrustedHome;
+use guillemet_base::sys::stack::leaving_nothing;
 
 /// The passphrase of a vault that is made or opened.
 const PASSPHRASE: AskedPassphrase = AskedPassphrase { question: "Passphrase: ", flag: "--passphrase-fd", twice: false };

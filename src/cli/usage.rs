@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::client::{self, part};
 use super::{Done, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Usage {

@@ -5,15 +5,15 @@ use std::os::unix::fs::MetadataExt;
 use clap::{Args, Subcommand};
 
 use super::{Done, Failure, no_daemon, output, unlock};
-use crate::home::Home;
-use crate::permissions::TrustedHome;
-use crate::sys::stack::leaving_nothing;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::event::ChangeKind;
 use crate::vault::keys::{Method, Needs};
 use crate::vault::lock::DaemonLock;
 use crate::vault::store::{self, VaultError};
-use crate::when::now;
+use guillemet_base::home::Home;
+use guillemet_base::permissions::TrustedHome;
+use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::time::now;
 
 #[derive(Subcommand)]
 pub enum Vault {
@@ -57,7 +57,7 @@ impl Rekey {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);
         }
-        crate::sys::process::hide()?;
+        guillemet_base::sys::process::hide()?;
         let home = &TrustedHome::check(home, self.group_may_write)?;
         is_ours(home)?;
         let _lock = DaemonLock::acquire(home).map_err(|error| in_use(home, error))?;

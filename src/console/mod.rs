@@ -39,7 +39,7 @@ use crate::api::connection::Timed;
 use crate::api::{App, Link, LinkWanted, audit};
 use crate::vault::audit::Change;
 use crate::vault::usage::{Caller, ChangeKind};
-use crate::when::now;
+use guillemet_base::time::now;
 
 /// Every path of the console, the methods it takes, and the fields of its form where it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {

@@ -13,8 +13,8 @@ use crate::api::endpoints::{self, blocking};
 use crate::api::error::ApiError;
 use crate::api::request::{Events, Page};
 use crate::api::{request, usage, view};
-use crate::names::SecretName;
 use crate::vault::usage::Class;
+use guillemet_base::names::SecretName;
 
 /// How long a page waits for a template to rest.
 const REST_TIME: Duration = Duration::from_secs(10);

@@ -14,10 +14,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::planner::text::clean;
 use crate::vault::usage::Kind;
-use crate::when;
-use crate::when::now;
+use guillemet_base::display::clean;
+use guillemet_base::time;
+use guillemet_base::time::now;
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -107,7 +107,7 @@ impl Pages {
             let (feature, name) = id.split_once('/').unwrap_or((&id, ""));
             format!("/settings/developers/templates/{}/{}", part(feature), part(name))
         });
-        engine.add_filter("ago", |text: String| when::seconds(&text).map_or(text, |at| when::ago(at, now() / 1000)));
+        engine.add_filter("ago", |text: String| time::seconds(&text).map_or(text, |at| time::ago(at, now() / 1000)));
         engine.add_filter("event_text", |name: String| Kind::named(&name).map_or("", |kind| kind.row().text));
         for (name, source) in PAGES {
             let added = engine.add_template(name, source);

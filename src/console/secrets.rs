@@ -22,9 +22,8 @@ use super::site::{Answer, SECRETS, Visit};
 use crate::api::error::{ApiError, Code};
 use crate::api::{endpoints, request};
 use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
-use crate::names::SecretName;
-use crate::when;
-use crate::when::now;
+use guillemet_base::names::SecretName;
+use guillemet_base::time::{ago, now, seconds};
 
 const SECTION: &str = "secrets";
 
@@ -125,7 +124,7 @@ pub async fn live(visit: &Visit<'_>) -> Answer {
     let listing = Listing::read(visit.parts.uri.query())?;
     let (count, rows) = actions::list(&visit.site.app, &listing, Instant::now()).await?;
     let names = rows.into_iter().map(|row| {
-        let last_used = row.last_used_at.as_deref().and_then(when::seconds).map(|at| when::ago(at, now() / 1000));
+        let last_used = row.last_used_at.as_deref().and_then(seconds).map(|at| ago(at, now() / 1000));
         let live = Live {
             status: row.status,
             usage_count: row.usage_count,

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use crate::random::random;
 use crate::vault::audit::Actor;
 use crate::vault::usage::Caller;
+use guillemet_base::random::random;
 
 /// Most links that wait to be used, and most sessions; the oldest gives way.
 const MOST: usize = 16;

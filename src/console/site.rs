@@ -20,10 +20,10 @@ use super::session::{self, Seen};
 use super::{Site, other, pages, secrets};
 use crate::api::error::{ApiError, Code};
 use crate::api::{audit, request};
-use crate::sys::stack::leaving_nothing;
 use crate::vault::audit::Change;
 use crate::vault::usage::ChangeKind;
-use crate::when::now;
+use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::time::now;
 
 const COOKIE: &str = "guillemet_session";
 /// Where a login leads.

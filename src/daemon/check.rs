@@ -9,11 +9,11 @@ use super::DaemonError;
 use super::trial::Trial;
 use crate::api::view;
 use crate::config::Config;
-use crate::home::Home;
 use crate::plugin::canary;
 use crate::plugin::registry::Registry;
 use crate::resolve::plans::{Prepared, Targets};
 use crate::template::catalog::Catalog;
+use guillemet_base::home::Home;
 
 /// What a check found.
 #[derive(Debug)]

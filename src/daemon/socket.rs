@@ -23,9 +23,9 @@ use super::{DaemonError, file, private_dir};
 use crate::api::App;
 use crate::api::listener::Replacements;
 use crate::config::{NameOrNumber, Who};
-use crate::files::FileId;
-use crate::home::Home;
-use crate::lock_file::{Holder, LockError, LockFile};
+use guillemet_base::files::FileId;
+use guillemet_base::home::Home;
+use guillemet_base::lock_file::{Holder, LockError, LockFile};
 
 /// How many connections wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -340,7 +340,8 @@ pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
             "it handed over more than one (descriptors {fd}, {second}); leave one ListenStream= in the socket unit"
         )));
     }
-    let handed = crate::sys::process::inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
+    let handed =
+        guillemet_base::sys::process::inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
     if let Some(what) = other_than_listener(&handed) {
         return Err(wrong(format!(
             "descriptor {fd} is {what}, and a Unix stream socket that listens is needed: use ListenStream= with a path, \

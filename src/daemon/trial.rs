@@ -10,16 +10,16 @@ use tokio::runtime::Runtime;
 use super::{DaemonError, system};
 use crate::api::{configuration, view};
 use crate::config::Config;
-use crate::home::Home;
 use crate::planner::protocol::Description;
 use crate::plugin::plan::{Piece, Plan};
 use crate::plugin::registry::Registry;
 use crate::resolve::fill::{self, Unfit, Values};
 use crate::resolve::plans::{Source, plan_once};
-use crate::sys::memory::Clear;
 use crate::template::lexer::lex;
 use crate::template::{Format, Problem};
 use crate::vault::memory::SealedValue;
+use guillemet_base::home::Home;
+use guillemet_base::sys::memory::Clear;
 
 /// The plugins of a home, each with a planner of its own. Files in the folder of plugins count whether or not
 /// they are pinned: no value of the vault is near.

@@ -28,15 +28,15 @@ use crate::account::engine::{
 use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::events::{Change, Event};
-use crate::names::{SecretId, SecretName};
-use crate::random::random;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::Template;
 use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use crate::vault::event::ChangeKind;
 use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
-use crate::when::now;
+use guillemet_base::names::{SecretId, SecretName};
+use guillemet_base::random::random;
+use guillemet_base::time::now;
 
 /// The number of notices that are kept.
 const NOTICES: usize = 100;

@@ -12,14 +12,14 @@ use super::index::Row;
 use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
-use crate::names::SecretName;
 use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Blocker, Rewrite, Unwritable, finish};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
-use crate::when::now;
+use guillemet_base::names::SecretName;
+use guillemet_base::time::now;
 
 /// The label of the document that lists the files which a rename is about to rewrite.
 const RENAME: &str = "rename";

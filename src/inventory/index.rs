@@ -11,7 +11,7 @@ use crate::resolve::snapshot::State;
 use crate::template::catalog::{Catalog, Template};
 use crate::template::lexer::Reference;
 use crate::vault::record::Secret;
-use crate::when::rfc3339;
+use guillemet_base::time::rfc3339;
 
 /// A reference, and the template it is in.
 #[derive(Clone)]

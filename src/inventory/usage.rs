@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::vault::usage::{Refusals, SecretUsage};
-use crate::when::rfc3339;
+use guillemet_base::time::rfc3339;
 
 /// The uses of a secret, and the refusals.
 #[derive(Clone, Debug, Serialize)]

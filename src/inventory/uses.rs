@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::account::{Joined, Report};
 use super::usage::DeviceUsage;
 use super::{Inventory, Owned};
-use crate::names::{Millis, SecretId};
 use crate::vault::usage::{AllTotals, RecorderError, Totals};
-use crate::when::{now, rfc3339};
+use guillemet_base::names::{Millis, SecretId};
+use guillemet_base::time::{now, rfc3339};
 
 /// The age from which a report no longer shows what its device uses, in milliseconds. Devices in contact report at
 /// least every ten minutes (`membership::usage`).

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::usage::UsageView;
 use crate::account::engine::Named;
-use crate::names::SecretName;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Blocker;
 use crate::vault::record::Secret;
-use crate::when::rfc3339;
+use guillemet_base::names::SecretName;
+use guillemet_base::time::rfc3339;
 
 /// The status of a row: whether the secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -15,8 +15,8 @@ use crate::account::engine::Wish;
 use crate::account::wire::Told;
 use crate::api::App;
 use crate::inventory::AccountState;
-use crate::random::random;
 use crate::vault::audit::Actor;
+use guillemet_base::random::random;
 
 /// The delay after a failure: the first one, and the longest one.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));

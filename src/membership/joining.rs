@@ -22,12 +22,12 @@ use crate::account::wire::{
 use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::{AccountError, Facts, Invited, SameName};
-use crate::names::{Millis, SecretName};
-use crate::random::random;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::crypto::{DeviceSecret, Key};
 use crate::vault::usage::ChangeKind;
-use crate::when::now;
+use guillemet_base::names::{Millis, SecretName};
+use guillemet_base::random::random;
+use guillemet_base::time::now;
 
 /// The time that a machine waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);

@@ -29,9 +29,9 @@ use crate::account::wire::AccountId;
 use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::{AccountError, AccountState, Inventory, Stopped};
-use crate::names::Millis;
 use crate::template::catalog::Template;
-use crate::when::{now, rfc3339};
+use guillemet_base::names::Millis;
+use guillemet_base::time::{now, rfc3339};
 
 pub use self::contact::run;
 pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
@@ -328,7 +328,8 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
 ) -> Result<T, Trouble> {
     let app = Arc::clone(app);
-    let called = tokio::task::spawn_blocking(move || crate::sys::stack::leaving_nothing(|| call(&app.inventory)));
+    let called =
+        tokio::task::spawn_blocking(move || guillemet_base::sys::stack::leaving_nothing(|| call(&app.inventory)));
     match called.await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Trouble::Other("a part of the daemon failed; its log says where".into())),

@@ -16,7 +16,7 @@ use crate::api::App;
 use crate::inventory::AccountError;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
-use crate::when::now;
+use guillemet_base::time::now;
 
 /// The repair that is needed, or that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -9,12 +9,12 @@ use crate::account::engine::{Engine, Wish};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
 use crate::api::App;
 use crate::inventory::{AccountError, Outgoing, Stopped};
-use crate::names::{SecretId, SecretName};
-use crate::random::random;
 use crate::resolve::snapshot::Released;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
-use crate::when::now;
+use guillemet_base::names::{SecretId, SecretName};
+use guillemet_base::random::random;
+use guillemet_base::time::now;
 
 /// The number of attempts if other devices are faster.
 const TRIES: u32 = 12;

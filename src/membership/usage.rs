@@ -9,8 +9,8 @@ use crate::account::seal::Kind;
 use crate::account::wire::Usage;
 use crate::api::App;
 use crate::inventory::{AccountError, Report};
-use crate::names::Millis;
-use crate::when::now;
+use guillemet_base::names::Millis;
+use guillemet_base::time::now;
 
 /// The time after which a device reports again although it has used nothing new, in milliseconds. A device that is
 /// silent for longer is out of contact.
@@ -101,8 +101,8 @@ pub async fn refresh_reports(app: &Arc<App>) {
 mod tests {
     use super::*;
     use crate::account::wire::DeviceId;
-    use crate::names::SecretId;
     use crate::vault::usage::{AllTotals, Totals};
+    use guillemet_base::names::SecretId;
 
     #[test]
     fn a_report_is_due_when_it_is_new_and_again_after_a_while() {

@@ -16,7 +16,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use crate::sys::process::close_from;
+use guillemet_base::sys::process::close_from;
 
 /// The most bytes of writable memory: the heap, stacks and the memory of plugins. Compiling a component of 12 MiB that
 /// contains a JavaScript engine takes 500 MiB; after that, a planner needs only what its plugin does.

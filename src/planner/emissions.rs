@@ -7,15 +7,14 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::description::SecretFields;
-use super::description::TARGETS_FIELD;
+use super::description::{SecretFields, TARGETS_FIELD};
 use super::origin::{Origins, Place};
 use super::protocol::{Emission, PlanReference, PlanRequest};
 use super::render::{Issued, Rendered};
 use super::slots;
-use super::text::tidy;
 use super::tree::Tree;
 use crate::template::Problem;
+use guillemet_base::display::tidy;
 
 /// The slots of a rendered text, each at exactly one place.
 pub struct Emitted {

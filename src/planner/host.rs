@@ -15,11 +15,11 @@ use self::limits::Limits;
 use super::encoder::{Broken, Encoder};
 use super::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
 use super::slots;
-use super::text::tidy;
 use crate::plugin::contract;
 use crate::plugin::expr::Op;
 use crate::template::Problem;
 use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
+use guillemet_base::display::tidy;
 
 /// The longest time that one call may run.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
@@ -166,7 +166,7 @@ impl Host {
 
     fn component(&self, bytes: &[u8], compiled: bool) -> Result<Component, Broken> {
         if compiled {
-            return crate::sys::wasm::deserialize(&self.engine, bytes)
+            return super::compiled::deserialize(&self.engine, bytes)
                 .map_err(|_| Broken("its compiled form was made by another version".into()));
         }
         // `Component::new` would also accept the text format and compiled forms.

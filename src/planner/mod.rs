@@ -4,6 +4,8 @@
 //! Uses nothing of `vault`, `api`, `resolve` or `inventory`. Over a pipe it receives component bytes, templates and
 //! variables, and nothing else.
 
+#[expect(unsafe_code, reason = "only this crate names wasmtime, which cannot check code that it has compiled before")]
+mod compiled;
 pub mod confine;
 pub mod description;
 mod document;
@@ -17,7 +19,6 @@ pub mod protocol;
 mod render;
 mod slots;
 mod targets;
-pub mod text;
 pub(crate) mod tree;
 
 use std::error::Error;
@@ -57,7 +58,7 @@ pub fn run() -> ExitCode {
 fn ready() -> Result<Host, Box<dyn Error>> {
     let mut missing = confine::confine()?;
     // Otherwise each plugin would be blamed for this.
-    crate::sys::process::try_written_code().map_err(|error| {
+    guillemet_base::sys::process::try_written_code().map_err(|error| {
         format!(
             "the system forbids memory that is written and then run ({error}), and plugins cannot be compiled without \
              it: set MemoryDenyWriteExecute=no in the unit, or allow `execmem` where SELinux forbids it"

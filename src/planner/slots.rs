@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what a slot stands for.
 
-use crate::random::random;
+use guillemet_base::random::random;
 
 /// The length of a slot in bytes: `Z` and 39 digits, which hold 128 random bits.
 pub const SLOT_LEN: usize = 40;

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::expr::{Expr, Op, Part, Text};
-use crate::names::SecretName;
 use crate::planner::protocol::{DocumentKind, Planned, Target};
-use crate::planner::text::is_unfit;
 use crate::template::lexer::Reference;
 use crate::template::problem::tidy_problems;
 use crate::template::{Problem, ValueFilter};
+use guillemet_base::display::is_unfit;
+use guillemet_base::names::SecretName;
 
 /// The largest document, in bytes.
 pub const DOCUMENT_MAX: usize = 4 << 20;

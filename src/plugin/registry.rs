@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 
 use super::builtin;
 use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
-use crate::files::{self, Fingerprint, Links};
 use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
+use guillemet_base::files;
+use guillemet_base::files::{Fingerprint, Links};
 
 /// The largest component, in bytes.
 pub const COMPONENT_MAX: u64 = 32 << 20;

@@ -24,12 +24,12 @@ use serde::Serialize;
 use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
-use crate::names::SecretName;
 use crate::plugin::plan::{self, Plan};
-use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
 use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
-use crate::when::now;
+use guillemet_base::names::SecretName;
+use guillemet_base::sys::memory::Clear;
+use guillemet_base::time::now;
 
 /// A rendered config, or the confirmation that the caller's copy is still current.
 pub struct Rendered {

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Resolver;
 use super::snapshot::Snapshot;
-use crate::names::{Millis, SecretId, SecretName};
 use crate::vault::usage::{Caller, Event, Outcome, Subject, Unrecorded, Use};
-use crate::when::now;
+use guillemet_base::names::{Millis, SecretId, SecretName};
+use guillemet_base::time::now;
 
 const MINUTE: Millis = 60 * 1000;
 /// The most callers that are logged in one minute: a user can have any number of programs.

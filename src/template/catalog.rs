@@ -36,7 +36,7 @@ pub use self::stray::{Stray, Unsearched, Why};
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
 use super::{Format, Problem};
-use crate::files::Fingerprint;
+use guillemet_base::files::Fingerprint;
 
 /// A template as it was read. A changed file becomes another `Template`.
 #[derive(Debug)]

@@ -11,10 +11,10 @@
 mod near_miss;
 
 use self::near_miss::Opener;
-use crate::names::SecretName;
-use crate::random::random;
 use crate::template::tokens::{Cursor, Tag, Token, Tokens};
 use crate::template::{Problem, ValueFilter};
+use guillemet_base::names::SecretName;
+use guillemet_base::random::random;
 
 /// The delimiters of statements in the text for the engine.
 pub const BLOCK: (&str, &str) = ("\u{e000}", "\u{e001}");

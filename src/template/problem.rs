@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::planner::text::tidy;
+use guillemet_base::display::tidy;
 
 /// The most problems or warnings in one answer.
 pub const PROBLEMS_MAX: usize = 100;

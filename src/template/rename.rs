@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::lexer::{Reference, lex};
-use crate::names::SecretName;
+use guillemet_base::names::SecretName;
 
 /// Returns the text with every reference to one of `from` changed to `to`; `None` if nothing changes.
 ///

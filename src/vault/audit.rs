@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Caller, ChangeKind, UnknownName};
 use super::record::Secret;
-use crate::names::{Millis, SecretId, SecretName};
+use guillemet_base::names::{Millis, SecretId, SecretName};
 
 /// The length up to which a text of an event is recorded whole, in bytes; a longer one is cut off.
 const TEXT_MAX: usize = 1024;

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 #[cfg(test)]
 pub(crate) use self::wrap::wrap_with;
 pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap};
-use crate::random::random;
-use crate::sys::memory::{KEY_LEN, SecretPage};
+use guillemet_base::random::random;
+use guillemet_base::sys::memory::{KEY_LEN, SecretPage};
 
 /// Length of the nonce at the beginning of a box, in bytes.
 pub(crate) const NONCE_LEN: usize = 24;

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::names::{Millis, SecretId};
+use guillemet_base::names::{Millis, SecretId};
 
 /// The process at the other end of a connection, as reported by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

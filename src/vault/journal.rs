@@ -36,9 +36,10 @@ use self::format::{Header, area, frame, generation, read_header, record, stamp, 
 pub use self::pending::Pending;
 use self::seal::{OVERHEAD, Sealer};
 use super::crypto::Key;
-use crate::files::{self, FileId};
-use crate::random::random;
-use crate::sys::map::MappedFile;
+use guillemet_base::files;
+use guillemet_base::files::FileId;
+use guillemet_base::random::random;
+use guillemet_base::sys::map::MappedFile;
 
 /// The usual length of the file, in bytes.
 pub const LEN: usize = 8 << 20;

@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 use super::crypto::{Key, PassphraseCost};
 use super::passphrase::Passphrase;
 use super::store::VaultError;
-use crate::files::{self, Links};
-use crate::random::random;
 use crate::secret_reader::{NotASecret, line_in, read_file};
+use guillemet_base::files;
+use guillemet_base::files::Links;
+use guillemet_base::random::random;
 
 /// How a vault is unlocked; stored in the vault. [`METHODS`] describes each method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 
 use super::store::VaultError;
-use crate::home::Home;
-use crate::lock_file::{LockError, LockFile};
+use guillemet_base::home::Home;
+use guillemet_base::lock_file::{LockError, LockFile};
 
 /// The lock on a home. It is released when this is dropped, and when the process ends in any way. A process takes it
 /// only once.

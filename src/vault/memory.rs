@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::random::random;
-use crate::sys::memory::{Clear, SecretPage};
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
+use guillemet_base::random::random;
+use guillemet_base::sys::memory::{Clear, SecretPage};
 use zeroize::Zeroize;
 
 /// Length of the authentication tag, in bytes.

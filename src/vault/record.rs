@@ -6,10 +6,10 @@
 //! does not show how long a value is. Knows nothing of files.
 
 use super::memory::SealedValue;
-use crate::names::{Millis, SecretId, SecretName};
-use crate::random::random;
 use crate::secret_reader::SECRET_MAX;
-use crate::sys::memory::Clear;
+use guillemet_base::names::{Millis, SecretId, SecretName};
+use guillemet_base::random::random;
+use guillemet_base::sys::memory::Clear;
 
 /// The largest value, in bytes.
 pub const VALUE_MAX: usize = SECRET_MAX;

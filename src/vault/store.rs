@@ -26,9 +26,9 @@ use super::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader, UnlockWit
 use super::passphrase::BadPassphrase;
 use super::record::{Malformed, Secret};
 use super::trail;
-use crate::files;
-use crate::home::Home;
-use crate::names::SecretId;
+use guillemet_base::files;
+use guillemet_base::home::Home;
+use guillemet_base::names::SecretId;
 
 pub use self::account::AccountRecord;
 pub use self::file::{FORMAT, change, connect};

@@ -25,11 +25,10 @@ use self::shared::Shared;
 use self::unknown::UnknownNames;
 use super::audit::Change;
 use super::crypto::Key;
-use super::event;
 use super::journal::{self, CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use super::store::{self, VaultError};
-use super::trail;
-use crate::names::{Millis, SecretId};
+use super::{event, trail};
+use guillemet_base::names::{Millis, SecretId};
 
 pub use self::counters::Sums;
 pub(super) use self::counters::prepare;

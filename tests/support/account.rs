@@ -16,7 +16,7 @@ use guillemet::account::wire::{
     AccountId, ChangedRecord, Cursor, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, Push, Sealed,
     SealedHead, SealedRecord, Told, Wrap,
 };
-use guillemet::random::random;
+use guillemet_base::random::random;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, Events};
 use guillemet::account::wire::{AccountId, Cursor, DeviceId, Hash, Push, Sealed, SealedHead};
-use guillemet::random::random;
+use guillemet_base::random::random;
 
 use super::super::RENDER;
 use super::super::load::{Server, request};
 use super::super::report::Report;
-use super::bare;
 use super::place::{self, AccountServer, Member};
-use super::sync;
+use super::{bare, sync};
 
 /// How long the server takes to end a connection for requests that is silent, and a little more.
 const SILENT: Duration = Duration::from_secs(80);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Author, DeviceChange};
 
 use crate::account::wire::{DeviceId, Hash, IntentId, ObjectId, PublicKey};
-use crate::names::Millis;
+use guillemet_base::names::Millis;
 
 /// The plaintext of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

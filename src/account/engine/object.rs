@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::holdings::Deleted;
 use super::references::References;
 use crate::account::wire::DeviceId;
-use crate::sys::memory::Clear;
 use crate::vault::record::{Malformed, Reader, Secret};
+use guillemet_base::sys::memory::Clear;
 
 const SECRET: u8 = 1;
 const DELETED: u8 = 2;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::wire::DeviceId;
-use crate::names::SecretName;
+use guillemet_base::names::SecretName;
 
 /// The references of one device, as they are published to the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

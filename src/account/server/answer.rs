@@ -21,7 +21,7 @@ use super::routes::{Endpoint, Found};
 use super::storage::{KeyKind, Pushing, StorageError};
 use super::{App, check, events, metrics, request};
 use crate::account::wire::{AccountId, Current, DeviceId, Enrolment, Hash, Invite, Listing, Push, Usage};
-use crate::when::now;
+use guillemet_base::time::now;
 
 /// The body of an answer: complete, or a stream of events.
 pub type AnswerBody = Either<Full<Bytes>, events::Stream>;

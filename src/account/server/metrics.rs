@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use super::App;
 use super::routes::{Endpoint, ROUTES};
 use super::storage::StorageError;
-use crate::logging;
+use guillemet_base::logging;
 
 /// The media type of the text that [`text`] returns.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

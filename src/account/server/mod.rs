@@ -32,8 +32,8 @@ use self::metrics::Counts;
 use self::routes::{Found, Router};
 use self::storage::{Retention, Storage};
 use self::tls::{Certificate, TlsError};
-use crate::names::Millis;
-use crate::when::now;
+use guillemet_base::names::Millis;
+use guillemet_base::time::now;
 
 /// The time limit for a connection's TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -19,7 +19,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::stopped;
 use crate::account::wire::Hash;
-use crate::files::{self, Fingerprint, Links};
+use guillemet_base::files;
+use guillemet_base::files::{Fingerprint, Links};
 
 /// The interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);

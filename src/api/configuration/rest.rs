@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::files::Fingerprint;
+use guillemet_base::files::Fingerprint;
 
 /// For how long the file has to look the same before it is read.
 pub(super) const REST: Duration = Duration::from_millis(100);

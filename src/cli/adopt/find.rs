@@ -13,10 +13,10 @@ use super::looks;
 use super::name::Namer;
 use super::source::Problems;
 use super::tokens::{Spot, Tokens};
-use crate::names::SecretName;
 use crate::planner::description::SecretFields;
 use crate::template::ValueFilter;
 use crate::vault::record::VALUE_MAX;
+use guillemet_base::names::SecretName;
 
 const NAMED: &str = "you name it";
 

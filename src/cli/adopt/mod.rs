@@ -23,16 +23,16 @@ use serde::Deserialize;
 
 use super::{Done, Failure, client, output, prompt, secret};
 use crate::daemon::trial::{self, Trial};
-use crate::home::Home;
-use crate::names::SecretName;
 use crate::planner::description::SecretFields;
 use crate::planner::protocol::Description;
 use crate::plugin::plan::Plan;
-use crate::sys::memory::Clear;
 use crate::template::{Format, Problem};
 use crate::vault::memory::SealedValue;
 use config::Reading;
 use find::{Choices, Findings};
+use guillemet_base::home::Home;
+use guillemet_base::names::SecretName;
+use guillemet_base::sys::memory::Clear;
 use meaning::Comparison;
 use name::{Known, Namer};
 use proposal::Proposal;
@@ -98,7 +98,7 @@ pub(super) fn template_name(text: &str) -> Result<String, String> {
 fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     // Names of secrets hold no `=`; fields may.
     let (field, name) = text.rsplit_once('=').ok_or("FIELD=NAME is needed, as in headers.X-Key=acme-key-prod")?;
-    Ok((field.to_owned(), name.parse().map_err(|invalid: crate::names::InvalidName| invalid.to_string())?))
+    Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
 }
 
 /// A name of the inventory.
@@ -113,7 +113,7 @@ struct Row {
 impl Adopt {
     pub fn run(self, home: &Home) -> Done {
         quiet_panics();
-        crate::sys::process::hide()?;
+        guillemet_base::sys::process::hide()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
             return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::looks::words;
-use crate::names::{NAME_MAX, SecretName};
+use guillemet_base::names::{NAME_MAX, SecretName};
 
 /// Labels of hosts that say what is served, not by whom.
 const SERVICES: [&str; 12] =

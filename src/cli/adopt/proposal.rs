@@ -9,9 +9,9 @@ use super::find::{Finding, Findings};
 use super::meaning::Comparison;
 use super::source::Source;
 use crate::cli::output;
-use crate::names::SecretName;
-use crate::sys::memory::Clear;
 use crate::template::Format;
+use guillemet_base::names::SecretName;
+use guillemet_base::sys::memory::Clear;
 
 /// Everything that a yes will do.
 pub struct Proposal {

@@ -9,9 +9,9 @@ use serde_json::{Number, Value};
 
 use super::config::{Leaf, Node, Table};
 use super::find::{Finding, Findings};
-use crate::planner::text::is_unfit;
 use crate::template::lexer::lex;
 use crate::template::{Format, ValueFilter};
+use guillemet_base::display::is_unfit;
 
 /// Writes it. TOML holds no null and no number above 2^63: a config with one is written as JSON, and the format that
 /// was used is given back.

@@ -12,7 +12,7 @@ use super::parts::Daemon;
 use super::{items, must, render, show_refusal};
 use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, client, output};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 /// How long the other machine may take to have a new value.
 const CROSSING: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ pub fn show(office: &Home) -> Done {
 
     let laptop = Home::at(second.path());
     crate::daemon::init(
-        &crate::permissions::TrustedHome::check(&laptop, false)?,
+        &guillemet_base::permissions::TrustedHome::check(&laptop, false)?,
         &crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()).for_new()?,
     )?;
     super::templates::write(&laptop)?;

@@ -11,7 +11,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::cli::{Failure, client};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 /// How long the daemon may take to answer.
 const START_TIME: Duration = Duration::from_secs(10);

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::cli::Done;
-use crate::files;
-use crate::home::Home;
+use guillemet_base::files;
+use guillemet_base::home::Home;
 
 /// The path under `templates/`, and the text.
 const TEMPLATES: [(&str, &str); 4] = [

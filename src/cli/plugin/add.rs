@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::super::client::{self, part};
 use super::super::{Done, Failure, output, prompt};
 use super::list::{find, print};
-use crate::files::{self, Links};
-use crate::home::Home;
+use guillemet_base::files;
+use guillemet_base::files::Links;
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Add {

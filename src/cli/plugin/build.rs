@@ -6,12 +6,11 @@ mod c;
 mod rust;
 mod scripts;
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use std::{fs, io};
 
 use clap::Args;
 
@@ -19,7 +18,7 @@ use super::check::bytes;
 use super::scaffold::Language;
 use super::wasm;
 use crate::cli::{Done, Failure, output};
-use crate::files;
+use guillemet_base::files;
 
 /// Where tools leave what a component is made of.
 const INTERMEDIATE: &str = "build";

@@ -23,11 +23,11 @@ use super::project::Project;
 use super::{planner, test};
 use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, output};
-use crate::home::Home;
 use crate::plugin::cases;
 use crate::plugin::client::Planner;
 use crate::plugin::registry::read_component;
 use crate::template::Format;
+use guillemet_base::home::Home;
 
 /// How long after an event the files are looked at: editors write several at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);

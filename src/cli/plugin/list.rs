@@ -3,9 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::super::client;
-use super::super::{Done, Failure, output};
-use crate::home::Home;
+use super::super::{Done, Failure, client, output};
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct List {

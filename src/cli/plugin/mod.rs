@@ -15,7 +15,7 @@ mod wasm;
 use clap::Subcommand;
 
 use super::Done;
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Subcommand)]
 pub enum Plugin {

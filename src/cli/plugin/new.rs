@@ -1,16 +1,15 @@
 //! `plugin new`: a project that builds and passes its first case, and needs nothing of this repository.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::Args;
 
 use super::scaffold::{self, Language};
 use crate::cli::{Done, Failure, output};
-use crate::files::temporary_name;
 use crate::planner::description::{id_rule, is_id};
 use crate::plugin::builtin;
+use guillemet_base::files::temporary_name;
 
 #[derive(Args)]
 pub struct New {

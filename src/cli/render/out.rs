@@ -1,13 +1,12 @@
 //! `render --out`: whether the file may be written is settled before anything is rendered. Asks no daemon; whether two
 //! names are the same target, the caller has to ask.
 
-use std::fmt;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fmt, io};
 
 use crate::cli::Failure;
-use crate::files::{Attributes, Destination, Existing, set_source, source};
+use guillemet_base::files::{Attributes, Destination, Existing, set_source, source};
 
 /// Where the bytes of a file come from, as the file says it and as it stands in the path of a request.
 pub struct Source {

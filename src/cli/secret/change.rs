@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{last_use, path, place};
 use crate::cli::client::{self, Answer};
 use crate::cli::{Done, Failure, output, prompt};
-use crate::home::Home;
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]

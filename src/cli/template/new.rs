@@ -9,13 +9,13 @@ use clap::Args;
 use super::starter::Starter;
 use crate::cli::{Done, Failure, adopt, output};
 use crate::daemon::{check_templates, trial::Trial};
-use crate::files;
-use crate::home::Home;
-use crate::names::SecretName;
 use crate::planner::description::{id_rule, is_id};
 use crate::template::Format;
 use crate::template::catalog::files_of;
 use crate::template::lexer::lex;
+use guillemet_base::files;
+use guillemet_base::home::Home;
+use guillemet_base::names::SecretName;
 
 #[derive(Args)]
 pub struct New {

@@ -8,11 +8,11 @@ use toml_edit::{DocumentMut, Item, Table};
 
 use crate::cli::Failure;
 use crate::cli::adopt::write::{quoted_text, toml_key, yaml_key};
-use crate::names::SecretName;
 use crate::planner::protocol::Description;
-use crate::planner::text::tidy;
 use crate::plugin::schema::{SECRET, examples};
 use crate::template::Format;
+use guillemet_base::display::tidy;
+use guillemet_base::names::SecretName;
 
 /// The starter of each built-in feature; `@name@` stands for the template's name.
 const STARTERS: [(&str, &str); 4] = [

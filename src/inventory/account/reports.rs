@@ -14,8 +14,8 @@ use crate::account::engine::Engine;
 use crate::account::seal::Kind;
 use crate::account::wire::{self, DeviceId};
 use crate::inventory::Inventory;
-use crate::names::{Millis, SecretId};
 use crate::vault::usage::{AllTotals, Totals};
+use guillemet_base::names::{Millis, SecretId};
 
 /// The uses on one device, as it reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,18 +1,17 @@
 //! A process that is confined as a planner tries everything that a planner must not be able to do.
 
-use std::fs;
-use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use rustix::process::{Pid, Signal};
 
 use super::{confine, seal};
 use crate::missing;
-use crate::sys::process::trace;
+use guillemet_base::sys::process::trace;
 
 /// Returns everything that was tried, with the result.
 fn attempts() -> Vec<(&'static str, io::Result<()>)> {
@@ -53,7 +52,7 @@ fn attempts() -> Vec<(&'static str, io::Result<()>)> {
             use rustix::process::{DumpableBehavior, set_dumpable_behavior};
             set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(Into::into)
         }),
-        ("map memory that is writable and executable", crate::sys::process::map_writable_code()),
+        ("map memory that is writable and executable", guillemet_base::sys::process::map_writable_code()),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
 
-use crate::random::random;
+use guillemet_base::random::random;
 
 /// The permission bits of everyone but the owner.
 const OTHERS: u32 = 0o077;

@@ -6,8 +6,8 @@ use serde_json::{Map, Number, Value as Json};
 use toml_edit::{ArrayOfTables, Document, Item, Table, TableLike, Value};
 
 use super::{Case, File};
-use crate::files;
-use crate::names::SecretName;
+use guillemet_base::files;
+use guillemet_base::names::SecretName;
 
 /// The fields that a case may have.
 const FIELDS: [&str; 6] = ["name", "target", "config", "document", "warnings", "problems"];

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Case;
-use crate::names::SecretName;
 use crate::planner::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
 use crate::plugin::client::{PlanFailure, Planner};
 use crate::plugin::expr::{Expr, Op, Part};
 use crate::plugin::plan::{self, Piece, Plan};
 use crate::template::lexer::{Reference, VARIABLE};
 use crate::template::{Format, Problem};
+use guillemet_base::names::SecretName;
 
 /// The prefix of the calls that stand for secrets. A config is data, so it contains no other call.
 const CALL: &str = "secret_";

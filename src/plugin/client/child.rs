@@ -14,9 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::planner::protocol::CANNOT_WORK;
-use crate::planner::protocol::{ANSWER_MAX, Answer};
-use crate::planner::text::tidy;
+use crate::planner::protocol::{ANSWER_MAX, Answer, CANNOT_WORK};
+use guillemet_base::display::tidy;
 
 /// How long a child that closed its pipe may take to exit.
 const EXIT_TIME: Duration = Duration::from_secs(1);

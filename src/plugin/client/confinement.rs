@@ -6,7 +6,7 @@ use std::io;
 use std::process::{Child, Command, Stdio};
 
 use crate::planner::protocol::CANNOT_WORK;
-use crate::planner::text::tidy;
+use guillemet_base::display::tidy;
 
 /// Starts a planner that gets no request, to find out what this kernel lacks ([`confinement`]).
 ///

@@ -2,7 +2,7 @@
 
 use crate::planner::description;
 use crate::planner::protocol::{Description, Import, Report, Rule, Target};
-use crate::planner::text::tidy;
+use guillemet_base::display::tidy;
 
 use super::{MESSAGE_MAX, PlannerError};
 

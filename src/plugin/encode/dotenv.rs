@@ -7,7 +7,7 @@
 //! table with the programs themselves.
 
 use super::{Refusal, refuse};
-use crate::sys::memory::Clear;
+use guillemet_base::sys::memory::Clear;
 
 /// Returns the reason, with the reader's name, why a reader does not read a text back as it is; `None` if it does.
 type Rule = fn(&str) -> Option<&'static str>;

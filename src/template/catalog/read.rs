@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use super::open::{Folder, OpenError};
 use super::state::FileState;
 use super::{Content, Names, Template};
-use crate::files::Fingerprint;
 use crate::template::lexer::lex;
 use crate::template::{Format, Problem};
+use guillemet_base::files::Fingerprint;
 
 /// The largest size of a template, in bytes.
 pub const TEMPLATE_MAX: u64 = 256 << 10;

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Catalog, Content, TEMPLATE_MAX, Template};
-use crate::files::{Attributes, Destination, Folder, only_ours, temporary_name};
-use crate::names::SecretName;
-use crate::permissions::own_group;
 use crate::template::rename::rename;
+use guillemet_base::files::{Attributes, Destination, Folder, only_ours, temporary_name};
+use guillemet_base::names::SecretName;
+use guillemet_base::permissions::own_group;
 
 /// A template that cannot be rewritten, which prevents the whole rename.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::files::Fingerprint;
+use guillemet_base::files::Fingerprint;
 
 /// The state of a file at one reading.
 #[derive(Debug)]

@@ -50,7 +50,7 @@ impl Folder {
     }
 }
 
-use crate::names::SecretName;
+use guillemet_base::names::SecretName;
 
 fn ids(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()

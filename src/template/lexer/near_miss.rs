@@ -3,7 +3,7 @@
 //! Looks at one place at a time: the text after an opening, or after something that looks like one. It returns what was
 //! probably meant, as a correct tag; the lexer alone decides whether there is a tag.
 
-use crate::names::SecretName;
+use guillemet_base::names::SecretName;
 
 /// The characters before the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

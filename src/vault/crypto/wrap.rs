@@ -10,8 +10,8 @@ use crypto_box::{Nonce, PublicKey, SalsaBox, SecretKey};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{KEY_LEN, NONCE_LEN, Unopened};
-use crate::random::random;
-use crate::sys::memory::SecretPage;
+use guillemet_base::random::random;
+use guillemet_base::sys::memory::SecretPage;
 
 /// The secret key of a device, in a memory page of its own. It cannot be printed, copied or serialized.
 pub struct DeviceSecret(SecretPage<SecretKey>);

@@ -9,10 +9,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
-use crate::files::{self, Links};
-use crate::random::random;
 use crate::vault::crypto::{self, Key, PassphraseCost};
 use crate::vault::keys::{Method, PassphraseHeader};
+use guillemet_base::files;
+use guillemet_base::files::Links;
+use guillemet_base::random::random;
 
 /// The format that this program writes; SQLite's `user_version`.
 pub const FORMAT: u32 = 1;

@@ -1,6 +1,6 @@
 //! A vault that must not open is refused, and nothing is written then.
 
-use crate::sys::memory::Clear;
+use guillemet_base::sys::memory::Clear;
 use std::collections::BTreeMap;
 
 use super::*;

@@ -17,7 +17,7 @@ use super::super::store::{self, VaultError};
 use super::super::trail;
 use super::fold::{Counted, Folding, Place, Wanted};
 use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
-use crate::names::{Millis, SecretId};
+use guillemet_base::names::{Millis, SecretId};
 
 /// How many daily counts are kept for each secret.
 const DAYS_KEPT: u32 = 90;

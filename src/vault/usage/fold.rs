@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::event::{Class, Decoded, Outcome, Subject, UnknownName};
 use super::super::trail::Newest;
-use crate::names::{Millis, SecretId};
+use guillemet_base::names::{Millis, SecretId};
 
 pub(super) const DAY: Millis = 24 * 60 * 60 * 1000;
 

@@ -13,7 +13,7 @@ use super::super::event::{self, Caller, Class, Decoded, Listed, Outcome, Subject
 use super::super::store::VaultError;
 use super::super::trail::{self, Chunk};
 use super::{RecorderError, Shared};
-use crate::names::{Millis, SecretId};
+use guillemet_base::names::{Millis, SecretId};
 
 /// An event of the trail.
 #[derive(Clone, Debug, PartialEq, Eq)]

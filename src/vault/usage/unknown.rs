@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::super::crypto::Key;
 use super::super::event::UnknownName;
-use crate::names::Millis;
+use guillemet_base::names::Millis;
 
 /// How many different names of a user are told apart in one hour.
 pub(super) const TOLD_APART: usize = 16;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::super::*;
 use crate::account::intent::Intent;
 use crate::account::wire::{Changes, ObjectId, Sealed};
-use crate::names::{Millis, SecretId, SecretName};
-use crate::sys::memory::Clear;
 use crate::vault::record::Secret;
+use guillemet_base::names::{Millis, SecretId, SecretName};
+use guillemet_base::sys::memory::Clear;
 
 /// More versions than any test makes, so that nothing is pruned.
 pub const KEEP: usize = 1000;

@@ -8,7 +8,7 @@ use super::daemon::Daemon;
 use super::scene::{Past, Scene, past};
 use crate::account::seal::{Kind, NO_ID};
 use crate::account::wire::{Changes, Hash, Sealed, SealedHead};
-use crate::random::random;
+use guillemet_base::random::random;
 
 /// The expected result of an answer.
 #[derive(Clone, Debug, PartialEq)]

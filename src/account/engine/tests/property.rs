@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::server::{Pages, Refused};
 use super::world::{World, admit, me};
 use crate::account::wire::{Changes, Cursor, Hash, Push};
-use crate::names::SecretId;
+use guillemet_base::names::SecretId;
 
 const NAMES: [&str; 6] = ["cal", "sip", "CAL", "mcp", "bot", "Sip-2"];
 const TEMPLATES: [&str; 2] = ["cal-com/a", "sip-trunk/b"];

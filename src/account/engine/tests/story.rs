@@ -181,7 +181,7 @@ fn a_new_secret_with_a_name_that_was_taken_meanwhile_is_kept_as_another() {
 #[test]
 fn a_name_that_has_no_room_for_a_number_is_cut() {
     let mut world = World::of(2, &[]);
-    let (now, long) = (world.tick(), "x".repeat(crate::names::NAME_MAX));
+    let (now, long) = (world.tick(), "x".repeat(guillemet_base::names::NAME_MAX));
     world.devices[A].create(&long, "from A", now).unwrap();
     world.devices[B].create(&long, "from B", now).unwrap();
     world.sync(A);

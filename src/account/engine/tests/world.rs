@@ -5,8 +5,8 @@ use super::daemon::{Daemon, KEEP, shown};
 use super::server::{Refused, Server};
 use crate::account::seal::open_wrap;
 use crate::account::wire::{AccountId, Changes, PublicKey};
-use crate::names::Millis;
-use crate::random::random;
+use guillemet_base::names::Millis;
+use guillemet_base::random::random;
 
 pub struct World {
     pub server: Server,

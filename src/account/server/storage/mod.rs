@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use self::hub::{Hub, Wake};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Push, Usage, Wrap};
-use crate::names::Millis;
+use guillemet_base::names::Millis;
 
 /// The future of a storage call.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;

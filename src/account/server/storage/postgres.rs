@@ -23,7 +23,7 @@ use tokio_postgres::{Config, IsolationLevel, Row};
 use self::tls::Tls;
 use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
-use crate::names::Millis;
+use guillemet_base::names::Millis;
 
 /// The number of connections that one server has to the database, in addition to the one that listens.
 const CONNECTIONS: usize = 16;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
-use crate::names::Millis;
+use guillemet_base::names::Millis;
 
 pub use self::file::DATABASE;
 pub(super) use self::file::{TABLES, look};

@@ -13,13 +13,13 @@ use crate::api::view;
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use crate::config::Config;
-use crate::home::Home;
 use crate::plugin::cases;
 use crate::plugin::client::CompiledCache;
 use crate::plugin::registry::Registry;
 use crate::resolve::plans::Prepared;
 use crate::template::Format;
 use crate::template::catalog::Catalog;
+use guillemet_base::home::Home;
 
 /// The compiled form of the last component: compiling is most of a round.
 #[derive(Default)]

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::cli::plugin::project::is_leftover;
-use crate::files::{self, Links};
+use guillemet_base::files;
+use guillemet_base::files::Links;
 
 /// How deep folders are looked into.
 const DEPTH_MAX: usize = 8;

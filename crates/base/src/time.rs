@@ -4,7 +4,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use time::OffsetDateTime;
+pub use time::OffsetDateTime;
 
 use crate::names::Millis;
 

@@ -7,11 +7,10 @@
 //! Knows where files are, and nothing of their content.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::home::Home;
 use crate::sys;

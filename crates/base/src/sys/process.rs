@@ -162,7 +162,6 @@ pub fn try_written_code() -> io::Result<()> {
 ///
 /// # Errors
 /// The error of the kernel.
-#[cfg(test)]
 pub fn trace(pid: i32) -> io::Result<()> {
     // SAFETY: `PTRACE_SEIZE` follows no pointers and does not stop the other process.
     let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
@@ -178,7 +177,6 @@ pub fn trace(pid: i32) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of the kernel.
-#[cfg(test)]
 pub fn map_writable_code() -> io::Result<()> {
     let both = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     // SAFETY: a new anonymous mapping touches no memory that exists; it stays until the process ends.

@@ -10,4 +10,3 @@ pub mod process;
 pub mod signals;
 pub mod stack;
 pub mod users;
-pub mod wasm;

@@ -1,0 +1,25 @@
+//! The system below the program: memory that wipes itself, files that are replaced whole, names, time, and text made safe
+//! to show.
+//!
+//! Knows nothing of secrets, templates or requests.
+
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod display;
+pub mod files;
+pub mod home;
+pub mod lock_file;
+pub mod logging;
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests use the rest of it")]
+#[path = "../../../tests/support/missing.rs"]
+mod missing;
+pub mod names;
+pub mod permissions;
+pub mod random;
+#[expect(unsafe_code, reason = "the one place for it, but for what a planner compiled before")]
+pub mod sys;
+pub mod time;
+
+#[global_allocator]
+static ALLOCATOR: sys::memory::WipingAllocator = sys::memory::WipingAllocator;
