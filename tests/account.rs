@@ -1,5 +1,5 @@
-//! Two machines with one vault: real daemons, and the account's server over real TLS. What changes on one is on the
-//! other, both go on without the server, and no delete slips past a template of the other machine (promise 7).
+//! Two machines with one vault: real daemons, and the account server over real TLS. A change on one reaches the other,
+//! both go on without the server, and no delete gets past a template of the other machine (promise Guarded).
 
 mod support;
 
@@ -18,7 +18,7 @@ fn what_changes_on_one_machine_is_rendered_by_the_other() {
     main_story(Place::sqlite());
 }
 
-/// The same with PostgreSQL, and each machine at another of two servers.
+/// The same with PostgreSQL, where each machine uses another of two servers.
 #[test]
 fn two_servers_on_postgresql_are_one() {
     let Some(place) = Place::postgres() else { return };
@@ -181,7 +181,7 @@ fn a_secret_that_was_changed_elsewhere_lives() {
     }
 }
 
-/// Of what refuses a delete: device, template and reason of each.
+/// Returns device, template and reason of everything that blocks a delete.
 fn blockers(machine: &Machine, name: &str) -> Vec<[String; 3]> {
     let refused = machine.delete(name);
     assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
@@ -259,7 +259,7 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     drop(team);
 }
 
-/// A template that is a link into a repository is edited there, of which the kernel tells nothing.
+/// A template that is a link into a repository is edited there, and the kernel does not report it.
 #[test]
 fn an_edit_behind_a_link_on_another_machine_is_told() {
     let (_team, a, b) = Team::pair(Place::sqlite());
@@ -286,7 +286,7 @@ fn an_edit_behind_a_link_on_another_machine_is_told() {
     assert_eq!(a.value("two").as_deref(), Some("value"));
 }
 
-/// Git and editors take a file away for a moment before it is there again.
+/// Git and editors remove a file for a moment before they put the new one in its place.
 #[test]
 fn a_template_that_another_machine_replaces_counts() {
     let (_team, a, b) = Team::pair(Place::sqlite());
@@ -348,17 +348,17 @@ fn what_a_machine_that_was_away_still_names_comes_back() {
     until("it is gone", || (b.show("uno")["code"] == "not_found").then_some(()));
 }
 
-/// What came of a render on one machine and a delete on another.
+/// The outcome of a render on one machine and a delete on another.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     rendered: u16,
     deleted: u16,
-    /// Whether the secret is there in the end.
+    /// Whether the secret exists in the end.
     is_there: bool,
 }
 
-/// Holds what has to be so in any case, in whichever order things happened: a template is served only when every delete
-/// knows of it. The delete is refused, or the render says that the secret is missing, or the secret is there again.
+/// Checks what has to hold in any order of events: a template is served only if every delete knows of it. The delete is
+/// refused, or the render reports the secret as missing, or the secret exists again.
 fn judge(a: &Machine, b: &Machine, name: &str, rendered: &Answer, deleted: &Answer) -> Outcome {
     assert!(matches!(rendered.status, 200 | 409), "{}", rendered.text());
     assert!(matches!(deleted.status, 204 | 409), "{}", deleted.text());
@@ -372,7 +372,8 @@ fn judge(a: &Machine, b: &Machine, name: &str, rendered: &Answer, deleted: &Answ
     outcome
 }
 
-/// The orders in which a render on one machine and a delete on another can meet at the server, each of them made.
+/// A render on one machine and a delete on another can reach the server in several orders. The test forces each of
+/// them.
 #[test]
 fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
     const PUSH: (&str, &str) = ("POST", "/heads");
@@ -383,7 +384,7 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
         b.write_template("race", NAME);
         b.render("race")
     }
-    /// A delete whose push is held at this point meanwhile.
+    /// Renders on `b` while the push of a delete on `a` is held at this point.
     fn while_deleting(at: Point, a: &Machine, of_a: &Relay, b: &Machine) -> (Answer, Answer) {
         std::thread::scope(|scope| {
             let push = of_a.hold(at, PUSH.0, PUSH.1);
@@ -394,7 +395,7 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
             (rendered, deleting.join().unwrap())
         })
     }
-    /// A render whose push is held at this point meanwhile.
+    /// Deletes on `a` while the push of a render on `b` is held at this point.
     fn while_telling(at: Point, a: &Machine, b: &Machine, of_b: &Relay) -> (Answer, Answer) {
         std::thread::scope(|scope| {
             let push = of_b.hold(at, PUSH.0, PUSH.1);
@@ -459,14 +460,14 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
     assert_eq!(judge(&a, &b, NAME, &rendered, &deleted), gone);
 }
 
-/// The same in whichever order it happens to be.
+/// The same in any order that happens by itself.
 #[test]
 fn nothing_is_rendered_of_what_another_machine_deletes_in_any_order() {
     let (_team, a, b) = Team::pair(Place::sqlite());
     race(&a, &b, 20);
 }
 
-/// Both at once, again and again.
+/// Renders and deletes at the same time, `rounds` times.
 fn race(a: &Machine, b: &Machine, rounds: u64) {
     for round in 0..rounds {
         let name = format!("race-{round}");

@@ -1,5 +1,5 @@
-//! How machines come into an account: every name that is on both sides is decided by a person, a code is good for one
-//! machine, and only where it belongs.
+//! How machines join an account: a person decides about every name that exists on both sides, and a code works for one
+//! machine and only in its own place.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The account server, over real TLS: one story for every storage, and what holds when it is ended, filled,
-//! overrun and asked by those who may not.
+//! The account server over real TLS: one story for every storage, and how the server behaves when it is stopped, full,
+//! overloaded, or asked by callers without rights.
 
 mod support;
 
@@ -138,7 +138,7 @@ fn with_another_secret(key: &ApiKey) -> ApiKey {
     ApiKey::parse(&format!("sk-{}.{secret}", key.id())).unwrap()
 }
 
-/// All of them at once.
+/// Runs all futures at the same time.
 async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
     std::future::poll_fn(move |cx| {
@@ -488,7 +488,7 @@ async fn a_certificate_is_read_again_when_it_changes() {
     assert!(server.stop());
 }
 
-/// A certificate that was renewed, and the hash of it.
+/// Returns a renewed certificate and its hash.
 fn renewed() -> (rcgen::CertifiedKey<rcgen::KeyPair>, Hash) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let pin = Hash::of(&[made.cert.der()]);
@@ -501,8 +501,9 @@ async fn shows(url: &str, pin: Hash) {
     until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
 }
 
-/// As `certbot` and `install` leave it: root's at first, and given to the server's user a moment later. And where the
-/// reason is none of the file's, such as too few descriptors, nothing about the file changes when it has passed.
+/// `certbot` and `install` leave a certificate that belongs to root at first, and to the server's user a moment later.
+/// If the reason is not the file itself, such as too few descriptors, nothing about the file changes once the reason
+/// has gone.
 #[tokio::test]
 async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     if !can() {
@@ -606,7 +607,7 @@ async fn nobody_gets_more_than_its_share() {
     assert!(server.stop());
 }
 
-/// Asks until there is no more to be had; how often there was, and how often there may have been at most.
+/// Asks until the server refuses. Returns how often it answered, and how often it may have answered at most.
 async fn exhausts(begun: Instant, at_once: f64, a_second: f64, mut ask: impl AsyncFnMut() -> u16) -> (u32, u32) {
     let mut heard = 0;
     loop {
@@ -620,8 +621,8 @@ async fn exhausts(begun: Instant, at_once: f64, a_second: f64, mut ask: impl Asy
     (heard, (at_once + begun.elapsed().as_secs_f64() * a_second) as u32)
 }
 
-/// Of five requests a second of a key, somebody without gets two, and eight at once: whatever it shows, and wherever it
-/// asks. Devices behind the same address are heard all the same.
+/// With a limit of five requests a second per key, a caller without one gets two a second and eight at once, whatever
+/// credentials and path it uses. Devices behind the same address are still served.
 #[tokio::test]
 async fn a_stranger_is_heard_for_a_while_and_holds_nobody_up() {
     let place = Place::sqlite();

@@ -1,5 +1,5 @@
-//! An account whose server is slow to answer, wants quiet, or has much to take; and machines that are killed while they
-//! come in. Whatever it is, nobody waits for it who does not have to, and everything arrives.
+//! An account server that is slow to answer, asks for less traffic, or has a lot to store; and machines that are killed
+//! while they join. In every case a request waits only if it has to, and everything arrives.
 
 mod support;
 
@@ -129,7 +129,7 @@ fn a_large_vault_comes_in_pieces() {
     in_sync(&[&a, &b]);
 }
 
-/// What it had is there in any case, and it is in the account or it is not.
+/// Afterwards the machine still has its own secrets, and either is in the account or is not.
 #[test]
 fn a_machine_that_is_killed_while_it_joins_is_whole() {
     const ROUNDS: u64 = 16;

@@ -1,5 +1,5 @@
-//! What goes wrong with an account: a machine is put out, one is cloned, the server is set back by its backup. Each is
-//! told by name, and nothing that was typed is lost (promises 6 and 9).
+//! Trouble with an account: a machine is revoked, a machine is cloned, the server is restored from an old backup. Each
+//! case is reported by name, and nothing that was typed is lost (promises Zero knowledge and Nothing lost).
 
 mod support;
 
@@ -137,12 +137,12 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
 }
 
-/// A server that was set back, and two machines that know more, one of them most.
+/// A server that was restored to an old state, and two machines that know newer ones, one of them the newest.
 struct SetBack {
     team: Team,
     a: Machine,
     b: Machine,
-    /// What has to be there in the end.
+    /// The values that have to exist in the end.
     values: BTreeMap<&'static str, &'static str>,
 }
 

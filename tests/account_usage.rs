@@ -1,4 +1,4 @@
-//! What one machine of an account is told of the others' use: everywhere it is told of use at all, and before a delete.
+//! What one machine of an account shows about the others' uses: wherever it shows uses at all, and before a delete.
 
 mod support;
 
@@ -20,20 +20,20 @@ use support::relay::Relay;
 use support::team::{Machine, Team, in_sync, join, until};
 use support::terminal::Terminal;
 
-/// Of a listing of the API, the row of this name.
+/// Returns the row with this name from a listing of the API.
 fn row(machine: &Machine, name: &str) -> Value {
     let listed = machine.get("/v1/secrets").json();
     listed["items"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned().expect("the row")
 }
 
-/// Of `secret list` in a pipe, what stands behind "Last used".
+/// Returns the column "Last used" of `secret list` in a pipe.
 fn listed(machine: &Machine, name: &str) -> String {
     let text = machine.done(&["secret", "list"], "");
     let line = text.lines().find(|line| line.split('\t').next() == Some(name)).expect("the line");
     line.split('\t').next_back().unwrap().to_owned()
 }
 
-/// What is told before a delete asks, and nobody is there to answer.
+/// Returns the text before the confirmation of a delete, without a terminal to answer it.
 fn question(machine: &Machine, name: &str) -> String {
     let asked = machine.command(&["secret", "delete", name]);
     assert!(!asked.status.success());
@@ -123,7 +123,7 @@ fn what_another_machine_uses_is_told_everywhere() {
     assert!(table.contains("beta") && table.contains("this one"), "{table}");
 }
 
-/// Whoever looks at one secret is told what the others have reported until then, not what was fetched a while ago.
+/// A caller that looks at one secret sees the newest reports of the others, not those that were fetched earlier.
 #[test]
 fn reports_are_fetched_for_whoever_looks() {
     let (team, a, b) = Team::pair(Place::sqlite());
@@ -147,7 +147,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// Reports uses as a machine whose daemon does not run, so many minutes ago: by id of the secret, how often and when last.
+/// Reports uses as a machine whose daemon does not run, `minutes` ago. `secrets` has the count and the time of the last
+/// use by the secret's id.
 fn report_as(machine: &Machine, server: &Server, minutes: u64, secrets: Value) {
     let home = Home::at(machine.path(""));
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
@@ -203,7 +204,7 @@ fn what_nobody_can_know_is_not_told_as_never() {
     assert!(a.command(&["secret", "delete", "one", "--yes"]).status.success());
 }
 
-/// A use that comes between the question and the answer was not known to whoever says yes.
+/// The person who says yes did not know of a use between the question and the answer, so it is asked about.
 #[test]
 fn a_use_that_comes_after_the_question_is_asked_about() {
     let (team, a, mut b) = Team::pair(Place::sqlite());

@@ -1,4 +1,4 @@
-//! `adopt` as a person meets it: what is shown, what a yes does, and that without one nothing happens.
+//! `adopt` as a person meets it: what it shows, what a yes does, and that nothing happens without one.
 
 mod support;
 
@@ -69,7 +69,7 @@ fn without_a_yes_nothing_is_changed() {
     }
 }
 
-/// What a person at a terminal types decides. Python's `pty` is the terminal.
+/// The answer at a terminal decides. Python's `pty` provides the terminal.
 #[test]
 fn a_person_is_asked() {
     if !consumers::has(Path::new("python3"), "`sudo apt-get install python3`") {

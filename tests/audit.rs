@@ -1,5 +1,5 @@
-//! What changes leave in the audit trail, by the real daemon over its real socket: who wanted what, and how it ended. And
-//! that nobody can push out what it holds of others.
+//! What changes leave in the audit trail of the real daemon: who wanted what, and how it ended. Also that nobody can
+//! push the events of others out of it.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::disk::{fill, home_on_disk};
 use support::team::{Machine, Team, join, until};
 
 const CANARY: &str = "canary-value";
-/// A value that a caller sent where a name belongs.
+/// A value that a caller sent in place of a name.
 const MISTAKEN: &str = "sk-live-CanaryOfAMistake0123456789";
 const TEMPLATE: &str = "name = \"a\"\nurl = \"https://h/mcp\"\n[headers]\nAuthorization = \"<< secret 'cal-key' >>\"\n";
 
@@ -27,7 +27,7 @@ fn events(guillemet: &Guillemet, query: &str) -> Vec<Value> {
     answer.json()["items"].as_array().unwrap().clone()
 }
 
-/// The changes, oldest first, without the starts of the daemon.
+/// Returns the changes, oldest first, without the starts of the daemon.
 fn changes(guillemet: &Guillemet) -> Vec<Value> {
     let mut changes = events(guillemet, "class=change");
     changes.retain(|change| change["outcome"] != "vault_unlocked");
@@ -35,7 +35,7 @@ fn changes(guillemet: &Guillemet) -> Vec<Value> {
     changes
 }
 
-/// Outcome, secret or subject, before, after and error.
+/// Returns outcome, secret or subject, before, after and error of a change.
 fn told(change: &Value) -> [String; 5] {
     let of = if change["secret"].is_null() { &change["subject"] } else { &change["secret"] };
     [&change["outcome"], of, &change["before"], &change["after"], &change["error"]]
@@ -168,7 +168,7 @@ fn a_change_that_fails_leaves_an_event_with_the_reason() {
     assert!(listed.contains("secret_deleted\tcal-key\t") && listed.contains("\tfailed: conflict\n"), "{listed}");
 }
 
-/// The disk is full: nothing can be written, and so nothing is changed, or shown.
+/// On a full disk nothing can be recorded, and so nothing is changed or shown.
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
     let Some((mut guillemet, _mounted)) = home_on_disk(24) else { return };
@@ -329,8 +329,8 @@ fn in_an_account_a_change_is_recorded_with_the_device_it_came_from() {
     }
 }
 
-/// Who may not is refused on every route, and each refusal is in the trail, with its route, and with a name only where
-/// something has it.
+/// A caller without rights is refused on every route. Each refusal is in the trail with its route, and with a name only
+/// if something has that name.
 #[test]
 fn a_refusal_by_a_rule_is_recorded_on_every_route() {
     let mut guillemet = Guillemet::start();
@@ -394,7 +394,7 @@ fn a_refusal_by_a_rule_is_recorded_on_every_route() {
     assert!(counted.contains(&format!("guillemet_refusals_total{{outcome=\"forbidden\"}} {asked}\n")), "{counted}");
 }
 
-/// Ten requests of a thousand invented names are ten events, and ten thousand refusals that are counted.
+/// Ten requests with a thousand invented names leave ten events, and ten thousand refusals in the counters.
 #[test]
 fn invented_names_push_no_refusal_out() {
     let guillemet = Guillemet::start();

@@ -1,5 +1,5 @@
-//! The console in a real Chromium: an operator's day with scripts and without, by keyboard alone, and for people
-//! who see otherwise. What a hostile page can try is tried from one.
+//! The console in a real Chromium: an operator's day with scripts and without, by keyboard alone, and with assistive
+//! settings. Also tries, from a hostile page, what such a page can do.
 
 mod support;
 
@@ -25,8 +25,8 @@ fn render(guillemet: &Guillemet) -> (u16, String) {
     (answer.status, answer.text())
 }
 
-/// From the first secret to its end. With scripts the page follows by itself what happens; without, it does
-/// when it is loaded anew.
+/// Follows a secret from its creation to its deletion. With scripts, the page shows changes by itself; without, it has
+/// to be loaded again.
 fn a_day(scripts: bool) {
     let Some(chromium) = Chromium::start(scripts) else { return };
     let guillemet = Guillemet::start();
@@ -173,7 +173,7 @@ fn the_keyboard_is_enough() {
     chromium.sees("key was deleted.");
 }
 
-/// A home with something of everything.
+/// Makes a home that contains something of everything.
 fn furnished() -> Guillemet {
     let guillemet = Guillemet::start();
     guillemet.write(&format!("{ID}.toml"), TEMPLATE);
@@ -196,7 +196,7 @@ fn furnished() -> Guillemet {
     guillemet
 }
 
-/// What axe-core finds serious or worse on this page.
+/// Returns the problems on this page that axe-core rates serious or critical.
 fn violations(chromium: &Chromium, axe: &str) -> Vec<Value> {
     chromium.run(axe);
     let found = chromium.run_async(
@@ -265,7 +265,7 @@ fn no_page_has_a_serious_mistake_of_accessibility() {
     assert!(!violations(&chromium, &axe).is_empty());
 }
 
-/// Another site on this machine: each page by its path.
+/// Serves another site on this machine: each page by its path. Returns the port.
 fn hostile_site(pages: Vec<(&'static str, String)>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -348,7 +348,7 @@ fn another_site_can_do_nothing_with_a_session() {
     assert_eq!(chromium.run("return document.cookie"), "");
 }
 
-/// The pictures of the README: `PICTURES=docs/images cargo test --test browser -- --ignored`.
+/// Makes the pictures of the README: `PICTURES=docs/images cargo test --test browser -- --ignored`.
 #[test]
 #[ignore = "writes the pictures of the README"]
 fn pictures() {

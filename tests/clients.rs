@@ -1,4 +1,4 @@
-//! Who may ask: real processes of other users and groups against the rules of a real daemon.
+//! Which callers may ask for what: real processes of other users and groups, against the rules of a real daemon.
 
 mod support;
 
@@ -60,7 +60,7 @@ impl As<'_> {
         command
     }
 
-    /// Status and body; 0 where it cannot connect.
+    /// Sends a request. Returns status and body; status 0 if it cannot connect.
     fn ask(self, guillemet: &Guillemet, method: &str, path: &str, headers: &[&str], body: &str) -> (u16, String) {
         let mut command = self.command("curl");
         command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--request", method]);
@@ -240,7 +240,7 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     assert_eq!(As { uid: OTHER, ..AGENT_ALONE }.get(&guillemet, "/v1/render/mcp-server/calendar").0, 403);
 }
 
-/// Upper and lower case differ in ids of templates and targets, and not in names of secrets.
+/// Case matters in ids of templates and targets, but not in names of secrets.
 #[test]
 fn a_rule_opens_no_template_of_another_case() {
     if !can() {
@@ -266,11 +266,10 @@ fn a_rule_opens_no_template_of_another_case() {
     assert_eq!(AGENT_ALONE.post(&guillemet, "/v1/resolve", &json!({"secrets": ["CALENDAR-token"]})).0, 200);
 }
 
-/// A template whose text is nobody's business but its author's.
+/// A template whose text concerns only its author.
 const CANARY: &str = "name = \"canary-name\"\nurl = \"https://canary.example.com/\"\n";
 
-/// A template that is a link may not be any file that the daemon can read.
-/// A rule that names a target by its former name means the target, and no other; so does a request.
+/// A rule that names a target by its former name means that target, and no other. The same holds for a request.
 #[test]
 fn a_rule_for_a_former_name_of_a_target_is_about_that_target_alone() {
     if !can() {
@@ -300,6 +299,7 @@ fn a_rule_for_a_former_name_of_a_target_is_about_that_target_alone() {
     }
 }
 
+/// A template that is a link must not give access to just any file that the daemon can read.
 #[test]
 fn a_link_leads_to_no_file_of_another_user() {
     if !can() {
@@ -492,7 +492,7 @@ fn an_inline_template_that_is_wrong_is_told_with_its_places() {
     assert_eq!((large.status, large.errors("field")), (422, vec!["template".to_owned()]));
 }
 
-/// One request on a connection that stays open; the status of the answer.
+/// Sends one request on a connection that stays open. Returns the status of the answer.
 fn ask_on(stream: &mut BufReader<UnixStream>) -> u16 {
     stream.get_mut().write_all(b"GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut line = String::new();
@@ -575,7 +575,7 @@ fn who_loses_every_right_loses_its_connections() {
     assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 403);
 }
 
-/// Files that name users and groups, which stand in place of the machine's for one daemon alone.
+/// Files that name users and groups, which one daemon sees in place of the machine's own.
 struct Databases(tempfile::TempDir);
 
 impl Databases {
@@ -585,7 +585,8 @@ impl Databases {
         databases
     }
 
-    /// Writes both anew, with the machine's own entries before these. The files stay the same ones, as mounted.
+    /// Writes both files again, with the machine's own entries before these. They stay the same inodes, because they
+    /// are mounted.
     fn write(&self, users: &str, groups: &str) {
         for (name, more) in [("passwd", users), ("group", groups)] {
             let own = std::fs::read_to_string(Path::new("/etc").join(name)).unwrap();
@@ -593,7 +594,7 @@ impl Databases {
         }
     }
 
-    /// What a daemon is started by to see them.
+    /// Returns the words to put before a daemon so that it sees these files.
     fn by_way_of(&self) -> Vec<String> {
         let folder = self.0.path().display();
         let mount = |name: &str| format!("mount --bind {folder}/{name} /etc/{name}");
@@ -606,7 +607,7 @@ fn user(name: &str, uid: u32) -> String {
     format!("{name}:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin\n")
 }
 
-/// Whether namespaces for mounts can be made; a container may not be allowed to.
+/// Reports whether mount namespaces can be made, which a container may not be allowed to do.
 fn can_mount() -> bool {
     let mut mount = Command::new("unshare");
     mount.args(["--mount", "sh", "-c", "mount --bind /etc/passwd /etc/passwd"]);
@@ -624,7 +625,7 @@ fn configured_among(databases: &Databases, rules: &str) -> Guillemet {
     guillemet
 }
 
-/// The status that a user of this number gets who asks for the value.
+/// Returns the status that a user with this number gets for a request of the value.
 fn resolve_as(uid: u32, guillemet: &Guillemet) -> u16 {
     let asked = json!({"secrets": ["calendar-token"]});
     As { uid, ..AGENT_ALONE }.post(guillemet, "/v1/resolve", &asked).0

@@ -1,4 +1,4 @@
-//! What the command line says where no daemon is needed, as data files in `tests/cmd`.
+//! The output of commands that need no daemon, as data files in `tests/cmd`.
 
 #[test]
 fn help_and_mistakes() {

@@ -1,5 +1,5 @@
-//! `guillemet.toml` while the daemon runs: followed like templates, and what cannot be used changes nothing and is
-//! shown until it can.
+//! `guillemet.toml` while the daemon runs: it is followed like templates, and a file that cannot be used changes
+//! nothing and is reported until it can.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn write(guillemet: &Guillemet, text: &str) {
     fs::write(guillemet.path("guillemet.toml"), text).unwrap();
 }
 
-/// Puts another file in its place, as editors do.
+/// Replaces the file by another one, as editors do.
 fn replace(guillemet: &Guillemet, text: &str) {
     let other = guillemet.path("guillemet.toml~");
     fs::write(&other, text).unwrap();
@@ -47,7 +47,7 @@ fn status(guillemet: &Guillemet) -> Value {
     guillemet.get("/v1/status").json()
 }
 
-/// Whether the daemon says that the file is in force.
+/// Reports whether the daemon says that the file is in force.
 fn is_valid(guillemet: &Guillemet) -> bool {
     let metrics = guillemet.get("/metrics").text();
     let of_metrics = metrics.contains("\nguillemet_config_valid 1.0\n");
@@ -59,7 +59,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A home with the template and a host for it.
+/// Makes a home with the template and a host for it.
 fn home() -> Guillemet {
     let guillemet = Guillemet::init();
     write(&guillemet, "[vars]\nhost = 'first.example'\n");
@@ -369,7 +369,7 @@ fn a_rule_for_nobody_is_told_and_the_rest_is_loaded() {
     assert!(guillemet.log().contains("there is no user `no-such-user-here`"), "{}", guillemet.log());
 }
 
-/// The changes of the configuration in the audit trail, oldest first: who, the digests, and why not.
+/// Returns the changes of the configuration from the audit trail, oldest first: who, both digests, and the error.
 fn recorded(guillemet: &Guillemet) -> Vec<[Value; 4]> {
     let trail = guillemet.get("/v1/usage?limit=1000&outcome=configuration_changed").json();
     let event = |event: &Value| {
@@ -415,7 +415,7 @@ fn every_change_of_the_configuration_leaves_an_event_with_its_digests() {
     assert_eq!(recorded(&guillemet), expected);
 }
 
-/// One request on a connection that stays open; the status of the answer.
+/// Sends one request on a connection that stays open. Returns the status of the answer.
 fn ask_on(stream: &mut BufReader<UnixStream>) -> u16 {
     stream.get_mut().write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut line = String::new();

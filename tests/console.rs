@@ -1,5 +1,5 @@
-//! The console over real TCP: who gets in, what a form may do, what stands in a page, and that every flow
-//! works without scripts.
+//! The console over real TCP: who gets in, what a form may do, what a page contains, and that every flow works without
+//! scripts.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::daemon::{Answer, Guillemet, try_ask};
 use support::missing;
 use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
-/// Every path of the console, with something in it where there is a name.
+/// Every path of the console, with an existing name where the path has one.
 const PATHS: [(&str, &str); 21] = [
     ("GET", "/"),
     ("GET", "/login?token=x"),
@@ -42,7 +42,7 @@ const PATHS: [(&str, &str); 21] = [
     ("GET", "/settings/developers/audit"),
 ];
 
-/// Nobody can add a page or a form that these tests do not know.
+/// A page or form that these tests do not know cannot be added unnoticed.
 #[test]
 fn these_tests_know_every_path() {
     let known: HashSet<(&str, &str)> =
@@ -58,7 +58,7 @@ fn these_tests_know_every_path() {
     assert_eq!(count, PATHS.len(), "a path is gone");
 }
 
-/// A template that names one secret.
+/// A template that references one secret.
 const TEMPLATE: &str = r#"name = "calendar"
 url = "https://mcp.example/"
 [headers]
@@ -294,7 +294,7 @@ fn a_form_is_taken_from_the_console_alone() {
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "active");
 }
 
-/// A form of these fields that would be taken, but for its token.
+/// Returns a form with these fields that would be accepted except for its token.
 fn filled<'a>(fields: &[&'a str], name: &'a str) -> Vec<(&'a str, &'a str)> {
     let value = |field: &&'a str| match *field {
         "name" => Some(("name", name)),
@@ -692,7 +692,7 @@ fn templates_are_explained_and_plugins_shown() {
     assert!(page.says("mcp-server") && page.says("built-in"), "{}", page.text);
 }
 
-/// The TCP sockets of a process, by its own descriptors: their addresses here, and whether they listen.
+/// Returns the TCP sockets of a process, from its own descriptors: the local address of each, and whether it listens.
 fn sockets(pid: u32) -> Option<HashSet<(String, bool)>> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let inodes: HashSet<String> = descriptors
@@ -711,7 +711,7 @@ fn sockets(pid: u32) -> Option<HashSet<(String, bool)>> {
     Some(sockets)
 }
 
-/// The TCP ports a process listens on.
+/// Returns the TCP ports on which a process listens.
 fn ports(pid: u32) -> Option<HashSet<String>> {
     let listening = sockets(pid)?.into_iter().filter(|(_, listens)| *listens);
     Some(listening.map(|(address, _)| address).collect())
@@ -737,7 +737,7 @@ fn there_is_no_port_before_a_link_and_only_loopback_after() {
     }
 }
 
-/// The daemon's clock, of both kinds, is set forward by libfaketime: a session ends by itself after half an hour.
+/// libfaketime sets both of the daemon's clocks forward, because a session ends by itself only after half an hour.
 #[test]
 fn there_is_no_socket_after_the_last_session() {
     let Some(library) = faketime() else { return };
@@ -794,7 +794,7 @@ fn faketime() -> Option<PathBuf> {
     missing::has(found.is_some(), "libfaketime", "`sudo apt-get install faketime`").then_some(found?)
 }
 
-/// Whether the other end has ended a connection, without waiting for that.
+/// Reports without waiting whether the other end has closed a connection.
 fn is_ended(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     stream.read(&mut [0; 16]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |read| read == 0)

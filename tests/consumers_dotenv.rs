@@ -1,8 +1,9 @@
-//! What is rendered as a dotenv file, read by its readers: python-dotenv, Node, systemd and shells; and a bare value
-//! also by docker and kubectl.
+//! Rendered dotenv files, read by their consumers: python-dotenv, Node, systemd and shells, and for bare values also
+//! docker and kubectl.
 //!
-//! They read every value as it is, or it is refused. That a refusal is necessary is tried: whichever way such a value
-//! is quoted, one of the readers reads something else, and so does the one that is named for each kind of quotes.
+//! They read every value exactly, or the value is refused. The test also checks that a refusal is necessary: however
+//! such a value is quoted, at least one reader reads something else, and so does the reader that the refusal names for
+//! each kind of quotes.
 
 mod support;
 
@@ -17,11 +18,11 @@ use support::random::Random;
 
 const NODE: &str = "node";
 
-/// The line behind one that is tried: Node looks for a closing quote beyond the end of its line.
+/// The line after the tested one. Node looks for a closing quote beyond the end of its line.
 const NEXT: &str = "a'b\"c`d";
 const NEXT_LINE: &str = "NEXT=a'b\"c`d\n";
 
-/// The credentials with the value alone, and with text before and behind it.
+/// The credentials: the value alone, and with text before and after it.
 const TEMPLATE: &str = r#"api_key = "<< secret 'password' >>"
 client_id = "id-<< secret 'password' >>"
 secret_key = "<< secret 'password' >> #end"
@@ -33,7 +34,7 @@ fn texts(value: &str) -> [String; 3] {
     [value.to_owned(), format!("id-{value}"), format!("{value} #end")]
 }
 
-/// The passwords of other tests, and what is no line of printable ASCII.
+/// Returns the passwords of other tests, and values that are not a line of printable ASCII.
 fn values() -> Vec<String> {
     const MORE: [&str; 16] = [
         "-----BEGIN-----\nabc+/=\n-----END-----",
@@ -66,7 +67,7 @@ fn values() -> Vec<String> {
     values
 }
 
-/// Each way to write a text behind `K=`, as far as one of the readers knows it: as it is, in single quotes, in double
+/// Returns each way to write a text after `K=` that at least one reader knows: bare, in single quotes, in double
 /// quotes, and others.
 fn quotings(text: &str) -> Vec<String> {
     let escaped = |quote: char| text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
@@ -89,7 +90,7 @@ fn quotings(text: &str) -> Vec<String> {
     ]
 }
 
-/// The readers whose parser can be asked for many files at once.
+/// The readers whose parser can read many files at once.
 struct Readers {
     python: PathBuf,
     systemd: bool,
@@ -98,7 +99,7 @@ struct Readers {
 const SHELLS: [&str; 2] = ["sh", "bash"];
 
 impl Readers {
-    /// Those that are installed; nothing where one is missing that has to be there.
+    /// Finds the installed readers. Returns `None` if one that has to be there is missing.
     fn find() -> Option<Self> {
         let python = python()?;
         if !has(Path::new(NODE), "`sudo apt-get install nodejs` (20.12 or newer)") {
@@ -112,7 +113,7 @@ impl Readers {
         Some(Self { python, systemd })
     }
 
-    /// What each makes of each file, by its name in refusals.
+    /// Returns what each reader reads from each file, by the reader's name in refusals.
     fn read(&self, files: &[String]) -> Vec<(&'static str, Vec<Value>)> {
         let files = json!(files);
         let list = |value: Value| value.as_array().unwrap().clone();
@@ -126,7 +127,7 @@ impl Readers {
         read
     }
 
-    /// What the environment of a program is behind `set -a; . FILE`.
+    /// Returns the environment of a program after `set -a; . FILE`.
     fn sourced(&self, shell: &str, names: &[&str], files: &[String]) -> Vec<Value> {
         let asked = json!({"shell": shell, "names": names, "files": files});
         run_script(&self.python, "read_shell.py", &asked).as_array().unwrap().clone()
@@ -213,7 +214,7 @@ fn every_reader_reads_every_value_as_it_is() {
 /// A way to write a text that was refused.
 struct Tried {
     form: String,
-    /// Its place among `quotings`.
+    /// Its index in `quotings`.
     way: usize,
     text: String,
     reason: String,
@@ -221,7 +222,7 @@ struct Tried {
 }
 
 impl Tried {
-    /// Whether the refusal says that this reader reads this form as something else.
+    /// Reports whether the refusal says that this reader reads this form as something else.
     fn blames(&self, reader: &str) -> bool {
         let (single, double) = match self.reason.split_once("in single quotes, ") {
             Some((_, quotes)) => quotes.split_once("; in double quotes, ").expect("both"),
@@ -235,7 +236,7 @@ impl Tried {
     }
 }
 
-/// Where all readers agree there are no quotes, and so docker and kubectl, which know none, read the value too.
+/// If all readers agree on a value, it has no quotes, so docker and kubectl, which know none, read it too.
 #[test]
 fn docker_and_kubectl_read_what_is_bare() {
     let Some(readers) = Readers::find() else { return };
@@ -286,7 +287,7 @@ fn docker_and_kubectl_read_what_is_bare() {
     }
 }
 
-/// The program's own switch, for some of them: it starts a process for each.
+/// Node's own option, for some values only, because it starts a process for each.
 #[test]
 fn node_starts_with_the_file() {
     if !has(Path::new(NODE), "`sudo apt-get install nodejs` (20.6 or newer)") {

@@ -1,7 +1,7 @@
-//! What is rendered for MCP clients, used by them: rmcp and the Python client connect to a real MCP server
-//! that answers only whoever sends the value in a header and in the query.
+//! Rendered configs of MCP clients, used by the clients: rmcp and the Python client connect to a real MCP server, which
+//! answers only clients that send the value in a header and in the query.
 //!
-//! Every value arrives as it is, or is refused for the reason that makes it impossible.
+//! Every value arrives exactly, or is refused for the reason that makes it impossible.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::daemon::PROGRAM;
 use support::missing;
 use support::passwords::{SEED, passwords};
 
-/// Targets, and their template: one with headers and a query, and one whose URL is a secret as a whole.
+/// The targets with their template: one with headers and a query, and one whose whole URL is a secret.
 const TARGETS: [(&str, &str); 8] = [
     ("mcp-json", "parts"),
     ("vscode", "parts"),
@@ -27,7 +27,7 @@ const TARGETS: [(&str, &str); 8] = [
     ("elevenlabs", "whole"),
 ];
 
-/// The reasons why a value cannot stand in a config of a target.
+/// Returns the reasons a value cannot be used in a target's config.
 fn necessary(target: &str, value: &str) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if value.starts_with(' ') || value.ends_with(' ') {
@@ -46,13 +46,13 @@ fn necessary(target: &str, value: &str) -> Vec<&'static str> {
     reasons
 }
 
-/// The example beside the program under test.
+/// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {
     let program = Path::new(PROGRAM).parent()?.join("examples/mcp");
     missing::has(program.exists(), "examples/mcp", "`cargo build --example mcp`").then_some(program)
 }
 
-/// A server that demands of each number its own value. It ends with its standard input.
+/// A server that requires a different value for each number. It ends with its standard input.
 struct Server {
     child: Child,
     url: String,
@@ -82,7 +82,7 @@ impl Drop for Server {
     }
 }
 
-/// `mcp call`: what each call answered.
+/// Runs `mcp call`. Returns the answer to each call.
 fn call(mcp: &Path, configs: &[&[u8]]) -> Vec<Value> {
     let mut child = Command::new(mcp)
         .arg("call")

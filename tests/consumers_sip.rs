@@ -1,9 +1,9 @@
-//! Configs of SIP trunks: a real daemon fills them with passwords of all kinds, and what the program that reads the
-//! config logs in with is the password, or Guillemet has refused it, with the reason, and had to.
+//! Configs of SIP trunks: a real daemon fills them with passwords of all kinds. The program that reads the config logs
+//! in with exactly the password, or Guillemet has refused it, with the reason, and had to.
 //!
-//! baresip and kamailio run, as Debian has them. **Asterisk and FreeSWITCH do not run**: Debian 12 has neither. Readers
-//! in tests/support/sip, written from their sources, stand in for them, and a mistake of such a reader would not be
-//! noticed here. Nor do LiveKit and Vapi: theirs is JSON, which is read as that.
+//! baresip and kamailio run as Debian packages them. **Asterisk and FreeSWITCH do not run**, because Debian 12 has
+//! neither. Readers in tests/support/sip, written from their sources, take their place, and a mistake of such a reader
+//! would not be noticed here. LiveKit and Vapi do not run either: their configs are JSON, and are read as such.
 
 mod support;
 
@@ -23,15 +23,15 @@ use support::sip::{
 /// The realm of the accounts at the registrar.
 const REALM: &str = "guillemet.test";
 
-/// That a refusal had a cause, says it, and does not show the value. `because` is a part of the reason that
-/// the value gives; `None` where it gives none.
+/// Checks that a refusal has a cause, states it, and does not show the value. `because` is the part of the reason that
+/// the value gives; `None` if it gives none.
 fn refused(target: &str, value: &str, reason: &str, because: Option<&str>) {
     let because = because.unwrap_or_else(|| panic!("{target} refused {value:?} (seed {SEED}): {reason}"));
     assert!(reason.contains(because), "{target} refused {value:?} (seed {SEED}) for another reason: {reason}");
     assert!(value.len() < 4 || !reason.contains(value), "the reason shows the value: {reason}");
 }
 
-/// `;name=`, which baresip finds in quotes too.
+/// Reports whether a value contains `;name=`, which baresip finds in quotes too.
 fn holds_parameter(value: &str) -> bool {
     let mut pieces = value.split(';').skip(1);
     pieces.any(|piece| {
@@ -139,7 +139,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
     assert!(wrong.is_empty(), "seed {SEED}:\n{}\n{}", wrong.join("\n"), baresip.log());
 }
 
-/// Sends a request for each of the trunks through kamailio, and gives the final answers.
+/// Sends a request for each trunk through kamailio. Returns the final answers.
 fn call(kamailio: &Kamailio, trunks: &[(String, String, &str)]) -> BTreeMap<String, u16> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -286,14 +286,14 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
     assert!(wrong.is_empty(), "seed {SEED}: {wrong:?}");
 }
 
-/// A trunk with these fields besides.
+/// Returns a trunk with these additional fields.
 fn trunk(fields: Value) -> Value {
     let mut trunk = json!({"name": "a", "termination_uri": "sip.example.com:5061", "transport": "tls"});
     trunk.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     trunk
 }
 
-/// Asterisk does not run here.
+/// Reads the file with rules from Asterisk's sources, because Asterisk does not run here.
 #[test]
 fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     let trunks = Trunks::start();
@@ -345,7 +345,7 @@ fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     assert_most("pjsip", &filled, true);
 }
 
-/// FreeSWITCH does not run here.
+/// Reads the file with rules from FreeSWITCH's sources, because FreeSWITCH does not run here.
 #[test]
 fn the_gateway_reads_back_by_the_rules_of_freeswitch() {
     let trunks = Trunks::start();
@@ -428,7 +428,7 @@ fn platforms_get_every_value_in_their_json() {
     }
 }
 
-/// The readers that stand in for them.
+/// Tests the readers that are used in their place.
 #[test]
 fn the_readers_follow_the_rules_of_asterisk_and_freeswitch() {
     let file = "; a comment\n[a](!)\nk = v ; c\nl=>m\nn = \\;x\\;--y\no = 1 ;-- two\nlines = gone --; \np = \\\\;q\nr=\ts = t\n";

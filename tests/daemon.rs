@@ -1,4 +1,4 @@
-//! The promises, told by the real daemon over its real socket.
+//! The promises, checked with the real daemon over its real socket.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! A disk that is full or read-only, folders that cannot be read, files that are damaged: a clear error or a
-//! complete recovery, by the real daemon (promise 9).
+//! A disk that is full or read-only, unreadable folders, damaged files: the real daemon reports a clear error or
+//! recovers completely (promise Nothing lost).
 
 mod support;
 
@@ -57,14 +57,14 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     guillemet.kill();
 }
 
-/// What the status warns of.
+/// Returns the warnings of the status.
 fn warnings(guillemet: &Guillemet) -> Vec<String> {
     let status = guillemet.get("/v1/status").json();
     let warnings = status["warnings"].as_array().unwrap_or_else(|| panic!("{status}"));
     warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until it does.
+/// Waits until the status warns of this.
 fn until_warned(guillemet: &Guillemet, of: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !warnings(guillemet).iter().any(|warning| warning.contains(of)) {
@@ -163,9 +163,9 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
     guillemet.kill();
 }
 
-/// What log rotation, backups and people do to a journal that is in use. `older` is a copy of it from before its newest
-/// uses. And whether it is noticed with the next use: under its name lies another file otherwise, which is looked at
-/// every second.
+/// Things that log rotation, backups and people do to a journal that is in use. `older` is a copy from before its
+/// newest uses. The flag says whether the damage is noticed with the next use. If not, another file or none has the
+/// journal's name, which is checked every second.
 const MISTREATED: [(&str, bool); 7] = [
     (": > usage.journal", true),
     ("truncate -s 5000000 usage.journal", true),
@@ -216,7 +216,7 @@ fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
     }
 }
 
-/// Cut off and stopped before anybody used a secret: the next start finds a journal.
+/// The journal is cut off and the daemon stopped before another use. The next start finds a journal all the same.
 #[test]
 fn a_journal_that_is_cut_off_before_a_stop_is_there_at_the_next_start() {
     let mut guillemet = Guillemet::start();
@@ -228,7 +228,7 @@ fn a_journal_that_is_cut_off_before_a_stop_is_there_at_the_next_start() {
     assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (1, Vec::new()));
 }
 
-/// No file is mapped that somebody could cut off, but for the journal: the daemon serves what it has.
+/// The daemon maps no file that somebody could cut off except the journal, so it goes on serving.
 #[test]
 fn a_vault_file_that_is_cut_off_while_the_daemon_runs_does_not_end_it() {
     for cut in ["vault.db", "vault.db-wal", "vault.db-shm"] {
@@ -269,7 +269,7 @@ fn a_read_only_disk_is_told_and_nothing_changes() {
     guillemet.kill();
 }
 
-/// A process that ends with the test.
+/// A process that is ended when this is dropped.
 struct Ended(std::process::Child);
 
 impl Drop for Ended {
@@ -279,7 +279,7 @@ impl Drop for Ended {
     }
 }
 
-/// Runs as a user whom permissions stop, where the tests run as root.
+/// If the tests run as root, the daemon runs as a user whom permissions stop.
 #[test]
 fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
     let guillemet = Guillemet::init();
@@ -372,7 +372,7 @@ fn a_damaged_compiled_form_is_compiled_again() {
     }
 }
 
-/// A clock that was set back or ahead shows in the times of files.
+/// A clock that was set back or forward shows in the times of files.
 #[test]
 fn a_template_of_another_time_is_served_as_it_is_now() {
     let guillemet = Guillemet::start();

@@ -1,4 +1,4 @@
-//! What `make demo` shows, with a real MCP client and server; and the command line's own stories.
+//! The output of `make demo`, with a real MCP client and server; and the command line's own stories.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use support::daemon::{Guillemet, PROGRAM};
 use support::missing;
 
-/// The example beside the program under test.
+/// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {
     let program = Path::new(PROGRAM).parent()?.join("examples/mcp");
     missing::has(program.exists(), "examples/mcp", "`cargo build --example mcp`").then_some(program)
@@ -179,7 +179,7 @@ fn templates_are_checked_without_a_daemon() {
     assert!(!texts(&guillemet.command(&["completions", "bash"])).0.is_empty());
 }
 
-/// The recipes of the README, by the programs they are for.
+/// Runs the recipes of the README with the programs they are for.
 #[test]
 fn agents_render_their_config_at_start() {
     let guillemet = Guillemet::start();

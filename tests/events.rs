@@ -1,4 +1,4 @@
-//! `/v1/events`: whoever listens is told of every change, and of nothing else.
+//! `/v1/events`: a listener is told of every change, and of nothing else.
 
 mod support;
 

@@ -1,6 +1,6 @@
-//! Files that are put in place, told by the real program: `render --out` asks before it replaces a file of somebody
-//! else, keeps what a file has and leaves nothing when it is interrupted; a rename that rewrites templates gives nobody
-//! a file; and file systems that lack what others have will do.
+//! Files that the real program writes. `render --out` asks before it replaces a foreign file, keeps a file's
+//! attributes, and leaves nothing when interrupted. A rename that rewrites templates gives no file to another user.
+//! File systems without some features work too.
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::missing;
 use support::random::Random;
 use support::strace;
 
-/// Another user, who is nobody on this machine.
+/// The number of another user, who does not exist on this machine.
 const OTHER: u32 = 12_345;
 
 const ID: &str = "mcp-server/calendar";
@@ -28,7 +28,7 @@ fn is_root() -> bool {
     missing::is_root("be two users")
 }
 
-/// Whether a file system has extended attributes that users may set.
+/// Reports whether a file system has extended attributes that users can set.
 fn has_attributes(folder: &Path) -> bool {
     let file = folder.join("attributes");
     fs::write(&file, "").unwrap();
@@ -63,7 +63,7 @@ fn template(secret: &str) -> String {
     format!("name = 'a'\nurl = 'https://h.example/mcp'\nheaders.X = '<< secret \"{secret}\" >>'\n")
 }
 
-/// A daemon with one secret, one template that names it, and a folder for what is rendered.
+/// A daemon with one secret, one template that references it, and a folder for rendered files.
 struct Rendering {
     guillemet: Guillemet,
     folder: PathBuf,
@@ -276,7 +276,8 @@ fn an_owner_that_cannot_be_kept_is_told_before_anything_is_rendered() {
     assert_eq!(fs::read(&rendering.out).unwrap(), b"of root");
 }
 
-/// One run of `render --out` over a file of other bytes that a signal ends at a system call, each one in turn.
+/// Runs `render --out` over a file with other bytes, and ends it by a signal at each of its system calls in turn.
+/// Returns the number of calls.
 fn interrupt_at_every_call(rendering: &Rendering, signal: &str, check: impl Fn(&Rendering, bool)) -> u32 {
     let mut ended = 0;
     for call in ["write", "fsync", "fchmod", "linkat", "rename", "renameat", "renameat2", "unlinkat"] {
@@ -357,8 +358,8 @@ fn a_render_that_is_interrupted_at_any_moment_leaves_nothing() {
     println!("{ended} were interrupted");
 }
 
-/// A home whose template lies where another user can write, with that user at work: every name that comes up in the
-/// folder becomes a link to a file of the daemon's user.
+/// A home whose template is in a folder that another user can write, with that user attacking: every name that appears
+/// in the folder is replaced by a link to a file of the daemon's user.
 struct Attacked {
     guillemet: Guillemet,
     folder: PathBuf,
@@ -384,7 +385,7 @@ impl Attacked {
         (metadata.uid(), metadata.gid(), metadata.mode(), fs::read(&self.victim).unwrap())
     }
 
-    /// Swaps links in until it is over.
+    /// Replaces names by links until `is_over`.
     fn attack(&self, is_over: &AtomicBool) {
         let user = Uid::from_raw(OTHER);
         rustix::thread::set_thread_res_uid(user, user, user).unwrap();
@@ -474,7 +475,7 @@ fn a_rewrite_names_every_template_that_others_can_write() {
     assert_eq!(names(&guillemet.path("templates/mcp-server")), ["a.toml", "b.toml", "c.toml"]);
 }
 
-/// `init` at this place: a second one finds the vault, and nothing hidden is left.
+/// Runs `init` at this place twice. The second run finds the vault, and no hidden file is left.
 fn makes_a_home(home: &Path, by_way_of: &[&str]) {
     let init = |by_way_of: &[&str]| {
         let mut words = by_way_of.iter().copied().chain([PROGRAM, "--home", home.to_str().unwrap(), "init"]);
@@ -539,7 +540,7 @@ fn a_file_system_without_links_will_do_too() {
     }
 }
 
-/// A folder by way of bindfs, which has no `RENAME_NOREPLACE`.
+/// A folder mounted through bindfs, which does not support `RENAME_NOREPLACE`.
 struct Mounted {
     dir: tempfile::TempDir,
 }

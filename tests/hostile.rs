@@ -1,5 +1,5 @@
-//! Hostile plugins in the real daemon: whatever a component does is an error that names it, while eight
-//! clients render another feature's template without one failure (promise 5).
+//! Hostile plugins in the real daemon: whatever a component does becomes an error that names it, while eight clients
+//! render another feature's template without a single failure (promise Isolated).
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::component::{componentize, hostile, hostile_in, module};
 use support::daemon::{Answer, Guillemet, try_ask};
 use support::wasm::{self, appended, core_module, core_modules, leb, replaced, vector};
 
-/// Renders this while others do harm.
+/// The template that clients render while others do harm.
 const CALENDAR: &str = r#"
 name = "calendar"
 url = "https://mcp.example.com/mcp"
@@ -30,7 +30,7 @@ fn daemon() -> Guillemet {
     guillemet
 }
 
-/// Does the work while eight clients render. Each must have been answered, and answered well every time.
+/// Does some work while eight clients render. Each of them has to get an answer, and a good one every time.
 fn among_clients(guillemet: &Guillemet, work: impl FnOnce()) {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -67,7 +67,7 @@ fn file(guillemet: &Guillemet, component: &[u8]) -> PathBuf {
     file
 }
 
-/// Looks at a component as `plugin add` does before it asks.
+/// Asks the daemon about a component, as `plugin add` does before it confirms.
 fn look(guillemet: &Guillemet, component: &[u8]) -> Answer {
     guillemet.post("/v1/plugins", &json!({"file": file(guillemet, component)}))
 }
@@ -101,7 +101,7 @@ fn works(guillemet: &Guillemet) {
     assert!(answer.status == 200 && answer.text().contains(VALUE), "{}", answer.text());
 }
 
-/// A value that its plugin makes grow without end: the process with the keys does not grow with it.
+/// A plugin makes a value grow without end. The process with the keys does not grow with it.
 #[test]
 fn a_value_does_not_grow_without_end() {
     let guillemet = daemon();
@@ -119,7 +119,7 @@ fn a_value_does_not_grow_without_end() {
     assert!(peak.parse::<u64>().unwrap() < 150 << 10, "{peak} KiB");
 }
 
-/// What a plugin does with a config, by target, and what is said of it.
+/// What the plugin does with a config, by target, and the resulting message.
 const DEEDS: [(&str, &str); 35] = [
     // It does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
@@ -166,7 +166,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("encode-beyond-memory", "pointer/length out of bounds of memory"),
 ];
 
-/// What it does with memory that the host asks it for or gives back, by mode.
+/// What the plugin does with memory that the host requests or frees, by mode.
 const MEMORY_DEEDS: [(&str, &str); 5] = [
     ("realloc-outside", "realloc return: beyond end of memory"),
     ("realloc-loop", "ran longer than 2 s and was stopped"),
@@ -197,7 +197,7 @@ fn whatever_a_plugin_does_with_a_config_is_an_error_that_names_it() {
     });
 }
 
-/// Modes in which it is not a plugin that could be added, and why.
+/// Modes in which the component cannot be added as a plugin, and the reason.
 const MODES: [(&str, &str); 22] = [
     ("start-loop", "ran longer than 2 s and was stopped"),
     ("start-panic", "it panicked"),
@@ -260,20 +260,20 @@ fn what_a_component_is_before_it_is_added_is_an_error_that_names_its_file() {
     assert!(!guillemet.path("vault.wasm").exists());
 }
 
-/// With so many instances of an empty module.
+/// Returns a component with `count` instances of an empty module.
 fn crowd(count: usize) -> Vec<u8> {
     let component = appended(hostile(), wasm::CORE_MODULE, &core_module(&[]));
     let instance = [vec![0], leb(core_modules(hostile())), vec![0]].concat();
     appended(&component, wasm::CORE_INSTANCE, &vector(&vec![instance.as_slice(); count]))
 }
 
-/// With an import beyond `encode`: a resource type of this name.
+/// Returns a component with an import beyond `encode`: a resource type with this name.
 fn importing(name: &str) -> Vec<u8> {
     let import = [&[0][..], &leb(name.len() as u32), name.as_bytes(), &[3, 1]].concat();
     appended(hostile(), wasm::IMPORT, &vector(&[&import]))
 }
 
-/// More tables than a planner has memory for while it compiles, in a few kilobytes.
+/// Returns a component of a few kilobytes with more tables than a planner has memory for while it compiles.
 fn table_bomb() -> Vec<u8> {
     const ENTRIES: u32 = 1 << 20;
     let table = [&[0x70, 0][..], &leb(ENTRIES)].concat();
@@ -289,7 +289,8 @@ fn table_bomb() -> Vec<u8> {
     (0..4).fold(hostile().to_vec(), |component, _| appended(&component, wasm::CORE_MODULE, &module))
 }
 
-/// Code that is dear to compile, in a few kilobytes: every local lives through every loop.
+/// Returns a component of a few kilobytes whose code is expensive to compile, because every local lives through every
+/// loop.
 fn code_bomb() -> Vec<u8> {
     const LOOPS: usize = 3_000;
     const LOCALS: u32 = 2_000;
@@ -349,7 +350,7 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
     });
 }
 
-/// The planners beside these that have used the processor since, waited for.
+/// Waits for planners other than `others` that use the processor, and returns them.
 fn working(guillemet: &Guillemet, others: &[u32]) -> Vec<u32> {
     let ticks = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -368,7 +369,7 @@ fn working(guillemet: &Guillemet, others: &[u32]) -> Vec<u32> {
     }
 }
 
-/// What could clear a terminal, forge a line there, or turn the direction of what is shown.
+/// Reports whether a text could clear a terminal, forge a line on it, or change the direction of text.
 fn drives_a_terminal(text: &str) -> bool {
     text.contains(|c: char| {
         (c.is_control() && !matches!(c, '\n' | '\t'))
@@ -377,7 +378,7 @@ fn drives_a_terminal(text: &str) -> bool {
     })
 }
 
-/// Whether any text of an answer does, or breaks a line.
+/// Reports whether any text of an answer could do that, or breaks a line.
 fn stirs(value: &Value) -> bool {
     match value {
         Value::String(text) => drives_a_terminal(text) || text.contains(['\n', '\t']),

@@ -1,5 +1,5 @@
-//! Values go in by every way there is and come out by every other; afterwards they are nowhere: in no log at
-//! trace level, no error, no file, no planner, and not in the daemon's memory (promise 1).
+//! Values go in and come out in every possible way. Afterwards they are nowhere: in no log at trace level, no error, no
+//! file, no planner, and not in the daemon's memory (promise Blind).
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::daemon::{Guillemet, try_ask};
 use support::missing;
 use support::terminal::Terminal;
 
-/// Far beyond every deadline: being slow is no failure.
+/// Far longer than every deadline, because being slow is not a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const TEMPLATES: [(&str, &str); 4] = [
@@ -26,7 +26,7 @@ const TEMPLATES: [(&str, &str); 4] = [
     ("custom-action/crm-lookup.json", include_str!("../templates/custom-action/crm-lookup.json")),
 ];
 
-/// The secrets of those templates, with what stands in the middle of their values.
+/// The secrets of those templates, with the special characters in the middle of their values.
 const SECRETS: [(&str, &str); 9] = [
     ("calendar-token-production", "\"\\ <>&%+/=;$"),
     ("calendar-workspace-production", "{{x}} << secret \"z\" >>"),
@@ -39,20 +39,20 @@ const SECRETS: [(&str, &str); 9] = [
     ("gateway-egress-production", "\u{1}\n\"ü€"),
 ];
 
-/// A config with one secret; `NAME` is replaced.
+/// A config with one secret. `NAME` is replaced by its name.
 const CONFIG: &str = "name = 'a'\nurl = 'https://h/mcp'\nheaders.A = \"<< secret 'NAME' >>\"\n";
 
-/// What the daemon's memory is known to hold: text of a template; and a planner's: a name it looks for.
+/// A text that has to be found in memory: text of a template in the daemon's, and a name in a planner's.
 const KNOWN: &str = "Pl4inT3xtOfTheTempl4te-7";
 const IN_PLANNERS: &str = "guillemet:feature/plugin";
 
-/// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
+/// Reports whether this process may read another's memory, which takes CAP_SYS_PTRACE. In CI it has to be able to.
 fn may_look(pid: u32) -> bool {
     let may = std::fs::File::open(format!("/proc/{pid}/mem")).is_ok();
     missing::has(may, "CAP_SYS_PTRACE, to read the daemon's memory", "run the tests as root")
 }
 
-/// Waits until the memory of the daemon and of its planners holds nothing of the canaries any more.
+/// Waits until the memory of the daemon and of its planners contains no canary any more.
 fn gone_from_memory(guillemet: &Guillemet, scanner: &Scanner) {
     if !may_look(guillemet.pid()) {
         return;
@@ -83,7 +83,7 @@ fn gone_from_memory(guillemet: &Guillemet, scanner: &Scanner) {
     }
 }
 
-/// In no file of the home, no log, no argument and no variable.
+/// Checks that no canary is in a file of the home, the log, an argument or a variable.
 fn gone_from_files(guillemet: &Guillemet, scanner: &Scanner) {
     let mut hits = scanner.in_files(guillemet.dir.path());
     let log = guillemet.log();
@@ -107,7 +107,7 @@ fn of_process(guillemet: &Guillemet, scanner: &Scanner) {
     }
 }
 
-/// A home whose templates name every canary.
+/// Makes a home whose templates reference every canary.
 fn home() -> (Guillemet, Vec<Canary>) {
     let guillemet = Guillemet::init();
     for (file, text) in TEMPLATES {
@@ -118,13 +118,13 @@ fn home() -> (Guillemet, Vec<Canary>) {
     (guillemet, canaries.to_vec())
 }
 
-/// Writes the template whose text is looked for.
+/// Writes the template whose text has to be found.
 fn known(guillemet: &Guillemet, comment: &str) {
     let text = CONFIG.replace("NAME", "calendar-token-production").replace("'a'", &format!("'{KNOWN}'"));
     guillemet.write("mcp-server/known.toml", &format!("{comment}{text}"));
 }
 
-/// A connection that stays open: what it is asked, and what it answers.
+/// A connection that stays open for several requests.
 struct Kept(UnixStream);
 
 impl Kept {
@@ -147,7 +147,7 @@ impl Kept {
         }
     }
 
-    /// One whole answer.
+    /// Reads one whole answer, head and body.
     fn answer(&mut self) -> String {
         let mut bytes = Vec::new();
         let mut chunk = [0; 16 << 10];
@@ -189,8 +189,8 @@ fn the_scanner_finds_every_form() {
     assert!(!scanner.is_in(Canary::new("another", "").value.as_bytes()));
 }
 
-/// Asks for every config that has a canary in it, for each target, and for the values themselves; says how
-/// many answers held what.
+/// Requests every config that contains a canary, for each target, and the values themselves. Returns the number of
+/// answers that contained a canary.
 fn take_out(guillemet: &Guillemet, canaries: &[Canary]) -> usize {
     let scanner = Scanner::new(canaries);
     let mut answers = 0;
@@ -423,7 +423,7 @@ fn an_open_connection_keeps_no_value_after_its_answer() {
     drop(open);
 }
 
-/// Who has the daemon's memory could otherwise log in with a link, or go on with a session.
+/// Anybody who reads the daemon's memory could otherwise use a link or continue a session.
 #[test]
 fn of_a_link_and_a_cookie_only_hashes_are_kept() {
     let (mut guillemet, _) = home();
@@ -545,7 +545,7 @@ fn a_stop_in_the_middle_of_requests_leaves_nothing() {
     gone_from_files(&guillemet, &scanner);
 }
 
-/// A daemon that asks for its passphrase where it is told to has it nowhere once it is ready.
+/// A daemon that reads its passphrase from a descriptor or a prompt has it nowhere once it is ready.
 #[test]
 fn a_passphrase_is_nowhere_once_the_vault_is_open() {
     let canary = Canary::new("passphrase", "-ü ");

@@ -1,5 +1,5 @@
-//! The life of a secret, told by the real daemon: renamed, rotated, rolled back, by two operators at once and
-//! across crashes, while references go on working.
+//! The life of a secret in the real daemon: renamed, rotated and rolled back, by two operators at once and across
+//! crashes, while references go on working.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use support::daemon::{Answer, Guillemet};
 
-/// A template with a reference in every disguise, and text that only looks like one.
+/// Returns a template with a reference in every form, and text that only looks like one.
 fn template(name: &str) -> String {
     format!(
         "# {name} is named below\nname = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
@@ -109,7 +109,7 @@ fn a_former_name_is_taken_only_when_nothing_references_it() {
     assert_eq!(bearer_after_restart(&mut guillemet), "value");
 }
 
-/// What `mcp-server/calendar` holds after a restart, with references by a name of that time.
+/// Returns the header that `mcp-server/calendar` renders after a restart, with references by an earlier name.
 fn bearer_after_restart(guillemet: &mut Guillemet) -> String {
     let name = if secret(guillemet, "second")["former_names"] == json!([]) { "second" } else { "first" };
     guillemet.write("mcp-server/calendar.toml", &template(name));

@@ -1,5 +1,5 @@
-//! What callers may take of the daemon, and what the daemon keeps of itself: connections, time,
-//! descriptors, memory.
+//! How much callers can take from the daemon, and how much the daemon keeps for itself: connections, time, descriptors,
+//! memory.
 
 mod support;
 
@@ -39,14 +39,14 @@ fn connect(guillemet: &Guillemet) -> UnixStream {
     stream
 }
 
-/// Asks and reads one answer; the connection stays.
+/// Sends a request and reads one answer. The connection stays open.
 fn healthy(stream: &mut UnixStream) -> bool {
     let mut answer = [0; 4096];
     stream.write_all(HEALTH).is_ok()
         && stream.read(&mut answer).is_ok_and(|len| answer[..len].starts_with(b"HTTP/1.1 200"))
 }
 
-/// Everything until the daemon ends the connection.
+/// Reads everything until the daemon ends the connection.
 fn rest(mut stream: UnixStream) -> String {
     let mut text = Vec::new();
     // The daemon may end it while something of ours is still unread there.
@@ -99,11 +99,11 @@ fn one_caller_cannot_take_all_connections() {
     }
 }
 
-/// The head and a part of the body of a request: it is being read until the rest comes.
+/// The head and a part of the body of a request, which is being read until the rest comes.
 const HALF: &[u8] = b"POST /v1/resolve HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n\
                       content-length: 15\r\n\r\n{\"secrets\"";
 
-/// A connection with a request that is being read, where it got one.
+/// Opens a connection with a request that is being read, once the daemon accepts it.
 fn half(guillemet: &Guillemet) -> UnixStream {
     let (mut stream, mut told) = (connect(guillemet), [0; 25]);
     let _ = stream.write_all(HALF);
@@ -221,7 +221,7 @@ fn streams_of_events_leave_connections_for_requests() {
     while !listen().0.ends_with("200") {}
 }
 
-/// What the daemon has of memory, or had at most, in MiB.
+/// Returns the daemon's present or highest use of memory, in MiB.
 fn memory(guillemet: &Guillemet, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", guillemet.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
@@ -285,7 +285,7 @@ fn answers_that_nobody_reads_have_a_bound() {
     drop(announced);
 }
 
-/// A process of a user with a rule that has a template of its own worked out, for a target of the plugin `hostile`; it
+/// Starts a process of a user with a rule, which renders its own template for a target of the plugin `hostile` and
 /// prints the status.
 fn inline(guillemet: &Guillemet, uid: u32, target: &str) -> Child {
     let template = "name: x\ntoken: << secret 'a' >>\n";
@@ -302,7 +302,7 @@ fn inline(guillemet: &Guillemet, uid: u32, target: &str) -> Child {
         .unwrap()
 }
 
-/// Waits until the daemon has as many planners as this says.
+/// Waits until the number of planners satisfies a condition.
 fn until_planners(guillemet: &Guillemet, are_so_many: impl Fn(usize) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !are_so_many(guillemet.planners().len()) {
@@ -362,7 +362,7 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     own(2);
 }
 
-/// An answer on its way, whose reader takes no more of it for now.
+/// An answer on its way, whose reader does not read on for now.
 struct Unread(UnixStream);
 
 impl Unread {
@@ -374,7 +374,7 @@ impl Unread {
         Self(stream)
     }
 
-    /// Takes what there is, and says how much of the answer is missing.
+    /// Reads the rest and returns how many bytes of the answer are missing.
     fn missing(mut self) -> usize {
         let mut bytes = Vec::new();
         let _ = self.0.read_to_end(&mut bytes);
@@ -385,8 +385,8 @@ impl Unread {
     }
 }
 
-/// Not told by the time it takes: an answer that is still on its way when the change has been acknowledged would come
-/// to its end, as soon as its reader goes on.
+/// The time it takes shows nothing. But an answer that is still on its way when the change is acknowledged would arrive
+/// completely as soon as its reader goes on.
 #[test]
 fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
     let guillemet = with_limits("transfer_seconds = 3");
@@ -485,7 +485,7 @@ fn more_connections_than_descriptors_is_no_start() {
     assert!(!output.status.success() && said.contains("65792 descriptors") && said.contains("LimitNOFILE"), "{said}");
 }
 
-/// The kernel gives what belongs to a process that cannot be dumped to root.
+/// The kernel gives the files of a process that cannot be dumped to root.
 #[test]
 fn another_process_of_its_user_cannot_look_into_it() {
     if !missing::is_root("start the daemon as another user") {

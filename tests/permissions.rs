@@ -1,5 +1,5 @@
-//! Who can change a home: a daemon starts only where nobody else can, and values are sent only to one that may have
-//! them. With the real binary, real modes, users, groups and sockets.
+//! Who can change a home: a daemon starts only if nobody else can, and values are sent only to a daemon that may have
+//! them. With the real binary and real modes, users, groups and sockets.
 
 mod support;
 
@@ -16,7 +16,7 @@ use rustix::process::{Signal, Uid};
 use support::daemon::{Guillemet, PROGRAM};
 use support::missing;
 
-/// Users and a group that no package makes.
+/// Numbers of users and of a group that no package uses.
 const AGENT: u32 = 61_001;
 const OTHER: u32 = 61_002;
 const GROUP: u32 = 61_100;
@@ -25,7 +25,8 @@ const VALUE: &str = "canary-value";
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
                         Authorization = \"Bearer << secret \"calendar-token\" >>\"\n";
 
-/// Whether there are these programs, and root to change owners. Where not, the test is skipped.
+/// Reports whether these programs are installed and the tests run as root, who can change owners. If not, the test is
+/// reported as skipped.
 fn can(programs: &[&str]) -> bool {
     missing::is_root("change owners") && programs.iter().all(|program| missing::has_program(program, "acl util-linux"))
 }
@@ -38,17 +39,17 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What comes before a program so that it gets one more argument at the end.
+/// Returns the words to put before a program so that it gets one more argument at the end.
 fn with_argument(argument: &str) -> Vec<String> {
     ["sh", "-c", &format!("exec \"$@\" {argument}"), "sh"].map(str::to_owned).to_vec()
 }
 
-/// The commands that a text says to run.
+/// Returns the commands that a text says to run.
 fn commands(text: &str) -> Vec<&str> {
     text.split("run `").skip(1).map(|rest| rest.split('`').next().unwrap()).collect()
 }
 
-/// What the status says of templates that others can change.
+/// Returns the status warning about templates that others can change.
 fn warning(guillemet: &Guillemet) -> Option<String> {
     let status = guillemet.get("/v1/status").json();
     let mut warnings =
@@ -92,7 +93,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
     guillemet.add("a", "v");
 }
 
-/// Files, folders and sockets below a folder, with their permissions.
+/// Returns the files, folders and sockets below a folder, with their permissions.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     let mut pending = vec![folder.to_owned()];
@@ -212,7 +213,8 @@ fn a_group_may_write_where_it_was_said_so() {
     assert_eq!([mode("run"), mode("run/guillemet.sock")], [0o700, 0o600]);
 }
 
-/// A start as a user of these databases, with a home that its group may write; what is logged where it does not start.
+/// Starts a daemon as a user of these databases, with a home that its group may write. Returns the log if it does not
+/// start.
 fn starts_with(passwd: &str, group: &str) -> Result<(), String> {
     let mut guillemet = Guillemet::init();
     let databases = tempfile::tempdir().unwrap();
@@ -342,7 +344,7 @@ fn a_lock_that_is_a_link_leads_nowhere() {
     guillemet.run();
 }
 
-/// Somebody of this user id listens on the home's socket; gives what one connection was sent.
+/// Listens on the home's socket as the user with this id. The thread returns the bytes that one connection sent.
 fn listening(guillemet: &Guillemet, uid: u32) -> thread::JoinHandle<String> {
     let place = tempfile::tempdir().unwrap();
     chown(place.path(), Some(uid), None).unwrap();

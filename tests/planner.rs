@@ -1,5 +1,5 @@
-//! The planner as the daemon uses it: the real child, driven through its client, with a plugin that keeps
-//! the contract and one that breaks each of its rules (promises 1, 2, 4 and 5).
+//! The planner as the daemon uses it: the real child process, driven through its client, with a plugin that keeps the
+//! contract and one that breaks each of its rules (promises Blind, Once, Whole and Isolated).
 
 mod support;
 
@@ -24,7 +24,7 @@ fn planner() -> Planner {
     Planner::new("hostile", hostile(), Arc::new(NoCache)).with_program(PROGRAM)
 }
 
-/// A request as the daemon's lexer makes it: `@0` stands for the tag of the first secret.
+/// Makes a request as the daemon's lexer does. `@0` marks the tag of the first secret.
 fn request(format: Format, text: &str, target: &str) -> PlanRequest {
     let mut references = Vec::new();
     let mut engine = text.to_owned();
@@ -389,7 +389,7 @@ async fn an_idle_child_is_ended_and_started_again() {
     planned(&planner, yaml("token: @0\n", "ok")).await;
 }
 
-/// A program in place of the planner.
+/// Makes a script that runs in place of the planner.
 fn script(name: &str, body: &str) -> (tempfile::TempDir, Planner) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -432,7 +432,8 @@ async fn a_child_has_nothing_of_its_parent() {
     assert_eq!(foreign.collect::<Vec<_>>(), ["/"]);
 }
 
-/// The numbers of a process's descriptors, with what each is; the kernel shows those of a planner to root alone.
+/// Returns the numbers of a process's descriptors with what each is. The kernel shows a planner's descriptors only to
+/// root.
 fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap());
     let number = |entry: &std::fs::DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
@@ -446,7 +447,7 @@ fn has_only_its_pipes(pid: u32) {
     assert!(found.keys().copied().eq(0..3) && found.values().all(is_pipe), "{found:?}");
 }
 
-/// Whoever starts the daemon may leave descriptors open, a vault's or a terminal's among them.
+/// The process that starts the daemon may leave descriptors open, even of a vault or a terminal.
 #[test]
 fn no_inherited_descriptor_reaches_a_planner() {
     if !missing::is_root("look at the descriptors of a planner") {

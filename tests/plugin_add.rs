@@ -1,5 +1,5 @@
-//! `plugin add`, `list`, `show` and `remove`: whom the secrets of a feature's templates are trusted to, with the real
-//! binary and a real daemon.
+//! `plugin add`, `list`, `show` and `remove`, which decide who is trusted with the secrets of a feature's templates.
+//! With the real binary and a real daemon.
 
 mod support;
 
@@ -43,7 +43,7 @@ fn plugin(guillemet: &Guillemet, feature: &str) -> Value {
         .unwrap_or_default()
 }
 
-/// The same component with one more section, as if it had been built anew.
+/// Returns the same component with one more section, as if it had been built again.
 fn changed(component: &[u8]) -> Vec<u8> {
     [component, &[0, 2, 1, b'x']].concat()
 }
@@ -122,7 +122,7 @@ fn another_plugin_is_replaced_only_by_a_yes_that_names_it() {
     assert_ne!(plugin(&guillemet, "pager")["digest"], former.as_str());
 }
 
-/// Between the look and the yes, whoever can write the file can put another plugin there.
+/// Between the look and the confirmation, anybody who can write the file can replace the plugin.
 #[test]
 fn a_yes_to_another_digest_than_that_of_the_file_adds_nothing() {
     let guillemet = daemon();
@@ -190,7 +190,7 @@ fn what_is_removed_is_named_with_the_templates_that_need_it() {
     );
 }
 
-/// What a render answers when it answers other than it does now.
+/// Waits until a render answers with this status, and returns the text of the answer.
 fn comes(guillemet: &Guillemet, status: u16) -> String {
     let begun = Instant::now();
     loop {
@@ -241,7 +241,7 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     assert_eq!(comes(&guillemet, 502), text);
 }
 
-/// A reason that is none of the file's passes without a trace on it.
+/// If the reason was not the file itself, nothing about the file changes once the reason has gone.
 #[test]
 fn a_file_that_could_not_be_read_for_a_while_is_used_again() {
     let guillemet = daemon();
@@ -265,7 +265,7 @@ fn a_file_that_could_not_be_read_for_a_while_is_used_again() {
     comes(&guillemet, 200);
 }
 
-/// The daemon as another user than the command: it says who cannot read what.
+/// The daemon runs as another user than the command, and the message says who cannot read the file.
 #[test]
 fn a_file_that_the_daemon_cannot_read_is_told_as_that() {
     if !missing::is_root("run the daemon as another user") {

@@ -1,4 +1,4 @@
-//! `plugin check` as an author uses it: the real binary on real components, sound ones and others. Needs neither
+//! `plugin check` as an author uses it: the real binary on real components, sound ones and others. It needs neither
 //! daemon nor vault, so there is none.
 
 mod support;
@@ -12,7 +12,7 @@ use support::component::{componentize, hostile, hostile_in, module, pager};
 use support::wasm::{self, appended, leb, vector};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
-/// Where nobody can make a folder, not even root.
+/// A path at which nobody can make a folder, not even root.
 const NO_HOME: &str = concat!(env!("CARGO_BIN_EXE_guillemet"), "/no-home");
 
 struct Ran {
@@ -26,7 +26,7 @@ impl Ran {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("no JSON: {}{}", self.out, self.err))
     }
 
-    /// The messages of its problems about this.
+    /// Returns the messages of the problems with this subject.
     fn problems(&self, about: &str) -> Vec<String> {
         let problems = self.json()["problems"].as_array().cloned().unwrap();
         let own = problems.iter().filter(|problem| problem["about"] == about);
@@ -34,7 +34,7 @@ impl Ran {
     }
 }
 
-/// A folder with a component.
+/// Makes a folder with a component.
 fn folder(component: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("it.wasm"), component).unwrap();
@@ -90,7 +90,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     assert!(number(&said["compile_micros"]) > 0 && number(&said["describe"]["memory"]) >= 1 << 16, "{said}");
 }
 
-/// The limits that an author is told of, in docs/plugins.md, are those in force.
+/// The limits that docs/plugins.md gives to authors are those in force.
 #[test]
 fn the_limits_are_those_that_are_documented() {
     let dir = folder(pager());

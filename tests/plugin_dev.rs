@@ -1,5 +1,5 @@
 //! `plugin dev` as an author has it open beside an editor: the real program follows a project whose files change. A
-//! test waits for what is printed, never for a time.
+//! test waits for output, never for a fixed time.
 
 mod support;
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::authors::{Language, Project};
 use support::daemon::PROGRAM;
 
-/// `plugin dev` that runs.
+/// A running `plugin dev`.
 struct Dev {
     child: Child,
     lines: std::io::Lines<BufReader<std::io::PipeReader>>,
@@ -28,7 +28,7 @@ impl Dev {
         Self { child, lines: BufReader::new(reader).lines() }
     }
 
-    /// Everything that is printed until it waits for the next change.
+    /// Returns everything that is printed until it waits for the next change.
     fn round(&mut self) -> String {
         let mut text = String::new();
         for line in self.lines.by_ref() {
@@ -41,7 +41,7 @@ impl Dev {
         panic!("it ended: {text}");
     }
 
-    /// As Ctrl-C does.
+    /// Interrupts it as Ctrl-C does, and returns the exit status.
     fn interrupt(mut self) -> Option<i32> {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         self.child.wait().unwrap().code()

@@ -1,5 +1,5 @@
-//! `plugin test` as an author uses it: the real binary on the folder of a project, with a real component. Needs
-//! neither daemon nor vault, so there is none.
+//! `plugin test` as an author uses it: the real binary on a project's folder with a real component. It needs neither
+//! daemon nor vault, so there is none.
 
 mod support;
 
@@ -10,10 +10,10 @@ use std::process::{Command, Output};
 use support::component::pager;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
-/// Where nobody can make a folder, not even root.
+/// A path at which nobody can make a folder, not even root.
 const NO_HOME: &str = concat!(env!("CARGO_BIN_EXE_guillemet"), "/no-home");
 
-/// The folder of a project: the component, and the cases that its author wrote.
+/// The folder of a project, with the component and the cases that its author wrote.
 struct Project(tempfile::TempDir);
 
 impl Project {
@@ -41,7 +41,7 @@ impl Project {
         fs::read_to_string(self.0.path().join(name)).unwrap()
     }
 
-    /// `plugin test` in this folder.
+    /// Runs `plugin test` in this folder.
     fn test(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(PROGRAM);
         command.args(["plugin", "test"]).args(arguments).current_dir(self.0.path());

@@ -1,5 +1,6 @@
 //! Prompts on a real terminal: what is typed or pasted is kept whole or refused, nothing of it is left for the shell,
-//! and the terminal is as it was, however a prompt ends. And what is printed to one: nothing that drives it.
+//! and the terminal is restored however a prompt ends. Also that the output to a terminal contains nothing that could
+//! drive it.
 
 mod support;
 
@@ -17,23 +18,23 @@ fn value(guillemet: &Guillemet, name: &str) -> Option<String> {
     revealed.status.success().then(|| String::from_utf8(revealed.stdout).unwrap())
 }
 
-/// A paste as a terminal that marks it sends it.
+/// Returns a paste as a terminal sends it that marks pastes.
 fn marked(text: &str) -> String {
     format!("\u{1b}[200~{}\u{1b}[201~", text.replace('\n', "\r"))
 }
 
-/// `secret add`, waiting for its value.
+/// Runs `secret add` until it asks for the value.
 fn adding(guillemet: &Guillemet, name: &str) -> Terminal {
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "add", name]);
     terminal.expect(&format!("Value of {name}: "));
     terminal
 }
 
-/// What would set the terminal's title, clear its screen, turn the direction of writing, or not be seen.
+/// A text that would set the terminal's title, clear its screen, change the direction of text, or be invisible.
 const DRIVING: &str = "a\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}\u{200b}\u{7f}é\tb";
 const SHOWN: &str = "a\\x1b]0;owned\\x07\\u{9b}2J\\x0d\\u{202e}\\u{200b}\\x7fé\tb";
 
-/// What a command prints to a terminal, its own line breaks as they are in a file.
+/// Returns a command's output to a terminal, with line breaks as in a file.
 fn printed(guillemet: &Guillemet, arguments: &[&str]) -> String {
     let mut terminal = Terminal::run(guillemet.dir.path(), arguments);
     terminal.ends();

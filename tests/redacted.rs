@@ -1,5 +1,5 @@
-//! What holds a value cannot show it: either it has no way to be printed or written at all, which the
-//! compiler is asked, or what it prints has nothing of the value (promise 1).
+//! Types that hold a value cannot show it. Either the type cannot be printed or serialized at all, which the compiler
+//! checks, or its output contains nothing of the value (promise Blind).
 
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-/// Does not compile where the type has one of the traits: `here` is then said by two implementations.
+/// Fails to compile if the type has one of the traits, because two implementations then provide `here`.
 macro_rules! never {
     ($type:ty: $($trait:path),+) => {
         $(const _: fn() = || {
@@ -73,7 +73,7 @@ never!(Resolver: Display, Serialize, Clone);
 
 const CANARY: &str = "c4n4ry \"\n\u{1}ü;${{";
 
-/// Every way a value could be printed: as it is, escaped, and as bytes.
+/// Returns every form in which a value could be printed: as it is, escaped, and as bytes.
 fn forms(value: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(value).into_owned();
     let list = format!("{:?}", &value[..6]);

@@ -1,5 +1,5 @@
-//! `vault rekey`: what opened the vault opens it no more, what is said opens it, and nothing else has changed, also when
-//! it is killed at any system call.
+//! `vault rekey`: the old key no longer opens the vault, the new one does, and nothing else has changed, even if the
+//! command is killed at any system call.
 
 mod support;
 
@@ -18,14 +18,14 @@ use support::terminal::Terminal;
 
 const OLD: &str = "correct horse battery staple nine";
 const NEW: &str = "nine purple elephants jump slowly";
-/// Where a new key file lies until the vault is sealed under its key.
+/// The name of a new key file until the vault is sealed under its key.
 const PENDING: &str = ".vault.key.new";
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What opens a vault.
+/// The way a vault is unlocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     KeyFile,
@@ -48,7 +48,7 @@ impl By {
     }
 }
 
-/// Redirects descriptors 3 and 4 to files with the two passphrases.
+/// Returns the words that redirect descriptors 3 and 4 to files with the two passphrases.
 fn handing_over(folder: &Path) -> Vec<String> {
     let file = |name: &str, text: &str| {
         let path = folder.join(name);
@@ -59,7 +59,7 @@ fn handing_over(folder: &Path) -> Vec<String> {
     ["sh", "-c", &redirect, "sh"].map(str::to_owned).to_vec()
 }
 
-/// Runs `vault rekey`, by way of another program if one is given.
+/// Runs `vault rekey`, through another program if one is given.
 fn rekey(guillemet: &Guillemet, by_way_of: &[String], from: By, to: By) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut arguments = vec!["vault", "rekey"];
@@ -75,7 +75,7 @@ fn rekey(guillemet: &Guillemet, by_way_of: &[String], from: By, to: By) -> Outpu
     guillemet.command_by(&[&handing_over(folder.path()), by_way_of].concat(), &arguments, b"")
 }
 
-/// Runs the daemon on a home that this opens; whether it starts.
+/// Runs the daemon on a home that is unlocked in this way. Returns whether it starts.
 fn starts(guillemet: &mut Guillemet, by: By) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let (descriptor, arguments) = match by {
@@ -89,7 +89,7 @@ fn starts(guillemet: &mut Guillemet, by: By) -> bool {
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authorization = '<< secret \"on\" >>'\n";
 
-/// A home with secrets, versions, usage and a plugin's compiled form, of which the daemon has ended.
+/// Makes a home with secrets, versions, usage and a plugin's compiled form, whose daemon has ended.
 fn home(by: By) -> Guillemet {
     let mut guillemet = Guillemet::nowhere();
     guillemet.log_level = "info";
@@ -111,7 +111,7 @@ fn home(by: By) -> Guillemet {
     guillemet
 }
 
-/// Everything of `home` is there; with a daemon.
+/// Checks with a daemon that everything from `home` is there.
 fn check(guillemet: &mut Guillemet, by: By, rekeyed: usize) {
     assert!(starts(guillemet, by), "{}", guillemet.log());
     let told = guillemet.get("/v1/usage?class=change&limit=100").text();
@@ -133,7 +133,7 @@ fn check(guillemet: &mut Guillemet, by: By, rekeyed: usize) {
     assert!(guillemet.stop());
 }
 
-/// Whether this opens a copy of the home, with this key file if it is one.
+/// Reports whether a copy of the home can be opened in this way, with this key file if it uses one.
 fn opens(of: &Guillemet, by: By, key: &[u8]) -> bool {
     let copy = Guillemet::copy(of.dir.path());
     let home = Home::at(copy.dir.path());
@@ -145,7 +145,7 @@ fn opens(of: &Guillemet, by: By, key: &[u8]) -> bool {
     Vault::open(&home, by.unlock(&home)).is_ok()
 }
 
-/// The new key file: the one that is not the old one, under either name.
+/// Returns the new key file under either of its names: the one that differs from the old one.
 fn new_key(guillemet: &Guillemet, old: &[u8]) -> Option<Vec<u8>> {
     ["vault.key", PENDING].iter().filter_map(|name| std::fs::read(guillemet.path(name)).ok()).find(|key| key != old)
 }
@@ -300,13 +300,13 @@ fn a_new_passphrase_is_typed_twice_behind_the_present_one() {
     assert_eq!(std::fs::read_dir(init.dir.path()).unwrap().count(), 0, "nothing was made");
 }
 
-/// System calls that change what is on the disk.
+/// The system calls that change what is on the disk.
 const CALLS: [&str; 8] = ["pwrite64", "fsync", "fdatasync", "ftruncate", "linkat", "unlink", "renameat", "renameat2"];
 /// More calls of one kind than a rekey makes.
 const MOST: u32 = 400;
 
-/// Kills the change at each of its system calls. After each, one of the two opens the vault and the other does not, and
-/// the next start ends what was begun.
+/// Kills the change at each of its system calls. After each kill, exactly one of the two keys opens the vault, and the
+/// next start finishes the change or undoes it.
 fn killed_anywhere((from, to): (By, By)) {
     if !strace::is_there() {
         return;
@@ -378,7 +378,7 @@ fn killed_anywhere_from_one_passphrase_to_another() {
     killed_anywhere(CHANGES[3]);
 }
 
-/// A disk that refuses a write: told, and one of the two opens the vault.
+/// If the disk refuses a write, that is reported, and one of the two keys opens the vault.
 #[test]
 fn a_disk_that_fails_loses_neither_the_vault_nor_its_key() {
     if !strace::is_there() {

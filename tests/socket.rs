@@ -1,5 +1,5 @@
-//! Where a daemon and the commands for it meet: homes that share a runtime folder, sockets that vanish while the daemon
-//! runs, `GUILLEMET_SOCKET`, and what a command says where it finds no daemon.
+//! How a daemon and its commands find each other: homes that share a runtime folder, sockets that vanish while the
+//! daemon runs, `GUILLEMET_SOCKET`, and a command's message if it finds no daemon.
 
 mod support;
 
@@ -17,10 +17,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::daemon::{Guillemet, PROGRAM, receive, try_ask};
 
-/// The longest anything in a test may take.
+/// The longest time to wait for anything in a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -29,10 +29,10 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Users of one machine whose sessions share a runtime folder: a folder each under `HOME`.
+/// Users of one machine whose sessions share a runtime folder. Each has a folder under `HOME`.
 struct Machine(tempfile::TempDir);
 
-/// What a command printed.
+/// The output and exit status of a command.
 #[derive(Debug)]
 struct Ran {
     code: Option<i32>,
@@ -40,7 +40,7 @@ struct Ran {
     err: String,
 }
 
-/// A daemon that runs, and its log.
+/// A running daemon and its log.
 struct Daemon {
     child: Child,
     log: mpsc::Receiver<String>,
@@ -89,7 +89,7 @@ impl Machine {
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Starts a daemon that is expected not to start.
+    /// Starts a daemon that is expected to fail.
     fn refused_daemon(&self, user: &str, socket: Option<&Path>, arguments: &[&str]) -> Ran {
         let mut child = self.command(user, socket, arguments).arg("daemon").stdin(Stdio::null()).spawn().unwrap();
         let mut err = String::new();
@@ -102,7 +102,7 @@ impl Machine {
         Ran { code: child.wait().unwrap().code(), out: String::new(), err }
     }
 
-    /// Starts a daemon, and returns when it says that it is ready.
+    /// Starts a daemon, and returns when it reports that it is ready.
     fn daemon(&self, user: &str, socket: Option<&Path>) -> Daemon {
         let mut child = self.command(user, socket, &["daemon"]).spawn().unwrap();
         let (lines, log) = mpsc::channel();
@@ -119,7 +119,7 @@ impl Machine {
 }
 
 impl Daemon {
-    /// Waits until its log says something, and returns that line.
+    /// Waits until the log contains a text, and returns that line.
     fn says(&self, text: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say `{text}`"));

@@ -1,5 +1,5 @@
-//! What a machine lacks is told at the start: a daemon that says it is ready serves, and one that could not serve stops
-//! and names what is missing.
+//! What a machine lacks is reported at the start: a daemon that says it is ready can serve, and one that could not
+//! serve stops and names what is missing.
 
 mod support;
 
@@ -13,7 +13,8 @@ use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://example.com'\n";
 
-/// Whether something that a test needs works here, and what to do where it does not.
+/// Reports whether something that a test needs works here, by running a program. If not, the test is reported as
+/// skipped with the remedy.
 fn can(what: &str, remedy: &str, program: &[String], arguments: &[&str]) -> bool {
     let mut command = Command::new(&program[0]);
     command.args(&program[1..]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -22,7 +23,7 @@ fn can(what: &str, remedy: &str, program: &[String], arguments: &[&str]) -> bool
     missing::supports(works, what, remedy)
 }
 
-/// The daemon does not start, and says this.
+/// Checks that the daemon does not start, and that its log contains these words.
 fn refuses(guillemet: &mut Guillemet, by_way_of: &[String], words: &[&str]) {
     let before = guillemet.log().len();
     assert!(!guillemet.try_run(by_way_of), "it says that it is ready");
@@ -66,7 +67,8 @@ fn a_missing_proc_is_named() {
     }
 }
 
-/// Hands over, as descriptor 3, what the first argument names, and becomes the rest.
+/// Opens the file or socket that the first argument names as descriptor 3, and becomes the program in the other
+/// arguments.
 const HAND_OVER: &str = "import os, socket, sys
 def unix(kind):
     made = socket.socket(socket.AF_UNIX, kind)

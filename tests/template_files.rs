@@ -1,5 +1,5 @@
-//! The files of templates: no edit is missed, whatever the kernel tells of it, and a file system that hangs holds up
-//! nothing but what lies on it.
+//! The files of templates: no edit is missed, whatever the kernel reports about it, and a file system that hangs blocks
+//! nothing except the templates on it.
 
 mod support;
 
@@ -66,14 +66,14 @@ fn a_delete_sees_what_was_written_before_it_was_asked_for() {
     }
 }
 
-/// A folder by way of a process, which can be stopped: a server of files that does not answer.
+/// A folder provided by a process that can be stopped, like a file server that does not answer.
 struct Remote {
     process: Child,
     mounted: PathBuf,
 }
 
 impl Remote {
-    /// `None` where it cannot be mounted: the test is skipped.
+    /// Mounts the folder. Returns `None` if that is not possible, and the test is then reported as skipped.
     fn mount(from: PathBuf, mounted: PathBuf) -> Option<Self> {
         let started = Command::new("bindfs").arg("-f").arg(&from).arg(&mounted).stderr(Stdio::null()).spawn();
         let is_mounted = || {
@@ -163,7 +163,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
     assert!(guillemet.stop());
 }
 
-/// How many scans began, and how many files were read.
+/// Returns how many scans were started, and how many files were read.
 fn scans_and_reads(guillemet: &Guillemet) -> (u64, u64) {
     let metrics = guillemet.get("/metrics").text();
     let count = |name: &str| {
@@ -263,7 +263,7 @@ fn files_that_cannot_be_templates_cause_no_scan() {
     assert_eq!(listening.next_of("template")["id"], "mcp-server/b");
 }
 
-/// In UTF-16, little or big endian, with or without a mark.
+/// Encodes a text in UTF-16, little or big endian, with or without a byte order mark.
 fn utf16(text: &str, big_endian: bool, mark: bool) -> Vec<u8> {
     let units = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16());
     units.flat_map(|unit| if big_endian { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()

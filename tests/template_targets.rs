@@ -1,5 +1,5 @@
-//! The targets that a template is for: those it names in `targets`, else its feature's default. The check, listings, a
-//! render without a target and the rules of callers all go by them.
+//! The targets that a template is for: those in its field `targets`, or its feature's default. The check, listings, a
+//! render without a target and the rules of callers all use them.
 
 mod support;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::daemon::Guillemet;
 use support::users::{self, AGENT, GROUP, as_user};
 
-/// A trunk without numbers, which LiveKit, the default, needs and Asterisk does not.
+/// A trunk without numbers. LiveKit, the default target, needs numbers, and Asterisk does not.
 const TRUNK: &str = "name = 'carrier'\ndirection = 'outbound'\ntermination_uri = 'sip.example.com:5061'\n\
                      transport = 'tls'\nusername = '<< secret \"user\" >>'\npassword = '<< secret \"pass\" >>'\n";
 
@@ -24,7 +24,7 @@ fn daemon(config: &str) -> Guillemet {
     guillemet
 }
 
-/// What `template check` prints on both ends, and whether it is content.
+/// Runs `template check`. Returns whether it succeeds, its standard output and its standard error.
 fn check(guillemet: &Guillemet, arguments: &[&str]) -> (bool, String, String) {
     let output = guillemet.command(&[&["template", "check"], arguments].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -35,7 +35,7 @@ fn template(guillemet: &Guillemet) -> Value {
     guillemet.get("/v1/templates/sip-trunk/carrier").json()
 }
 
-/// How many templates are good, and how many are broken, as the status tells.
+/// Returns the numbers of good and of broken templates in the status.
 fn counts(guillemet: &Guillemet) -> [u64; 2] {
     let status = guillemet.get("/v1/status").json();
     ["ok", "broken"].map(|kind| status["templates"][kind].as_u64().unwrap())

@@ -1,5 +1,5 @@
-//! Logs and output that nobody takes: a full disk, a pipe whose reader has left, a terminal that was closed. What
-//! serves others goes on; what was asked for and could not be written is a failure.
+//! Logs and output that nobody reads: a full disk, a pipe whose reader has left, a closed terminal. The servers go on;
+//! a command whose requested output cannot be written fails.
 
 mod support;
 
@@ -14,22 +14,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use support::daemon::{Guillemet, PROGRAM};
 
-/// Far beyond every deadline: being slow is no failure.
+/// Far longer than every deadline, because being slow is not a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A device that is always full.
+/// Opens a device that is always full.
 fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
 }
 
-/// How many lines the daemon could not write.
+/// Returns the number of log lines that the daemon could not write.
 fn dropped(guillemet: &Guillemet) -> u64 {
     let metrics = guillemet.get("/metrics").text();
     let line = metrics.lines().find_map(|line| line.strip_prefix("guillemet_log_lines_dropped_total "));
     line.expect("dropped lines are counted").parse().unwrap()
 }
 
-/// Waits until more lines are dropped than these.
+/// Waits until more lines are dropped than `known`.
 fn drops_more_than(guillemet: &Guillemet, known: u64) {
     let deadline = Instant::now() + PATIENCE;
     while dropped(guillemet) <= known {
@@ -37,7 +37,7 @@ fn drops_more_than(guillemet: &Guillemet, known: u64) {
     }
 }
 
-/// Every kind of answer, and a SIGHUP, which is logged.
+/// Checks every kind of answer, and sends a SIGHUP, which is logged.
 fn serves(guillemet: &Guillemet) {
     guillemet.add("token", "v");
     guillemet.signal(Signal::HUP);
@@ -99,7 +99,7 @@ fn serve_again(guillemet: &Guillemet) {
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["token"]})).status, 200);
 }
 
-/// The terminal is one that a program in Python has made; with that program it is gone.
+/// A Python program makes the terminal, which goes away with that program.
 #[test]
 fn a_daemon_whose_terminal_was_closed_serves() {
     const TERMINAL: &str = "
@@ -122,7 +122,7 @@ while os.read(terminal, 65536): pass";
     drop(daemon);
 }
 
-/// A process that is ended with this.
+/// A process that is ended when this is dropped.
 struct Killed(Pid);
 
 impl Drop for Killed {
@@ -131,7 +131,7 @@ impl Drop for Killed {
     }
 }
 
-/// An account server, which is ended with this.
+/// An account server that is ended when this is dropped.
 struct Serving(Child);
 
 impl Drop for Serving {
@@ -141,7 +141,8 @@ impl Drop for Serving {
     }
 }
 
-/// The task that accepts connections warns when all are taken: it must not be lost with its line.
+/// The task that accepts connections logs a warning when all are taken. It must not fail when the line cannot be
+/// written.
 #[test]
 fn an_account_server_whose_log_is_on_a_full_disk_goes_on_accepting() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,7 +175,7 @@ fn an_account_server_whose_log_is_on_a_full_disk_goes_on_accepting() {
     }
 }
 
-/// A command of the program with this standard output.
+/// Runs a command of the program with this standard output.
 fn printing(guillemet: &Guillemet, arguments: &[&str], stdout: Stdio) -> Output {
     let mut command = Command::new(PROGRAM);
     command.arg("--home").arg(guillemet.dir.path()).args(arguments).stdin(Stdio::null());

@@ -1,5 +1,4 @@
-//! The truth about use, told by the real daemon over its real socket: the audit trail, who was refused what,
-//! and the numbers of `/metrics`.
+//! The records of use are true: the real daemon's audit trail, who was refused what, and the numbers in `/metrics`.
 
 mod support;
 
@@ -24,7 +23,7 @@ Two = "<< secret "fits-too" >>"
 "#;
 const CANARY: &str = "canary-value";
 
-/// A home with a secret of every kind, and one refused and one answered render.
+/// Makes a home with a secret of every kind, and with one refused and one answered render.
 fn used() -> Guillemet {
     let guillemet = Guillemet::start();
     use_all(&guillemet);
@@ -321,7 +320,7 @@ fn the_command_line_prints_the_trail() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("since: a time such as"));
 }
 
-/// This process, and the command line.
+/// The two programs are this process and the command line.
 #[test]
 fn two_programs_of_one_user_are_two_callers() {
     let guillemet = used();
@@ -348,8 +347,8 @@ fn sample(samples: &Samples, name: &str) -> f64 {
     *samples.get(name).unwrap_or_else(|| panic!("no {name} in {samples:#?}"))
 }
 
-/// OpenMetrics 1.0, as much of it as is used, and strict: a description before the samples, each family in one
-/// piece, the suffix of its type, sorted out labels, no sample twice, an end.
+/// Parses OpenMetrics 1.0, the part that is used, and strictly: a description before the samples, each family in one
+/// piece, the suffix of its type, sorted labels, no sample twice, and the end mark.
 fn parse(text: &str) -> Samples {
     let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
     let (mut samples, mut families) = (Samples::new(), BTreeMap::new());
@@ -472,15 +471,15 @@ fn metrics_tell_names_when_they_are_asked_to() {
     assert!(!samples.contains_key(r#"guillemet_secret_last_used_seconds{secret="is-disabled"}"#));
 }
 
-/// A value that a caller sent where a name belongs.
+/// A value that a caller sent in place of a name.
 const MISTAKEN: &str = "sk-live-CanaryOfAMistake0123456789";
 
-/// The bytes of the journal.
+/// Returns the bytes of the journal.
 fn journal(guillemet: &Guillemet) -> Vec<u8> {
     std::fs::read(guillemet.path("usage.journal")).unwrap()
 }
 
-/// What none of the bytes may show of a use in `place.toml`.
+/// Returns the texts of a use in `place.toml` that these bytes show, which must be none.
 fn shown(bytes: &[u8]) -> Vec<String> {
     let exe = std::env::current_exe().unwrap();
     let texts = [
@@ -499,7 +498,7 @@ fn shown(bytes: &[u8]) -> Vec<String> {
     texts.into_iter().filter(holds).map(str::to_owned).collect()
 }
 
-/// An answer and every kind of refusal in a place that can be recognised; how many events that makes.
+/// Makes one answer and every kind of refusal in a recognizable place. Returns the number of events.
 fn use_a_canary(guillemet: &Guillemet) -> u64 {
     assert_eq!(guillemet.get("/v1/render/mcp-server/canary-template").status, 200);
     assert_eq!(guillemet.get("/v1/render/mcp-server/canary-template-2").status, 409);
@@ -601,9 +600,10 @@ fn of_names_that_nothing_has_sixteen_an_hour_are_told_apart() {
     assert_eq!(sample(&metrics(&guillemet), r#"guillemet_refusals_total{outcome="missing"}"#), 40.0);
 }
 
-/// Makes the journal one of the first format, whose records are in the clear: each a word with its length in words and
-/// bytes, the content in whole words, and a word of two checksums (content; generation, place and first word). The
-/// header, of the same layout, is kept; these records follow what has been folded, and stand before it too.
+/// Replaces the journal by one of the first format, whose records are not encrypted. Each record is a word with its
+/// length in words and bytes, the content in whole words, and a word of two checksums (content; generation, place and
+/// first word). The header, which has the same layout, is kept. The records follow what has been folded, and are also
+/// before it.
 fn in_the_clear(guillemet: &Guillemet, records: &[Vec<u8>]) {
     let database = rusqlite::Connection::open(guillemet.path("vault.db")).unwrap();
     let query = "SELECT generation, at FROM usage_position";
@@ -634,8 +634,8 @@ fn in_the_clear(guillemet: &Guillemet, records: &[Vec<u8>]) {
     std::fs::write(guillemet.path("usage.journal"), file).unwrap();
 }
 
-/// A record as the first version wrote it: outcome, time, who; executable, template and target; and one use of a name
-/// that no secret had. Texts have their length in two bytes before them, 65535 where there is none.
+/// Returns a record as the first version wrote it: outcome, time, caller; executable, template and target; and one use
+/// of a name that no secret had. Texts have their length in two bytes before them, 65535 if there is none.
 fn first_record(outcome: u8, template: Option<&str>, name: &str, field: &str) -> Vec<u8> {
     let text = |text: Option<&str>| match text {
         Some(text) => [&(text.len() as u16).to_le_bytes(), text.as_bytes()].concat(),
