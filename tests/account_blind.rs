@@ -135,7 +135,7 @@ fn blind(place: Place) {
     until("the broken template", || (a.delete(&two.value).status == 409).then_some(()));
     a.change(&one.value, json!({"name": format!("{}-2", one.value), "value": values[3].value, "enabled": false}));
     let recovery = a.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned();
-    // Usage is told.
+    // Reports of use are sent.
     until("usage", || {
         let items = b.get("/v1/account/devices").json()["items"].clone();
         items
@@ -145,7 +145,7 @@ fn blind(place: Place) {
             .any(|item| item["this"] == false && !item["usage_told_at"].is_null())
             .then_some(())
     });
-    // Another epoch, with what is sealed in the one before.
+    // A new epoch, with keys that are sealed under the previous one.
     let devices = a.get("/v1/account/devices").json();
     let paper = devices["items"].as_array().unwrap().iter().find(|item| item["recovery"] == true).unwrap();
     let path = format!("/v1/account/devices/{}", paper["id"].as_str().unwrap());
@@ -174,7 +174,7 @@ fn blind(place: Place) {
     let with_codes = codes.iter().fold(Scanner::new(&values), |scanner, (label, code)| scanner.and(label, code));
     let secret = known.iter().fold(with_codes, looks_for);
 
-    // Names are in a daemon's log; values and keys are not.
+    // A daemon's log contains names, but no values or keys.
     for machine in [&a, &b] {
         let log = machine.log();
         assert!(log.contains("TRACE"), "it logs everything");

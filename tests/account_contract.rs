@@ -46,7 +46,7 @@ async fn the_server_answers_as_described() {
     let (device, newest, token) = account(&server, &place).await;
     let here = tempfile::tempdir().unwrap();
     let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    // Of drawn ids every request would be refused.
+    // With generated ids every request would be refused.
     let fixed = format!(
         "\n[parameters]\n\"path.id\" = \"{}\"\n\"header.If-Match\" = '\"{}\"'\n\"header.X-Enrolment-Token\" = \"{}\"\n",
         device.account,
@@ -62,7 +62,7 @@ async fn the_server_answers_as_described() {
         .arg(file("openapi-account.yaml"))
         .args(["--url", &server.url, "--tls-verify", "false"])
         .args(["-H", &format!("X-API-Key: {}", device.key.expose())])
-        // The same requests every time, and so many that it takes less than half a minute.
+        // The same requests every time, and few enough to take less than half a minute.
         .args(["--seed", "5", "--max-examples", "40"])
         .args(["--exclude-path", "/v1/accounts/{id}/events"])
         .args(["--request-timeout", "30"])

@@ -106,7 +106,7 @@ impl Editor {
         let sent = self.sent.get_mut(&name).unwrap();
         match answer.as_ref().map(|answer| answer.status) {
             Some(204) => sent.deleted = Some(true),
-            // Without contact: it was not even tried, unless it says that nobody knows.
+            // Without contact the delete was not even tried, unless the answer says that the outcome is unknown.
             Some(503) if answer.as_ref().is_some_and(|answer| answer.text().contains("nothing was deleted")) => {}
             Some(503) | None => sent.deleted = Some(false),
             Some(_) => panic!("{}", answer.unwrap().text()),
@@ -156,7 +156,7 @@ fn kill(place: Place, looks: u64) {
     let mut team = Team::at(place);
     let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));
     for machine in [&mut a, &mut b] {
-        // At trace level a daemon writes more than it does.
+        // At trace level a daemon spends most of its time on the log.
         machine.log_level = "info";
         let file = machine.path("guillemet.toml");
         let text = std::fs::read_to_string(&file).unwrap();
@@ -202,7 +202,7 @@ fn kill_somebody(
         for (machine, editor) in [&*a, &*b].into_iter().zip(editors) {
             scope.spawn(|| editor.edit(machine, shared, &stop));
         }
-        // This is the point: nothing is waited for.
+        // This delay chooses the point; nothing else is waited for.
         std::thread::sleep(before);
         for (index, machine) in [&*a, &*b].into_iter().enumerate() {
             if who >> index & 1 == 1 {

@@ -66,7 +66,7 @@ fn a_recovery_code_outlives_the_heads_since_it_was_printed() {
     let c = comes_back(&mut team, &code, &[("one", "value-4")]);
     c.add("two", "of-gamma");
     in_sync(&[&c]);
-    // The others have not been there since, and find their way.
+    // The other machines were off in the meantime, and they catch up.
     for machine in [&mut a, &mut b] {
         machine.run();
         until("it hears", || (machine.account()["state"] != "offline").then_some(()));
@@ -86,7 +86,7 @@ fn a_recovery_code_outlives_other_epochs() {
     let mut d = team.machine("delta");
     d.run();
     join(&a, &d);
-    // By one that came after the code was printed.
+    // It was revoked by a device that joined after the code was printed.
     d.done(&["account", "revoke", "beta", "--yes"], "");
     d.rotate("one", "after");
     in_sync(&[&a, &d]);

@@ -99,17 +99,17 @@ fn what_another_machine_uses_is_told_everywhere() {
     let query = "?sort=last_used&direction=desc";
     let sorted = browser.get(&format!("{SECRETS}{query}")).text();
     assert!(sorted.find("id=\"secret-one\"").unwrap() < sorted.find("id=\"secret-unused\"").unwrap());
-    // Metrics: when it was last used anywhere; how often, each device tells for itself.
+    // Metrics have the time of the last use anywhere, but each device counts only its own uses.
     let metrics = a.get("/metrics").text();
     assert!(metrics.contains("guillemet_secret_last_used_seconds{secret=\"one\"}"), "{metrics}");
     assert!(!metrics.contains("guillemet_secret_last_used_seconds{secret=\"unused\"}"), "{metrics}");
     assert!(metrics.contains("guillemet_secret_resolutions_total{secret=\"one\"} 0"), "{metrics}");
 
-    // Used here later, it was last used here.
+    // After a later use here, the last use was here.
     assert_eq!(a.value("one").as_deref(), Some("another"));
     let shown = a.show("one");
     assert_eq!((&shown["resolution_count"], &shown["last_used_on"]), (&json!(4), &Value::Null), "{shown}");
-    // It does not count twice.
+    // It is not counted twice.
     assert_eq!(
         until("what alpha has used", || Some(b.show("one")).filter(|shown| shown["last_used_on"] == "alpha"))["resolution_count"],
         4
@@ -136,7 +136,7 @@ fn reports_are_fetched_for_whoever_looks() {
         relay.seen().iter().filter(|request| is_fetch(&request.head)).count()
     };
     let before = fetched(&of_a);
-    // By itself it does so at most every 15 seconds, and only when something was reported.
+    // By itself it fetches reports at most every 15 seconds, and only if something was reported.
     until("it is fetched again and again", || {
         assert_eq!(a.show("one")["status"], "active");
         (fetched(&of_a) >= before + 6).then_some(())
@@ -196,11 +196,11 @@ fn what_nobody_can_know_is_not_told_as_never() {
         page.text
     );
 
-    // Used here, that is told, and that there may be more.
+    // The use here is shown, with a note that there may be others.
     assert!(a.value("one").is_some());
     let last = a.show("one")["last_used_at"].as_str().unwrap().to_owned();
     assert_eq!(question(&a, "one"), format!("last used {last}; {silent}"));
-    // A use is no reason to refuse: whoever is told may delete it.
+    // A use does not prevent a delete once it was shown.
     assert!(a.command(&["secret", "delete", "one", "--yes"]).status.success());
 }
 

@@ -195,7 +195,7 @@ fn an_action_in_the_shape_of_the_target() {
         },
     });
     let values = ["p4ss!", "dXM6cDRzcyE=", "h4pi", "s1gn", "e9ress-k3y-1"];
-    // Both in one would be two ways to prove who asks: what is signed keeps its header.
+    // Both together would be two credentials in one action, so a signed action keeps its header.
     for (index, (text, format)) in
         [(serde_json::to_string_pretty(&action).unwrap(), "json"), (yaml(&action), "yaml")].into_iter().enumerate()
     {
@@ -208,7 +208,7 @@ fn an_action_in_the_shape_of_the_target() {
         assert!(!values[..4].iter().any(|value| after.contains(value)), "{after}");
         let rendered: Value = serde_json::from_str(&adopting.render(&format!("custom-action/{name}"), "json")).unwrap();
         let mut expected = action.clone();
-        // The query goes where the others are: the same request.
+        // The query moves to the other parameters, which makes the same request.
         expected["url"] = "https://api.hubapi.com/search".into();
         expected["query"]["v"] = "1".into();
         assert_eq!(rendered, expected, "{text}");

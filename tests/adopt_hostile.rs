@@ -198,7 +198,7 @@ fn credentials_of_cal_com() {
         prop_assume!(!key.contains("${") && !webhook.contains("${"));
         let written = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
         let text = format!("OTHER=1\nCAL_API_KEY={} # c\nCAL_WEBHOOK_SECRET={}\n", written(&key), written(&webhook));
-        // What no quoting holds for all readers.
+        // No quoting represents these texts for all readers.
         let holds = |text: &str| {
             let single = !text.contains('\'') && !text.contains("\\\\") && !text.ends_with('\\');
             let escapes =
@@ -215,7 +215,7 @@ fn credentials_of_cal_com() {
             return Ok(());
         };
         let rendered = runs.adopting.render(&id, "dotenv");
-        // In one of the three quotings, each of which means itself.
+        // In each of the three quotings, a text represents itself.
         let lines = rendered.strip_prefix("CAL_API_KEY=").and_then(|rest| rest.split_once("\nCAL_WEBHOOK_SECRET="));
         let (first, second) = lines.expect("two variables");
         let forms = |value: &str| [format!("'{value}'"), format!("\"{value}\""), value.to_owned()];

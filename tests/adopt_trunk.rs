@@ -252,7 +252,7 @@ fn files_of_mcp_clients() {
     let after = std::fs::read_to_string(&file).unwrap();
     assert_eq!(after, text.replace(whole, "«zapier-url-prod»").replace("dXM6cDRzcyE=", "«zapier-login-prod»"));
 
-    // A URL that somebody says is none is taken apart.
+    // A URL that the user keeps in the clear is taken apart.
     let file = adopting.file("mcp.json", &text.replace("a=b+c", "a=b"));
     adopting.adopt(&file, "mcp-server", "zap2", &["--yes", "--keep", "url"]).done();
     assert!(adopting.template("mcp-server/zap2.json").contains("\"a\": \"b\""));

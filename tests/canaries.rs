@@ -28,7 +28,7 @@ fn a_plugin_that_forgot_an_encoder_is_found() {
     std::fs::remove_file(guillemet.path("vault.db")).unwrap();
     std::fs::create_dir_all(guillemet.path("plugins")).unwrap();
     std::fs::write(guillemet.path("plugins/forgetful.wasm"), componentize(&module("forgetful"))).unwrap();
-    // For every target there is.
+    // Repeats this for every target.
     let targets: Vec<String> = FORGOTTEN.iter().map(|(target, _)| format!("\"{target}\"")).collect();
     let template = format!("targets = [{}]\ntoken = '<< secret \"the-token\" >>'\n", targets.join(", "));
     guillemet.write("forgetful/a.toml", &template);
@@ -51,7 +51,7 @@ fn a_plugin_that_forgot_an_encoder_is_found() {
         }
     }
     assert_eq!(problems.len(), FORGOTTEN.iter().filter(|(_, words)| words.is_some()).count(), "{problems:#?}");
-    // Nobody made a vault for it.
+    // The command made no vault for it.
     assert!(!guillemet.path("vault.db").exists());
 }
 

@@ -107,7 +107,7 @@ impl Readers {
         }
         let mut script = Command::new(&python);
         script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumers/read_systemd.py"));
-        // Without input it ends early, but not with 3.
+        // Without input it ends early, but not with status 3.
         let systemd = script.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap().code() != Some(3);
         let systemd = missing::has(systemd, "systemd's private library", "`sudo apt-get install systemd`");
         Some(Self { python, systemd })
@@ -160,7 +160,7 @@ fn every_reader_reads_every_value_as_it_is() {
         }
     }
 
-    // What was refused: the texts of those fields, and every way to write them.
+    // The refused values: the text of each field, and every way to write it.
     let refused: Vec<(usize, String, String)> = refused
         .into_iter()
         .flat_map(|(number, refusals)| refusals.into_iter().map(move |refusal| (number, refusal)))
@@ -174,7 +174,7 @@ fn every_reader_reads_every_value_as_it_is() {
     let mut tried = Vec::new();
     for (number, text, reason) in refused {
         let place = format!("seed {SEED:#x}, value {number}, {text:?}: {reason}");
-        // Refused whether or not it is closed: an expansion that begins is nothing to rely on.
+        // It is refused whether or not it is closed, because readers differ about an expansion that begins.
         if is_open(&text) {
             assert!(reason.contains("`${`, which python-dotenv expands"), "{place}: the reason is another");
         } else {
@@ -201,11 +201,11 @@ fn every_reader_reads_every_value_as_it_is() {
             for_shells.push(tried);
         }
     }
-    // Nothing behind it: the quotes of the other line would be open.
+    // Nothing follows it, because the quotes of the next line would be open.
     let files: Vec<String> = for_shells.iter().map(|tried| format!("K={}\n", tried.form)).collect();
     let found = readers.sourced("sh", &["K"], &files);
     for (tried, found) in for_shells.iter().zip(found) {
-        // What a `$` before no name means is not specified; no shell is relied on.
+        // The meaning of a `$` that no name follows is not specified, so no shell is relied on.
         let may_be_read = tried.form.starts_with('"') && tried.text.contains('$');
         assert!(found["K"] != tried.text.as_str() || may_be_read, "all read {}: {}", tried.form, tried.place);
     }
@@ -281,7 +281,7 @@ fn docker_and_kubectl_read_what_is_bare() {
         }
         let found = run_script(&readers.python, "read_docker.py", &json!({"reader": reader, "file": file}));
         assert_eq!(found, expected, "{reader}");
-        // And quotes they take for a part of the value, as the documentation says.
+        // They read quotes as a part of the value, as their documentation says.
         let found = run_script(&readers.python, "read_docker.py", &json!({"reader": reader, "file": "K='a b'\n"}));
         assert_eq!(found["K"], "'a b'", "{reader}");
     }

@@ -108,7 +108,7 @@ fn curl_sends_every_value_as_it_is() {
             let requests = server.take();
             assert_eq!(requests.len(), 1, "{place}");
             is_everywhere(&requests[0], number, value).unwrap_or_else(|what| panic!("{place}: {what}"));
-            // JSON without a blank too many: the bytes are those of the file.
+            // The JSON has no extra spaces, and its bytes are those of the file.
             let body = json!({"text": value, "deep": [{"in": format!("x{value}\"\\")}, 1, true, ""]});
             assert_eq!(String::from_utf8_lossy(&requests[0].body), body.to_string(), "{place}");
             sent += 1;
@@ -250,7 +250,7 @@ fn a_client_sends_and_signs_with_every_value() {
         }
     }
 
-    // The server does refuse: each kind of credentials with those of another.
+    // Proves that the server refuses: each kind of credentials with those of another number.
     let of = |action: &str| rendered.iter().find(|(_, known, _)| *known == action).unwrap();
     for action in ["basic", "sha256", "sha512", "sha1"] {
         let (number, _, document) = of(action);

@@ -39,7 +39,7 @@ fn necessary(target: &str, value: &str) -> Vec<&'static str> {
         "vapi" => &[("{{", "would expand `{{…}}`"), ("{%", "would run `{%…%}`")],
         _ => &[],
     };
-    // Of several, the encoders find the inner one first; each place is refused for one.
+    // If a value has several, the encoders find the inner one first. Each place is refused for one.
     if let Some((_, reason)) = expands.iter().find(|(opening, _)| value.contains(opening)) {
         return vec![reason];
     }
@@ -126,7 +126,7 @@ fn every_value_reaches_the_server_as_it_is() {
     }
     assert!(rendered.len() > values.len() * TARGETS.len() * 3 / 4, "only {} were rendered", rendered.len());
 
-    // Python: every target connects, and the file of clients calls.
+    // The Python client connects with every target, and calls a tool with the clients' file.
     let entry = |(_, target, document): &(usize, &str, Vec<u8>)| {
         let call = *target == "mcp-json";
         json!({"target": target, "document": String::from_utf8_lossy(document), "call": call})
@@ -139,7 +139,7 @@ fn every_value_reaches_the_server_as_it_is() {
         assert_eq!(answer, expected, "{place}");
     }
 
-    // rmcp, for the file it reads.
+    // rmcp connects with the file that it reads.
     let files: Vec<&(usize, &str, Vec<u8>)> = rendered.iter().filter(|(_, target, _)| *target == "mcp-json").collect();
     let answers = call(&mcp, &files.iter().map(|(.., document)| document.as_slice()).collect::<Vec<_>>());
     assert_eq!(answers.len(), files.len());
@@ -148,7 +148,7 @@ fn every_value_reaches_the_server_as_it_is() {
         assert_eq!(answer["tools"][0], "check_availability", "seed {SEED:#x}, value {number} {value:?}: {answer}");
     }
 
-    // And the server does refuse: the value of one where that of another is demanded.
+    // Proves that the server refuses the value of another number.
     let (number, _, document) = files[0];
     let other = format!("/mcp/{}", number + 1);
     let spoiled = String::from_utf8_lossy(document).replace(&format!("/mcp/{number}"), &other);

@@ -86,7 +86,7 @@ fn the_daemon_answers_as_described() {
         .arg("run")
         .arg(file("openapi.yaml"))
         .args(["--url", &format!("http://127.0.0.1:{port}")])
-        // The same requests every time, and so many that it takes less than half a minute.
+        // The same requests every time, and few enough to take less than half a minute.
         .args(["--seed", "5", "--max-examples", "60"])
         .args(["--exclude-path", "/v1/events"])
         .args(["--request-timeout", "30"])

@@ -57,7 +57,7 @@ impl<'a> Killer<'a> {
         }
         let sent = send(&self.socket, method, path, headers, body.as_bytes());
         if number == self.at {
-            // From "not read yet" to "answered": somewhere in the middle of what this request does.
+            // The delay ends between "not read yet" and "answered", somewhere in the middle of the request.
             (0..random.below(200_000)).for_each(|_| std::hint::spin_loop());
             self.kill();
         }
@@ -184,13 +184,13 @@ impl Worker {
         let (slot, random) = (&mut self.slots[index], &mut self.random);
         let (method, path, body, to) = match &slot.held {
             None => {
-                // Up to a few pages of the file.
+                // The value takes up to a few pages of the file.
                 let value = format!("value {} {}", random.next(), "v".repeat(random.below(9_000) as usize));
                 let held = Held { enabled: random.below(4) > 0, value };
                 let body = json!({"name": slot.name, "value": held.value, "enabled": held.enabled}).to_string();
                 ("POST", "/v1/secrets".to_owned(), body, Some(held))
             }
-            // A template names the first of each worker: that one is not deleted.
+            // A template references the first secret of each worker, which is never deleted.
             Some(_) if index > 0 && random.below(3) == 0 => ("DELETE", slot.path(), String::new(), None),
             Some(held) => {
                 let held = Held { enabled: !held.enabled, ..held.clone() };
@@ -290,7 +290,7 @@ fn check(guillemet: &Guillemet, workers: &mut [Worker], shared: &Shared) {
     let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ready})).json();
     for slot in &mut slots {
         let row = rows.remove(&slot.name);
-        // The value of a disabled one shows when it is enabled again.
+        // The value of a disabled secret shows when it is enabled again.
         let fits = |held: &Option<Held>| match (held, &row) {
             (Some(held), Some(row)) => {
                 let value = &resolved["secrets"][&slot.name];

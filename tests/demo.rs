@@ -107,7 +107,7 @@ fn the_command_line_tells_the_story_of_a_secret() {
     assert!(output.status.success(), "{}", texts(&output).1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY=cal_1\n");
 
-    // By its former name, with a warning that programs see too.
+    // A former name works, with a warning that programs see too.
     let output = guillemet.command(&["render", "cal-com/desk", "--target", "env"]);
     let warning = "the target `env` is now called `dotenv`; the old name still works";
     assert_eq!(texts(&output), ("CAL_API_KEY=cal_1\n".into(), format!("warning: {warning}\n")));
@@ -166,7 +166,7 @@ fn templates_are_checked_without_a_daemon() {
     for word in ["did you mean `api_key`", "timezone", "prefer a header", "one template is broken"] {
         assert!(problems.contains(word), "{word}: {problems}");
     }
-    // What a target has no place for that nobody asked about is not told.
+    // A target that has no place for a field of the template is only reported if it is asked for.
     assert!(!problems.contains("custom-action/signed"), "{problems}");
     let curl = guillemet.command(&["template", "check", "custom-action/signed", "--target", "curl"]);
     assert_eq!((curl.status.code(), texts(&curl).0.as_str()), (Some(1), "custom-action/signed broken\n"));

@@ -177,7 +177,7 @@ fn killed_at_any_system_call(change: &Change) {
                 break;
             }
             killed += 1;
-            // As if nothing had been.
+            // If nothing has changed, the same request succeeds.
             if as_it_was {
                 let (status, text) = change.ask(&guillemet).unwrap();
                 assert_eq!(status, change.status, "{fault:?}: {text}");
@@ -198,7 +198,7 @@ fn refused_by_the_disk(change: &Change) {
     for (call, what) in ERRORS {
         for at in 1..MOST {
             let mut failed = false;
-            // One that lasts and one that passes, in turn.
+            // A lasting and a passing fault, in turn.
             let lasting = !at.is_multiple_of(2);
             let mut guillemet = running(&base);
             let fault = Fault { call, what, at, lasting };
@@ -211,7 +211,7 @@ fn refused_by_the_disk(change: &Change) {
             } else {
                 failed = true;
                 assert!(status == 503 && text.contains("check the disk"), "{fault:?}: {text}");
-                // The fault is gone: the same request again.
+                // The fault has gone, so the same request succeeds.
                 let again = change.ask(&guillemet).unwrap();
                 assert!(again.0 == change.status || (change.done)(row.as_ref()), "{fault:?}: {again:?}");
                 let row = rows(&guillemet).remove(change.name);
@@ -223,7 +223,7 @@ fn refused_by_the_disk(change: &Change) {
             guillemet.run();
             let rows = rows(&guillemet);
             assert!(rows.contains_key("later") && (change.done)(rows.get(change.name)), "{fault:?}: {rows:?}");
-            // No later call matters either.
+            // If a lasting fault at this call does not matter, later calls do not matter either.
             if lasting && !failed {
                 break;
             }
@@ -231,7 +231,7 @@ fn refused_by_the_disk(change: &Change) {
         }
     }
     println!("{} {}: refused at {refused} calls", change.method, change.path);
-    // To look needs no room.
+    // A read needs no room, so it makes fewer calls that can be refused.
     assert!(refused >= if change.method == "GET" { 1 } else { 3 }, "{refused}");
 }
 
@@ -285,7 +285,7 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
     for (call, what) in kills.into_iter().chain(errors).chain(ERRORS) {
         for at in 1..MOST {
             let mut guillemet = Guillemet::nowhere();
-            // What it says has to be written, too.
+            // The message has to be written too, so a fault on `write` is not lasting.
             let fault = Fault { call, what, at, lasting: what != "signal=KILL" && call != "write" };
             let output = guillemet.command_by(&fault.before(), &["init"], b"");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -305,7 +305,7 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
             }
             let mut made = files(&guillemet);
             if call == "unlink" {
-                // What could not be removed is hidden, and removed by the next attempt.
+                // A file that could not be removed is hidden, and the next attempt removes it.
                 made.retain(|name, _| !name.to_string_lossy().starts_with(".vault.db.new"));
             }
             assert_eq!(made.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "{fault:?}");
@@ -338,7 +338,7 @@ fn starts(
             let fault = Fault { call, what, at, lasting: false };
             println!("{fault:?}");
             let started = guillemet.try_run(&fault.before());
-            // It starts without a change of the vault that can wait, and says so.
+            // It starts without those changes of the vault that can wait, and reports that.
             let is_read_only = guillemet.log().contains("read-only: the vault cannot be changed");
             if started {
                 let alive = guillemet.get_if_alive("/v1/health").is_some();
@@ -397,7 +397,7 @@ fn a_file_system_that_cannot_allocate_is_written_to_instead() {
         fresh.add("on", "value of on");
         assert_eq!(fresh.post("/v1/resolve", &json!({"secrets": ["on"]})).status, 200);
         assert!(journal_is_allocated(&fresh));
-        // The journal that is there, now with holes.
+        // The existing journal, now with holes.
         let killed = killed_home();
         let mut copy = Guillemet::nowhere();
         let copied = std::process::Command::new("cp")
@@ -422,7 +422,7 @@ fn a_home_in_a_ramfs_is_as_good_as_another() {
     let [from, to] = [&base, &guillemet].map(|guillemet| guillemet.dir.path().display().to_string());
     let script = format!("mount -t ramfs -o mode=0700 ramfs {to} && cp -a {from}/. {to} && exec \"$@\"");
     assert!(guillemet.try_run(&["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned)), "{}", guillemet.log());
-    // It lies in the daemon's own namespace of mounts.
+    // The socket is in the daemon's own mount namespace.
     let socket = PathBuf::from(format!("/proc/{}/root{to}/run/guillemet.sock", guillemet.pid()));
     let added = try_ask(&socket, "POST", "/v1/secrets", &[], br#"{"name": "a", "value": "v"}"#).unwrap();
     assert_eq!(added.status, 201, "{}", added.text());
@@ -439,7 +439,7 @@ fn a_system_without_close_range_keeps_descriptors_from_children_all_the_same() {
     for what in ["error=ENOSYS", "error=EPERM"] {
         let fault = Fault { call: "close_range", what, at: 1, lasting: true };
         let mut guillemet = Guillemet::init();
-        // A careless parent.
+        // The parent process leaves a descriptor open.
         let mut by_way_of = ["sh", "-c", "exec 7</etc/passwd && exec \"$@\"", "sh"].map(str::to_owned).to_vec();
         by_way_of.extend(fault.before());
         assert!(guillemet.try_run(&by_way_of), "{}", guillemet.log());

@@ -52,7 +52,7 @@ fn among_clients(guillemet: &Guillemet, work: impl FnOnce()) {
         };
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(client)).collect();
         {
-            // Also when the work fails, so that the clients end.
+            // Dropped also when the work fails, so that the clients end.
             let _stop = Stop(&stop);
             work();
         }
@@ -121,11 +121,11 @@ fn a_value_does_not_grow_without_end() {
 
 /// What the plugin does with a config, by target, and the resulting message.
 const DEEDS: [(&str, &str); 35] = [
-    // It does not come to an end, or dies.
+    // The plugin does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
     ("panic", "plugin `hostile` panicked; this is a mistake"),
     ("abort", "plugin `hostile` panicked; this is a mistake"),
-    // What it says then is told, fit to be shown.
+    // Its own message is reported, without characters that could drive a terminal.
     (
         "last-words",
         "plugin `hostile` panicked: no route for «secret» and «secret»[2J]0;owned error: forged31m; this is",
@@ -136,7 +136,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("divide", "plugin `hostile` trapped: wasm trap: integer divide by zero"),
     ("wild-read", "reached outside its memory"),
     ("wild-call", "plugin `hostile` trapped: wasm trap: undefined element"),
-    // It takes more than there is for it.
+    // The plugin uses more than its limit.
     ("memory", "needed more than 64 MiB of memory"),
     ("grow", "needed more than 64 MiB of memory"),
     ("huge", "its document is larger than 4 MiB"),
@@ -145,7 +145,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("slots", "made more than 10000 slots"),
     ("million", "made more than 10000 slots"),
     ("nest", "nested more than 16 encoders"),
-    // It breaks the rules of slots.
+    // The plugin breaks the rules of slots.
     ("forge", "looks like a slot and is none (forged)"),
     ("forge-encode", "looks like a slot and is none (forged)"),
     ("drop", "left out the secret \"calendar-token\" (line 1, column 10) of the field `token` (dropped)"),
@@ -155,7 +155,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("url-in-text", "without a terminal encoder (bare)"),
     ("wrapped-url", "put more text around what `url` gave"),
     ("forbid-nothing", "called `forbid` without a character"),
-    // It answers or asks what the contract does not know.
+    // The plugin's answer or request is not in the contract.
     ("garbage-json", "not valid JSON (line 1, column 5)"),
     ("duplicate-key", "a key stands twice"),
     ("digest", "digest algorithm \"ROT13\", which is not known"),
@@ -246,11 +246,11 @@ fn what_a_component_is_before_it_is_added_is_an_error_that_names_its_file() {
         let memory = replaced(&core, wasm::MEMORY, &[&[1, 0][..], &leb(2_000)].concat());
         refused("memory", &componentize(&memory), &["needed more than 64 MiB of memory"]);
         refused("crowd", &crowd(64), &["instance count too high"]);
-        // As many as Python in a component has.
+        // A Python component has this many.
         assert_eq!(look(&guillemet, &crowd(56)).status, 200);
         refused("import", &importing("wasi:clocks/wall-clock@0.2.0"), &["it imports `wasi:clocks/wall-clock@0.2.0`"]);
         refused("plain import", &importing("environment"), &["it imports `environment`"]);
-        // What the engine is not protected from by limits of its own ends with its process.
+        // The engine has no limits of its own for these, so they end its process.
         refused("table bomb", &table_bomb(), &["ended before it answered", "needed more memory"]);
         refused("code bomb", &code_bomb(), &["s to load it and was stopped", "needed more memory"]);
         assert_eq!(guillemet.get("/v1/plugins").json()["count"], 4);
@@ -328,7 +328,7 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
         own[0]
     };
     among_clients(&guillemet, || {
-        // In the middle of a plan: the endless loop is under way when the planner's time is used up.
+        // Kills the planner in the middle of a plan: once it uses processor time, the endless loop is running.
         for (deed, words) in [(Signal::KILL, "signal: 9"), (Signal::ABORT, "signal: 6")] {
             std::thread::scope(|scope| {
                 let asked = scope.spawn(|| fails(&guillemet, "loop", words));
@@ -336,7 +336,7 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
                 kill_process(Pid::from_raw(planner as i32).unwrap(), deed).unwrap();
                 asked.join().unwrap();
             });
-            // A failure stands for a moment before it is tried again; another template is another plan.
+            // A failure is remembered for a moment before it is tried again, but another template is another plan.
             guillemet.write("hostile/a.toml", "token = '<< secret \"calendar-token\" >>' # again\n");
             works(&guillemet);
         }
@@ -432,12 +432,12 @@ fn texts_of_a_plugin_cannot_drive_a_terminal() {
 #[test]
 fn a_plugin_that_lies_about_itself_changes_nothing_else() {
     let guillemet = daemon();
-    // Its schema says that nothing may stand where `token` does, and where more of it is to be fetched.
+    // Its schema allows nothing where `token` is, and names a place from which more of it has to be fetched.
     add(&guillemet, &hostile_in("schema-lies"));
     works(&guillemet);
     let plugins = guillemet.get("/v1/plugins").json();
     assert!(plugins["items"].as_array().unwrap().iter().any(|plugin| plugin["schema"]["type"] == "array"));
-    // It says that it knows a built-in feature: without a yes to exactly this, that one stays.
+    // It claims a built-in feature. Without a yes to exactly this, the built-in plugin stays.
     let seen = look(&guillemet, &hostile_in("feature-taken"));
     assert_eq!((seen.status, seen.json()["feature"].as_str()), (200, Some("mcp-server")));
     let file = guillemet.path("stranger.wasm");
@@ -445,7 +445,7 @@ fn a_plugin_that_lies_about_itself_changes_nothing_else() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(guillemet.get("/v1/plugins").json()["count"], 5);
     assert_eq!(guillemet.get("/v1/render/mcp-server/calendar").status, 200);
-    // And the file that was looked at is the one that is added.
+    // The file that is added has to be the one that was looked at.
     std::fs::write(&file, hostile()).unwrap();
     let body = json!({"file": file, "confirm": true, "digest": seen.json()["digest"]});
     assert_eq!(guillemet.post("/v1/plugins", &body).status, 409);

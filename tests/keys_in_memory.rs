@@ -97,7 +97,7 @@ fn use_them(guillemet: &Guillemet) {
     }
     guillemet.ask("PATCH", "/v1/secrets/other", &[], br#"{"value": "one more value"}"#);
     assert_eq!(guillemet.ask("DELETE", "/v1/secrets/other", &[], b"").status, 204);
-    // Folds the journal.
+    // This folds the journal.
     assert_eq!(guillemet.get("/v1/usage").status, 200);
     assert_eq!(guillemet.get("/v1/secrets").status, 200);
 }
@@ -119,7 +119,7 @@ fn look(guillemet: &Guillemet, keys: &[(String, [u8; 32])], passphrase: &Canary,
     let (locked, leaks): (Vec<&String>, Vec<&String>) = hits.iter().partition(is_protected);
     assert!(leaks.is_empty(), "{} hits:\n{leaks:#?}", leaks.len());
     if or_locked {
-        // So the scan finds keys. What unlocks the vault is not kept.
+        // This proves that the scan finds keys. The key that unlocks the vault is not kept.
         let found: BTreeSet<&str> = locked.iter().filter_map(|hit| hit.split(" (bytes)").next()).collect();
         for label in ["key of every record", "key of every document", "key of every manifest", "key of events"] {
             assert!(found.contains(label), "{label} is not where it should be: {found:?}");
@@ -128,7 +128,7 @@ fn look(guillemet: &Guillemet, keys: &[(String, [u8; 32])], passphrase: &Canary,
     } else {
         assert!(locked.is_empty(), "{locked:#?}");
     }
-    // A page for each key that is kept; no page of a key without its protection.
+    // There is a page for each key that is kept, and every such page is protected.
     let pages: Vec<&Mapping> =
         mappings.iter().filter(|mapping| mapping.of.contains("secretmem") || mapping.flags.contains("lo")).collect();
     assert!(pages.len() >= 6, "{} pages for keys", pages.len());

@@ -10,7 +10,7 @@ use support::missing;
 #[test]
 #[ignore = "is run by the test below"]
 fn lacks_a_part() {
-    // A row of tests/parts.md.
+    // Asterisk has a row in tests/parts.md.
     if missing::has(false, "Asterisk", "its own repository")
         || missing::has(false, "a part", "`install a-part`")
         || missing::supports(false, "a feature", "another kernel")

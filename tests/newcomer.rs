@@ -96,7 +96,8 @@ impl Terminal {
             self.type_line(line);
             loop {
                 let ended = |said: &str| said.rsplit_once("[ended ").is_some_and(|(_, status)| status.contains(']'));
-                // Only the question for a value: an error can arrive in pieces, the first of which ends like a question.
+                // Only the question for a value counts. An error can arrive in pieces, the first of which ends like a
+                // question.
                 let asks = |said: &str| said.rsplit('\n').next().is_some_and(is_question);
                 self.wait_until(|said| ended(said) || asks(said));
                 if ended(&self.said) {
@@ -106,7 +107,7 @@ impl Terminal {
                 self.type_line(VALUE);
             }
             let (said, ended) = self.said.rsplit_once("[ended ").unwrap();
-            // The daemon logs to the same terminal.
+            // The daemon logs to the same terminal, so other output may follow.
             status = ended.split(']').next().unwrap().parse().unwrap();
             printed.push_str(said);
         }
@@ -144,7 +145,7 @@ fn the_readme_runs_exactly_as_it_is_written() {
     assert!(start.iter().all(|(language, _)| language == "sh"));
     assert!(lines.len() <= 7, "a newcomer has a config within a few lines");
     let (install, lines) = lines.split_first().unwrap();
-    // The program of this build stands for what this one builds.
+    // The test uses the program of this build in place of the one that this command would install.
     assert_eq!(*install, "cargo install --path .");
     let mut rendered = String::new();
     for line in lines {
@@ -152,7 +153,7 @@ fn the_readme_runs_exactly_as_it_is_written() {
         if line.ends_with('&') {
             let pid = terminal.done("echo pid=$!=");
             terminal.daemon = pid.split("pid=").nth(2).and_then(|rest| rest.split('=').next()?.parse().ok());
-            // A person types slower than this.
+            // A person types more slowly than this test.
             let socket = user.path().join(".local/share/guillemet/run/guillemet.sock");
             let deadline = Instant::now() + PATIENCE;
             while std::os::unix::net::UnixStream::connect(&socket).is_err() {
@@ -231,7 +232,7 @@ fn a_new_template_renders_once_its_secrets_are_there() {
             }
             let rendered = guillemet.get(&format!("/v1/render/{id}"));
             assert!(rendered.status == 200 && rendered.text().contains("v4lue"), "{id}: {}", rendered.text());
-            // Named as it is called, where the feature has names.
+            // The config contains the name, if the feature has names.
             assert!(feature == "cal-com" || rendered.text().contains(&name), "{}", rendered.text());
 
             let before = std::fs::read(&file).unwrap();
@@ -305,7 +306,7 @@ const LINES: [(&str, Option<&str>); 25] = [
 fn check_and_render_agree_about_text_that_is_nearly_ours() {
     let guillemet = Guillemet::start();
     guillemet.add("a", "v4lue");
-    // Mostly good lines: one that is wrong decides.
+    // Most lines are good, because a single wrong one decides.
     let line = prop_oneof![4 => 0..13usize, 1 => 13..LINES.len()];
     let texts_of = proptest::collection::vec(proptest::collection::vec(line, 1..6), 60);
     let mut runner = TestRunner::new(Config { cases: 1, failure_persistence: None, ..Config::default() });

@@ -71,7 +71,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
         ("plugins", 0o703, "chmod o-w"),
         ("plugins/pager.wasm", 0o602, "chmod o-w"),
     ];
-    // The group of the test's own user may be its alone, or not.
+    // The group of the test's own user may have other members or not, so its right to write is left out.
     let opened = opened.map(|(name, mode, fix)| (guillemet.dir.path().join(name), mode & !0o020, fix));
     for (path, mode, _) in &opened {
         set(path, *mode);
@@ -84,7 +84,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
         assert!(log.contains(&line), "{line}\n{log}");
     }
     assert!(!guillemet.path("daemon.lock").exists() && !guillemet.path("usage.journal").exists(), "it changed nothing");
-    // Nothing is allowed to everyone by allowing it to groups.
+    // Allowing groups does not allow everyone.
     assert!(!guillemet.try_run(&with_argument("--group-may-write")));
     for command in commands(&log) {
         assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
@@ -126,7 +126,7 @@ fn what_is_made_is_its_owners_alone_whatever_the_umask() {
         let found = modes(guillemet.dir.path());
         for (name, mode) in &found {
             let expected = match name.as_str() {
-                // Of this test.
+                // A path made by this test.
                 name if name.starts_with("templates/") || name.is_empty() && !shared => continue,
                 "run/guillemet.sock" if shared => 0o660,
                 "" | "run" if shared => 0o710,
@@ -179,7 +179,7 @@ fn init_and_the_accounts_server_use_no_folder_of_others() {
     for arguments in [&["init"][..], &serve] {
         let dir = tempfile::tempdir().unwrap();
         set(dir.path(), 0o777);
-        // A server that starts does not end.
+        // A server that starts does not end by itself.
         let mut command = Command::new("timeout");
         command.args(["20", PROGRAM, "--home"]).arg(dir.path()).args(arguments);
         command.args((arguments.len() > 1).then_some(dir.path()));
@@ -196,7 +196,7 @@ fn a_group_may_write_where_it_was_said_so() {
     }
     let mut guillemet = Guillemet::init();
     guillemet.write("mcp-server/calendar.toml", TEMPLATE);
-    // As Kubernetes leaves a volume with `fsGroup`: everything is the group's.
+    // Kubernetes leaves a volume with `fsGroup` like this: the group owns everything.
     let script = format!("chgrp -R {GROUP} {0} && chmod -R g+rwX {0}", guillemet.dir.path().display());
     assert!(Command::new("sh").arg("-c").arg(script).status().unwrap().success());
     assert!(!guillemet.try_run(&[]));
@@ -208,7 +208,7 @@ fn a_group_may_write_where_it_was_said_so() {
     guillemet.add("calendar-token", "v");
     assert_eq!(guillemet.get("/v1/render/mcp-server/calendar").status, 200);
     assert_eq!(warning(&guillemet), None);
-    // The socket is for nobody else: that is what [api] group is for.
+    // The socket stays private; other users get access through `[api] group`.
     let mode = |name: &str| fs::metadata(guillemet.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!([mode("run"), mode("run/guillemet.sock")], [0o700, 0o600]);
 }
@@ -317,7 +317,7 @@ fn templates_that_others_can_change_are_a_warning_until_they_cannot() {
         set(path, *closed);
         assert_eq!(warning(&guillemet), None);
     }
-    // A few are named, and the rest is counted.
+    // A few are named, and the others are counted.
     for number in 0..9 {
         let name = format!("mcp-server/more-{number}.toml");
         guillemet.write(&name, TEMPLATE);
@@ -351,7 +351,7 @@ fn listening(guillemet: &Guillemet, uid: u32) -> thread::JoinHandle<String> {
     let socket = place.path().join("socket");
     let listener = thread::scope(|scope| {
         let bind = || {
-            // Of this thread alone; who listens is settled when it begins to.
+            // Only this thread changes its user. The kernel records the listener's user when it begins to listen.
             let uid = Uid::from_raw(uid);
             rustix::thread::set_thread_res_uid(None::<Uid>, uid, None::<Uid>).unwrap();
             UnixListener::bind(&socket).unwrap()
@@ -363,7 +363,7 @@ fn listening(guillemet: &Guillemet, uid: u32) -> thread::JoinHandle<String> {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (mut sent, mut piece) = (String::new(), [0; 4096]);
-        // It is asked first which home it serves.
+        // The command first asks which home the daemon serves.
         while !sent.contains("\r\n\r\n") {
             match stream.read(&mut piece).unwrap() {
                 0 => break,
@@ -387,12 +387,12 @@ fn a_value_is_sent_to_nobody_who_took_the_sockets_place() {
     let text = told(&output);
     assert!(output.status.code() == Some(1) && text.contains(&format!("user {OTHER} listens at")), "{text}");
     assert!(text.contains("nothing was sent") && sent.join().unwrap().is_empty(), "{text}");
-    // The daemon of another user, in that user's folder: of an operator that a rule names.
+    // A daemon of another user, in that user's folder: one of an operator whom a rule names.
     chown(guillemet.path("run"), Some(OTHER), None).unwrap();
     let sent = listening(&guillemet, OTHER);
     add();
     assert!(sent.join().unwrap().contains("/healthz"));
-    // The same where anyone could have put it there.
+    // The same in a place where anyone could have put it.
     for name in ["run", ""] {
         set(&guillemet.dir.path().join(name), 0o777);
         let sent = listening(&guillemet, OTHER);

@@ -262,10 +262,10 @@ async fn a_template_names_its_targets_in_each_format() {
     let ids = |targets: Vec<Target>| targets.into_iter().map(|target| target.id).collect::<Vec<_>>();
     for (format, text) in formats {
         assert_eq!(ids(planner.targets(request(format, text, "")).await.unwrap()), ["text", "ok"], "{format:?}");
-        // The plugin gets the config without them.
+        // The plugin gets the config without the `targets`.
         let planned = planned(&planner, request(format, text, "ok")).await;
         assert!(planned.document.starts_with("{\n  \"name\": \"x\",\n  \"token\": "), "{}", planned.document);
-        // Each mistake is told on its line, by either question, with the template's others.
+        // Each mistake is reported on its line by either request, together with the template's others.
         let wrong = text.replace("text", "pjsip").replace("@0", "@0\u{e002} nope \u{e003}");
         for wrong in [&wrong, &text.replace("ok", "text"), &text.replace("text", "@1")] {
             let asked = planner.targets(request(format, wrong, "")).await;
@@ -274,7 +274,7 @@ async fn a_template_names_its_targets_in_each_format() {
         }
     }
     assert!(ids(planner.targets(yaml("token: @0\n", "")).await.unwrap()).is_empty());
-    // What a variable says counts as if it stood there.
+    // A value from a variable counts like literal text.
     let target = "<% if vars.region == 'eu' %>text<% else %>ok<% endif %>";
     assert_eq!(ids(planner.targets(yaml(&format!("targets: [{target}]\n"), "")).await.unwrap()), ["text"]);
     for (text, line, words) in [
@@ -426,7 +426,7 @@ async fn a_child_has_nothing_of_its_parent() {
         script("planner", "env > \"$(dirname \"$0\")/seen\"; pwd >> \"$(dirname \"$0\")/seen\"; exit 1");
     planner.load().await.unwrap_err();
     let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
-    // The shell adds its own.
+    // The shell adds descriptors of its own.
     let foreign =
         seen.lines().filter(|line| !["PWD=", "_=", "SHLVL=", "OLDPWD="].iter().any(|own| line.starts_with(own)));
     assert_eq!(foreign.collect::<Vec<_>>(), ["/"]);
@@ -454,7 +454,7 @@ fn no_inherited_descriptor_reaches_a_planner() {
         return;
     }
     let careless = ["/bin/sh", "-c", "exec 7</etc/passwd 9<>/dev/zero; exec \"$0\" \"$@\""].map(str::to_owned);
-    // The planner closes what it gets.
+    // The planner closes inherited descriptors.
     let mut planner = Command::new(&careless[0])
         .args(&careless[1..])
         .args([PROGRAM, "planner"])
@@ -466,13 +466,13 @@ fn no_inherited_descriptor_reaches_a_planner() {
     let asked = serde_json::to_vec(&Request::Plan(yaml("token: @0\n", "ok"))).unwrap();
     let input = planner.stdin.as_mut().unwrap();
     input.write_all(&[&(asked.len() as u32).to_le_bytes()[..], &asked].concat()).unwrap();
-    // When it answers, it has given up what it gives up.
+    // By the time it answers, it has closed them.
     planner.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
     has_only_its_pipes(planner.id());
     planner.kill().unwrap();
     planner.wait().unwrap();
 
-    // And the daemon gives it none.
+    // The daemon passes no descriptor on to it either.
     let mut guillemet = Guillemet::init();
     guillemet.write("mcp-server/a.toml", "name = 'a'\nurl = 'https://example.com'\n");
     assert!(guillemet.try_run(&careless), "{}", guillemet.log());

@@ -63,7 +63,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     let dir = folder(pager());
     let ran = check(dir.path(), &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-    // On a busy machine a person is told what takes so long.
+    // On a busy machine, a note says what takes so long.
     assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
     for line in [
         "imports\n  guillemet:feature/encode@1.0.0: ",
@@ -117,7 +117,7 @@ fn the_cases_beside_it_are_what_is_tried() {
     let ran = check(dir.path(), &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
     assert!(ran.out.contains("  ok       an alert (target `json`)\n"), "{}", ran.out);
-    // One that the schema refuses, one that makes it panic, and no case for the other target.
+    // A case that the schema refuses, one that makes the plugin panic, and no case for the other target.
     fs::remove_file(cases.join("env.toml")).unwrap();
     let config = "config = { url = \"https://a.example\", token = \"«t»\"";
     let more = format!(
@@ -181,7 +181,7 @@ fn every_rule_that_its_description_breaks_is_told_at_once() {
             "{mode}: {told:?}"
         );
     }
-    // Its own schema has no properties, and lies about them.
+    // Its own schema has no properties, and is wrong about them.
     let told = checked(&hostile_in("schema-lies")).problems("schema");
     assert!(told.iter().any(|told| told.contains("\"type\": \"object\"")), "{told:?}");
     assert!(told.iter().any(|told| told.contains("nothing is fetched")), "{told:?}");

@@ -20,7 +20,7 @@ impl Dev {
     fn start(project: &Project, home: &std::path::Path, arguments: &[&str]) -> Self {
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = project.command(PROGRAM, &["plugin", "dev"]);
-        // A home that would be used if any were.
+        // A home that would be used if the command used any.
         command.args(arguments).env("HOME", home).env("TMPDIR", home.join("tmp")).env_remove("GUILLEMET_HOME");
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
@@ -74,7 +74,7 @@ fn each_save_shows_what_became_of_it() {
         assert!(second.contains(line), "{line}: {second}");
     }
 
-    // What does not compile is told, and what fails; the next save goes on.
+    // Code that does not compile and cases that fail are reported, and the next save goes on.
     project.change("plugin.c", "json_text(\"PUT\")", "json_text(\"PUT\"");
     let third = dev.round();
     assert!(third.contains("plugin.c:") && third.contains("error: it was not built; see above"), "{third}");
@@ -85,7 +85,7 @@ fn each_save_shows_what_became_of_it() {
     let fifth = dev.round();
     assert!(fifth.contains("plan     template.toml for json: as before"), "{fifth}");
 
-    // The template: what is wrong with it is shown in it.
+    // A mistake in the template is shown in the template's text.
     project.change("template.toml", "events", "evnts");
     let sixth = dev.round();
     assert!(sixth.contains("changed: template.toml\n"), "{sixth}");

@@ -85,7 +85,7 @@ fn what_is_missing_is_told_with_the_line_that_installs_it() {
         assert!(built.text.contains(told), "{}", built.text);
         assert!(!project.path("bare.wasm").exists());
     }
-    // A Rust that has no standard library for WebAssembly.
+    // A Rust toolchain without a standard library for WebAssembly.
     let project = Project::bare(Language::Rust, "bare");
     let scripts = [("cargo", "exit 1"), ("rustc", "echo /nowhere")];
     let built = project.with_scripts(&scripts, &["plugin", "build"]);

@@ -45,7 +45,7 @@ impl Project {
     fn test(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(PROGRAM);
         command.args(["plugin", "test"]).args(arguments).current_dir(self.0.path());
-        // No home anywhere: what it needs is in the folder.
+        // There is no home; everything it needs is in the folder.
         command.env_clear().env("HOME", NO_HOME);
         command.output().unwrap().into()
     }
@@ -77,7 +77,7 @@ json.toml
 all 3 cases hold, for every target: json, env
 ";
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), expected));
-    // On a busy machine a person is told what takes so long.
+    // On a busy machine, a note says what takes so long.
     assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
 }
 
@@ -248,7 +248,7 @@ fn a_project_that_is_not_ready_says_what_to_type() {
     let ran = project.test(&[]);
     assert!(ran.code == Some(1) && ran.err.contains("it is not a WebAssembly component"), "{ran:?}");
 
-    // Sources that were changed since.
+    // The sources were changed after the build.
     let project = Project::new();
     project.write("lib.rs", "");
     let future = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
@@ -289,7 +289,7 @@ fn a_component_is_compiled_once_for_this_user_alone() {
     let written = inode();
     assert_eq!(test(), first);
     assert_eq!(inode(), written, "it was not compiled again");
-    // One that somebody changed does not exist: a new one takes its place.
+    // A changed form is ignored, and a new one replaces it.
     let mut bytes = fs::read(form).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(form, bytes).unwrap();

@@ -45,7 +45,7 @@ macro_rules! never {
     };
 }
 
-// Nothing of these can be printed or written, by anybody.
+// These types cannot be printed or serialized at all.
 never!(Fields: Debug, Display, Serialize, Clone);
 never!(Values<'static>: Debug, Display, Serialize);
 never!(Rendered: Debug, Display, Serialize, Clone);
@@ -54,7 +54,7 @@ never!(Snapshot: Debug, Display, Serialize);
 never!(Current: Debug, Display, Serialize);
 never!(SecretPage<[u8; 32]>: Debug, Display, Serialize, Clone);
 never!(Clear: Display, Serialize, Clone, PartialEq, std::hash::Hash);
-// These are printed, without their values (below), and are not written in any other way.
+// These types are printed without their values (below), and cannot be written in any other way.
 never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, PartialEq, std::hash::Hash);
 never!(Secret: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
 never!(Version: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);

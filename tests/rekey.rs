@@ -106,7 +106,7 @@ fn home(by: By) -> Guillemet {
     assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
     assert_eq!(guillemet.set_enabled("off", false).status, 200);
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["off"]})).status, 409);
-    // The newest resolutions are in the journal alone.
+    // The newest resolutions are only in the journal.
     guillemet.kill();
     guillemet
 }
@@ -169,9 +169,9 @@ fn changes_what_opens_the_vault((from, to): (By, By)) {
     let new_key = new_key(&guillemet, &old_key).unwrap_or_default();
     assert!(!opens(&guillemet, from, &old_key) && opens(&guillemet, to, &new_key), "{from:?} to {to:?}");
     check(&mut guillemet, to, 1);
-    // What it says of copies is so.
+    // The warning about copies is true.
     assert!(opens(&copy, from, &old_key) && !opens(&copy, to, &new_key));
-    // A file that can be read by its owner alone, and nothing else besides.
+    // The key file is readable only by its owner, and no other file is left.
     let names: BTreeSet<String> = std::fs::read_dir(guillemet.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -240,12 +240,12 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         assert!(!told.contains("password1") && !told.contains(OLD) && !told.contains(NEW), "{told}");
     }
     assert!(!key.exists() && !guillemet.path(PENDING).exists());
-    // While a daemon has it open.
+    // While a daemon has the vault open.
     assert!(starts(&mut guillemet, By::Passphrase(OLD)));
     let told = run(&guillemet, &["--passphrase-fd", "3", "--new-passphrase-fd", "4"], b"");
     assert!(told.contains(&format!("the daemon (pid {}) has this vault open", guillemet.pid())), "{told}");
     assert!(told.contains("Stop it, run `guillemet --home"), "{told}");
-    // What could be opened and was not rekeyed is in the trail; what did not open cannot be.
+    // Rekeys that failed after the vault was opened are in the trail; those that could not open it cannot be.
     let told = guillemet.get("/v1/usage?class=change&limit=100").json();
     let rekeys: Vec<_> =
         told["items"].as_array().unwrap().iter().filter(|event| event["outcome"] == "vault_rekeyed").collect();
@@ -282,7 +282,7 @@ fn a_new_passphrase_is_typed_twice_behind_the_present_one() {
     terminal.expect("copies of vault.db made before still open with the old passphrase");
     assert!(terminal.ends().success());
     check_opens(&guillemet, By::Passphrase(NEW));
-    // One that is wrong is told before a new one is asked for; one that is weak, before anything is changed.
+    // A wrong passphrase is reported before a new one is asked for, and a weak one before anything is changed.
     let mut terminal = Terminal::run(guillemet.dir.path(), &["vault", "rekey"]);
     terminal.expect("Passphrase: ");
     terminal.types(format!("{OLD}\r"));
@@ -330,7 +330,7 @@ fn killed_anywhere((from, to): (By, By)) {
             assert_ne!(old_opens, new_opens, "{fault:?}: exactly one opens the vault");
             let now = if new_opens { to } else { from };
             let pending = guillemet.path(PENDING).exists();
-            // The next start. A daemon for each state there is; it takes its time.
+            // Starts the next daemon once for each state, because a start takes time.
             if seen.insert((new_opens, pending)) {
                 check(&mut guillemet, now, usize::from(new_opens));
             } else {
@@ -345,13 +345,13 @@ fn killed_anywhere((from, to): (By, By)) {
                 break;
             }
             killed += 1;
-            // Pages are written one like the other.
+            // Pages are all written in the same way, so only some are tried.
             at += if call == "pwrite64" { 1 + at / 2 } else { 1 };
         }
     }
     println!("{from:?} to {to:?}: killed at {killed} calls, in the states {seen:?}");
     assert!(killed > 12, "{killed}");
-    // Before, after, and in between with a new key file that has no name yet.
+    // The states before and after, and the one in between with a new key file that has no name yet.
     assert!(seen.contains(&(false, false)) && seen.contains(&(true, false)), "{seen:?}");
     if to == By::KeyFile {
         assert!(seen.contains(&(false, true)) && seen.contains(&(true, true)), "{seen:?}");

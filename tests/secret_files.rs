@@ -133,7 +133,7 @@ fn a_value_that_is_too_long_is_refused_and_never_cut() {
             assert!(value(&guillemet, &name).is_some_and(|value| value == most), "{name}: {}", said(&done));
         }
         for (file, exact) in [
-            // What follows the last byte that fits looks like its line break.
+            // The bytes after the last one that fits look like its line break.
             (format!("{most}\r\n{numbers}"), false),
             (format!("{most}\n{numbers}"), false),
             (format!("{most}b"), false),
@@ -224,7 +224,7 @@ fn a_passphrase_is_the_same_whatever_ends_its_line_and_wherever_it_comes_from() 
 fn a_vault_that_took_a_carriage_return_for_its_passphrase_opens_with_a_warning() {
     let mut guillemet = Guillemet::nowhere();
     guillemet.log_level = "info";
-    // One line break is dropped: what is left is what a file with CR LF was taken for.
+    // One line break is dropped. The rest is what earlier versions read from a file with CR LF.
     let taken = format!("{GOOD}\r\r\n");
     let init = ["init", "--unlock", "passphrase", "--passphrase-fd", "0"];
     assert!(guillemet.command_with(&init, taken.as_bytes()).status.success());
@@ -237,7 +237,7 @@ fn a_vault_that_took_a_carriage_return_for_its_passphrase_opens_with_a_warning()
         assert!(guillemet.stop());
     }
     assert!(!starts(&mut guillemet, "0", format!("{GOOD}\n").as_bytes()));
-    // The same passphrase, by the rule from now on.
+    // The same passphrase, read by the present rule.
     let files = Files::new();
     let path = files.write("passphrase", crlf.as_bytes());
     let redirect = format!("exec \"$@\" 3<'{0}' 4<'{0}'", path.display());

@@ -164,31 +164,31 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     let then = |answer: &[u8]| [loaded(), answer.to_vec()].concat();
     let hold = "exec sleep 60";
     let cases: Vec<(String, Vec<u8>, &str)> = vec![
-        // Says nothing: to the plugin, or to the plan.
+        // It says nothing, either when the plugin is loaded or for the plan.
         ("load; exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
         ("exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
         (format!("load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
-        // Will not be ended kindly.
+        // It ignores every signal but SIGKILL.
         (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
-        // Answers when nobody waits any more.
+        // It answers when nobody waits any more.
         ("load; cat \"$dir/bytes\"; sleep 8; cat \"$dir/bytes\" \"$dir/bytes\"".into(), loaded(), LATE),
-        // Ends, or seems to.
+        // It ends, or seems to.
         ("load; cat \"$dir/bytes\"; exit 3".into(), loaded(), "ended before it answered (exit status: 3)"),
         ("load; cat \"$dir/bytes\"; kill -SEGV $$".into(), loaded(), "ended before it answered (signal: 11"),
         (format!("load; cat \"$dir/bytes\"; exec >&-; {hold}"), loaded(), "closed its pipe before it answered"),
-        // Leaves another behind that holds the pipe.
+        // It leaves a process behind that holds the pipe open.
         ("load; cat \"$dir/bytes\"; plan; sleep 30 & exit 0".into(), loaded(), LATE),
-        // Frames that are not what their length says.
+        // It sends frames whose length is wrong.
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(u32::MAX), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying((16 << 20) + 1), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(1), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(3), LATE),
         ("load; cat \"$dir/bytes\"; exit 0".into(), lying(3), "ended before it answered (exit status: 0)"),
-        // Never stops.
+        // It never stops writing.
         ("load; cat \"$dir/bytes\"; exec cat /dev/zero".into(), loaded(), UNFIT),
         ("load; cat \"$dir/bytes\"; exec yes".into(), loaded(), UNFIT),
         (format!("load; cat \"$dir/bytes\"; cat /dev/zero >&2; {hold}"), loaded(), LATE),
-        // Right frames with something else in them.
+        // It sends valid frames with other content.
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(b"")), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(&[0xff; 100])), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame("[".repeat(1 << 20).as_bytes())), UNFIT),
@@ -197,8 +197,8 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&loaded()), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), planned("unasked"), UNFIT),
     ];
-    // All of them are written before the first is started: a program that another process holds open for writing, as a
-    // child that is just being started does for a moment, cannot be run.
+    // All programs are written before the first is started. A program that another process has open for writing, as a
+    // child does for a moment while it starts, cannot be run.
     let written = |(deed, bytes, words): (String, Vec<u8>, &'static str)| {
         let stranger = Stranger::at_first(&deed, &bytes);
         (deed, stranger, words)
@@ -223,7 +223,7 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
 #[tokio::test]
 async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_request() {
     let first = [loaded(), planned("first")].concat();
-    // Both at once, or the other when nobody waits.
+    // Both answers at once, or the second one when nobody waits.
     for deed in [
         "load; cat \"$dir/bytes\" \"$dir/stale\"; echo >\"$dir/spoke\"; exec cat >/dev/null",
         "load; cat \"$dir/bytes\"; while [ ! -e \"$dir/had\" ]; do sleep 0.01; done; cat \"$dir/stale\"; echo >\"$dir/spoke\"; exec cat >/dev/null",
@@ -473,7 +473,7 @@ async fn arbitrary_answers_are_errors_or_plans_that_keep_every_rule() {
     for _ in 0..BODIES {
         let body = body(&mut random);
         running.spawn(async move {
-            // The stranger does not look at the component.
+            // The stranger ignores the component.
             let deed = "load; cat \"$dir/bytes\"; exec >&-; exec cat >/dev/null";
             judge(Stranger::new(b"any bytes", deed, &body).plan("ok").await)
         });

@@ -30,7 +30,7 @@ fn edits_behind_links_are_noticed_though_nobody_asks() {
     }
     std::fs::create_dir_all(guillemet.path("templates/mcp-server")).unwrap();
     symlink(&file, guillemet.path("templates/mcp-server/a.toml")).unwrap();
-    // A chain of links, and a folder that is one.
+    // A chain of links, and a folder that is a link.
     symlink("a.toml", guillemet.path("templates/mcp-server/chain.toml")).unwrap();
     symlink(repository.path().join("folder"), guillemet.path("templates/linked")).unwrap();
     guillemet.run();
@@ -129,7 +129,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
     assert_eq!(guillemet.get("/v1/render/mcp-server/remote-0").status, 200);
 
     remote.signal(Signal::STOP);
-    // More than there are threads that answer.
+    // More requests than there are threads that answer.
     let path = guillemet.path("run/guillemet.sock");
     let waiting: Vec<_> = (0..20)
         .map(|number| send(&path, "GET", &format!("/v1/render/mcp-server/remote-{number}"), &[], b"").unwrap())
@@ -192,7 +192,7 @@ fn renders_of_a_template_from_the_future_read_it_no_more_than_others() {
     }
     let after = scans_and_reads(&guillemet);
     assert_eq!(after.1, before.1, "it was read again");
-    // Those that are due.
+    // Only the regular scans.
     assert!(after.0 - before.0 <= begun.elapsed().as_secs() / 2 + 1, "{before:?} {after:?}");
 }
 
@@ -202,7 +202,7 @@ fn however_many_ask_for_what_is_not_there_scans_are_few() {
     guillemet.write("mcp-server/a.toml", &text("used"));
     guillemet.add("used", "value");
     let path = guillemet.path("run/guillemet.sock");
-    // Unknown names of secrets and templates, as a rule with a pattern may allow, need none.
+    // Unknown names of secrets and templates, which a rule with a pattern may allow, cause no scan.
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
     let asked: Vec<_> = (0..50)
         .flat_map(|number| {
@@ -220,7 +220,7 @@ fn however_many_ask_for_what_is_not_there_scans_are_few() {
     let (after, _) = scans_and_reads(&guillemet);
     assert!(after - before <= begun.elapsed().as_secs() / 2 + 3, "{} scans", after - before);
 
-    // Whoever has to know waits for one, with everybody else.
+    // A request that needs a scan waits for one, together with all others.
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -243,7 +243,7 @@ fn files_that_cannot_be_templates_cause_no_scan() {
     guillemet.write(".git/index", "");
     assert_eq!(guillemet.get("/v1/templates").status, 200);
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
-    // As long as several scans would take, were they made for it.
+    // Goes on for the time of several scans, if each request caused one.
     for round in 0.. {
         for file in [".git/index", "mcp-server/.a.toml.swp", "mcp-server/a.toml~", "mcp-server/notes.txt"] {
             guillemet.write(file, &format!("{round}"));
@@ -254,9 +254,9 @@ fn files_that_cannot_be_templates_cause_no_scan() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let (after, _) = scans_and_reads(&guillemet);
-    // Those that are due every two seconds while templates change.
+    // Only the regular scans, every two seconds while templates change.
     assert!(after - before <= begun.elapsed().as_secs() / 2 + 2, "{} scans", after - before);
-    // A template is noticed as ever.
+    // A changed template is noticed as usual.
     let mut listening = Listening::to(&guillemet);
     std::fs::rename(guillemet.path("templates/mcp-server/a.toml"), guillemet.path("templates/mcp-server/b.toml"))
         .unwrap();
@@ -297,7 +297,7 @@ fn a_delete_sees_every_file_in_the_folder() {
         let refused = guillemet.ask("DELETE", "/v1/secrets/used", &[], b"");
         assert_eq!(refused.status, 409, "{file}: {}", refused.text());
         let found: Vec<_> = refused.errors("template").into_iter().zip(refused.errors("reason")).collect();
-        // What vanished before may come back.
+        // A file that vanished before may come back.
         assert!(found.contains(&(told.to_owned(), reason.to_owned())), "{file}: {}", refused.text());
         let line = refused.json()["errors"].as_array().unwrap().iter().find(|error| error["reason"] == reason).unwrap()
             ["line"]
@@ -317,7 +317,7 @@ fn what_is_no_template_is_told_everywhere() {
     guillemet.write("mcp-server/a.toml", &text("used"));
     assert_eq!(guillemet.get("/v1/templates").json()["strays"], json!({"count": 0, "items": []}));
     assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
-    // These need no warning.
+    // These files need no warning.
     guillemet.write("mcp-server/a.toml~", "");
     guillemet.write(".gitignore", "");
     assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));

@@ -52,7 +52,7 @@ fn a_template_for_one_target_is_good_when_that_is() {
     assert_eq!(counts(&guillemet), [1, 0]);
     let metrics = guillemet.get("/metrics").text();
     assert!(metrics.contains("guillemet_templates{status=\"ok\"} 1"), "{metrics}");
-    // It is the target of a render that names none, and any other can still be asked for.
+    // A render without a target uses it, and any other target can still be requested.
     let rendered = guillemet.get("/v1/render/sip-trunk/carrier").text();
     assert!(rendered.contains("[carrier") && rendered.contains("trunk-password"), "{rendered}");
     assert_eq!(guillemet.get("/v1/templates/sip-trunk/carrier/explain").json()["target"], "pjsip");
@@ -61,7 +61,7 @@ fn a_template_for_one_target_is_good_when_that_is() {
     assert!(livekit.status == 422 && livekit.text().contains("LiveKit calls out"), "{}", livekit.text());
     let (ok, _, told) = check(&guillemet, &["sip-trunk/carrier", "--target", "livekit"]);
     assert!(!ok && told.contains("LiveKit calls out"), "{told}");
-    // The same with a template that comes with the request.
+    // The same holds for a template that comes with the request.
     let inline = json!({"feature": "sip-trunk", "format": "toml", "template": naming("['pjsip']")});
     assert_eq!(guillemet.post("/v1/render", &inline).text(), rendered);
 }
@@ -94,7 +94,7 @@ fn of_several_targets_each_has_to_be_good() {
     assert_eq!(counts(&guillemet), [0, 1]);
     assert!(guillemet.get("/metrics").text().contains("guillemet_templates{status=\"broken\"} 1"));
     assert_eq!(guillemet.get("/v1/render/sip-trunk/carrier").status, 200);
-    // A mistake that concerns all of them is told once, and of no target.
+    // A mistake that concerns all targets is reported once, without a target.
     guillemet.write("sip-trunk/carrier.toml", &naming("['pjsip', 'kamailio']").replace("'tls'", "'quic'"));
     let (_, _, told) = check(&guillemet, &[]);
     assert!(told.matches("transport").count() > 0 && !told.contains("(target"), "{told}");
@@ -139,10 +139,10 @@ fn a_rule_for_one_target_holds_whatever_a_template_names() {
     let write = |targets: &str| guillemet.write("sip-trunk/carrier.toml", &naming(targets));
     write("['pjsip', 'kamailio']");
     assert_eq!(["carrier", "carrier?target=pjsip", "carrier?target=kamailio"].map(status), [200, 200, 403]);
-    // Whoever edits the template gives nobody a target that no rule allows.
+    // Editing the template gives nobody a target that no rule allows.
     write("['kamailio', 'pjsip']");
     assert_eq!(["carrier", "carrier?target=pjsip", "carrier?target=kamailio"].map(status), [403, 200, 403]);
-    // What is wrong with a template is told to nobody who may not render it.
+    // A caller who may not render a template learns nothing of its mistakes.
     write("['kamailio', 'nothing']");
     assert_eq!(["carrier", "carrier?target=pjsip"].map(status), [403, 422]);
     guillemet.write("sip-trunk/any.toml", &naming("['kamailio']"));

@@ -67,7 +67,7 @@ fn a_daemon_whose_reader_left_serves_and_tells_the_next_reader_what_it_missed() 
     };
     let first = reader();
     let writer = File::options().write(true).open(&fifo).unwrap();
-    // Few enough lines for the pipe to hold.
+    // Few enough lines to fit into the pipe.
     guillemet.log_level = "info";
     assert!(guillemet.try_run_logging_to(&[], writer.into()));
     assert_eq!(dropped(&guillemet), 0);
@@ -82,7 +82,7 @@ fn a_daemon_whose_reader_left_serves_and_tells_the_next_reader_what_it_missed() 
     while !String::from_utf8_lossy(&read).contains("read again") {
         assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&read));
         let mut chunk = [0; 4096];
-        // Nothing to read yet is an error here.
+        // In this mode, reading an empty pipe is an error.
         if let Ok(count) = second.read(&mut chunk) {
             read.extend_from_slice(&chunk[..count]);
         }
@@ -156,7 +156,7 @@ fn an_account_server_whose_log_is_on_a_full_disk_goes_on_accepting() {
     let address = said.split("https://").nth(1).and_then(|rest| rest.split(',').next()).expect("an address").to_owned();
 
     let held = TcpStream::connect(&address).unwrap();
-    // A second connection is closed at once, and told of in the log.
+    // A second connection is closed at once, and the log mentions it.
     let mut refused = TcpStream::connect(&address).unwrap();
     refused.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(refused.read(&mut [0; 1]).unwrap_or(0), 0);
@@ -215,7 +215,7 @@ fn output_that_was_asked_for_and_could_not_be_written_is_a_failure() {
         assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
         assert!(said.starts_with("error: standard output cannot be written: No space left"), "{arguments:?}: {said}");
 
-        // Whoever read it has left, and need not be told.
+        // The reader has closed the pipe on purpose and needs no message.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let unread = printing(&guillemet, arguments, writer.into());
