@@ -182,7 +182,8 @@ fn kill(place: Place, looks: u64) {
     }
 }
 
-/// The parts that are killed, as bits: the machines, the server, or a database of its own; and the cables that are cut.
+/// The parts that are hit, as bits from the lowest: each machine is killed, the server is killed, each machine's cable
+/// is cut, and the database is restarted if it runs separately.
 const WHO: [u64; 12] = [
     0b000001, 0b000010, 0b000100, 0b000100, 0b000101, 0b000110, 0b000011, 0b001000, 0b010000, 0b011000, 0b100000,
     0b110001,

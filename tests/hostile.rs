@@ -350,7 +350,8 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
     });
 }
 
-/// Waits for planners other than `others` that use the processor, and returns them.
+/// Waits until planners other than `others` use the processor, and returns them. Returns none if that does not happen
+/// within 30 seconds.
 fn working(guillemet: &Guillemet, others: &[u32]) -> Vec<u32> {
     let ticks = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

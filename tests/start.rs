@@ -67,8 +67,8 @@ fn a_missing_proc_is_named() {
     }
 }
 
-/// Opens the file or socket that the first argument names as descriptor 3, and becomes the program in the other
-/// arguments.
+/// Opens what the first argument names (a file, a folder, a pipe or a socket) as descriptor 3, and becomes the program
+/// in the other arguments.
 const HAND_OVER: &str = "import os, socket, sys
 def unix(kind):
     made = socket.socket(socket.AF_UNIX, kind)

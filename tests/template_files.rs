@@ -243,7 +243,7 @@ fn files_that_cannot_be_templates_cause_no_scan() {
     guillemet.write(".git/index", "");
     assert_eq!(guillemet.get("/v1/templates").status, 200);
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
-    // Goes on for the time of several scans, if each request caused one.
+    // Goes on long enough for several scans, if these changes caused any.
     for round in 0.. {
         for file in [".git/index", "mcp-server/.a.toml.swp", "mcp-server/a.toml~", "mcp-server/notes.txt"] {
             guillemet.write(file, &format!("{round}"));

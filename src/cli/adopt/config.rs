@@ -29,7 +29,7 @@ pub type Table = Vec<(String, Node)>;
 /// A text of the config, and what the reader knows about it.
 #[derive(Default)]
 pub struct Leaf {
-    /// The decoded text, with its plain values.
+    /// The text as the plugin gets it, with its plain values.
     pub text: Zeroizing<String>,
     /// The place it came from; `None` if the reader made it up.
     pub spot: Option<Spot>,
