@@ -67,8 +67,8 @@ pub struct Project {
 }
 
 impl Project {
-    /// Makes a project with `plugin new` and links the tools of its language. Returns `None` without the tools; the test
-    /// is then reported as skipped.
+    /// Makes a project with `plugin new` and links the tools of its language. Returns `None` without the tools; the
+    /// test is then reported as skipped.
     pub fn new(language: Language, name: &str) -> Option<Self> {
         if !language.has_tools() {
             return None;
