@@ -1,13 +1,13 @@
-//! Guillemet keeps an encrypted vault of secrets on the machine where agents run and fills
-//! `<< secret "name" >>` in the configs those agents read.
+//! Guillemet keeps an encrypted vault of secrets on the machine where agents run and fills `<< secret "name" >>` in the
+//! configs those agents read.
 //!
-//! `ARCHITECTURE.md` tells the way of a config and the invariants. Arrows point downwards:
-//! `cli` → `api`, `console` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child
-//! process and uses nothing of `vault`, `api` or `resolve`.
+//! `ARCHITECTURE.md` describes how a config is made and which invariants hold. Dependencies point downwards: `cli` →
+//! `api`, `console` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child process and uses
+//! nothing of `vault`, `api` or `resolve`.
 
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
-// They panic where standard output or error cannot be written: `cli::output` and `logging` do not.
+// The print macros panic where standard output or error cannot be written; `cli::output` and `logging` do not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod account;

@@ -1,5 +1,5 @@
-//! Two machines with one vault: real daemons, and the account's server over real TLS. What changes on one is on the
-//! other, both go on without the server, and no delete slips past a template of the other machine (promise 7).
+//! Two machines with one vault: real daemons, and the account server over real TLS. A change on one reaches the other,
+//! both go on without the server, and no delete gets past a template of the other machine (promise Guarded).
 
 mod support;
 
@@ -18,7 +18,7 @@ fn what_changes_on_one_machine_is_rendered_by_the_other() {
     main_story(Place::sqlite());
 }
 
-/// The same with PostgreSQL, and each machine at another of two servers.
+/// The same with PostgreSQL, where each machine uses another of two servers.
 #[test]
 fn two_servers_on_postgresql_are_one() {
     let Some(place) = Place::postgres() else { return };
@@ -41,7 +41,7 @@ fn main_story(place: Place) {
     assert_eq!((&created["name"], &created["change"]), (&json!("one"), &json!("created")));
     b.write_template("one", "one");
     assert!(b.renders("one", "first"), "{}", b.render("one").text());
-    // What is told is there: the next render has it.
+    // Once the change has arrived, the next render uses it.
     a.rotate("one", "second");
     assert_eq!(told.next_of("secret")["change"], "changed");
     assert!(b.renders("one", "second"));
@@ -62,7 +62,7 @@ fn main_story(place: Place) {
     assert_eq!(versions.as_array().unwrap().len(), 4, "{versions}");
     assert_eq!(versions, b.show("uno")["versions"]);
 
-    // A reference of the other machine is shown with its name.
+    // A reference on the other machine is shown with that machine's name.
     let references =
         until("the reference", || a.show("uno")["references"].as_array().filter(|r| !r.is_empty()).cloned());
     assert_eq!((&references[0]["device"], &references[0]["template"]), (&json!("beta"), &json!("cal-com/one")));
@@ -77,7 +77,7 @@ fn main_story(place: Place) {
     let status = |machine: &Machine| -> Value {
         serde_json::from_str(&machine.done(&["account", "status", "--json"], "")).unwrap()
     };
-    // Each still tells that it does not mean what was deleted: a head more.
+    // Each machine still reports that it does not reference the deleted secrets, which adds a head.
     let (of_a, of_b) = until("both say the same", || {
         let (of_a, of_b) = (status(&a), status(&b));
         let is_same = ["account", "seq", "words", "epoch"].iter().all(|field| of_a[field] == of_b[field]);
@@ -132,16 +132,16 @@ fn without_the_server(team: &mut Team, a: &Machine, b: &mut Machine, at_once: bo
     b.change(&toggled, json!({"enabled": false}));
     b.change(&toggled, json!({"enabled": true}));
     assert!(b.renders(&shared, "of-beta"));
-    // A template that nobody could be told of is served.
+    // A template is served even if the other machine could not be told of it.
     b.write_template(&twin, &twin);
     assert!(b.renders(&twin, "of-beta"), "{}", b.render(&twin).text());
-    // What is not told yet outlives the daemon.
+    // A report that was not sent yet survives a kill of the daemon.
     b.kill();
     b.run();
     assert_eq!(b.account()["pending"], 4, "{}", b.account());
     assert!(b.renders(&shared, "of-beta"));
 
-    // The edits of one are there before those of the other.
+    // One machine's edits arrive before the other's.
     b.cable.cut();
     team.start_server();
     in_sync(&[a]);
@@ -157,7 +157,7 @@ fn without_the_server(team: &mut Team, a: &Machine, b: &mut Machine, at_once: bo
     }
     let notices = b.notices();
     assert_eq!(notices.iter().filter(|text| text.contains(&format!("`{twin}-2`"))).count(), 1, "{notices:?}");
-    // The value that was overtaken is the version before.
+    // The overtaken value is the version before.
     a.roll_back(&shared, 2);
     until("the value of the other", || (b.value(&shared)? == "of-alpha").then_some(()));
 }
@@ -181,7 +181,7 @@ fn a_secret_that_was_changed_elsewhere_lives() {
     }
 }
 
-/// Of what refuses a delete: device, template and reason of each.
+/// Returns device, template and reason of everything that blocks a delete.
 fn blockers(machine: &Machine, name: &str) -> Vec<[String; 3]> {
     let refused = machine.delete(name);
     assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
@@ -213,28 +213,28 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(told.contains("beta") && told.contains("cal-com/one"), "{told}");
 
-    // By a former name too.
+    // A reference by a former name counts too.
     a.change("one", json!({"name": "uno"}));
     assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
     let refused = a.post("/v1/secrets", &json!({"name": "one", "value": "another"}));
     assert_eq!((refused.status, refused.errors("device")), (409, vec!["beta".to_owned()]), "{}", refused.text());
-    // A name that only the other machine names is missed here too.
+    // A name that only the other machine's template references is missing here too.
     b.write_template("missing", "nowhere");
     assert_eq!(b.render("missing").status, 409);
     let missing = until("the missing one", || Some(a.show("nowhere")).filter(|shown| shown["status"] == "missing"));
     assert_eq!(missing["references"][0]["device"], "beta", "{missing}");
-    // A file that cannot be taken apart counts by its words.
+    // In a file that cannot be parsed, every word counts as a reference.
     b.write("cal-com/broken.toml", "api_key = \"<< secret 'two' \"\n");
     until("the broken one", || (a.delete("two").status == 409).then_some(()));
     assert_eq!(blockers(&a, "two"), [entry("beta", "cal-com/broken", "in_broken_text")]);
     assert_eq!(a.delete("three").status, 204, "nobody names it");
-    // So does one that is not a template, when a scan has seen it.
+    // The same holds for a file that is not a template, once a scan has seen it.
     b.write("cal-com/notes.txt", "five is for the frontdesk\n");
     until("the notes", || (a.delete("five").status == 409).then_some(()));
     assert_eq!(blockers(&a, "five"), [entry("beta", "cal-com/notes.txt", "in_broken_text")]);
     std::fs::remove_file(b.path("templates/cal-com/notes.txt")).unwrap();
 
-    // A device that is off counts with what it last said.
+    // For a device that is off, its last report counts.
     assert!(b.stop());
     b.remove_template("broken");
     assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
@@ -244,7 +244,7 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     b.remove_template("one");
     a.delete_in_time("uno");
 
-    // Out of the account, it does not count any more.
+    // A device that has been revoked no longer counts.
     b.write_template("four", "four");
     assert!(b.renders("four", "value"));
     assert!(b.stop());
@@ -252,14 +252,14 @@ fn no_delete_slips_past_a_template_of_another_machine() {
     let revoked = a.done(&["account", "revoke", "beta", "--yes"], "");
     assert!(revoked.contains("beta") && revoked.contains("  four"), "{revoked}");
     assert_eq!(a.delete("four").status, 204);
-    // What it had it keeps, and it is told.
+    // It keeps what it had, and is told that it was revoked.
     b.run();
     b.stands("refused", Some("unauthorized"));
     assert!(b.renders("four", "value"));
     drop(team);
 }
 
-/// A template that is a link into a repository is edited there, of which the kernel tells nothing.
+/// A template that is a link into a repository is edited there, and the kernel does not report it.
 #[test]
 fn an_edit_behind_a_link_on_another_machine_is_told() {
     let (_team, a, b) = Team::pair(Place::sqlite());
@@ -279,14 +279,14 @@ fn an_edit_behind_a_link_on_another_machine_is_told() {
     };
     until("the link", || named_by_beta("one"));
     std::fs::write(&file, "api_key = \"<< secret 'two' >>\"\n").unwrap();
-    // Nobody asks the other machine for anything.
+    // Nobody sends a request to the other machine.
     until("the edit behind it", || named_by_beta("two"));
     assert_eq!(blockers(&a, "two"), [entry("beta", "cal-com/linked", "referenced")]);
     assert_eq!(a.delete("one").status, 204);
     assert_eq!(a.value("two").as_deref(), Some("value"));
 }
 
-/// Git and editors take a file away for a moment before it is there again.
+/// Git and editors remove a file for a moment before they put the new one in its place.
 #[test]
 fn a_template_that_another_machine_replaces_counts() {
     let (_team, a, b) = Team::pair(Place::sqlite());
@@ -297,7 +297,7 @@ fn a_template_that_another_machine_replaces_counts() {
     let gone = Instant::now();
     b.remove_template("one");
     assert_eq!(b.render("one").status, 404, "it knows");
-    // Where the machine is busy, an answer can come after the two seconds for which a vanished file counts.
+    // On a busy machine, an answer can come after the two seconds for which a vanished file counts.
     let answer = loop {
         let answer = a.delete("one");
         if answer.status != 409 || gone.elapsed() > Duration::from_millis(1500) {
@@ -326,7 +326,7 @@ fn what_a_machine_that_was_away_still_names_comes_back() {
     in_sync(&[&a, &b]);
     b.cable.cut();
     b.stands("offline", None);
-    // By a former name, and with the daemon off for a while.
+    // This works by a former name, and after the daemon was off for a while.
     b.write_template("one", "one");
     assert!(b.renders("one", "value"));
     b.kill();
@@ -348,17 +348,17 @@ fn what_a_machine_that_was_away_still_names_comes_back() {
     until("it is gone", || (b.show("uno")["code"] == "not_found").then_some(()));
 }
 
-/// What came of a render on one machine and a delete on another.
+/// The outcome of a render on one machine and a delete on another.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     rendered: u16,
     deleted: u16,
-    /// Whether the secret is there in the end.
+    /// Whether the secret exists in the end.
     is_there: bool,
 }
 
-/// Holds what has to be so in any case, in whichever order things happened: a template is served only when every delete
-/// knows of it. The delete is refused, or the render says that the secret is missing, or the secret is there again.
+/// Checks what has to hold in any order of events: a template is served only if every delete knows of it. The delete is
+/// refused, or the render reports the secret as missing, or the secret exists again.
 fn judge(a: &Machine, b: &Machine, name: &str, rendered: &Answer, deleted: &Answer) -> Outcome {
     assert!(matches!(rendered.status, 200 | 409), "{}", rendered.text());
     assert!(matches!(deleted.status, 204 | 409), "{}", deleted.text());
@@ -367,12 +367,13 @@ fn judge(a: &Machine, b: &Machine, name: &str, rendered: &Answer, deleted: &Answ
     assert_eq!(is_there, b.value(name).is_some());
     let outcome = Outcome { rendered: rendered.status, deleted: deleted.status, is_there };
     assert!(is_there || (rendered.status == 409 && deleted.status == 204), "{outcome:?}");
-    // In either case the next render tells the truth.
+    // In either case the next render agrees.
     assert_eq!(b.render("race").status == 200, is_there);
     outcome
 }
 
-/// The orders in which a render on one machine and a delete on another can meet at the server, each of them made.
+/// A render on one machine and a delete on another can reach the server in several orders. The test forces each of
+/// them.
 #[test]
 fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
     const PUSH: (&str, &str) = ("POST", "/heads");
@@ -383,7 +384,7 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
         b.write_template("race", NAME);
         b.render("race")
     }
-    /// A delete whose push is held at this point meanwhile.
+    /// Renders on `b` while the push of a delete on `a` is held at this point.
     fn while_deleting(at: Point, a: &Machine, of_a: &Relay, b: &Machine) -> (Answer, Answer) {
         std::thread::scope(|scope| {
             let push = of_a.hold(at, PUSH.0, PUSH.1);
@@ -394,7 +395,7 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
             (rendered, deleting.join().unwrap())
         })
     }
-    /// A render whose push is held at this point meanwhile.
+    /// Deletes on `a` while the push of a render on `b` is held at this point.
     fn while_telling(at: Point, a: &Machine, b: &Machine, of_b: &Relay) -> (Answer, Answer) {
         std::thread::scope(|scope| {
             let push = of_b.hold(at, PUSH.0, PUSH.1);
@@ -404,7 +405,8 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
             let is_early = rendering.is_finished();
             push.release();
             let rendered = rendering.join().unwrap();
-            // What the server has done, the machine may learn from the head too, before it gets its answer.
+            // Once the server has processed the push, the machine may also learn of it from the head, before it gets
+            // its answer.
             assert!(at == Point::Answer || !is_early, "it is served before the others know: {}", rendered.text());
             (rendered, deleted)
         })
@@ -424,7 +426,7 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
         (
             "the delete comes before it is told",
             |a, _, b, of_b| while_telling(Point::Request, a, b, of_b),
-            // A template names it again: it is brought back.
+            // A template references it again, so it is brought back.
             kept(200, 204),
         ),
         (
@@ -442,7 +444,7 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
         let (rendered, deleted) = meet(&a, &of_a, &b, &of_b);
         assert_eq!(judge(&a, &b, NAME, &rendered, &deleted), wanted, "{order}");
     }
-    // Deleted, and every machine has said that it does not mean it any more: then it is missing.
+    // It was deleted, and every machine has reported that it does not reference it, so it is missing.
     let (_team, a, b) = Team::pair(Place::sqlite());
     a.add(NAME, "value");
     until("it", || b.value(NAME));
@@ -459,14 +461,14 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
     assert_eq!(judge(&a, &b, NAME, &rendered, &deleted), gone);
 }
 
-/// The same in whichever order it happens to be.
+/// The same in any order that happens by itself.
 #[test]
 fn nothing_is_rendered_of_what_another_machine_deletes_in_any_order() {
     let (_team, a, b) = Team::pair(Place::sqlite());
     race(&a, &b, 20);
 }
 
-/// Both at once, again and again.
+/// Renders and deletes at the same time, `rounds` times.
 fn race(a: &Machine, b: &Machine, rounds: u64) {
     for round in 0..rounds {
         let name = format!("race-{round}");

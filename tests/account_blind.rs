@@ -1,6 +1,6 @@
-//! The server of an account knows nothing, and no log has what it should not: names, values, templates, devices and
-//! keys are looked for in everything the server is sent, in everything it keeps, and in what the daemons log at trace
-//! level (promises 1 and 6).
+//! The account server learns nothing, and no log contains what it should not. Searches for names, values, templates,
+//! devices and keys in everything that is sent to the server, in everything it keeps, and in the daemons' logs at trace
+//! level (promises Blind and Zero knowledge).
 
 mod support;
 
@@ -16,12 +16,12 @@ use support::daemon::Guillemet;
 use support::relay::Relay;
 use support::team::{Machine, Team, in_sync, until};
 
-/// Without what follows a name in a text that is joined together.
+/// Makes a canary that is valid as a name: it has no special characters.
 fn name(label: &str) -> Canary {
     Canary::new(label, "")
 }
 
-/// A key, or another secret that is bytes.
+/// A key, or another secret that consists of bytes.
 #[derive(Clone)]
 struct Secret {
     label: String,
@@ -33,7 +33,7 @@ impl Secret {
         Self { label: label.to_owned(), bytes: bytes.as_ref().to_vec() }
     }
 
-    /// Of an API key: what stands behind the id.
+    /// Takes the secret part of an API key, which follows its id.
     fn of_api_key(label: &str, key: &str) -> Self {
         let secret = key.split_once('.').unwrap().1;
         Self::new(label, BASE64URL_NOPAD.decode(secret.as_bytes()).unwrap())
@@ -44,7 +44,7 @@ impl Secret {
     }
 }
 
-/// The keys of a machine, of which the daemon does not run.
+/// Returns the keys of a machine whose daemon does not run.
 fn keys(machine: &Machine) -> Vec<Secret> {
     let home = Home::at(machine.path(""));
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
@@ -59,7 +59,7 @@ fn keys(machine: &Machine) -> Vec<Secret> {
     keys
 }
 
-/// A secret as it may be kept or sent: as the bytes it is, and as the texts these can be.
+/// Adds a secret to a scanner, in each form in which it could be kept or sent: as bytes and as texts.
 fn looks_for(scanner: Scanner, Secret { label, bytes }: &Secret) -> Scanner {
     let list = format!("{bytes:?}");
     scanner
@@ -72,8 +72,8 @@ fn looks_for(scanner: Scanner, Secret { label, bytes }: &Secret) -> Scanner {
         .and(label, list.replace(' ', "").trim_matches(['[', ']']))
 }
 
-/// What a server is sent, but for what it is asked with: it knows whoever asks by the API key, and whoever wants to
-/// join by the token of the invitation, and keeps a hash of either.
+/// Returns everything that is sent to a server, without the credentials of the requests: it recognizes a caller by the
+/// API key, and a machine that joins by the token of its invitation, and keeps a hash of either.
 fn sent(relay: &Relay) -> Vec<(String, Vec<u8>)> {
     let texts = relay.seen().into_iter().map(|request| {
         let is_told = |line: &&str| !line.starts_with("x-api-key: ") && !line.starts_with("x-enrolment-token: ");
@@ -83,12 +83,12 @@ fn sent(relay: &Relay) -> Vec<(String, Vec<u8>)> {
     texts.collect()
 }
 
-/// What the scan has to find, or it has looked in the wrong place.
+/// Checks that the scan finds a known text, which proves that it looks in the right place.
 fn is_found(scanner: &Scanner, known: &str, bytes: &[u8]) {
     assert!(scanner.clone().and("known", known).is_in(bytes), "{known} was not found");
 }
 
-/// Everything a server keeps: its files, and what its database would be moved with.
+/// Returns everything that a server keeps: its files, and a dump of its database.
 fn kept(place: &Place) -> Vec<(String, Vec<u8>)> {
     let files = place.files().into_iter();
     let mut kept: Vec<_> =
@@ -135,7 +135,7 @@ fn blind(place: Place) {
     until("the broken template", || (a.delete(&two.value).status == 409).then_some(()));
     a.change(&one.value, json!({"name": format!("{}-2", one.value), "value": values[3].value, "enabled": false}));
     let recovery = a.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned();
-    // Usage is told.
+    // Reports of use are sent.
     until("usage", || {
         let items = b.get("/v1/account/devices").json()["items"].clone();
         items
@@ -145,7 +145,7 @@ fn blind(place: Place) {
             .any(|item| item["this"] == false && !item["usage_told_at"].is_null())
             .then_some(())
     });
-    // Another epoch, with what is sealed in the one before.
+    // A new epoch, with keys that are sealed under the previous one.
     let devices = a.get("/v1/account/devices").json();
     let paper = devices["items"].as_array().unwrap().iter().find(|item| item["recovery"] == true).unwrap();
     let path = format!("/v1/account/devices/{}", paper["id"].as_str().unwrap());
@@ -174,7 +174,7 @@ fn blind(place: Place) {
     let with_codes = codes.iter().fold(Scanner::new(&values), |scanner, (label, code)| scanner.and(label, code));
     let secret = known.iter().fold(with_codes, looks_for);
 
-    // Names are in a daemon's log; values and keys are not.
+    // A daemon's log contains names, but no values or keys.
     for machine in [&a, &b] {
         let log = machine.log();
         assert!(log.contains("TRACE"), "it logs everything");

@@ -1,7 +1,7 @@
-//! `openapi-account.yaml` against the real account server, by Schemathesis: requests made from the description,
-//! good and bad ones, one after the other and in sequences. Every answer has to be one the description knows.
+//! Checks the real account server against `openapi-account.yaml`, with Schemathesis: it makes valid and invalid
+//! requests from the description, one by one and in sequences. Every answer has to be one that the description lists.
 //!
-//! Not asked: the events, a stream without an end (tests/account_server.rs).
+//! Not tested here: the events, a stream without an end (tests/account_server.rs).
 
 mod support;
 
@@ -13,12 +13,12 @@ use guillemet::account::wire::{Hash, Invite, Newest, Push};
 use support::account::{Device, Place, Server, change, object, record, sealed};
 use support::missing;
 
-/// Where the programs for it are; `tests/run` puts them there.
+/// Returns the folder of the test's programs, which `tests/run` installs.
 fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/contract/venv/bin")
 }
 
-/// An account with something of every kind, and a token that is good.
+/// Makes an account that contains something of every kind, with a valid token.
 async fn account(server: &Server, place: &Place) -> (Device, Newest, [u8; 32]) {
     let (device, at_1) = Device::first(server, place).await;
     let push = change(at_1, (0..20).map(|_| record(object(), 1)).collect());
@@ -46,7 +46,7 @@ async fn the_server_answers_as_described() {
     let (device, newest, token) = account(&server, &place).await;
     let here = tempfile::tempdir().unwrap();
     let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    // Of drawn ids every request would be refused.
+    // With generated ids every request would be refused.
     let fixed = format!(
         "\n[parameters]\n\"path.id\" = \"{}\"\n\"header.If-Match\" = '\"{}\"'\n\"header.X-Enrolment-Token\" = \"{}\"\n",
         device.account,
@@ -62,7 +62,7 @@ async fn the_server_answers_as_described() {
         .arg(file("openapi-account.yaml"))
         .args(["--url", &server.url, "--tls-verify", "false"])
         .args(["-H", &format!("X-API-Key: {}", device.key.expose())])
-        // The same requests every time, and so many that it takes less than half a minute.
+        // The same requests every time, and few enough to take less than half a minute.
         .args(["--seed", "5", "--max-examples", "40"])
         .args(["--exclude-path", "/v1/accounts/{id}/events"])
         .args(["--request-timeout", "30"])

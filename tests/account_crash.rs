@@ -1,7 +1,8 @@
-//! Kills daemons and server of an account at random points, and cuts their cables, while both machines are edited: what was acknowledged is
-//! on both afterwards, and nothing is there twice (promise 9).
+//! Kills the daemons and the server of an account at random points, and cuts their cables, while both machines are
+//! edited. Afterwards every acknowledged change is on both machines, and none is there twice (promise Nothing lost).
 //!
-//! What is asked comes from a seed, printed when it fails; `CRASH_SEED` repeats it, as far as threads repeat.
+//! The requests come from a seed, which is printed on failure. `CRASH_SEED` repeats it, as far as the timing of threads
+//! allows.
 
 mod support;
 
@@ -15,23 +16,23 @@ use support::account::Place;
 use support::random::Random;
 use support::team::{Machine, Team, in_sync};
 
-/// Kills between two looks at everything.
+/// The number of kills between two checks of everything.
 const KILLS: u64 = 5;
-/// The most secrets of one machine between two looks.
+/// The most secrets of one machine between two checks.
 const SECRETS: usize = 30;
-/// The most values of one secret by one machine: a former one can be looked at as long as it is kept.
+/// The most values that one machine gives one secret. A former value can be checked only as long as it is kept.
 const VALUES: usize = 20;
 
-/// What one machine has sent of one secret.
+/// The requests that one machine has sent about one secret.
 #[derive(Default)]
 struct Sent {
-    /// In order, each with whether it was acknowledged.
+    /// The values in order, each with whether it was acknowledged.
     values: Vec<(String, bool)>,
-    /// A delete was sent, and whether it was acknowledged.
+    /// Whether a delete was acknowledged; `None` if none was sent.
     deleted: Option<bool>,
 }
 
-/// Somebody who edits one machine.
+/// A client that edits one machine.
 struct Editor {
     random: Random,
     name: &'static str,
@@ -40,7 +41,7 @@ struct Editor {
 }
 
 impl Editor {
-    /// Edits until told to stop, or until nobody answers.
+    /// Edits until told to stop, or until the daemon does not answer.
     fn edit(&mut self, machine: &Machine, shared: &str, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let is_answered = match self.random.below(8) {
@@ -58,7 +59,7 @@ impl Editor {
         }
     }
 
-    /// A secret of its own that is there.
+    /// Returns one of the client's own secrets that exists.
     fn own(&mut self) -> Option<String> {
         let own: Vec<_> = self.sent.iter().filter(|(name, sent)| name.starts_with("own") && sent.is_there()).collect();
         let index = self.random.below(own.len().max(1) as u64) as usize;
@@ -70,7 +71,7 @@ impl Editor {
         format!("value-{}-{}", self.name, self.count)
     }
 
-    /// Whether there was an answer.
+    /// Creates a secret. Returns whether an answer came.
     fn create(&mut self, machine: &Machine) -> bool {
         if self.sent.len() >= SECRETS {
             return true;
@@ -105,7 +106,7 @@ impl Editor {
         let sent = self.sent.get_mut(&name).unwrap();
         match answer.as_ref().map(|answer| answer.status) {
             Some(204) => sent.deleted = Some(true),
-            // Without contact: it was not even tried, unless it says that nobody knows.
+            // Without contact the delete was not even tried, unless the answer says that the outcome is unknown.
             Some(503) if answer.as_ref().is_some_and(|answer| answer.text().contains("nothing was deleted")) => {}
             Some(503) | None => sent.deleted = Some(false),
             Some(_) => panic!("{}", answer.unwrap().text()),
@@ -119,7 +120,7 @@ impl Sent {
         self.deleted.is_none() && self.values[0].1
     }
 
-    /// That these values hold everything that was acknowledged, in order, and nothing twice.
+    /// Checks that these values contain everything that was acknowledged, in order, and nothing twice.
     fn check(&self, name: &str, held: &[String]) {
         let mut left = self.values.iter();
         for value in held {
@@ -140,7 +141,7 @@ fn what_was_acknowledged_is_on_both_once_whoever_was_killed() {
     kill(Place::sqlite(), 8);
 }
 
-/// With two servers, each machine at another.
+/// The same with two servers, where each machine uses another one.
 #[test]
 fn what_was_acknowledged_is_on_both_once_on_postgresql() {
     let Some(place) = Place::postgres() else { return };
@@ -155,7 +156,7 @@ fn kill(place: Place, looks: u64) {
     let mut team = Team::at(place);
     let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));
     for machine in [&mut a, &mut b] {
-        // At trace level a daemon writes more than it does.
+        // At trace level a daemon spends most of its time on the log.
         machine.log_level = "info";
         let file = machine.path("guillemet.toml");
         let text = std::fs::read_to_string(&file).unwrap();
@@ -181,7 +182,8 @@ fn kill(place: Place, looks: u64) {
     }
 }
 
-/// Who is killed, by bits: the machines, the server, whose cable is cut; and the database, where it is one of its own.
+/// The parts that are hit, as bits from the lowest: each machine is killed, the server is killed, each machine's cable
+/// is cut, and the database is restarted if it runs separately.
 const WHO: [u64; 12] = [
     0b000001, 0b000010, 0b000100, 0b000100, 0b000101, 0b000110, 0b000011, 0b001000, 0b010000, 0b011000, 0b100000,
     0b110001,
@@ -201,7 +203,7 @@ fn kill_somebody(
         for (machine, editor) in [&*a, &*b].into_iter().zip(editors) {
             scope.spawn(|| editor.edit(machine, shared, &stop));
         }
-        // This is the point: nothing is waited for.
+        // This delay chooses the point; nothing else is waited for.
         std::thread::sleep(before);
         for (index, machine) in [&*a, &*b].into_iter().enumerate() {
             if who >> index & 1 == 1 {
@@ -266,7 +268,7 @@ fn all_is_there(a: &Machine, b: &Machine, editors: &[Editor; 2], shared: &str) {
     );
 }
 
-/// Every value a secret has had, up to this version.
+/// Returns every value that a secret has had, up to this version.
 fn values(machine: &Machine, name: &str, version: u64) -> Vec<String> {
     let current = machine.value(name).unwrap();
     let mut values = Vec::new();

@@ -1,5 +1,5 @@
-//! How machines come into an account: every name that is on both sides is decided by a person, a code is good for one
-//! machine, and only where it belongs.
+//! How machines join an account: a person decides about every name that exists on both sides, and a code works for one
+//! machine and only in its own place.
 
 mod support;
 
@@ -35,7 +35,7 @@ fn two_vaults_become_one_and_every_name_is_decided() {
     assert_eq!(names_of(&b.begin(&code, json!({"same_names": {"BOTH": "both"}}))), ["mine", "theirs"]);
     let wrong = b.begin(&code, json!({"same_names": {"both": "whatever"}, "all_same_names": "no"}));
     assert_eq!(wrong.status, 422, "{}", wrong.text());
-    // Nothing has changed on either side.
+    // Nothing changed on either side.
     assert_eq!((a.holds(), b.holds()), (of_a, of_b));
     assert_eq!(b.account()["joined"], false);
 
@@ -58,11 +58,11 @@ fn two_vaults_become_one_and_every_name_is_decided() {
         ]
     );
     assert!(b.notices().iter().any(|text| text.contains("`both-2`")), "{:?}", b.notices());
-    // The template names what has the name.
+    // The template uses the secret that has the name now.
     assert!(b.renders("both", "of-alpha"));
     a.roll_back("mine", 1);
     until("what was overtaken", || (b.value("mine")? == "of-alpha").then_some(()));
-    // A daemon that starts anew knows the same.
+    // A restarted daemon has the same state.
     b.kill();
     b.run();
     in_sync(&[&a, &b]);
@@ -81,11 +81,11 @@ fn a_code_is_good_for_one_machine() {
     let refused = b.begin(&creation, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
     assert!(refused.text().contains("was used before"), "{}", refused.text());
-    // One that is in an account does not come into another.
+    // A machine that is in an account cannot join another.
     assert_eq!(a.begin(&team.code(), json!({})).status, 409);
     assert_eq!(a.account()["seq"], begun.json()["seq"]);
 
-    // Of two at once one is in.
+    // Of two machines that join at once with one code, one succeeds.
     let code = a.invite();
     let statuses = std::thread::scope(|scope| {
         let joining = [b, c].map(|machine| scope.spawn(|| machine.begin(&code, json!({})).status));
@@ -97,7 +97,7 @@ fn a_code_is_good_for_one_machine() {
     assert_eq!(refused.status, 409, "{}", refused.text());
     assert!(refused.text().contains("was used, or is older than ten minutes"), "{}", refused.text());
 
-    // Two codes of two machines at once.
+    // Two codes from two machines work at the same time.
     in_sync(&[a, second]);
     let codes = [a.invite(), second.invite()];
     std::thread::scope(|scope| {
@@ -124,7 +124,7 @@ fn a_code_that_is_none_changes_nothing() {
     team.found(&a);
     let code = a.invite();
     let Ok(Code::Invite(invited)) = Code::parse(&code) else { panic!("{code}") };
-    // As one whose time is over, or that the server has never heard of.
+    // The same answer as for an expired code, or one that the server does not know.
     let unknown = Code::Invite(Invitation { token: zeroize::Zeroizing::new(random()), ..invited }).text();
     let refused = b.begin(&unknown, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
@@ -142,7 +142,7 @@ fn a_code_that_is_none_changes_nothing() {
         let refused = b.post("/v1/account", &json!({"code": code, "name": name}));
         assert_eq!((refused.status, refused.errors("field")), (422, vec!["name".into()]), "{}", refused.text());
     }
-    // Another server than the code means: nothing is sent to it.
+    // Nothing is sent to another server than the one in the code.
     let mut other = Team::at(Place::sqlite());
     let stranger = other.machine("stranger");
     let refused = b.post(
@@ -152,7 +152,7 @@ fn a_code_that_is_none_changes_nothing() {
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")), "{}", refused.text());
     assert!(refused.text().contains("not the one it should be"), "{}", refused.text());
 
-    // The command line: from standard input, never as an argument.
+    // The command line reads codes from standard input, never from an argument.
     let run = |arguments: &[&str], input: &str| {
         let output = b.command_with(&[&["account"], arguments].concat(), input.as_bytes());
         assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -196,7 +196,7 @@ fn a_recovery_code_brings_an_account_back() {
     assert_eq!(devices["items"][1]["recovery"], true, "{devices}");
     a.add("after", "value-2");
     in_sync(&[&a]);
-    // The machine is lost.
+    // The machine is lost for good.
     a.kill();
 
     let server = format!("https://{}", c.cable.address);
@@ -206,7 +206,7 @@ fn a_recovery_code_brings_an_account_back() {
     assert_eq!(unconfirmed.status.code(), Some(1), "{told}");
     assert!(told.contains(words) && told.contains(printed["made_at"].as_str().unwrap()), "{told}");
     assert_eq!(c.account()["joined"], false);
-    // As it is on paper.
+    // The code is typed as it is printed on paper, in lines.
     let lines: Vec<String> = code.split(' ').map(|word| format!("{word}\n")).collect();
     c.done(&[&join[..], &["--yes"]].concat(), &lines.concat());
     assert_eq!(c.value("before").as_deref(), Some("value-1"));
@@ -214,7 +214,7 @@ fn a_recovery_code_brings_an_account_back() {
     c.rotate("before", "value-3");
     in_sync(&[&c]);
 
-    // It was not lost after all.
+    // The machine was not lost after all.
     a.run();
     in_sync(&[&a, &c]);
     assert_eq!(a.value("before").as_deref(), Some("value-3"));
@@ -222,7 +222,7 @@ fn a_recovery_code_brings_an_account_back() {
     a.add("both-ways", "value-4");
     until("it", || c.value("both-ways"));
 
-    // A paper that is found again is worth nothing once it is revoked.
+    // A paper that is found again is useless once it is revoked.
     c.done(&["account", "revoke", "recovery code", "--yes"], "");
     let mut d = team.machine("delta");
     d.run();
@@ -260,7 +260,7 @@ fn a_machine_that_left_and_comes_back_loses_nothing_it_typed() {
         assert_eq!(a.value(name).as_deref(), Some(value), "{name}");
     }
     assert_eq!(a.show("off")["enabled"], false);
-    // The last one that leaves takes nothing with it.
+    // The last machine that leaves loses nothing.
     b.done(&["account", "leave", "--yes"], "");
     a.done(&["account", "leave", "--yes"], "");
     assert_eq!(a.value("typed").as_deref(), Some("of-beta"));

@@ -1,5 +1,5 @@
-//! What is old: a recovery code that was printed long ago, a machine that was off for longer than the server keeps the
-//! account's heads. Neither is lost.
+//! Old state: a recovery code that was printed long ago, and a machine that was off for longer than the server keeps
+//! the account's heads. Nothing of either is lost.
 
 mod support;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use support::account::{Place, Server};
 use support::team::{Machine, Team, in_sync, join, until};
 
-/// A recovery code as it is printed.
+/// Returns a recovery code, as it is printed.
 fn print(machine: &Machine) -> String {
     machine.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned()
 }
@@ -20,7 +20,8 @@ fn read(code: &str) -> Recovery {
     read
 }
 
-/// A server that clears out what is old begins with that: waits until it has, by asking as the paper.
+/// Waits until the server has removed old heads, by asking with the recovery code. A server starts to remove them when
+/// it starts.
 fn forgets(team: &mut Team, paper: &str) {
     team.arguments = &["--retention", "0", "--keep-heads", "1"];
     team.end_server(false);
@@ -65,7 +66,7 @@ fn a_recovery_code_outlives_the_heads_since_it_was_printed() {
     let c = comes_back(&mut team, &code, &[("one", "value-4")]);
     c.add("two", "of-gamma");
     in_sync(&[&c]);
-    // The others have not been there since, and find their way.
+    // The other machines were off in the meantime, and they catch up.
     for machine in [&mut a, &mut b] {
         machine.run();
         until("it hears", || (machine.account()["state"] != "offline").then_some(()));
@@ -85,7 +86,7 @@ fn a_recovery_code_outlives_other_epochs() {
     let mut d = team.machine("delta");
     d.run();
     join(&a, &d);
-    // By one that came after the code was printed.
+    // It was revoked by a device that joined after the code was printed.
     d.done(&["account", "revoke", "beta", "--yes"], "");
     d.rotate("one", "after");
     in_sync(&[&a, &d]);
@@ -128,7 +129,7 @@ fn a_recovery_code_outlives_a_repair_by_another_machine() {
     comes_back(&mut team, &code, &[("one", "after")]);
 }
 
-/// What nobody can verify is not taken: the code says so.
+/// A state that nobody can verify is not accepted, and the error says so.
 #[test]
 fn a_recovery_code_of_an_epoch_that_nobody_keeps_says_so() {
     let (mut team, a, _b) = Team::pair(Place::sqlite());

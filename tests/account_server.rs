@@ -1,5 +1,5 @@
-//! The account server, over real TLS: one story for every storage, and what holds when it is ended, filled,
-//! overrun and asked by those who may not.
+//! The account server over real TLS: one story for every storage, and how the server behaves when it is stopped, full,
+//! overloaded, or asked by callers without rights.
 
 mod support;
 
@@ -50,7 +50,7 @@ async fn story(place: &Place) {
     assert_eq!(at_4_again.seq, 4);
     assert!(server.stop());
 
-    // Another server on the same storage knows what this one knew.
+    // Another server on the same storage has the same state.
     let server = Server::start(place);
     let first = first.at(&server);
     assert_eq!(first.pull(Cursor::default(), 1000).await.unwrap().newest, Some(at_4_again));
@@ -63,7 +63,7 @@ async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, N
     let client = server.client(Some(&creation));
     let current = client.current().await.unwrap();
     assert_eq!((current.id, current.device, current.admitted), (account, None, false));
-    // The key an account is made with makes one push.
+    // The key that an account is made with allows only one push.
     assert_eq!(status(client.changes(account, &Cursor::default(), 10).await), 403);
     assert_eq!(status(client.events(account).await), 403);
     assert_eq!(status(client.push(account, &head(1, Hash::default()), Some(Hash([1; 32]))).await), 403);
@@ -71,7 +71,7 @@ async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, N
     let push = Push { keys: vec![device.device_key()], wraps: vec![device.wrap(1)], ..head(1, Hash::default()) };
     let newest = client.push(account, &push, None).await.unwrap();
     assert_eq!(newest, Newest { seq: 1, hash: push.head.hash(account) });
-    // The answer was lost: the same again says which head there is.
+    // If the answer was lost, the same push again returns the present head.
     let again = client.push(account, &push, None).await;
     assert!(matches!(again, Err(ClientError::Conflict(Some(told))) if told == newest), "{again:?}");
 
@@ -89,7 +89,7 @@ async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
     let push = change(at_2, vec![newer.clone(), gone.clone()]);
     let at_3 = device.push(at_2, &push).await.unwrap();
 
-    // Since head 2: what head 3 changed, and a removed record as a mark.
+    // After head 2, a pull returns the changes of head 3, with a mark for a removed record.
     let since = device.pull(after(2), 1000).await.unwrap();
     let mut found: Vec<_> = since.records.into_iter().map(|changed| (changed.seq, changed.record)).collect();
     found.sort_by_key(|(_, record)| record.id);
@@ -97,7 +97,7 @@ async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
     wanted.sort_by_key(|(_, record)| record.id);
     assert_eq!(found, wanted);
     assert_eq!(since.heads, [push.head]);
-    // From the beginning, in the smallest pages: the newest form of each.
+    // From the beginning, in the smallest pages, a pull returns the newest form of each record.
     let all = device.pull(Cursor::default(), 1).await.unwrap();
     assert_eq!((all.heads.len(), all.records.len(), all.newest), (3, 3, Some(at_3)));
     assert!(all.records.iter().any(|found| found.seq == 2 && found.record == kept));
@@ -108,7 +108,7 @@ async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
     {
         assert_eq!(status(device.push(at_3, &wrong).await), 422);
     }
-    // Of a push that is refused, nothing stays.
+    // A refused push leaves nothing behind.
     let twice = change(at_3, vec![record(object(), 1), record(kept.id, 2), record(kept.id, 2)]);
     assert_eq!(status(device.push(at_3, &twice).await), 422);
     let strange = Push { admitted: vec![device.id], ..change(at_3, vec![record(kept.id, 2)]) };
@@ -138,7 +138,7 @@ fn with_another_secret(key: &ApiKey) -> ApiKey {
     ApiKey::parse(&format!("sk-{}.{secret}", key.id())).unwrap()
 }
 
-/// All of them at once.
+/// Runs all futures at the same time.
 async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut futures: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
     std::future::poll_fn(move |cx| {
@@ -170,7 +170,7 @@ async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &De
         let client = server.client(key.as_ref());
         assert!(matches!(client.current().await, Err(ClientError::Unauthorized)), "{key:?}");
     }
-    // Not the server that the code means.
+    // A server with another certificate than the code's is refused.
     let pinned = Client::new(&server.url, Some(Hash([1; 32])), Some(creation)).unwrap();
     assert!(matches!(pinned.current().await, Err(ClientError::Untrusted(_))));
     let trusted = Client::new(&server.url, None, Some(creation));
@@ -201,7 +201,7 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     assert_eq!(told(&mut events).await, Told::Enrolment);
     assert_eq!(first.client.enrolments(account).await.unwrap(), std::slice::from_ref(&enrolment));
 
-    // Until it is admitted it may ask for its wrap, and there is none.
+    // Until it is admitted it may ask for its wrap, and there is none yet.
     assert!(!second.client.current().await.unwrap().admitted);
     assert_eq!(second.client.wrap(account).await.unwrap(), None);
     assert_eq!(status(second.client.changes(account, &Cursor::default(), 1).await), 403);
@@ -212,7 +212,7 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     assert_eq!(second.client.wrap(account).await.unwrap(), Some(wrap.clone()));
     assert!(second.client.current().await.unwrap().admitted);
     assert_eq!(first.client.enrolments(account).await.unwrap(), []);
-    // The same again after all: nothing happens. A device of the account does not wait another time.
+    // The same enrolment again has no effect. A device of the account does not wait a second time.
     second.client.enrol(account, token, &enrolment).await.unwrap();
     assert_eq!(first.client.enrolments(account).await.unwrap(), []);
     let pulled = second.pull(Cursor { heads_after: on.seq, ..Cursor::default() }, 2).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     assert!(pulled.records.len() >= 3, "every record since the beginning");
     while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
 
-    // Another waits, and is turned away.
+    // Another device waits and is refused.
     first.client.invite(account, &Invite { token_hash: Hash::of(&[&[8; 32]]), expires_in: 1 }).await.unwrap();
     stranger.client.enrol(account, &[8; 32], &stranger.enrolment()).await.unwrap();
     assert_eq!(told(&mut events).await, Told::Enrolment);
@@ -228,7 +228,7 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     assert!(!first.client.turn_away(account, stranger.id).await.unwrap());
     assert!(matches!(stranger.client.current().await, Err(ClientError::Unauthorized)));
 
-    // What was used: one document for each device, the highest counter.
+    // Reports of use: one document per device, the one with the highest counter.
     let usage = |device: &Device, counter| Usage { device: device.id, counter, epoch: 1, sealed: sealed(512) };
     second.client.put_usage(account, &usage(&second, 2)).await.unwrap();
     while told(&mut events).await != Told::Usage {}
@@ -276,12 +276,12 @@ async fn a_head_is_restored(place: &Place, first: &Device, second: &Device, at_3
     let done = place.admin(&["restore-head", &account, "5", "--yes"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     while told(&mut events).await != (Told::Head { seq: 5 }) {}
-    // The device that head 6 revoked is one again, and what head 6 brought is gone.
+    // The device that head 6 revoked is a device again, and the changes of head 6 are gone.
     assert!(second.client.current().await.unwrap().admitted);
     assert!(second.client.wrap(second.account).await.unwrap().is_some());
     let pulled = first.pull(Cursor::default(), 1000).await.unwrap();
     assert_eq!((pulled.newest.unwrap().seq, pulled.links), (5, 0));
-    // Head 3 knew no second device, and the records of its time.
+    // At head 3 there was no second device; the records are those of that head.
     let done = place.admin(&["restore-head", &account, "3", "--yes"]);
     assert!(done.status.success());
     while told(&mut events).await != (Told::Head { seq: 3 }) {}
@@ -324,7 +324,7 @@ async fn two_servers_on_one_database_are_one() {
     assert_eq!(told(&mut events).await, Told::Head { seq: 2 });
     assert_eq!(there.pull(after(1), 10).await.unwrap().records.len(), 1);
 
-    // Of the pushes onto one head, by way of both, one is taken.
+    // Of two pushes onto one head, one through each server, one is accepted.
     let mut newest = at_2;
     for _ in 0..5 {
         let pushes: Vec<Push> = (0..6).map(|_| change(newest, vec![record(object(), 1)])).collect();
@@ -335,14 +335,14 @@ async fn two_servers_on_one_database_are_one() {
         while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
     }
 
-    // The database goes away for a moment: what was missed is told, and what is asked then is answered later.
+    // The database is gone for a moment. Missed events arrive later, and requests in that time are answered late.
     place.postgres.as_mut().unwrap().restart();
     let seq = newest.seq + 1;
     newest = until(async || first.push(newest, &change(newest, vec![])).await.ok()).await;
     assert_eq!(newest.seq, seq);
     while told(&mut events).await != (Told::Head { seq }) {}
 
-    // A device that one server revokes is cut off by the other.
+    // A device that is revoked through one server is disconnected by the other.
     let revoked = Device::new(&other, first.account);
     let push = Push { keys: vec![revoked.device_key()], ..change(newest, vec![]) };
     let newest = first.push(newest, &push).await.unwrap();
@@ -365,7 +365,7 @@ async fn killed(place: &Place) {
     let (mut device, mut newest) = Device::first(&server, place).await;
     let mut acknowledged: Vec<(u64, SealedRecord)> = Vec::new();
     for round in 0..5 {
-        // Ended in the middle of one push or another.
+        // The server is killed in the middle of pushes.
         let killer = {
             let (pid, pushes) = (server.pid(), random::<1>()[0] % 8);
             (pid, usize::from(pushes))
@@ -419,7 +419,7 @@ async fn paged(place: &Place) {
     for some in ids.chunks(7) {
         newest = device.push(newest, &change(newest, some.iter().map(|id| record(*id, 1)).collect())).await.unwrap();
     }
-    // Small pages, and before each of them another change.
+    // Small pages, with another change before each of them.
     let (mut next, mut records, mut heads) = (Some(Cursor::default()), Vec::new(), Vec::new());
     let mut pages = 0;
     let told = loop {
@@ -450,7 +450,7 @@ async fn paged(place: &Place) {
     }
     assert_eq!(records, whole);
 
-    // A page is bounded by its bytes too: each of these boxes fills most of one.
+    // The size in bytes limits a page too: each of these boxes fills most of one.
     let large = |_| SealedRecord { sealed: Some(sealed(4 << 20)), ..record(object(), 1) };
     let before = newest;
     for _ in 0..2 {
@@ -477,18 +477,18 @@ async fn a_certificate_is_read_again_when_it_changes() {
     assert_eq!(server.pin, pin);
     let kept = server.client(None);
     assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
-    // Rubbish in between changes nothing.
+    // An invalid file in between changes nothing.
     std::fs::write(&key, "no key").unwrap();
     let newer = write();
     let client = Client::new(&server.url, Some(newer), None).unwrap();
     until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
-    // A connection that is there goes on; another is not begun.
+    // An existing connection goes on, but a new one is refused.
     assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
     assert!(matches!(server.client(None).current().await, Err(ClientError::Untrusted(_))));
     assert!(server.stop());
 }
 
-/// A certificate that was renewed, and the hash of it.
+/// Returns a renewed certificate and its hash.
 fn renewed() -> (rcgen::CertifiedKey<rcgen::KeyPair>, Hash) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let pin = Hash::of(&[made.cert.der()]);
@@ -501,8 +501,9 @@ async fn shows(url: &str, pin: Hash) {
     until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
 }
 
-/// As `certbot` and `install` leave it: root's at first, and given to the server's user a moment later. And where the
-/// reason is none of the file's, such as too few descriptors, nothing about the file changes when it has passed.
+/// `certbot` and `install` leave a certificate that belongs to root at first, and to the server's user a moment later.
+/// If the reason is not the file itself, such as too few descriptors, nothing about the file changes once the reason
+/// has gone.
 #[tokio::test]
 async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     if !can() {
@@ -527,12 +528,12 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     let (second, pin) = renewed();
     put(&second, 0);
     until(async || (logged("stays in force") > 0).then_some(())).await;
-    // The former one is served meanwhile.
+    // The former certificate is served in the meantime.
     assert!(matches!(server.client(None).current().await, Err(ClientError::Unauthorized)));
     chown(&key, Some(AGENT), None).unwrap();
     shows(&server.url, pin).await;
 
-    // As the server's user, who may set the limits of its processes.
+    // The server's user may set the limits of its own processes.
     let prlimit = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args([format!("--reuid={AGENT}"), format!("--regid={AGENT}"), "--clear-groups".into()]);
@@ -563,26 +564,26 @@ async fn nobody_gets_more_than_its_share() {
     assert_eq!(status(device.push(at_1, &change(at_1, many(4))).await), 422);
     let kept = many(3);
     let at_2 = device.push(at_1, &change(at_1, kept.clone())).await.unwrap();
-    // One goes and another comes: three there are, whatever was there before.
+    // One record is removed and another is added, so there are three. The number before does not matter.
     let gone = SealedRecord { revision: 2, sealed: None, ..kept[0].clone() };
     let at_3 = device.push(at_2, &change(at_2, [many(1), vec![gone]].concat())).await.unwrap();
     assert_eq!(status(device.push(at_3, &change(at_3, many(1))).await), 422);
     let large = SealedRecord { revision: 2, sealed: Some(sealed(19_000)), ..kept[1].clone() };
     assert_eq!(status(device.push(at_3, &change(at_3, vec![large])).await), 422);
 
-    // More than anybody gets, whatever the limits are.
+    // More records than any limit allows in one push.
     assert_eq!(status(device.push(at_3, &change(at_3, many(1001))).await), 422);
     let box_of = |len| SealedRecord { sealed: Some(sealed(len)), ..record(object(), 1) };
     assert_eq!(status(device.push(at_3, &change(at_3, vec![box_of((4 << 20) + 1)])).await), 422);
     let body = change(at_3, (0..4).map(|_| box_of(4 << 20)).collect());
     assert_eq!(status(device.push(at_3, &body).await), 413);
 
-    // Twenty requests at once, five a second.
+    // Twenty requests at once, with a limit of five a second.
     let busy = until(async || device.client.current().await.err()).await;
     assert!(matches!(busy, ClientError::Busy { after } if after.as_secs() == 1), "{busy:?}");
     until(async || device.client.current().await.ok()).await;
 
-    // As many streams as a key gets, and as many connections as there are.
+    // As many streams as one key may open, and as many connections as there are.
     let mut streams = Vec::new();
     until(async || {
         match device.client.events(device.account).await {
@@ -600,13 +601,13 @@ async fn nobody_gets_more_than_its_share() {
     drop(connections);
     until(async || matches!(server.client(None).current().await, Err(ClientError::Unauthorized)).then_some(())).await;
 
-    // Somebody without a key is not listened to for ever.
+    // Requests of a caller without a key are limited.
     let stranger = server.client(None);
     until(async || matches!(stranger.current().await, Err(ClientError::Busy { .. })).then_some(())).await;
     assert!(server.stop());
 }
 
-/// Asks until there is no more to be had; how often there was, and how often there may have been at most.
+/// Asks until the server refuses. Returns how often it answered, and how often it may have answered at most.
 async fn exhausts(begun: Instant, at_once: f64, a_second: f64, mut ask: impl AsyncFnMut() -> u16) -> (u32, u32) {
     let mut heard = 0;
     loop {
@@ -620,8 +621,8 @@ async fn exhausts(begun: Instant, at_once: f64, a_second: f64, mut ask: impl Asy
     (heard, (at_once + begun.elapsed().as_secs_f64() * a_second) as u32)
 }
 
-/// Of five requests a second of a key, somebody without gets two, and eight at once: whatever it shows, and wherever it
-/// asks. Devices behind the same address are heard all the same.
+/// With a limit of five requests a second per key, a caller without one gets two a second and eight at once, whatever
+/// credentials and path it uses. Devices behind the same address are still served.
 #[tokio::test]
 async fn a_stranger_is_heard_for_a_while_and_holds_nobody_up() {
     let place = Place::sqlite();
@@ -633,7 +634,7 @@ async fn a_stranger_is_heard_for_a_while_and_holds_nobody_up() {
     let begun = Instant::now();
     let (heard, most) = exhausts(begun, 8.0, 2.0, async || status(nobody.current().await)).await;
     assert!((8..=most).contains(&heard), "{heard} of at most {most}");
-    // The same bucket, whatever is shown; and one key that is known, with a wrong secret, gets no more.
+    // All of these share one limit, whatever key they send, including a known key with a wrong secret.
     for client in [&unknown, &forged] {
         exhausts(Instant::now(), 0.0, 2.0, async || status(client.current().await)).await;
     }
@@ -645,7 +646,7 @@ async fn a_stranger_is_heard_for_a_while_and_holds_nobody_up() {
         device.client.current().await.unwrap();
     }
 
-    // Who only knocks gets as much.
+    // A caller that only tries to enrol has the same limit.
     let other = Place::sqlite();
     let server = Server::start_with(&other, &["--requests", "5"]);
     let nobody = server.client(None);
@@ -676,7 +677,7 @@ async fn kept_for_a_while(place: &Place) {
     assert_eq!((newest.seq, before.heads.len(), before.records.len()), (11, 11, 2));
     assert!(server.stop());
 
-    // Old enough, but not far enough back; and the other way round.
+    // A head that is old enough but among the newest ones is kept, and so is one that is older but too recent.
     for (days, heads) in [("0", "11"), ("1", "2")] {
         let server = Server::start_with(place, &["--retention", days, "--keep-heads", heads]);
         let device = device.at(&server);
@@ -688,10 +689,10 @@ async fn kept_for_a_while(place: &Place) {
     let lost = until(async || device.pull(after(6), 1000).await.err()).await;
     assert!(matches!(lost, ClientError::ContinuityLost), "{lost}");
     assert_eq!(device.pull(after(7), 1000).await.unwrap().heads.len(), 4);
-    // A device that joins begins at a head that is kept, and gets every record; removed ones as marks.
+    // A device that joins begins at a kept head and gets every record, with marks for removed ones.
     let joined = device.pull(Cursor { heads_after: 10, ..Cursor::default() }, 1000).await.unwrap();
     assert_eq!((joined.heads.len(), joined.records), (1, before.records));
-    // The way back ends where the heads end.
+    // A restore can go back only as far as heads are kept.
     let account = device.account.to_string();
     assert_eq!(place.admin(&["restore-head", &account, "7", "--yes"]).status.code(), Some(1));
     assert!(place.admin(&["restore-head", &account, "8", "--yes"]).status.success());
@@ -715,7 +716,7 @@ async fn a_server_tells_how_it_is_and_ends_what_is_under_way() {
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another account server runs"), "{second:?}");
 
-    // As anybody asks who trusts the certificate in the usual way.
+    // A caller that trusts the certificate in the usual way.
     let (device, at_1) = Device::first(&server, &place).await;
     let health = server.plain(&place).await.ask("GET", "/healthz", &[], b"").await;
     assert_eq!((health.status, health.text()), (200, "{\"status\":\"ok\"}".to_owned()));
@@ -738,13 +739,13 @@ async fn a_server_tells_how_it_is_and_ends_what_is_under_way() {
         assert!(!metrics.contains(&id), "{metrics}");
     }
 
-    // Told to stop in the middle of a push: streams end, the push is answered, and then the server ends.
+    // The server is stopped in the middle of a push: streams end, the push is answered, and then the server ends.
     let push = serde_json::to_vec(&change(at_1, vec![record(object(), 1)])).unwrap();
     let mut plain = server.plain(&place).await;
     let on = format!("\"{}\"", at_1.hash);
     let headers = [("x-api-key", device.key.expose()), ("if-match", &*on)];
     plain.send("POST", &format!("/v1/accounts/{}/heads", device.account), &headers, &push, push.len() / 2).await;
-    // It has been read up to there when an answer that was asked for later is there.
+    // The server has read the first part by the time a later request is answered.
     device.client.current().await.unwrap();
     server.terminate();
     ends(&mut events).await;
@@ -791,7 +792,7 @@ fn a_database_elsewhere_has_to_show_a_certificate_that_is_trusted() {
     let list = |trusted: &str| {
         let mut command = std::process::Command::new(PROGRAM);
         command.args(["account", "admin", "list", "--json", "--data"]).arg(place.folder.path());
-        // As it is kept from those who look at the processes of the machine.
+        // The address is in a variable, which other users cannot see among the processes.
         command
             .env("GUILLEMET_DATABASE", &url)
             .env("GUILLEMET_HOME", place.folder.path().join("home"))

@@ -1,5 +1,5 @@
-//! An account whose server is slow to answer, wants quiet, or has much to take; and machines that are killed while they
-//! come in. Whatever it is, nobody waits for it who does not have to, and everything arrives.
+//! An account server that is slow to answer, asks for less traffic, or has a lot to store; and machines that are killed
+//! while they join. In every case a request waits only if it has to, and everything arrives.
 
 mod support;
 
@@ -28,9 +28,9 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
     b.add("three", "value");
     assert_eq!(b.account()["pending"], 2);
     a.rotate("one", "of-alpha");
-    // Whoever waited for the server would have given up after ten seconds.
+    // A request that waited for the server would have taken at least ten seconds.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    // A template that the others cannot be told of waits, for a while, and is served when they know.
+    // A template that the other machines cannot be told of waits for a while, and is served once they know.
     b.write_template("two", "two");
     let (rendered, elapsed) = std::thread::scope(|scope| {
         let rendering = scope.spawn(|| {
@@ -49,14 +49,14 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
     assert_eq!(a.show("one")["version"], 3);
     assert_eq!(a.delete("two").status, 409);
 
-    // Where it is for longer, the template is not served, and says why.
+    // If that lasts longer, the template is not served, and the error says why.
     team.signal_servers(Signal::STOP);
     b.write_template("three", "three");
     let refused = b.render("three");
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")), "{}", refused.text());
     assert!(refused.text().contains("could not be told"), "{}", refused.text());
     assert!(b.renders("two", "value"), "what they know is served");
-    // And it does not keep the daemon from stopping.
+    // Waiting does not keep the daemon from stopping.
     std::thread::scope(|scope| {
         let deleting = scope.spawn(|| b.try_ask("DELETE", "/v1/secrets/three", &json!(null)));
         b.signal(Signal::TERM);
@@ -97,7 +97,7 @@ fn a_server_that_wants_quiet_gets_it_and_everything_arrives() {
 
 #[test]
 fn a_large_vault_comes_in_pieces() {
-    // More than one push and one page hold.
+    // More secrets than fit into one push or one page.
     const SECRETS: usize = 1200;
     let mut team = Team::at(Place::sqlite());
     let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));
@@ -120,7 +120,7 @@ fn a_large_vault_comes_in_pieces() {
         assert_eq!(machine.get("/v1/secrets?limit=1").json()["count"], 2 * SECRETS);
         assert_eq!(machine.account()["secrets"], 2 * SECRETS);
     }
-    // Told with the last piece.
+    // The reference was sent in the last part.
     assert_eq!(a.delete("beta-1199").status, 409);
     assert_eq!(a.delete("beta-1198").status, 204);
     until("it is gone", || (b.show("beta-1198")["code"] == "not_found").then_some(()));
@@ -129,7 +129,7 @@ fn a_large_vault_comes_in_pieces() {
     in_sync(&[&a, &b]);
 }
 
-/// What it had is there in any case, and it is in the account or it is not.
+/// Afterwards the machine still has its own secrets, and either is in the account or is not.
 #[test]
 fn a_machine_that_is_killed_while_it_joins_is_whole() {
     const ROUNDS: u64 = 16;

@@ -1,5 +1,5 @@
-//! What goes wrong with an account: a machine is put out, one is cloned, the server is set back by its backup. Each is
-//! told by name, and nothing that was typed is lost (promises 6 and 9).
+//! Trouble with an account: a machine is revoked, a machine is cloned, the server is restored from an old backup. Each
+//! case is reported by name, and nothing that was typed is lost (promises Zero knowledge and Nothing lost).
 
 mod support;
 
@@ -36,7 +36,7 @@ fn a_machine_that_is_put_out_hears_no_more() {
     assert_eq!(revoke(&a, "nonsense").status, 404);
     assert_eq!(revoke(&a, &"0".repeat(32)).status, 404);
     assert_eq!(revoke(&a, &id_of("alpha")).status, 409, "it leaves instead");
-    // Without contact nobody is put out.
+    // Without contact no device is revoked.
     a.cable.cut();
     a.stands("offline", None);
     assert_eq!(revoke(&a, &id_of("beta")).status, 503);
@@ -56,13 +56,13 @@ fn a_machine_that_is_put_out_hears_no_more() {
     until("the new value", || (c.value("one")? == "after").then_some(()));
     in_sync(&[&a, &c]);
     assert_eq!((a.account()["epoch"].as_u64(), a.account()["devices"].as_u64()), (Some(2), Some(2)));
-    // It has what it had, and works on for itself.
+    // It keeps what it had and works on its own.
     b.rotate("two", "of-beta");
     assert_eq!((b.value("one").as_deref(), b.value("two").as_deref()), (Some("before"), Some("of-beta")));
     assert_eq!(b.delete("three").status, 503);
     assert_eq!(b.post("/v1/account/invitations", &json!({})).status, 409);
 
-    // Those that stay read what was sealed before, also anew; so does one that comes.
+    // The remaining devices, and one that joins, can read what was sealed before, also after a restart.
     a.kill();
     a.run();
     in_sync(&[&a, &c]);
@@ -74,7 +74,7 @@ fn a_machine_that_is_put_out_hears_no_more() {
     assert_eq!(a.holds(), d.holds());
     assert_eq!(d.value("three").as_deref(), Some("before"));
 
-    // It comes back by an invitation, with what it has typed meanwhile.
+    // It comes back with an invitation, and brings the changes it made in the meantime.
     let left = b.command(&["account", "leave", "--yes"]);
     assert!(left.status.success());
     assert!(String::from_utf8_lossy(&left.stderr).contains("could not be told"));
@@ -113,7 +113,7 @@ fn a_machine_that_was_cloned_stops() {
     in_sync(&[&a, goes_on]);
     assert_eq!(a.holds(), goes_on.holds());
 
-    // It stays so, and goes on serving what it has.
+    // It stays in this state, and goes on serving what it has.
     stops.kill();
     stops.run();
     stops.stands("stopped", Some("cloned"));
@@ -121,7 +121,7 @@ fn a_machine_that_was_cloned_stops() {
     let (name, value) = if stopped == 0 { ("one", "of-beta") } else { ("two", "of-clone") };
     assert_eq!(stops.value(name).as_deref(), Some(value));
     assert_eq!(stops.delete(name).status, 503);
-    // As another device it brings what it has typed.
+    // As another device it brings the changes it made.
     stops.done(&["account", "leave", "--yes"], "");
     let code = a.invite();
     assert_eq!(stops.begin(&code, json!({})).errors("name"), [name]);
@@ -137,12 +137,12 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
 }
 
-/// A server that was set back, and two machines that know more, one of them most.
+/// A server that was restored to an old state, and two machines that know newer ones, one of them the newest.
 struct SetBack {
     team: Team,
     a: Machine,
     b: Machine,
-    /// What has to be there in the end.
+    /// The values that have to exist in the end.
     values: BTreeMap<&'static str, &'static str>,
 }
 
@@ -186,7 +186,7 @@ fn set_back() -> SetBack {
         let status = machine.stands("refused", Some("rollback"));
         assert!(status["message"].as_str().unwrap().contains("guillemet account repair"), "{status}");
     }
-    // Nothing of it is applied, and everything works on.
+    // Nothing of it is applied, and everything goes on.
     assert_eq!((a.holds(), b.holds()), (of_a, of_b));
     for machine in [&a, &b] {
         let refused = machine.delete("untouched");
@@ -221,7 +221,7 @@ fn a_server_that_was_set_back_is_repaired_by_the_machine_that_is_furthest() {
     in_sync(&[&a]);
     assert_eq!(repair(&a, Value::Null).json()["action"], "none");
 
-    // The other one lacks what the server never had, and says so.
+    // The other machine lacks what the server never had, and reports that.
     let status = b.stands("refused", Some("continuity_lost"));
     assert!(status["message"].as_str().unwrap().contains("guillemet account repair"), "{status}");
     let plan = repair(&b, Value::Null).json();
@@ -239,14 +239,14 @@ fn a_server_that_was_set_back_is_repaired_by_another_machine_and_nothing_is_lost
     let done = repair(&b, plan["server_words"].clone());
     assert_eq!(done.status, 200, "{}", done.text());
     in_sync(&[&b]);
-    // Another state than the one that was furthest knows.
+    // This state differs from the one that the newest machine knows.
     let code = until("it is refused", || {
         let status = a.account();
         let code = status["code"].as_str().unwrap_or_default().to_owned();
         matches!(&*code, "rollback" | "fork" | "continuity_lost").then_some(code)
     });
     eprintln!("the furthest says {code}");
-    // Until a person has compared the words, it stays where it is.
+    // It keeps its state until a person has compared the words.
     assert_eq!(a.value("of-alpha").as_deref(), Some("known to alpha only"));
     let plan = repair(&a, Value::Null).json();
     assert_eq!((&plan["action"], &plan["server_words"]), (&json!("adopt"), &b.account()["words"]), "{plan}");
@@ -263,7 +263,7 @@ fn all_is_there(_team: &Team, a: &Machine, b: &Machine, values: &BTreeMap<&str, 
             assert_eq!(machine.value(name).as_deref(), Some(*value), "{name} on {}", machine.name);
         }
     }
-    // And it goes on as before.
+    // Afterwards it works as before.
     a.rotate("untouched", "at last");
     until("it", || (b.value("untouched")? == "at last").then_some(()));
     b.rotate("untouched", "and back");
@@ -293,12 +293,12 @@ fn what_a_stolen_key_has_pushed_is_undone() {
     b.add("two", "of-beta");
     let restored = team.place.admin(&["restore-head", &account.to_string(), &at.seq.to_string(), "--yes"]);
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
-    // They go on by themselves.
+    // The machines go on by themselves.
     in_sync(&[&a, &b]);
     assert_eq!(a.holds(), b.holds());
     assert_eq!((a.value("two").as_deref(), b.value("one").as_deref()), (Some("of-beta"), Some("of-alpha")));
 
-    // Further back than what they know is noticed at once, on a connection that stays.
+    // A state older than the one they know is noticed at once on an open connection.
     let restored = team.place.admin(&["restore-head", &account.to_string(), &at.seq.to_string(), "--yes"]);
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     for machine in [&a, &b] {

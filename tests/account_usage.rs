@@ -1,4 +1,4 @@
-//! What one machine of an account is told of the others' use: everywhere it is told of use at all, and before a delete.
+//! What one machine of an account shows about the others' uses: wherever it shows uses at all, and before a delete.
 
 mod support;
 
@@ -20,20 +20,20 @@ use support::relay::Relay;
 use support::team::{Machine, Team, in_sync, join, until};
 use support::terminal::Terminal;
 
-/// Of a listing of the API, the row of this name.
+/// Returns the row with this name from a listing of the API.
 fn row(machine: &Machine, name: &str) -> Value {
     let listed = machine.get("/v1/secrets").json();
     listed["items"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned().expect("the row")
 }
 
-/// Of `secret list` in a pipe, what stands behind "Last used".
+/// Returns the column "Last used" of `secret list` in a pipe.
 fn listed(machine: &Machine, name: &str) -> String {
     let text = machine.done(&["secret", "list"], "");
     let line = text.lines().find(|line| line.split('\t').next() == Some(name)).expect("the line");
     line.split('\t').next_back().unwrap().to_owned()
 }
 
-/// What is told before a delete asks, and nobody is there to answer.
+/// Returns the text before the confirmation of a delete, without a terminal to answer it.
 fn question(machine: &Machine, name: &str) -> String {
     let asked = machine.command(&["secret", "delete", name]);
     assert!(!asked.status.success());
@@ -99,17 +99,17 @@ fn what_another_machine_uses_is_told_everywhere() {
     let query = "?sort=last_used&direction=desc";
     let sorted = browser.get(&format!("{SECRETS}{query}")).text();
     assert!(sorted.find("id=\"secret-one\"").unwrap() < sorted.find("id=\"secret-unused\"").unwrap());
-    // Metrics: when it was last used anywhere; how often, each device tells for itself.
+    // Metrics have the time of the last use anywhere, but each device counts only its own uses.
     let metrics = a.get("/metrics").text();
     assert!(metrics.contains("guillemet_secret_last_used_seconds{secret=\"one\"}"), "{metrics}");
     assert!(!metrics.contains("guillemet_secret_last_used_seconds{secret=\"unused\"}"), "{metrics}");
     assert!(metrics.contains("guillemet_secret_resolutions_total{secret=\"one\"} 0"), "{metrics}");
 
-    // Used here later, it was last used here.
+    // After a later use here, the last use was here.
     assert_eq!(a.value("one").as_deref(), Some("another"));
     let shown = a.show("one");
     assert_eq!((&shown["resolution_count"], &shown["last_used_on"]), (&json!(4), &Value::Null), "{shown}");
-    // It does not count twice.
+    // It is not counted twice.
     assert_eq!(
         until("what alpha has used", || Some(b.show("one")).filter(|shown| shown["last_used_on"] == "alpha"))["resolution_count"],
         4
@@ -123,7 +123,7 @@ fn what_another_machine_uses_is_told_everywhere() {
     assert!(table.contains("beta") && table.contains("this one"), "{table}");
 }
 
-/// Whoever looks at one secret is told what the others have reported until then, not what was fetched a while ago.
+/// A caller that looks at one secret sees the newest reports of the others, not those that were fetched earlier.
 #[test]
 fn reports_are_fetched_for_whoever_looks() {
     let (team, a, b) = Team::pair(Place::sqlite());
@@ -136,7 +136,7 @@ fn reports_are_fetched_for_whoever_looks() {
         relay.seen().iter().filter(|request| is_fetch(&request.head)).count()
     };
     let before = fetched(&of_a);
-    // By itself it does so at most every 15 seconds, and only when something was reported.
+    // By itself it fetches reports at most every 15 seconds, and only if something was reported.
     until("it is fetched again and again", || {
         assert_eq!(a.show("one")["status"], "active");
         (fetched(&of_a) >= before + 6).then_some(())
@@ -147,7 +147,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// Reports uses as a machine whose daemon does not run, so many minutes ago: by id of the secret, how often and when last.
+/// Reports uses as a machine whose daemon does not run, `minutes` ago. `secrets` has the count and the time of the last
+/// use by the secret's id.
 fn report_as(machine: &Machine, server: &Server, minutes: u64, secrets: Value) {
     let home = Home::at(machine.path(""));
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
@@ -195,15 +196,15 @@ fn what_nobody_can_know_is_not_told_as_never() {
         page.text
     );
 
-    // Used here, that is told, and that there may be more.
+    // The use here is shown, with a note that there may be others.
     assert!(a.value("one").is_some());
     let last = a.show("one")["last_used_at"].as_str().unwrap().to_owned();
     assert_eq!(question(&a, "one"), format!("last used {last}; {silent}"));
-    // A use is no reason to refuse: whoever is told may delete it.
+    // A use does not prevent a delete once it was shown.
     assert!(a.command(&["secret", "delete", "one", "--yes"]).status.success());
 }
 
-/// A use that comes between the question and the answer was not known to whoever says yes.
+/// The person who says yes did not know of a use between the question and the answer, so it is asked about.
 #[test]
 fn a_use_that_comes_after_the_question_is_asked_about() {
     let (team, a, mut b) = Team::pair(Place::sqlite());

@@ -1,4 +1,4 @@
-//! `adopt` as a person meets it: what is shown, what a yes does, and that without one nothing happens.
+//! `adopt` as a person meets it: what it shows, what a yes does, and that nothing happens without one.
 
 mod support;
 
@@ -69,7 +69,7 @@ fn without_a_yes_nothing_is_changed() {
     }
 }
 
-/// What a person at a terminal types decides. Python's `pty` is the terminal.
+/// The answer at a terminal decides. Python's `pty` provides the terminal.
 #[test]
 fn a_person_is_asked() {
     if !consumers::has(Path::new("python3"), "`sudo apt-get install python3`") {
@@ -121,7 +121,7 @@ fn taken_names_are_left_and_the_same_value_can_be_used_again() {
     let same = ["--server", "calendar", "--yes", "--secret", "query_params.key=mine"];
     let ran = adopting.adopt(&file, "mcp-server", "calendar", &same).done();
     assert!(ran.stdout.contains("query_params.key\tmine\tis there"), "{}", ran.stdout);
-    // -2 is a name that a template waits for: it is somebody else's.
+    // The name ending in -2 is one that a template waits for, so it is not taken.
     assert_eq!(adopting.value("example-token-prod-3"), TOKEN);
     assert_eq!(adopting.names().len(), 4, "{:?}", adopting.names());
     adopting.render("mcp-server/calendar", "mcp-json");
@@ -138,7 +138,7 @@ fn a_name_that_templates_wait_for_can_be_chosen() {
         ["--server", "calendar", "--yes", "--secret", "query_params.key=acme-key", "--keep", "headers.Authorization"];
     adopting.adopt(&file, "mcp-server", "new", &more).done();
     assert_eq!(adopting.value("acme-key"), KEY);
-    // What is kept is in the template, where everybody who reads it sees it.
+    // A value that stays in the clear is in the template, where every reader sees it.
     let template: serde_json::Value = {
         let text = adopting.template("mcp-server/new.json");
         serde_json::from_str(&text).unwrap()
@@ -204,7 +204,7 @@ fn a_template_that_is_there_is_not_overwritten() {
 #[test]
 fn what_fails_half_way_is_taken_back() {
     let adopting = Adopting::start();
-    // The folder of the template cannot be made.
+    // Here the folder of the template cannot be made.
     std::fs::create_dir(adopting.guillemet.path("templates")).unwrap();
     std::fs::write(adopting.guillemet.path("templates/mcp-server"), "in the way").unwrap();
     let file = adopting.file("mcp.json", &mcp_json());
@@ -221,7 +221,7 @@ fn the_values_are_taken_out_of_the_file_where_that_is_wanted() {
     let adopting = Adopting::start();
     let file = adopting.file("mcp.json", &mcp_json());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    // Where this is root, the owner is another: it has to stay so.
+    // If the test runs as root, the file gets another owner, which has to be kept.
     let _ = std::os::unix::fs::chown(&file, Some(12_345), Some(54_321));
     let owner = |path| std::fs::metadata(path).map(|file| (file.uid(), file.gid(), file.mode() & 0o7777)).unwrap();
     let before = owner(&file);

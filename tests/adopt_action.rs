@@ -1,5 +1,5 @@
-//! `adopt` of custom actions: what curl sends for the plain command is what the rendered action says, seen by a server
-//! that writes the request down.
+//! `adopt` of custom actions: the rendered action describes the same request that curl sends for the original command.
+//! A server records both.
 
 mod support;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::adopt::Adopting;
 use support::consumers;
 
-/// A request as the server saw it, without what curl adds by itself.
+/// A request as the server saw it, without what curl adds on its own.
 #[derive(Debug, PartialEq)]
 struct Seen {
     method: String,
@@ -23,7 +23,7 @@ struct Seen {
     body: Value,
 }
 
-/// Answers one request on a port of its own.
+/// Answers one request on its own port and returns it.
 fn serve_one(listener: &TcpListener) -> Seen {
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
@@ -60,7 +60,7 @@ fn request(listener: &TcpListener, mut command: Command) -> Seen {
     seen
 }
 
-/// What a client makes of a rendered action.
+/// Returns the curl command that makes the request of a rendered action.
 fn of_action(action: &Value) -> Command {
     let mut url = url::Url::parse(action["url"].as_str().unwrap()).unwrap();
     for (name, value) in action["query"].as_object().into_iter().flatten() {
@@ -77,7 +77,7 @@ fn of_action(action: &Value) -> Command {
     curl
 }
 
-/// Adopts a command, and has both make their requests.
+/// Adopts a command, makes the original and the rendered request, and checks that they are the same.
 #[track_caller]
 fn same_request(adopting: &Adopting, listener: &TcpListener, name: &str, command: &str, values: &[&str]) -> Seen {
     let address = listener.local_addr().unwrap().to_string();
@@ -195,7 +195,7 @@ fn an_action_in_the_shape_of_the_target() {
         },
     });
     let values = ["p4ss!", "dXM6cDRzcyE=", "h4pi", "s1gn", "e9ress-k3y-1"];
-    // Both in one would be two ways to prove who asks: what is signed keeps its header.
+    // Both together would be two credentials in one action, so a signed action keeps its header.
     for (index, (text, format)) in
         [(serde_json::to_string_pretty(&action).unwrap(), "json"), (yaml(&action), "yaml")].into_iter().enumerate()
     {
@@ -208,7 +208,7 @@ fn an_action_in_the_shape_of_the_target() {
         assert!(!values[..4].iter().any(|value| after.contains(value)), "{after}");
         let rendered: Value = serde_json::from_str(&adopting.render(&format!("custom-action/{name}"), "json")).unwrap();
         let mut expected = action.clone();
-        // The query goes where the others are: the same request.
+        // The query moves to the other parameters, which makes the same request.
         expected["url"] = "https://api.hubapi.com/search".into();
         expected["query"]["v"] = "1".into();
         assert_eq!(rendered, expected, "{text}");
@@ -217,7 +217,7 @@ fn an_action_in_the_shape_of_the_target() {
     }
 }
 
-/// The same tree, each text in another of YAML's quotings.
+/// Returns the same tree as YAML, with each text in a different style of quotes.
 fn yaml(action: &Value) -> String {
     let mut text = String::from("# an action\n");
     for (name, value) in action.as_object().unwrap() {

@@ -1,6 +1,6 @@
-//! Whatever a credential holds: what `adopt` makes of a generated config renders to the same, or `adopt` refuses with
-//! the reason and changes nothing. No value is printed, or is in the template; and none is left in a file that was
-//! replaced. What a config should say is worked out by the test, not by the program's readers.
+//! Any content of a credential: a template that `adopt` makes from a generated config renders to the same config, or
+//! `adopt` refuses with the reason and changes nothing. No value is printed or in the template, and none is left in a
+//! file that was replaced. The test works out the expected config itself, without the program's readers.
 
 mod support;
 
@@ -14,11 +14,11 @@ use support::adopt::{Adopting, Ran};
 
 const CASES: u32 = 24;
 
-/// One run: the file, what to ask for, the values in it, and why it may be refused.
+/// One run: the file, the arguments, the values in the file, and the reason it may be refused.
 struct Case<'a> {
     feature: &'a str,
     text: &'a str,
-    /// `None` where the target has no such place, so that it has to be refused.
+    /// The values in the file, none of which may be printed.
     values: &'a [&'a str],
     unfit: &'a [&'a str],
 }
@@ -44,7 +44,7 @@ impl Runs {
         assert!(2 * self.accepted.get() >= CASES, "most were refused: {} of {CASES} were not", self.accepted.get());
     }
 
-    /// Adopts a file; the id of the template, or nothing where it was rightly refused.
+    /// Adopts a file. Returns the template's id, or `None` if the file was rightly refused.
     fn adopt(&self, case: &Case<'_>) -> Result<Option<String>, TestCaseError> {
         let number = self.count.get();
         self.count.set(number + 1);
@@ -87,18 +87,20 @@ fn refused(ran: &Ran, case: &Case<'_>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Printable ASCII, with more of what is syntax somewhere. It begins so that no short part of it is there by chance.
+/// Generates printable ASCII with more special characters than usual. The beginning is fixed, so that no short part of
+/// it occurs by chance.
 fn printable() -> impl Strategy<Value = String> {
     let text = "k9([ -~]|[\"'\\\\;:$`%&+=?#/]|<<|\\{\\{|%\\}|<% |<# |\\$\\{|\\\\;|;--|%41){3,14}[!-~]Z";
     sometimes_expanded(text)
 }
 
-/// Any text that can be shown.
+/// Generates any text that can be shown.
 fn any_text() -> impl Strategy<Value = String> {
     sometimes_expanded("k9(\\PC|[\"'\\\\;<>%{}$ \t\n]){4,16}Z")
 }
 
-/// What the consumer would expand has to be refused; most are to come through.
+/// Generates a text that sometimes contains a variable. The consumer would expand it, so it has to be refused; most
+/// texts have to be accepted.
 fn sometimes_expanded(text: &'static str) -> impl Strategy<Value = String> {
     (text, prop::bool::weighted(0.05)).prop_map(|(text, expanded)| match expanded {
         true => text,
@@ -106,14 +108,14 @@ fn sometimes_expanded(text: &'static str) -> impl Strategy<Value = String> {
     })
 }
 
-/// Percent-encoding, done by hand.
+/// Percent-encodes a text, without the program's own code.
 fn percent(text: &str) -> String {
     text.bytes()
         .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
 }
 
-/// Whether a client would put something else there, so that it is no credential.
+/// Reports whether a client would replace the text by something else, so that it is not a credential.
 fn is_reference(text: &str) -> bool {
     text.split("${")
         .skip(1)
@@ -196,7 +198,7 @@ fn credentials_of_cal_com() {
         prop_assume!(!key.contains("${") && !webhook.contains("${"));
         let written = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
         let text = format!("OTHER=1\nCAL_API_KEY={} # c\nCAL_WEBHOOK_SECRET={}\n", written(&key), written(&webhook));
-        // What no quoting holds for all readers.
+        // No quoting represents these texts for all readers.
         let holds = |text: &str| {
             let single = !text.contains('\'') && !text.contains("\\\\") && !text.ends_with('\\');
             let escapes =
@@ -213,7 +215,7 @@ fn credentials_of_cal_com() {
             return Ok(());
         };
         let rendered = runs.adopting.render(&id, "dotenv");
-        // In one of the three quotings, each of which means itself.
+        // In each of the three quotings, a text represents itself.
         let lines = rendered.strip_prefix("CAL_API_KEY=").and_then(|rest| rest.split_once("\nCAL_WEBHOOK_SECRET="));
         let (first, second) = lines.expect("two variables");
         let forms = |value: &str| [format!("'{value}'"), format!("\"{value}\""), value.to_owned()];

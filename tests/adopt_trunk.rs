@@ -1,5 +1,5 @@
-//! `adopt` of SIP trunks and of Cal.com's credentials: what was read and what is rendered, compared by readers of the
-//! test's own, and by python-dotenv.
+//! `adopt` of SIP trunks and of Cal.com's credentials: compares the original with the rendered config, with readers of
+//! the test's own and with python-dotenv.
 
 mod support;
 
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use support::adopt::Adopting;
 use support::consumers;
 
-/// The sections of a file: name, then key and value, as Asterisk documents its files. Knows no templates.
+/// Reads the sections of a file as Asterisk documents its format: each name with its keys and values. Does not support
+/// templates.
 fn asterisk(text: &str) -> Vec<(String, BTreeMap<String, String>)> {
     let mut sections: Vec<(String, BTreeMap<String, String>)> = Vec::new();
     for line in text.lines() {
@@ -166,7 +167,7 @@ fn trunks_of_livekit() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), inbound.replace("p4ss", "«in-password-prod»"));
 }
 
-/// What python-dotenv reads.
+/// Returns the variables that python-dotenv reads from a text.
 fn python_dotenv(python: &Path, text: &str) -> Value {
     let script =
         "import dotenv, io, json, sys\nprint(json.dumps(dotenv.dotenv_values(stream=io.StringIO(sys.stdin.read()))))";
@@ -230,7 +231,7 @@ fn the_json_of_cal_com() {
     assert!(after.contains("\"Bearer «calcom-api-key-prod»\"") && !after.contains("s3cret"), "{after}");
 }
 
-/// The files of MCP clients beside those of `adopt.rs`: here because they are read the same way.
+/// The remaining files of MCP clients, beside those of `adopt.rs`. They are here because they are read in the same way.
 #[test]
 fn files_of_mcp_clients() {
     let adopting = Adopting::start();
@@ -251,7 +252,7 @@ fn files_of_mcp_clients() {
     let after = std::fs::read_to_string(&file).unwrap();
     assert_eq!(after, text.replace(whole, "«zapier-url-prod»").replace("dXM6cDRzcyE=", "«zapier-login-prod»"));
 
-    // A URL that somebody says is none is taken apart.
+    // A URL that the user keeps in the clear is taken apart.
     let file = adopting.file("mcp.json", &text.replace("a=b+c", "a=b"));
     adopting.adopt(&file, "mcp-server", "zap2", &["--yes", "--keep", "url"]).done();
     assert!(adopting.template("mcp-server/zap2.json").contains("\"a\": \"b\""));

@@ -1,5 +1,5 @@
-//! What changes leave in the audit trail, by the real daemon over its real socket: who wanted what, and how it ended. And
-//! that nobody can push out what it holds of others.
+//! What changes leave in the audit trail of the real daemon: who wanted what, and how it ended. Also that nobody can
+//! push the events of others out of it.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::disk::{fill, home_on_disk};
 use support::team::{Machine, Team, join, until};
 
 const CANARY: &str = "canary-value";
-/// A value that a caller sent where a name belongs.
+/// A value that a caller sent in place of a name.
 const MISTAKEN: &str = "sk-live-CanaryOfAMistake0123456789";
 const TEMPLATE: &str = "name = \"a\"\nurl = \"https://h/mcp\"\n[headers]\nAuthorization = \"<< secret 'cal-key' >>\"\n";
 
@@ -27,7 +27,7 @@ fn events(guillemet: &Guillemet, query: &str) -> Vec<Value> {
     answer.json()["items"].as_array().unwrap().clone()
 }
 
-/// The changes, oldest first, without the starts of the daemon.
+/// Returns the changes, oldest first, without the starts of the daemon.
 fn changes(guillemet: &Guillemet) -> Vec<Value> {
     let mut changes = events(guillemet, "class=change");
     changes.retain(|change| change["outcome"] != "vault_unlocked");
@@ -35,7 +35,7 @@ fn changes(guillemet: &Guillemet) -> Vec<Value> {
     changes
 }
 
-/// Outcome, secret or subject, before, after and error.
+/// Returns outcome, secret or subject, before, after and error of a change.
 fn told(change: &Value) -> [String; 5] {
     let of = if change["secret"].is_null() { &change["subject"] } else { &change["secret"] };
     [&change["outcome"], of, &change["before"], &change["after"], &change["error"]]
@@ -71,7 +71,7 @@ fn every_change_of_a_secret_leaves_an_event_that_outlives_it_and_a_kill() {
     assert_eq!(patch(&guillemet, "cal-key-prod", &json!({"enabled": true, "rewrite": true})), 200);
     let shown = guillemet.command(&["secret", "reveal", "cal-key-prod"]);
     assert!(shown.status.success());
-    // What is asked for by name and shown to nobody is a use alone.
+    // A secret that is resolved by name leaves only a use.
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["cal-key-prod"]})).status, 200);
     fs::remove_file(guillemet.path("templates/mcp-server/a.toml")).unwrap();
     until("the delete", || (delete(&guillemet, "cal-key-prod") == 204).then_some(()));
@@ -79,7 +79,7 @@ fn every_change_of_a_secret_leaves_an_event_that_outlives_it_and_a_kill() {
     guillemet.run();
 
     let mut left = changes(&guillemet);
-    // While its template had just vanished, it may have been refused.
+    // A delete may have been refused while its template had just vanished.
     left.retain(|change| change["error"].is_null());
     let name = "cal-key-prod";
     assert_told(
@@ -107,7 +107,8 @@ fn every_change_of_a_secret_leaves_an_event_that_outlives_it_and_a_kill() {
         assert_eq!(change["caller"]["exe"] == exe.to_str().unwrap(), !is_command, "{change}");
         assert_eq!((&change["session"], &change["device"]), (&Value::Null, &Value::Null));
     }
-    // Uses keep the name too, and whoever asks for it finds all; a new secret of that name is another.
+    // Uses keep the name too, and a query by the name finds all of them. A new secret with that name is a different
+    // one.
     let used = events(&guillemet, "outcome=answered");
     assert!(used.len() == 2 && used.iter().all(|event| event["secret"] == name), "{used:?}");
     let of_name = events(&guillemet, &format!("secret={name}&class=change"));
@@ -168,7 +169,7 @@ fn a_change_that_fails_leaves_an_event_with_the_reason() {
     assert!(listed.contains("secret_deleted\tcal-key\t") && listed.contains("\tfailed: conflict\n"), "{listed}");
 }
 
-/// The disk is full: nothing can be written, and so nothing is changed, or shown.
+/// On a full disk nothing can be recorded, and so nothing is changed or shown.
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
     let Some((mut guillemet, _mounted)) = home_on_disk(24) else { return };
@@ -198,7 +199,7 @@ fn the_console_records_its_sessions_and_what_they_change() {
     assert_eq!(created.status, 303);
     let taken = browser.post(SECRETS, &[("name", "cal-key"), ("value", CANARY)]);
     assert_eq!(taken.status, 409);
-    // A form of another session is refused, and that is recorded with the page it was for.
+    // A form of another session is refused, and the refusal is recorded with its page.
     let other = Browser::open(&guillemet);
     let mut forged = Browser::at(&support::browser::link(&guillemet));
     forged.cookie = browser.cookie.clone();
@@ -232,7 +233,7 @@ fn the_console_records_its_sessions_and_what_they_change() {
     assert!(left.iter().all(|change| change["caller"]["uid"] == rustix::process::getuid().as_raw()));
     let refused = &events(&guillemet, "class=refusal")[0];
     assert_eq!(refused["route"], "POST /settings/developers/secrets/{name}/delete", "{refused}");
-    // The end of the daemon ends the other one.
+    // The end of the daemon ends the other session.
     let mut guillemet = guillemet;
     assert!(guillemet.stop());
     guillemet.run();
@@ -322,15 +323,15 @@ fn in_an_account_a_change_is_recorded_with_the_device_it_came_from() {
     assert_eq!(of(&laptop), rows(&expected));
     let rotated = &events(&desk.guillemet, "outcome=secret_rotated")[0];
     assert_eq!((&rotated["caller"], &rotated["device"]["id"]), (&Value::Null, &json!(id("laptop"))));
-    // Who asked for the delete and for the revocation is known where that was.
+    // The caller of a delete and of a revocation is known only where it was made.
     for outcome in ["secret_deleted", "device_revoked"] {
         let caller = &events(&desk.guillemet, &format!("outcome={outcome}"))[0]["caller"];
         assert_eq!(caller["pid"], std::process::id(), "{outcome}");
     }
 }
 
-/// Who may not is refused on every route, and each refusal is in the trail, with its route, and with a name only where
-/// something has it.
+/// A caller without rights is refused on every route. Each refusal is in the trail with its route, and with a name only
+/// if something has that name.
 #[test]
 fn a_refusal_by_a_rule_is_recorded_on_every_route() {
     let mut guillemet = Guillemet::start();
@@ -387,14 +388,14 @@ fn a_refusal_by_a_rule_is_recorded_on_every_route() {
         let of_something = path.contains("{name}") || [Endpoint::Resolve, Endpoint::RenderInline].contains(&endpoint);
         assert_eq!((is_known(of[0]), is_unknown(of[1])), (of_something, of_something), "{route}: {of:?}");
     }
-    // They were not made, so none of them is a change; the rules were another configuration, twice.
+    // Refused changes were not made, so none of them is in the list; the rules were changed twice.
     let made: Vec<String> = changes(&guillemet).iter().map(|change| told(change)[0].clone()).collect();
     assert_eq!(made, ["secret_created", "configuration_changed", "configuration_changed"]);
     let counted = guillemet.get("/metrics").text();
     assert!(counted.contains(&format!("guillemet_refusals_total{{outcome=\"forbidden\"}} {asked}\n")), "{counted}");
 }
 
-/// Ten requests of a thousand invented names are ten events, and ten thousand refusals that are counted.
+/// Ten requests with a thousand invented names leave ten events, and ten thousand refusals in the counters.
 #[test]
 fn invented_names_push_no_refusal_out() {
     let guillemet = Guillemet::start();
@@ -411,14 +412,14 @@ fn invented_names_push_no_refusal_out() {
         assert_eq!((&event["secret"], &event["uses"]), (&json!("unknown:other"), &json!(1000)));
     }
     assert_eq!((&refused[10]["secret"], &refused[10]["uses"]), (&json!("cal-key"), &json!(1)));
-    // Of the first ones a hash is known: whoever knows a name finds the request it was in.
+    // Of the first names only a hash is kept. A query by such a name finds the request it was in.
     assert_eq!(events(&guillemet, "secret=invented-0-3").len(), 1);
     let counted = guillemet.get("/metrics").text();
     assert!(counted.contains("guillemet_refusals_total{outcome=\"missing\"} 10001\n"), "{counted}");
     guillemet.add("invented-0-3", CANARY);
     let usage = guillemet.get("/v1/secrets/invented-0-3").json()["usage"].clone();
     assert_eq!(usage["refusals"][0]["count"], 1, "{usage}");
-    // The log tells of the caller once a minute, and a test may run into the next.
+    // The log mentions the caller once a minute, and the test may run into the next minute.
     let told = guillemet.log().matches("a caller was refused").count();
     assert!((1..=3).contains(&told), "{told}");
 }
@@ -446,7 +447,7 @@ fn the_bound_of_changes_is_their_own() {
     for query in ["class=none", "outcome=secret_eaten"] {
         assert_eq!(guillemet.get(&format!("/v1/usage?{query}")).status, 422, "{query}");
     }
-    // In the file there is no name, of what was changed or by whom.
+    // The file contains no names, neither of changed secrets nor of callers.
     assert!(guillemet.stop());
     let vault = fs::read(guillemet.path("vault.db")).unwrap();
     let exe = std::env::current_exe().unwrap();

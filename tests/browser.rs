@@ -1,5 +1,5 @@
-//! The console in a real Chromium: an operator's day with scripts and without, by keyboard alone, and for people
-//! who see otherwise. What a hostile page can try is tried from one.
+//! The console in a real Chromium: an operator's day with scripts and without, by keyboard alone, and with assistive
+//! settings. Also tries, from a hostile page, what such a page can do.
 
 mod support;
 
@@ -25,8 +25,8 @@ fn render(guillemet: &Guillemet) -> (u16, String) {
     (answer.status, answer.text())
 }
 
-/// From the first secret to its end. With scripts the page follows by itself what happens; without, it does
-/// when it is loaded anew.
+/// Follows a secret from its creation to its deletion. With scripts, the page shows changes by itself; without, it has
+/// to be loaded again.
 fn a_day(scripts: bool) {
     let Some(chromium) = Chromium::start(scripts) else { return };
     let guillemet = Guillemet::start();
@@ -39,11 +39,11 @@ fn a_day(scripts: bool) {
     chromium.go(&link(&guillemet));
     chromium.sees("1 secret");
     chromium.cell_says(NAME, "status", "missing");
-    // Whether the page's own script ran.
+    // Reports whether the page's own script ran.
     let ran = chromium.run("return typeof EVERY === 'number'");
     assert_eq!(ran, scripts);
 
-    // Created from the row of the missing name.
+    // Creates it from the row of the missing name.
     chromium.click(&format!("Create {NAME}"));
     assert_eq!(chromium.value("Name"), NAME);
     chromium.fill("Value", "token-one");
@@ -52,12 +52,12 @@ fn a_day(scripts: bool) {
     chromium.cell_says(NAME, "status", "active");
     chromium.cell_says(NAME, "last_used", "Never");
 
-    // Used: last used moves.
+    // After a use, the time of the last use changes.
     let (status, config) = render(&guillemet);
     assert!(status == 200 && config.contains("Bearer token-one"), "{config}");
     look();
     chromium.cell_says(NAME, "last_used", "just now");
-    // Disabled by somebody else, and enabled here.
+    // Another caller disables it, and it is enabled here.
     guillemet.set_enabled(NAME, false);
     look();
     chromium.cell_says(NAME, "status", "disabled");
@@ -65,13 +65,13 @@ fn a_day(scripts: bool) {
     chromium.click(&format!("Enable {NAME}"));
     chromium.sees(&format!("{NAME} is enabled."));
 
-    // Who uses it.
+    // Shows the references.
     chromium.click(&format!("References and use of {NAME}"));
     for text in [ID, "headers.Authorization", "1 (current)", "Callers of", "Resolutions per day"] {
         chromium.sees(text);
     }
 
-    // Renamed: nothing breaks, and the page says what to update; then it does that too.
+    // Renames it: nothing breaks, and the page says what to update. Then updates that too.
     chromium.click(&format!("Edit {NAME}"));
     assert_eq!(chromium.value("Value"), "");
     chromium.fill("Name", "mcp-calendar-main");
@@ -83,7 +83,7 @@ fn a_day(scripts: bool) {
     chromium.click("Save");
     chromium.sees(&format!("1 template names it by its new name: {ID}"));
 
-    // Rotated, with the flows that get the new value shown first; and back.
+    // Rotates it, after the page has shown who gets the new value; then rolls it back.
     chromium.click("Rotate mcp-calendar-main");
     chromium.sees("Affected flows");
     chromium.sees(ID);
@@ -97,7 +97,7 @@ fn a_day(scripts: bool) {
     chromium.sees("has the value of its version 1 again, as version 3");
     assert!(render(&guillemet).1.contains("Bearer token-one"));
 
-    // The template, as it will be filled; the trail of what was asked.
+    // Shows the template as it will be filled, and the trail of its uses.
     chromium.click("Templates");
     chromium.click(ID);
     chromium.sees("«mcp-calendar-main»");
@@ -107,7 +107,7 @@ fn a_day(scripts: bool) {
     chromium.click("Show");
     chromium.sees("mcp-calendar-main");
 
-    // Deleted: refused with the place to update, and done once that is.
+    // A delete is refused with the place to update, and succeeds after the update.
     chromium.click("Secrets");
     chromium.click("Delete mcp-calendar-main");
     chromium.click("Delete mcp-calendar-main");
@@ -118,7 +118,7 @@ fn a_day(scripts: bool) {
     chromium.sees("mcp-calendar-main was deleted.");
     chromium.sees("There are no secrets yet.");
 
-    // Out, and nothing is left to see.
+    // After logging out, nothing can be seen.
     chromium.click("Log out");
     chromium.sees("You are logged out.");
     chromium.go(&chromium.url().replace("/logout", SECRETS));
@@ -173,7 +173,7 @@ fn the_keyboard_is_enough() {
     chromium.sees("key was deleted.");
 }
 
-/// A home with something of everything.
+/// Makes a home that contains something of everything.
 fn furnished() -> Guillemet {
     let guillemet = Guillemet::start();
     guillemet.write(&format!("{ID}.toml"), TEMPLATE);
@@ -196,7 +196,7 @@ fn furnished() -> Guillemet {
     guillemet
 }
 
-/// What axe-core finds serious or worse on this page.
+/// Returns the problems on this page that axe-core rates serious or critical.
 fn violations(chromium: &Chromium, axe: &str) -> Vec<Value> {
     chromium.run(axe);
     let found = chromium.run_async(
@@ -241,13 +241,13 @@ fn no_page_has_a_serious_mistake_of_accessibility() {
             chromium.run("document.querySelectorAll('details').forEach((details) => { details.open = true })");
             let found = violations(&chromium, &axe);
             assert!(found.is_empty(), "{page}, dark: {dark}, {width} wide: {found:#?}");
-            // Nothing has to be scrolled sideways but what says so itself.
+            // Nothing needs to be scrolled sideways except what is marked as scrollable.
             let wide =
                 chromium.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
             assert_eq!(wide, 0, "{page}, {width} wide");
         }
     }
-    // A form that was wrong, and a deletion that was refused.
+    // A form with a mistake, and a refused deletion.
     chromium.go(&format!("{own}{SECRETS}/new"));
     chromium.fill("Name", "not a name");
     chromium.fill("Value", "x");
@@ -260,12 +260,12 @@ fn no_page_has_a_serious_mistake_of_accessibility() {
     chromium.click(&format!("Delete {NAME}"));
     chromium.sees("Nothing was deleted");
     assert_eq!(violations(&chromium, &axe), Vec::<Value>::new());
-    // The look finds what is wrong.
+    // Proves that the check finds mistakes.
     chromium.run("document.getElementById('main').innerHTML = '<img src=\"x\"><input>'");
     assert!(!violations(&chromium, &axe).is_empty());
 }
 
-/// Another site on this machine: each page by its path.
+/// Serves another site on this machine: each page by its path. Returns the port.
 fn hostile_site(pages: Vec<(&'static str, String)>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -290,7 +290,8 @@ fn another_site_can_do_nothing_with_a_session() {
     chromium.go(&link(&guillemet));
     let own = chromium.url().split_once("/settings").unwrap().0.to_owned();
     let disable = format!("{own}{SECRETS}/{NAME}/disable");
-    // A link for the hostile page, not followed yet: to be logged in as somebody else would be a trap as well.
+    // A link for the hostile page that was not followed yet. Logging somebody in as another user would be an attack
+    // too.
     let port = hostile_site(vec![
         ("/frame", format!("<p>frame</p><iframe id=it src='{own}{SECRETS}'></iframe>")),
         ("/form", format!("<form method=post action='{disable}'><button>Win a prize</button></form>")),
@@ -316,7 +317,7 @@ fn another_site_can_do_nothing_with_a_session() {
 
     chromium.go(&format!("{evil}/frame"));
     chromium.sees("frame");
-    // What is in the frame is the browser's own page on why not.
+    // The frame shows the browser's own error page.
     assert_eq!(chromium.framed(), "chrome-error://chromewebdata/");
 
     chromium.go(&format!("{evil}/form"));
@@ -332,12 +333,12 @@ fn another_site_can_do_nothing_with_a_session() {
     chromium.sees("no script");
     assert_eq!(guillemet.get(&format!("/v1/secrets/{NAME}")).json()["status"], "active");
 
-    // A link that is followed from there leads to a page of the console, which asks for itself again.
+    // A link from there leads to a page of the console that requests itself again.
     chromium.go(&format!("{evil}/visit"));
     chromium.click("Look");
     chromium.cell_says(NAME, "status", "active");
 
-    // The other name of the same port is another host, and has no session.
+    // The port under another name is another host, and has no session.
     let port = own.rsplit_once(':').unwrap().1;
     for host in ["localhost", "127.0.0.1", "rebound.localhost"] {
         chromium.go(&format!("http://{host}:{port}{SECRETS}"));
@@ -348,13 +349,13 @@ fn another_site_can_do_nothing_with_a_session() {
     assert_eq!(chromium.run("return document.cookie"), "");
 }
 
-/// The pictures of the README: `PICTURES=docs/images cargo test --test browser -- --ignored`.
+/// Makes the pictures of the README: `PICTURES=docs/images cargo test --test browser -- --ignored`.
 #[test]
 #[ignore = "writes the pictures of the README"]
 fn pictures() {
     let chromium = Chromium::start(true).unwrap();
     let guillemet = furnished();
-    // Shown as its caller.
+    // Shown as the caller's executable.
     let socket = guillemet.path("run/guillemet.sock");
     for _ in 0..12 {
         let url = format!("http://guillemet/v1/render/{ID}");

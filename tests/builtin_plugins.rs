@@ -1,5 +1,5 @@
-//! The built-in plugins as they are embedded: every case of `plugins/*/cases` goes through the real component in a
-//! real planner (promises 1, 2 and 4). `src/plugin/cases` tells how a case is written.
+//! The embedded built-in plugins: every case of `plugins/*/cases` runs through the real component in a real planner
+//! (promises Blind, Once and Whole). `src/plugin/cases` describes how a case is written.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Canaries: `template check` fills what a plugin wrote with hostile values and reads it back, without a daemon
-//! and without a vault.
+//! Canaries: `template check` fills a plugin's document with hostile values and reads it back, without a daemon and
+//! without a vault.
 
 mod support;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 use support::component::{componentize, module};
 use support::daemon::Guillemet;
 
-/// What each target of `tests/plugins/forgetful` forgot: a word of the problem, or nothing for those that did not.
+/// Each target of `tests/plugins/forgetful`, with a part of the resulting problem's message. It is `None` if the target
+/// forgets no encoder.
 const FORGOTTEN: [(&str, Option<&str>); 10] = [
     ("json", None),
     ("xml", None),
@@ -27,7 +28,7 @@ fn a_plugin_that_forgot_an_encoder_is_found() {
     std::fs::remove_file(guillemet.path("vault.db")).unwrap();
     std::fs::create_dir_all(guillemet.path("plugins")).unwrap();
     std::fs::write(guillemet.path("plugins/forgetful.wasm"), componentize(&module("forgetful"))).unwrap();
-    // For every target there is.
+    // Repeats this for every target.
     let targets: Vec<String> = FORGOTTEN.iter().map(|(target, _)| format!("\"{target}\"")).collect();
     let template = format!("targets = [{}]\ntoken = '<< secret \"the-token\" >>'\n", targets.join(", "));
     guillemet.write("forgetful/a.toml", &template);
@@ -50,11 +51,11 @@ fn a_plugin_that_forgot_an_encoder_is_found() {
         }
     }
     assert_eq!(problems.len(), FORGOTTEN.iter().filter(|(_, words)| words.is_some()).count(), "{problems:#?}");
-    // Nobody made a vault for it.
+    // The command made no vault for it.
     assert!(!guillemet.path("vault.db").exists());
 }
 
-/// The plugins that are built in, with the templates of the demo: every target of them.
+/// Every target of the built-in plugins, with the demo's templates.
 #[test]
 fn the_built_in_plugins_forgot_none() {
     let guillemet = Guillemet::init();

@@ -1,4 +1,4 @@
-//! Who may ask: real processes of other users and groups against the rules of a real daemon.
+//! Which callers may ask for what: real processes of other users and groups, against the rules of a real daemon.
 
 mod support;
 
@@ -60,7 +60,7 @@ impl As<'_> {
         command
     }
 
-    /// Status and body; 0 where it cannot connect.
+    /// Sends a request. Returns status and body; status 0 if it cannot connect.
     fn ask(self, guillemet: &Guillemet, method: &str, path: &str, headers: &[&str], body: &str) -> (u16, String) {
         let mut command = self.command("curl");
         command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--request", method]);
@@ -118,7 +118,7 @@ fn a_group_gets_the_socket_and_nothing_else_of_the_home() {
         (metadata.gid(), metadata.mode() & 0o777)
     };
     assert_eq!([mode("run"), mode("run/guillemet.sock"), mode("")], [(GROUP, 0o710), (GROUP, 0o660), (GROUP, 0o710)]);
-    // As `init` makes it.
+    // The mode that `init` gives it.
     std::fs::set_permissions(guillemet.path("templates"), std::fs::Permissions::from_mode(0o700)).unwrap();
     let mut seen = 0;
     let mut folders = vec![guillemet.path("")];
@@ -134,12 +134,12 @@ fn a_group_gets_the_socket_and_nothing_else_of_the_home() {
         }
     }
     assert!(seen > 8);
-    // Taken back at the next start.
+    // The next start revokes it.
     assert!(guillemet.stop());
     configure(&guillemet, "");
     guillemet.run();
     assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 0);
-    // A folder that anybody could write to is not used.
+    // A folder that everybody can write to is not used.
     assert!(guillemet.stop());
     std::fs::set_permissions(guillemet.path("run"), std::fs::Permissions::from_mode(0o770)).unwrap();
     assert!(!guillemet.try_run(&[]));
@@ -151,7 +151,7 @@ fn a_command_that_may_not_connect_says_which_folder_is_closed() {
     if !can() {
         return;
     }
-    // Where the other user can run it, wherever it was built.
+    // The program is copied to a place where the other user can run it, wherever it was built.
     let programs = tempfile::tempdir().unwrap();
     std::fs::set_permissions(programs.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = programs.path().join("guillemet");
@@ -165,7 +165,7 @@ fn a_command_that_may_not_connect_says_which_folder_is_closed() {
     let told = status(&closed, AGENT_ALONE);
     assert!(told.contains("is not open to you (owner root, group root, mode 0700)"), "{told}");
     assert!(told.contains("`[api] group`"), "{told}");
-    // A member of the group gets to the daemon, and its answer.
+    // A member of the group can connect and gets an answer.
     let open = configured(API);
     assert!(status(&open, AGENT_ALONE).contains("[[client]] rule"));
     assert!(status(&open, As { groups: "", ..AGENT_ALONE }).contains("is not open to you"));
@@ -188,7 +188,7 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     }
     assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 200);
     assert_eq!(AGENT_ALONE.get(&guillemet, "/v1/render/sip-trunk/desk?target=pjsip").0, 200);
-    // A broken template of somebody else tells nothing of itself.
+    // An error about another's broken template reveals nothing of it.
     guillemet.write("mcp-server/broken.toml", "url = '<< secret calendar");
 
     let other_tag = guillemet.get("/v1/render/mcp-server/other").headers["etag"].clone();
@@ -202,7 +202,7 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
         ("GET", "/v1/render/mcp-server/calendar?target=other", String::new()),
         ("GET", "/v1/render/mcp-server/none", String::new()),
         ("GET", "/v1/render/mcp-server/broken", String::new()),
-        // Another target can hold more.
+        // A right to one target does not include another, which can contain more.
         ("GET", "/v1/render/sip-trunk/desk", String::new()),
         ("POST", "/v1/resolve", json!({"secrets": ["calendar-token"]}).to_string()),
         ("POST", "/v1/resolve", json!({"secrets": ["no-such-secret"]}).to_string()),
@@ -223,10 +223,10 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
     }
     let known = format!("If-None-Match: {other_tag}");
     assert_eq!(AGENT_ALONE.ask(&guillemet, "GET", "/v1/render/mcp-server/other", &[&known], "").0, 403);
-    // What exists and what does not are told apart by nothing.
+    // The answer does not reveal whether a template exists.
     let told = |path| AGENT_ALONE.get(&guillemet, path).1;
     assert_eq!(told("/v1/render/mcp-server/other"), told("/v1/render/mcp-server/none"));
-    // Every other route, the ones that are yet to come included.
+    // Every other route, including future ones.
     let open = [Endpoint::Render, Endpoint::RenderInline, Endpoint::Resolve, Endpoint::Health];
     for (method, path, endpoint) in ROUTES {
         if open.contains(&endpoint) {
@@ -236,11 +236,11 @@ fn one_template_and_target_is_all_that_a_rule_for_it_opens() {
         let (status, told) = AGENT_ALONE.ask(&guillemet, method, &path, &[], "{}");
         assert_eq!(status, 403, "{method} {path}: {told}");
     }
-    // Another user has nothing of it.
+    // The right does not extend to another user.
     assert_eq!(As { uid: OTHER, ..AGENT_ALONE }.get(&guillemet, "/v1/render/mcp-server/calendar").0, 403);
 }
 
-/// Upper and lower case differ in ids of templates and targets, and not in names of secrets.
+/// Case matters in ids of templates and targets, but not in names of secrets.
 #[test]
 fn a_rule_opens_no_template_of_another_case() {
     if !can() {
@@ -266,11 +266,10 @@ fn a_rule_opens_no_template_of_another_case() {
     assert_eq!(AGENT_ALONE.post(&guillemet, "/v1/resolve", &json!({"secrets": ["CALENDAR-token"]})).0, 200);
 }
 
-/// A template whose text is nobody's business but its author's.
+/// A template whose text concerns only its author.
 const CANARY: &str = "name = \"canary-name\"\nurl = \"https://canary.example.com/\"\n";
 
-/// A template that is a link may not be any file that the daemon can read.
-/// A rule that names a target by its former name means the target, and no other; so does a request.
+/// A rule that names a target by its former name means that target, and no other. The same holds for a request.
 #[test]
 fn a_rule_for_a_former_name_of_a_target_is_about_that_target_alone() {
     if !can() {
@@ -300,6 +299,7 @@ fn a_rule_for_a_former_name_of_a_target_is_about_that_target_alone() {
     }
 }
 
+/// A template that is a link must not give access to just any file that the daemon can read.
 #[test]
 fn a_link_leads_to_no_file_of_another_user() {
     if !can() {
@@ -320,7 +320,7 @@ fn a_link_leads_to_no_file_of_another_user() {
         symlink(to, &path).unwrap();
         lchown(path, Some(owner), None).unwrap();
     };
-    // Of the administrator, and of a folder that belongs to the agent's user.
+    // A link of the administrator's, and one in a folder that belongs to the agent's user.
     std::fs::create_dir(guillemet.path("templates/theirs")).unwrap();
     chown(guillemet.path("templates/theirs"), Some(AGENT), None).unwrap();
     let private = file("private.toml", 0, 0o600);
@@ -352,14 +352,14 @@ fn a_link_leads_to_no_file_of_another_user() {
         }
     }
     assert!(!guillemet.log().contains("canary"));
-    // What each may choose.
+    // The files that each owner may link to.
     link(&private, "mcp-server/mine.toml", 0);
     link(&file("public.toml", 0, 0o644), "mcp-server/public.toml", AGENT);
     for id in ["mine", "public"] {
         let (status, told) = AGENT_ALONE.get(&guillemet, &format!("/v1/render/mcp-server/{id}"));
         assert!(status == 200 && told.contains("canary"), "{id}: {told}");
     }
-    // It is looked at again, not remembered.
+    // The owner of the file is checked again each time, not remembered.
     chown(&private, Some(OTHER), None).unwrap();
     let (status, told) = AGENT_ALONE.get(&guillemet, "/v1/render/mcp-server/mine");
     assert!(status == 422 && told.contains("belongs to another user") && !told.contains("canary"), "{told}");
@@ -391,7 +391,7 @@ fn who_may_only_render_a_template_is_told_where_it_is_broken_and_not_what_stands
         assert!(!told.contains("canary"), "{name}: {told}");
         let errors = serde_json::from_str::<Value>(&told).unwrap()["errors"].clone();
         assert_eq!(errors[0]["line"], line, "{name}: {told}");
-        // Whoever administers is told everything.
+        // A caller with the right to administer sees everything.
         let known = guillemet.get(&path);
         assert_eq!(known.json()["errors"].as_array().unwrap().len(), errors.as_array().unwrap().len());
     }
@@ -413,17 +413,18 @@ fn rules_are_by_user_and_by_either_kind_of_group_and_add_up() {
     assert_eq!(resolve(AGENT_ALONE, &["calendar-token", "phone-password"]).0, 403);
     assert_eq!(resolve(in_other, &["calendar-token", "phone-password"]).0, 200);
     assert_eq!(resolve(As { gid: OTHER, ..AGENT_ALONE }, &["phone-password"]).0, 200);
-    // All that are refused are named, by where they stand.
+    // Every refused name is listed, by its position in the request.
     let (status, told) = resolve(AGENT_ALONE, &["phone-password", "calendar-token", "other-token"]);
     let told: Value = serde_json::from_str(&told).unwrap();
     let fields: Vec<&str> = told["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
     assert_eq!((status, fields), (403, vec!["secrets.0", "secrets.2"]));
-    // A missing secret under an allowed name is missing, and a renamed one is not reached by its former name.
+    // A missing secret under an allowed name is reported as missing, and a renamed one cannot be reached by its former
+    // name.
     assert_eq!(resolve(AGENT_ALONE, &["calendar-none"]).0, 409);
     let rename = json!({"name": "root-token"}).to_string();
     assert_eq!(guillemet.ask("PATCH", "/v1/secrets/calendar-token", &[], rename.as_bytes()).status, 200);
     assert_eq!(resolve(AGENT_ALONE, &["calendar-token"]).0, 403);
-    // Administration is everything.
+    // The right to administer includes everything.
     let admin = As { uid: OTHER, ..AGENT_ALONE };
     assert_eq!(admin.get(&guillemet, "/v1/secrets").0, 200);
     assert_eq!(admin.get(&guillemet, "/v1/render/sip-trunk/desk").0, 200);
@@ -450,7 +451,7 @@ fn an_inline_template_needs_the_right_to_every_secret_in_it_and_sees_no_variable
     let (status, told) = AGENT_ALONE.post(&guillemet, "/v1/render", &inline(&vars));
     assert_eq!(status, 422, "{told}");
 
-    // An administrator has both; and it is recorded, with no lasting reference.
+    // An administrator may do both. It is recorded, and leaves no lasting reference.
     let rendered = guillemet.post("/v1/render", &inline(&vars.replace("calendar-token", "other-token")));
     assert_eq!(rendered.status, 200, "{}", rendered.text());
     assert_eq!(rendered.headers["content-type"], "application/json");
@@ -492,7 +493,7 @@ fn an_inline_template_that_is_wrong_is_told_with_its_places() {
     assert_eq!((large.status, large.errors("field")), (422, vec!["template".to_owned()]));
 }
 
-/// One request on a connection that stays open; the status of the answer.
+/// Sends one request on a connection that stays open. Returns the status of the answer.
 fn ask_on(stream: &mut BufReader<UnixStream>) -> u16 {
     stream.get_mut().write_all(b"GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut line = String::new();
@@ -553,7 +554,7 @@ fn who_loses_every_right_loses_its_connections() {
     let half = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 30\r\n\r\n{\"secrets\":";
     busy.get_mut().write_all(half.as_bytes()).unwrap();
     let mut listening = as_user(OTHER, || Listening::to(&guillemet));
-    // This one may go on.
+    // This connection may go on.
     let mut own = connect();
     assert_eq!(ask_on(&mut own), 200);
     configure(
@@ -564,7 +565,7 @@ fn who_loses_every_right_loses_its_connections() {
     assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0);
     while listening.line().is_some() {}
     assert_eq!(ask_on(&mut own), 200);
-    // A request that was under way gets nothing any more, and the next one on its connection is the last.
+    // A request under way gets nothing more, and the next one on its connection is the last.
     let rest = "[\"calendar-token\"]}GET /v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n";
     busy.get_mut().write_all(rest.as_bytes()).unwrap();
     let mut text = String::new();
@@ -575,7 +576,7 @@ fn who_loses_every_right_loses_its_connections() {
     assert_eq!(AGENT_ALONE.get(&guillemet, "/healthz").0, 403);
 }
 
-/// Files that name users and groups, which stand in place of the machine's for one daemon alone.
+/// Files that name users and groups, which one daemon sees in place of the machine's own.
 struct Databases(tempfile::TempDir);
 
 impl Databases {
@@ -585,7 +586,8 @@ impl Databases {
         databases
     }
 
-    /// Writes both anew, with the machine's own entries before these. The files stay the same ones, as mounted.
+    /// Writes both files again, with the machine's own entries before these. They stay the same inodes, because they
+    /// are mounted.
     fn write(&self, users: &str, groups: &str) {
         for (name, more) in [("passwd", users), ("group", groups)] {
             let own = std::fs::read_to_string(Path::new("/etc").join(name)).unwrap();
@@ -593,7 +595,7 @@ impl Databases {
         }
     }
 
-    /// What a daemon is started by to see them.
+    /// Returns the words to put before a daemon so that it sees these files.
     fn by_way_of(&self) -> Vec<String> {
         let folder = self.0.path().display();
         let mount = |name: &str| format!("mount --bind {folder}/{name} /etc/{name}");
@@ -606,7 +608,7 @@ fn user(name: &str, uid: u32) -> String {
     format!("{name}:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin\n")
 }
 
-/// Whether namespaces for mounts can be made; a container may not be allowed to.
+/// Reports whether mount namespaces can be made, which a container may not be allowed to do.
 fn can_mount() -> bool {
     let mut mount = Command::new("unshare");
     mount.args(["--mount", "sh", "-c", "mount --bind /etc/passwd /etc/passwd"]);
@@ -624,7 +626,7 @@ fn configured_among(databases: &Databases, rules: &str) -> Guillemet {
     guillemet
 }
 
-/// The status that a user of this number gets who asks for the value.
+/// Returns the status that a user with this number gets for a request of the value.
 fn resolve_as(uid: u32, guillemet: &Guillemet) -> u16 {
     let asked = json!({"secrets": ["calendar-token"]});
     As { uid, ..AGENT_ALONE }.post(guillemet, "/v1/resolve", &asked).0
@@ -648,14 +650,14 @@ fn a_rule_with_a_name_never_applies_to_the_next_owner_of_the_number() {
     for round in 0..3 {
         databases.write(&user("guillemet-agent", AGENT), "");
         let deadline = Instant::now() + Duration::from_secs(30);
-        // It was nobody until now: that it is somebody is noticed soon, not at once.
+        // The name did not exist until now. That it does is noticed soon, but not at once.
         while resolve_as(AGENT, &guillemet) != 200 {
             assert!(Instant::now() < deadline, "round {round}: {}", guillemet.log());
         }
         let mut open = as_user(AGENT, connect);
         assert_eq!(ask_on(&mut open), 403, "it may not list");
-        // The user goes, and another one gets its number. From the next request on it has no right, on a connection
-        // of the former owner neither, and nothing is waited for.
+        // The user is removed, and another one gets its number. From the next request on, it has no right, not even on
+        // a connection of the former owner. Nothing is waited for.
         databases.write(&user("guillemet-other", AGENT), "");
         assert_eq!(resolve_as(AGENT, &guillemet), 403, "round {round}");
         let mut rest = String::new();
@@ -666,7 +668,7 @@ fn a_rule_with_a_name_never_applies_to_the_next_owner_of_the_number() {
         assert!(warnings.contains("there is no user `guillemet-agent`"), "{warnings}");
         assert_eq!(guillemet.get("/v1/secrets").status, 200);
     }
-    // The same user with another number has its right, and the former number none.
+    // The same user with another number keeps its right, and the former number has none.
     databases.write(&user("guillemet-agent", OTHER), "");
     let deadline = Instant::now() + Duration::from_secs(30);
     while resolve_as(OTHER, &guillemet) != 200 {

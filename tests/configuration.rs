@@ -1,5 +1,5 @@
-//! `guillemet.toml` while the daemon runs: followed like templates, and what cannot be used changes nothing and is
-//! shown until it can.
+//! `guillemet.toml` while the daemon runs: it is followed like templates, and a file that cannot be used changes
+//! nothing and is reported until it can.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn write(guillemet: &Guillemet, text: &str) {
     fs::write(guillemet.path("guillemet.toml"), text).unwrap();
 }
 
-/// Puts another file in its place, as editors do.
+/// Replaces the file by another one, as editors do.
 fn replace(guillemet: &Guillemet, text: &str) {
     let other = guillemet.path("guillemet.toml~");
     fs::write(&other, text).unwrap();
@@ -47,7 +47,7 @@ fn status(guillemet: &Guillemet) -> Value {
     guillemet.get("/v1/status").json()
 }
 
-/// Whether the daemon says that the file is in force.
+/// Reports whether the daemon says that the file is in force.
 fn is_valid(guillemet: &Guillemet) -> bool {
     let metrics = guillemet.get("/metrics").text();
     let of_metrics = metrics.contains("\nguillemet_config_valid 1.0\n");
@@ -59,7 +59,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A home with the template and a host for it.
+/// Makes a home with the template and a host for it.
 fn home() -> Guillemet {
     let guillemet = Guillemet::init();
     write(&guillemet, "[vars]\nhost = 'first.example'\n");
@@ -87,7 +87,7 @@ fn a_variable_that_was_just_added_is_there_for_check_and_render_alike() {
         replace(&guillemet, "[vars]\n");
         assert!(guillemet.command(&["reload"]).status.success());
         assert_eq!(guillemet.get(RENDER).status, 422);
-        // Nobody is told, and nothing is waited for.
+        // No command is called, and nothing is waited for.
         replace(&guillemet, &format!("[vars]\nhost = 'host-{round}.example'\n"));
         let checked = guillemet.command(&["template", "check", "mcp-server/calendar"]);
         assert!(checked.status.success(), "{}", told(&checked));
@@ -106,7 +106,7 @@ fn every_way_to_change_the_file_is_followed() {
     shows(&guillemet, "in-place.example");
     replace(&guillemet, &host("renamed"));
     shows(&guillemet, "renamed.example");
-    // As Kubernetes mounts a ConfigMap: the file is a link by way of a folder that is a link.
+    // Kubernetes mounts a ConfigMap like this: the file is a link through a folder that is a link.
     let file = guillemet.path("guillemet.toml");
     for version in ["one", "two"] {
         fs::create_dir(guillemet.path(version)).unwrap();
@@ -119,7 +119,7 @@ fn every_way_to_change_the_file_is_followed() {
     symlink("two", guillemet.path("..next")).unwrap();
     fs::rename(guillemet.path("..next"), guillemet.path("..data")).unwrap();
     shows(&guillemet, "two.example");
-    // Edited behind the link, where no event of the kernel tells.
+    // The file is edited behind the link, where the kernel reports no event.
     fs::write(guillemet.path("two/guillemet.toml"), host("edited")).unwrap();
     shows(&guillemet, "edited.example");
     assert!(is_valid(&guillemet));
@@ -152,7 +152,7 @@ fn a_mistake_changes_nothing_and_is_shown_with_its_line_until_it_is_corrected() 
     assert!(page.contains("The configuration has a mistake") && page.contains(&place), "{page}");
     assert!(guillemet.get(RENDER).text().contains("first.example"));
 
-    // Both that read it say so.
+    // Both commands that read the file report it.
     let checked = guillemet.command(&["template", "check"]);
     assert_eq!(checked.status.code(), Some(1));
     assert!(told(&checked).contains(&place) && told(&checked).contains("goes on with"), "{}", told(&checked));
@@ -165,11 +165,11 @@ fn a_mistake_changes_nothing_and_is_shown_with_its_line_until_it_is_corrected() 
     assert!(told(&reloaded).contains(&place), "{}", told(&reloaded));
     let shown = told(&guillemet.command(&["status"]));
     assert!(shown.contains(&place) && shown.contains("configuration"), "{shown}");
-    // No value of the file anywhere.
+    // No value of the file is shown anywhere.
     let all = [after.to_string(), page, told(&checked), told(&refused), told(&reloaded), shown, guillemet.log()];
     assert!(!all.iter().any(|text| text.contains("canary-value")), "{all:#?}");
     assert!(guillemet.log().contains(&place), "{}", guillemet.log());
-    // A restart reads the same file, and says the same.
+    // After a restart the daemon reads the same file and reports the same.
     replace(&guillemet, "[vars]\nhost = 'third.example'\n");
     shows(&guillemet, "third.example");
     let after = status(&guillemet);
@@ -207,7 +207,7 @@ fn every_mistake_is_told_at_once() {
         let told = told(&reloaded);
         assert!(told.lines().any(|line| line.contains(&begin) && line.contains(field)), "{begin} {field}: {told}");
     }
-    // The daemon that starts with it says the same.
+    // A daemon that starts with the file reports the same.
     let mut guillemet = guillemet;
     assert!(guillemet.stop());
     assert!(!guillemet.try_run(&[]));
@@ -225,7 +225,7 @@ fn a_reload_is_acknowledged_when_it_is_in_force() {
         let reloaded = guillemet.post("/v1/reload", &json!({}));
         assert_eq!(reloaded.status, 200, "{}", reloaded.text());
         let changed = reloaded.json()["changed"].clone();
-        // The daemon follows the file too, and may have been first.
+        // The daemon follows the file too, and may have loaded it first.
         assert!(changed == json!(["vars", "limits.idle_seconds"]) || changed == json!([]), "{changed}");
         let rendered = guillemet.get(RENDER).text();
         assert!(rendered.contains(&host), "{rendered}");
@@ -243,9 +243,9 @@ fn a_key_that_is_read_at_the_start_is_said_to_need_a_restart() {
     let shown = status(&guillemet);
     assert_eq!(shown["configuration"]["needs_restart"], json!(["limits.connections", "api.group"]));
     assert!(shown["warnings"].to_string().contains("limits.connections, api.group changed"), "{shown}");
-    // What need not wait has not waited.
+    // Settings that need no restart are in force.
     assert!(guillemet.get(RENDER).text().contains("second.example"));
-    // Put back as it was, nothing is left to do.
+    // After the file is restored, no restart is needed.
     write(&guillemet, "[vars]\nhost = 'second.example'\n");
     assert!(guillemet.command(&["reload"]).status.success());
     assert_eq!(status(&guillemet)["configuration"]["needs_restart"], json!([]));
@@ -268,11 +268,11 @@ fn what_others_can_write_or_nobody_can_read_is_not_loaded() {
     assert!(!is_valid(&guillemet));
     assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 422);
     assert!(guillemet.get(RENDER).text().contains("first.example"));
-    // Corrected, it is loaded without another word.
+    // A corrected file is loaded without any command.
     set(0o600);
     shows(&guillemet, "of-somebody.example");
     until("still refused", || is_valid(&guillemet).then_some(()));
-    // The folder counts too, and is not the file that changes.
+    // The folder's mode counts too, and it changes without the file.
     let folder = guillemet.dir.path().to_owned();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o707)).unwrap();
     write(&guillemet, "[vars]\nhost = 'third.example'\n");
@@ -280,7 +280,7 @@ fn what_others_can_write_or_nobody_can_read_is_not_loaded() {
     assert!(told.contains("can be written by everyone"), "{told}");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
     shows(&guillemet, "third.example");
-    // Gone, and what is no file at all.
+    // The file is removed, and replaced by something that is not a file.
     fs::remove_file(&file).unwrap();
     let told = until("its absence is not told", problems);
     assert!(told.contains("cannot be read"), "{told}");
@@ -290,7 +290,7 @@ fn what_others_can_write_or_nobody_can_read_is_not_loaded() {
     fs::remove_dir(&file).unwrap();
     write(&guillemet, "[vars]\nhost = 'back.example'\n");
     shows(&guillemet, "back.example");
-    // What is tried again and again is logged once.
+    // A problem that is found repeatedly is logged once.
     assert_eq!(guillemet.log().matches("not a regular file").count(), 1, "{}", guillemet.log());
 }
 
@@ -306,7 +306,7 @@ fn when_a_reload_is_acknowledged_nobody_keeps_a_right_that_is_gone() {
         stream
     };
     let mut listening = Listening::to(&guillemet);
-    // Half a request each: to resolve a value, and to make a secret.
+    // Half of two requests: to resolve a value, and to create a secret.
     let half = |path: &str, body: &str, sent: usize| {
         let mut stream = connect();
         let head =
@@ -317,11 +317,11 @@ fn when_a_reload_is_acknowledged_nobody_keeps_a_right_that_is_gone() {
     };
     let (resolve, create) = (r#"{"secrets":["token"]}"#, r#"{"name":"new","value":"v"}"#);
     let (mut resolving, mut creating) = (half("/v1/resolve", resolve, 5), half("/v1/secrets", create, 5));
-    // They have been admitted: one that connected later is answered.
+    // They have been admitted, because a later connection gets an answer.
     assert_eq!(guillemet.get("/healthz").status, 200);
     write(&guillemet, &format!("[[client]]\nuid = {own}\nsecrets = ['other']\n"));
     assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 200);
-    // The caller itself is bound now.
+    // From now on the rules apply to this caller too.
     assert_eq!(guillemet.get("/v1/secrets").status, 403);
     resolving.write_all(&resolve.as_bytes()[5..]).unwrap();
     let answer = receive(resolving).unwrap();
@@ -329,7 +329,7 @@ fn when_a_reload_is_acknowledged_nobody_keeps_a_right_that_is_gone() {
     creating.write_all(&create.as_bytes()[5..]).unwrap();
     assert_eq!(receive(creating).unwrap().status, 403);
     while listening.line().is_some() {}
-    // Nobody may reload it any more, but the file is followed.
+    // Nobody may reload any more, but the daemon follows the file.
     assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 403);
     write(&guillemet, "");
     until("the rules are still in force", || (guillemet.get("/v1/secrets").status == 200).then_some(()));
@@ -369,7 +369,7 @@ fn a_rule_for_nobody_is_told_and_the_rest_is_loaded() {
     assert!(guillemet.log().contains("there is no user `no-such-user-here`"), "{}", guillemet.log());
 }
 
-/// The changes of the configuration in the audit trail, oldest first: who, the digests, and why not.
+/// Returns the changes of the configuration from the audit trail, oldest first: who, both digests, and the error.
 fn recorded(guillemet: &Guillemet) -> Vec<[Value; 4]> {
     let trail = guillemet.get("/v1/usage?limit=1000&outcome=configuration_changed").json();
     let event = |event: &Value| {
@@ -386,13 +386,13 @@ fn every_change_of_the_configuration_leaves_an_event_with_its_digests() {
     let (daemon, own) = (json!(guillemet.pid()), json!(std::process::id()));
     let first = digest(&guillemet);
     assert_eq!(recorded(&guillemet), Vec::<[Value; 4]>::new());
-    // The daemon by itself.
+    // The daemon loads it by itself.
     replace(&guillemet, "[vars]\nhost = 'second.example'\n");
     shows(&guillemet, "second.example");
     let second = digest(&guillemet);
     let mut expected = vec![[daemon.clone(), first, second.clone(), Value::Null]];
     assert_eq!(recorded(&guillemet), expected);
-    // Whoever asks; nothing where nothing changes.
+    // A reload records its caller, and nothing if nothing changes.
     assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 200);
     assert_eq!(recorded(&guillemet), expected);
     fs::set_permissions(guillemet.path("guillemet.toml"), fs::Permissions::from_mode(0o666)).unwrap();
@@ -403,7 +403,7 @@ fn every_change_of_the_configuration_leaves_an_event_with_its_digests() {
     assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 422);
     expected.push([own, second.clone(), Value::Null, refused]);
     assert_eq!(recorded(&guillemet), expected);
-    // While no daemon ran.
+    // The file changes while no daemon runs.
     assert!(guillemet.stop());
     fs::set_permissions(guillemet.path("guillemet.toml"), fs::Permissions::from_mode(0o600)).unwrap();
     guillemet.run();
@@ -415,7 +415,7 @@ fn every_change_of_the_configuration_leaves_an_event_with_its_digests() {
     assert_eq!(recorded(&guillemet), expected);
 }
 
-/// One request on a connection that stays open; the status of the answer.
+/// Sends one request on a connection that stays open. Returns the status of the answer.
 fn ask_on(stream: &mut BufReader<UnixStream>) -> u16 {
     stream.get_mut().write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut line = String::new();

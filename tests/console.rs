@@ -1,5 +1,5 @@
-//! The console over real TCP: who gets in, what a form may do, what stands in a page, and that every flow
-//! works without scripts.
+//! The console over real TCP: who gets in, what a form may do, what a page contains, and that every flow works without
+//! scripts.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::daemon::{Answer, Guillemet, try_ask};
 use support::missing;
 use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
-/// Every path of the console, with something in it where there is a name.
+/// Every path of the console, with an existing name where the path has one.
 const PATHS: [(&str, &str); 21] = [
     ("GET", "/"),
     ("GET", "/login?token=x"),
@@ -42,7 +42,7 @@ const PATHS: [(&str, &str); 21] = [
     ("GET", "/settings/developers/audit"),
 ];
 
-/// Nobody can add a page or a form that these tests do not know.
+/// A page or form that these tests do not know cannot be added unnoticed.
 #[test]
 fn these_tests_know_every_path() {
     let known: HashSet<(&str, &str)> =
@@ -58,7 +58,7 @@ fn these_tests_know_every_path() {
     assert_eq!(count, PATHS.len(), "a path is gone");
 }
 
-/// A template that names one secret.
+/// A template that references one secret.
 const TEMPLATE: &str = r#"name = "calendar"
 url = "https://mcp.example/"
 [headers]
@@ -88,7 +88,7 @@ fn a_link_works_once() {
     assert_eq!(host.split_once(':').unwrap().0.len(), 26 + ".localhost".len(), "{url}");
     let mut browser = Browser::at(&url);
 
-    // Nobody without the link gets in, and nobody who only looks uses it up.
+    // A request without the link is refused, and does not use up the link.
     assert_eq!(browser.get(SECRETS).status, 403);
     let head = browser.ask("HEAD", &path, &[], b"");
     assert_eq!((head.status, head.headers.get("set-cookie")), (405, None));
@@ -114,12 +114,12 @@ fn a_link_works_once() {
     is_sealed(&answer);
     assert_eq!(browser.get(SECRETS).status, 200);
 
-    // Once.
+    // A link works once.
     let again = Browser::at(&url).follow(&url);
     assert_eq!((again.status, again.headers.get("set-cookie")), (403, None));
     assert!(again.text().contains("guillemet console"), "{}", again.text());
 
-    // Several people, each with a link; logging out ends one session.
+    // Several people have a link each; logging out ends one session.
     let other = Browser::open(&guillemet);
     assert_ne!(browser.cookie, other.cookie);
     assert_ne!(browser.csrf(), other.csrf());
@@ -127,7 +127,7 @@ fn a_link_works_once() {
     assert_eq!(out.status, 200);
     assert_eq!(browser.get(SECRETS).status, 403);
     assert_eq!(other.get(SECRETS).status, 200);
-    // Nothing that lets somebody in is in the log.
+    // The log contains nothing that would let anybody in.
     let log = guillemet.log();
     for word in [path.split_once('=').unwrap().1, pair.split_once('=').unwrap().1] {
         assert!(!log.contains(word), "{log}");
@@ -144,7 +144,7 @@ fn another_host_is_told_nothing_on_any_path() {
     let (own, port) = (browser.host.as_str(), browser.port);
     let name = own.split(':').next().unwrap();
     let foreign = format!("rebound.example:{port}");
-    // What begins or ends like the host, or differs in what other programs pass over.
+    // Hosts that begin or end like the right one, or differ in characters that other programs ignore.
     let alike = [
         format!("{own}.evil.example"),
         format!("{own}0"),
@@ -174,14 +174,14 @@ fn another_host_is_told_nothing_on_any_path() {
             headers.push(("cookie", &cookie));
             headers.push(("content-type", "application/x-www-form-urlencoded"));
             let answer = browser.raw(method, path, headers, body);
-            // Without a host HTTP/1.1 is not spoken at all.
+            // Without a host, HTTP/1.1 is refused before anything else.
             assert!([421, 400].contains(&answer.status), "{method} {path} {headers:?}: {}", answer.status);
             if answer.status == 421 {
                 is_sealed(&answer);
             }
             assert!(!answer.text().contains("cal-key"));
         }
-        // A target that names another host than `Host`.
+        // A request target that names another host than `Host`.
         for other in alike.iter().filter(|host| !host.contains(',')).chain([&foreign]) {
             let absolute = format!("http://{other}{path}");
             let answer = browser.ask(method, &absolute, &[], body);
@@ -195,7 +195,7 @@ fn another_host_is_told_nothing_on_any_path() {
 fn every_answer_is_sealed_and_strangers_see_nothing() {
     let guillemet = Guillemet::start();
     guillemet.add("cal-key", "x");
-    // The page of a former version needs one.
+    // The page of a former version needs one to exist.
     guillemet.ask("PATCH", "/v1/secrets/cal-key", &[], br#"{"value": "y"}"#);
     guillemet.write("mcp-server/a.toml", TEMPLATE);
     let browser = Browser::open(&guillemet);
@@ -236,7 +236,7 @@ fn every_answer_is_sealed_and_strangers_see_nothing() {
         is_sealed(&answer);
         assert_eq!(answer.status, status, "{method} {path}");
     }
-    // The files pages load are the same for everybody, and kept for ever under their digest.
+    // The files that pages load are the same for everybody, and are cached forever under their digest.
     let page = browser.page(SECRETS);
     let style = page.all("link").find_map(|link| link.get("href")).unwrap().to_owned();
     let answer = stranger.get(&style);
@@ -278,14 +278,14 @@ fn a_form_is_taken_from_the_console_alone() {
         is_sealed(&answer);
     }
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "active");
-    // Twice a field, a field that is none, and more than fits.
+    // A field that is given twice, an unknown field, and a body that is too long.
     for body in [format!("{good}&{good}"), format!("{good}&other=1")] {
         assert_eq!(browser.ask("POST", path, &[form], body.as_bytes()).status, 400);
     }
     let large = format!("{good}&back={}", "x".repeat(1 << 20));
     assert_eq!(browser.ask("POST", path, &[form], large.as_bytes()).status, 413);
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "active");
-    // A page that gives no referrer sends `null`; the browser vouches for it.
+    // A page without a referrer sends `null`, and the browser vouches for it.
     let vouched = [form, ("origin", "null"), ("sec-fetch-site", "same-origin")];
     assert_eq!(browser.ask("POST", path, &vouched, good.as_bytes()).status, 303);
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "disabled");
@@ -294,7 +294,7 @@ fn a_form_is_taken_from_the_console_alone() {
     assert_eq!(guillemet.get("/v1/secrets/cal-key").json()["status"], "active");
 }
 
-/// A form of these fields that would be taken, but for its token.
+/// Returns a form with these fields that would be accepted except for its token.
 fn filled<'a>(fields: &[&'a str], name: &'a str) -> Vec<(&'a str, &'a str)> {
     let value = |field: &&'a str| match *field {
         "name" => Some(("name", name)),
@@ -315,7 +315,7 @@ fn no_form_is_taken_without_the_token_of_its_session() {
     let forms: Vec<_> = guillemet::console::routes().filter(|(_, methods, _)| methods.contains("POST")).collect();
     assert!(forms.len() > 7, "{forms:?}");
     for (number, (path, _, fields)) in forms.into_iter().enumerate() {
-        // Each has a secret of its own, with a former version; one that is enabled was disabled.
+        // Each request has its own secret, with a former version; for one that enables, it was disabled.
         let name = format!("key-{number}");
         guillemet.add(&name, "one");
         assert_eq!(guillemet.ask("PATCH", &format!("/v1/secrets/{name}"), &[], br#"{"value": "two"}"#).status, 200);
@@ -333,7 +333,7 @@ fn no_form_is_taken_without_the_token_of_its_session() {
             let headers = [("content-type", "application/x-www-form-urlencoded"), ("origin", origin.as_str())];
             browser.ask("POST", &path, &headers, encode(&fields.collect::<Vec<_>>()).as_bytes()).status
         };
-        // The secrets there are, all of this one, and whether the session goes on.
+        // Returns every secret in full, and whether the session is still valid.
         let state = || {
             let (all, one) = (guillemet.get("/v1/secrets"), guillemet.get(&format!("/v1/secrets/{name}")));
             (all.json()["count"].clone(), one.text(), browser.get(SECRETS).status)
@@ -344,7 +344,7 @@ fn no_form_is_taken_without_the_token_of_its_session() {
             assert_eq!(send(token), 403, "{path} with {token:?}");
             assert_eq!(state(), before, "{path} with {token:?} has changed something");
         }
-        // It was the token alone.
+        // Only the token was wrong.
         let taken = send(Some(&csrf));
         assert!([200, 303].contains(&taken), "{path}: {taken}");
         assert_ne!(state(), before, "{path} changes something");
@@ -370,7 +370,7 @@ fn no_page_holds_a_value() {
     post(SECRETS, &[("name", "not a name"), ("value", &canaries[1].value)], 422);
     post(SECRETS, &[("name", "mcp-calendar-production"), ("value", &canaries[1].value)], 409);
     post(SECRETS, &[("name", "other"), ("value", &too_long)], 422);
-    // Into the wrong field: a name is shown again, but this one is too long to be shown whole anywhere.
+    // A value in the wrong field: a name is shown again, but this one is too long to be shown in full anywhere.
     let edit = "/settings/developers/secrets/mcp-calendar-production/edit";
     post(edit, &[("name", "not a name"), ("value", &canaries[1].value)], 422);
     let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ["mcp-calendar-production"]}));
@@ -390,7 +390,7 @@ fn no_page_holds_a_value() {
         }
     }
     assert!(!scanner.is_in(guillemet.log().as_bytes()));
-    // The scan finds what is there.
+    // Proves that the scan finds values.
     assert!(scanner.is_in(resolved.text().as_bytes()));
 }
 
@@ -462,13 +462,13 @@ fn every_flow_works_without_scripts() {
     guillemet.write("mcp-server/a.toml", TEMPLATE);
     let browser = Browser::open(&guillemet);
 
-    // Missing, with a way to create it.
+    // A missing secret is shown with a way to create it.
     let page = browser.page(SECRETS);
     assert!(page.says("missing"), "{}", page.text);
     let create = page.all("a").filter_map(|link| link.get("href")).find(|href| href.contains("/new?name=")).unwrap();
     assert_eq!(browser.page(create).value("name"), "mcp-calendar-production");
 
-    // Everything wrong at once, at its field, with the name kept.
+    // All mistakes are shown at once, each at its field, and the name is kept.
     let refused = browser.post(SECRETS, &[("name", "not a name"), ("value", "")]);
     let form = Page::parse(&refused.text());
     assert_eq!((refused.status, form.value("name")), (422, "not a name"));
@@ -494,7 +494,7 @@ fn every_flow_works_without_scripts() {
     assert_eq!(value("mcp-calendar-production"), (200, pem.to_owned()));
     assert_eq!(browser.post(SECRETS, &[("name", "MCP-calendar-production"), ("value", "x")]).status, 409);
 
-    // The row: references, versions, use.
+    // The row shows references, versions and use.
     let page = browser.page(SECRETS);
     for text in
         ["active", "mcp-server/a", "References of", "Versions of", "1 (current)", "Resolutions per day", "just now"]
@@ -503,7 +503,7 @@ fn every_flow_works_without_scripts() {
     }
     assert_eq!(page.all("rect").count(), 1);
 
-    // Disabled from the second page of a filter, one is back there.
+    // After disabling a secret on the second page of a filter, the browser is back on that page.
     let name = "mcp-calendar-production";
     let path = |action: &str| format!("{SECRETS}/{name}/{action}");
     let answer = browser.post(&path("disable"), &[("back", "query=mcp&status=active")]);
@@ -520,11 +520,11 @@ fn every_flow_works_without_scripts() {
     browser.done(&path("edit"), &[("name", name), ("value", ""), ("enabled", "on")]);
     assert_eq!(value(name), (200, pem.to_owned()));
 
-    // The affected flows come before the form of a rotation.
+    // The references are shown before the form of a rotation.
     let page = browser.get(&path("rotate")).text();
     assert!(page.find("mcp-server/a").unwrap() < page.find("<textarea").unwrap());
 
-    // A delete that is refused lists everything that has to be updated.
+    // A refused delete lists everything that has to be updated.
     guillemet.write("mcp-server/b.toml", TEMPLATE);
     let refused = browser.post(&path("delete"), &[]);
     let page = Page::parse(&refused.text());
@@ -535,7 +535,7 @@ fn every_flow_works_without_scripts() {
         page.text
     );
     std::fs::remove_dir_all(guillemet.path("templates")).unwrap();
-    // What vanished less than two seconds ago may come back.
+    // A template that vanished less than two seconds ago may come back.
     let until = Instant::now() + Duration::from_secs(60);
     let page = loop {
         let answer = browser.post(&path("delete"), &[]);
@@ -561,7 +561,7 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
     };
     let template = || std::fs::read_to_string(guillemet.path("templates/mcp-server/a.toml")).unwrap();
 
-    // Two operators: the second one's form was made for another state, and nothing of it is taken.
+    // Two operators: the second one's form was made for another state, and is refused as a whole.
     let (mine, theirs) = (browser.page(&path(old, "rotate")), browser.page(&path(old, "rotate")));
     let rotated = browser.done(&path(old, "rotate"), &[("etag", mine.value("etag")), ("value", "two")]);
     assert!(rotated.says("was rotated; its version is 2 now"), "{}", rotated.text);
@@ -575,7 +575,7 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
     }
     assert_eq!(value(old).as_deref(), Some("two"));
 
-    // Back to the first version, with the affected flows before the button.
+    // Rolls back to the first version; the references are shown before the button.
     let page = browser.page(SECRETS);
     let back = page.all("a").filter_map(|a| a.get("href")).find(|href| href.ends_with("/rollback?version=1")).unwrap();
     assert_eq!(page.all("a").filter(|a| a.get("href").is_some_and(|href| href.contains("/rollback"))).count(), 1);
@@ -590,7 +590,7 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
         assert_eq!(browser.get(&format!("{}?version={version}", path(old, "rollback"))).status, 404, "{version}");
     }
 
-    // Renamed: the reference goes on working, and the page says what to update.
+    // After a rename the reference goes on working, and the page says what to update.
     let form = browser.page(&path(old, "edit"));
     let fields = [("etag", form.value("etag")), ("name", new), ("value", ""), ("enabled", "on")];
     let page = browser.done(&path(old, "edit"), &fields);
@@ -601,12 +601,12 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
         page.text
     );
     assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
-    // Another secret cannot take the former name, and is told who has it and where.
+    // Another secret cannot take the former name. The error says which secret has it, and where it is used.
     let taken = browser.post(SECRETS, &[("name", old), ("value", "x")]);
     let page = Page::parse(&taken.text());
     assert_eq!(taken.status, 409);
     assert!(page.says(&format!("former name of `{new}`")) && page.says("mcp-server/a"), "{}", page.text);
-    // The templates are rewritten when that is ticked, even where the name stays.
+    // The templates are rewritten if the box is ticked, even if the name stays the same.
     let form = browser.page(&path(new, "edit"));
     let fields = [("etag", form.value("etag")), ("name", new), ("value", ""), ("enabled", "on"), ("rewrite", "on")];
     let page = browser.done(&path(new, "edit"), &fields);
@@ -614,7 +614,7 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
     assert_eq!(template(), TEMPLATE.replace(old, new));
     assert_eq!(value(new).as_deref(), Some("one"));
 
-    // The trail has who asked, and what was refused; under the former name it is found too.
+    // The trail shows who asked and what was refused. It can also be found under the former name.
     browser.done(&path(new, "disable"), &[]);
     assert_eq!(value(new), None);
     for name in [new, old] {
@@ -638,7 +638,7 @@ fn the_table_is_searched_filtered_and_sorted() {
     for index in 0..60 {
         guillemet.add(&format!("key-{index:02}"), "x");
     }
-    // Names that are words of paths as well.
+    // Names that are also words in paths.
     for name in ["new", "live", "edit"] {
         guillemet.add(name, "x");
     }
@@ -692,7 +692,7 @@ fn templates_are_explained_and_plugins_shown() {
     assert!(page.says("mcp-server") && page.says("built-in"), "{}", page.text);
 }
 
-/// The TCP sockets of a process, by its own descriptors: their addresses here, and whether they listen.
+/// Returns the TCP sockets of a process, from its own descriptors: the local address of each, and whether it listens.
 fn sockets(pid: u32) -> Option<HashSet<(String, bool)>> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let inodes: HashSet<String> = descriptors
@@ -711,7 +711,7 @@ fn sockets(pid: u32) -> Option<HashSet<(String, bool)>> {
     Some(sockets)
 }
 
-/// The TCP ports a process listens on.
+/// Returns the TCP ports on which a process listens.
 fn ports(pid: u32) -> Option<HashSet<String>> {
     let listening = sockets(pid)?.into_iter().filter(|(_, listens)| *listens);
     Some(listening.map(|(address, _)| address).collect())
@@ -731,13 +731,13 @@ fn there_is_no_port_before_a_link_and_only_loopback_after() {
     let loopback = HashSet::from([format!("0100007F:{port}"), format!("00000000000000000000000001000000:{port}")]);
     let after = ports(guillemet.pid()).unwrap();
     assert!(!after.is_empty() && after.is_subset(&loopback), "{after:?}");
-    // A name under `.localhost` is either address: nobody else may have the other one.
+    // A name under `.localhost` can resolve to either address, so nobody else may listen on the other one.
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         assert_eq!(after, loopback);
     }
 }
 
-/// The daemon's clock, of both kinds, is set forward by libfaketime: a session ends by itself after half an hour.
+/// libfaketime sets both of the daemon's clocks forward, because a session ends by itself only after half an hour.
 #[test]
 fn there_is_no_socket_after_the_last_session() {
     let Some(library) = faketime() else { return };
@@ -772,13 +772,13 @@ fn there_is_no_socket_after_the_last_session() {
     let (first, second) = (Browser::open(&guillemet), Browser::open(&guillemet));
     assert_eq!(first.post("/logout", &[]).status, 200);
     set("+20m");
-    // The other session is still good.
+    // The other session is still valid.
     assert_eq!(second.get(SECRETS).status, 200);
     assert!(!ports(guillemet.pid()).unwrap().is_empty());
     assert_eq!(second.post("/logout", &[]).status, 200);
     gone("after everybody has logged out");
 
-    // Nobody logs out; the link that nobody followed ends too.
+    // Nobody logs out, and the link that nobody followed expires too.
     let _open = Browser::open(&guillemet);
     link(&guillemet);
     assert!(!ports(guillemet.pid()).unwrap().is_empty());
@@ -794,7 +794,7 @@ fn faketime() -> Option<PathBuf> {
     missing::has(found.is_some(), "libfaketime", "`sudo apt-get install faketime`").then_some(found?)
 }
 
-/// Whether the other end has ended a connection, without waiting for that.
+/// Reports without waiting whether the other end has closed a connection.
 fn is_ended(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     stream.read(&mut [0; 16]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |read| read == 0)
@@ -813,16 +813,16 @@ fn another_user_does_not_block_the_console() {
     let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, browser.port)).unwrap();
     let mut strangers = as_user(AGENT, || (0..40).map(|_| connect()).collect::<Vec<_>>());
     assert_eq!(browser.get(SECRETS).status, 200);
-    // They came before, and were ended before.
+    // Strangers connected earlier and were disconnected earlier.
     assert!(strangers.iter_mut().all(is_ended));
 
-    // Silent ones of the user itself give way.
+    // Silent connections of the user itself give way.
     let mut own: Vec<TcpStream> = (0..40).map(|_| connect()).collect();
     assert_eq!(browser.get(SECRETS).status, 200);
     own[0].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(own[0].read(&mut [0; 16]).unwrap(), 0);
 
-    // Who asks for a link may follow it, and nobody else.
+    // Only the user who asks for a link may follow it.
     assert!(is_ended(&mut as_user(OTHER, || {
         let mut stream = connect();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -1,8 +1,9 @@
-//! What is rendered as a dotenv file, read by its readers: python-dotenv, Node, systemd and shells; and a bare value
-//! also by docker and kubectl.
+//! Rendered dotenv files, read by their consumers: python-dotenv, Node, systemd and shells, and for bare values also
+//! docker and kubectl.
 //!
-//! They read every value as it is, or it is refused. That a refusal is necessary is tried: whichever way such a value
-//! is quoted, one of the readers reads something else, and so does the one that is named for each kind of quotes.
+//! They read every value exactly, or the value is refused. The test also checks that a refusal is necessary: however
+//! such a value is quoted, at least one reader reads something else, and so does the reader that the refusal names for
+//! each kind of quotes.
 
 mod support;
 
@@ -17,11 +18,11 @@ use support::random::Random;
 
 const NODE: &str = "node";
 
-/// The line behind one that is tried: Node looks for a closing quote beyond the end of its line.
+/// The line after the tested one. Node looks for a closing quote beyond the end of its line.
 const NEXT: &str = "a'b\"c`d";
 const NEXT_LINE: &str = "NEXT=a'b\"c`d\n";
 
-/// The credentials with the value alone, and with text before and behind it.
+/// The credentials: the value alone, and with text before and after it.
 const TEMPLATE: &str = r#"api_key = "<< secret 'password' >>"
 client_id = "id-<< secret 'password' >>"
 secret_key = "<< secret 'password' >> #end"
@@ -33,7 +34,7 @@ fn texts(value: &str) -> [String; 3] {
     [value.to_owned(), format!("id-{value}"), format!("{value} #end")]
 }
 
-/// The passwords of other tests, and what is no line of printable ASCII.
+/// Returns the passwords of other tests, and values that are not a line of printable ASCII.
 fn values() -> Vec<String> {
     const MORE: [&str; 16] = [
         "-----BEGIN-----\nabc+/=\n-----END-----",
@@ -66,7 +67,7 @@ fn values() -> Vec<String> {
     values
 }
 
-/// Each way to write a text behind `K=`, as far as one of the readers knows it: as it is, in single quotes, in double
+/// Returns each way to write a text after `K=` that at least one reader knows: bare, in single quotes, in double
 /// quotes, and others.
 fn quotings(text: &str) -> Vec<String> {
     let escaped = |quote: char| text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
@@ -89,7 +90,7 @@ fn quotings(text: &str) -> Vec<String> {
     ]
 }
 
-/// The readers whose parser can be asked for many files at once.
+/// The readers whose parser can read many files at once.
 struct Readers {
     python: PathBuf,
     systemd: bool,
@@ -98,7 +99,7 @@ struct Readers {
 const SHELLS: [&str; 2] = ["sh", "bash"];
 
 impl Readers {
-    /// Those that are installed; nothing where one is missing that has to be there.
+    /// Finds the installed readers. Returns `None` if one that has to be there is missing.
     fn find() -> Option<Self> {
         let python = python()?;
         if !has(Path::new(NODE), "`sudo apt-get install nodejs` (20.12 or newer)") {
@@ -106,13 +107,13 @@ impl Readers {
         }
         let mut script = Command::new(&python);
         script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumers/read_systemd.py"));
-        // Without input it ends early, but not with 3.
+        // Without input it ends early, but not with status 3.
         let systemd = script.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap().code() != Some(3);
         let systemd = missing::has(systemd, "systemd's private library", "`sudo apt-get install systemd`");
         Some(Self { python, systemd })
     }
 
-    /// What each makes of each file, by its name in refusals.
+    /// Returns what each reader reads from each file, by the reader's name in refusals.
     fn read(&self, files: &[String]) -> Vec<(&'static str, Vec<Value>)> {
         let files = json!(files);
         let list = |value: Value| value.as_array().unwrap().clone();
@@ -126,7 +127,7 @@ impl Readers {
         read
     }
 
-    /// What the environment of a program is behind `set -a; . FILE`.
+    /// Returns the environment of a program after `set -a; . FILE`.
     fn sourced(&self, shell: &str, names: &[&str], files: &[String]) -> Vec<Value> {
         let asked = json!({"shell": shell, "names": names, "files": files});
         run_script(&self.python, "read_shell.py", &asked).as_array().unwrap().clone()
@@ -159,7 +160,7 @@ fn every_reader_reads_every_value_as_it_is() {
         }
     }
 
-    // What was refused: the texts of those fields, and every way to write them.
+    // The refused values: the text of each field, and every way to write it.
     let refused: Vec<(usize, String, String)> = refused
         .into_iter()
         .flat_map(|(number, refusals)| refusals.into_iter().map(move |refusal| (number, refusal)))
@@ -173,7 +174,7 @@ fn every_reader_reads_every_value_as_it_is() {
     let mut tried = Vec::new();
     for (number, text, reason) in refused {
         let place = format!("seed {SEED:#x}, value {number}, {text:?}: {reason}");
-        // Refused whether or not it is closed: an expansion that begins is nothing to rely on.
+        // It is refused whether or not it is closed, because readers differ about an expansion that begins.
         if is_open(&text) {
             assert!(reason.contains("`${`, which python-dotenv expands"), "{place}: the reason is another");
         } else {
@@ -200,11 +201,11 @@ fn every_reader_reads_every_value_as_it_is() {
             for_shells.push(tried);
         }
     }
-    // Nothing behind it: the quotes of the other line would be open.
+    // Nothing follows it, because the quotes of the next line would be open.
     let files: Vec<String> = for_shells.iter().map(|tried| format!("K={}\n", tried.form)).collect();
     let found = readers.sourced("sh", &["K"], &files);
     for (tried, found) in for_shells.iter().zip(found) {
-        // What a `$` before no name means is not specified; no shell is relied on.
+        // The meaning of a `$` that no name follows is not specified, so no shell is relied on.
         let may_be_read = tried.form.starts_with('"') && tried.text.contains('$');
         assert!(found["K"] != tried.text.as_str() || may_be_read, "all read {}: {}", tried.form, tried.place);
     }
@@ -213,7 +214,7 @@ fn every_reader_reads_every_value_as_it_is() {
 /// A way to write a text that was refused.
 struct Tried {
     form: String,
-    /// Its place among `quotings`.
+    /// Its index in `quotings`.
     way: usize,
     text: String,
     reason: String,
@@ -221,7 +222,7 @@ struct Tried {
 }
 
 impl Tried {
-    /// Whether the refusal says that this reader reads this form as something else.
+    /// Reports whether the refusal says that this reader reads this form as something else.
     fn blames(&self, reader: &str) -> bool {
         let (single, double) = match self.reason.split_once("in single quotes, ") {
             Some((_, quotes)) => quotes.split_once("; in double quotes, ").expect("both"),
@@ -235,7 +236,7 @@ impl Tried {
     }
 }
 
-/// Where all readers agree there are no quotes, and so docker and kubectl, which know none, read the value too.
+/// If all readers agree on a value, it has no quotes, so docker and kubectl, which know none, read it too.
 #[test]
 fn docker_and_kubectl_read_what_is_bare() {
     let Some(readers) = Readers::find() else { return };
@@ -280,13 +281,13 @@ fn docker_and_kubectl_read_what_is_bare() {
         }
         let found = run_script(&readers.python, "read_docker.py", &json!({"reader": reader, "file": file}));
         assert_eq!(found, expected, "{reader}");
-        // And quotes they take for a part of the value, as the documentation says.
+        // They read quotes as a part of the value, as their documentation says.
         let found = run_script(&readers.python, "read_docker.py", &json!({"reader": reader, "file": "K='a b'\n"}));
         assert_eq!(found["K"], "'a b'", "{reader}");
     }
 }
 
-/// The program's own switch, for some of them: it starts a process for each.
+/// Node's own option, for some values only, because it starts a process for each.
 #[test]
 fn node_starts_with_the_file() {
     if !has(Path::new(NODE), "`sudo apt-get install nodejs` (20.6 or newer)") {

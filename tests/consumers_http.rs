@@ -1,7 +1,7 @@
-//! What is rendered of custom actions, sent by those who use it: `curl -K`, and a client for the target `json`
-//! that signs. A server records each request byte for byte, and takes only the right credentials.
+//! Rendered custom actions, sent by their consumers: `curl -K`, and a client for the target `json` that signs requests.
+//! A server records each request byte for byte, and accepts only the right credentials.
 //!
-//! Every value arrives as it is, or is refused for the reason that makes it impossible.
+//! Every value arrives exactly, or is refused for the reason that makes it impossible.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::consumers::{Rotating, has, judge, python, run_script};
 use support::passwords::{SEED, passwords};
 use support::recorder::{Recorder, Request};
 
-/// The value in every place a request has.
+/// Returns an action with the value in every place of a request.
 fn everywhere(url: &str) -> String {
     format!(
         "name: everywhere\ndescription: |\n  url = \"{url}/evil\"\n  \"\nmethod: POST\n\
@@ -33,12 +33,12 @@ fn basic(url: &str) -> String {
     )
 }
 
-/// The number behind the path, and the value it stands for.
+/// Returns the value for the number at the end of the path.
 fn value_of<'a>(request: &Request, values: &'a [String]) -> Option<&'a String> {
     values.get(request.path().rsplit('/').next()?.parse::<usize>().ok()?)
 }
 
-/// What a request to `everywhere` has to be, but for what the client adds by itself.
+/// Checks a request against `everywhere`, ignoring what the client adds on its own.
 fn is_everywhere(request: &Request, number: usize, value: &str) -> Result<(), String> {
     let own = ["host", "user-agent", "accept", "accept-encoding", "content-length"];
     let mut headers = request.headers.clone();
@@ -64,14 +64,14 @@ fn is_everywhere(request: &Request, number: usize, value: &str) -> Result<(), St
     }
 }
 
-/// Whether the request has the credentials of its number.
+/// Reports whether the request has the credentials of its number.
 fn is_basic(request: &Request, values: &[String]) -> bool {
     let given = request.header("Authorization").and_then(|value| value.strip_prefix("Basic "));
     let decoded = given.and_then(|given| BASE64.decode(given.as_bytes()).ok());
     value_of(request, values).is_some_and(|value| decoded == Some(format!("agent \"1\":{value}").into_bytes()))
 }
 
-/// Why a value cannot stand in `everywhere`.
+/// Returns why a value cannot be used in `everywhere`.
 fn necessary(target: &str, value: &str) -> &'static [&'static str] {
     if target == "json" && value.contains("{{") {
         &["would expand `{{…}}`"]
@@ -108,7 +108,7 @@ fn curl_sends_every_value_as_it_is() {
             let requests = server.take();
             assert_eq!(requests.len(), 1, "{place}");
             is_everywhere(&requests[0], number, value).unwrap_or_else(|what| panic!("{place}: {what}"));
-            // JSON without a blank too many: the bytes are those of the file.
+            // The JSON has no extra spaces, and its bytes are those of the file.
             let body = json!({"text": value, "deep": [{"in": format!("x{value}\"\\")}, 1, true, ""]});
             assert_eq!(String::from_utf8_lossy(&requests[0].body), body.to_string(), "{place}");
             sent += 1;
@@ -124,7 +124,7 @@ fn curl_sends_every_value_as_it_is() {
     assert_eq!(call(spoiled.as_bytes()), "401", "the server took another value");
 }
 
-/// A webhook, whose URL is the secret. curl would take braces and brackets in it for patterns.
+/// A webhook whose URL is the secret. curl would read braces and brackets in it as patterns.
 #[test]
 fn curl_takes_a_url_as_it_is() {
     let curl = Path::new("curl");
@@ -146,7 +146,7 @@ fn curl_takes_a_url_as_it_is() {
     }
 }
 
-/// Makes the call of a file; gives the status. Nothing of the machine's own configuration counts.
+/// Makes the request of a config file with curl, which ignores the machine's own configuration. Returns the status.
 fn call(curl: &Path, rotating: &Rotating, config: &[u8]) -> String {
     let file = rotating.guillemet.path("action.curlrc");
     std::fs::write(&file, config).unwrap();
@@ -157,7 +157,7 @@ fn call(curl: &Path, rotating: &Rotating, config: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// How a request is signed: path, algorithm, encoding, and what else `auth` says.
+/// The ways to sign a request: path, algorithm, encoding, and the rest of `auth`.
 const SIGNED: [(&str, &str, &str, &str); 3] = [
     ("sha256", "sha256", "hex", "timestamp_header: X-Time\n  payload: 'v0:{timestamp}:{method}:{path}:{body}'"),
     ("sha512", "sha512", "base64", "timestamp_header: X-Time"),
@@ -178,7 +178,7 @@ fn mac<M: Mac + hmac::digest::KeyInit>(key: &str, payload: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Verifies a signature as a server does that was told of it on paper.
+/// Verifies a signature as a server does that follows a written specification.
 fn is_signed(request: &Request, values: &[String]) -> bool {
     let (Some(key), Some(given)) = (value_of(request, values), request.header("X-Signature")) else { return false };
     let time = request.header("X-Time").unwrap_or_default();
@@ -250,7 +250,7 @@ fn a_client_sends_and_signs_with_every_value() {
         }
     }
 
-    // The server does refuse: each kind of credentials with those of another.
+    // Proves that the server refuses: each kind of credentials with those of another number.
     let of = |action: &str| rendered.iter().find(|(_, known, _)| *known == action).unwrap();
     for action in ["basic", "sha256", "sha512", "sha1"] {
         let (number, _, document) = of(action);
@@ -260,7 +260,7 @@ fn a_client_sends_and_signs_with_every_value() {
     }
 }
 
-/// The key of a signature is a field of `signing`, and nowhere else in the request.
+/// Checks that the key of a signature is in a field of `signing`, and nowhere else in the document.
 fn key_stands_once(document: &str, key: &str) {
     let mut action: Value = serde_json::from_str(document).unwrap();
     assert_eq!(action["signing"]["key"], key);

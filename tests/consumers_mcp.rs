@@ -1,7 +1,7 @@
-//! What is rendered for MCP clients, used by them: rmcp and the Python client connect to a real MCP server
-//! that answers only whoever sends the value in a header and in the query.
+//! Rendered configs of MCP clients, used by the clients: rmcp and the Python client connect to a real MCP server, which
+//! answers only clients that send the value in a header and in the query.
 //!
-//! Every value arrives as it is, or is refused for the reason that makes it impossible.
+//! Every value arrives exactly, or is refused for the reason that makes it impossible.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::daemon::PROGRAM;
 use support::missing;
 use support::passwords::{SEED, passwords};
 
-/// Targets, and their template: one with headers and a query, and one whose URL is a secret as a whole.
+/// The targets with their template: one with headers and a query, and one whose whole URL is a secret.
 const TARGETS: [(&str, &str); 8] = [
     ("mcp-json", "parts"),
     ("vscode", "parts"),
@@ -27,7 +27,7 @@ const TARGETS: [(&str, &str); 8] = [
     ("elevenlabs", "whole"),
 ];
 
-/// The reasons why a value cannot stand in a config of a target.
+/// Returns the reasons a value cannot be used in a target's config.
 fn necessary(target: &str, value: &str) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if value.starts_with(' ') || value.ends_with(' ') {
@@ -39,20 +39,20 @@ fn necessary(target: &str, value: &str) -> Vec<&'static str> {
         "vapi" => &[("{{", "would expand `{{…}}`"), ("{%", "would run `{%…%}`")],
         _ => &[],
     };
-    // Of several, the encoders find the inner one first; each place is refused for one.
+    // If a value has several, the encoders find the inner one first. Each place is refused for one.
     if let Some((_, reason)) = expands.iter().find(|(opening, _)| value.contains(opening)) {
         return vec![reason];
     }
     reasons
 }
 
-/// The example beside the program under test.
+/// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {
     let program = Path::new(PROGRAM).parent()?.join("examples/mcp");
     missing::has(program.exists(), "examples/mcp", "`cargo build --example mcp`").then_some(program)
 }
 
-/// A server that demands of each number its own value. It ends with its standard input.
+/// A server that requires a different value for each number. It ends with its standard input.
 struct Server {
     child: Child,
     url: String,
@@ -82,7 +82,7 @@ impl Drop for Server {
     }
 }
 
-/// `mcp call`: what each call answered.
+/// Runs `mcp call`. Returns the answer to each call.
 fn call(mcp: &Path, configs: &[&[u8]]) -> Vec<Value> {
     let mut child = Command::new(mcp)
         .arg("call")
@@ -126,7 +126,7 @@ fn every_value_reaches_the_server_as_it_is() {
     }
     assert!(rendered.len() > values.len() * TARGETS.len() * 3 / 4, "only {} were rendered", rendered.len());
 
-    // Python: every target connects, and the file of clients calls.
+    // The Python client connects with every target, and calls a tool with the clients' file.
     let entry = |(_, target, document): &(usize, &str, Vec<u8>)| {
         let call = *target == "mcp-json";
         json!({"target": target, "document": String::from_utf8_lossy(document), "call": call})
@@ -139,7 +139,7 @@ fn every_value_reaches_the_server_as_it_is() {
         assert_eq!(answer, expected, "{place}");
     }
 
-    // rmcp, for the file it reads.
+    // rmcp connects with the file that it reads.
     let files: Vec<&(usize, &str, Vec<u8>)> = rendered.iter().filter(|(_, target, _)| *target == "mcp-json").collect();
     let answers = call(&mcp, &files.iter().map(|(.., document)| document.as_slice()).collect::<Vec<_>>());
     assert_eq!(answers.len(), files.len());
@@ -148,7 +148,7 @@ fn every_value_reaches_the_server_as_it_is() {
         assert_eq!(answer["tools"][0], "check_availability", "seed {SEED:#x}, value {number} {value:?}: {answer}");
     }
 
-    // And the server does refuse: the value of one where that of another is demanded.
+    // Proves that the server refuses the value of another number.
     let (number, _, document) = files[0];
     let other = format!("/mcp/{}", number + 1);
     let spoiled = String::from_utf8_lossy(document).replace(&format!("/mcp/{number}"), &other);

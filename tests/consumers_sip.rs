@@ -1,9 +1,9 @@
-//! Configs of SIP trunks: a real daemon fills them with passwords of all kinds, and what the program that reads the
-//! config logs in with is the password, or Guillemet has refused it, with the reason, and had to.
+//! Configs of SIP trunks: a real daemon fills them with passwords of all kinds. The program that reads the config logs
+//! in with exactly the password, or Guillemet has refused it, with the reason, and had to.
 //!
-//! baresip and kamailio run, as Debian has them. **Asterisk and FreeSWITCH do not run**: Debian 12 has neither. Readers
-//! in tests/support/sip, written from their sources, stand in for them, and a mistake of such a reader would not be
-//! noticed here. Nor do LiveKit and Vapi: theirs is JSON, which is read as that.
+//! baresip and kamailio run as Debian packages them. **Asterisk and FreeSWITCH do not run**, because Debian 12 has
+//! neither. Readers in tests/support/sip, written from their sources, take their place, and a mistake of such a reader
+//! would not be noticed here. LiveKit and Vapi do not run either: their configs are JSON, and are read as such.
 
 mod support;
 
@@ -23,15 +23,15 @@ use support::sip::{
 /// The realm of the accounts at the registrar.
 const REALM: &str = "guillemet.test";
 
-/// That a refusal had a cause, says it, and does not show the value. `because` is a part of the reason that
-/// the value gives; `None` where it gives none.
+/// Checks that a refusal has a cause, states it, and does not show the value. `because` is the part of the reason that
+/// the value gives; `None` if it gives none.
 fn refused(target: &str, value: &str, reason: &str, because: Option<&str>) {
     let because = because.unwrap_or_else(|| panic!("{target} refused {value:?} (seed {SEED}): {reason}"));
     assert!(reason.contains(because), "{target} refused {value:?} (seed {SEED}) for another reason: {reason}");
     assert!(value.len() < 4 || !reason.contains(value), "the reason shows the value: {reason}");
 }
 
-/// `;name=`, which baresip finds in quotes too.
+/// Reports whether a value contains `;name=`, which baresip finds in quotes too.
 fn holds_parameter(value: &str) -> bool {
     let mut pieces = value.split(';').skip(1);
     pieces.any(|piece| {
@@ -58,7 +58,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
     let mut accounts = String::new();
     let mut expected = BTreeMap::new();
 
-    // As passwords.
+    // First with the values as passwords.
     let values: Vec<String> = passwords().into_iter().chain(["x".repeat(128), "x".repeat(129)]).collect();
     let rendered = trunks.each("baresip", &values, |n| account(format!("p{n}"), &format!("p{n}")));
     assert_most("baresip", &rendered, true);
@@ -78,7 +78,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
                 };
                 refused("baresip", value, reason, Some(because));
                 if because.starts_with("no") || because.starts_with("may") {
-                    // Neither of the two ways to write it is read back.
+                    // Neither way to write the value is read back.
                     for (way, written) in [("q", format!("\"{value}\"")), ("b", value.clone())] {
                         let user = format!("{way}{n}");
                         kamailio.knows(&user, ha1(&user, REALM, value));
@@ -89,17 +89,17 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
             }
         }
     }
-    // The registrar does look: what was spoiled is refused.
+    // Proves that the registrar checks: a changed password is refused.
     let spoiled = rendered[0].as_ref().unwrap().replace("plain", "plane").replace("p0", "spoiled");
     kamailio.knows("spoiled", ha1("spoiled", REALM, "plain"));
     accounts.push_str(&spoiled);
     expected.insert("spoiled".into(), false);
-    // And a parameter in a quoted value is one: the account logs in as somebody else.
+    // baresip reads a parameter in a quoted value as one: the account logs in as another user.
     kamailio.knows("mallory", ha1("eve", REALM, "a;auth_user=eve;b"));
     accounts.push_str(&format!("<sip:mallory@{host}>;auth_pass=\"a;auth_user=eve;b\"\n"));
     expected.insert("mallory".into(), true);
 
-    // As users, of addresses too.
+    // Then with the values as users, and so as parts of addresses.
     trunks.rotate("password", "secret");
     for (n, value) in passwords().iter().step_by(4).enumerate() {
         trunks.rotate("user", value);
@@ -139,7 +139,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
     assert!(wrong.is_empty(), "seed {SEED}:\n{}\n{}", wrong.join("\n"), baresip.log());
 }
 
-/// Sends a request for each of the trunks through kamailio, and gives the final answers.
+/// Sends a request for each trunk through kamailio. Returns the final answers.
 fn call(kamailio: &Kamailio, trunks: &[(String, String, &str)]) -> BTreeMap<String, u16> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -159,7 +159,7 @@ fn call(kamailio: &Kamailio, trunks: &[(String, String, &str)]) -> BTreeMap<Stri
             );
             socket.send_to(request.as_bytes(), ("127.0.0.1", kamailio.client)).unwrap();
         }
-        // What is not answered in time is sent again.
+        // A request without a timely answer is sent again.
         let all = answers.len() + open.len();
         while answers.len() < all
             && let Ok(length) = socket.recv(&mut buffer)
@@ -190,7 +190,7 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
     let mut plain = Vec::new();
     for (n, value) in values.iter().enumerate() {
         trunks.rotate("password", value);
-        // The password itself: the realm is the host.
+        // With the password itself; the realm is the host.
         let (name, realm) = (format!("p{n}"), format!("p{n}.test"));
         let config = json!({"name": name, "termination_uri": realm, "username": "user", "password": PASSWORD});
         let rendered = trunks.fill("kamailio", &config);
@@ -206,7 +206,7 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
         }
         plain.push(rendered);
 
-        // A digest in its place: nothing is refused. The route knows the way to the carrier.
+        // With a digest in its place, nothing is refused. The route knows how to reach the carrier.
         let (name, realm) = (format!("d{n}"), format!("d{n}.test"));
         let mut config = json!({"termination_uri": carrier, "transport": "udp", "password": PASSWORD});
         (config["name"], config["realm"], config["username"]) = (json!(name), json!(realm), json!("user"));
@@ -214,7 +214,7 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
         kamailio.knows(&realm, ha1("user", &realm, value));
         calls.push((name, realm, "digest"));
 
-        // A digest that registers, for users that are secrets.
+        // With a digest that registers, for users that are secrets.
         let (name, realm) = (format!("r{n}"), format!("r{n}.test"));
         let user = users[n * users.len() / values.len()];
         if n == 0 || user != users[(n - 1) * users.len() / values.len()] {
@@ -228,7 +228,7 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
     }
     assert_most("kamailio", &plain, true);
 
-    // Had they not been refused: a blank at the end is lost, and one inside is an error.
+    // Shows why they are refused: a space at the end is lost, and one inside is an error.
     let by_hand = |name: &str, password: &str| {
         format!(
             "route[\"{name}\"] {{ $du = \"sip:{carrier}\"; }}\nmodparam(\"uac\", \"credential\", \"user:{name}.test:{password}\")\n"
@@ -244,12 +244,12 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
         let said = other.check().unwrap_err();
         assert!(said.contains("wrong.cfg") || said.contains("parse error"), "{said}");
     }
-    // The registrar does look: what was spoiled is refused.
+    // Proves that the registrar checks: a changed password is refused.
     kamailio.includes("s0.cfg", &plain[0].as_ref().unwrap().replace("p0", "s0").replace("plain", "plane"));
     kamailio.knows("s0.test", ha1("user", "s0.test", "plain"));
     calls.push(("s0".into(), "s0.test".into(), "password"));
 
-    // The encoder alone: blanks of all kinds, and what is not ASCII.
+    // The encoder alone: all kinds of spaces, and non-ASCII characters.
     let strings: Vec<String> = values
         .iter()
         .cloned()
@@ -286,14 +286,14 @@ fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
     assert!(wrong.is_empty(), "seed {SEED}: {wrong:?}");
 }
 
-/// A trunk with these fields besides.
+/// Returns a trunk with these additional fields.
 fn trunk(fields: Value) -> Value {
     let mut trunk = json!({"name": "a", "termination_uri": "sip.example.com:5061", "transport": "tls"});
     trunk.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     trunk
 }
 
-/// Asterisk does not run here.
+/// Reads the file with rules from Asterisk's sources, because Asterisk does not run here.
 #[test]
 fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     let trunks = Trunks::start();
@@ -331,7 +331,7 @@ fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
         assert_eq!(auth.get("realm"), "sip;example");
         assert_eq!(auth.get("password_digest"), format!("MD5:{}", ha1("user", "sip;example", &value)), "seed {SEED}");
         assert!(auth.variables.iter().all(|(name, _)| name != "password"), "{text}");
-        // A user stands in the address that registers as well.
+        // The user is also in the address that registers.
         match trunks.filled("user", "pjsip") {
             Ok(text) => {
                 assert_eq!(section(&text, "auth").get("username"), value, "seed {SEED}");
@@ -345,7 +345,7 @@ fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     assert_most("pjsip", &filled, true);
 }
 
-/// FreeSWITCH does not run here.
+/// Reads the file with rules from FreeSWITCH's sources, because FreeSWITCH does not run here.
 #[test]
 fn the_gateway_reads_back_by_the_rules_of_freeswitch() {
     let trunks = Trunks::start();
@@ -392,7 +392,7 @@ fn the_gateway_reads_back_by_the_rules_of_freeswitch() {
     }
     assert_most("freeswitch", &passwords_filled, true);
     assert_most("freeswitch", &users_filled, true);
-    // What is as long as it may be fits beside the longest realm; what is longer would lose its end.
+    // The longest accepted value fits beside the longest realm; the end of a longer one would be lost.
     for (template, longest) in [("password", 116), ("user", 64)] {
         trunks.rotate("password", &"x".repeat(longest));
         let text = trunks.filled(template, "freeswitch").expect("it fits");
@@ -428,7 +428,7 @@ fn platforms_get_every_value_in_their_json() {
     }
 }
 
-/// The readers that stand in for them.
+/// Tests the readers that are used in their place.
 #[test]
 fn the_readers_follow_the_rules_of_asterisk_and_freeswitch() {
     let file = "; a comment\n[a](!)\nk = v ; c\nl=>m\nn = \\;x\\;--y\no = 1 ;-- two\nlines = gone --; \np = \\\\;q\nr=\ts = t\n";

@@ -1,7 +1,7 @@
-//! `openapi.yaml` against the real daemon, by Schemathesis: requests made from the description, good and bad
-//! ones, one after the other and in sequences. Every answer has to be one the description knows.
+//! Checks the real daemon against `openapi.yaml`, with Schemathesis: it makes valid and invalid requests from the
+//! description, one by one and in sequences. Every answer has to be one that the description lists.
 //!
-//! Not asked: `/v1/events`, a stream without an end (tests/events.rs).
+//! Not tested here: `/v1/events`, a stream without an end (tests/events.rs).
 
 mod support;
 
@@ -14,12 +14,13 @@ use std::process::Command;
 use support::daemon::Guillemet;
 use support::missing;
 
-/// Where the programs for it are; `tests/run` puts them there.
+/// Returns the folder of the test's programs, which `tests/run` installs.
 fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/contract/venv/bin")
 }
 
-/// Schemathesis speaks TCP: a door on loopback to the daemon's socket, for as long as the process lives.
+/// Forwards a TCP port on the loopback interface to the daemon's socket, because Schemathesis speaks TCP. Works until
+/// the process ends.
 fn door(socket: PathBuf) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -32,7 +33,7 @@ fn door(socket: PathBuf) -> u16 {
     port
 }
 
-/// Passes bytes on in both directions until both have ended.
+/// Copies bytes in both directions until both have ended.
 fn pass(client: &TcpStream, daemon: &UnixStream) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -46,7 +47,7 @@ fn pass(client: &TcpStream, daemon: &UnixStream) {
     });
 }
 
-/// A home with something of every kind.
+/// Makes a home that contains something of every kind.
 fn home() -> Guillemet {
     let guillemet = Guillemet::start();
     guillemet.write("cal-com/frontdesk.toml", "api_key = \"<< secret 'calcom-prod' >>\"\nevent_type_id = 1\n");
@@ -85,7 +86,7 @@ fn the_daemon_answers_as_described() {
         .arg("run")
         .arg(file("openapi.yaml"))
         .args(["--url", &format!("http://127.0.0.1:{port}")])
-        // The same requests every time, and so many that it takes less than half a minute.
+        // The same requests every time, and few enough to take less than half a minute.
         .args(["--seed", "5", "--max-examples", "60"])
         .args(["--exclude-path", "/v1/events"])
         .args(["--request-timeout", "30"])

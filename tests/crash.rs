@@ -1,8 +1,8 @@
-//! Kills the daemon at random points, a thousand times: what was acknowledged is there afterwards, what was
-//! under way is there wholly or not at all, and usage is counted (promises 3 and 9).
+//! Kills the daemon at random points, a thousand times. Afterwards every acknowledged change is there, a change under
+//! way is there completely or not at all, and uses are counted (promises Recorded and Nothing lost).
 //!
-//! A point is a number of requests: the thread that sends that one kills. What each thread asks comes from a
-//! seed, printed when a test fails; `CRASH_SEED` repeats it, as far as threads repeat.
+//! A point is a number of requests: the thread that sends that request kills the daemon. The requests of each thread
+//! come from a seed, which is printed on failure. `CRASH_SEED` repeats it, as far as the timing of threads allows.
 
 mod support;
 
@@ -19,10 +19,10 @@ const WORKERS: usize = 3;
 const SLOTS: usize = 4;
 /// The most requests between a start and a kill.
 const REQUESTS: u64 = 24;
-/// Named twice by a template that every worker renders, and never changed.
+/// A secret that a template of every worker references twice, and that never changes.
 const SHARED: &str = "shared";
 
-/// Kills at a number of requests.
+/// Kills the daemon at a number of requests.
 struct Killer<'a> {
     guillemet: &'a Guillemet,
     socket: PathBuf,
@@ -42,7 +42,7 @@ impl<'a> Killer<'a> {
         self.guillemet.signal(Signal::KILL);
     }
 
-    /// Asks; `None` when no answer came, because of the kill and of nothing else.
+    /// Sends a request. Returns `None` if no answer came because of the kill, and panics for any other reason.
     fn ask(
         &self,
         random: &mut Random,
@@ -57,7 +57,7 @@ impl<'a> Killer<'a> {
         }
         let sent = send(&self.socket, method, path, headers, body.as_bytes());
         if number == self.at {
-            // From "not read yet" to "answered": somewhere in the middle of what this request does.
+            // The delay ends between "not read yet" and "answered", somewhere in the middle of the request.
             (0..random.below(200_000)).for_each(|_| std::hint::spin_loop());
             self.kill();
         }
@@ -71,7 +71,7 @@ impl<'a> Killer<'a> {
     }
 }
 
-/// A secret as it should be.
+/// The expected state of a secret.
 #[derive(Clone, Debug, PartialEq)]
 struct Held {
     enabled: bool,
@@ -82,9 +82,9 @@ struct Held {
 struct Slot {
     name: String,
     held: Option<Held>,
-    /// What it may be as well: a change was sent, and no answer came.
+    /// The other possible state, if a change was sent and no answer came.
     pending: Option<Option<Held>>,
-    /// Resolutions asked for and answered, of the secret that has the name now.
+    /// The resolutions of the secret with this name: how many were requested, and how many were answered.
     asked: u64,
     answered: u64,
 }
@@ -111,12 +111,12 @@ impl Slot {
     }
 }
 
-/// One client with names and a template of its own.
+/// A client with its own names and its own template.
 struct Worker {
     random: Random,
     slots: Vec<Slot>,
     template: String,
-    /// The number its template holds now, by which a render tells its age.
+    /// The number that its template contains now, which shows how old a render is.
     edition: u64,
     etag: Option<String>,
 }
@@ -128,7 +128,7 @@ impl Worker {
         Self { random, slots, template: format!("mcp-server/worker-{number}"), edition: 0, etag: None }
     }
 
-    /// Its template names its first secret. An editor's way of writing, and the plain way.
+    /// Writes a template that references the worker's first secret, either as editors write files or in place.
     fn edit(&mut self, guillemet: &Guillemet) {
         self.edition += 1;
         let (edition, name) = (self.edition, &self.slots[0].name);
@@ -144,7 +144,7 @@ impl Worker {
         }
     }
 
-    /// Until the daemon is gone.
+    /// Sends requests until the daemon has gone.
     fn work(&mut self, killer: &Killer<'_>, shared: &Shared) {
         while self.step(killer, shared).is_some() {}
     }
@@ -179,18 +179,18 @@ impl Worker {
         }
     }
 
-    /// Creates, enables, disables or deletes.
+    /// Creates, enables, disables or deletes a secret.
     fn change(&mut self, killer: &Killer<'_>, index: usize) -> Option<()> {
         let (slot, random) = (&mut self.slots[index], &mut self.random);
         let (method, path, body, to) = match &slot.held {
             None => {
-                // Up to a few pages of the file.
+                // The value takes up to a few pages of the file.
                 let value = format!("value {} {}", random.next(), "v".repeat(random.below(9_000) as usize));
                 let held = Held { enabled: random.below(4) > 0, value };
                 let body = json!({"name": slot.name, "value": held.value, "enabled": held.enabled}).to_string();
                 ("POST", "/v1/secrets".to_owned(), body, Some(held))
             }
-            // A template names the first of each worker: that one is not deleted.
+            // A template references the first secret of each worker, which is never deleted.
             Some(_) if index > 0 && random.below(3) == 0 => ("DELETE", slot.path(), String::new(), None),
             Some(held) => {
                 let held = Held { enabled: !held.enabled, ..held.clone() };
@@ -248,7 +248,7 @@ impl Worker {
     }
 }
 
-/// What all workers ask for.
+/// The state that all workers use together.
 #[derive(Default)]
 struct Shared {
     asked: AtomicU64,
@@ -270,7 +270,7 @@ fn row(rows: &Value, name: &str) -> Value {
     items.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name} is not listed")).clone()
 }
 
-/// Compares what a daemon that has just started knows with what it may know, and takes that for true.
+/// Compares the state of a daemon that has just started with the possible ones, and takes it as the new expected state.
 fn check(guillemet: &Guillemet, workers: &mut [Worker], shared: &Shared) {
     let listed = guillemet.get("/v1/secrets?limit=1000").json();
     let mut rows: BTreeMap<String, Value> = listed["items"]
@@ -290,7 +290,7 @@ fn check(guillemet: &Guillemet, workers: &mut [Worker], shared: &Shared) {
     let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ready})).json();
     for slot in &mut slots {
         let row = rows.remove(&slot.name);
-        // The value of a disabled one shows when it is enabled again.
+        // The value of a disabled secret shows when it is enabled again.
         let fits = |held: &Option<Held>| match (held, &row) {
             (Some(held), Some(row)) => {
                 let value = &resolved["secrets"][&slot.name];
@@ -313,7 +313,7 @@ fn check(guillemet: &Guillemet, workers: &mut [Worker], shared: &Shared) {
     assert!(rows.is_empty(), "nobody created {rows:?}");
 }
 
-/// Starts, works, kills, starts, checks.
+/// Repeats cycles of start, work, kill, start and check.
 fn cycles(seed: u64, cycles: u64) {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
     println!("CRASH_SEED={seed}");

@@ -1,4 +1,4 @@
-//! The promises, told by the real daemon over its real socket.
+//! The promises, checked with the real daemon over its real socket.
 
 mod support;
 
@@ -45,7 +45,7 @@ fn a_config_comes_out_filled_and_the_resolution_is_counted() {
     assert_eq!(shown["usage"]["by_day"][0]["count"], 1);
     assert_eq!(shown["versions"], json!([{"version": 1, "created_at": shown["created_at"], "current": true}]));
 
-    // Unchanged: the caller's copy is confirmed, which is a use and no resolution.
+    // The copy is unchanged, so it is confirmed. That is a use, but no resolution.
     let etag = answer.headers["etag"].as_str();
     let again = guillemet.ask("GET", "/v1/render/mcp-server/calendar", &[("if-none-match", etag)], b"");
     assert_eq!((again.status, again.body.len()), (304, 0));
@@ -194,18 +194,18 @@ fn a_referenced_secret_is_not_deleted_in_any_disguise() {
     assert_eq!((refused.status, refused.errors("reason")), (409, vec!["referenced".into()]));
     let entry = &refused.json()["errors"][0];
     assert_eq!((entry["template"].as_str(), entry["line"].as_u64()), (Some("mcp-server/calendar"), Some(5)));
-    // In a branch that is not taken, and in a file that cannot be taken apart.
+    // References count in a branch that is not taken, and in a file that cannot be parsed.
     guillemet.write("mcp-server/calendar.toml", "<% if false %><< secret 'calendar-token' >><% endif %>");
     assert_eq!(delete("calendar-token").errors("reason"), ["referenced"]);
     guillemet.write("mcp-server/calendar.toml", "<< secret calendar-token");
     assert_eq!(delete("calendar-token").errors("reason"), ["in_broken_text"]);
-    // Not in a comment of ours; but a file that vanished just now may come back.
+    // They do not count in a template comment. But a file that vanished just now may come back.
     std::fs::remove_file(guillemet.path("templates/mcp-server/calendar.toml")).unwrap();
     let vanished = delete("calendar-token");
     assert_eq!(vanished.errors("reason"), ["vanished"]);
     assert!(vanished.json()["errors"][0]["retry_after_ms"].as_u64() <= Some(2000));
     guillemet.write("mcp-server/calendar.toml", "<# << secret 'calendar-token' >> #>");
-    // The command line waits until it does not any more.
+    // The command line waits until the file no longer counts.
     let output = guillemet.command(&["secret", "delete", "calendar-token", "--yes"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(guillemet.get("/v1/secrets/calendar-token").status, 404);
@@ -288,7 +288,7 @@ fn after_kill_9_answers_are_counted_and_changes_are_there() {
             }
             let name = format!("kept-{round}");
             guillemet.add(&name, "v");
-            // All clients stop where one answer is not as it should be.
+            // A client stops at a wrong answer, so after four failures nobody asks any more.
             while answered.load(Ordering::SeqCst) < enough && failed.load(Ordering::SeqCst) < 4 {
                 std::thread::yield_now();
             }
@@ -347,7 +347,7 @@ fn a_hostile_plugin_harms_its_own_templates_only() {
         assert!(others.join().unwrap() > 10);
     });
 
-    // A file that is not the one that was added is refused, after a restart too.
+    // A file that differs from the added one is refused, after a restart too.
     let mut guillemet = guillemet;
     assert!(guillemet.stop());
     let added = guillemet.path("plugins/hostile.wasm");
@@ -379,7 +379,7 @@ fn a_planner_has_nothing_but_its_pipe() {
         assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-        // A filter, in every thread.
+        // Every thread has a seccomp filter.
         for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
             let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
             assert!(status.contains("Seccomp:\t2"), "{status}");
@@ -441,7 +441,7 @@ fn it_stops_with_grace_and_starts_where_it_was() {
     assert!(said.contains("no daemon runs for") && said.contains(" daemon`"), "{said}");
     guillemet.run();
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["a"]})).json()["secrets"]["a"], "one");
-    // A wrong key opens nothing and changes nothing.
+    // A wrong key neither opens nor changes anything.
     assert!(guillemet.stop());
     let vault = std::fs::read(guillemet.path("vault.db")).unwrap();
     std::fs::write(guillemet.path("vault.key"), format!("{}\n", "00".repeat(32))).unwrap();

@@ -1,5 +1,5 @@
-//! A disk that is full or read-only, folders that cannot be read, files that are damaged: a clear error or a
-//! complete recovery, by the real daemon (promise 9).
+//! A disk that is full or read-only, unreadable folders, damaged files: the real daemon reports a clear error or
+//! recovers completely (promise Nothing lost).
 
 mod support;
 
@@ -20,7 +20,7 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     let Some((mut guillemet, _mounted)) = home_on_disk(16) else { return };
     let filler = guillemet.path("filler");
     let fill = |leave| fill(&filler, leave);
-    // No room for the journal at the first start.
+    // At the first start there is no room for the journal.
     fill(8192);
     let refused = guillemet.command(&["daemon"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -43,7 +43,7 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
             }
         }
         assert!(refusals > 0);
-        // The journal has its room: values go out and are recorded.
+        // The journal has its space already, so values go out and are recorded.
         assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
         std::fs::remove_file(&filler).unwrap();
         let body = json!({"name": format!("after-{leave}"), "value": "v"});
@@ -57,14 +57,14 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     guillemet.kill();
 }
 
-/// What the status warns of.
+/// Returns the warnings of the status.
 fn warnings(guillemet: &Guillemet) -> Vec<String> {
     let status = guillemet.get("/v1/status").json();
     let warnings = status["warnings"].as_array().unwrap_or_else(|| panic!("{status}"));
     warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until it does.
+/// Waits until the status warns of this.
 fn until_warned(guillemet: &Guillemet, of: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !warnings(guillemet).iter().any(|warning| warning.contains(of)) {
@@ -84,7 +84,7 @@ fn count(guillemet: &Guillemet, name: &str) -> u64 {
 #[test]
 fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record() {
     const READ_ONLY: &str = "read-only: the vault cannot be changed";
-    // Many places with long names: the journal is full soon.
+    // Many places with long names fill the journal soon.
     const PLACES: u64 = 60;
     let Some((mut guillemet, _mounted)) = home_on_disk(24) else { return };
     guillemet.log_level = "info";
@@ -103,7 +103,7 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
     let filler = guillemet.path("filler");
     let _ = std::fs::write(&filler, vec![1; 32 << 20]);
 
-    // After a kill with uses that are in the journal only, and after a stop.
+    // After a kill with uses that are only in the journal, and after a stop.
     for _ in 0..2 {
         guillemet.run();
         assert!(guillemet.log().contains(READ_ONLY), "{}", guillemet.log());
@@ -112,7 +112,7 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
         assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
         assert_eq!(resolve(&guillemet, "token").status, 200);
         used += 2;
-        // What is shown is true up to the last answer.
+        // The shown count is right up to the last answer.
         assert_eq!(count(&guillemet, "token"), used);
         let listed = guillemet.get("/v1/secrets?query=token").json();
         assert_eq!(listed["items"][0]["resolution_count"], used, "{listed}");
@@ -131,9 +131,9 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
         assert!(guillemet.stop(), "{}", guillemet.log());
     }
 
-    // Until nothing can be recorded any more: then nothing leaves.
+    // Goes on until nothing can be recorded. Then no value leaves.
     guillemet.run();
-    // The large ones first: a smaller record has room where a large one has none.
+    // The large ones come first, because a smaller record fits where a large one does not.
     for (template, uses) in [("large", PLACES), ("a", 1)] {
         while guillemet.get(&format!("/v1/render/mcp-server/{template}")).status == 200 {
             used += uses;
@@ -155,7 +155,7 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
     used += PLACES;
     guillemet.add("after", "v");
     assert_eq!(count(&guillemet, "token"), used);
-    // That this daemon was started is recorded too, now that there is room.
+    // The start of this daemon is recorded too, now that there is room.
     assert_eq!(guillemet.get("/v1/usage?outcome=vault_unlocked").json()["count"], 2);
     guillemet.kill();
     guillemet.run();
@@ -163,9 +163,9 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
     guillemet.kill();
 }
 
-/// What log rotation, backups and people do to a journal that is in use. `older` is a copy of it from before its newest
-/// uses. And whether it is noticed with the next use: under its name lies another file otherwise, which is looked at
-/// every second.
+/// Things that log rotation, backups and people do to a journal that is in use. `older` is a copy from before its
+/// newest uses. The flag says whether the damage is noticed with the next use. If not, another file or none has the
+/// journal's name, which is checked every second.
 const MISTREATED: [(&str, bool); 7] = [
     (": > usage.journal", true),
     ("truncate -s 5000000 usage.journal", true),
@@ -202,7 +202,7 @@ fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
         assert!(guillemet.log().contains(RENEWED), "{script}");
         assert_eq!(std::fs::metadata(guillemet.path("usage.journal")).unwrap().len(), 8 << 20, "{script}");
         assert_eq!(count(&guillemet, "token"), 7, "{script}");
-        // Twice, and killed with the answer.
+        // The same again, and the daemon is killed right after the answer.
         if is_noticed_at_once {
             mistreat();
         }
@@ -216,7 +216,7 @@ fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
     }
 }
 
-/// Cut off and stopped before anybody used a secret: the next start finds a journal.
+/// The journal is cut off and the daemon stopped before another use. The next start finds a journal all the same.
 #[test]
 fn a_journal_that_is_cut_off_before_a_stop_is_there_at_the_next_start() {
     let mut guillemet = Guillemet::start();
@@ -228,7 +228,7 @@ fn a_journal_that_is_cut_off_before_a_stop_is_there_at_the_next_start() {
     assert_eq!((count(&guillemet, "token"), warnings(&guillemet)), (1, Vec::new()));
 }
 
-/// No file is mapped that somebody could cut off, but for the journal: the daemon serves what it has.
+/// The daemon maps no file that somebody could cut off except the journal, so it goes on serving.
 #[test]
 fn a_vault_file_that_is_cut_off_while_the_daemon_runs_does_not_end_it() {
     for cut in ["vault.db", "vault.db-wal", "vault.db-shm"] {
@@ -269,7 +269,7 @@ fn a_read_only_disk_is_told_and_nothing_changes() {
     guillemet.kill();
 }
 
-/// A process that ends with the test.
+/// A process that is ended when this is dropped.
 struct Ended(std::process::Child);
 
 impl Drop for Ended {
@@ -279,17 +279,17 @@ impl Drop for Ended {
     }
 }
 
-/// Runs as a user whom permissions stop, where the tests run as root.
+/// If the tests run as root, the daemon runs as a user whom permissions stop.
 #[test]
 fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
     let guillemet = Guillemet::init();
     guillemet.write("mcp-server/a.toml", MCP);
     guillemet.write("cal-com/b.toml", "api_key = '<< secret \"other\" >>'\n");
     let root = rustix::process::geteuid().is_root();
-    // Not 65534: in a user namespace that may be what the kernel calls everybody it cannot name.
+    // Not 65534, which in a user namespace may be the number of everybody whom the kernel cannot name.
     let nobody = 54_321;
     if root {
-        // The program too, where that user can reach it.
+        // The program is copied to a place that this user can reach.
         std::fs::copy(PROGRAM, guillemet.path("guillemet")).unwrap();
         let all = Command::new("chown").arg("-R").arg(format!("{nobody}:{nobody}")).arg(guillemet.dir.path()).status();
         assert!(all.unwrap().success());
@@ -304,7 +304,7 @@ fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let ask = |method: &str, path: &str, body: &str| {
         let socket = guillemet.path("run/guillemet.sock");
-        // The daemon answers its own user alone: a thread that becomes that user asks.
+        // The daemon answers only its own user, so a thread becomes that user to ask.
         let ask = || {
             if root {
                 let user = rustix::process::Uid::from_raw(nobody);
@@ -328,13 +328,13 @@ fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
         closed(path, 0);
         for name in ["token", "unused"] {
             let deleted = ask("DELETE", &format!("/v1/secrets/{name}"), "").unwrap();
-            // Of a file that was read before it is known what it names.
+            // For a file that was read before, its references are known.
             let known = path.ends_with("toml") && name == "unused";
             assert_eq!(deleted.status, if known { 204 } else { 409 }, "{path}: {}", deleted.text());
         }
         closed(path, open);
         assert_eq!(ask("GET", "/v1/render/mcp-server/a", "").unwrap().status, 200, "{path}");
-        // A listing scans the folders: every file is read again before the next one is closed.
+        // A listing scans the folders. Each file is readable again before the next one is made unreadable.
         let listed = ask("GET", "/v1/templates", "").unwrap();
         assert!(listed.text().contains("cal-com/b"), "{path}: {}", listed.text());
     }
@@ -372,7 +372,7 @@ fn a_damaged_compiled_form_is_compiled_again() {
     }
 }
 
-/// A clock that was set back or ahead shows in the times of files.
+/// A clock that was set back or forward shows in the times of files.
 #[test]
 fn a_template_of_another_time_is_served_as_it_is_now() {
     let guillemet = Guillemet::start();
@@ -398,14 +398,14 @@ fn a_lost_journal_shows_in_the_status() {
     guillemet.run();
     let warnings = guillemet.get("/v1/status").json()["warnings"].clone();
     assert!(warnings[0].as_str().unwrap().contains("journal"), "{warnings}");
-    // And the log of the vault: nothing rests in it.
+    // The vault's write-ahead log is lost too, but no change is only in it.
     guillemet.kill();
     for name in ["vault.db-wal", "vault.db-shm"] {
         let _ = std::fs::remove_file(guillemet.path(name));
     }
     guillemet.run();
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["token"]})).json()["secrets"]["token"], "v");
-    // A damaged journal: a clear error, and it stays as it is.
+    // A damaged journal is a clear error, and it stays as it is.
     guillemet.kill();
     let mut journal = std::fs::read(guillemet.path("usage.journal")).unwrap();
     journal[20] ^= 1;

@@ -1,4 +1,4 @@
-//! What `make demo` shows, with a real MCP client and server; and the command line's own stories.
+//! The output of `make demo`, with a real MCP client and server; and the command line's own stories.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use support::daemon::{Guillemet, PROGRAM};
 use support::missing;
 
-/// The example beside the program under test.
+/// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {
     let program = Path::new(PROGRAM).parent()?.join("examples/mcp");
     missing::has(program.exists(), "examples/mcp", "`cargo build --example mcp`").then_some(program)
@@ -107,7 +107,7 @@ fn the_command_line_tells_the_story_of_a_secret() {
     assert!(output.status.success(), "{}", texts(&output).1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "CAL_API_KEY=cal_1\n");
 
-    // By its former name, with a warning that programs see too.
+    // A former name works, with a warning that programs see too.
     let output = guillemet.command(&["render", "cal-com/desk", "--target", "env"]);
     let warning = "the target `env` is now called `dotenv`; the old name still works";
     assert_eq!(texts(&output), ("CAL_API_KEY=cal_1\n".into(), format!("warning: {warning}\n")));
@@ -166,7 +166,7 @@ fn templates_are_checked_without_a_daemon() {
     for word in ["did you mean `api_key`", "timezone", "prefer a header", "one template is broken"] {
         assert!(problems.contains(word), "{word}: {problems}");
     }
-    // What a target has no place for that nobody asked about is not told.
+    // A target that has no place for a field of the template is only reported if it is asked for.
     assert!(!problems.contains("custom-action/signed"), "{problems}");
     let curl = guillemet.command(&["template", "check", "custom-action/signed", "--target", "curl"]);
     assert_eq!((curl.status.code(), texts(&curl).0.as_str()), (Some(1), "custom-action/signed broken\n"));
@@ -179,7 +179,7 @@ fn templates_are_checked_without_a_daemon() {
     assert!(!texts(&guillemet.command(&["completions", "bash"])).0.is_empty());
 }
 
-/// The recipes of the README, by the programs they are for.
+/// Runs the recipes of the README with the programs they are for.
 #[test]
 fn agents_render_their_config_at_start() {
     let guillemet = Guillemet::start();

@@ -1,4 +1,4 @@
-//! `/v1/events`: whoever listens is told of every change, and of nothing else.
+//! `/v1/events`: a listener is told of every change, and of nothing else.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn every_change_is_told_in_order_and_no_value_with_it() {
         let expected = json!({"id": created["id"], "name": changed["name"], "change": "changed"});
         assert_eq!(listening.next(), ("secret".into(), expected));
     }
-    // Whole at once: a scan that sees half of it tells of a change more.
+    // Writes the file in one step, because a scan that sees half of it reports one more change.
     let write = |text: &str| {
         guillemet.write("mcp-server/.new", text);
         let folder = guillemet.path("templates/mcp-server");
@@ -41,7 +41,7 @@ fn every_change_is_told_in_order_and_no_value_with_it() {
     assert_eq!(guillemet.ask("DELETE", "/v1/secrets/second", &[], b"").status, 204);
     assert_eq!(listening.next_of("secret")["change"], "deleted");
 
-    // The stop of the daemon is the end of the stream, at once.
+    // When the daemon stops, the stream ends at once.
     assert!(guillemet.stop());
     while listening.line().is_some_and(|line| !line.contains("canary")) {}
     assert_eq!(listening.line(), None);

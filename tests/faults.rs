@@ -1,5 +1,5 @@
-//! Kills the daemon, and lets the disk fail, at every system call that writes: the vault opens, what was
-//! acknowledged is there, what was not is there wholly or not at all, and the daemon goes on (promise 9).
+//! Kills the daemon, and makes the disk fail, at every system call that writes. The vault still opens, acknowledged
+//! changes are there, others are there completely or not at all, and the daemon goes on (promise Nothing lost).
 
 mod support;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::daemon::{Guillemet, try_ask};
 use support::strace::{self, Attached, Fault};
 
-/// System calls that change files.
+/// The system calls that change files.
 const CALLS: [&str; 14] = [
     "openat",
     "write",
@@ -28,7 +28,7 @@ const CALLS: [&str; 14] = [
     "renameat",
     "renameat2",
 ];
-/// Those a disk may refuse, with how.
+/// The calls that a disk may refuse, with the error.
 const ERRORS: [(&str, &str); 8] = [
     ("pwrite64", "error=ENOSPC"),
     ("pwrite64", "error=EIO"),
@@ -39,14 +39,14 @@ const ERRORS: [(&str, &str); 8] = [
     ("ftruncate", "error=EIO"),
     ("unlink", "error=EROFS"),
 ];
-/// More calls of one kind than anything here makes in one thread.
+/// More calls of one kind than any thread makes here.
 const MOST: u32 = 300;
 
 /// How often each kept secret was resolved.
 const RESOLVED: u64 = 5;
 
-/// A home whose daemon was killed: `on` and `off` are kept, resolutions are in the journal only, the log of
-/// the vault holds changes.
+/// Makes a home whose daemon was killed: the secrets `on` and `off` exist, resolutions are only in the journal, and the
+/// vault's write-ahead log contains changes.
 fn killed_home() -> Guillemet {
     let mut guillemet = Guillemet::init();
     guillemet.log_level = "info";
@@ -70,8 +70,8 @@ fn rows(guillemet: &Guillemet) -> BTreeMap<String, Value> {
     items.into_iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row)).collect()
 }
 
-/// What was acknowledged in `killed_home`, and `more` resolutions of `on`, whatever became of the secret
-/// `touched`.
+/// Checks what was acknowledged in `killed_home`, plus `more` resolutions of `on`, in whatever state the secret
+/// `touched` is.
 fn check_kept(guillemet: &Guillemet, touched: &str, more: u64) {
     let rows = rows(guillemet);
     for (name, enabled, count) in [("on", true, 2 * RESOLVED + more), ("off", false, RESOLVED)] {
@@ -86,16 +86,16 @@ fn check_kept(guillemet: &Guillemet, touched: &str, more: u64) {
     }
 }
 
-/// One request that changes something.
+/// A request that changes something.
 struct Change {
     name: &'static str,
     method: &'static str,
     path: &'static str,
     body: &'static str,
     status: u16,
-    /// Whether the secret has become what it should, told from its row.
+    /// Reports from the secret's row whether the change was made.
     done: fn(Option<&Value>) -> bool,
-    /// Whether it is as it was before.
+    /// Reports from the secret's row whether it is as before.
     undone: fn(Option<&Value>) -> bool,
 }
 
@@ -126,7 +126,7 @@ const DELETE: Change = Change {
     done: |row| row.is_none(),
     undone: |row| row.is_some_and(|row| row["enabled"] == false),
 };
-/// A look folds usage: it changes nothing that can be seen.
+/// Reading the usage folds the journal, but changes nothing visible.
 const LOOK: Change =
     Change { name: "", method: "GET", path: "/v1/secrets/on", body: "", status: 200, done: |_| true, undone: |_| true };
 
@@ -138,7 +138,7 @@ impl Change {
     }
 }
 
-/// A running daemon with usage that has not been folded.
+/// Runs a daemon with usage that has not been folded.
 fn running(base: &Guillemet) -> Guillemet {
     let mut guillemet = Guillemet::copy(base.dir.path());
     guillemet.log_level = "info";
@@ -147,7 +147,7 @@ fn running(base: &Guillemet) -> Guillemet {
     guillemet
 }
 
-/// Whatever kills the daemon, the change is whole or not at all.
+/// Kills the daemon at each system call. The change is made completely or not at all.
 fn killed_at_any_system_call(change: &Change) {
     if !strace::is_there() {
         return;
@@ -177,7 +177,7 @@ fn killed_at_any_system_call(change: &Change) {
                 break;
             }
             killed += 1;
-            // As if nothing had been.
+            // If nothing has changed, the same request succeeds.
             if as_it_was {
                 let (status, text) = change.ask(&guillemet).unwrap();
                 assert_eq!(status, change.status, "{fault:?}: {text}");
@@ -188,7 +188,7 @@ fn killed_at_any_system_call(change: &Change) {
     assert!(killed >= 8, "{killed}");
 }
 
-/// It is told, and the daemon goes on.
+/// Makes each system call fail. The failure is reported, and the daemon goes on.
 fn refused_by_the_disk(change: &Change) {
     if !strace::is_there() {
         return;
@@ -198,7 +198,7 @@ fn refused_by_the_disk(change: &Change) {
     for (call, what) in ERRORS {
         for at in 1..MOST {
             let mut failed = false;
-            // One that lasts and one that passes, in turn.
+            // A lasting and a passing fault, in turn.
             let lasting = !at.is_multiple_of(2);
             let mut guillemet = running(&base);
             let fault = Fault { call, what, at, lasting };
@@ -211,7 +211,7 @@ fn refused_by_the_disk(change: &Change) {
             } else {
                 failed = true;
                 assert!(status == 503 && text.contains("check the disk"), "{fault:?}: {text}");
-                // The fault is gone: the same request again.
+                // The fault has gone, so the same request succeeds.
                 let again = change.ask(&guillemet).unwrap();
                 assert!(again.0 == change.status || (change.done)(row.as_ref()), "{fault:?}: {again:?}");
                 let row = rows(&guillemet).remove(change.name);
@@ -223,7 +223,7 @@ fn refused_by_the_disk(change: &Change) {
             guillemet.run();
             let rows = rows(&guillemet);
             assert!(rows.contains_key("later") && (change.done)(rows.get(change.name)), "{fault:?}: {rows:?}");
-            // No later call matters either.
+            // If a lasting fault at this call does not matter, later calls do not matter either.
             if lasting && !failed {
                 break;
             }
@@ -231,7 +231,7 @@ fn refused_by_the_disk(change: &Change) {
         }
     }
     println!("{} {}: refused at {refused} calls", change.method, change.path);
-    // To look needs no room.
+    // A read needs no room, so it makes fewer calls that can be refused.
     assert!(refused >= if change.method == "GET" { 1 } else { 3 }, "{refused}");
 }
 
@@ -255,7 +255,7 @@ for_each_change! {
     a_look_the_disk_refuses_is_told_and_the_daemon_goes_on: refused_by_the_disk(LOOK);
 }
 
-/// Every file below a folder with its bytes.
+/// Returns every file below a folder with its bytes.
 fn files(of: &Guillemet) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut pending = vec![of.dir.path().to_owned()];
@@ -285,7 +285,7 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
     for (call, what) in kills.into_iter().chain(errors).chain(ERRORS) {
         for at in 1..MOST {
             let mut guillemet = Guillemet::nowhere();
-            // What it says has to be written, too.
+            // The message has to be written too, so a fault on `write` is not lasting.
             let fault = Fault { call, what, at, lasting: what != "signal=KILL" && call != "write" };
             let output = guillemet.command_by(&fault.before(), &["init"], b"");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -305,7 +305,7 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
             }
             let mut made = files(&guillemet);
             if call == "unlink" {
-                // What could not be removed is hidden, and removed by the next attempt.
+                // A file that could not be removed is hidden, and the next attempt removes it.
                 made.retain(|name, _| !name.to_string_lossy().starts_with(".vault.db.new"));
             }
             assert_eq!(made.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "{fault:?}");
@@ -324,7 +324,7 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
     assert!(broken_off > 50);
 }
 
-/// `what` at every call of a start.
+/// Injects the fault `what` at every system call of a start.
 fn starts(
     base: &Guillemet,
     faults: impl IntoIterator<Item = (&'static str, &'static str)>,
@@ -338,7 +338,7 @@ fn starts(
             let fault = Fault { call, what, at, lasting: false };
             println!("{fault:?}");
             let started = guillemet.try_run(&fault.before());
-            // It starts without a change of the vault that can wait, and says so.
+            // It starts without those changes of the vault that can wait, and reports that.
             let is_read_only = guillemet.log().contains("read-only: the vault cannot be changed");
             if started {
                 let alive = guillemet.get_if_alive("/v1/health").is_some();
@@ -379,7 +379,7 @@ fn a_first_start_that_breaks_off_anywhere_is_taken_up() {
     assert!(broken_off > 20, "{broken_off}");
 }
 
-/// Whether the whole journal has blocks: then a full disk cannot kill whoever writes to it.
+/// Reports whether the whole journal has disk blocks, so that a full disk cannot kill the process that writes to it.
 fn journal_is_allocated(guillemet: &Guillemet) -> bool {
     let journal = std::fs::metadata(guillemet.path("usage.journal")).unwrap();
     journal.blocks() * 512 >= journal.len()
@@ -397,7 +397,7 @@ fn a_file_system_that_cannot_allocate_is_written_to_instead() {
         fresh.add("on", "value of on");
         assert_eq!(fresh.post("/v1/resolve", &json!({"secrets": ["on"]})).status, 200);
         assert!(journal_is_allocated(&fresh));
-        // The journal that is there, now with holes.
+        // The existing journal, now with holes.
         let killed = killed_home();
         let mut copy = Guillemet::nowhere();
         let copied = std::process::Command::new("cp")
@@ -422,7 +422,7 @@ fn a_home_in_a_ramfs_is_as_good_as_another() {
     let [from, to] = [&base, &guillemet].map(|guillemet| guillemet.dir.path().display().to_string());
     let script = format!("mount -t ramfs -o mode=0700 ramfs {to} && cp -a {from}/. {to} && exec \"$@\"");
     assert!(guillemet.try_run(&["unshare", "-m", "sh", "-c", &script, "sh"].map(str::to_owned)), "{}", guillemet.log());
-    // It lies in the daemon's own namespace of mounts.
+    // The socket is in the daemon's own mount namespace.
     let socket = PathBuf::from(format!("/proc/{}/root{to}/run/guillemet.sock", guillemet.pid()));
     let added = try_ask(&socket, "POST", "/v1/secrets", &[], br#"{"name": "a", "value": "v"}"#).unwrap();
     assert_eq!(added.status, 201, "{}", added.text());
@@ -439,7 +439,7 @@ fn a_system_without_close_range_keeps_descriptors_from_children_all_the_same() {
     for what in ["error=ENOSYS", "error=EPERM"] {
         let fault = Fault { call: "close_range", what, at: 1, lasting: true };
         let mut guillemet = Guillemet::init();
-        // A careless parent.
+        // The parent process leaves a descriptor open.
         let mut by_way_of = ["sh", "-c", "exec 7</etc/passwd && exec \"$@\"", "sh"].map(str::to_owned).to_vec();
         by_way_of.extend(fault.before());
         assert!(guillemet.try_run(&by_way_of), "{}", guillemet.log());

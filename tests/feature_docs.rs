@@ -1,6 +1,5 @@
-//! docs/features/*.md are made from the plugins' own descriptions and schemas, and from what the daemon explains of
-//! the example templates. This test holds them to it; `BLESS=1 cargo nextest run --test feature_docs` writes them
-//! anew.
+//! docs/features/*.md are made from the plugins' own descriptions and schemas, and from the daemon's explanation of the
+//! example templates. This test checks them. `BLESS=1 cargo nextest run --test feature_docs` writes them again.
 
 mod support;
 
@@ -135,7 +134,7 @@ fn page(guillemet: &Guillemet, plugin: &Value, example: &Value) -> String {
     page
 }
 
-/// The rows of an object's members, those of objects in it below.
+/// Writes a row for each member of an object, followed by the rows of the objects in it.
 fn fields(page: &mut String, schema: &Value, above: &str, secrets: &[&str]) {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -167,7 +166,7 @@ fn fields(page: &mut String, schema: &Value, above: &str, secrets: &[&str]) {
     }
 }
 
-/// The kind of a value in words, where the description does not say it.
+/// Returns the kind of a value in words, unless the description states it.
 fn kind(field: &Value) -> Option<String> {
     let list =
         |values: &[Value]| values.iter().map(|value| format!("`{}`", plain(value))).collect::<Vec<_>>().join(", ");

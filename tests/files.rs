@@ -1,6 +1,6 @@
-//! Files that are put in place, told by the real program: `render --out` asks before it replaces a file of somebody
-//! else, keeps what a file has and leaves nothing when it is interrupted; a rename that rewrites templates gives nobody
-//! a file; and file systems that lack what others have will do.
+//! Files that the real program writes. `render --out` asks before it replaces a foreign file, keeps a file's
+//! attributes, and leaves nothing when interrupted. A rename that rewrites templates gives no file to another user.
+//! File systems without some features work too.
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::missing;
 use support::random::Random;
 use support::strace;
 
-/// Another user, who is nobody on this machine.
+/// The number of another user, who does not exist on this machine.
 const OTHER: u32 = 12_345;
 
 const ID: &str = "mcp-server/calendar";
@@ -28,7 +28,7 @@ fn is_root() -> bool {
     missing::is_root("be two users")
 }
 
-/// Whether a file system has extended attributes that users may set.
+/// Reports whether a file system has extended attributes that users can set.
 fn has_attributes(folder: &Path) -> bool {
     let file = folder.join("attributes");
     fs::write(&file, "").unwrap();
@@ -63,7 +63,7 @@ fn template(secret: &str) -> String {
     format!("name = 'a'\nurl = 'https://h.example/mcp'\nheaders.X = '<< secret \"{secret}\" >>'\n")
 }
 
-/// A daemon with one secret, one template that names it, and a folder for what is rendered.
+/// A daemon with one secret, one template that references it, and a folder for rendered files.
 struct Rendering {
     guillemet: Guillemet,
     folder: PathBuf,
@@ -143,7 +143,7 @@ fn a_file_of_somebody_else_is_replaced_only_by_force_and_stays_theirs() {
     assert_eq!((metadata.uid(), metadata.gid(), mode(out)), (OTHER, OTHER, 0o640));
     if has_attributes {
         removexattr(out, "user.note").expect("it is kept");
-        // By now it is a file of this template.
+        // By now the file belongs to this template.
         rendering.set_value("value-1");
         rendering.written(&[]);
         assert!(rendering.holds("value-1"));
@@ -183,7 +183,7 @@ fn a_file_is_its_templates_and_its_targets_and_written_when_its_bytes_differ() {
     assert!(forced.status.success(), "{}", said(&forced));
     assert!(rendering.refused(&[]).contains("it was rendered from `mcp-server/other`"));
 
-    // By force it becomes this template's even where the bytes are the same.
+    // With --force the file becomes this template's even if the bytes are the same.
     rendering.written(&["--force"]);
     rendering.written(&[]);
 }
@@ -206,20 +206,20 @@ fn a_former_name_of_a_target_is_the_same_source_and_the_present_one_is_noted() {
     };
     let warning = "warning: the target `env` is now called `dotenv`; the old name still works\n";
     for (number, target) in ["env", "env", "dotenv", "env", "dotenv"].into_iter().enumerate() {
-        // Every other time the bytes are the same, too.
+        // In every other round the bytes are the same.
         rendering.set_value(&format!("value-{}", number / 2));
         let output = render(target);
         assert!(output.status.success(), "{}", said(&output));
         assert_eq!(said(&output), if target == "env" { warning } else { "" });
         assert_eq!(note(), "cal-com/desk?target=dotenv");
     }
-    // As a Guillemet wrote it that knew the target by its former name only.
+    // The file was written by a version that knew the target only by its former name.
     for (written, target) in [("cal-com/desk?target=env", "dotenv"), ("cal-com/desk?target=env", "env")] {
         setxattr(out, "user.guillemet", written.as_bytes(), XattrFlags::empty()).unwrap();
         assert!(render(target).status.success());
         assert_eq!(note(), "cal-com/desk?target=dotenv");
     }
-    // Another target is another source, and nothing is used to find that out.
+    // Another target is another source, and no secret is used to find that out.
     let before = (fs::read(out).unwrap(), rendering.uses());
     for target in ["json", "retell-connection"] {
         let output = render(target);
@@ -240,7 +240,7 @@ fn a_file_that_everyone_can_read_needs_its_mode_said() {
     assert_eq!(mode(&rendering.out), 0o644);
     rendering.written(&["--force", "--mode", "0600"]);
     assert_eq!(mode(&rendering.out), 0o600);
-    // All that is in the way is told at once.
+    // All reasons are reported at once.
     fs::remove_file(&rendering.out).unwrap();
     fs::write(&rendering.out, "of another program").unwrap();
     set_mode(&rendering.out, 0o644);
@@ -259,7 +259,7 @@ fn an_owner_that_cannot_be_kept_is_told_before_anything_is_rendered() {
     fs::write(&rendering.out, "of root").unwrap();
     set_mode(&rendering.out, 0o644);
     let (user, group) = (format!("--reuid={OTHER}"), format!("--regid={OTHER}"));
-    // The program lies where only its owner may look, maybe.
+    // The program may be in a place that only its owner can reach.
     let program = rendering.guillemet.path("guillemet");
     fs::copy(PROGRAM, &program).unwrap();
     set_mode(&program, 0o755);
@@ -276,7 +276,8 @@ fn an_owner_that_cannot_be_kept_is_told_before_anything_is_rendered() {
     assert_eq!(fs::read(&rendering.out).unwrap(), b"of root");
 }
 
-/// One run of `render --out` over a file of other bytes that a signal ends at a system call, each one in turn.
+/// Runs `render --out` over a file with other bytes, and ends it by a signal at each of its system calls in turn.
+/// Returns the number of calls.
 fn interrupt_at_every_call(rendering: &Rendering, signal: &str, check: impl Fn(&Rendering, bool)) -> u32 {
     let mut ended = 0;
     for call in ["write", "fsync", "fchmod", "linkat", "rename", "renameat", "renameat2", "unlinkat"] {
@@ -346,7 +347,7 @@ fn a_render_that_is_interrupted_at_any_moment_leaves_nothing() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // A moment, and nothing that is waited for.
+        // A random moment, at which nothing is waited for.
         std::thread::sleep(std::time::Duration::from_micros(random.below(usual * 6 / 5)));
         let signal = [Signal::INT, Signal::TERM, Signal::HUP][round % 3];
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal);
@@ -357,8 +358,8 @@ fn a_render_that_is_interrupted_at_any_moment_leaves_nothing() {
     println!("{ended} were interrupted");
 }
 
-/// A home whose template lies where another user can write, with that user at work: every name that comes up in the
-/// folder becomes a link to a file of the daemon's user.
+/// A home whose template is in a folder that another user can write, with that user attacking: every name that appears
+/// in the folder is replaced by a link to a file of the daemon's user.
 struct Attacked {
     guillemet: Guillemet,
     folder: PathBuf,
@@ -368,7 +369,7 @@ struct Attacked {
 impl Attacked {
     fn start() -> Self {
         let guillemet = Guillemet::start();
-        // The other user can pass.
+        // The other user can pass through the folder.
         set_mode(guillemet.dir.path(), 0o711);
         let [folder, victim] = ["their-folder", "victim"].map(|name| guillemet.path(name));
         fs::create_dir(&folder).unwrap();
@@ -384,7 +385,7 @@ impl Attacked {
         (metadata.uid(), metadata.gid(), metadata.mode(), fs::read(&self.victim).unwrap())
     }
 
-    /// Swaps links in until it is over.
+    /// Replaces names by links until `is_over`.
     fn attack(&self, is_over: &AtomicBool) {
         let user = Uid::from_raw(OTHER);
         rustix::thread::set_thread_res_uid(user, user, user).unwrap();
@@ -411,7 +412,7 @@ fn a_rewrite_where_others_can_write_is_refused_and_gives_nobody_a_file() {
         return;
     }
     let attacked = Attacked::start();
-    // A template in their folder, by a link in a folder of the daemon's user.
+    // A template in their folder, through a link in a folder of the daemon's user.
     let template_file = attacked.folder.join("calendar.toml");
     fs::write(&template_file, template("name-0")).unwrap();
     fs::create_dir_all(attacked.guillemet.path("templates/mcp-server")).unwrap();
@@ -443,7 +444,7 @@ fn a_rewrite_names_every_template_that_others_can_write() {
         guillemet.write(&file, &template("old"));
         set_mode(&guillemet.path(&format!("templates/{file}")), file_mode);
     }
-    // A group that nobody but the daemon's user is in may write; this is another one.
+    // A group with only the daemon's user in it may write; this group is a different one.
     let is_root = rustix::process::geteuid().is_root();
     let others: &[&str] = if is_root { &["mcp-server/b", "mcp-server/c"] } else { &["mcp-server/b"] };
     if is_root {
@@ -462,7 +463,7 @@ fn a_rewrite_names_every_template_that_others_can_write() {
     for id in ["b", "c"] {
         set_mode(&guillemet.path(&format!("templates/mcp-server/{id}.toml")), 0o600);
     }
-    // A sticky folder is one that others can write in.
+    // Others can write in a sticky folder.
     for folder in ["templates/mcp-server", "templates"] {
         set_mode(&guillemet.path(folder), 0o1777);
         let refused = rename();
@@ -474,7 +475,7 @@ fn a_rewrite_names_every_template_that_others_can_write() {
     assert_eq!(names(&guillemet.path("templates/mcp-server")), ["a.toml", "b.toml", "c.toml"]);
 }
 
-/// `init` at this place: a second one finds the vault, and nothing hidden is left.
+/// Runs `init` at this place twice. The second run finds the vault, and no hidden file is left.
 fn makes_a_home(home: &Path, by_way_of: &[&str]) {
     let init = |by_way_of: &[&str]| {
         let mut words = by_way_of.iter().copied().chain([PROGRAM, "--home", home.to_str().unwrap(), "init"]);
@@ -539,7 +540,7 @@ fn a_file_system_without_links_will_do_too() {
     }
 }
 
-/// A folder by way of bindfs, which has no `RENAME_NOREPLACE`.
+/// A folder mounted through bindfs, which does not support `RENAME_NOREPLACE`.
 struct Mounted {
     dir: tempfile::TempDir,
 }
@@ -550,7 +551,7 @@ impl Mounted {
         let (below, at) = (dir.path().join("below"), dir.path().join("at"));
         fs::create_dir(&below).unwrap();
         fs::create_dir(&at).unwrap();
-        // Returns when it is mounted.
+        // bindfs returns once the folder is mounted.
         let mounted = Command::new("bindfs").arg(&below).arg(&at).output().unwrap();
         assert!(mounted.status.success(), "{}", said(&mounted));
         Self { dir }

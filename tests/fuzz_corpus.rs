@@ -6,7 +6,7 @@ use std::path::Path;
 #[path = "../fuzz/src/lib.rs"]
 mod invariants;
 
-/// A corpus file that breaks an invariant is named by the panic's own output and by this.
+/// Prints the name of the corpus file when it breaks an invariant, beside the panic's own output.
 struct Told<'a>(&'a Path);
 
 impl Drop for Told<'_> {

@@ -1,5 +1,5 @@
-//! Hostile plugins in the real daemon: whatever a component does is an error that names it, while eight
-//! clients render another feature's template without one failure (promise 5).
+//! Hostile plugins in the real daemon: whatever a component does becomes an error that names it, while eight clients
+//! render another feature's template without a single failure (promise Isolated).
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::component::{componentize, hostile, hostile_in, module};
 use support::daemon::{Answer, Guillemet, try_ask};
 use support::wasm::{self, appended, core_module, core_modules, leb, replaced, vector};
 
-/// Renders this while others do harm.
+/// The template that clients render while others do harm.
 const CALENDAR: &str = r#"
 name = "calendar"
 url = "https://mcp.example.com/mcp"
@@ -30,7 +30,7 @@ fn daemon() -> Guillemet {
     guillemet
 }
 
-/// Does the work while eight clients render. Each must have been answered, and answered well every time.
+/// Does some work while eight clients render. Each of them has to get an answer, and a good one every time.
 fn among_clients(guillemet: &Guillemet, work: impl FnOnce()) {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -52,7 +52,7 @@ fn among_clients(guillemet: &Guillemet, work: impl FnOnce()) {
         };
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(client)).collect();
         {
-            // Also when the work fails, so that the clients end.
+            // Dropped also when the work fails, so that the clients end.
             let _stop = Stop(&stop);
             work();
         }
@@ -67,7 +67,7 @@ fn file(guillemet: &Guillemet, component: &[u8]) -> PathBuf {
     file
 }
 
-/// Looks at a component as `plugin add` does before it asks.
+/// Asks the daemon about a component, as `plugin add` does before it confirms.
 fn look(guillemet: &Guillemet, component: &[u8]) -> Answer {
     guillemet.post("/v1/plugins", &json!({"file": file(guillemet, component)}))
 }
@@ -101,7 +101,7 @@ fn works(guillemet: &Guillemet) {
     assert!(answer.status == 200 && answer.text().contains(VALUE), "{}", answer.text());
 }
 
-/// A value that its plugin makes grow without end: the process with the keys does not grow with it.
+/// A plugin makes a value grow without end. The process with the keys does not grow with it.
 #[test]
 fn a_value_does_not_grow_without_end() {
     let guillemet = daemon();
@@ -119,13 +119,13 @@ fn a_value_does_not_grow_without_end() {
     assert!(peak.parse::<u64>().unwrap() < 150 << 10, "{peak} KiB");
 }
 
-/// What a plugin does with a config, by target, and what is said of it.
+/// What the plugin does with a config, by target, and the resulting message.
 const DEEDS: [(&str, &str); 35] = [
-    // It does not come to an end, or dies.
+    // The plugin does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
     ("panic", "plugin `hostile` panicked; this is a mistake"),
     ("abort", "plugin `hostile` panicked; this is a mistake"),
-    // What it says then is told, fit to be shown.
+    // Its own message is reported, without characters that could drive a terminal.
     (
         "last-words",
         "plugin `hostile` panicked: no route for «secret» and «secret»[2J]0;owned error: forged31m; this is",
@@ -136,7 +136,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("divide", "plugin `hostile` trapped: wasm trap: integer divide by zero"),
     ("wild-read", "reached outside its memory"),
     ("wild-call", "plugin `hostile` trapped: wasm trap: undefined element"),
-    // It takes more than there is for it.
+    // The plugin uses more than its limit.
     ("memory", "needed more than 64 MiB of memory"),
     ("grow", "needed more than 64 MiB of memory"),
     ("huge", "its document is larger than 4 MiB"),
@@ -145,7 +145,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("slots", "made more than 10000 slots"),
     ("million", "made more than 10000 slots"),
     ("nest", "nested more than 16 encoders"),
-    // It breaks the rules of slots.
+    // The plugin breaks the rules of slots.
     ("forge", "looks like a slot and is none (forged)"),
     ("forge-encode", "looks like a slot and is none (forged)"),
     ("drop", "left out the secret \"calendar-token\" (line 1, column 10) of the field `token` (dropped)"),
@@ -155,7 +155,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("url-in-text", "without a terminal encoder (bare)"),
     ("wrapped-url", "put more text around what `url` gave"),
     ("forbid-nothing", "called `forbid` without a character"),
-    // It answers or asks what the contract does not know.
+    // The plugin's answer or request is not in the contract.
     ("garbage-json", "not valid JSON (line 1, column 5)"),
     ("duplicate-key", "a key stands twice"),
     ("digest", "digest algorithm \"ROT13\", which is not known"),
@@ -166,7 +166,7 @@ const DEEDS: [(&str, &str); 35] = [
     ("encode-beyond-memory", "pointer/length out of bounds of memory"),
 ];
 
-/// What it does with memory that the host asks it for or gives back, by mode.
+/// What the plugin does with memory that the host requests or frees, by mode.
 const MEMORY_DEEDS: [(&str, &str); 5] = [
     ("realloc-outside", "realloc return: beyond end of memory"),
     ("realloc-loop", "ran longer than 2 s and was stopped"),
@@ -197,7 +197,7 @@ fn whatever_a_plugin_does_with_a_config_is_an_error_that_names_it() {
     });
 }
 
-/// Modes in which it is not a plugin that could be added, and why.
+/// Modes in which the component cannot be added as a plugin, and the reason.
 const MODES: [(&str, &str); 22] = [
     ("start-loop", "ran longer than 2 s and was stopped"),
     ("start-panic", "it panicked"),
@@ -246,11 +246,11 @@ fn what_a_component_is_before_it_is_added_is_an_error_that_names_its_file() {
         let memory = replaced(&core, wasm::MEMORY, &[&[1, 0][..], &leb(2_000)].concat());
         refused("memory", &componentize(&memory), &["needed more than 64 MiB of memory"]);
         refused("crowd", &crowd(64), &["instance count too high"]);
-        // As many as Python in a component has.
+        // A Python component has this many.
         assert_eq!(look(&guillemet, &crowd(56)).status, 200);
         refused("import", &importing("wasi:clocks/wall-clock@0.2.0"), &["it imports `wasi:clocks/wall-clock@0.2.0`"]);
         refused("plain import", &importing("environment"), &["it imports `environment`"]);
-        // What the engine is not protected from by limits of its own ends with its process.
+        // The engine has no limits of its own for these, so they end its process.
         refused("table bomb", &table_bomb(), &["ended before it answered", "needed more memory"]);
         refused("code bomb", &code_bomb(), &["s to load it and was stopped", "needed more memory"]);
         assert_eq!(guillemet.get("/v1/plugins").json()["count"], 4);
@@ -260,20 +260,20 @@ fn what_a_component_is_before_it_is_added_is_an_error_that_names_its_file() {
     assert!(!guillemet.path("vault.wasm").exists());
 }
 
-/// With so many instances of an empty module.
+/// Returns a component with `count` instances of an empty module.
 fn crowd(count: usize) -> Vec<u8> {
     let component = appended(hostile(), wasm::CORE_MODULE, &core_module(&[]));
     let instance = [vec![0], leb(core_modules(hostile())), vec![0]].concat();
     appended(&component, wasm::CORE_INSTANCE, &vector(&vec![instance.as_slice(); count]))
 }
 
-/// With an import beyond `encode`: a resource type of this name.
+/// Returns a component with an import beyond `encode`: a resource type with this name.
 fn importing(name: &str) -> Vec<u8> {
     let import = [&[0][..], &leb(name.len() as u32), name.as_bytes(), &[3, 1]].concat();
     appended(hostile(), wasm::IMPORT, &vector(&[&import]))
 }
 
-/// More tables than a planner has memory for while it compiles, in a few kilobytes.
+/// Returns a component of a few kilobytes with more tables than a planner has memory for while it compiles.
 fn table_bomb() -> Vec<u8> {
     const ENTRIES: u32 = 1 << 20;
     let table = [&[0x70, 0][..], &leb(ENTRIES)].concat();
@@ -289,7 +289,8 @@ fn table_bomb() -> Vec<u8> {
     (0..4).fold(hostile().to_vec(), |component, _| appended(&component, wasm::CORE_MODULE, &module))
 }
 
-/// Code that is dear to compile, in a few kilobytes: every local lives through every loop.
+/// Returns a component of a few kilobytes whose code is expensive to compile, because every local lives through every
+/// loop.
 fn code_bomb() -> Vec<u8> {
     const LOOPS: usize = 3_000;
     const LOCALS: u32 = 2_000;
@@ -327,7 +328,7 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
         own[0]
     };
     among_clients(&guillemet, || {
-        // In the middle of a plan: the endless loop is under way when the planner's time is used up.
+        // Kills the planner in the middle of a plan: once it uses processor time, the endless loop is running.
         for (deed, words) in [(Signal::KILL, "signal: 9"), (Signal::ABORT, "signal: 6")] {
             std::thread::scope(|scope| {
                 let asked = scope.spawn(|| fails(&guillemet, "loop", words));
@@ -335,7 +336,7 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
                 kill_process(Pid::from_raw(planner as i32).unwrap(), deed).unwrap();
                 asked.join().unwrap();
             });
-            // A failure stands for a moment before it is tried again; another template is another plan.
+            // A failure is remembered for a moment before it is tried again, but another template is another plan.
             guillemet.write("hostile/a.toml", "token = '<< secret \"calendar-token\" >>' # again\n");
             works(&guillemet);
         }
@@ -349,7 +350,8 @@ fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
     });
 }
 
-/// The planners beside these that have used the processor since, waited for.
+/// Waits until planners other than `others` use the processor, and returns them. Returns none if that does not happen
+/// within 30 seconds.
 fn working(guillemet: &Guillemet, others: &[u32]) -> Vec<u32> {
     let ticks = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -368,7 +370,7 @@ fn working(guillemet: &Guillemet, others: &[u32]) -> Vec<u32> {
     }
 }
 
-/// What could clear a terminal, forge a line there, or turn the direction of what is shown.
+/// Reports whether a text could clear a terminal, forge a line on it, or change the direction of text.
 fn drives_a_terminal(text: &str) -> bool {
     text.contains(|c: char| {
         (c.is_control() && !matches!(c, '\n' | '\t'))
@@ -377,7 +379,7 @@ fn drives_a_terminal(text: &str) -> bool {
     })
 }
 
-/// Whether any text of an answer does, or breaks a line.
+/// Reports whether any text of an answer could do that, or breaks a line.
 fn stirs(value: &Value) -> bool {
     match value {
         Value::String(text) => drives_a_terminal(text) || text.contains(['\n', '\t']),
@@ -431,12 +433,12 @@ fn texts_of_a_plugin_cannot_drive_a_terminal() {
 #[test]
 fn a_plugin_that_lies_about_itself_changes_nothing_else() {
     let guillemet = daemon();
-    // Its schema says that nothing may stand where `token` does, and where more of it is to be fetched.
+    // Its schema allows nothing where `token` is, and names a place from which more of it has to be fetched.
     add(&guillemet, &hostile_in("schema-lies"));
     works(&guillemet);
     let plugins = guillemet.get("/v1/plugins").json();
     assert!(plugins["items"].as_array().unwrap().iter().any(|plugin| plugin["schema"]["type"] == "array"));
-    // It says that it knows a built-in feature: without a yes to exactly this, that one stays.
+    // It claims a built-in feature. Without a yes to exactly this, the built-in plugin stays.
     let seen = look(&guillemet, &hostile_in("feature-taken"));
     assert_eq!((seen.status, seen.json()["feature"].as_str()), (200, Some("mcp-server")));
     let file = guillemet.path("stranger.wasm");
@@ -444,7 +446,7 @@ fn a_plugin_that_lies_about_itself_changes_nothing_else() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(guillemet.get("/v1/plugins").json()["count"], 5);
     assert_eq!(guillemet.get("/v1/render/mcp-server/calendar").status, 200);
-    // And the file that was looked at is the one that is added.
+    // The file that is added has to be the one that was looked at.
     std::fs::write(&file, hostile()).unwrap();
     let body = json!({"file": file, "confirm": true, "digest": seen.json()["digest"]});
     assert_eq!(guillemet.post("/v1/plugins", &body).status, 409);

@@ -1,5 +1,5 @@
-//! Keys and passphrases in the memory of a running daemon: nowhere that another process can read; where the kernel has
-//! no memory of that kind, in locked pages alone. Those pages are in no dump, no swap and no child.
+//! Keys and passphrases in the memory of a running daemon are nowhere that another process can read. If the kernel has
+//! no such memory, they are only in locked pages, which are in no dump, no swap and no child.
 
 mod support;
 
@@ -18,13 +18,13 @@ use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authorization = '<< secret \"token\" >>'\n";
 
-/// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
+/// Reports whether this process may read another's memory, which takes CAP_SYS_PTRACE. In CI it has to be able to.
 fn may_look(pid: u32) -> bool {
     let may = fs::File::open(format!("/proc/{pid}/mem")).is_ok();
     missing::has(may, "CAP_SYS_PTRACE, to read the daemon's memory", "run the tests as root")
 }
 
-/// A mapping of a process: its range, what it is of, and the kernel's flags for it.
+/// A mapping of a process: its range, its name, and the kernel's flags for it.
 struct Mapping {
     range: String,
     of: String,
@@ -32,7 +32,7 @@ struct Mapping {
 }
 
 impl Mapping {
-    /// Locked, and left out of dumps and children.
+    /// Reports whether the mapping is locked, and left out of dumps and children.
     fn is_protected(&self) -> bool {
         ["lo", "dd", "dc"].iter().all(|flag| self.flags.contains(*flag))
     }
@@ -54,7 +54,7 @@ fn mappings(pid: u32) -> Vec<Mapping> {
     mappings
 }
 
-/// Every key that the daemon has of this vault, with what it is: worked out from a copy of its files.
+/// Returns every key that the daemon has of this vault with a label, worked out from a copy of its files.
 fn keys(
     guillemet: &Guillemet,
     unlock: impl Fn(&Home) -> UnlockWith,
@@ -85,7 +85,7 @@ fn keys(
     keys
 }
 
-/// Has the daemon use its keys.
+/// Makes the daemon use its keys.
 fn use_them(guillemet: &Guillemet) {
     guillemet.write("mcp-server/a.toml", TEMPLATE);
     guillemet.add("token", "a value");
@@ -97,13 +97,13 @@ fn use_them(guillemet: &Guillemet) {
     }
     guillemet.ask("PATCH", "/v1/secrets/other", &[], br#"{"value": "one more value"}"#);
     assert_eq!(guillemet.ask("DELETE", "/v1/secrets/other", &[], b"").status, 204);
-    // Folds the journal.
+    // This folds the journal.
     assert_eq!(guillemet.get("/v1/usage").status, 200);
     assert_eq!(guillemet.get("/v1/secrets").status, 200);
 }
 
-/// Looks for keys and a passphrase in all memory that can be read. With memory that nobody else can read they are
-/// nowhere; `or_locked` without, in locked pages.
+/// Searches all readable memory for keys and a passphrase. They must be nowhere, or with `or_locked`, on kernels
+/// without secret memory, only in locked pages.
 fn look(guillemet: &Guillemet, keys: &[(String, [u8; 32])], passphrase: &Canary, or_locked: bool) {
     let pid = guillemet.pid();
     let mut scanner = Scanner::new([passphrase]).and("known", guillemet.dir.path().to_str().unwrap());
@@ -119,7 +119,7 @@ fn look(guillemet: &Guillemet, keys: &[(String, [u8; 32])], passphrase: &Canary,
     let (locked, leaks): (Vec<&String>, Vec<&String>) = hits.iter().partition(is_protected);
     assert!(leaks.is_empty(), "{} hits:\n{leaks:#?}", leaks.len());
     if or_locked {
-        // So the scan finds keys. What unlocks the vault is not kept.
+        // This proves that the scan finds keys. The key that unlocks the vault is not kept.
         let found: BTreeSet<&str> = locked.iter().filter_map(|hit| hit.split(" (bytes)").next()).collect();
         for label in ["key of every record", "key of every document", "key of every manifest", "key of events"] {
             assert!(found.contains(label), "{label} is not where it should be: {found:?}");
@@ -128,7 +128,7 @@ fn look(guillemet: &Guillemet, keys: &[(String, [u8; 32])], passphrase: &Canary,
     } else {
         assert!(locked.is_empty(), "{locked:#?}");
     }
-    // A page for each key that is kept; no page of a key without its protection.
+    // There is a page for each key that is kept, and every such page is protected.
     let pages: Vec<&Mapping> =
         mappings.iter().filter(|mapping| mapping.of.contains("secretmem") || mapping.flags.contains("lo")).collect();
     assert!(pages.len() >= 6, "{} pages for keys", pages.len());
@@ -138,12 +138,12 @@ fn look(guillemet: &Guillemet, keys: &[(String, [u8; 32])], passphrase: &Canary,
     }
 }
 
-/// Whether this kernel has memory that only its process sees.
+/// Reports whether this kernel has memory that only its own process can see.
 fn has_secret_memory(guillemet: &Guillemet) -> bool {
     mappings(guillemet.pid()).iter().any(|mapping| mapping.of.contains("secretmem"))
 }
 
-/// As a kernel without `memfd_secret` (before 5.14) runs it.
+/// Returns the words to put before a program so that it finds no `memfd_secret`, as on kernels before 5.14.
 fn without_secret_memory() -> Vec<String> {
     Fault { call: "memfd_secret", what: "error=ENOSYS", at: 1, lasting: true }.before()
 }

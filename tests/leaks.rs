@@ -1,5 +1,5 @@
-//! Values go in by every way there is and come out by every other; afterwards they are nowhere: in no log at
-//! trace level, no error, no file, no planner, and not in the daemon's memory (promise 1).
+//! Values go in and come out in every possible way. Afterwards they are nowhere: in no log at trace level, no error, no
+//! file, no planner, and not in the daemon's memory (promise Blind).
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::daemon::{Guillemet, try_ask};
 use support::missing;
 use support::terminal::Terminal;
 
-/// Far beyond every deadline: being slow is no failure.
+/// Far longer than every deadline, because being slow is not a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const TEMPLATES: [(&str, &str); 4] = [
@@ -26,7 +26,7 @@ const TEMPLATES: [(&str, &str); 4] = [
     ("custom-action/crm-lookup.json", include_str!("../templates/custom-action/crm-lookup.json")),
 ];
 
-/// The secrets of those templates, with what stands in the middle of their values.
+/// The secrets of those templates, with the special characters in the middle of their values.
 const SECRETS: [(&str, &str); 9] = [
     ("calendar-token-production", "\"\\ <>&%+/=;$"),
     ("calendar-workspace-production", "{{x}} << secret \"z\" >>"),
@@ -39,33 +39,33 @@ const SECRETS: [(&str, &str); 9] = [
     ("gateway-egress-production", "\u{1}\n\"ü€"),
 ];
 
-/// A config with one secret; `NAME` is replaced.
+/// A config with one secret. `NAME` is replaced by its name.
 const CONFIG: &str = "name = 'a'\nurl = 'https://h/mcp'\nheaders.A = \"<< secret 'NAME' >>\"\n";
 
-/// What the daemon's memory is known to hold: text of a template; and a planner's: a name it looks for.
+/// A text that has to be found in memory: text of a template in the daemon's, and a name in a planner's.
 const KNOWN: &str = "Pl4inT3xtOfTheTempl4te-7";
 const IN_PLANNERS: &str = "guillemet:feature/plugin";
 
-/// Whether this process may look into another's memory, which takes CAP_SYS_PTRACE. CI has to.
+/// Reports whether this process may read another's memory, which takes CAP_SYS_PTRACE. In CI it has to be able to.
 fn may_look(pid: u32) -> bool {
     let may = std::fs::File::open(format!("/proc/{pid}/mem")).is_ok();
     missing::has(may, "CAP_SYS_PTRACE, to read the daemon's memory", "run the tests as root")
 }
 
-/// Waits until the memory of the daemon and of its planners holds nothing of the canaries any more.
+/// Waits until the memory of the daemon and of its planners contains no canary any more.
 fn gone_from_memory(guillemet: &Guillemet, scanner: &Scanner) {
     if !may_look(guillemet.pid()) {
         return;
     }
     let of_daemon = scanner.clone().and("known", KNOWN);
     let of_planner = scanner.clone().and("known", IN_PLANNERS);
-    // A template that has just changed has a planner that has just worked, however long ago the others did.
+    // A template that has just changed makes its planner work, however long ago the others worked.
     known(guillemet, &format!("# {:?}\n", Instant::now()));
     guillemet.get("/v1/render/mcp-server/known");
     let planners = guillemet.planners();
     assert!(!planners.is_empty(), "there is no planner to look into");
     for planner in planners {
-        // One that is ended meanwhile holds nothing.
+        // A planner that has ended meanwhile holds nothing.
         let Ok(hits) = of_planner.in_memory(planner) else { continue };
         let leaks: Vec<&String> = hits.iter().filter(|hit| !hit.starts_with("known ")).collect();
         assert!(leaks.is_empty(), "a planner has never had a value: {leaks:?}");
@@ -83,7 +83,7 @@ fn gone_from_memory(guillemet: &Guillemet, scanner: &Scanner) {
     }
 }
 
-/// In no file of the home, no log, no argument and no variable.
+/// Checks that no canary is in a file of the home, the log, an argument or a variable.
 fn gone_from_files(guillemet: &Guillemet, scanner: &Scanner) {
     let mut hits = scanner.in_files(guillemet.dir.path());
     let log = guillemet.log();
@@ -107,7 +107,7 @@ fn of_process(guillemet: &Guillemet, scanner: &Scanner) {
     }
 }
 
-/// A home whose templates name every canary.
+/// Makes a home whose templates reference every canary.
 fn home() -> (Guillemet, Vec<Canary>) {
     let guillemet = Guillemet::init();
     for (file, text) in TEMPLATES {
@@ -118,13 +118,13 @@ fn home() -> (Guillemet, Vec<Canary>) {
     (guillemet, canaries.to_vec())
 }
 
-/// Writes the template whose text is looked for.
+/// Writes the template whose text has to be found.
 fn known(guillemet: &Guillemet, comment: &str) {
     let text = CONFIG.replace("NAME", "calendar-token-production").replace("'a'", &format!("'{KNOWN}'"));
     guillemet.write("mcp-server/known.toml", &format!("{comment}{text}"));
 }
 
-/// A connection that stays open: what it is asked, and what it answers.
+/// A connection that stays open for several requests.
 struct Kept(UnixStream);
 
 impl Kept {
@@ -137,17 +137,17 @@ impl Kept {
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
         let len = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n{headers}\r\n");
-        // In one piece or in two: the daemon's buffers are then cut in other places.
+        // The request is sent in one piece or in two, which splits it differently over the daemon's buffers.
         if body.len().is_multiple_of(2) {
             self.0.write_all(format!("{head}{body}").as_bytes()).unwrap();
         } else {
             self.0.write_all(head.as_bytes()).unwrap();
-            // A path that is nowhere reads no body, and ends the connection.
+            // An unknown path reads no body and ends the connection.
             let _ = self.0.write_all(body.as_bytes());
         }
     }
 
-    /// One whole answer.
+    /// Reads one whole answer, head and body.
     fn answer(&mut self) -> String {
         let mut bytes = Vec::new();
         let mut chunk = [0; 16 << 10];
@@ -189,8 +189,8 @@ fn the_scanner_finds_every_form() {
     assert!(!scanner.is_in(Canary::new("another", "").value.as_bytes()));
 }
 
-/// Asks for every config that has a canary in it, for each target, and for the values themselves; says how
-/// many answers held what.
+/// Requests every config that contains a canary, for each target, and the values themselves. Returns the number of
+/// answers that contained a canary.
 fn take_out(guillemet: &Guillemet, canaries: &[Canary]) -> usize {
     let scanner = Scanner::new(canaries);
     let mut answers = 0;
@@ -217,7 +217,7 @@ fn after_every_way_in_and_out_a_value_is_nowhere() {
     guillemet.run();
     let scanner = Scanner::new(&canaries);
     for (index, Canary { label, value, .. }) in canaries.iter().enumerate() {
-        // From a request, from standard input, and from a file outside of the home.
+        // The values come from a request, from standard input, and from a file outside of the home.
         match index % 3 {
             0 => guillemet.add(label, value),
             1 => {
@@ -234,7 +234,7 @@ fn after_every_way_in_and_out_a_value_is_nowhere() {
         }
     }
     assert!(take_out(&guillemet, &canaries) >= 8);
-    // Rotated to itself, so that it is a former version too, and back.
+    // Each is rotated to itself, so that it is a former version too, and rolled back.
     for Canary { label, value, .. } in &canaries {
         let path = format!("/v1/secrets/{label}");
         let rotated = guillemet.ask("PATCH", &path, &[], json!({"value": value}).to_string().as_bytes());
@@ -336,7 +336,7 @@ fn what_is_refused_shows_and_leaves_no_value() {
 fn a_value_in_the_wrong_place_is_not_in_the_log_nor_in_memory() {
     let (mut guillemet, _) = home();
     guillemet.run();
-    // As somebody pastes it: into the path, the query, a header.
+    // A value pasted by mistake into the path, the query or a header.
     let lost = Canary::new("lost", "-");
     let scanner = Scanner::new([&lost]);
     let value = &lost.value;
@@ -363,7 +363,7 @@ fn a_value_in_the_wrong_place_is_not_in_the_log_nor_in_memory() {
     let _ = try_ask(&guillemet.path("run/guillemet.sock"), value, "/v1/secrets", &[], b"");
     let _ = try_ask(&guillemet.path("run/guillemet.sock"), "GET", "/v1/secrets", &[(value, "a\u{0}b")], b"");
     gone_from_files(&guillemet, &scanner);
-    // The connection is open still.
+    // The connection is still open.
     gone_from_memory(&guillemet, &scanner);
     drop(kept);
 }
@@ -377,7 +377,7 @@ fn an_open_connection_keeps_no_value_after_its_answer() {
     for (index, Canary { label, value, .. }) in canaries.iter().enumerate() {
         let mut kept = Kept::new(&guillemet);
         let mut body = json!({"name": label, "value": value}).to_string();
-        // Buffers of several sizes.
+        // Bodies of several sizes use different buffers.
         body.push_str(&" ".repeat([0, 3_001, 9_000, 60_001, 300_000][index % 5]));
         let headers = format!("x-padding: {}\r\n", "x".repeat([0, 5_000][index % 2]));
         if index % 3 == 0 {
@@ -402,7 +402,7 @@ fn an_open_connection_keeps_no_value_after_its_answer() {
         open.push(kept);
     }
     assert_eq!(answered, 16);
-    // Refused at once, in the same breath in which it was read; and with something good after it.
+    // Requests that are refused as soon as they are read, with and without a good request after them.
     for (path, value) in
         [("/v1/secrets", &canaries[0].value), ("/v1/resolve", &canaries[1].value), ("/v1/nowhere", &canaries[2].value)]
     {
@@ -423,7 +423,7 @@ fn an_open_connection_keeps_no_value_after_its_answer() {
     drop(open);
 }
 
-/// Who has the daemon's memory could otherwise log in with a link, or go on with a session.
+/// Anybody who reads the daemon's memory could otherwise use a link or continue a session.
 #[test]
 fn of_a_link_and_a_cookie_only_hashes_are_kept() {
     let (mut guillemet, _) = home();
@@ -435,12 +435,13 @@ fn of_a_link_and_a_cookie_only_hashes_are_kept() {
         let bytes = BASE64URL_NOPAD.decode(word.as_bytes()).expect("a word of ours");
         scanner.and(label, word).and_key(label, &bytes.try_into().expect("32 bytes"))
     };
-    // A link is good for a minute, and a look into memory takes long on a busy machine: another link then.
+    // A link is valid for a minute, and a look into memory takes long on a busy machine. In that case, tries another
+    // link.
     let (browser, scanner) = (0..4)
         .find_map(|_| {
             let url = browser::link(&guillemet);
             let scanner = words(Scanner::new([]), "a link", url.split_once("token=").unwrap().1);
-            // What the answer left is gone once its connection has ended.
+            // The memory of the answer is wiped once its connection has ended.
             let is_gone = (0..3).any(|_| scanner.in_memory(guillemet.pid()).unwrap().is_empty());
             let mut browser = Browser::at(&url);
             let was_good = browser.follow(&url).status == 303;
@@ -450,7 +451,7 @@ fn of_a_link_and_a_cookie_only_hashes_are_kept() {
         .expect("while a link is good, its word is nowhere in memory");
     let cookie = browser.cookie.clone().unwrap();
     let scanner = words(scanner, "a cookie", cookie.split_once('=').unwrap().1);
-    // While the session is in use, and once it has ended.
+    // While the session is used, and after it has ended.
     assert_eq!(browser.get(SECRETS_PAGE).status, 200);
     assert!(browser.post("/settings/developers/secrets", &[("name", "new"), ("value", "x")]).status == 303);
     gone_from_memory(&guillemet, &scanner);
@@ -465,7 +466,7 @@ fn a_connection_that_breaks_leaves_nothing() {
     let (mut guillemet, canaries) = home();
     guillemet.run();
     let lost = Canary::new("lost", "\n");
-    // An answer larger than the kernel takes: it stays in the daemon until somebody reads.
+    // An answer larger than the kernel's buffers stays in the daemon until it is read.
     let large: Vec<Canary> = (0..40).map(|index| Canary::new(&format!("large-{index}"), &"-".repeat(30_000))).collect();
     for Canary { label, value, .. } in large.iter().chain(&canaries) {
         guillemet.add(label, value);
@@ -488,20 +489,20 @@ fn a_connection_that_breaks_leaves_nothing() {
     let names: Vec<&str> = large.iter().map(|canary| canary.label.as_str()).collect();
     let mut unread = Kept::new(&guillemet);
     unread.send("POST", "/v1/resolve", "", &json!({"secrets": names}).to_string());
-    // While a value is on its way it is there: the scan would find one that stayed.
+    // A value is in memory while it is on its way, so the scan would find one that stayed.
     let deadline = Instant::now() + PATIENCE;
     if may_look(guillemet.pid()) {
         while scanner.in_memory(guillemet.pid()).unwrap().is_empty() {
             assert!(Instant::now() < deadline, "an answer that is under way is in memory");
         }
     }
-    // However long the look has taken: all of it, or what was left when the daemon gave up.
+    // Reads the rest: all of it, or what the daemon had sent before it gave up, however long the look took.
     let mut rest = Vec::new();
     unread.0.shutdown(std::net::Shutdown::Write).unwrap();
     let _ = unread.0.read_to_end(&mut rest);
     assert!(scanner.is_in(&rest));
     gone_from_memory(&guillemet, &scanner);
-    // And one that nobody reads until the daemon gives up.
+    // An answer that nobody reads until the daemon gives up.
     let mut never = Kept::new(&guillemet);
     never.send("POST", "/v1/resolve", "", &json!({"secrets": names}).to_string());
     gone_from_memory(&guillemet, &scanner);
@@ -545,7 +546,7 @@ fn a_stop_in_the_middle_of_requests_leaves_nothing() {
     gone_from_files(&guillemet, &scanner);
 }
 
-/// A daemon that asks for its passphrase where it is told to has it nowhere once it is ready.
+/// A daemon that reads its passphrase from a descriptor or a prompt has it nowhere once it is ready.
 #[test]
 fn a_passphrase_is_nowhere_once_the_vault_is_open() {
     let canary = Canary::new("passphrase", "-ü ");
@@ -580,7 +581,7 @@ fn a_passphrase_is_nowhere_once_the_vault_is_open() {
         };
         assert!(started, "{way}: {}", guillemet.log());
         if may_look(guillemet.pid()) {
-            // At once: it is not a matter of waiting until something is written over it.
+            // Checked at once, so that it does not depend on the memory being overwritten later.
             let argument = guillemet.dir.path().to_str().unwrap();
             let hits = scanner.clone().and("known", argument).in_memory(guillemet.pid()).unwrap();
             let (controls, hits): (Vec<String>, Vec<String>) =

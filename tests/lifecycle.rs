@@ -1,5 +1,5 @@
-//! The life of a secret, told by the real daemon: renamed, rotated, rolled back, by two operators at once and
-//! across crashes, while references go on working.
+//! The life of a secret in the real daemon: renamed, rotated and rolled back, by two operators at once and across
+//! crashes, while references go on working.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use support::daemon::{Answer, Guillemet};
 
-/// A template with a reference in every disguise, and text that only looks like one.
+/// Returns a template with a reference in every form, and text that only looks like one.
 fn template(name: &str) -> String {
     format!(
         "# {name} is named below\nname = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
@@ -38,7 +38,7 @@ fn bearer(guillemet: &Guillemet) -> String {
     let answer = guillemet.get("/v1/render/mcp-server/calendar");
     assert_eq!(answer.status, 200, "{}", answer.text());
     let text = answer.json()["mcpServers"]["calendar"]["headers"]["Authorization"].as_str().unwrap().to_owned();
-    // `<<-` takes the blank before it away.
+    // `<<-` removes the space before it.
     text.strip_prefix("Bearer").unwrap().to_owned()
 }
 
@@ -63,13 +63,13 @@ fn a_renamed_secret_goes_on_working_under_its_former_name() {
     let resolved = guillemet.post("/v1/resolve", &json!({"secrets": ["first", "second"]}));
     assert_eq!(resolved.json(), json!({"secrets": {"first": "value", "second": "value"}}));
 
-    // One row, found by either name; the references say which name they use.
+    // It is one row, found by either name; the references say which name they use.
     assert_eq!(guillemet.get("/v1/secrets").json()["count"], 1);
     let shown = secret(&guillemet, "FIRST");
     assert_eq!((shown["name"].as_str(), names(&shown["references"])), (Some("Second"), vec!["first", "first"]));
     assert_eq!(shown["resolution_count"], 6);
 
-    // Changes are made under the present name.
+    // Changes have to use the present name.
     let refused = patch(&guillemet, "first", &json!({"enabled": false}));
     assert_eq!((refused.status, refused.json()["code"].as_str()), (404, Some("not_found")));
     assert!(refused.text().contains("`Second`"), "{}", refused.text());
@@ -95,7 +95,7 @@ fn a_former_name_is_taken_only_when_nothing_references_it() {
     }
     let taken = patch(&guillemet, "third", &json!({"name": "SECOND"}));
     assert_eq!((taken.status, taken.errors("field")), (409, vec!["name".to_owned()]));
-    // What cannot be read may name it.
+    // A file that cannot be parsed may reference it.
     guillemet.write("mcp-server/calendar.toml", "<< secret first");
     assert_eq!(create().status, 409);
     assert_eq!(bearer_after_restart(&mut guillemet), "value");
@@ -109,7 +109,7 @@ fn a_former_name_is_taken_only_when_nothing_references_it() {
     assert_eq!(bearer_after_restart(&mut guillemet), "value");
 }
 
-/// What `mcp-server/calendar` holds after a restart, with references by a name of that time.
+/// Returns the header that `mcp-server/calendar` renders after a restart, with references by an earlier name.
 fn bearer_after_restart(guillemet: &mut Guillemet) -> String {
     let name = if secret(guillemet, "second")["former_names"] == json!([]) { "second" } else { "first" };
     guillemet.write("mcp-server/calendar.toml", &template(name));
@@ -148,7 +148,7 @@ fn rewriting_changes_the_name_and_nothing_else() {
     guillemet.add("first", "value");
     let texts = || files.map(|file| std::fs::read_to_string(guillemet.path(&format!("templates/{file}"))).unwrap());
 
-    // One file that cannot be written: no file changes, and no name.
+    // If one file cannot be written, neither any file nor the name changes.
     let set_mode = |mode| {
         let path = guillemet.path("templates/mcp-server/other.toml");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -173,7 +173,7 @@ fn rewriting_changes_the_name_and_nothing_else() {
     assert_eq!(bearer(&guillemet), "value");
     let left = std::fs::read_dir(guillemet.path("templates/mcp-server")).unwrap().count();
     assert_eq!(left, 3);
-    // Again: there is nothing to do, and nothing is done.
+    // The second time there is nothing to do, and nothing is done.
     let version = renamed.headers["etag"].clone();
     let again = patch(&guillemet, "second", &json!({"rewrite": true}));
     assert_eq!((again.status, &again.headers["etag"], &again.json()["rewritten"]), (200, &version, &Value::Null));
@@ -194,7 +194,7 @@ fn rotation_serves_the_new_value_and_keeps_former_ones_to_go_back_to() {
     tags.sort();
     tags.dedup();
     assert_eq!(tags.len(), 13);
-    // An absent, null or empty value is no new one.
+    // An absent, null or empty value does not replace the value.
     for same in [json!({}), json!({"value": ""}), json!({"value": null, "name": null, "enabled": null})] {
         assert_eq!(patch(&guillemet, "rotated", &same).json()["version"], 13);
     }
@@ -286,7 +286,7 @@ fn no_update_is_lost_under_many_operators() {
     });
     let done = done.into_inner();
     assert!(done >= 25);
-    // Each that was acknowledged is a version of its own.
+    // Each acknowledged change is a version of its own.
     assert_eq!(secret(&guillemet, "shared")["version"], done + 1);
 }
 
@@ -316,7 +316,7 @@ fn a_rename_survives_being_cut_off_anywhere() {
             name = next;
         }
         assert_eq!(bearer(&guillemet), "value");
-        // All of the files or none: what was cut off has been carried to its end.
+        // All of the files or none are changed: an interrupted rename has been completed.
         let references = secret(&guillemet, &name)["references"].clone();
         let mut used = names(&references);
         assert_eq!(used.len(), 2 * (count + 1));

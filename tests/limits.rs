@@ -1,5 +1,5 @@
-//! What callers may take of the daemon, and what the daemon keeps of itself: connections, time,
-//! descriptors, memory.
+//! How much callers can take from the daemon, and how much the daemon keeps for itself: connections, time, descriptors,
+//! memory.
 
 mod support;
 
@@ -39,17 +39,17 @@ fn connect(guillemet: &Guillemet) -> UnixStream {
     stream
 }
 
-/// Asks and reads one answer; the connection stays.
+/// Sends a request and reads one answer. The connection stays open.
 fn healthy(stream: &mut UnixStream) -> bool {
     let mut answer = [0; 4096];
     stream.write_all(HEALTH).is_ok()
         && stream.read(&mut answer).is_ok_and(|len| answer[..len].starts_with(b"HTTP/1.1 200"))
 }
 
-/// Everything until the daemon ends the connection.
+/// Reads everything until the daemon ends the connection.
 fn rest(mut stream: UnixStream) -> String {
     let mut text = Vec::new();
-    // The daemon may end it while something of ours is still unread there.
+    // The daemon may end it while bytes from here are still unread there.
     let _ = stream.read_to_end(&mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -57,7 +57,7 @@ fn rest(mut stream: UnixStream) -> String {
 #[test]
 fn slow_and_silent_callers_are_cut_off() {
     let guillemet = with_limits("idle_seconds = 1\ntransfer_seconds = 1");
-    // Each of these would wait for ever if the daemon did.
+    // Each of these requests would wait forever if the daemon did.
     let silent = connect(&guillemet);
     let mut kept = connect(&guillemet);
     assert!(healthy(&mut kept));
@@ -71,7 +71,7 @@ fn slow_and_silent_callers_are_cut_off() {
     let told = rest(body);
     assert!(told.starts_with("HTTP/1.1 400") && told.contains("did not arrive in time"), "{told}");
 
-    // One that asks on and on and takes no answer; the buffers of the system are full at some time.
+    // A client that keeps sending requests and reads no answer. At some point the system's buffers are full.
     let mut deaf = connect(&guillemet);
     while deaf.write_all(HEALTH).is_ok() {}
     assert!(healthy(&mut connect(&guillemet)));
@@ -84,30 +84,30 @@ fn one_caller_cannot_take_all_connections() {
     assert!(greedy.iter_mut().all(healthy));
     let refused = rest(connect(&guillemet));
     assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("\"rate_limit_exceeded\""), "{refused}");
-    // The first has been silent for longest.
+    // The first connection has been silent for the longest time.
     assert!(greedy[1..].iter_mut().all(healthy));
     // Another process gets its place.
     let other = guillemet.command(&["secret", "list"]);
     assert!(other.status.success(), "{}", String::from_utf8_lossy(&other.stderr));
-    // It is cut off a moment after its place has been given away.
+    // It is closed a moment after its place has been given away.
     while healthy(&mut greedy[0]) {}
     assert!(greedy[1..].iter_mut().all(healthy));
-    // And what it gave back can be had again.
+    // The place that it gave back is available again.
     greedy[0] = connect(&guillemet);
     while !healthy(&mut greedy[0]) {
         greedy[0] = connect(&guillemet);
     }
 }
 
-/// The head and a part of the body of a request: it is being read until the rest comes.
+/// The head and a part of the body of a request, which is being read until the rest comes.
 const HALF: &[u8] = b"POST /v1/resolve HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n\
                       content-length: 15\r\n\r\n{\"secrets\"";
 
-/// A connection with a request that is being read, where it got one.
+/// Opens a connection with a request that is being read, once the daemon accepts it.
 fn half(guillemet: &Guillemet) -> UnixStream {
     let (mut stream, mut told) = (connect(guillemet), [0; 25]);
     let _ = stream.write_all(HALF);
-    // Said when the body is waited for.
+    // The daemon sends this once it waits for the body.
     if stream.read_exact(&mut told[..12]).is_ok() && &told[..12] == b"HTTP/1.1 100" {
         stream.read_exact(&mut told[12..]).unwrap();
     }
@@ -128,14 +128,14 @@ fn strangers_lock_nobody_out() {
         for number in 0..STRANGERS / THREADS {
             let mut stream = UnixStream::connect(&socket).unwrap();
             if number % 2 == 0 {
-                // As many as this process may have open; the daemon ends them when it likes.
+                // As many connections as this process may have open. The daemon ends them at any time.
                 silent.push_back(stream);
                 if silent.len() > 100 {
                     silent.pop_front();
                 }
                 continue;
             }
-            // The answer may be there before the request.
+            // The answer may arrive before the request is sent.
             let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             let told = rest(stream);
             assert!(told.starts_with("HTTP/1.1 403") && told.ends_with("may ask\"}\n"), "{told}");
@@ -159,7 +159,7 @@ fn strangers_lock_nobody_out() {
         assert_eq!(refused, STRANGERS / 2);
     });
     assert!(answered > 0);
-    // The log does not grow with them.
+    // The log does not grow with the number of callers.
     assert!(guillemet.log().matches("callers without any right were refused").count() < 10);
 }
 
@@ -167,7 +167,7 @@ fn strangers_lock_nobody_out() {
 fn a_request_under_way_is_not_cut_off_for_another_caller() {
     let guillemet = with_limits("connections = 8");
     let busy: Vec<UnixStream> = (0..8).map(|_| half(&guillemet)).collect();
-    // Nobody else gets a connection now.
+    // Nobody else can connect now.
     let other = guillemet.command(&["secret", "list"]);
     let other = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(other.contains("all connections this caller can have are taken"), "{other}");
@@ -186,14 +186,14 @@ fn a_user_with_a_rule_leaves_connections_to_others() {
     let rules = format!("[[client]]\nuid = {AGENT}\nsecrets = ['a']\n[[client]]\nuid = {OTHER}\nsecrets = ['a']\n");
     let guillemet = configured(&format!("[limits]\nconnections = 16\n[api]\ngroup = {GROUP}\n{rules}"));
     guillemet.add("a", "value");
-    // Every one it can get, each with a request that goes on.
+    // Every connection that the user can get, each with a request under way.
     let mut busy = as_user(AGENT, || (0..20).map(|_| half(&guillemet)).collect::<Vec<_>>());
     let body = json!({"secrets": ["a"]}).to_string();
     let resolve = || try_ask(&guillemet.path("run/guillemet.sock"), "POST", "/v1/resolve", &[], body.as_bytes());
     let other = as_user(OTHER, || resolve().unwrap());
     assert_eq!(other.status, 200, "{}", other.text());
     assert_eq!(resolve().unwrap().status, 200);
-    // Six it got, and no request on them was cut off.
+    // It got six, and no request on them was cut off.
     let told = busy.drain(..).map(|mut stream| {
         let _ = stream.write_all(b":[]}\n");
         rest(stream)
@@ -216,12 +216,12 @@ fn streams_of_events_leave_connections_for_requests() {
     let streams: Vec<_> = (0..4).map(|_| listen()).collect();
     let statuses: Vec<&str> = streams.iter().map(|(status, _)| &status[9..]).collect();
     assert_eq!(statuses, ["200", "200", "429", "429"]);
-    // One that ends makes room.
+    // The end of a connection makes room.
     drop(streams);
     while !listen().0.ends_with("200") {}
 }
 
-/// What the daemon has of memory, or had at most, in MiB.
+/// Returns the daemon's present or highest use of memory, in MiB.
 fn memory(guillemet: &Guillemet, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", guillemet.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
@@ -242,7 +242,7 @@ fn answers_that_nobody_reads_have_a_bound() {
     }
     let body = json!({"secrets": names}).to_string();
     let socket = guillemet.path("run/guillemet.sock");
-    // From here on the most it had is counted anew (proc(5)).
+    // This resets the highest use of memory (proc(5)).
     std::fs::write(format!("/proc/{}/clear_refs", guillemet.pid()), "5").unwrap();
     let before = memory(&guillemet, "VmHWM:");
     let ask = || send(&socket, "POST", "/v1/resolve", &[], body.as_bytes()).unwrap();
@@ -254,20 +254,20 @@ fn answers_that_nobody_reads_have_a_bound() {
         };
         (0..60).map(ask).collect()
     });
-    // Each is of 4 MiB, and this user gets 48 MiB of the 128.
+    // Each answer has 4 MiB, and this user gets 48 MiB of the 128.
     let count = |status: &str| unread.iter().filter(|(head, _)| head.ends_with(status)).count();
     let grown = memory(&guillemet, "VmHWM:") - before;
     assert!(grown < 128, "{grown} MiB for {} answers", count("200"));
     assert!((4..=12).contains(&count("200")) && count("200") + count("503") == 60, "{}", count("200"));
-    // The daemon's user still gets its own.
+    // The daemon's own user still gets its answers.
     assert_eq!(receive(ask()).unwrap().body.len(), receive(ask()).unwrap().body.len());
     let refused = as_user(AGENT, || receive(ask()).unwrap());
     assert_eq!((refused.status, refused.headers["retry-after"].as_str()), (503, "1"));
     assert_eq!(refused.json()["code"], "service_unavailable");
-    // What is not wanted any more makes room.
+    // Answers that are given up make room.
     drop(unread);
     while as_user(AGENT, || receive(ask()).unwrap().status) != 200 {}
-    // Bodies that do not arrive count too.
+    // Bodies that never arrive count too.
     let announced = as_user(AGENT, || {
         let head = "POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: 1048576\r\n\r\n{";
         let announce = |_| {
@@ -285,7 +285,7 @@ fn answers_that_nobody_reads_have_a_bound() {
     drop(announced);
 }
 
-/// A process of a user with a rule that has a template of its own worked out, for a target of the plugin `hostile`; it
+/// Starts a process of a user with a rule, which renders its own template for a target of the plugin `hostile` and
 /// prints the status.
 fn inline(guillemet: &Guillemet, uid: u32, target: &str) -> Child {
     let template = "name: x\ntoken: << secret 'a' >>\n";
@@ -302,7 +302,7 @@ fn inline(guillemet: &Guillemet, uid: u32, target: &str) -> Child {
         .unwrap()
 }
 
-/// Waits until the daemon has as many planners as this says.
+/// Waits until the number of planners satisfies a condition.
 fn until_planners(guillemet: &Guillemet, are_so_many: impl Fn(usize) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !are_so_many(guillemet.planners().len()) {
@@ -322,7 +322,7 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     let file = guillemet.path("hostile.wasm").to_str().unwrap().to_owned();
     let added = guillemet.command(&["plugin", "add", &file, "--yes"]);
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
-    // A template of the operator's, of the same feature, that has just been edited.
+    // A template of the operator's, of the same feature, that was just edited.
     let own = |number: u32| {
         guillemet.write("hostile/own.yaml", &format!("name: own-{number}\n"));
         let answer = guillemet.get("/v1/render/hostile/own");
@@ -334,15 +334,15 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     // Each takes as long as a plugin may: two seconds.
     let mut agents: Vec<Child> = (0..12).map(|_| inline(&guillemet, AGENT, "loop")).collect();
     until_planners(&guillemet, |count| count == 2);
-    // While the first of them is worked on and the others wait, everybody else is served.
+    // While the first of them is planned and the others wait, everybody else is served.
     own(1);
     assert_eq!(status(inline(&guillemet, OTHER, "ok")), "200");
     let admin = json!({"feature": "hostile", "format": "yaml", "template": "name: x\n", "target": "ok"});
     assert_eq!(guillemet.post("/v1/render", &admin).status, 200);
-    // All processes of a user have one planner between them. The one of the other user may still be about to end.
+    // All processes of a user share one planner. The planner of the other user may still be about to end.
     let (known, mut most) = (guillemet.planners(), 0);
     while agents.iter_mut().any(|agent| agent.try_wait().unwrap().is_none()) {
-        // A list is not of one moment: what is in two of them was there between the two.
+        // A list does not show one moment, but a planner that is in two lists was there in between.
         let (first, second) = (guillemet.planners(), guillemet.planners());
         most = most.max(first.iter().filter(|pid| !known.contains(pid) && second.contains(pid)).count());
     }
@@ -351,7 +351,7 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     assert!(told.iter().all(|status| status == "502" || status == "503"), "{told:?}");
     assert!(told.iter().any(|status| status == "503"), "not all had a turn in time: {told:?}");
     until_planners(&guillemet, |count| count <= 1);
-    // Who asks and goes has no more planners for it.
+    // A caller gets no further planner by asking and leaving.
     let gone: Vec<Child> = (0..6).map(|_| inline(&guillemet, AGENT, "loop")).collect();
     until_planners(&guillemet, |count| count == 2);
     for mut process in gone {
@@ -362,7 +362,7 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     own(2);
 }
 
-/// An answer on its way, whose reader takes no more of it for now.
+/// An answer on its way, whose reader does not read on for now.
 struct Unread(UnixStream);
 
 impl Unread {
@@ -374,7 +374,7 @@ impl Unread {
         Self(stream)
     }
 
-    /// Takes what there is, and says how much of the answer is missing.
+    /// Reads the rest and returns how many bytes of the answer are missing.
     fn missing(mut self) -> usize {
         let mut bytes = Vec::new();
         let _ = self.0.read_to_end(&mut bytes);
@@ -385,8 +385,8 @@ impl Unread {
     }
 }
 
-/// Not told by the time it takes: an answer that is still on its way when the change has been acknowledged would come
-/// to its end, as soon as its reader goes on.
+/// The time it takes shows nothing. But an answer that is still on its way when the change is acknowledged would arrive
+/// completely as soon as its reader goes on.
 #[test]
 fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
     let guillemet = with_limits("transfer_seconds = 3");
@@ -406,7 +406,7 @@ fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
         ("PATCH", "/v1/secrets/large-1", r#"{"enabled": false}"#, 200),
         ("PATCH", "/v1/secrets/large-2", r#"{"value": "another"}"#, 200),
         ("PATCH", "/v1/secrets/large-3", r#"{"name": "renamed"}"#, 200),
-        // As it is: an earlier change to the same may be on its way.
+        // This changes nothing, but an earlier change of the same field may be on its way.
         ("PATCH", "/v1/secrets/large-4", r#"{"enabled": true}"#, 200),
         ("POST", "/v1/secrets/large-5/rollback", r#"{"version": 1}"#, 200),
         ("POST", "/v1/secrets", r#"{"name": "new", "value": "v"}"#, 201),
@@ -414,7 +414,7 @@ fn a_change_is_acknowledged_when_no_answer_of_the_old_state_can_go_on() {
     ];
     let render = || Unread::new(&guillemet, "GET", "/v1/render/mcp-server/large", b"");
     let resolve = || Unread::new(&guillemet, "POST", "/v1/resolve", resolved.as_bytes());
-    // Every change waits for all of them.
+    // Every change waits for all of these answers.
     let unread: Vec<Unread> =
         (0..changes.len()).map(|index| if index % 2 == 0 { render() } else { resolve() }).collect();
     std::thread::scope(|scope| {
@@ -441,7 +441,7 @@ fn a_caller_that_never_pauses_does_not_starve_others() {
             scope.spawn(|| {
                 let body = json!({"secrets": ["a"]}).to_string();
                 while !over.load(Ordering::Relaxed) {
-                    // Some are refused or cut off, for the sake of the other caller.
+                    // Some are refused or cut off to make room for the other caller.
                     let _ = try_ask(&guillemet.path("run/guillemet.sock"), "POST", "/v1/resolve", &[], body.as_bytes());
                 }
             });
@@ -485,7 +485,7 @@ fn more_connections_than_descriptors_is_no_start() {
     assert!(!output.status.success() && said.contains("65792 descriptors") && said.contains("LimitNOFILE"), "{said}");
 }
 
-/// The kernel gives what belongs to a process that cannot be dumped to root.
+/// The kernel gives the files of a process that cannot be dumped to root.
 #[test]
 fn another_process_of_its_user_cannot_look_into_it() {
     if !missing::is_root("start the daemon as another user") {
@@ -528,7 +528,7 @@ fn a_kernel_that_lacks_a_layer_of_the_confinement_is_told() {
         let warnings = guillemet.get("/v1/status").json()["warnings"].to_string();
         assert!(warnings.contains(&format!("this kernel has no {layer}")), "{warnings}");
         assert!(guillemet.log().contains(&format!("this kernel has no {layer}")));
-        // The other layers hold, and planners work.
+        // The other layers of the confinement still apply, and planners work.
         guillemet.write("mcp-server/a.toml", "name = \"a\"\nurl = \"https://example.com\"\n");
         assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
     }

@@ -1,4 +1,4 @@
-//! What becomes of a test whose real part is missing: it says so, and fails where everything has to be there.
+//! What happens to a test whose real part is missing: it reports that, and fails if everything has to be there.
 
 mod support;
 
@@ -10,7 +10,7 @@ use support::missing;
 #[test]
 #[ignore = "is run by the test below"]
 fn lacks_a_part() {
-    // A row of tests/parts.md.
+    // Asterisk has a row in tests/parts.md.
     if missing::has(false, "Asterisk", "its own repository")
         || missing::has(false, "a part", "`install a-part`")
         || missing::supports(false, "a feature", "another kernel")
@@ -44,7 +44,7 @@ fn a_test_whose_part_is_missing_is_reported_and_fails_in_ci() {
     );
 }
 
-/// Neither harness shows what a test that passes has printed.
+/// No harness shows what a passing test prints.
 #[test]
 fn no_test_skips_itself_in_another_way() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,5 @@
-//! The first minutes: the README's quick start and recipes exactly as they are written, the templates that
-//! `template new` writes, and text that is nearly a placeholder.
+//! The first minutes: the README's quick start and recipes exactly as written, the templates that `template new`
+//! writes, and text that is almost a placeholder.
 
 mod support;
 
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use support::daemon::{Guillemet, PROGRAM};
 use support::missing;
 
-/// The longest one command may take.
+/// The longest time that one command may take.
 const PATIENCE: Duration = Duration::from_secs(50);
 const VALUE: &str = "cal_live_0123";
 
-/// The code blocks of a section of the README: language and text.
+/// Returns the code blocks of a section of the README, each with its language and text.
 fn blocks(section: &str) -> Vec<(String, String)> {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let (_, rest) = readme.split_once(&format!("\n## {section}\n")).expect(section);
@@ -28,18 +28,18 @@ fn blocks(section: &str) -> Vec<(String, String)> {
     blocks.map(|block| block.split_once('\n').unwrap()).map(|(language, text)| (language.into(), text.into())).collect()
 }
 
-/// Whether a line is what a command prints when it asks for the value of a secret.
+/// Reports whether a line is a command's question for the value of a secret.
 fn is_question(line: &str) -> bool {
     line.starts_with("Value of ") && line.ends_with(": ")
 }
 
-/// A shell at a terminal, in the home of a user who has just come.
+/// A shell at a terminal, in the home of a new user.
 struct Terminal {
     child: Child,
     output: Receiver<Vec<u8>>,
-    /// What was printed since the last command.
+    /// The output since the last command.
     said: String,
-    /// The daemon that was started here.
+    /// The process id of the daemon that was started here.
     daemon: Option<i32>,
 }
 
@@ -86,7 +86,8 @@ impl Terminal {
         }
     }
 
-    /// Runs commands as they are written; answers a prompt for a value. What they printed, and how the last ended.
+    /// Runs commands as they are written, and answers a prompt for a value. Returns their output and the exit status of
+    /// the last one.
     fn run(&mut self, commands: &str) -> (String, i32) {
         let mut printed = String::new();
         let mut status = 0;
@@ -95,7 +96,8 @@ impl Terminal {
             self.type_line(line);
             loop {
                 let ended = |said: &str| said.rsplit_once("[ended ").is_some_and(|(_, status)| status.contains(']'));
-                // Only the question for a value: an error can arrive in pieces, the first of which ends like a question.
+                // Only the question for a value counts. An error can arrive in pieces, the first of which ends like a
+                // question.
                 let asks = |said: &str| said.rsplit('\n').next().is_some_and(is_question);
                 self.wait_until(|said| ended(said) || asks(said));
                 if ended(&self.said) {
@@ -105,7 +107,7 @@ impl Terminal {
                 self.type_line(VALUE);
             }
             let (said, ended) = self.said.rsplit_once("[ended ").unwrap();
-            // The daemon logs to the same terminal.
+            // The daemon logs to the same terminal, so other output may follow.
             status = ended.split(']').next().unwrap().parse().unwrap();
             printed.push_str(said);
         }
@@ -143,7 +145,7 @@ fn the_readme_runs_exactly_as_it_is_written() {
     assert!(start.iter().all(|(language, _)| language == "sh"));
     assert!(lines.len() <= 7, "a newcomer has a config within a few lines");
     let (install, lines) = lines.split_first().unwrap();
-    // The program of this build stands for what this one builds.
+    // The test uses the program of this build in place of the one that this command would install.
     assert_eq!(*install, "cargo install --path .");
     let mut rendered = String::new();
     for line in lines {
@@ -151,7 +153,7 @@ fn the_readme_runs_exactly_as_it_is_written() {
         if line.ends_with('&') {
             let pid = terminal.done("echo pid=$!=");
             terminal.daemon = pid.split("pid=").nth(2).and_then(|rest| rest.split('=').next()?.parse().ok());
-            // A person types slower than this.
+            // A person types more slowly than this test.
             let socket = user.path().join(".local/share/guillemet/run/guillemet.sock");
             let deadline = Instant::now() + PATIENCE;
             while std::os::unix::net::UnixStream::connect(&socket).is_err() {
@@ -230,7 +232,7 @@ fn a_new_template_renders_once_its_secrets_are_there() {
             }
             let rendered = guillemet.get(&format!("/v1/render/{id}"));
             assert!(rendered.status == 200 && rendered.text().contains("v4lue"), "{id}: {}", rendered.text());
-            // Named as it is called, where the feature has names.
+            // The config contains the name, if the feature has names.
             assert!(feature == "cal-com" || rendered.text().contains(&name), "{}", rendered.text());
 
             let before = std::fs::read(&file).unwrap();
@@ -269,7 +271,7 @@ fn a_plugin_gets_a_new_template_made_of_its_schema() {
     assert_eq!(checked.status.success(), !said.contains("template check"), "{}{said}", texts(&checked).1);
 }
 
-/// Lines of a text, each with what becomes of it: text of the config, or an error.
+/// Lines of a text, each with the resulting text of the config, or `None` for an error.
 const LINES: [(&str, Option<&str>); 25] = [
     ("plain > text", Some("plain > text")),
     ("u << vars.mcp_url >>", Some("u https://mcp.example.com/mcp")),
@@ -298,12 +300,13 @@ const LINES: [(&str, Option<&str>); 25] = [
     ("<< x $ >>", None),
 ];
 
-/// What `template check` says is what a render does, and what is rendered holds nothing that was meant for us.
+/// `template check` agrees with what a render does, and the rendered config contains nothing that was meant as template
+/// syntax.
 #[test]
 fn check_and_render_agree_about_text_that_is_nearly_ours() {
     let guillemet = Guillemet::start();
     guillemet.add("a", "v4lue");
-    // Mostly good lines: one that is wrong decides.
+    // Most lines are good, because a single wrong one decides.
     let line = prop_oneof![4 => 0..13usize, 1 => 13..LINES.len()];
     let texts_of = proptest::collection::vec(proptest::collection::vec(line, 1..6), 60);
     let mut runner = TestRunner::new(Config { cases: 1, failure_persistence: None, ..Config::default() });
@@ -347,7 +350,7 @@ fn check_and_render_agree_about_text_that_is_nearly_ours() {
         .unwrap();
 }
 
-/// The name in what is nearly a placeholder counts.
+/// The name in text that is almost a placeholder counts as a reference.
 #[test]
 fn a_near_placeholder_is_an_error_at_its_line_and_guards_its_secret() {
     let guillemet = Guillemet::start();

@@ -1,5 +1,5 @@
-//! Who can change a home: a daemon starts only where nobody else can, and values are sent only to one that may have
-//! them. With the real binary, real modes, users, groups and sockets.
+//! Who can change a home: a daemon starts only if nobody else can, and values are sent only to a daemon that may have
+//! them. With the real binary and real modes, users, groups and sockets.
 
 mod support;
 
@@ -16,7 +16,7 @@ use rustix::process::{Signal, Uid};
 use support::daemon::{Guillemet, PROGRAM};
 use support::missing;
 
-/// Users and a group that no package makes.
+/// Numbers of users and of a group that no package uses.
 const AGENT: u32 = 61_001;
 const OTHER: u32 = 61_002;
 const GROUP: u32 = 61_100;
@@ -25,7 +25,8 @@ const VALUE: &str = "canary-value";
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
                         Authorization = \"Bearer << secret \"calendar-token\" >>\"\n";
 
-/// Whether there are these programs, and root to change owners. Where not, the test is skipped.
+/// Reports whether these programs are installed and the tests run as root, who can change owners. If not, the test is
+/// reported as skipped.
 fn can(programs: &[&str]) -> bool {
     missing::is_root("change owners") && programs.iter().all(|program| missing::has_program(program, "acl util-linux"))
 }
@@ -38,17 +39,17 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What comes before a program so that it gets one more argument at the end.
+/// Returns the words to put before a program so that it gets one more argument at the end.
 fn with_argument(argument: &str) -> Vec<String> {
     ["sh", "-c", &format!("exec \"$@\" {argument}"), "sh"].map(str::to_owned).to_vec()
 }
 
-/// The commands that a text says to run.
+/// Returns the commands that a text says to run.
 fn commands(text: &str) -> Vec<&str> {
     text.split("run `").skip(1).map(|rest| rest.split('`').next().unwrap()).collect()
 }
 
-/// What the status says of templates that others can change.
+/// Returns the status warning about templates that others can change.
 fn warning(guillemet: &Guillemet) -> Option<String> {
     let status = guillemet.get("/v1/status").json();
     let mut warnings =
@@ -70,7 +71,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
         ("plugins", 0o703, "chmod o-w"),
         ("plugins/pager.wasm", 0o602, "chmod o-w"),
     ];
-    // The group of the test's own user may be its alone, or not.
+    // The group of the test's own user may have other members or not, so its right to write is left out.
     let opened = opened.map(|(name, mode, fix)| (guillemet.dir.path().join(name), mode & !0o020, fix));
     for (path, mode, _) in &opened {
         set(path, *mode);
@@ -83,7 +84,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
         assert!(log.contains(&line), "{line}\n{log}");
     }
     assert!(!guillemet.path("daemon.lock").exists() && !guillemet.path("usage.journal").exists(), "it changed nothing");
-    // Nothing is allowed to everyone by allowing it to groups.
+    // Allowing groups does not allow everyone.
     assert!(!guillemet.try_run(&with_argument("--group-may-write")));
     for command in commands(&log) {
         assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
@@ -92,7 +93,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
     guillemet.add("a", "v");
 }
 
-/// Files, folders and sockets below a folder, with their permissions.
+/// Returns the files, folders and sockets below a folder, with their permissions.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     let mut pending = vec![folder.to_owned()];
@@ -125,7 +126,7 @@ fn what_is_made_is_its_owners_alone_whatever_the_umask() {
         let found = modes(guillemet.dir.path());
         for (name, mode) in &found {
             let expected = match name.as_str() {
-                // Of this test.
+                // A path made by this test.
                 name if name.starts_with("templates/") || name.is_empty() && !shared => continue,
                 "run/guillemet.sock" if shared => 0o660,
                 "" | "run" if shared => 0o710,
@@ -178,7 +179,7 @@ fn init_and_the_accounts_server_use_no_folder_of_others() {
     for arguments in [&["init"][..], &serve] {
         let dir = tempfile::tempdir().unwrap();
         set(dir.path(), 0o777);
-        // A server that starts does not end.
+        // A server that starts does not end by itself.
         let mut command = Command::new("timeout");
         command.args(["20", PROGRAM, "--home"]).arg(dir.path()).args(arguments);
         command.args((arguments.len() > 1).then_some(dir.path()));
@@ -195,7 +196,7 @@ fn a_group_may_write_where_it_was_said_so() {
     }
     let mut guillemet = Guillemet::init();
     guillemet.write("mcp-server/calendar.toml", TEMPLATE);
-    // As Kubernetes leaves a volume with `fsGroup`: everything is the group's.
+    // Kubernetes leaves a volume with `fsGroup` like this: the group owns everything.
     let script = format!("chgrp -R {GROUP} {0} && chmod -R g+rwX {0}", guillemet.dir.path().display());
     assert!(Command::new("sh").arg("-c").arg(script).status().unwrap().success());
     assert!(!guillemet.try_run(&[]));
@@ -207,12 +208,13 @@ fn a_group_may_write_where_it_was_said_so() {
     guillemet.add("calendar-token", "v");
     assert_eq!(guillemet.get("/v1/render/mcp-server/calendar").status, 200);
     assert_eq!(warning(&guillemet), None);
-    // The socket is for nobody else: that is what [api] group is for.
+    // The socket stays private; other users get access through `[api] group`.
     let mode = |name: &str| fs::metadata(guillemet.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!([mode("run"), mode("run/guillemet.sock")], [0o700, 0o600]);
 }
 
-/// A start as a user of these databases, with a home that its group may write; what is logged where it does not start.
+/// Starts a daemon as a user of these databases, with a home that its group may write. Returns the log if it does not
+/// start.
 fn starts_with(passwd: &str, group: &str) -> Result<(), String> {
     let mut guillemet = Guillemet::init();
     let databases = tempfile::tempdir().unwrap();
@@ -315,7 +317,7 @@ fn templates_that_others_can_change_are_a_warning_until_they_cannot() {
         set(path, *closed);
         assert_eq!(warning(&guillemet), None);
     }
-    // A few are named, and the rest is counted.
+    // A few are named, and the others are counted.
     for number in 0..9 {
         let name = format!("mcp-server/more-{number}.toml");
         guillemet.write(&name, TEMPLATE);
@@ -342,14 +344,14 @@ fn a_lock_that_is_a_link_leads_nowhere() {
     guillemet.run();
 }
 
-/// Somebody of this user id listens on the home's socket; gives what one connection was sent.
+/// Listens on the home's socket as the user with this id. The thread returns the bytes that one connection sent.
 fn listening(guillemet: &Guillemet, uid: u32) -> thread::JoinHandle<String> {
     let place = tempfile::tempdir().unwrap();
     chown(place.path(), Some(uid), None).unwrap();
     let socket = place.path().join("socket");
     let listener = thread::scope(|scope| {
         let bind = || {
-            // Of this thread alone; who listens is settled when it begins to.
+            // Only this thread changes its user. The kernel records the listener's user when it begins to listen.
             let uid = Uid::from_raw(uid);
             rustix::thread::set_thread_res_uid(None::<Uid>, uid, None::<Uid>).unwrap();
             UnixListener::bind(&socket).unwrap()
@@ -361,7 +363,7 @@ fn listening(guillemet: &Guillemet, uid: u32) -> thread::JoinHandle<String> {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (mut sent, mut piece) = (String::new(), [0; 4096]);
-        // It is asked first which home it serves.
+        // The command first asks which home the daemon serves.
         while !sent.contains("\r\n\r\n") {
             match stream.read(&mut piece).unwrap() {
                 0 => break,
@@ -385,12 +387,12 @@ fn a_value_is_sent_to_nobody_who_took_the_sockets_place() {
     let text = told(&output);
     assert!(output.status.code() == Some(1) && text.contains(&format!("user {OTHER} listens at")), "{text}");
     assert!(text.contains("nothing was sent") && sent.join().unwrap().is_empty(), "{text}");
-    // The daemon of another user, in that user's folder: of an operator that a rule names.
+    // A daemon of another user, in that user's folder: one of an operator whom a rule names.
     chown(guillemet.path("run"), Some(OTHER), None).unwrap();
     let sent = listening(&guillemet, OTHER);
     add();
     assert!(sent.join().unwrap().contains("/healthz"));
-    // The same where anyone could have put it there.
+    // The same in a place where anyone could have put it.
     for name in ["run", ""] {
         set(&guillemet.dir.path().join(name), 0o777);
         let sent = listening(&guillemet, OTHER);

@@ -1,5 +1,5 @@
-//! The planner as the daemon uses it: the real child, driven through its client, with a plugin that keeps
-//! the contract and one that breaks each of its rules (promises 1, 2, 4 and 5).
+//! The planner as the daemon uses it: the real child process, driven through its client, with a plugin that keeps the
+//! contract and one that breaks each of its rules (promises Blind, Once, Whole and Isolated).
 
 mod support;
 
@@ -24,7 +24,7 @@ fn planner() -> Planner {
     Planner::new("hostile", hostile(), Arc::new(NoCache)).with_program(PROGRAM)
 }
 
-/// A request as the daemon's lexer makes it: `@0` stands for the tag of the first secret.
+/// Makes a request as the daemon's lexer does. `@0` marks the tag of the first secret.
 fn request(format: Format, text: &str, target: &str) -> PlanRequest {
     let mut references = Vec::new();
     let mut engine = text.to_owned();
@@ -262,10 +262,10 @@ async fn a_template_names_its_targets_in_each_format() {
     let ids = |targets: Vec<Target>| targets.into_iter().map(|target| target.id).collect::<Vec<_>>();
     for (format, text) in formats {
         assert_eq!(ids(planner.targets(request(format, text, "")).await.unwrap()), ["text", "ok"], "{format:?}");
-        // The plugin gets the config without them.
+        // The plugin gets the config without the `targets`.
         let planned = planned(&planner, request(format, text, "ok")).await;
         assert!(planned.document.starts_with("{\n  \"name\": \"x\",\n  \"token\": "), "{}", planned.document);
-        // Each mistake is told on its line, by either question, with the template's others.
+        // Each mistake is reported on its line by either request, together with the template's others.
         let wrong = text.replace("text", "pjsip").replace("@0", "@0\u{e002} nope \u{e003}");
         for wrong in [&wrong, &text.replace("ok", "text"), &text.replace("text", "@1")] {
             let asked = planner.targets(request(format, wrong, "")).await;
@@ -274,7 +274,7 @@ async fn a_template_names_its_targets_in_each_format() {
         }
     }
     assert!(ids(planner.targets(yaml("token: @0\n", "")).await.unwrap()).is_empty());
-    // What a variable says counts as if it stood there.
+    // A value from a variable counts like literal text.
     let target = "<% if vars.region == 'eu' %>text<% else %>ok<% endif %>";
     assert_eq!(ids(planner.targets(yaml(&format!("targets: [{target}]\n"), "")).await.unwrap()), ["text"]);
     for (text, line, words) in [
@@ -389,7 +389,7 @@ async fn an_idle_child_is_ended_and_started_again() {
     planned(&planner, yaml("token: @0\n", "ok")).await;
 }
 
-/// A program in place of the planner.
+/// Makes a script that runs in place of the planner.
 fn script(name: &str, body: &str) -> (tempfile::TempDir, Planner) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -426,13 +426,14 @@ async fn a_child_has_nothing_of_its_parent() {
         script("planner", "env > \"$(dirname \"$0\")/seen\"; pwd >> \"$(dirname \"$0\")/seen\"; exit 1");
     planner.load().await.unwrap_err();
     let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
-    // The shell adds its own.
+    // The shell adds descriptors of its own.
     let foreign =
         seen.lines().filter(|line| !["PWD=", "_=", "SHLVL=", "OLDPWD="].iter().any(|own| line.starts_with(own)));
     assert_eq!(foreign.collect::<Vec<_>>(), ["/"]);
 }
 
-/// The numbers of a process's descriptors, with what each is; the kernel shows those of a planner to root alone.
+/// Returns the numbers of a process's descriptors with what each is. The kernel shows a planner's descriptors only to
+/// root.
 fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap());
     let number = |entry: &std::fs::DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
@@ -446,14 +447,14 @@ fn has_only_its_pipes(pid: u32) {
     assert!(found.keys().copied().eq(0..3) && found.values().all(is_pipe), "{found:?}");
 }
 
-/// Whoever starts the daemon may leave descriptors open, a vault's or a terminal's among them.
+/// The process that starts the daemon may leave descriptors open, even of a vault or a terminal.
 #[test]
 fn no_inherited_descriptor_reaches_a_planner() {
     if !missing::is_root("look at the descriptors of a planner") {
         return;
     }
     let careless = ["/bin/sh", "-c", "exec 7</etc/passwd 9<>/dev/zero; exec \"$0\" \"$@\""].map(str::to_owned);
-    // The planner closes what it gets.
+    // The planner closes inherited descriptors.
     let mut planner = Command::new(&careless[0])
         .args(&careless[1..])
         .args([PROGRAM, "planner"])
@@ -465,13 +466,13 @@ fn no_inherited_descriptor_reaches_a_planner() {
     let asked = serde_json::to_vec(&Request::Plan(yaml("token: @0\n", "ok"))).unwrap();
     let input = planner.stdin.as_mut().unwrap();
     input.write_all(&[&(asked.len() as u32).to_le_bytes()[..], &asked].concat()).unwrap();
-    // When it answers, it has given up what it gives up.
+    // By the time it answers, it has closed them.
     planner.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
     has_only_its_pipes(planner.id());
     planner.kill().unwrap();
     planner.wait().unwrap();
 
-    // And the daemon gives it none.
+    // The daemon passes no descriptor on to it either.
     let mut guillemet = Guillemet::init();
     guillemet.write("mcp-server/a.toml", "name = 'a'\nurl = 'https://example.com'\n");
     assert!(guillemet.try_run(&careless), "{}", guillemet.log());

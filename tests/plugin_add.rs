@@ -1,5 +1,5 @@
-//! `plugin add`, `list`, `show` and `remove`: whom the secrets of a feature's templates are trusted to, with the real
-//! binary and a real daemon.
+//! `plugin add`, `list`, `show` and `remove`, which decide who is trusted with the secrets of a feature's templates.
+//! With the real binary and a real daemon.
 
 mod support;
 
@@ -43,7 +43,7 @@ fn plugin(guillemet: &Guillemet, feature: &str) -> Value {
         .unwrap_or_default()
 }
 
-/// The same component with one more section, as if it had been built anew.
+/// Returns the same component with one more section, as if it had been built again.
 fn changed(component: &[u8]) -> Vec<u8> {
     [component, &[0, 2, 1, b'x']].concat()
 }
@@ -73,7 +73,7 @@ fn a_plugin_is_shown_then_trusted_then_used() {
     let schema: Value =
         serde_json::from_slice(&guillemet.command(&["plugin", "show", "pager", "--schema"]).stdout).unwrap();
     assert_eq!(schema["properties"]["token"]["type"], "string");
-    // The same again changes nothing and replaces nothing.
+    // Adding the same file again changes and replaces nothing.
     let again = add(&guillemet, &["--yes"]);
     assert!(again.status.success() && !told(&again).contains("takes the place"), "{}", told(&again));
 }
@@ -106,7 +106,7 @@ fn another_plugin_is_replaced_only_by_a_yes_that_names_it() {
     let place = format!("It takes the place of the plugin 1.2.0 that was added, SHA-256 {former}.\n");
     assert!(output.status.code() == Some(1) && told(&output).contains(&place), "{}", told(&output));
 
-    // By the API: a yes to something else, or to nothing, is none.
+    // Over the API, a confirmation has to name exactly what was looked at and what it replaces.
     let file = guillemet.path("pager.wasm");
     let seen = guillemet.post("/v1/plugins", &json!({"file": file})).json();
     assert_eq!(seen["replaces"], json!({"source": "added", "version": "1.2.0", "digest": former}));
@@ -122,7 +122,7 @@ fn another_plugin_is_replaced_only_by_a_yes_that_names_it() {
     assert_ne!(plugin(&guillemet, "pager")["digest"], former.as_str());
 }
 
-/// Between the look and the yes, whoever can write the file can put another plugin there.
+/// Between the look and the confirmation, anybody who can write the file can replace the plugin.
 #[test]
 fn a_yes_to_another_digest_than_that_of_the_file_adds_nothing() {
     let guillemet = daemon();
@@ -190,7 +190,7 @@ fn what_is_removed_is_named_with_the_templates_that_need_it() {
     );
 }
 
-/// What a render answers when it answers other than it does now.
+/// Waits until a render answers with this status, and returns the text of the answer.
 fn comes(guillemet: &Guillemet, status: u16) -> String {
     let begun = Instant::now();
     loop {
@@ -216,14 +216,14 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     assert!(refused.contains(&words) && refused.contains(&command), "{refused}");
     let warnings = guillemet.get("/v1/status").json()["warnings"].to_string();
     assert!(warnings.contains("plugin `pager`: ") && warnings.contains(&words), "{warnings}");
-    // A daemon that starts later says the same, and nobody has to say yes to what was added before.
+    // A daemon that starts later reports the same, and earlier additions need no new confirmation.
     assert!(guillemet.stop());
     guillemet.run();
     assert_eq!(comes(&guillemet, 502), refused);
     fs::write(&place, pager()).unwrap();
     comes(&guillemet, 200);
     fs::write(&place, changed(pager())).unwrap();
-    // A listing looks at once.
+    // A listing checks the file at once.
     for arguments in [&["plugin", "list"][..], &["plugin", "show", "pager"]] {
         let text = told(&guillemet.command(arguments));
         assert!(text.to_lowercase().contains("refused") && text.contains(&words), "{text}");
@@ -232,7 +232,7 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     assert!(guillemet.command(&["plugin", "add", place.to_str().unwrap(), "--yes"]).status.success());
     assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
     assert_eq!(plugin(&guillemet, "pager")["status"], "ok");
-    // And one that is gone.
+    // The file is removed.
     fs::remove_file(&place).unwrap();
     let text = comes(&guillemet, 502);
     assert!(text.contains("add it again, or let it go with `guillemet plugin remove pager`"), "{text}");
@@ -241,7 +241,7 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     assert_eq!(comes(&guillemet, 502), text);
 }
 
-/// A reason that is none of the file's passes without a trace on it.
+/// If the reason was not the file itself, nothing about the file changes once the reason has gone.
 #[test]
 fn a_file_that_could_not_be_read_for_a_while_is_used_again() {
     let guillemet = daemon();
@@ -254,7 +254,7 @@ fn a_file_that_could_not_be_read_for_a_while_is_used_again() {
     let files = Command::new("prlimit").args(["--pid", &pid, "--nofile", "--output=SOFT", "--noheadings"]).output();
     let files = String::from_utf8(files.unwrap().stdout).unwrap();
     limit("0");
-    // It is looked at because it is written again, and cannot be read.
+    // The daemon looks at it because it was written again, and cannot read it.
     fs::write(guillemet.path("plugins/pager.wasm"), pager()).unwrap();
     let begun = Instant::now();
     while !guillemet.log().contains("a plugin is refused") {
@@ -265,7 +265,7 @@ fn a_file_that_could_not_be_read_for_a_while_is_used_again() {
     comes(&guillemet, 200);
 }
 
-/// The daemon as another user than the command: it says who cannot read what.
+/// The daemon runs as another user than the command, and the message says who cannot read the file.
 #[test]
 fn a_file_that_the_daemon_cannot_read_is_told_as_that() {
     if !missing::is_root("run the daemon as another user") {

@@ -1,4 +1,4 @@
-//! `plugin check` as an author uses it: the real binary on real components, sound ones and others. Needs neither
+//! `plugin check` as an author uses it: the real binary on real components, sound ones and others. It needs neither
 //! daemon nor vault, so there is none.
 
 mod support;
@@ -12,7 +12,7 @@ use support::component::{componentize, hostile, hostile_in, module, pager};
 use support::wasm::{self, appended, leb, vector};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
-/// Where nobody can make a folder, not even root.
+/// A path at which nobody can make a folder, not even root.
 const NO_HOME: &str = concat!(env!("CARGO_BIN_EXE_guillemet"), "/no-home");
 
 struct Ran {
@@ -26,7 +26,7 @@ impl Ran {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("no JSON: {}{}", self.out, self.err))
     }
 
-    /// The messages of its problems about this.
+    /// Returns the messages of the problems with this subject.
     fn problems(&self, about: &str) -> Vec<String> {
         let problems = self.json()["problems"].as_array().cloned().unwrap();
         let own = problems.iter().filter(|problem| problem["about"] == about);
@@ -34,7 +34,7 @@ impl Ran {
     }
 }
 
-/// A folder with a component.
+/// Makes a folder with a component.
 fn folder(component: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("it.wasm"), component).unwrap();
@@ -63,7 +63,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     let dir = folder(pager());
     let ran = check(dir.path(), &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-    // On a busy machine a person is told what takes so long.
+    // On a busy machine, a note says what takes so long.
     assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
     for line in [
         "imports\n  guillemet:feature/encode@1.0.0: ",
@@ -90,7 +90,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     assert!(number(&said["compile_micros"]) > 0 && number(&said["describe"]["memory"]) >= 1 << 16, "{said}");
 }
 
-/// The limits that an author is told of, in docs/plugins.md, are those in force.
+/// The limits that docs/plugins.md gives to authors are those in force.
 #[test]
 fn the_limits_are_those_that_are_documented() {
     let dir = folder(pager());
@@ -117,7 +117,7 @@ fn the_cases_beside_it_are_what_is_tried() {
     let ran = check(dir.path(), &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
     assert!(ran.out.contains("  ok       an alert (target `json`)\n"), "{}", ran.out);
-    // One that the schema refuses, one that makes it panic, and no case for the other target.
+    // A case that the schema refuses, one that makes the plugin panic, and no case for the other target.
     fs::remove_file(cases.join("env.toml")).unwrap();
     let config = "config = { url = \"https://a.example\", token = \"«t»\"";
     let more = format!(
@@ -181,7 +181,7 @@ fn every_rule_that_its_description_breaks_is_told_at_once() {
             "{mode}: {told:?}"
         );
     }
-    // Its own schema has no properties, and lies about them.
+    // Its own schema has no properties, and is wrong about them.
     let told = checked(&hostile_in("schema-lies")).problems("schema");
     assert!(told.iter().any(|told| told.contains("\"type\": \"object\"")), "{told:?}");
     assert!(told.iter().any(|told| told.contains("nothing is fetched")), "{told:?}");

@@ -1,5 +1,5 @@
 //! `plugin dev` as an author has it open beside an editor: the real program follows a project whose files change. A
-//! test waits for what is printed, never for a time.
+//! test waits for output, never for a fixed time.
 
 mod support;
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::authors::{Language, Project};
 use support::daemon::PROGRAM;
 
-/// `plugin dev` that runs.
+/// A running `plugin dev`.
 struct Dev {
     child: Child,
     lines: std::io::Lines<BufReader<std::io::PipeReader>>,
@@ -20,7 +20,7 @@ impl Dev {
     fn start(project: &Project, home: &std::path::Path, arguments: &[&str]) -> Self {
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = project.command(PROGRAM, &["plugin", "dev"]);
-        // A home that would be used if any were.
+        // A home that would be used if the command used any.
         command.args(arguments).env("HOME", home).env("TMPDIR", home.join("tmp")).env_remove("GUILLEMET_HOME");
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
@@ -28,7 +28,7 @@ impl Dev {
         Self { child, lines: BufReader::new(reader).lines() }
     }
 
-    /// Everything that is printed until it waits for the next change.
+    /// Returns everything that is printed until it waits for the next change.
     fn round(&mut self) -> String {
         let mut text = String::new();
         for line in self.lines.by_ref() {
@@ -41,7 +41,7 @@ impl Dev {
         panic!("it ended: {text}");
     }
 
-    /// As Ctrl-C does.
+    /// Interrupts it as Ctrl-C does, and returns the exit status.
     fn interrupt(mut self) -> Option<i32> {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         self.child.wait().unwrap().code()
@@ -74,7 +74,7 @@ fn each_save_shows_what_became_of_it() {
         assert!(second.contains(line), "{line}: {second}");
     }
 
-    // What does not compile is told, and what fails; the next save goes on.
+    // Code that does not compile and cases that fail are reported, and the next save goes on.
     project.change("plugin.c", "json_text(\"PUT\")", "json_text(\"PUT\"");
     let third = dev.round();
     assert!(third.contains("plugin.c:") && third.contains("error: it was not built; see above"), "{third}");
@@ -85,7 +85,7 @@ fn each_save_shows_what_became_of_it() {
     let fifth = dev.round();
     assert!(fifth.contains("plan     template.toml for json: as before"), "{fifth}");
 
-    // The template: what is wrong with it is shown in it.
+    // A mistake in the template is shown in the template's text.
     project.change("template.toml", "events", "evnts");
     let sixth = dev.round();
     assert!(sixth.contains("changed: template.toml\n"), "{sixth}");

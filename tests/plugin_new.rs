@@ -1,5 +1,5 @@
-//! From `plugin new` to cases that hold, in each language, with its real tools: a project as it is made, and one that
-//! uses all of its author library. What is missing is told with the line that installs it.
+//! From `plugin new` to passing cases, in each language with its real tools: a project as it is made, and one that uses
+//! all of its author library. If a tool is missing, the message has the command that installs it.
 
 mod support;
 
@@ -9,8 +9,8 @@ use support::authors::{Language, Project};
 use support::daemon::Guillemet;
 use support::transcript;
 
-/// A project builds and passes its cases as it is; then, with a plugin of every kind of field, the library finds
-/// what is wrong, and says where the author's own code fails.
+/// A new project builds and passes its cases. Then a plugin with every kind of field is put in its place; the library
+/// finds what is wrong in a config, and reports where the author's own code fails.
 fn from_nothing_to_cases_that_hold(language: Language, place: &str) {
     let Some(project) = Project::new(language, "call-events") else { return };
     let built = project.guillemet(&["plugin", "build"]);
@@ -52,7 +52,7 @@ fn a_plugin_in_python() {
     from_nothing_to_cases_that_hold(Language::Python, "plugin.py:1");
 }
 
-/// In Rust the cases run without a component too.
+/// In Rust the cases also run without a component.
 #[test]
 fn cases_in_rust_run_natively() {
     let Some(project) = Project::new(Language::Rust, "native") else { return };
@@ -60,7 +60,7 @@ fn cases_in_rust_run_natively() {
     assert!(tested.status.success() && tested.text.contains("1 passed"), "{}", tested.text);
 }
 
-/// Each command of docs/plugins.md prints what stands there.
+/// Each command in docs/plugins.md prints what the text says.
 #[test]
 fn the_tutorial_goes_as_it_is_written() {
     if !Language::JavaScript.has_tools() {
@@ -85,7 +85,7 @@ fn what_is_missing_is_told_with_the_line_that_installs_it() {
         assert!(built.text.contains(told), "{}", built.text);
         assert!(!project.path("bare.wasm").exists());
     }
-    // A Rust that has no standard library for WebAssembly.
+    // A Rust toolchain without a standard library for WebAssembly.
     let project = Project::bare(Language::Rust, "bare");
     let scripts = [("cargo", "exit 1"), ("rustc", "echo /nowhere")];
     let built = project.with_scripts(&scripts, &["plugin", "build"]);

@@ -1,5 +1,5 @@
-//! `plugin test` as an author uses it: the real binary on the folder of a project, with a real component. Needs
-//! neither daemon nor vault, so there is none.
+//! `plugin test` as an author uses it: the real binary on a project's folder with a real component. It needs neither
+//! daemon nor vault, so there is none.
 
 mod support;
 
@@ -10,10 +10,10 @@ use std::process::{Command, Output};
 use support::component::pager;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
-/// Where nobody can make a folder, not even root.
+/// A path at which nobody can make a folder, not even root.
 const NO_HOME: &str = concat!(env!("CARGO_BIN_EXE_guillemet"), "/no-home");
 
-/// The folder of a project: the component, and the cases that its author wrote.
+/// The folder of a project, with the component and the cases that its author wrote.
 struct Project(tempfile::TempDir);
 
 impl Project {
@@ -41,11 +41,11 @@ impl Project {
         fs::read_to_string(self.0.path().join(name)).unwrap()
     }
 
-    /// `plugin test` in this folder.
+    /// Runs `plugin test` in this folder.
     fn test(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(PROGRAM);
         command.args(["plugin", "test"]).args(arguments).current_dir(self.0.path());
-        // No home anywhere: what it needs is in the folder.
+        // There is no home; everything it needs is in the folder.
         command.env_clear().env("HOME", NO_HOME);
         command.output().unwrap().into()
     }
@@ -77,7 +77,7 @@ json.toml
 all 3 cases hold, for every target: json, env
 ";
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), expected));
-    // On a busy machine a person is told what takes so long.
+    // On a busy machine, a note says what takes so long.
     assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
 }
 
@@ -248,7 +248,7 @@ fn a_project_that_is_not_ready_says_what_to_type() {
     let ran = project.test(&[]);
     assert!(ran.code == Some(1) && ran.err.contains("it is not a WebAssembly component"), "{ran:?}");
 
-    // Sources that were changed since.
+    // The sources were changed after the build.
     let project = Project::new();
     project.write("lib.rs", "");
     let future = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
@@ -289,7 +289,7 @@ fn a_component_is_compiled_once_for_this_user_alone() {
     let written = inode();
     assert_eq!(test(), first);
     assert_eq!(inode(), written, "it was not compiled again");
-    // One that somebody changed does not exist: a new one takes its place.
+    // A changed form is ignored, and a new one replaces it.
     let mut bytes = fs::read(form).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(form, bytes).unwrap();

@@ -1,5 +1,5 @@
-//! Plugins that were made for another version of the contract, as real components: one of a later 1.x that uses
-//! nothing new works; any other is refused with what it needs.
+//! Plugins made for another version of the contract, as real components. One of a later 1.x that uses nothing new
+//! works; any other is refused, and the message says what it needs.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use support::component::{componentize, hostile, module};
 use support::daemon::Guillemet;
 
-/// The component with another version in the names of its interfaces, of the same length.
+/// Returns the component with another version in the names of its interfaces. Both versions have the same length.
 fn of_version(component: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut component = component.to_vec();

@@ -1,5 +1,6 @@
 //! Prompts on a real terminal: what is typed or pasted is kept whole or refused, nothing of it is left for the shell,
-//! and the terminal is as it was, however a prompt ends. And what is printed to one: nothing that drives it.
+//! and the terminal is restored however a prompt ends. Also that the output to a terminal contains nothing that could
+//! drive it.
 
 mod support;
 
@@ -17,23 +18,23 @@ fn value(guillemet: &Guillemet, name: &str) -> Option<String> {
     revealed.status.success().then(|| String::from_utf8(revealed.stdout).unwrap())
 }
 
-/// A paste as a terminal that marks it sends it.
+/// Returns a paste as a terminal sends it that marks pastes.
 fn marked(text: &str) -> String {
     format!("\u{1b}[200~{}\u{1b}[201~", text.replace('\n', "\r"))
 }
 
-/// `secret add`, waiting for its value.
+/// Runs `secret add` until it asks for the value.
 fn adding(guillemet: &Guillemet, name: &str) -> Terminal {
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "add", name]);
     terminal.expect(&format!("Value of {name}: "));
     terminal
 }
 
-/// What would set the terminal's title, clear its screen, turn the direction of writing, or not be seen.
+/// A text that would set the terminal's title, clear its screen, change the direction of text, or be invisible.
 const DRIVING: &str = "a\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}\u{200b}\u{7f}é\tb";
 const SHOWN: &str = "a\\x1b]0;owned\\x07\\u{9b}2J\\x0d\\u{202e}\\u{200b}\\x7fé\tb";
 
-/// What a command prints to a terminal, its own line breaks as they are in a file.
+/// Returns a command's output to a terminal, with line breaks as in a file.
 fn printed(guillemet: &Guillemet, arguments: &[&str]) -> String {
     let mut terminal = Terminal::run(guillemet.dir.path(), arguments);
     terminal.ends();
@@ -44,7 +45,7 @@ fn printed(guillemet: &Guillemet, arguments: &[&str]) -> String {
 fn values_and_configs_do_not_drive_the_terminal() {
     let guillemet = Guillemet::start();
     guillemet.write("cal-com/desk.toml", "api_key = \"<< secret 'a-key' >>\"\nclient_id = 'cl'\n");
-    // A dotenv value holds no carriage return.
+    // A dotenv value cannot contain a carriage return.
     let [driving, shown] = [DRIVING.replace('\r', ""), SHOWN.replace("\\x0d", "")];
     guillemet.add("a-key", &driving);
     guillemet.add("with-return", DRIVING);
@@ -61,7 +62,7 @@ fn values_and_configs_do_not_drive_the_terminal() {
         assert_eq!(printed(&guillemet, command), shown);
         let asked = [command, &["--raw"]].concat();
         assert_eq!(printed(&guillemet, &asked), raw);
-        // A pipe gets the bytes, whether they are asked for or not.
+        // A pipe gets the raw bytes, with or without --raw.
         for command in [command, &asked] {
             let output = guillemet.command(command);
             assert_eq!((String::from_utf8(output.stdout).unwrap(), output.stderr), (raw.clone(), Vec::new()));
@@ -124,7 +125,7 @@ fn a_paste_of_several_lines_is_kept_whole() {
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "add", "a-key"]);
     terminal.expect("\u{1b}[?2004h");
     terminal.expect("Value of a-key: ");
-    // As from a file, one line break at the end is taken off.
+    // As from a file, one line break at the end is removed.
     terminal.types(marked(&format!("{KEY}\n")) + "\r");
     terminal.expect("The same again: ");
     terminal.types(marked(KEY) + "\r");
@@ -134,7 +135,7 @@ fn a_paste_of_several_lines_is_kept_whole() {
     assert_eq!(terminal.modes(), before);
     assert_eq!(value(&guillemet, "a-key").unwrap(), format!("{KEY}\n"));
 
-    // As long as a value can be: more than a terminal's queue has room for.
+    // The longest possible value, which is larger than a terminal's queue.
     let long = "0123456\n".repeat((64 << 10) / 8 - 1) + "01234567";
     let mut terminal = adding(&guillemet, "long");
     terminal.types(marked(&long) + "\r");
@@ -207,7 +208,7 @@ fn a_signal_gives_the_terminal_back_and_takes_effect() {
         (None, Signal::HUP),
         (None, Signal::QUIT),
     ] {
-        // At either typing, and in the middle of a paste.
+        // The signal comes at either typing, and in the middle of a paste.
         for (typed, question) in [("abc", None), ("abc\r", Some("The same again: ")), ("\u{1b}[200~abc", None)] {
             if key.is_some() && typed.contains('\u{1b}') {
                 continue;
@@ -235,7 +236,7 @@ fn a_signal_gives_the_terminal_back_and_takes_effect() {
 #[test]
 fn a_stop_gives_the_terminal_back_and_a_continued_prompt_asks_again() {
     let guillemet = Guillemet::start();
-    // A shell with job control, of which the program is a job.
+    // A shell with job control, with the program as one of its jobs.
     let echo = "stty -a | tr ' ;' '\\n\\n' | grep -x echo";
     let script = format!("set -m; {PROGRAM} secret add stopped; echo \"[stopped: $({echo})]\"; fg; echo \"[done $?]\"");
     let mut terminal = Terminal::run_other(guillemet.dir.path(), "sh", &["-c", &script]);
@@ -260,7 +261,7 @@ fn a_rotation_takes_the_value_before_it_asks_anything_that_is_shown() {
     guillemet.add("turned", "old");
     let rotating = || Terminal::run(guillemet.dir.path(), &["secret", "rotate", "turned"]);
     let mut terminal = rotating();
-    // Somebody who pastes when the first question is there.
+    // The user pastes while the first question is shown.
     terminal.expect("turned: ");
     assert!(!terminal.modes().local.contains(LocalModes::ECHO));
     terminal.types(marked("new-and-secret") + "\r");
@@ -273,7 +274,7 @@ fn a_rotation_takes_the_value_before_it_asks_anything_that_is_shown() {
     assert!(terminal.ends().success());
     assert_eq!(value(&guillemet, "turned").unwrap(), "new-and-secret\n");
 
-    // An answer is a line that is typed: what is pasted answers nothing, and is neither shown nor left.
+    // An answer has to be typed: a paste answers nothing, and is neither shown nor left for the shell.
     for (keys, printed) in [
         ("y\nrm -r precious\n".to_owned(), "more than one line came at once; nothing was changed"),
         (marked("yes"), "nothing was changed"),
@@ -305,7 +306,7 @@ fn an_edit_keeps_the_value_where_nothing_is_typed() {
     terminal.expect("nothing was changed");
     assert!(terminal.ends().success());
     assert_eq!(value(&guillemet, "kept").unwrap(), "old\n");
-    // `-` is standard input, which is somebody who types: hidden.
+    // `-` is standard input, where a person types: hidden.
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "edit", "kept", "--from-file", "-"]);
     for question in ["Value of kept: ", "The same again: "] {
         terminal.expect(question);

@@ -1,5 +1,5 @@
-//! What holds a value cannot show it: either it has no way to be printed or written at all, which the
-//! compiler is asked, or what it prints has nothing of the value (promise 1).
+//! Types that hold a value cannot show it. Either the type cannot be printed or serialized at all, which the compiler
+//! checks, or its output contains nothing of the value (promise Blind).
 
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-/// Does not compile where the type has one of the traits: `here` is then said by two implementations.
+/// Fails to compile if the type has one of the traits, because two implementations then provide `here`.
 macro_rules! never {
     ($type:ty: $($trait:path),+) => {
         $(const _: fn() = || {
@@ -46,7 +46,7 @@ macro_rules! never {
     };
 }
 
-// Nothing of these can be printed or written, by anybody.
+// These types cannot be printed or serialized at all.
 never!(Fields: Debug, Display, Serialize, Clone);
 never!(Values<'static>: Debug, Display, Serialize);
 never!(Rendered: Debug, Display, Serialize, Clone);
@@ -55,7 +55,7 @@ never!(Snapshot: Debug, Display, Serialize);
 never!(Current: Debug, Display, Serialize);
 never!(SecretPage<[u8; 32]>: Debug, Display, Serialize, Clone);
 never!(Clear: Display, Serialize, Clone, PartialEq, std::hash::Hash);
-// These are printed, without their values (below), and are not written in any other way.
+// These types are printed without their values (below), and cannot be written in any other way.
 never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, PartialEq, std::hash::Hash);
 never!(Secret: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
 never!(Version: Display, Serialize, DeserializeOwned, PartialEq, std::hash::Hash);
@@ -74,7 +74,7 @@ never!(Resolver: Display, Serialize, Clone);
 
 const CANARY: &str = "c4n4ry \"\n\u{1}ü;${{";
 
-/// Every way a value could be printed: as it is, escaped, and as bytes.
+/// Returns every form in which a value could be printed: as it is, escaped, and as bytes.
 fn forms(value: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(value).into_owned();
     let list = format!("{:?}", &value[..6]);

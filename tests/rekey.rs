@@ -1,5 +1,5 @@
-//! `vault rekey`: what opened the vault opens it no more, what is said opens it, and nothing else has changed, also when
-//! it is killed at any system call.
+//! `vault rekey`: the old key no longer opens the vault, the new one does, and nothing else has changed, even if the
+//! command is killed at any system call.
 
 mod support;
 
@@ -18,14 +18,14 @@ use support::terminal::Terminal;
 
 const OLD: &str = "correct horse battery staple nine";
 const NEW: &str = "nine purple elephants jump slowly";
-/// Where a new key file lies until the vault is sealed under its key.
+/// The name of a new key file until the vault is sealed under its key.
 const PENDING: &str = ".vault.key.new";
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What opens a vault.
+/// The way a vault is unlocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     KeyFile,
@@ -48,7 +48,7 @@ impl By {
     }
 }
 
-/// Redirects descriptors 3 and 4 to files with the two passphrases.
+/// Returns the words that redirect descriptors 3 and 4 to files with the two passphrases.
 fn handing_over(folder: &Path) -> Vec<String> {
     let file = |name: &str, text: &str| {
         let path = folder.join(name);
@@ -59,7 +59,7 @@ fn handing_over(folder: &Path) -> Vec<String> {
     ["sh", "-c", &redirect, "sh"].map(str::to_owned).to_vec()
 }
 
-/// Runs `vault rekey`, by way of another program if one is given.
+/// Runs `vault rekey`, through another program if one is given.
 fn rekey(guillemet: &Guillemet, by_way_of: &[String], from: By, to: By) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut arguments = vec!["vault", "rekey"];
@@ -75,7 +75,7 @@ fn rekey(guillemet: &Guillemet, by_way_of: &[String], from: By, to: By) -> Outpu
     guillemet.command_by(&[&handing_over(folder.path()), by_way_of].concat(), &arguments, b"")
 }
 
-/// Runs the daemon on a home that this opens; whether it starts.
+/// Runs the daemon on a home that is unlocked in this way. Returns whether it starts.
 fn starts(guillemet: &mut Guillemet, by: By) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let (descriptor, arguments) = match by {
@@ -89,7 +89,7 @@ fn starts(guillemet: &mut Guillemet, by: By) -> bool {
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authorization = '<< secret \"on\" >>'\n";
 
-/// A home with secrets, versions, usage and a plugin's compiled form, of which the daemon has ended.
+/// Makes a home with secrets, versions, usage and a plugin's compiled form, whose daemon has ended.
 fn home(by: By) -> Guillemet {
     let mut guillemet = Guillemet::nowhere();
     guillemet.log_level = "info";
@@ -106,12 +106,12 @@ fn home(by: By) -> Guillemet {
     assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
     assert_eq!(guillemet.set_enabled("off", false).status, 200);
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["off"]})).status, 409);
-    // The newest resolutions are in the journal alone.
+    // The newest resolutions are only in the journal.
     guillemet.kill();
     guillemet
 }
 
-/// Everything of `home` is there; with a daemon.
+/// Checks with a daemon that everything from `home` is there.
 fn check(guillemet: &mut Guillemet, by: By, rekeyed: usize) {
     assert!(starts(guillemet, by), "{}", guillemet.log());
     let told = guillemet.get("/v1/usage?class=change&limit=100").text();
@@ -133,7 +133,7 @@ fn check(guillemet: &mut Guillemet, by: By, rekeyed: usize) {
     assert!(guillemet.stop());
 }
 
-/// Whether this opens a copy of the home, with this key file if it is one.
+/// Reports whether a copy of the home can be opened in this way, with this key file if it uses one.
 fn opens(of: &Guillemet, by: By, key: &[u8]) -> bool {
     let copy = Guillemet::copy(of.dir.path());
     let home = Home::at(copy.dir.path());
@@ -145,7 +145,7 @@ fn opens(of: &Guillemet, by: By, key: &[u8]) -> bool {
     Vault::open(&home, by.unlock(&home)).is_ok()
 }
 
-/// The new key file: the one that is not the old one, under either name.
+/// Returns the new key file under either of its names: the one that differs from the old one.
 fn new_key(guillemet: &Guillemet, old: &[u8]) -> Option<Vec<u8>> {
     ["vault.key", PENDING].iter().filter_map(|name| std::fs::read(guillemet.path(name)).ok()).find(|key| key != old)
 }
@@ -169,9 +169,9 @@ fn changes_what_opens_the_vault((from, to): (By, By)) {
     let new_key = new_key(&guillemet, &old_key).unwrap_or_default();
     assert!(!opens(&guillemet, from, &old_key) && opens(&guillemet, to, &new_key), "{from:?} to {to:?}");
     check(&mut guillemet, to, 1);
-    // What it says of copies is so.
+    // The warning about copies is true.
     assert!(opens(&copy, from, &old_key) && !opens(&copy, to, &new_key));
-    // A file that can be read by its owner alone, and nothing else besides.
+    // The key file is readable only by its owner, and no other file is left.
     let names: BTreeSet<String> = std::fs::read_dir(guillemet.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -240,12 +240,12 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         assert!(!told.contains("password1") && !told.contains(OLD) && !told.contains(NEW), "{told}");
     }
     assert!(!key.exists() && !guillemet.path(PENDING).exists());
-    // While a daemon has it open.
+    // While a daemon has the vault open.
     assert!(starts(&mut guillemet, By::Passphrase(OLD)));
     let told = run(&guillemet, &["--passphrase-fd", "3", "--new-passphrase-fd", "4"], b"");
     assert!(told.contains(&format!("the daemon (pid {}) has this vault open", guillemet.pid())), "{told}");
     assert!(told.contains("Stop it, run `guillemet --home"), "{told}");
-    // What could be opened and was not rekeyed is in the trail; what did not open cannot be.
+    // Rekeys that failed after the vault was opened are in the trail; those that could not open it cannot be.
     let told = guillemet.get("/v1/usage?class=change&limit=100").json();
     let rekeys: Vec<_> =
         told["items"].as_array().unwrap().iter().filter(|event| event["outcome"] == "vault_rekeyed").collect();
@@ -282,7 +282,7 @@ fn a_new_passphrase_is_typed_twice_behind_the_present_one() {
     terminal.expect("copies of vault.db made before still open with the old passphrase");
     assert!(terminal.ends().success());
     check_opens(&guillemet, By::Passphrase(NEW));
-    // One that is wrong is told before a new one is asked for; one that is weak, before anything is changed.
+    // A wrong passphrase is reported before a new one is asked for, and a weak one before anything is changed.
     let mut terminal = Terminal::run(guillemet.dir.path(), &["vault", "rekey"]);
     terminal.expect("Passphrase: ");
     terminal.types(format!("{OLD}\r"));
@@ -300,13 +300,13 @@ fn a_new_passphrase_is_typed_twice_behind_the_present_one() {
     assert_eq!(std::fs::read_dir(init.dir.path()).unwrap().count(), 0, "nothing was made");
 }
 
-/// System calls that change what is on the disk.
+/// The system calls that change what is on the disk.
 const CALLS: [&str; 8] = ["pwrite64", "fsync", "fdatasync", "ftruncate", "linkat", "unlink", "renameat", "renameat2"];
 /// More calls of one kind than a rekey makes.
 const MOST: u32 = 400;
 
-/// Kills the change at each of its system calls. After each, one of the two opens the vault and the other does not, and
-/// the next start ends what was begun.
+/// Kills the change at each of its system calls. After each kill, exactly one of the two keys opens the vault, and the
+/// next start finishes the change or undoes it.
 fn killed_anywhere((from, to): (By, By)) {
     if !strace::is_there() {
         return;
@@ -330,7 +330,7 @@ fn killed_anywhere((from, to): (By, By)) {
             assert_ne!(old_opens, new_opens, "{fault:?}: exactly one opens the vault");
             let now = if new_opens { to } else { from };
             let pending = guillemet.path(PENDING).exists();
-            // The next start. A daemon for each state there is; it takes its time.
+            // Starts the next daemon once for each state, because a start takes time.
             if seen.insert((new_opens, pending)) {
                 check(&mut guillemet, now, usize::from(new_opens));
             } else {
@@ -345,13 +345,13 @@ fn killed_anywhere((from, to): (By, By)) {
                 break;
             }
             killed += 1;
-            // Pages are written one like the other.
+            // Pages are all written in the same way, so only some are tried.
             at += if call == "pwrite64" { 1 + at / 2 } else { 1 };
         }
     }
     println!("{from:?} to {to:?}: killed at {killed} calls, in the states {seen:?}");
     assert!(killed > 12, "{killed}");
-    // Before, after, and in between with a new key file that has no name yet.
+    // The states before and after, and the one in between with a new key file that has no name yet.
     assert!(seen.contains(&(false, false)) && seen.contains(&(true, false)), "{seen:?}");
     if to == By::KeyFile {
         assert!(seen.contains(&(false, true)) && seen.contains(&(true, true)), "{seen:?}");
@@ -378,7 +378,7 @@ fn killed_anywhere_from_one_passphrase_to_another() {
     killed_anywhere(CHANGES[3]);
 }
 
-/// A disk that refuses a write: told, and one of the two opens the vault.
+/// If the disk refuses a write, that is reported, and one of the two keys opens the vault.
 #[test]
 fn a_disk_that_fails_loses_neither_the_vault_nor_its_key() {
     if !strace::is_there() {

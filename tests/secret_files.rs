@@ -1,5 +1,5 @@
-//! One rule for a secret that comes from a file or a pipe: its bytes, without a byte order mark and one line break at
-//! the end; never cut; the same for every command and every descriptor.
+//! One rule for a secret from a file or a pipe: its bytes, without a byte order mark and without one line break at the
+//! end. It is never truncated, and the rule is the same for every command and every descriptor.
 
 mod support;
 
@@ -18,13 +18,13 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The value of a secret, byte by byte.
+/// Returns the value of a secret, byte by byte.
 fn value(guillemet: &Guillemet, name: &str) -> Option<String> {
     let answer = guillemet.post("/v1/resolve", &json!({"secrets": [name]})).json();
     answer["secrets"][name].as_str().map(str::to_owned)
 }
 
-/// Files outside of the home.
+/// A folder for files outside of the home.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -39,7 +39,7 @@ impl Files {
     }
 }
 
-/// A command with a value that comes in one of the ways there are.
+/// Runs a command that gets its value in one of the possible ways.
 fn by_way(guillemet: &Guillemet, way: usize, command: &[&str], bytes: &[u8]) -> Output {
     let files = Files::new();
     let path = files.write("value", bytes);
@@ -133,7 +133,7 @@ fn a_value_that_is_too_long_is_refused_and_never_cut() {
             assert!(value(&guillemet, &name).is_some_and(|value| value == most), "{name}: {}", said(&done));
         }
         for (file, exact) in [
-            // What follows the last byte that fits looks like its line break.
+            // The bytes after the last one that fits look like its line break.
             (format!("{most}\r\n{numbers}"), false),
             (format!("{most}\n{numbers}"), false),
             (format!("{most}b"), false),
@@ -169,10 +169,10 @@ fn exact_bytes_do_not_come_from_a_prompt() {
     assert_eq!(terminal.ends().code(), Some(1));
 }
 
-/// Ways to hand over a file by its descriptor.
+/// The descriptors by which a file is handed over.
 const DESCRIPTORS: [&str; 3] = ["0", "3", "7"];
 
-/// What redirects standard input to a descriptor.
+/// Returns the words that redirect standard input to a descriptor.
 fn at_descriptor(number: &str) -> Vec<String> {
     match number {
         "0" => Vec::new(),
@@ -180,7 +180,7 @@ fn at_descriptor(number: &str) -> Vec<String> {
     }
 }
 
-/// Runs the daemon with this passphrase file; whether it starts.
+/// Runs the daemon with this passphrase file. Returns whether it starts.
 fn starts(guillemet: &mut Guillemet, descriptor: &str, file: &[u8]) -> bool {
     let files = Files::new();
     let file = Stdio::from(File::open(files.write("passphrase", file)).unwrap());
@@ -224,7 +224,7 @@ fn a_passphrase_is_the_same_whatever_ends_its_line_and_wherever_it_comes_from() 
 fn a_vault_that_took_a_carriage_return_for_its_passphrase_opens_with_a_warning() {
     let mut guillemet = Guillemet::nowhere();
     guillemet.log_level = "info";
-    // One line break is dropped: what is left is what a file with CR LF was taken for.
+    // One line break is dropped. The rest is what earlier versions read from a file with CR LF.
     let taken = format!("{GOOD}\r\r\n");
     let init = ["init", "--unlock", "passphrase", "--passphrase-fd", "0"];
     assert!(guillemet.command_with(&init, taken.as_bytes()).status.success());
@@ -237,7 +237,7 @@ fn a_vault_that_took_a_carriage_return_for_its_passphrase_opens_with_a_warning()
         assert!(guillemet.stop());
     }
     assert!(!starts(&mut guillemet, "0", format!("{GOOD}\n").as_bytes()));
-    // The same passphrase, by the rule from now on.
+    // The same passphrase, read by the present rule.
     let files = Files::new();
     let path = files.write("passphrase", crlf.as_bytes());
     let redirect = format!("exec \"$@\" 3<'{0}' 4<'{0}'", path.display());

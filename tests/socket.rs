@@ -1,5 +1,5 @@
-//! Where a daemon and the commands for it meet: homes that share a runtime folder, sockets that vanish while the daemon
-//! runs, `GUILLEMET_SOCKET`, and what a command says where it finds no daemon.
+//! How a daemon and its commands find each other: homes that share a runtime folder, sockets that vanish while the
+//! daemon runs, `GUILLEMET_SOCKET`, and a command's message if it finds no daemon.
 
 mod support;
 
@@ -17,10 +17,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::daemon::{Guillemet, PROGRAM, receive, try_ask};
 
-/// The longest anything in a test may take.
+/// The longest time to wait for anything in a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -29,10 +29,10 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Users of one machine whose sessions share a runtime folder: a folder each under `HOME`.
+/// Users of one machine whose sessions share a runtime folder. Each has a folder under `HOME`.
 struct Machine(tempfile::TempDir);
 
-/// What a command printed.
+/// The output and exit status of a command.
 #[derive(Debug)]
 struct Ran {
     code: Option<i32>,
@@ -40,7 +40,7 @@ struct Ran {
     err: String,
 }
 
-/// A daemon that runs, and its log.
+/// A running daemon and its log.
 struct Daemon {
     child: Child,
     log: mpsc::Receiver<String>,
@@ -71,7 +71,7 @@ impl Machine {
 
     fn command(&self, user: &str, socket: Option<&Path>, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        // Nothing of whoever runs the tests.
+        // No variable of the user who runs the tests is passed on.
         command.args(arguments).env_clear().env("HOME", self.path(user)).env("XDG_RUNTIME_DIR", self.path("run"));
         if let Some(socket) = socket {
             command.env("GUILLEMET_SOCKET", socket);
@@ -89,7 +89,7 @@ impl Machine {
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Starts a daemon that is expected not to start.
+    /// Starts a daemon that is expected to fail.
     fn refused_daemon(&self, user: &str, socket: Option<&Path>, arguments: &[&str]) -> Ran {
         let mut child = self.command(user, socket, arguments).arg("daemon").stdin(Stdio::null()).spawn().unwrap();
         let mut err = String::new();
@@ -102,7 +102,7 @@ impl Machine {
         Ran { code: child.wait().unwrap().code(), out: String::new(), err }
     }
 
-    /// Starts a daemon, and returns when it says that it is ready.
+    /// Starts a daemon, and returns when it reports that it is ready.
     fn daemon(&self, user: &str, socket: Option<&Path>) -> Daemon {
         let mut child = self.command(user, socket, &["daemon"]).spawn().unwrap();
         let (lines, log) = mpsc::channel();
@@ -119,7 +119,7 @@ impl Machine {
 }
 
 impl Daemon {
-    /// Waits until its log says something, and returns that line.
+    /// Waits until the log contains a text, and returns that line.
     fn says(&self, text: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say `{text}`"));
@@ -199,7 +199,7 @@ fn two_homes_with_one_runtime_folder_never_take_each_others_socket() {
     for word in [pid.as_str(), text(&data), "--home", "GUILLEMET_SOCKET", "XDG_RUNTIME_DIR"] {
         assert!(refused.err.contains(word), "{word}: {}", refused.err);
     }
-    // What is meant for another home is not even sent.
+    // Values meant for another home are not even sent.
     for (arguments, input) in
         [(&["secret", "add", "meant-for-ben"][..], "value"), (&["secret", "list"], ""), (&["status"], "")]
     {
@@ -209,14 +209,14 @@ fn two_homes_with_one_runtime_folder_never_take_each_others_socket() {
             assert!(refused.err.contains(word), "{word}: {}", refused.err);
         }
     }
-    // Somebody who never made a home here is no exception.
+    // The same holds for a user who never made a home here.
     fs::create_dir(machine.path("new")).unwrap();
     assert!(machine.run("new", None, &["status"], "").err.contains("another home"));
     let listed = machine.run("ann", None, &["secret", "list"], "");
     assert!(listed.out.contains("only-anns") && !listed.out.contains("meant-for-ben"), "{listed:?}");
     assert_eq!(inode(&machine.socket()), bound);
 
-    // The same home by another path.
+    // The same home through another path.
     symlink(machine.path("ann"), machine.path("link")).unwrap();
     assert_eq!(machine.run("link", None, &["secret", "show", "only-anns"], "").code, Some(0));
 
@@ -243,11 +243,11 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
     assert_eq!(home("ann", Some(&own)), machine.data("ben"));
     assert_eq!(home("ben", Some(&own)), machine.data("ben"));
     assert_eq!(home("ben", Some(&machine.socket())), machine.data("ann"));
-    // A flag wins over the variable.
+    // A flag overrides the variable.
     let flag = machine.run("ann", Some(&own), &["--home", text(&machine.data("ann")), "status"], "");
     assert!(flag.err.contains("runs, but does not listen at"), "{flag:?}");
 
-    // Lines of templates are not read from another home, nor is a template written into one.
+    // Lines of templates are not read from another home, and no template is written into one.
     let write = |user: &str, name: &str, text: &str| {
         let folder = machine.data(user).join("templates/mcp-server");
         fs::create_dir_all(&folder).unwrap();
@@ -269,7 +269,7 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
     let refused = machine.run("ann", Some(&own), &adopt, "CAL_API_KEY=cal_live_0123456789abcdef\n");
     assert!(refused.code == Some(1) && refused.err.contains("GUILLEMET_SOCKET"), "{refused:?}");
 
-    // Each removes its own and nothing else.
+    // Each daemon removes only its own files.
     of_ben.stop();
     assert!(!own.exists() && machine.socket().exists());
     let absent = machine.run("ann", Some(&own), &["status"], "");
@@ -281,7 +281,7 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
         assert_eq!(ran.code, Some(code), "{ran:?}");
         assert_eq!(ran.err.contains("absolute path"), code == 1, "{ran:?}");
     }
-    // A folder that is used for other things too keeps its rights.
+    // A folder that has other uses keeps its mode.
     let shared = machine.path("shared");
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
@@ -306,13 +306,13 @@ fn a_socket_that_was_removed_is_bound_again() {
         } else {
             fs::remove_file(remove).unwrap()
         }
-        // While it is not there, nobody starts a second one in its place.
+        // While the socket is missing, no second daemon starts in its place.
         let second = guillemet.command(&["daemon"]);
         let said = String::from_utf8_lossy(&second.stderr).into_owned();
         assert!(!second.status.success() && said.contains(&guillemet.pid().to_string()), "{said}");
         wait_until("the socket is bound again", || lock.exists() && answers());
         assert_eq!([mode(&run), mode(&socket), mode(&lock)], [0o700, 0o600, 0o600]);
-        // Who was connected still is. A lock alone is made again without a new socket.
+        // Existing connections stay. A missing lock alone is made again without a new socket.
         let rebinds = format!("guillemet_socket_rebinds_total {}", (round + 1).min(2));
         let metrics = kept.get("/metrics");
         assert!(metrics.lines().any(|line| line == rebinds), "{rebinds}: {metrics}");
@@ -330,7 +330,7 @@ fn a_socket_that_cannot_be_bound_again_is_told_once_and_tried_again() {
     let run = guillemet.path("run");
     let mut kept = Kept::to(&guillemet.path("run/guillemet.sock"));
     assert!(kept.warnings().is_empty());
-    // A folder that is not the daemon's alone, in one step: the daemon does not use it.
+    // In one step the folder is replaced by one that others can write, and the daemon does not use it.
     let other = guillemet.path("other");
     fs::create_dir(&other).unwrap();
     fs::set_permissions(&other, Permissions::from_mode(0o777)).unwrap();
@@ -354,7 +354,8 @@ fn a_socket_behind_which_another_daemon_may_live_is_left_alone() {
     let guillemet = Guillemet::start();
     let (socket, lock) = (guillemet.path("run/guillemet.sock"), guillemet.path("run/guillemet.sock.lock"));
     let mut kept = Kept::to(&socket);
-    // As another daemon would, in a folder whose files a cleaner removed. The lock first: whoever has it may bind.
+    // As another daemon would do in a folder whose files a cleaner removed. It takes the lock first, because its holder
+    // may bind.
     let foreign_lock = |path: &Path| {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).unwrap();
         fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -376,14 +377,14 @@ fn a_socket_behind_which_another_daemon_may_live_is_left_alone() {
     assert!(warning.contains("pid 17, home /a/foreign/home"), "{warning}");
     assert_eq!(inode(&socket), bound);
 
-    // Given up: now it is a leftover.
+    // The lock is released, so the socket is now a leftover.
     drop(held);
     wait_until("the socket is bound again", || {
         inode(&socket) != bound && try_ask(&socket, "GET", "/healthz", &[], b"").is_ok()
     });
     wait_until("the warning is gone", || kept.warnings().is_empty());
 
-    // And one that is not its own is not removed at the end.
+    // At its end, the daemon does not remove a socket that is not its own.
     let _held: File = foreign_lock(&prepared);
     fs::rename(&prepared, &lock).unwrap();
     let _foreign = bind("run/foreign.sock");
@@ -416,7 +417,7 @@ fn a_socket_of_a_service_manager_is_used_and_left() {
     assert_eq!(first.get("/v1/status").json()["home"], text(first.dir.path()));
     assert!(first.command(&["status"]).status.success());
 
-    // A daemon of another home does not take its place.
+    // A daemon of another home does not replace it.
     assert!(!second.try_run(&[]));
     assert!(
         second.log().contains(&format!("pid {}, home {}", first.pid(), text(first.dir.path()))),
@@ -438,7 +439,7 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
     let expected = format!("error: no daemon runs for {}; start it with `guillemet daemon`\n", text(&data));
     assert_eq!((status.code, status.err), (Some(1), expected));
 
-    // Files of a daemon that was killed are no daemon.
+    // The files of a killed daemon do not count as a daemon.
     let mut daemon = machine.daemon("ann", None);
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
@@ -446,7 +447,7 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
     let status = machine.run("ann", None, &["status"], "");
     assert!(status.err.contains("no daemon runs for") && status.err.contains("`guillemet daemon`"), "{status:?}");
 
-    // It runs, and listens where this command does not look.
+    // The daemon runs, but listens where this command does not look.
     let elsewhere = machine.daemon("ann", Some(&machine.path("run/other.sock")));
     let status = machine.run("ann", None, &["status"], "");
     let expected = format!("(pid {}) runs, but does not listen at", elsewhere.child.id());

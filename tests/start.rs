@@ -1,5 +1,5 @@
-//! What a machine lacks is told at the start: a daemon that says it is ready serves, and one that could not serve stops
-//! and names what is missing.
+//! What a machine lacks is reported at the start: a daemon that says it is ready can serve, and one that could not
+//! serve stops and names what is missing.
 
 mod support;
 
@@ -13,16 +13,17 @@ use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://example.com'\n";
 
-/// Whether something that a test needs works here, and what to do where it does not.
+/// Reports whether something that a test needs works here, by running a program. If not, the test is reported as
+/// skipped with the remedy.
 fn can(what: &str, remedy: &str, program: &[String], arguments: &[&str]) -> bool {
     let mut command = Command::new(&program[0]);
     command.args(&program[1..]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let works = command.status().is_ok_and(|status| status.success());
-    // Mostly the kernel decides.
+    // Usually this depends on the kernel.
     missing::supports(works, what, remedy)
 }
 
-/// The daemon does not start, and says this.
+/// Checks that the daemon does not start, and that its log contains these words.
 fn refuses(guillemet: &mut Guillemet, by_way_of: &[String], words: &[&str]) {
     let before = guillemet.log().len();
     assert!(!guillemet.try_run(by_way_of), "it says that it is ready");
@@ -40,7 +41,7 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
 
 #[test]
 fn memory_that_cannot_be_written_and_then_run_is_named() {
-    // As MemoryDenyWriteExecute= of systemd does it: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN).
+    // systemd's MemoryDenyWriteExecute= does the same: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN).
     const DENY: &str = "import ctypes, os, sys\n\
         if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\n\
         os.execvp(sys.argv[1], sys.argv[1:])";
@@ -52,7 +53,7 @@ fn memory_that_cannot_be_written_and_then_run_is_named() {
     guillemet.write("mcp-server/a.toml", TEMPLATE);
     let said = ["the daemon cannot work here: the system forbids memory", "set MemoryDenyWriteExecute=no"];
     refuses(&mut guillemet, &deny, &said);
-    // Commands that plan by themselves do not blame the plugin either.
+    // Commands that run a planner themselves do not blame the plugin either.
     let checked = guillemet.command_by(&deny, &["template", "check"], b"");
     let text = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(text.contains("cannot work here: the system forbids memory") && !text.contains("author"), "{text}");
@@ -66,7 +67,8 @@ fn a_missing_proc_is_named() {
     }
 }
 
-/// Hands over, as descriptor 3, what the first argument names, and becomes the rest.
+/// Opens what the first argument names (a file, a folder, a pipe or a socket) as descriptor 3, and becomes the program
+/// in the other arguments.
 const HAND_OVER: &str = "import os, socket, sys
 def unix(kind):
     made = socket.socket(socket.AF_UNIX, kind)
@@ -134,7 +136,7 @@ fn a_daemon_that_nobody_can_connect_to_is_not_ready() {
         &fault.before(),
         &["nobody can connect to the socket", "run/guillemet.sock: Connection refused"],
     );
-    // A planner has three pipes, and what is tried before has fewer.
+    // A planner needs three pipes, and the checks before it need fewer.
     let fault = Fault { call: "pipe2", what: "error=EMFILE", at: 3, lasting: true };
     refuses(&mut guillemet, &fault.before(), &["no template can be planned: ", "Too many open files"]);
     guillemet.run();
@@ -154,7 +156,7 @@ fn user_65534_is_one_like_any_other_where_every_user_has_a_name() {
     let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(guillemet.dir.path()).status();
     assert!(owned.unwrap().success());
     assert!(guillemet.try_run(&nobody), "{}", guillemet.log());
-    // It is served as the daemon's own user, and root as somebody without a rule.
+    // The command is served as the daemon's own user. Root is a caller without a rule.
     let status = Command::new(&nobody[0])
         .args(&nobody[1..])
         .arg(&program)
@@ -176,7 +178,7 @@ fn user_65534_is_refused_where_it_stands_for_everybody_without_a_name() {
     let mut guillemet = Guillemet::init();
     let said = ["it runs as user 65534", "for everybody it cannot name", "run it as another user"];
     refuses(&mut guillemet, &unshared, &said);
-    // As another user it works in such a namespace, and is its own user there.
+    // As another user, the daemon works in such a namespace, where it sees itself as that user.
     let root = words(["unshare", "--user", "--map-root-user"]);
     guillemet.write("mcp-server/a.toml", TEMPLATE);
     assert!(guillemet.try_run(&root), "{}", guillemet.log());

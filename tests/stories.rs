@@ -1,5 +1,5 @@
-//! An operator's stories on the command line, as data files in `tests/stories`, and the transcripts of the
-//! operators' handbook: each in a home of its own, with the real program and its real daemon.
+//! An operator's stories on the command line, as data files in `tests/stories`, and the transcripts of the operators'
+//! handbook. Each runs in its own home, with the real program and its real daemon.
 
 mod support;
 
@@ -20,7 +20,7 @@ macro_rules! stories {
             tell($file);
         })*
 
-        /// A file that nobody runs would tell anything.
+        /// A file that no test runs could contain anything.
         #[test]
         fn every_story_is_run() {
             let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
@@ -50,7 +50,7 @@ stories! {
     new_template: "tests/stories/new-template.md",
 }
 
-/// The runner sees what is wrong, and takes over what is printed.
+/// The runner finds wrong output, and can overwrite it with the actual output.
 #[test]
 fn a_transcript_that_is_wrong_fails() {
     let home = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A planner that is taken over as a whole: another program stands in its place and answers what it likes.
-//! Each is an error of that plan within its time, and the next request gets a child that works (promise 5).
+//! A planner that is completely taken over: another program runs in its place and answers what it likes. Each wrong
+//! answer is an error of that plan within its time limit, and the next request gets a working child (promise Isolated).
 
 mod support;
 
@@ -24,7 +24,7 @@ use serde_json::Value;
 use support::component::hostile;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
-/// Far beyond every deadline of a planner: hanging is a failure, being slow is none.
+/// Far longer than every deadline of a planner: hanging is a failure, but being slow is not.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const SLOT: &str = "Z000000000000000000000000000000000000001";
@@ -74,12 +74,12 @@ fn report() -> Report {
     Report { description: Some(description()), ..Report::default() }
 }
 
-/// What a planner says when the plugin is loaded.
+/// Returns a planner's answer after the plugin is loaded.
 fn loaded() -> Vec<u8> {
     [message(&Answer::Loaded(report())), frame(b"a compiled form")].concat()
 }
 
-/// A plan that keeps every rule.
+/// Returns a plan that keeps every rule.
 fn planned(document: &str) -> Vec<u8> {
     message(&Answer::Planned(Planned {
         document: format!("{{\"{document}\": \"Bearer {SLOT}\"}}\n"),
@@ -91,20 +91,20 @@ fn planned(document: &str) -> Vec<u8> {
     }))
 }
 
-/// How many bytes a planner is sent before it has to answer at first.
+/// Returns the number of bytes that a planner is sent before its first answer.
 fn load_len(component: &[u8]) -> usize {
     4 + serde_json::to_vec(&Request::Load { compiled: false }).unwrap().len() + 4 + component.len()
 }
 
-/// A program in the planner's place, in a folder of its own.
+/// A program in the planner's place, in its own folder.
 struct Stranger {
     folder: tempfile::TempDir,
     planner: Planner,
 }
 
 impl Stranger {
-    /// `deed` is a shell script; `$dir` is the folder, `load` and `plan` read what it is sent first and
-    /// then, and `bytes` are in the file of that name.
+    /// Makes a program from a shell script. In it, `$dir` is the folder, `load` and `plan` read the first and the
+    /// second message, and `bytes` are in the file of that name.
     fn new(component: &[u8], deed: &str, bytes: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().display();
@@ -122,7 +122,7 @@ impl Stranger {
         Self { folder, planner }
     }
 
-    /// Does the deed when it is started at first, and is the real planner from then on.
+    /// Makes a program that does the deed on its first start, and is the real planner after that.
     fn at_first(deed: &str, bytes: &[u8]) -> Self {
         let deed = format!("mkdir \"$dir/once\" 2>/dev/null || exec {PROGRAM} planner\n{deed}");
         Self::new(hostile(), &deed, bytes)
@@ -150,7 +150,7 @@ async fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Whether no such process runs; one that is dead and was not waited for does not.
+/// Reports whether no process with this id runs. A dead process that was not waited for counts as gone.
 fn is_gone(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
@@ -164,31 +164,31 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     let then = |answer: &[u8]| [loaded(), answer.to_vec()].concat();
     let hold = "exec sleep 60";
     let cases: Vec<(String, Vec<u8>, &str)> = vec![
-        // Says nothing: to the plugin, or to the plan.
+        // It says nothing, either when the plugin is loaded or for the plan.
         ("load; exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
         ("exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
         (format!("load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
-        // Will not be ended kindly.
+        // It ignores every signal but SIGKILL.
         (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
-        // Answers when nobody waits any more.
+        // It answers when nobody waits any more.
         ("load; cat \"$dir/bytes\"; sleep 8; cat \"$dir/bytes\" \"$dir/bytes\"".into(), loaded(), LATE),
-        // Ends, or seems to.
+        // It ends, or seems to.
         ("load; cat \"$dir/bytes\"; exit 3".into(), loaded(), "ended before it answered (exit status: 3)"),
         ("load; cat \"$dir/bytes\"; kill -SEGV $$".into(), loaded(), "ended before it answered (signal: 11"),
         (format!("load; cat \"$dir/bytes\"; exec >&-; {hold}"), loaded(), "closed its pipe before it answered"),
-        // Leaves another behind that holds the pipe.
+        // It leaves a process behind that holds the pipe open.
         ("load; cat \"$dir/bytes\"; plan; sleep 30 & exit 0".into(), loaded(), LATE),
-        // Frames that are not what their length says.
+        // It sends frames whose length is wrong.
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(u32::MAX), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying((16 << 20) + 1), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(1), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(3), LATE),
         ("load; cat \"$dir/bytes\"; exit 0".into(), lying(3), "ended before it answered (exit status: 0)"),
-        // Never stops.
+        // It never stops writing.
         ("load; cat \"$dir/bytes\"; exec cat /dev/zero".into(), loaded(), UNFIT),
         ("load; cat \"$dir/bytes\"; exec yes".into(), loaded(), UNFIT),
         (format!("load; cat \"$dir/bytes\"; cat /dev/zero >&2; {hold}"), loaded(), LATE),
-        // Right frames with something else in them.
+        // It sends valid frames with other content.
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(b"")), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(&[0xff; 100])), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame("[".repeat(1 << 20).as_bytes())), UNFIT),
@@ -197,8 +197,8 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&loaded()), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), planned("unasked"), UNFIT),
     ];
-    // All of them are written before the first is started: a program that another process holds open for writing, as a
-    // child that is just being started does for a moment, cannot be run.
+    // All programs are written before the first is started. A program that another process has open for writing, as a
+    // child does for a moment while it starts, cannot be run.
     let written = |(deed, bytes, words): (String, Vec<u8>, &'static str)| {
         let stranger = Stranger::at_first(&deed, &bytes);
         (deed, stranger, words)
@@ -225,7 +225,7 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
 #[tokio::test]
 async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_request() {
     let first = [loaded(), planned("first")].concat();
-    // Both at once, or the other when nobody waits.
+    // Both answers at once, or the second one when nobody waits.
     for deed in [
         "load; cat \"$dir/bytes\" \"$dir/stale\"; echo >\"$dir/spoke\"; exec cat >/dev/null",
         "load; cat \"$dir/bytes\"; while [ ! -e \"$dir/had\" ]; do sleep 0.01; done; cat \"$dir/stale\"; echo >\"$dir/spoke\"; exec cat >/dev/null",
@@ -240,7 +240,7 @@ async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_request() {
     }
 }
 
-/// A large plugin would be compiled from its beginning again for each caller that has no more patience.
+/// Otherwise a large plugin would be compiled from the beginning for each caller that has no more patience.
 #[tokio::test]
 async fn what_is_loaded_when_nobody_waits_any_more_is_there_for_the_next() {
     let slow = "echo >>\"$dir/starts\"; while [ ! -e \"$dir/go\" ]; do sleep 0.01; done";
@@ -267,7 +267,7 @@ async fn an_idle_child_is_ended() {
     until("the last handle takes the child with it", || is_gone(second)).await;
 }
 
-/// Until it is waited for, it is a zombie; with nothing to plan that could be for days.
+/// A dead child is a zombie until it is waited for. With nothing to plan, that could be for days.
 #[tokio::test]
 async fn a_child_that_dies_between_two_requests_is_waited_for() {
     let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
@@ -297,12 +297,12 @@ async fn a_planner_apart_has_a_child_of_its_own_until_it_is_ended() {
     assert!(is_known(shared) && stranger.planner.is_running());
 }
 
-/// Whether the kernel has an entry for such a process, dead or alive.
+/// Reports whether the kernel has an entry for this process, dead or alive.
 fn is_known(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// SplitMix64: the same bodies in every run.
+/// SplitMix64, so that every run has the same bodies.
 struct Random(u64);
 
 impl Random {
@@ -323,7 +323,7 @@ impl Random {
     }
 }
 
-/// What a hostile planner would put where something else stood.
+/// Values that a hostile planner would put in place of others.
 const STUFF: [&str; 20] = [
     "null",
     "-1",
@@ -347,7 +347,7 @@ const STUFF: [&str; 20] = [
     "0",
 ];
 
-/// Every node of a tree.
+/// Returns the number of nodes in a tree.
 fn nodes(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(nodes).sum(),
@@ -356,7 +356,7 @@ fn nodes(value: &Value) -> usize {
     }
 }
 
-/// A node by its number, counted as `nodes` counts.
+/// Returns a node by its number, in the order in which `nodes` counts.
 fn node<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
     if *number == 0 {
         return Some(value);
@@ -369,7 +369,7 @@ fn node<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
     }
 }
 
-/// Something else in one place of a tree.
+/// Replaces one place of a tree by something else.
 fn changed(tree: &mut Value, random: &mut Random) {
     let (mut here, mut there) = (random.below(nodes(tree)), random.below(nodes(tree)));
     let other = node(tree, &mut there).cloned();
@@ -386,7 +386,7 @@ fn changed(tree: &mut Value, random: &mut Random) {
     }
 }
 
-/// A right answer with something else in it.
+/// Returns a correct answer with one place replaced.
 fn answer(right: &[u8], random: &mut Random) -> Vec<u8> {
     let mut tree: Value = serde_json::from_slice(&right[4..]).unwrap();
     for _ in 0..=random.below(3) {
@@ -395,7 +395,7 @@ fn answer(right: &[u8], random: &mut Random) -> Vec<u8> {
     frame(tree.to_string().as_bytes())
 }
 
-/// What a taken-over planner could write: right answers with something else in them, or noise.
+/// Returns an answer that a taken-over planner could write: a correct one with one place replaced, or noise.
 fn body(random: &mut Random) -> Vec<u8> {
     let mut framed = match random.below(12) {
         0 => return (0..random.below(200)).map(|_| random.next() as u8).collect(),
@@ -419,7 +419,7 @@ fn body(random: &mut Random) -> Vec<u8> {
     [loaded(), framed].concat()
 }
 
-/// Whether it could clear a terminal or turn what is shown.
+/// Reports whether a text could neither clear a terminal nor change the direction of text.
 fn is_tidy(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
 }
@@ -430,8 +430,8 @@ fn are_tidy(problems: &[Problem]) -> bool {
     problems.len() <= 100 && problems.iter().flat_map(texts).all(|text| is_tidy(&text))
 }
 
-/// What comes of an answer: at most a plan that places the template's own secret, and nothing that is not
-/// fit to be shown.
+/// Checks the result of an answer: at most a plan that places the template's own secret, and no text that is unfit to
+/// be shown.
 fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
     let planned = match outcome {
         Ok(planned) => planned,
@@ -457,7 +457,7 @@ fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
     "a plan"
 }
 
-/// The generator has to reach every kind of outcome, or it tries too little.
+/// Checks that the generator reached every kind of result, because otherwise it tries too little.
 fn reached(outcomes: &BTreeMap<&str, usize>, expected: usize) {
     println!("{outcomes:?}");
     assert_eq!(outcomes.values().sum::<usize>(), expected);
@@ -475,7 +475,7 @@ async fn arbitrary_answers_are_errors_or_plans_that_keep_every_rule() {
     for _ in 0..BODIES {
         let body = body(&mut random);
         running.spawn(async move {
-            // The stranger does not look at the component.
+            // The stranger ignores the component.
             let deed = "load; cat \"$dir/bytes\"; exec >&-; exec cat >/dev/null";
             judge(Stranger::new(b"any bytes", deed, &body).plan("ok").await)
         });
@@ -489,7 +489,7 @@ async fn arbitrary_answers_are_errors_or_plans_that_keep_every_rule() {
     reached(&outcomes, BODIES);
 }
 
-/// The same without a child, which is a hundred times as fast: deeper in the rules of a plan.
+/// The same without a child, a hundred times as fast, and so deeper into the rules of a plan.
 #[test]
 fn no_changed_plan_is_believed_that_breaks_a_rule() {
     const PLANS: usize = 60_000;

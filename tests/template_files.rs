@@ -1,5 +1,5 @@
-//! The files of templates: no edit is missed, whatever the kernel tells of it, and a file system that hangs holds up
-//! nothing but what lies on it.
+//! The files of templates: no edit is missed, whatever the kernel reports about it, and a file system that hangs blocks
+//! nothing except the templates on it.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn edits_behind_links_are_noticed_though_nobody_asks() {
     }
     std::fs::create_dir_all(guillemet.path("templates/mcp-server")).unwrap();
     symlink(&file, guillemet.path("templates/mcp-server/a.toml")).unwrap();
-    // A chain of links, and a folder that is one.
+    // A chain of links, and a folder that is a link.
     symlink("a.toml", guillemet.path("templates/mcp-server/chain.toml")).unwrap();
     symlink(repository.path().join("folder"), guillemet.path("templates/linked")).unwrap();
     guillemet.run();
@@ -66,14 +66,14 @@ fn a_delete_sees_what_was_written_before_it_was_asked_for() {
     }
 }
 
-/// A folder by way of a process, which can be stopped: a server of files that does not answer.
+/// A folder provided by a process that can be stopped, like a file server that does not answer.
 struct Remote {
     process: Child,
     mounted: PathBuf,
 }
 
 impl Remote {
-    /// `None` where it cannot be mounted: the test is skipped.
+    /// Mounts the folder. Returns `None` if that is not possible, and the test is then reported as skipped.
     fn mount(from: PathBuf, mounted: PathBuf) -> Option<Self> {
         let started = Command::new("bindfs").arg("-f").arg(&from).arg(&mounted).stderr(Stdio::null()).spawn();
         let is_mounted = || {
@@ -129,7 +129,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
     assert_eq!(guillemet.get("/v1/render/mcp-server/remote-0").status, 200);
 
     remote.signal(Signal::STOP);
-    // More than there are threads that answer.
+    // More requests than there are threads that answer.
     let path = guillemet.path("run/guillemet.sock");
     let waiting: Vec<_> = (0..20)
         .map(|number| send(&path, "GET", &format!("/v1/render/mcp-server/remote-{number}"), &[], b"").unwrap())
@@ -163,7 +163,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
     assert!(guillemet.stop());
 }
 
-/// How many scans began, and how many files were read.
+/// Returns how many scans were started, and how many files were read.
 fn scans_and_reads(guillemet: &Guillemet) -> (u64, u64) {
     let metrics = guillemet.get("/metrics").text();
     let count = |name: &str| {
@@ -192,7 +192,7 @@ fn renders_of_a_template_from_the_future_read_it_no_more_than_others() {
     }
     let after = scans_and_reads(&guillemet);
     assert_eq!(after.1, before.1, "it was read again");
-    // Those that are due.
+    // Only the regular scans.
     assert!(after.0 - before.0 <= begun.elapsed().as_secs() / 2 + 1, "{before:?} {after:?}");
 }
 
@@ -202,7 +202,7 @@ fn however_many_ask_for_what_is_not_there_scans_are_few() {
     guillemet.write("mcp-server/a.toml", &text("used"));
     guillemet.add("used", "value");
     let path = guillemet.path("run/guillemet.sock");
-    // Unknown names of secrets and templates, as a rule with a pattern may allow, need none.
+    // Unknown names of secrets and templates, which a rule with a pattern may allow, cause no scan.
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
     let asked: Vec<_> = (0..50)
         .flat_map(|number| {
@@ -220,7 +220,7 @@ fn however_many_ask_for_what_is_not_there_scans_are_few() {
     let (after, _) = scans_and_reads(&guillemet);
     assert!(after - before <= begun.elapsed().as_secs() / 2 + 3, "{} scans", after - before);
 
-    // Whoever has to know waits for one, with everybody else.
+    // A request that needs a scan waits for one, together with all others.
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -243,7 +243,7 @@ fn files_that_cannot_be_templates_cause_no_scan() {
     guillemet.write(".git/index", "");
     assert_eq!(guillemet.get("/v1/templates").status, 200);
     let (begun, (before, _)) = (Instant::now(), scans_and_reads(&guillemet));
-    // As long as several scans would take, were they made for it.
+    // Goes on long enough for several scans, if these changes caused any.
     for round in 0.. {
         for file in [".git/index", "mcp-server/.a.toml.swp", "mcp-server/a.toml~", "mcp-server/notes.txt"] {
             guillemet.write(file, &format!("{round}"));
@@ -254,16 +254,16 @@ fn files_that_cannot_be_templates_cause_no_scan() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let (after, _) = scans_and_reads(&guillemet);
-    // Those that are due every two seconds while templates change.
+    // Only the regular scans, every two seconds while templates change.
     assert!(after - before <= begun.elapsed().as_secs() / 2 + 2, "{} scans", after - before);
-    // A template is noticed as ever.
+    // A changed template is noticed as usual.
     let mut listening = Listening::to(&guillemet);
     std::fs::rename(guillemet.path("templates/mcp-server/a.toml"), guillemet.path("templates/mcp-server/b.toml"))
         .unwrap();
     assert_eq!(listening.next_of("template")["id"], "mcp-server/b");
 }
 
-/// In UTF-16, little or big endian, with or without a mark.
+/// Encodes a text in UTF-16, little or big endian, with or without a byte order mark.
 fn utf16(text: &str, big_endian: bool, mark: bool) -> Vec<u8> {
     let units = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16());
     units.flat_map(|unit| if big_endian { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
@@ -297,7 +297,7 @@ fn a_delete_sees_every_file_in_the_folder() {
         let refused = guillemet.ask("DELETE", "/v1/secrets/used", &[], b"");
         assert_eq!(refused.status, 409, "{file}: {}", refused.text());
         let found: Vec<_> = refused.errors("template").into_iter().zip(refused.errors("reason")).collect();
-        // What vanished before may come back.
+        // A file that vanished before may come back.
         assert!(found.contains(&(told.to_owned(), reason.to_owned())), "{file}: {}", refused.text());
         let line = refused.json()["errors"].as_array().unwrap().iter().find(|error| error["reason"] == reason).unwrap()
             ["line"]
@@ -317,7 +317,7 @@ fn what_is_no_template_is_told_everywhere() {
     guillemet.write("mcp-server/a.toml", &text("used"));
     assert_eq!(guillemet.get("/v1/templates").json()["strays"], json!({"count": 0, "items": []}));
     assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));
-    // These need no warning.
+    // These files need no warning.
     guillemet.write("mcp-server/a.toml~", "");
     guillemet.write(".gitignore", "");
     assert_eq!(guillemet.get("/v1/status").json()["warnings"], json!([]));

@@ -1,5 +1,5 @@
-//! The targets that a template is for: those it names in `targets`, else its feature's default. The check, listings, a
-//! render without a target and the rules of callers all go by them.
+//! The targets that a template is for: those in its field `targets`, or its feature's default. The check, listings, a
+//! render without a target and the rules of callers all use them.
 
 mod support;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::daemon::Guillemet;
 use support::users::{self, AGENT, GROUP, as_user};
 
-/// A trunk without numbers, which LiveKit, the default, needs and Asterisk does not.
+/// A trunk without numbers. LiveKit, the default target, needs numbers, and Asterisk does not.
 const TRUNK: &str = "name = 'carrier'\ndirection = 'outbound'\ntermination_uri = 'sip.example.com:5061'\n\
                      transport = 'tls'\nusername = '<< secret \"user\" >>'\npassword = '<< secret \"pass\" >>'\n";
 
@@ -24,7 +24,7 @@ fn daemon(config: &str) -> Guillemet {
     guillemet
 }
 
-/// What `template check` prints on both ends, and whether it is content.
+/// Runs `template check`. Returns whether it succeeds, its standard output and its standard error.
 fn check(guillemet: &Guillemet, arguments: &[&str]) -> (bool, String, String) {
     let output = guillemet.command(&[&["template", "check"], arguments].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -35,7 +35,7 @@ fn template(guillemet: &Guillemet) -> Value {
     guillemet.get("/v1/templates/sip-trunk/carrier").json()
 }
 
-/// How many templates are good, and how many are broken, as the status tells.
+/// Returns the numbers of good and of broken templates in the status.
 fn counts(guillemet: &Guillemet) -> [u64; 2] {
     let status = guillemet.get("/v1/status").json();
     ["ok", "broken"].map(|kind| status["templates"][kind].as_u64().unwrap())
@@ -52,7 +52,7 @@ fn a_template_for_one_target_is_good_when_that_is() {
     assert_eq!(counts(&guillemet), [1, 0]);
     let metrics = guillemet.get("/metrics").text();
     assert!(metrics.contains("guillemet_templates{status=\"ok\"} 1"), "{metrics}");
-    // It is the target of a render that names none, and any other can still be asked for.
+    // A render without a target uses it, and any other target can still be requested.
     let rendered = guillemet.get("/v1/render/sip-trunk/carrier").text();
     assert!(rendered.contains("[carrier") && rendered.contains("trunk-password"), "{rendered}");
     assert_eq!(guillemet.get("/v1/templates/sip-trunk/carrier/explain").json()["target"], "pjsip");
@@ -61,7 +61,7 @@ fn a_template_for_one_target_is_good_when_that_is() {
     assert!(livekit.status == 422 && livekit.text().contains("LiveKit calls out"), "{}", livekit.text());
     let (ok, _, told) = check(&guillemet, &["sip-trunk/carrier", "--target", "livekit"]);
     assert!(!ok && told.contains("LiveKit calls out"), "{told}");
-    // The same with a template that comes with the request.
+    // The same holds for a template that comes with the request.
     let inline = json!({"feature": "sip-trunk", "format": "toml", "template": naming("['pjsip']")});
     assert_eq!(guillemet.post("/v1/render", &inline).text(), rendered);
 }
@@ -94,7 +94,7 @@ fn of_several_targets_each_has_to_be_good() {
     assert_eq!(counts(&guillemet), [0, 1]);
     assert!(guillemet.get("/metrics").text().contains("guillemet_templates{status=\"broken\"} 1"));
     assert_eq!(guillemet.get("/v1/render/sip-trunk/carrier").status, 200);
-    // A mistake that concerns all of them is told once, and of no target.
+    // A mistake that concerns all targets is reported once, without a target.
     guillemet.write("sip-trunk/carrier.toml", &naming("['pjsip', 'kamailio']").replace("'tls'", "'quic'"));
     let (_, _, told) = check(&guillemet, &[]);
     assert!(told.matches("transport").count() > 0 && !told.contains("(target"), "{told}");
@@ -139,10 +139,10 @@ fn a_rule_for_one_target_holds_whatever_a_template_names() {
     let write = |targets: &str| guillemet.write("sip-trunk/carrier.toml", &naming(targets));
     write("['pjsip', 'kamailio']");
     assert_eq!(["carrier", "carrier?target=pjsip", "carrier?target=kamailio"].map(status), [200, 200, 403]);
-    // Whoever edits the template gives nobody a target that no rule allows.
+    // Editing the template gives nobody a target that no rule allows.
     write("['kamailio', 'pjsip']");
     assert_eq!(["carrier", "carrier?target=pjsip", "carrier?target=kamailio"].map(status), [403, 200, 403]);
-    // What is wrong with a template is told to nobody who may not render it.
+    // A caller who may not render a template learns nothing of its mistakes.
     write("['kamailio', 'nothing']");
     assert_eq!(["carrier", "carrier?target=pjsip"].map(status), [403, 422]);
     guillemet.write("sip-trunk/any.toml", &naming("['kamailio']"));

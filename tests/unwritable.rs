@@ -1,5 +1,5 @@
-//! Logs and output that nobody takes: a full disk, a pipe whose reader has left, a terminal that was closed. What
-//! serves others goes on; what was asked for and could not be written is a failure.
+//! Logs and output that nobody reads: a full disk, a pipe whose reader has left, a closed terminal. The servers go on;
+//! a command whose requested output cannot be written fails.
 
 mod support;
 
@@ -14,22 +14,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use support::daemon::{Guillemet, PROGRAM};
 
-/// Far beyond every deadline: being slow is no failure.
+/// Far longer than every deadline, because being slow is not a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A device that is always full.
+/// Opens a device that is always full.
 fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
 }
 
-/// How many lines the daemon could not write.
+/// Returns the number of log lines that the daemon could not write.
 fn dropped(guillemet: &Guillemet) -> u64 {
     let metrics = guillemet.get("/metrics").text();
     let line = metrics.lines().find_map(|line| line.strip_prefix("guillemet_log_lines_dropped_total "));
     line.expect("dropped lines are counted").parse().unwrap()
 }
 
-/// Waits until more lines are dropped than these.
+/// Waits until more lines are dropped than `known`.
 fn drops_more_than(guillemet: &Guillemet, known: u64) {
     let deadline = Instant::now() + PATIENCE;
     while dropped(guillemet) <= known {
@@ -37,7 +37,7 @@ fn drops_more_than(guillemet: &Guillemet, known: u64) {
     }
 }
 
-/// Every kind of answer, and a SIGHUP, which is logged.
+/// Checks every kind of answer, and sends a SIGHUP, which is logged.
 fn serves(guillemet: &Guillemet) {
     guillemet.add("token", "v");
     guillemet.signal(Signal::HUP);
@@ -67,7 +67,7 @@ fn a_daemon_whose_reader_left_serves_and_tells_the_next_reader_what_it_missed() 
     };
     let first = reader();
     let writer = File::options().write(true).open(&fifo).unwrap();
-    // Few enough lines for the pipe to hold.
+    // Few enough lines to fit into the pipe.
     guillemet.log_level = "info";
     assert!(guillemet.try_run_logging_to(&[], writer.into()));
     assert_eq!(dropped(&guillemet), 0);
@@ -82,7 +82,7 @@ fn a_daemon_whose_reader_left_serves_and_tells_the_next_reader_what_it_missed() 
     while !String::from_utf8_lossy(&read).contains("read again") {
         assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&read));
         let mut chunk = [0; 4096];
-        // Nothing to read yet is an error here.
+        // In this mode, reading an empty pipe is an error.
         if let Ok(count) = second.read(&mut chunk) {
             read.extend_from_slice(&chunk[..count]);
         }
@@ -99,7 +99,7 @@ fn serve_again(guillemet: &Guillemet) {
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["token"]})).status, 200);
 }
 
-/// The terminal is one that a program in Python has made; with that program it is gone.
+/// A Python program makes the terminal, which goes away with that program.
 #[test]
 fn a_daemon_whose_terminal_was_closed_serves() {
     const TERMINAL: &str = "
@@ -122,7 +122,7 @@ while os.read(terminal, 65536): pass";
     drop(daemon);
 }
 
-/// A process that is ended with this.
+/// A process that is ended when this is dropped.
 struct Killed(Pid);
 
 impl Drop for Killed {
@@ -131,7 +131,7 @@ impl Drop for Killed {
     }
 }
 
-/// An account server, which is ended with this.
+/// An account server that is ended when this is dropped.
 struct Serving(Child);
 
 impl Drop for Serving {
@@ -141,7 +141,8 @@ impl Drop for Serving {
     }
 }
 
-/// The task that accepts connections warns when all are taken: it must not be lost with its line.
+/// The task that accepts connections logs a warning when all are taken. It must not fail when the line cannot be
+/// written.
 #[test]
 fn an_account_server_whose_log_is_on_a_full_disk_goes_on_accepting() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +156,7 @@ fn an_account_server_whose_log_is_on_a_full_disk_goes_on_accepting() {
     let address = said.split("https://").nth(1).and_then(|rest| rest.split(',').next()).expect("an address").to_owned();
 
     let held = TcpStream::connect(&address).unwrap();
-    // A second connection is closed at once, and told of in the log.
+    // A second connection is closed at once, and the log mentions it.
     let mut refused = TcpStream::connect(&address).unwrap();
     refused.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(refused.read(&mut [0; 1]).unwrap_or(0), 0);
@@ -174,7 +175,7 @@ fn an_account_server_whose_log_is_on_a_full_disk_goes_on_accepting() {
     }
 }
 
-/// A command of the program with this standard output.
+/// Runs a command of the program with this standard output.
 fn printing(guillemet: &Guillemet, arguments: &[&str], stdout: Stdio) -> Output {
     let mut command = Command::new(PROGRAM);
     command.arg("--home").arg(guillemet.dir.path()).args(arguments).stdin(Stdio::null());
@@ -214,7 +215,7 @@ fn output_that_was_asked_for_and_could_not_be_written_is_a_failure() {
         assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
         assert!(said.starts_with("error: standard output cannot be written: No space left"), "{arguments:?}: {said}");
 
-        // Whoever read it has left, and need not be told.
+        // The reader has closed the pipe on purpose and needs no message.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let unread = printing(&guillemet, arguments, writer.into());

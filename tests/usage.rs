@@ -1,5 +1,4 @@
-//! The truth about use, told by the real daemon over its real socket: the audit trail, who was refused what,
-//! and the numbers of `/metrics`.
+//! The records of use are true: the real daemon's audit trail, who was refused what, and the numbers in `/metrics`.
 
 mod support;
 
@@ -24,7 +23,7 @@ Two = "<< secret "fits-too" >>"
 "#;
 const CANARY: &str = "canary-value";
 
-/// A home with a secret of every kind, and one refused and one answered render.
+/// Makes a home with a secret of every kind, and with one refused and one answered render.
 fn used() -> Guillemet {
     let guillemet = Guillemet::start();
     use_all(&guillemet);
@@ -125,7 +124,7 @@ fn answers_and_refusals_are_in_the_trail_with_who_asked() {
     assert_eq!(items[7]["secret_id"], guillemet.get("/v1/secrets/is-disabled").json()["id"]);
     assert_eq!((of(&items[0], "template"), of(&items[8], "template")), ("mcp-server/b".into(), "mcp-server/a".into()));
 
-    // A raw resolve has neither template nor field.
+    // A raw resolution has neither a template nor a field.
     assert_eq!(resolve(&guillemet, "fits"), 200);
     let newest = &events(&guillemet, "limit=1")[0];
     assert_eq!((&newest["template"], &newest["field"], &newest["target"]), (&Value::Null, &Value::Null, &Value::Null));
@@ -158,7 +157,7 @@ fn what_is_refused_is_counted_with_its_secret_or_its_name() {
     assert_eq!((&caller["uid"], &caller["exe"], &caller["count"]), (&json!(uid), &json!(exe.to_str()), &json!(1)));
     assert!(caller["last_used_at"].is_string());
 
-    // The name has a secret now: what was refused before is still told.
+    // The name belongs to a secret now, and the earlier refusals are still shown.
     guillemet.add("is-missing", "there");
     assert_eq!(usage("is-missing")["refusals"].as_array().unwrap().len(), 2);
     assert_eq!(events(&guillemet, "secret=is-missing").len(), 3);
@@ -209,7 +208,7 @@ fn a_deleted_secret_leaves_its_events_and_the_sums() {
     let event = &events(&guillemet, "")[0];
     assert_eq!((&event["secret"], &event["secret_id"]), (&json!("short-lived"), &id));
     assert_eq!(sample(&metrics(&guillemet), "guillemet_resolutions_total"), 1.0);
-    // Another secret of that name is another secret.
+    // Another secret with that name is a different one.
     guillemet.add("short-lived", CANARY);
     let of_both = events(&guillemet, "secret=short-lived");
     assert!(of_both.len() == 1 && of_both[0]["secret_id"] == id, "{of_both:?}");
@@ -260,7 +259,7 @@ fn the_bound_holds_and_the_counts_stay_true() {
     assert_eq!(guillemet.get("/v1/secrets/fits").json()["resolution_count"], 200);
     assert_eq!(guillemet.get("/v1/secrets/no").json()["usage"]["refusals"][0]["count"], 201);
 
-    // Lowered, it holds after a reload.
+    // A lower limit applies after a reload.
     std::fs::write(&config, "[usage]\nevents = 2\n").unwrap();
     guillemet.signal(rustix::process::Signal::HUP);
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -268,7 +267,7 @@ fn the_bound_holds_and_the_counts_stay_true() {
         assert!(Instant::now() < deadline, "{:?}", outcomes(&guillemet));
     }
 
-    // Without a trail everything is counted all the same.
+    // Without a trail, uses are still counted.
     std::fs::write(&config, "[usage]\nevents = 0\n").unwrap();
     assert!(guillemet.stop());
     guillemet.run();
@@ -321,7 +320,7 @@ fn the_command_line_prints_the_trail() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("since: a time such as"));
 }
 
-/// This process, and the command line.
+/// The two programs are this process and the command line.
 #[test]
 fn two_programs_of_one_user_are_two_callers() {
     let guillemet = used();
@@ -348,8 +347,8 @@ fn sample(samples: &Samples, name: &str) -> f64 {
     *samples.get(name).unwrap_or_else(|| panic!("no {name} in {samples:#?}"))
 }
 
-/// OpenMetrics 1.0, as much of it as is used, and strict: a description before the samples, each family in one
-/// piece, the suffix of its type, sorted out labels, no sample twice, an end.
+/// Parses OpenMetrics 1.0, the part that is used, and strictly: a description before the samples, each family in one
+/// piece, the suffix of its type, sorted labels, no sample twice, and the end mark.
 fn parse(text: &str) -> Samples {
     let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
     let (mut samples, mut families) = (Samples::new(), BTreeMap::new());
@@ -416,7 +415,7 @@ fn parse(text: &str) -> Samples {
 fn metrics_tell_numbers_and_no_name() {
     let mut guillemet = used();
     guillemet.get("/nowhere");
-    // Both templates have been worked out by then.
+    // By then both templates have been planned.
     guillemet.get("/v1/templates");
     let text = guillemet.get("/metrics").text();
     for name in ["fits", "is-missing", "is-disabled", CANARY, "mcp-server"] {
@@ -451,7 +450,7 @@ fn metrics_tell_numbers_and_no_name() {
     assert!(sample(&samples, "guillemet_planners") >= 1.0);
     assert!(sample(&samples, r#"guillemet_journal_bytes{state="size"}"#) > 1e6);
 
-    // What counts ever survives; what counts since the start begins anew.
+    // Totals survive a restart; counters since the start begin again at zero.
     guillemet.kill();
     guillemet.run();
     let samples = metrics(&guillemet);
@@ -472,15 +471,15 @@ fn metrics_tell_names_when_they_are_asked_to() {
     assert!(!samples.contains_key(r#"guillemet_secret_last_used_seconds{secret="is-disabled"}"#));
 }
 
-/// A value that a caller sent where a name belongs.
+/// A value that a caller sent in place of a name.
 const MISTAKEN: &str = "sk-live-CanaryOfAMistake0123456789";
 
-/// The bytes of the journal.
+/// Returns the bytes of the journal.
 fn journal(guillemet: &Guillemet) -> Vec<u8> {
     std::fs::read(guillemet.path("usage.journal")).unwrap()
 }
 
-/// What none of the bytes may show of a use in `place.toml`.
+/// Returns the texts of a use in `place.toml` that these bytes show, which must be none.
 fn shown(bytes: &[u8]) -> Vec<String> {
     let exe = std::env::current_exe().unwrap();
     let texts = [
@@ -492,14 +491,14 @@ fn shown(bytes: &[u8]) -> Vec<String> {
         "mcp-json",
         exe.file_name().unwrap().to_str().unwrap(),
     ];
-    // Most of it has never been written.
+    // Most of the file was never written.
     let written = |page: &&[u8]| page.iter().any(|byte| *byte != 0);
     let bytes = bytes.chunks(4096).filter(written).collect::<Vec<_>>().concat();
     let holds = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     texts.into_iter().filter(holds).map(str::to_owned).collect()
 }
 
-/// An answer and every kind of refusal in a place that can be recognised; how many events that makes.
+/// Makes one answer and every kind of refusal in a recognizable place. Returns the number of events.
 fn use_a_canary(guillemet: &Guillemet) -> u64 {
     assert_eq!(guillemet.get("/v1/render/mcp-server/canary-template").status, 200);
     assert_eq!(guillemet.get("/v1/render/mcp-server/canary-template-2").status, 409);
@@ -508,7 +507,7 @@ fn use_a_canary(guillemet: &Guillemet) -> u64 {
     let inline = MCP.replace("is-missing", MISTAKEN).replace("is-disabled", MISTAKEN).replace("does-not-fit", "fits");
     let inline = json!({"feature": "mcp-server", "format": "toml", "template": inline.replace("fits", "canary-name")});
     assert_eq!(guillemet.post("/v1/render", &inline).status, 409);
-    // The name that is twice in the last one is one event.
+    // The name that occurs twice in the last request is one event.
     5
 }
 
@@ -558,7 +557,7 @@ fn a_value_sent_in_place_of_a_name_is_shown_and_kept_as_a_hash_alone() {
     let digits = unknown[0].strip_prefix("unknown:").unwrap();
     assert!(digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{unknown:?}");
     assert!(unknown.iter().all(|of| *of == unknown[0]), "the same hash each time: {unknown:?}");
-    // A name that a template has is a name.
+    // A name that a template references is recorded as it is.
     assert!(all.iter().any(|event| of(event, "secret") == "canary-name-missing"));
     assert_eq!(events(&guillemet, "outcome=missing").len(), 3);
     let found = events(&guillemet, &format!("secret={}", MISTAKEN.to_uppercase()));
@@ -581,7 +580,7 @@ fn a_value_sent_in_place_of_a_name_is_shown_and_kept_as_a_hash_alone() {
         assert!(!bytes.windows(mistaken.len()).any(|window| window == mistaken.as_bytes()), "{name}");
     }
 
-    // It becomes a secret: what was refused before is told of it.
+    // The name becomes a secret, and the earlier refusals are shown with it.
     guillemet.run();
     guillemet.add(MISTAKEN, CANARY);
     let told = guillemet.get(&format!("/v1/secrets/{MISTAKEN}")).json()["usage"]["refusals"].clone();
@@ -601,9 +600,10 @@ fn of_names_that_nothing_has_sixteen_an_hour_are_told_apart() {
     assert_eq!(sample(&metrics(&guillemet), r#"guillemet_refusals_total{outcome="missing"}"#), 40.0);
 }
 
-/// Makes the journal one of the first format, whose records are in the clear: each a word with its length in words and
-/// bytes, the content in whole words, and a word of two checksums (content; generation, place and first word). The
-/// header, of the same layout, is kept; these records follow what has been folded, and stand before it too.
+/// Replaces the journal by one of the first format, whose records are not encrypted. Each record is a word with its
+/// length in words and bytes, the content in whole words, and a word of two checksums (content; generation, place and
+/// first word). The header, which has the same layout, is kept. The records follow what has been folded, and are also
+/// before it.
 fn in_the_clear(guillemet: &Guillemet, records: &[Vec<u8>]) {
     let database = rusqlite::Connection::open(guillemet.path("vault.db")).unwrap();
     let query = "SELECT generation, at FROM usage_position";
@@ -618,7 +618,7 @@ fn in_the_clear(guillemet: &Guillemet, records: &[Vec<u8>]) {
     let area = 512 + (usize::from(generation.is_multiple_of(2)) * (file.len() / 8 - 512)) / 2;
     let stamp = generation | (u64::from(crc32fast::hash(&generation.to_le_bytes())) << 32);
     assert_eq!(file[area * 8..][..8], stamp.to_le_bytes(), "the active area");
-    // What had been folded was in the clear too.
+    // The folded part was not encrypted either.
     assert!(records[0].len() < (at - 1) * 8);
     file[(area + 1) * 8..][..records[0].len()].copy_from_slice(&records[0]);
     for record in records {
@@ -634,8 +634,8 @@ fn in_the_clear(guillemet: &Guillemet, records: &[Vec<u8>]) {
     std::fs::write(guillemet.path("usage.journal"), file).unwrap();
 }
 
-/// A record as the first version wrote it: outcome, time, who; executable, template and target; and one use of a name
-/// that no secret had. Texts have their length in two bytes before them, 65535 where there is none.
+/// Returns a record as the first version wrote it: outcome, time, caller; executable, template and target; and one use
+/// of a name that no secret had. Texts have their length in two bytes before them, 65535 if there is none.
 fn first_record(outcome: u8, template: Option<&str>, name: &str, field: &str) -> Vec<u8> {
     let text = |text: Option<&str>| match text {
         Some(text) => [&(text.len() as u16).to_le_bytes(), text.as_bytes()].concat(),
@@ -681,14 +681,14 @@ fn a_journal_in_the_clear_is_counted_once_and_replaced_by_a_sealed_one() {
     assert_eq!(of(&told[1], "secret"), "canary-name-missing");
     assert_eq!(sample(&metrics(&guillemet), r#"guillemet_journal_bytes{state="used"}"#), 0.0);
     assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new());
-    // From here on it is as any other.
+    // From here on the journal is like any other.
     use_a_canary(&guillemet);
     guillemet.kill();
     guillemet.run();
     assert_eq!(events(&guillemet, "").len() as u64, 3 * of_one + 3);
     assert_eq!(shown(&journal(&guillemet)), Vec::<String>::new());
 
-    // What it is replaced by cannot be written: it has been counted by then, and is not again.
+    // The journal that replaces it cannot be written. Its records have been counted by then, and are not counted again.
     let mut cut_off = earlier;
     std::fs::create_dir(cut_off.path(".usage.journal.new")).unwrap();
     assert!(!cut_off.try_run(&[]));

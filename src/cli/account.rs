@@ -1,5 +1,5 @@
-//! `account …`: a vault that several machines share. Codes are typed at a prompt or come from standard input, never
-//! as an argument, which others on the machine could read.
+//! The `account` commands, for a vault that several machines share. Codes are typed at a prompt or come from standard
+//! input, never from an argument, which other users of the machine could read.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -155,7 +155,7 @@ pub struct Leave {
 }
 
 impl AccountCommand {
-    /// Whether it runs until it is stopped.
+    /// Reports whether the command is a server, which runs until it is stopped.
     pub fn serves(&self) -> bool {
         matches!(self, Self::Serve(_))
     }
@@ -177,7 +177,7 @@ impl AccountCommand {
     }
 }
 
-/// What the machine is called.
+/// Returns the machine's host name, cut at 60 characters, or `unnamed` if it has none.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
@@ -264,7 +264,7 @@ impl Join {
         Ok(())
     }
 
-    /// What a recovery code knows can be old: a person says whether it is the right account.
+    /// Asks a person whether a recovery code is for the right account, because the state it knows can be old.
     fn confirm(&self, code: &Recovery) -> Done {
         output::note(&format!(
             "this code was printed at {}, at head {} of the account: {}",
@@ -277,14 +277,14 @@ impl Join {
     }
 }
 
-/// The names that are on both sides, where that is what is wrong.
+/// Returns the names that are in both vaults, if that is what the answer complains about.
 fn same_names(answer: &Value) -> Vec<String> {
     let entries = answer["errors"].as_array().into_iter().flatten();
     let of_name = |entry: &&Value| entry["field"].as_str().is_some_and(|field| field.starts_with("same_names."));
     entries.filter(of_name).filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect()
 }
 
-/// Asks of each name what is to become of it.
+/// Asks for each name what happens to it. Returns the API's name of each decision.
 fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failure> {
     output::note(&format!("{} in this vault and in the account:", several(&names.len().into(), "name")));
     let mut decided = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! `account serve` and `account admin …`. The only commands that open the server's database.
+//! The `account serve` and `account admin` commands. No other command opens the account server's database.
 
 use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
@@ -29,9 +29,9 @@ use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_base::{files, permissions};
 
-/// Held while a server runs on its folder.
+/// The name of the file in the server's folder that is locked while a server or a copy uses the folder.
 const LOCK: &str = "account.lock";
-/// Descriptors beside those of connections.
+/// The number of descriptors needed besides those of the connections.
 const DESCRIPTORS: u64 = 64;
 
 #[derive(Args)]
@@ -174,7 +174,7 @@ pub struct Copy {
 }
 
 impl Place {
-    /// The folder, which nobody else can change.
+    /// Returns the server's folder, after checking that nobody else can change it.
     fn folder(&self, home: &Home) -> Result<PathBuf, Failure> {
         let folder = self.data.clone().unwrap_or_else(|| home.data().join("account-server"));
         let files = permissions::database(&folder.join(DATABASE));
@@ -183,7 +183,7 @@ impl Place {
         Ok(folder)
     }
 
-    /// Opens the accounts.
+    /// Opens the database of the accounts: PostgreSQL if an address is given, else SQLite in the folder.
     async fn open(&self, home: &Home) -> Result<Arc<dyn Storage>, Failure> {
         Ok(match self.database() {
             Some(url) => Arc::new(Postgres::open(&url).await?),
@@ -208,7 +208,7 @@ impl Serve {
     async fn serve(self, home: &Home) -> Done {
         let folder = self.place.folder(home)?;
         let storage = self.place.open(home).await?;
-        // Of the folder: its database, and the certificate that is made in it.
+        // The lock protects what is in the folder: the database, and the certificate that the server makes there.
         let _lock = match (self.place.database(), &self.cert) {
             (Some(_), Some(_)) => None,
             _ => Some(lock(&folder)?),
@@ -240,7 +240,8 @@ impl Serve {
     }
 }
 
-/// One server for each folder. Given back when the process ends, in any way.
+/// Makes the folder if needed and locks it, so that only one server uses it. The lock ends with the process, however
+/// that ends.
 fn lock(folder: &Path) -> Result<File, Failure> {
     let failed = |path: &Path, error| Failure::new(format!("{}: {error}", path.display()));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| failed(folder, error))?;
@@ -252,7 +253,7 @@ fn lock(folder: &Path) -> Result<File, Failure> {
     }
 }
 
-/// As many descriptors as the connections need, if the system gives them.
+/// Raises the limit of open descriptors to what the connections need, as far as the system allows.
 fn raise_descriptors(connections: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -266,7 +267,7 @@ fn raise_descriptors(connections: u64) {
     }
 }
 
-/// What a certificate of one's own is for.
+/// Returns the names and addresses that the server's self-made certificate is valid for.
 fn names(url: Option<&Uri>, listen: SocketAddr) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let host = url.and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());
@@ -403,7 +404,7 @@ impl Copy {
         let none = || Failure::new("--database (or $GUILLEMET_DATABASE) is where the accounts are copied to");
         let to = Postgres::open(&self.place.database().ok_or_else(none)?).await?;
         let folder = self.place.folder(home)?;
-        // Nobody pushes meanwhile.
+        // The lock keeps a server from changing the accounts during the copy.
         let _lock = lock(&folder)?;
         let accounts = transfer::copy(&folder, &to).await?;
         output::note(&format!("copied {accounts} accounts; run the server with --database from now on"));

@@ -1,4 +1,4 @@
-//! The API's client: requests over the socket, to the daemon of the home that is meant and no other.
+//! The client of the daemon's API. Sends requests over the socket, and only to the daemon of the home that was chosen.
 
 use std::path::{Path, PathBuf};
 
@@ -20,18 +20,18 @@ use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::{files, permissions};
 
-/// All but RFC 3986 unreserved.
+/// The characters to percent-encode: all but the unreserved characters of RFC 3986, section 2.3.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A part of a path or query, percent-encoded.
+/// Returns a part of a path or query, percent-encoded.
 pub fn part(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
-/// The path of a template: `feature/name`.
+/// Returns the path of a template in the API, `feature/name`, percent-encoded.
 ///
 /// # Errors
-/// When it is no id.
+/// When `id` is not a template id.
 pub fn template_path(id: &str) -> Result<String, Failure> {
     match id.split_once('/') {
         Some((feature, name)) if !feature.is_empty() && !name.is_empty() => {
@@ -43,47 +43,47 @@ pub fn template_path(id: &str) -> Result<String, Failure> {
     }
 }
 
-/// An answer, whatever it says.
+/// An answer of the API, with any status.
 pub struct Answer {
-    /// The status.
+    /// The HTTP status code.
     pub status: u16,
-    /// Names the state of what was asked for, where the API says one.
+    /// The entity tag of the resource's state, if the API sends one.
     pub etag: Option<String>,
-    /// The target that a config was rendered for, by its present name.
+    /// The target that a config was rendered for, under its present name.
     pub target: Option<String>,
-    /// What the API warns of.
+    /// The text of the `Warning` header, if the API sends one.
     pub warning: Option<String>,
-    /// The body; wiped, since it may hold values.
+    /// The body. It is wiped when dropped, since it may hold values.
     pub body: Zeroizing<Vec<u8>>,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Itself, where it is good.
+    /// Returns the answer if its status is below 400.
     ///
     /// # Errors
-    /// Everything the API said is wrong.
+    /// With everything the API says is wrong.
     pub fn good(self, home: &Home) -> Result<Self, Failure> {
         if self.status < 400 { Ok(self) } else { Err(failure(home, &self.json(), self.status)) }
     }
 }
 
-/// Asks the daemon of a home.
+/// Sends a request to the daemon of a home.
 ///
 /// # Errors
-/// When there is none.
+/// When no daemon can be reached. An answer with an error status is not an error here.
 pub fn call(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
     call_if(home, method, path, None, body)
 }
 
-/// Asks for a change of the state that `etag` names; of any other it is refused.
+/// Sends a request that applies only to the state that `etag` names. The daemon refuses it for any other state.
 ///
 /// # Errors
-/// When there is no daemon.
+/// As [`call`].
 pub fn call_if(
     home: &Home,
     method: Method,
@@ -100,11 +100,11 @@ pub fn call_if(
     exchange(home, request)
 }
 
-/// Renders a config: `source` is the template's path, with the target. Where `copy` names another target than that, by
-/// any of its names, nothing is rendered, and the answer is a conflict.
+/// Renders a config. `source` is the template's path with the target. If `copy` names a different target, under any of
+/// its names, nothing is rendered and the answer is a conflict (409).
 ///
 /// # Errors
-/// When there is no daemon.
+/// As [`call`].
 pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, Failure> {
     let mut request = Request::builder().uri(format!("/v1/render/{source}")).header("host", "guillemet");
     if let Some(target) = copy {
@@ -113,37 +113,37 @@ pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, F
     exchange(home, request.body(Full::default())?)
 }
 
-/// Asks, and gives the JSON of a good answer.
+/// Sends a request and returns the JSON of its answer.
 ///
 /// # Errors
-/// When there is no daemon, or it says no.
+/// When no daemon can be reached, or it answers with an error.
 pub fn json(home: &Home, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
     Ok(call(home, method, path, body)?.good(home)?.json())
 }
 
-/// For how much of an answer there is room from the start, at most.
+/// The largest capacity reserved for an answer's body in advance, in bytes.
 const ANSWER: usize = 1 << 20;
-/// Items of one page; the most there can be.
+/// The number of items in one page, which is the most the API allows.
 const PAGE: usize = 1000;
-/// How many pages are read at once.
+/// The number of pages that are read at the same time.
 const READERS: usize = 4;
 
-/// A listing.
+/// A listing of the API, with the items of all of its pages.
 #[derive(Debug, Deserialize)]
 pub struct Listing<T> {
-    /// How many there are.
+    /// The number of items.
     pub count: usize,
-    /// All of them.
+    /// The items of every page, in the API's order.
     pub items: Vec<T>,
-    /// Beside templates, the files that are none; null elsewhere.
+    /// In a listing of templates, the files that are not templates; null elsewhere.
     #[serde(default)]
     pub strays: Value,
 }
 
-/// Every item of a listing, as JSON.
+/// Reads every item of a listing, as JSON.
 ///
 /// # Errors
-/// As `json`.
+/// As [`json`].
 pub fn all(home: &Home, path: &str, query: &str) -> Result<Value, Failure> {
     let all: Listing<Value> = listing(home, path, query)?;
     let mut listing = serde_json::json!({"count": all.count, "items": all.items});
@@ -153,11 +153,11 @@ pub fn all(home: &Home, path: &str, query: &str) -> Result<Value, Failure> {
     Ok(listing)
 }
 
-/// Every item of a listing. The pages behind the first are asked for side by side: reading one takes as long
-/// as writing it.
+/// Reads every item of a listing. The pages after the first are requested in parallel, because reading a page takes as
+/// long as writing it.
 ///
 /// # Errors
-/// As `json`.
+/// As [`json`].
 pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str) -> Result<Listing<T>, Failure> {
     let page = |offset: usize| -> Result<Listing<T>, Failure> {
         let path = format!("{path}?limit={PAGE}&offset={offset}{query}");
@@ -178,12 +178,12 @@ pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str)
     Ok(all)
 }
 
-/// Asks on one connection: first whom the daemon serves, then what is wanted. So nothing, a value least of all, is sent
-/// to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
+/// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least of
+/// all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
 fn exchange(home: &Home, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
     on_connection(home, async |sender| {
         let health = ask(sender, health()?).await?;
-        // What it tells a caller that it tells nothing, it would tell it to this request too.
+        // A caller that is refused here would be refused the request too, with the same answer.
         if health.status != 200 {
             return Ok(health);
         }
@@ -203,16 +203,17 @@ fn health() -> Result<Request<Full<Bytes>>, Failure> {
     get("/healthz")
 }
 
-/// Whether a daemon that answered so serves this home. Its folder is compared, not the path, which may lead through
-/// links and mounts.
+/// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not its
+/// path, because a path can go through links and mounts.
 fn serves(home: &Home, health: &Answer) -> bool {
     FileId::of(home.data()).is_ok_and(|own| health.json()["home"].as_str() == Some(&own.to_string()))
 }
 
-/// Whether the daemon that commands ask serves this home. One that `GUILLEMET_SOCKET` names may serve another.
+/// Reports whether the daemon that commands talk to serves this home. A daemon that `GUILLEMET_SOCKET` names may serve
+/// another one.
 ///
 /// # Errors
-/// When there is no daemon.
+/// When no daemon can be reached.
 pub fn is_of_home(home: &Home) -> Result<bool, Failure> {
     if !home.is_socket_chosen() {
         return Ok(true);
@@ -221,14 +222,16 @@ pub fn is_of_home(home: &Home) -> Result<bool, Failure> {
     Ok(serves(home, &health))
 }
 
-/// Returns the folder of the templates that the daemon's answers are about, or `None` where they do not lie here.
+/// Returns the folder of the templates that the daemon's answers are about, or `None` if the daemon serves another
+/// home.
 pub fn templates(home: &Home) -> Option<PathBuf> {
     is_of_home(home).is_ok_and(|is_own| is_own).then(|| home.templates())
 }
 
 type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-/// Waits where others connect faster than the daemon takes them; the runtime's own way would fail then.
+/// Connects with a blocking call, which waits if others connect faster than the daemon accepts. Tokio's own connect
+/// would fail then.
 fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let stream = std::os::unix::net::UnixStream::connect(socket)?;
     stream.set_nonblocking(true)?;
@@ -251,7 +254,7 @@ fn on_connection(
             answer = exchange.as_mut() => answer,
             ended = connection => {
                 ended?;
-                // An answer that ends its connection has been read by now.
+                // The answer may be complete even though the daemon closes the connection after it.
                 exchange.await.map_err(|_| Failure::new("the daemon ended the connection; look at its log"))
             }
         }
@@ -265,7 +268,7 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answe
     let header = |name: &str| response.headers().get(name).and_then(|text| text.to_str().ok()).map(str::to_owned);
     let etag = header("etag");
     let target = header(TARGET.as_str());
-    // `299 - "text"`.
+    // The header has the form `299 - "text"`.
     let warning = header("warning").and_then(|warning| warning.split('"').nth(1).map(str::to_owned));
     let mut incoming = response.into_body();
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(ANSWER);
@@ -278,7 +281,7 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answe
     Ok(Answer { status, etag, target, warning, body })
 }
 
-/// Everything an error says, with the lines of the templates it means.
+/// Returns a failure with everything an error of the API says, and with the lines of the templates it is about.
 fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     let Some(message) = error["message"].as_str() else {
         return Failure::new(format!("the daemon answered {status} and nothing that can be read"));
@@ -288,7 +291,7 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     let of_template = |entry: &Value| entry["template"].is_string() && entry["line"].is_u64();
     let is_of_templates = error["errors"].as_array().is_some_and(|all| all.iter().any(of_template));
     let templates = if is_of_templates { templates(home) } else { None };
-    // One that says the same, of no place in a template, is for programs.
+    // An entry that only repeats the message, and names no place in a template, is meant for programs.
     for entry in entries.filter(|entry| entry["template"].is_string() || entry["message"] != error["message"]) {
         text.push_str(&entry_text(templates.as_deref(), entry));
     }
@@ -298,8 +301,8 @@ fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     Failure::new(text)
 }
 
-/// One entry of `errors`, or one problem of a template: its place, what is wrong, the line, what to do. The line is
-/// read from the folder of the templates, where that is here.
+/// Formats one entry of `errors`, or one problem of a template: its place, the message, the line and the help. The line
+/// is read from the folder `templates`; with `None` it is left out.
 pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
     let mut place = entry["template"].as_str().or(entry["file"].as_str()).unwrap_or_default().to_owned();
     let line = entry["line"].as_u64();
@@ -331,7 +334,7 @@ pub fn entry_text(templates: Option<&Path>, entry: &Value) -> String {
     text
 }
 
-/// A line of a template, or of a file that is none, if it can be read here.
+/// Returns a line of a template, or of a file that is not a template, if it can be read here. `line` counts from 1.
 fn source_line(templates: &Path, template: &str, line: u64) -> Option<String> {
     let mut files = files_of(templates, template);
     files.push(templates.join(template));

@@ -1,4 +1,4 @@
-//! `console`.
+//! The `console` command: prints a link that opens the console in a browser.
 
 use clap::Args;
 use hyper::Method;

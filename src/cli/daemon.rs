@@ -1,4 +1,4 @@
-//! `init` and `daemon`.
+//! The `init` and `daemon` commands: make a home, and run the daemon.
 
 use clap::Args;
 

@@ -1,7 +1,6 @@
-//! `demo`: the main job from beginning to end, in a throw-away home, with real parts.
+//! The `demo` command: shows the main use from beginning to end, in a temporary home, with real parts.
 //!
-//! Each step says what it does and checks that it went as it should; the first that does not ends the demo
-//! with 1.
+//! Each step says what it does and checks the result. The first failed check ends the demo with exit status 1.
 
 mod account;
 mod parts;
@@ -19,12 +18,12 @@ use super::temporary::TemporaryHome;
 use super::{Done, Failure, output};
 use guillemet_base::home::Home;
 
-/// Values that break what is careless: quotes, signs of shells, INI files, XML, templates. Every place of
-/// its templates can hold the first; the second only where non-ASCII characters may stand.
+/// Values that break careless code, with quotes and with syntax of shells, INI files, XML and templates. Every place
+/// that the demo's templates fill accepts the first; only places that allow non-ASCII characters accept the second.
 const NASTY: &str = "p\"a'ss;$w&rd <<x>> %>{ \\ #:=|";
 const NASTY_UNICODE: &str = "ß→\"';$&<<🔑\\ #";
 
-/// Template, target, and how the rendered config is read back.
+/// Each rendered config: its template, its target, and how the demo reads it back.
 const RENDERED: [(&str, &str, Read); 7] = [
     ("cal-com/frontdesk", "json", Read::Json),
     ("cal-com/frontdesk", "dotenv", Read::Text),
@@ -51,7 +50,7 @@ pub struct Demo {
     mcp: Option<PathBuf>,
 }
 
-/// Checks a step.
+/// Returns a failure with the text `what` unless a check of the demo holds.
 fn must(good: bool, what: &str) -> Done {
     if good { Ok(()) } else { Err(Failure::new(format!("the demo failed: {what}"))) }
 }
@@ -195,10 +194,11 @@ fn render(home: &Home, template: &str, target: &str) -> Result<zeroize::Zeroizin
     Ok(client::call(home, Method::GET, &path, None)?.good(home)?.body)
 }
 
-/// Every secret of the templates, by name, with a value its places can hold.
+/// Returns the name of every secret in the templates, with a value that the places it is used in accept.
 fn values() -> Vec<(&'static str, String)> {
     vec![
-        // dotenv has no quoting for `'` together with the rest; this template is rendered for it too.
+        // dotenv has no quoting that allows `'` together with these characters, and this template is rendered for
+        // dotenv too.
         ("cal-com-booking-production", "cal_\"live\";$w&rd <<x>> %>".into()),
         ("cal-com-webhook-production", "wh'sec;w&rd<<é\n".into()),
         ("calendar-tenant-production", NASTY_UNICODE.into()),
@@ -211,14 +211,14 @@ fn values() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The secret whose value is read back out of a rendered config.
+/// The name of the secret whose value is read back from a rendered config.
 const PASSWORD: &str = "telnyx-password-production";
 
 fn value<'a>(values: &'a [(&str, String)], name: &str) -> &'a str {
     values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value.as_str())
 }
 
-/// What the MCP server has to find in every request.
+/// Returns what the MCP server requires in every request.
 fn demanded(values: &[(&str, String)]) -> Value {
     json!({
         "headers": {

@@ -1,4 +1,8 @@
-//! The command line: parses, calls the API, prints. Knows no vault.
+//! The command line: parses arguments, calls the daemon's API and prints the answers.
+//!
+//! Only `init`, `demo` and `vault rekey` make or open a vault here; `daemon` hands the key over to `crate::daemon`.
+//! `account serve` and `account admin` open the account server's database. `adopt`, `template new`, `template check`
+//! and the `plugin` commands for authors plan templates and run components without a vault.
 
 mod account;
 mod account_server;
@@ -97,7 +101,7 @@ enum Command {
     Planner,
 }
 
-/// Why a command ends with 1. What a person should know is in the text.
+/// The reason a command exits with status 1. Its text is printed to the user after `error:`.
 #[derive(Debug)]
 pub struct Failure(String);
 
@@ -115,7 +119,8 @@ impl<E: std::error::Error> From<E> for Failure {
 
 type Done = Result<(), Failure>;
 
-/// Runs the command line.
+/// Runs the command line and returns the exit status: 0 on success, 1 if the command fails, 2 if its arguments are
+/// wrong.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -134,14 +139,14 @@ pub fn main() -> ExitCode {
     ended(run(arguments))
 }
 
-/// How the process ends: well only if all that was asked for has been written.
+/// Returns the exit status of a command: success only if everything it printed reached standard output.
 fn ended(done: Done) -> ExitCode {
     if let Err(Failure(text)) = &done {
         output::error(text);
     }
     let written = output::finish();
     match &written {
-        // Whoever read it has left, and knows.
+        // On a broken pipe, the reader closed it on purpose and needs no message.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             output::error(&format!("standard output cannot be written: {error}"));
         }

@@ -1,5 +1,5 @@
-//! Why a command reaches no daemon, or not the one it is for, and what to do: what is true for this home. Looks at files
-//! only; opens no vault and sends nothing.
+//! Explains why a command cannot reach a daemon, or reached the daemon of another home, and what to do about it. Looks
+//! at files only: opens no vault and sends nothing.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -14,10 +14,10 @@ use super::Failure;
 use guillemet_base::home::Home;
 use guillemet_base::lock_file::LockFile;
 
-/// How many bytes the path of a socket may have (`sun_path`, without the zero at its end).
+/// The longest path of a socket, in bytes: the size of `sun_path` without its terminating zero.
 const PATH_MAX: usize = 107;
 
-/// Returns why nobody could be connected to.
+/// Returns the reason that a connection to the daemon failed.
 pub fn why(home: &Home, error: &io::Error) -> Failure {
     let socket = home.socket();
     let length = socket.as_os_str().as_bytes().len();
@@ -48,7 +48,8 @@ pub fn why(home: &Home, error: &io::Error) -> Failure {
     }
 }
 
-/// Returns what to do where no home was made yet, or `None` where there is one, or that cannot be seen.
+/// Returns a failure that says how to make a home if none exists. Returns `None` if one exists, or if that cannot be
+/// determined.
 pub fn no_home(home: &Home) -> Option<Failure> {
     match home.vault_file().symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Some(Failure::new(format!(
@@ -60,7 +61,7 @@ pub fn no_home(home: &Home) -> Option<Failure> {
     }
 }
 
-/// There is a home, and nobody listens at its socket.
+/// Explains that a home exists but no daemon listens at its socket.
 fn not_listening(home: &Home, socket: &Path) -> Failure {
     let data = home.data().display();
     match LockFile::holder(&home.lock_file()) {
@@ -82,7 +83,7 @@ fn not_listening(home: &Home, socket: &Path) -> Failure {
     }
 }
 
-/// The socket, or a folder on the way to it, is not for this user.
+/// Explains that this user may not open the socket or a folder on the way to it.
 fn denied(socket: &Path) -> Failure {
     let folders: Vec<&Path> = socket.ancestors().skip(1).collect();
     let closed = folders.into_iter().rev().find(|folder| access(*folder, Access::EXEC_OK).is_err());
@@ -102,7 +103,8 @@ fn denied(socket: &Path) -> Failure {
     Failure::new(text)
 }
 
-/// Returns that the daemon at this home's socket serves another one. `status` is what it says of itself, if it does.
+/// Returns a failure for a daemon at this home's socket that serves another home. `status` is what the daemon reports
+/// about itself, or null if it reports nothing.
 pub fn of_another_home(home: &Home, status: &Value) -> Failure {
     let (socket, data) = (home.socket(), home.data());
     let pid = status["pid"].as_u64().map_or_else(String::new, |pid| format!(" (pid {pid})"));

@@ -1,7 +1,8 @@
-//! How things are printed: tables on a terminal, tabs in a pipe, and nothing that could move a cursor.
+//! Prints to standard output and error: tables on a terminal, tab-separated rows in a pipe, and no character that could
+//! move a cursor.
 //!
-//! Printing never panics and needs no look at whether it went well: the first failure on standard output is kept for
-//! `finish`. That standard error cannot be written changes nothing.
+//! Printing never panics, and callers do not check whether it worked: the first failure on standard output is kept for
+//! [`finish`], which reports it. A failure to write to standard error is ignored.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -15,12 +16,13 @@ pub use guillemet_base::display::clean;
 use guillemet_base::display::{is_hidden, is_unfit};
 use guillemet_base::time;
 
-/// Whether a character could move the cursor or turn the direction of writing.
+/// Reports whether a character other than a line break could drive a terminal or change the direction of text.
 fn moves(c: char) -> bool {
     is_unfit(c) && c != '\n'
 }
 
-/// The same JSON without such characters. They can stand in its texts only, where an escape means the same.
+/// Returns JSON text with such characters escaped. They can occur only inside JSON strings, where an escape has the
+/// same meaning, so the result is the same JSON.
 fn escaped(json: &str) -> Cow<'_, str> {
     if !json.contains(moves) {
         return json.into();
@@ -28,7 +30,7 @@ fn escaped(json: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if moves(c) {
-            // All of them are in the first plane.
+            // Every character that `moves` accepts is in the Basic Multilingual Plane, so four digits are enough.
             out.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             out.push(c);
@@ -37,39 +39,41 @@ fn escaped(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Why something that was asked for could not be written, the first time.
+/// The first error of a write to standard output, if there was one.
 static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Keeps why standard output could not be written.
+/// Records the error of a write to standard output, if it is the first.
 pub fn wrote(result: io::Result<()>) {
     if let Err(error) = result {
         UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 
-/// Ends the output.
+/// Flushes standard output and ends the output.
 ///
 /// # Errors
-/// Why a part of it could not be written.
+/// The first error of any write to standard output since the start.
 pub fn finish() -> io::Result<()> {
     wrote(io::stdout().flush());
     UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
 }
 
-/// Prints bytes for programs, as they are. For what a person may read there is `document`.
+/// Prints bytes for programs, unchanged. For text that a person may read, use [`document`].
 pub fn bytes(bytes: &[u8]) {
     wrote(io::stdout().write_all(bytes));
 }
 
-/// Prints a config or a value: as it is into a pipe or a file, and to a terminal where `raw` asks for that; otherwise a
-/// terminal shows escapes in place of what would drive it or not be seen, and a note says so.
+/// Prints a config or a value.
+///
+/// Into a pipe or a file, and on a terminal if `raw` is set, the bytes are printed unchanged. Otherwise characters that
+/// would drive the terminal or be invisible are printed as escapes, and a note says so.
 pub fn document(bytes: &[u8], raw: bool) {
     if raw || !is_terminal() {
         return self::bytes(bytes);
     }
     match write_visibly(bytes, &mut io::stdout().lock()) {
         Ok(true) => {
-            // Before the note, which is not buffered.
+            // The note goes to standard error, which is not buffered, so the document has to be flushed first.
             wrote(io::stdout().flush());
             let line_break = if bytes.ends_with(b"\n") { "" } else { "\n" };
             note(&format!(
@@ -81,8 +85,9 @@ pub fn document(bytes: &[u8], raw: bool) {
     }
 }
 
-/// Writes text with `\x1b` or `\u{202e}` in place of each character that cannot be seen, but for line breaks and tabs,
-/// and `\x9b` for a byte that is no text. Whether there was any. Keeps no copy: it may be a value.
+/// Writes text with an escape such as `\x1b` or `\u{202e}` in place of each invisible character, except line breaks and
+/// tabs, and with one such as `\x9b` in place of each byte that is not UTF-8. Returns whether anything was escaped.
+/// Keeps no copy of the text, which may be a value.
 fn write_visibly(bytes: &[u8], out: &mut impl Write) -> io::Result<bool> {
     let is_escaped = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
     let mut escaped = false;
@@ -107,7 +112,8 @@ fn write_visibly(bytes: &[u8], out: &mut impl Write) -> io::Result<bool> {
     Ok(escaped)
 }
 
-/// Prints what is wrong with the command line. It may quote arguments, which may be names of files.
+/// Prints an error of the command line, or its help or version. The text may quote arguments, which may be file names,
+/// so it is cleaned if it has characters that could drive a terminal.
 pub fn usage(error: &clap::Error) -> io::Result<()> {
     let text = error.render().to_string();
     if text.contains(moves) {
@@ -117,39 +123,40 @@ pub fn usage(error: &clap::Error) -> io::Result<()> {
     error.print().and_then(|()| io::stdout().flush())
 }
 
-/// Prints an error.
+/// Prints a message to standard error, after a red `error:`.
 pub fn error(text: &str) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {}", clean(text));
 }
 
-/// Prints something worth knowing.
+/// Prints a note to standard error.
 pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", clean(text));
 }
 
-/// Prints to standard output what whoever started a server may want to know. It serves without.
+/// Prints a notice of a server that is starting to standard output. A failure to print it is ignored: the server runs
+/// without it.
 pub fn notice(text: &str) {
     let _ = writeln!(io::stdout(), "{}", clean(text));
 }
 
-/// Prints a line of what was asked for.
+/// Prints one line of the requested output to standard output.
 pub fn line(text: &str) {
     wrote(writeln!(io::stdout(), "{}", clean(text)));
 }
 
-/// How a line looks on a terminal.
+/// The color of a line on a terminal.
 #[derive(Clone, Copy)]
 pub enum Colour {
-    /// As any other.
+    /// The terminal's default color.
     None,
-    /// What is gone or wrong.
+    /// Red, for removed lines and for problems.
     Red,
-    /// What is new.
+    /// Green, for added lines.
     Green,
 }
 
-/// As `line`, in a colour where there are colours.
+/// Prints a line as `line` does, in color where the output supports it.
 pub fn coloured(colour: Colour, text: &str) {
     let colour = match colour {
         Colour::None => return line(text),
@@ -160,7 +167,7 @@ pub fn coloured(colour: Colour, text: &str) {
     wrote(writeln!(anstream::stdout(), "{style}{}{style:#}", clean(text)));
 }
 
-/// A line of a difference: `-` before, `+` after, a blank for what stays.
+/// Prints one line of a diff. `sign` is `-` for a removed line, `+` for an added one, and a space for an unchanged one.
 pub fn diff(sign: char, text: &str) {
     let colour = match sign {
         '-' => Colour::Red,
@@ -170,13 +177,13 @@ pub fn diff(sign: char, text: &str) {
     coloured(colour, &format!("{sign} {text}"));
 }
 
-/// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
+/// Prints a JSON value from the API. Characters that could move a cursor are escaped, which leaves the JSON the same.
 pub fn json(value: &Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     wrote(writeln!(io::stdout(), "{}", escaped(&text)));
 }
 
-/// Prints a long listing as the API gave it, a line for each item; what could move a cursor is escaped.
+/// Prints a long listing from the API as JSON, one item per line. Characters that could move a cursor are escaped.
 pub fn json_lines(items: &[Box<RawValue>]) {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut print = || {
@@ -190,12 +197,12 @@ pub fn json_lines(items: &[Box<RawValue>]) {
     wrote(print());
 }
 
-/// Whether a person reads along.
+/// Reports whether standard output is a terminal, so that a person is reading.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Prints rows: aligned on a terminal, divided by tabs in a pipe.
+/// Prints rows under a header: aligned on a terminal, separated by tabs in a pipe.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|row| row.iter().map(|cell| clean(cell).replace(['\n', '\t'], " ")).collect()).collect();
@@ -206,14 +213,14 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
         table.add_rows(rows);
         line(&table.trim_fmt());
     } else {
-        // The cells are clean; the tabs between them are ours.
+        // The cells are cleaned of tabs, so every tab in the output separates two cells.
         let mut lines = std::iter::once(header.join("\t")).chain(rows.iter().map(|row| row.join("\t")));
         let mut out = BufWriter::new(io::stdout().lock());
         wrote(lines.try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()));
     }
 }
 
-/// A text of the API; `-` where there is none.
+/// Returns a value from the API as text: `-` for null, a string without its quotes, anything else as JSON.
 pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -222,7 +229,8 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// A time of the API: how long ago on a terminal, as it is in a pipe; `never` where there is none.
+/// Returns a time from the API for display: as an age ("3 minutes ago") on a terminal, unchanged in a pipe, and `never`
+/// if there is none. `now` is in seconds since the epoch.
 pub fn ago(time: Option<&str>, now: u64) -> String {
     let Some(text) = time else { return "never".into() };
     if !is_terminal() {

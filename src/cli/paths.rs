@@ -1,4 +1,4 @@
-//! `paths`: where a home lies. Asks no daemon.
+//! The `paths` command: prints where a home's folder, configuration, socket and templates are. Needs no daemon.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ impl Paths {
                 output::line(&path.to_string_lossy());
                 return Ok(());
             }
-            // For programs: the very bytes.
+            // A program gets the exact bytes of the path, which need not be UTF-8.
             output::bytes(&[path.as_os_str().as_bytes(), b"\n"].concat());
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Asking a person, and taking values in: never from an argument.
+//! Asks questions and reads values, codes and passphrases. Never takes them from an argument.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::{Failure, output};
 use crate::secret_reader::{NotASecret, Reading, SECRET_MAX, read_file, secret_in};
 use crate::vault::passphrase::Passphrase;
 
-/// The longest answer to a question, in bytes.
+/// The longest answer to a question that is not a secret, in bytes.
 const ANSWER_MAX: usize = 256;
 
 /// Where a value comes from.
@@ -28,21 +28,21 @@ pub struct ValueFrom {
 }
 
 impl ValueFrom {
-    /// Whether anything is said of a value.
+    /// Reports whether a flag says anything about a value.
     pub fn is_said(&self) -> bool {
         self.from_file.is_some() || self.exact
     }
 }
 
-/// What of a file is the value, for help.
+/// The help text that explains which bytes of a file are the value.
 pub const VALUES: &str = "\
 A file or pipe is the value as it is, up to 65,536 bytes. Only a UTF-8 byte order mark and one line break at its end (LF
 or CR LF) are dropped; --exact keeps them.";
 
-/// Asks for a yes. Without a terminal that is a no.
+/// Asks the user to confirm with yes. With `yes` set, does not ask. Without a terminal, the answer is no.
 ///
 /// # Errors
-/// When nobody says yes.
+/// When the user does not confirm.
 pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
@@ -58,7 +58,7 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
 }
 
-/// Asks a question whose answer is shown.
+/// Asks a question and shows the answer as it is typed.
 ///
 /// # Errors
 /// When there is no answer.
@@ -67,11 +67,12 @@ pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
     terminal::talk(|session| session.ask(&question, Answer::Shown, ANSWER_MAX)).map_err(|refusal| refused(refusal, ""))
 }
 
-/// Takes a value in: from a file, from standard input (`-`, or where nothing is said), or from a prompt without echo
-/// where standard input is a terminal. A byte order mark and one line break at the end are dropped unless it is exact.
+/// Reads a value: from a file, from standard input (with `-`, or by default), or from a prompt without echo if standard
+/// input is a terminal. Drops a byte order mark and one line break at the end unless `from.exact` is set.
 ///
 /// # Errors
-/// When it cannot be read, is not UTF-8, has more than `SECRET_MAX` bytes, or the two typings differ.
+/// When the value cannot be read, is not UTF-8, is longer than [`SECRET_MAX`] bytes, or is typed differently the second
+/// time.
 pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure> {
     let reading = if from.exact { Reading::Exact } else { Reading::Text };
     match &from.from_file {
@@ -84,10 +85,10 @@ pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure>
     }
 }
 
-/// Takes a new value in as `value` does; blank keeps the one there is.
+/// Reads a new value as [`value`] does. Returns `None` if it is blank, which keeps the present value.
 ///
 /// # Errors
-/// As `value`.
+/// As [`value`].
 pub fn new_value(name: &str, from: &ValueFrom) -> Result<Option<Zeroizing<String>>, Failure> {
     let value = match from.from_file {
         None if terminal::is_there() => value_typed(&format!("New value of {name} (blank keeps it): "), from)?,
@@ -118,10 +119,10 @@ fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Fa
     typed(question, Answer::Lines, true, "Use --from-file FILE")
 }
 
-/// Takes a code of an account in: from a prompt without echo, or from standard input.
+/// Reads a code of an account: from a prompt without echo, or from standard input.
 ///
 /// # Errors
-/// When there is none.
+/// When no code comes.
 pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
     if terminal::is_there() {
         return typed(&format!("{what}: "), Answer::Line, false, "Pipe the code in");
@@ -134,27 +135,27 @@ pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// How a passphrase is asked for.
+/// Describes how a passphrase is asked for.
 #[derive(Clone, Copy)]
 pub struct AskedPassphrase {
-    /// At a prompt.
+    /// The text of the prompt, such as `Passphrase: `.
     pub question: &'static str,
-    /// The flag that takes the number of a descriptor instead.
+    /// The flag that takes the number of a descriptor instead, for messages.
     pub flag: &'static str,
-    /// Whether it is asked for again: where a new one is chosen.
+    /// Whether to ask a second time, because a new passphrase is chosen.
     pub twice: bool,
 }
 
-/// Takes a passphrase in: from a descriptor, which is read to its end, or from a prompt.
+/// Reads a passphrase: from a descriptor, which is read to its end, or from a prompt.
 ///
 /// # Errors
-/// When there is neither, or the two typings differ.
+/// When there is neither, or it is typed differently the second time.
 pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
     let AskedPassphrase { question, flag, twice } = *asked;
     if let Some(fd) = fd {
         let what = format!("the passphrase at descriptor {fd}");
         let of = |from: BorrowedFd<'_>| {
-            // It would be shown as it is typed, and its end waited for.
+            // On a terminal the passphrase would be echoed as it is typed, and the read would wait for end-of-file.
             if rustix::termios::isatty(from) {
                 return Err(Failure::new(format!("descriptor {fd} is a terminal; leave {flag} out to be asked")));
             }
@@ -177,7 +178,8 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
     Ok(text.as_str().to_owned().into())
 }
 
-/// Asks for a secret, without echo; where it is asked `twice`, again, unless nothing was typed.
+/// Asks for a secret without echo. With `twice` set, asks for it again unless nothing was typed. `instead` names
+/// another way to pass the secret, for messages.
 fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::clean(question);
     let both = |session: &mut Session<'_>| -> Result<_, Stop> {

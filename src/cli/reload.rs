@@ -1,4 +1,4 @@
-//! `reload`.
+//! The `reload` command: makes the daemon read its configuration again.
 
 use clap::Args;
 use hyper::Method;

@@ -1,4 +1,4 @@
-//! `render`.
+//! The `render` command: prints a config with its secrets, or writes it to a file.
 
 mod out;
 

@@ -1,4 +1,4 @@
-//! `secret …`.
+//! The `secret` commands.
 
 mod change;
 mod last_use;
@@ -15,7 +15,7 @@ use super::client::{self, part};
 use super::{Done, output, prompt};
 use guillemet_base::home::Home;
 
-/// Names that say nothing about whose secret it is.
+/// Names that do not say whose secret it is.
 const GENERIC: [&str; 14] = [
     "api-key",
     "apikey",
@@ -127,7 +127,7 @@ fn path(name: &str) -> String {
     format!("/v1/secrets/{}", part(name))
 }
 
-/// Where a reference stands.
+/// Returns the place of a reference as text: template, line, column, field and device.
 fn place(reference: &Value) -> String {
     let part = |field: &str| output::text(&reference[field]);
     let field = reference["field"].as_str().map_or_else(String::new, |field| format!(" {field}"));
@@ -135,7 +135,7 @@ fn place(reference: &Value) -> String {
     format!("{}:{}:{}{field}{device}", part("template"), part("line"), part("column"))
 }
 
-/// Warns of a name that says nothing about whose secret it is.
+/// Prints a warning about a name that does not say whose secret it is.
 pub fn warn_of_generic_name(name: &str) {
     if GENERIC.contains(&name.to_lowercase().replace('_', "-").as_str()) {
         output::note(&format!(
@@ -180,7 +180,7 @@ impl List {
     }
 }
 
-/// What a listing shows of a row.
+/// The fields of a secret that the listing shows.
 #[derive(Deserialize)]
 struct Row {
     name: String,
@@ -192,12 +192,12 @@ struct Row {
 }
 
 impl Row {
-    /// `now` is in seconds since the epoch.
+    /// Returns the text of the column "Last used". `now` is in seconds since the epoch.
     fn last_used(&self, now: u64) -> String {
         match (&self.last_used_at, &self.last_used_on) {
             (Some(at), Some(device)) => format!("{} on {device}", output::ago(Some(at), now)),
             (Some(at), None) => output::ago(Some(at), now),
-            // A device that is silent may have used it.
+            // A device that has not reported may have used the secret.
             (None, _) if self.usage_complete == Some(false) => "none reported".into(),
             (None, _) => "never".into(),
         }
@@ -294,7 +294,8 @@ impl Delete {
         known.tell_last_use();
         let mut last_use = known.last_use();
         prompt::confirm(&format!("Delete {name} and all of its versions?"), self.yes)?;
-        // What was used while the question was open is told, and asked about: whoever said yes did not know of it.
+        // A use that happened while the question was open is reported and asked about, because the person who said yes
+        // did not know of it.
         loop {
             let now = if self.yes { break } else { change::show(home, &name)? };
             if now.last_use() == last_use {
@@ -308,7 +309,7 @@ impl Delete {
         loop {
             let answer = client::call_if(home, Method::DELETE, &path(&name), known.etag(), None)?;
             match wait_for(&answer.json()) {
-                // Only files that vanished just now stand in the way: they may be coming back.
+                // The deletion is blocked only by files that disappeared just now and may come back.
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
                 _ => {
                     answer.good(home)?;
@@ -320,7 +321,8 @@ impl Delete {
     }
 }
 
-/// How long to wait, where waiting is all it takes.
+/// Returns how long to wait before a request is repeated, at most about 5 seconds, if waiting can resolve every entry
+/// of the error. Returns `None` otherwise.
 pub fn wait_for(error: &Value) -> Option<Duration> {
     let waits: Option<Vec<u64>> =
         error["errors"].as_array()?.iter().map(|entry| entry["retry_after_ms"].as_u64()).collect();

@@ -1,4 +1,4 @@
-//! `status`.
+//! The `status` command: shows the state of the daemon.
 
 use clap::Args;
 use hyper::Method;

@@ -1,4 +1,4 @@
-//! `template …`.
+//! The `template` commands.
 
 mod new;
 mod starter;
@@ -68,10 +68,10 @@ impl Template {
     }
 }
 
-/// Returns that the daemon of this home, if one runs and tells, has another configuration in force than the file that
-/// templates were checked with.
+/// Returns a warning if the daemon of this home has another configuration in force than the file that templates were
+/// checked with. Returns `None` if no daemon runs, or it does not say.
 fn other_configuration(home: &Home) -> Option<String> {
-    // One that `GUILLEMET_SOCKET` names may serve another home.
+    // A daemon that `GUILLEMET_SOCKET` names may serve another home.
     client::is_of_home(home).ok().filter(|is_own| *is_own)?;
     let status = client::call(home, Method::GET, "/v1/status", None).ok().filter(|answer| answer.status == 200)?;
     let status = status.json();
@@ -91,7 +91,7 @@ fn other_configuration(home: &Home) -> Option<String> {
     ))
 }
 
-/// A problem with its template, as `client::entry_text` takes it.
+/// Returns a problem with the id of its template added, as [`client::entry_text`] expects it.
 fn of_template(template: &Value, problem: &Value) -> Value {
     let mut entry = problem.clone();
     entry["template"] = template["id"].clone();
@@ -102,7 +102,7 @@ fn items(list: &Value) -> Vec<Value> {
     list.as_array().cloned().unwrap_or_default()
 }
 
-/// Notes the files that are not templates, as the API lists them.
+/// Prints a note for each file that is not a template, as the API lists them.
 fn note_strays(strays: &Value) {
     let shown = items(&strays["items"]);
     for stray in &shown {

@@ -1,4 +1,4 @@
-//! A home that goes away with the command it is for.
+//! A temporary home that is removed when the command that made it ends.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use guillemet_base::random::random;
 
-/// A folder that is removed in the end.
+/// A temporary folder that is removed when this is dropped.
 pub struct TemporaryHome(PathBuf);
 
 impl TemporaryHome {
-    /// A new one, which nobody else can look into; `purpose` stands in its name.
+    /// Creates a new folder with mode 0700. `purpose` becomes part of its name.
     ///
     /// # Errors
-    /// The system's.
+    /// When the system cannot create the folder.
     pub fn new(purpose: &str) -> Result<Self, Failure> {
         let name = format!("guillemet-{purpose}-{}", data_encoding::HEXLOWER.encode(&random::<6>()));
         let path = std::env::temp_dir().join(name);
@@ -22,7 +22,6 @@ impl TemporaryHome {
         Ok(Self(path))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -1,8 +1,8 @@
-//! A person at a terminal: asks, and takes in what is typed or pasted, hidden or shown.
+//! Asks a person at a terminal, and reads what is typed or pasted, hidden or shown.
 //!
-//! Every byte comes straight from the terminal into memory that wipes itself: nothing is buffered on the way, dropped
-//! on the way, or left behind for the shell. However this ends (an answer, an error, a signal, a panic), the terminal
-//! is as it was. Must not know what is asked for, or what becomes of it.
+//! Every byte goes straight from the terminal into memory that wipes itself: nothing is buffered or lost on the way,
+//! and nothing is left for the shell. However a session ends (an answer, an error, a signal, a panic), the terminal's
+//! modes are restored. Knows nothing of what is asked for, or of how the answer is used.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,59 +20,59 @@ use zeroize::Zeroizing;
 
 use guillemet_base::sys::signals::CaughtSignals;
 
-/// What comes this soon after something belongs to it: the rest of a paste, or of an escape sequence. Nobody types as
-/// fast, and nobody notices the wait.
+/// Bytes that arrive this soon after others belong to them: the rest of a paste or of an escape sequence. Nobody types
+/// this fast, and nobody notices the wait.
 const GRACE: Duration = Duration::from_millis(100);
-/// A terminal that goes on sending is not waited for longer.
+/// The longest time to wait for a terminal that keeps sending.
 const ENDLESS: Duration = Duration::from_secs(5);
 
-/// Asks the terminal to put marks around a paste (DEC private mode 2004), and to stop doing so.
+/// Asks the terminal to mark the start and end of a paste (DEC private mode 2004), and to stop doing so.
 const MARKS_ON: &[u8] = b"\x1b[?2004h";
 const MARKS_OFF: &[u8] = b"\x1b[?2004l";
 const ESCAPE: u8 = 0x1b;
-/// The marks, behind their escape.
+/// The marks of a paste, without their leading escape.
 const PASTE_BEGINS: &[u8] = b"[200~";
 const PASTE_ENDS: &[u8] = b"[201~";
 
-/// What fits the answer to a question.
+/// The kind of answer that a question accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Something typed, which is shown. Pastes are refused: what was copied may be a secret.
+    /// Typed text that is shown. A paste is refused, because what was copied may be a secret.
     Shown,
-    /// One line, hidden.
+    /// A single line that is hidden.
     Line,
-    /// Hidden; several lines where they are pasted.
+    /// Hidden text, with several lines if they are pasted.
     Lines,
 }
 
-/// Why there is no answer.
+/// The reason there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The input ended.
+    /// The input ended before anything was typed.
     #[error("nothing was typed")]
     Nothing,
-    /// More lines than fit, or lines that nothing holds together.
+    /// More lines than the answer accepts, or lines without the marks of a paste around them.
     #[error("more than one line came at once")]
     Lines,
-    /// Neither text nor a key that does something here.
+    /// A control character that is neither text nor a key the prompt handles.
     #[error("a control character came, which a prompt cannot keep (Escape and the arrow keys send some)")]
     Control,
-    /// No text.
+    /// Bytes that are not UTF-8.
     #[error("what was typed or pasted is not UTF-8")]
     NotUtf8,
-    /// More bytes than fit.
+    /// More bytes than the limit it holds.
     #[error("what was typed or pasted has more than {0} bytes")]
     TooLong(usize),
-    /// The system's.
+    /// The system reports an error on the terminal.
     #[error("the terminal cannot be used: {0}")]
     Terminal(#[from] io::Error),
 }
 
-/// What ends a session early.
+/// The reason a session ends early.
 pub enum Stop {
-    /// There is no answer.
+    /// The question gets no answer, for this reason.
     Refused(Refusal),
-    /// A signal came.
+    /// A signal arrived, which takes effect once the session has ended.
     Signal,
 }
 
@@ -82,25 +82,25 @@ impl<E: Into<io::Error>> From<E> for Stop {
     }
 }
 
-/// Whether there is somebody to ask: whether standard input is a terminal.
+/// Reports whether standard input is a terminal, so that there is somebody to ask.
 pub fn is_there() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Has a talk with whoever sits at the terminal that standard input is. `/dev/tty` is not looked for: who directs
-/// standard input elsewhere has said where answers come from. Questions go to the same terminal, wherever standard
+/// Runs a session with the person at the terminal that is standard input. Does not look for `/dev/tty`: a user who
+/// redirects standard input has said where answers come from. Questions go to the same terminal, wherever standard
 /// error goes.
 ///
-/// What was typed before is dropped, and so is what comes behind the answers: neither answers a question, nor reaches
-/// the shell. A signal takes effect when the terminal is as it was; if that does not end the process, the talk begins
-/// anew.
+/// Drops what was typed before the session and what comes after its answers, so that it neither answers a question nor
+/// reaches the shell. A signal takes effect after the terminal is restored. If it does not end the process, the session
+/// starts again.
 ///
 /// # Errors
-/// `Refusal`.
+/// [`Refusal`].
 pub fn talk<T>(talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>) -> Result<T, Refusal> {
     let (stdin, stderr) = (io::stdin(), io::stderr());
     let input = stdin.as_fd();
-    // A shell opens its terminal for both.
+    // A shell opens its terminal for reading and writing.
     let both = fcntl_getfl(input).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDWR);
     let marks = std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());
     talk_on(input, if both { input } else { stderr.as_fd() }, marks, talk)
@@ -124,22 +124,22 @@ fn talk_on<T>(
         match ended {
             Ok(answer) => return Ok(answer),
             Err(Stop::Refused(refusal)) => return Err(refusal),
-            // It has taken effect when the session ended.
+            // The signal took effect when the session was dropped.
             Err(Stop::Signal) => {}
         }
     }
 }
 
-/// A terminal that hands over every byte as it comes, and shows none.
+/// A terminal that hands over each byte as it arrives and echoes none.
 pub struct Session<'fd> {
     input: BorrowedFd<'fd>,
     output: BorrowedFd<'fd>,
     marks: bool,
     before: Termios,
-    /// What was read and not yet looked at: from `at` on.
+    /// The bytes that were read but not yet processed: those from `at` on.
     chunk: Zeroizing<Vec<u8>>,
     at: usize,
-    // Dropped last, when the terminal is as it was.
+    // Last field, so that it is dropped after `Drop` has restored the terminal.
     signals: CaughtSignals,
 }
 
@@ -148,7 +148,7 @@ impl<'fd> Session<'fd> {
         let signals = CaughtSignals::catch()?;
         let before = tcgetattr(input)?;
         let mut modes = before.clone();
-        // Keys that send signals come as bytes too: in the middle of a paste they are none.
+        // Keys that send signals arrive as bytes too, because inside a paste they are not keys.
         modes.local_modes &=
             !(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::IEXTEN | LocalModes::ISIG);
         modes.input_modes &= !(InputModes::IGNBRK
@@ -171,21 +171,23 @@ impl<'fd> Session<'fd> {
         Ok(session)
     }
 
-    /// Asks one question. The answer has at most `most` bytes.
+    /// Asks one question and returns its answer, of at most `most` bytes.
     ///
-    /// One line break at the end of a paste is taken off, as from a file; others are `\n`, whatever the terminal sends.
+    /// Removes one line break at the end of a paste, as from a file. Any other line break becomes `\n`, whatever the
+    /// terminal sends.
     ///
     /// # Errors
-    /// `Stop`.
+    /// [`Stop`].
     pub fn ask(&mut self, question: &str, answer: Answer, most: usize) -> Result<Zeroizing<String>, Stop> {
         self.say(question.as_bytes())?;
-        // And the line break that is taken off. What is typed never moves: it would leave a copy.
+        // One byte more for the line break that is removed. The buffer never grows, because moving it would leave a
+        // copy.
         let mut typed = Typed { bytes: Zeroizing::new(Vec::with_capacity(most + 1)), most };
         loop {
             let Some(byte) = self.byte(None)? else { continue };
             if let Some(signal) = self.signal_of(byte) {
-                // To the group, and without what came along, as the terminal does. It comes back here too, and takes
-                // effect when the terminal is as it was.
+                // As the terminal would do, send the signal to the process group and drop the input that came with it.
+                // The signal comes back here too, and takes effect when the terminal is restored.
                 self.drop_chunk();
                 kill_current_process_group(signal)?;
                 continue;
@@ -204,7 +206,8 @@ impl<'fd> Session<'fd> {
                 _ => {
                     typed.push(byte)?;
                     if answer == Answer::Shown {
-                        // One column for each character; what is no ASCII is not needed to see what one types.
+                        // One column per character. Non-ASCII characters are shown as `?`, which is enough to see what
+                        // one types.
                         match byte {
                             b'\t' => self.say(b" ")?,
                             0x20..=0x7e => self.say(&[byte])?,
@@ -215,8 +218,8 @@ impl<'fd> Session<'fd> {
                 }
             }
         }
-        // Nobody types on this soon after Enter: the rest of a paste without marks, which would answer what is asked
-        // next, or go to the shell.
+        // Nobody types this soon after Enter. These bytes are the rest of a paste without marks, which would answer the
+        // next question or go to the shell.
         if self.byte(Some(GRACE))?.is_some() {
             return Err(Stop::Refused(Refusal::Lines));
         }
@@ -224,12 +227,12 @@ impl<'fd> Session<'fd> {
         typed.text(answer)
     }
 
-    /// Whether a byte is what the terminal's owner has given this meaning.
+    /// Reports whether the terminal's owner has assigned this meaning to a byte.
     fn is(&self, meaning: SpecialCodeIndex, byte: u8) -> bool {
         byte != 0 && self.before.special_codes[meaning] == byte
     }
 
-    /// The signal that the terminal would have sent for a byte.
+    /// Returns the signal that the terminal would have sent for a byte.
     fn signal_of(&self, byte: u8) -> Option<Signal> {
         let signals = [
             (SpecialCodeIndex::VINTR, Signal::INT),
@@ -240,7 +243,7 @@ impl<'fd> Session<'fd> {
         found.filter(|_| self.before.local_modes.contains(LocalModes::ISIG)).map(|(_, signal)| signal)
     }
 
-    /// Takes a paste in, behind the escape of its first mark.
+    /// Reads a paste, after the escape of its first mark.
     fn paste(&mut self, typed: &mut Typed) -> Result<(), Stop> {
         self.expect(PASTE_BEGINS)?;
         let mut after_return = false;
@@ -248,7 +251,7 @@ impl<'fd> Session<'fd> {
             let Some(byte) = self.byte(None)? else { continue };
             match byte {
                 ESCAPE => return self.expect(PASTE_ENDS),
-                // Terminals send a carriage return for a line break, or what was copied.
+                // For a line break, terminals send either a carriage return or the copied bytes.
                 b'\n' if after_return => {}
                 b'\r' | b'\n' => typed.push_line_break()?,
                 byte => typed.push(byte)?,
@@ -257,7 +260,7 @@ impl<'fd> Session<'fd> {
         }
     }
 
-    /// Takes in what has to come behind an escape.
+    /// Reads exactly the bytes that must follow an escape.
     fn expect(&mut self, sequence: &[u8]) -> Result<(), Stop> {
         for expected in sequence {
             if self.byte(Some(GRACE))? != Some(*expected) {
@@ -271,7 +274,8 @@ impl<'fd> Session<'fd> {
         (0..characters).filter(|_| answer == Answer::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
     }
 
-    /// The next byte; none if there is none for so long.
+    /// Returns the next byte, or `None` if none arrives within `patience`. With `None` for `patience`, waits without a
+    /// limit.
     fn byte(&mut self, patience: Option<Duration>) -> Result<Option<u8>, Stop> {
         while self.at == self.chunk.len() {
             if !self.comes(patience)? {
@@ -284,7 +288,7 @@ impl<'fd> Session<'fd> {
         Ok(Some(byte))
     }
 
-    /// Waits for input.
+    /// Waits for input and returns whether some has arrived within `patience`.
     fn comes(&self, patience: Option<Duration>) -> Result<bool, Stop> {
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         loop {
@@ -307,21 +311,21 @@ impl<'fd> Session<'fd> {
     fn read(&mut self) -> Result<(), Stop> {
         self.drop_chunk();
         match rustix::io::read(self.input, rustix::buffer::spare_capacity(&mut self.chunk)) {
-            // Nobody is there any more.
+            // The terminal has hung up.
             Ok(0) | Err(Errno::IO) => Err(Stop::Refused(Refusal::Nothing)),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Drops what was typed or pasted, and what is on its way.
+    /// Drops what was typed or pasted, and what is still arriving.
     fn discard(&mut self) {
         let until = Instant::now() + ENDLESS;
         let grace = Timespec::try_from(GRACE).ok();
         loop {
             let _ = tcflush(self.input, QueueSelector::IFlush);
             let mut input = [PollFd::from_borrowed_fd(self.input, PollFlags::IN)];
-            // A signal that comes meanwhile waits for the end of this.
+            // A signal that arrives meanwhile waits for the end of this.
             let comes = match poll(&mut input, grace.as_ref()) {
                 Ok(ready) => ready > 0,
                 Err(error) => error == Errno::INTR,
@@ -337,7 +341,7 @@ impl<'fd> Session<'fd> {
         while !text.is_empty() {
             match rustix::io::write(self.output, text) {
                 Ok(count) => text = &text[count..],
-                // A terminal that takes nothing must not keep a signal from taking effect.
+                // A terminal that accepts no output must not keep a signal from taking effect.
                 Err(Errno::INTR | Errno::AGAIN) => {
                     self.comes(Some(Duration::ZERO))?;
                 }
@@ -347,7 +351,7 @@ impl<'fd> Session<'fd> {
         Ok(())
     }
 
-    /// Whether the terminal is this process's to change: not when a shell has put it into the background.
+    /// Reports whether this process may change the terminal: not if a shell has put it into the background.
     fn is_ours(&self) -> bool {
         tcgetpgrp(self.input).map_or(true, |foreground| foreground == getpgrp())
     }
@@ -366,9 +370,9 @@ impl Drop for Session<'_> {
     }
 }
 
-/// What has been typed so far.
+/// The text typed so far.
 struct Typed {
-    /// Room for `most` and one more.
+    /// Has room for `most` bytes and one more.
     bytes: Zeroizing<Vec<u8>>,
     most: usize,
 }
@@ -393,7 +397,7 @@ impl Typed {
         Ok(())
     }
 
-    /// Takes the last character off; returns how many it has taken off.
+    /// Removes the last character. Returns the number of characters removed, 0 or 1.
     fn erase(&mut self) -> usize {
         while let Some(byte) = self.bytes.pop() {
             if byte & 0xc0 != 0x80 {
@@ -407,7 +411,7 @@ impl Typed {
         self.erase_while(|_| true)
     }
 
-    /// Takes the last word off, and what is behind it.
+    /// Removes the last word and the blanks after it. Returns the number of characters removed.
     fn erase_word(&mut self) -> usize {
         let is_blank = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n');
         self.erase_while(is_blank) + self.erase_while(|byte| !is_blank(byte))
@@ -421,7 +425,7 @@ impl Typed {
         erased
     }
 
-    /// What an answer is made of it.
+    /// Converts the bytes to the text of the answer, and checks that the text is acceptable.
     fn text(mut self, answer: Answer) -> Result<Zeroizing<String>, Stop> {
         if self.bytes.last() == Some(&b'\n') {
             self.bytes.pop();
@@ -439,7 +443,7 @@ impl Typed {
         if answer != Answer::Lines && text.contains('\n') {
             return Err(Stop::Refused(Refusal::Lines));
         }
-        // Those of Latin-1, which have two bytes.
+        // These are the C1 control characters, which have two bytes in UTF-8.
         if text.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\n')) {
             return Err(Stop::Refused(Refusal::Control));
         }

@@ -1,4 +1,4 @@
-//! Sessions on a real pseudo-terminal, in this process: what the tests of the whole program cannot reach.
+//! Sessions on a real pseudo-terminal, in this process: tests that need access to a session's inside.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::*;
 
-/// Both ends of a terminal: what a person has, and what a program has.
+/// Returns both ends of a terminal: the person's and the program's.
 fn terminal() -> (File, File) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&person).unwrap();
@@ -24,7 +24,7 @@ fn modes(terminal: &File) -> (LocalModes, InputModes) {
     (modes.local_modes, modes.input_modes)
 }
 
-/// What becomes of keys that are pressed when the question is there.
+/// Returns the answer, or the refusal's text, for keys that are pressed once the question is shown.
 fn pressed(keys: &[u8], answer: Answer, most: usize) -> Result<String, String> {
     let (mut person, program) = terminal();
     let before = modes(&program);
@@ -91,7 +91,7 @@ fn what_cannot_be_kept_is_refused() {
         (b"a\x13b\n", Refusal::Control),
         (b"a\x16b\n", Refusal::Control),
         ("a\u{85}b\n".as_bytes(), Refusal::Control),
-        // In a paste these are no keys.
+        // Inside a paste these bytes are not keys.
         (b"\x1b[200~a\x03b\x1b[201~\n", Refusal::Control),
         (b"\x1b[200~a\x7fb\x1b[201~\n", Refusal::Control),
         (b"\x1b[200~a\x1b[Db\x1b[201~\n", Refusal::Control),

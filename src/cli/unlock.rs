@@ -1,4 +1,4 @@
-//! What a vault is unlocked with, from a person or a script: the present key file or passphrase, and a new one.
+//! Gets the key file or passphrase that unlocks a vault, the present one or a new one, from a person or a script.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -9,16 +9,16 @@ use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::stack::leaving_nothing;
 
-/// The passphrase of a vault that is made or opened.
+/// How the passphrase of an existing or a new vault is asked for.
 const PASSPHRASE: AskedPassphrase = AskedPassphrase { question: "Passphrase: ", flag: "--passphrase-fd", twice: false };
 
-/// Every way to unlock a vault, by its name.
+/// Returns the parser of an argument that names a way to unlock a vault.
 pub fn methods() -> impl TypedValueParser<Value = Method> {
     let values = METHODS.iter().map(|row| PossibleValue::new(row.name).help(row.summary));
     PossibleValuesParser::new(values).try_map(|name| Method::named(&name).ok_or("there is no such method"))
 }
 
-/// Gets what opens a vault that is there.
+/// Gets the key file or passphrase of an existing vault.
 ///
 /// # Errors
 /// When there is no passphrase, or it cannot be read.
@@ -30,18 +30,18 @@ pub fn present(home: &TrustedHome, method: Method, passphrase_fd: Option<i32>) -
     }
 }
 
-/// Gets what is to open a vault that is being made.
+/// Gets the key file or passphrase for a vault that is being made.
 ///
 /// # Errors
-/// As `present`; when the passphrase is easy to guess.
+/// As [`present`], and when the passphrase is easy to guess.
 pub fn first(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
     new(home, method, &AskedPassphrase { twice: true, ..PASSPHRASE }, passphrase_fd)
 }
 
-/// Gets what is to open a vault from now on, in place of what opened it.
+/// Gets the key file or passphrase that replaces the present one.
 ///
 /// # Errors
-/// As `first`.
+/// As [`first`].
 pub fn next(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
     let asked = AskedPassphrase { question: "New passphrase: ", flag: "--new-passphrase-fd", twice: true };
     new(home, method, &asked, passphrase_fd)
@@ -55,12 +55,12 @@ fn new(home: &Home, method: Method, asked: &AskedPassphrase, fd: Option<i32>) ->
     Ok(unlock.for_new()?)
 }
 
-/// The daemon lives long: nothing of it may stay on the stack.
+/// Reads a passphrase and leaves nothing of it on the stack, because the daemon lives long.
 fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
     leaving_nothing(|| prompt::passphrase(asked, fd)).map(UnlockWith::Passphrase)
 }
 
-/// Says what to do with a new key file.
+/// Returns advice to keep a copy of a new key file.
 pub fn keep_a_copy(home: &Home) -> String {
     format!("keep a copy of {} in a safe place: without it the vault cannot be opened", home.key_file().display())
 }

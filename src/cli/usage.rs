@@ -1,4 +1,4 @@
-//! `usage`.
+//! The `usage` command: shows the audit trail.
 
 use clap::Args;
 use hyper::Method;
@@ -62,7 +62,7 @@ impl Usage {
 }
 
 fn row(event: &Value) -> Vec<String> {
-    // Events of earlier versions know a deleted secret by its id alone.
+    // Events from earlier versions name a deleted secret only by its id.
     let of = ["secret", "subject", "secret_id"].into_iter().map(|field| &event[field]).find(|of| !of.is_null());
     let caller = &event["caller"];
     let mut cells = [
@@ -82,7 +82,7 @@ fn row(event: &Value) -> Vec<String> {
     cells
 }
 
-/// What else there is to say of an event: why it failed, what was there before and after, who asked for it otherwise.
+/// Returns the other facts of an event: why it failed, the state before and after, and how else the caller asked.
 fn details(event: &Value) -> String {
     let text = |field: &str| event[field].as_str();
     let mut details = Vec::new();

@@ -1,4 +1,4 @@
-//! `vault …`: what is done to a vault while no daemon has it open.
+//! The `vault` commands, which change a vault while no daemon has it open.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -69,7 +69,7 @@ impl Rekey {
         let event =
             Change::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
         let failed = |vault: &mut store::Vault, code: &str| {
-            // Where nothing can be written there is no trace either; the reason is told all the same.
+            // If nothing can be written, the failure leaves no event either; the reason is printed all the same.
             let _ = vault.record(&[event.clone().failed(code)]);
         };
         let new =
@@ -83,7 +83,7 @@ impl Rekey {
         Ok(())
     }
 
-    /// Descriptors that would be left unread, or read for both.
+    /// Refuses descriptors that would not be read, or would be read for both passphrases.
     fn check_descriptors(&self, former: Method, next: Method) -> Done {
         let name = former.name();
         if self.passphrase_fd.is_some() && former.row().needs != Needs::Passphrase {
@@ -109,7 +109,8 @@ impl Rekey {
     }
 }
 
-/// A new key file belongs to whoever runs this, and the daemon has to be able to read it.
+/// Checks that the vault belongs to this user. A new key file belongs to the user who runs this, and the daemon has to
+/// be able to read it.
 fn is_ours(home: &Home) -> Done {
     let path = home.vault_file();
     let owner = path.metadata()?.uid();

@@ -1,4 +1,4 @@
-//! A real account server, and devices that push boxes nobody could open.
+//! A real account server, and devices that push random bytes as sealed boxes, which nobody can open.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ use tokio_rustls::TlsConnector;
 use super::daemon::{Answer, PROGRAM, receive};
 use super::postgres::Postgres;
 
-/// The longest anything in a test may take.
+/// The longest time to wait for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where accounts are kept.
+/// The place where a server keeps its accounts: a folder, and PostgreSQL if the test uses it.
 pub struct Place {
     pub folder: tempfile::TempDir,
     pub postgres: Option<Postgres>,
@@ -42,18 +42,18 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap(), postgres: None }
     }
 
-    /// `None` where there is no PostgreSQL.
+    /// Returns a place on PostgreSQL, or `None` if that is not installed.
     pub fn postgres() -> Option<Self> {
         let postgres = Postgres::start()?;
         Some(Self { folder: tempfile::tempdir().unwrap(), postgres: Some(postgres) })
     }
 
-    /// What tells the program where that is.
+    /// Returns the arguments that give the program this place.
     fn arguments(&self) -> Vec<String> {
         self.arguments_in(&self.folder.path().display().to_string())
     }
 
-    /// The same with another folder.
+    /// Returns the same arguments with another folder.
     fn arguments_in(&self, folder: &str) -> Vec<String> {
         let mut arguments = vec!["--data".into(), folder.to_owned()];
         if let Some(postgres) = &self.postgres {
@@ -62,7 +62,7 @@ impl Place {
         arguments
     }
 
-    /// The storage itself, beside the server.
+    /// Opens the storage directly, beside the running server.
     pub async fn storage(&self) -> Arc<dyn Storage> {
         match &self.postgres {
             Some(postgres) => Arc::new(PostgresStorage::open(&postgres.url()).await.unwrap()),
@@ -74,11 +74,11 @@ impl Place {
         self.postgres.as_ref().map_or(self.folder.path(), Postgres::folder)
     }
 
-    /// All files in which something is kept.
+    /// Returns every file that accounts are kept in.
     pub fn files(&self) -> Vec<PathBuf> {
         let (mut folders, mut files) = (vec![self.kept_in().to_owned()], Vec::new());
         while let Some(folder) = folders.pop() {
-            // A database removes files of its own meanwhile.
+            // A database may remove files of its own while the folder is read.
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => folders.push(entry.path()),
@@ -90,7 +90,7 @@ impl Place {
         files
     }
 
-    /// The files among all in which something is kept that hold this text.
+    /// Returns the names of those files that contain a text, one per line.
     pub fn files_with(&self, text: &str) -> String {
         let folder = self.kept_in();
         let found = Command::new("grep").args(["-rlaF", "-D", "skip", "-e", text]).arg(folder).output().unwrap();
@@ -98,7 +98,7 @@ impl Place {
         String::from_utf8(found.stdout).unwrap()
     }
 
-    /// Tries to run another server, which is to fail.
+    /// Runs another server on this place, which is expected to fail.
     pub fn try_serve(&self) -> Output {
         command(self, &self.arguments()).output().unwrap()
     }
@@ -126,7 +126,7 @@ fn command(place: &Place, folder: &[String]) -> Command {
     command
 }
 
-/// A server that runs.
+/// A running account server, which is killed when dropped.
 pub struct Server {
     pub url: String,
     pub pin: Hash,
@@ -142,18 +142,19 @@ impl Server {
         Self::run(place, &place.arguments(), arguments)
     }
 
-    /// Another one in another folder, on the same database.
+    /// Starts a second server in another folder, on the same database.
     pub fn second(place: &Place) -> Self {
         let folder = place.folder.path().join("second").display().to_string();
         Self::run(place, &place.arguments_in(&folder), &[])
     }
 
-    /// One that tells here when it is ready, as it tells a service manager.
+    /// Starts a server that reports on a socket when it is ready, as to a service manager.
     pub fn start_notifying(place: &Place, socket: &Path) -> Self {
         Self::spawn(command(place, &place.arguments()).env("NOTIFY_SOCKET", socket))
     }
 
-    /// One that runs as another user, with files of its own, and logs to a file. The place is that user's.
+    /// Starts a server as another user, with its own certificate files and a log file. The place has to belong to that
+    /// user.
     pub fn start_as(uid: u32, place: &Place, files: &[(&str, &Path)], log: &Path) -> Self {
         let mut command = Command::new("setpriv");
         command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into(), PROGRAM.into()]);
@@ -194,7 +195,7 @@ impl Server {
         (code.place.account(), code.api_key)
     }
 
-    /// A connection of somebody who trusts the certificate the server has made, for the address it is at.
+    /// Opens a connection of a client that trusts the certificate the server made, for the server's address.
     pub async fn plain(&self, place: &Place) -> Plain {
         let certificate = CertificateDer::from_pem_file(place.folder.path().join("account.crt")).unwrap();
         let mut roots = RootCertStore::empty();
@@ -217,18 +218,18 @@ impl Server {
         Pid::from_child(&self.child)
     }
 
-    /// `kill -9`.
+    /// Ends the server with SIGKILL and waits for it.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM.
+    /// Sends the server SIGTERM without waiting.
     pub fn terminate(&self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
-    /// SIGTERM; whether it ended with 0.
+    /// Sends the server SIGTERM. Returns whether it ended with status 0.
     pub fn stop(mut self) -> bool {
         self.terminate();
         self.child.wait().unwrap().success()
@@ -242,7 +243,7 @@ impl Drop for Server {
     }
 }
 
-/// One request, written by hand.
+/// A connection for one request that the test writes itself.
 pub struct Plain(tokio_rustls::client::TlsStream<TcpStream>);
 
 impl Plain {
@@ -251,7 +252,7 @@ impl Plain {
         self.finish(b"").await
     }
 
-    /// The head, and so many bytes of the body.
+    /// Sends the head and the first `bytes` bytes of the body.
     pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8], bytes: usize) {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
         for (name, value) in headers {
@@ -263,7 +264,7 @@ impl Plain {
         self.0.flush().await.unwrap();
     }
 
-    /// The rest of the body, and the answer.
+    /// Sends the rest of the body and reads the answer.
     pub async fn finish(mut self, rest: &[u8]) -> Answer {
         self.0.write_all(rest).await.unwrap();
         let mut bytes = Vec::new();
@@ -272,7 +273,7 @@ impl Plain {
     }
 }
 
-/// A device of an account, as far as the server can tell.
+/// A device of an account, as far as the server can see.
 pub struct Device {
     pub id: DeviceId,
     pub key: ApiKey,
@@ -286,7 +287,7 @@ impl Device {
         Self { id: DeviceId(random()), client: server.client(Some(&key)), key, account }
     }
 
-    /// The first device of a new account, with head 1.
+    /// Creates an account with its first device, at head 1.
     pub async fn first(server: &Server, place: &Place) -> (Self, Newest) {
         let (account, creation) = server.create_account(place);
         let device = Self::new(server, account);
@@ -308,12 +309,12 @@ impl Device {
         Enrolment { key: self.device_key(), public_key, mac, name: sealed(60) }
     }
 
-    /// Pushes onto this head.
+    /// Pushes a change onto the head `on`.
     pub async fn push(&self, on: Newest, push: &Push) -> Result<Newest, ClientError> {
         self.client.push(self.account, push, Some(on.hash)).await
     }
 
-    /// Another server, or the same at another port.
+    /// Returns the same device as a client of another server, or of the same one at another port.
     pub fn at(&self, server: &Server) -> Self {
         let client = server.client(Some(&self.key));
         Self { id: self.id, key: ApiKey::parse(self.key.expose()).unwrap(), account: self.account, client }
@@ -323,7 +324,7 @@ impl Device {
         self.client.events(self.account).await.unwrap()
     }
 
-    /// Every page of a pull, by pages of this many records.
+    /// Pulls every page, with at most `limit` records in each.
     pub async fn pull(&self, from: Cursor, limit: usize) -> Result<Pulled, ClientError> {
         let mut pulled = Pulled::default();
         let mut next = Some(from);
@@ -347,7 +348,7 @@ impl Device {
     }
 }
 
-/// What a pull brought.
+/// The result of a pull over all of its pages.
 #[derive(Default, Debug)]
 pub struct Pulled {
     pub newest: Option<Newest>,
@@ -367,7 +368,7 @@ pub fn sealed(len: usize) -> Sealed {
     Sealed(bytes)
 }
 
-/// A push of nothing but a head.
+/// Returns a push that contains only a head.
 pub fn head(seq: u64, prev: Hash) -> Push {
     Push {
         head: SealedHead { seq, epoch: 1, prev, sealed: sealed(400) },
@@ -380,7 +381,7 @@ pub fn head(seq: u64, prev: Hash) -> Push {
     }
 }
 
-/// A push of these records onto a head.
+/// Returns a push of these records onto a head.
 pub fn change(on: Newest, records: Vec<SealedRecord>) -> Push {
     Push { records, ..head(on.seq + 1, on.hash) }
 }
@@ -393,18 +394,18 @@ pub fn object() -> ObjectId {
     ObjectId(random())
 }
 
-/// The next event, which has to come.
+/// Returns the next event. Panics if none comes.
 pub async fn told(events: &mut Events) -> Told {
     tokio::time::timeout(PATIENCE, events.next()).await.expect("an event is missing").unwrap()
 }
 
-/// That the stream ends, whatever is told before.
+/// Waits until the stream ends, after any number of events.
 pub async fn ends(events: &mut Events) {
     let ended = async { while events.next().await.is_ok() {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("the stream does not end");
 }
 
-/// The status of a refusal.
+/// Returns the HTTP status of a refusal. Panics if the result is anything else.
 pub fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
     match result {
         Err(ClientError::Refused { status, .. }) => status,
@@ -416,7 +417,7 @@ pub fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
     }
 }
 
-/// Asks again until the answer is the one that is waited for.
+/// Asks repeatedly until there is an answer. Panics after [`PATIENCE`].
 pub async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! `adopt` over a real daemon, and what it must leave as it is.
+//! `adopt` with a real daemon, and helpers to check what it must not change.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use super::daemon::Guillemet;
 
 pub struct Adopting {
     pub guillemet: Guillemet,
-    /// Where the plain files lie: not in the home.
+    /// The folder of the plain files, outside of the home.
     pub files: tempfile::TempDir,
 }
 
-/// What a run said.
+/// The result of a run of `adopt`.
 pub struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
@@ -24,7 +24,7 @@ impl Ran {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 
-    /// Neither printed whole nor in a form that gives it away.
+    /// Checks that no value was printed, neither as it is nor in JSON or Base64.
     pub fn never_says(&self, values: &[&str]) {
         let said = self.said();
         for value in values {
@@ -46,7 +46,7 @@ impl Ran {
         self
     }
 
-    /// Refused, with each of these words.
+    /// Checks that the run was refused with each of these words in its message.
     #[track_caller]
     pub fn refused(self, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(1), "{}", self.said());
@@ -80,7 +80,7 @@ impl Adopting {
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Everything a run could have changed: the inventory, the templates, the plain files.
+    /// Returns everything that a run could change, as text: the inventory, the templates, and the plain files.
     pub fn state(&self) -> String {
         let mut state = self.guillemet.get("/v1/secrets?limit=1000").text();
         for dir in [self.guillemet.path("templates"), self.files.path().to_owned()] {
@@ -112,7 +112,7 @@ impl Adopting {
     }
 }
 
-/// Every file below a folder: name, bytes, permissions, time of the last change.
+/// Adds a description of every file below a folder: name, bytes, permissions, time of the last change.
 fn describe(dir: &Path, into: &mut String) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

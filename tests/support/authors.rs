@@ -1,5 +1,5 @@
-//! Projects of plugin authors, in folders of their own, with the real tools of their languages: `tests/run` puts those
-//! into `target/authors`, so that a project need not download its own.
+//! Projects of plugin authors, in temporary folders, with the real tools of each language. `tests/run` installs the
+//! tools into `target/authors`, so that no project has to download its own.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::process::{Command, ExitStatus, Stdio};
 use super::daemon::PROGRAM;
 use super::missing;
 
-/// Plugins that use all of their author library.
+/// The folder of plugins that use every function of their author library.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");
 
-/// Tools and what they have compiled, for all tests.
+/// Returns the folder of the tools and of what they compile, shared by all tests.
 pub fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/authors")
 }
@@ -34,7 +34,7 @@ impl Language {
         }
     }
 
-    /// What has to be there in `tools`.
+    /// Returns the path in `tools` that exists when the language's tools are installed.
     fn tool(self) -> Option<&'static str> {
         match self {
             Self::Rust => None,
@@ -46,7 +46,7 @@ impl Language {
 }
 
 impl Language {
-    /// Whether its tools are there; if not, the test is skipped.
+    /// Reports whether the language's tools are installed. If not, the test is reported as skipped.
     pub fn has_tools(self) -> bool {
         let is_there = self.tool().is_none_or(|tool| tools().join(tool).exists());
         let part = format!("what {} plugins are made with", self.flag());
@@ -54,7 +54,7 @@ impl Language {
     }
 }
 
-/// What a command has ended with, and has printed to either.
+/// The exit status of a command, and its standard output followed by its standard error.
 pub struct Ran {
     pub status: ExitStatus,
     pub text: String,
@@ -67,7 +67,8 @@ pub struct Project {
 }
 
 impl Project {
-    /// As `plugin new` makes it, with the tools of its language; without those the test is skipped.
+    /// Makes a project with `plugin new` and links the tools of its language. Returns `None` without the tools; the
+    /// test is then reported as skipped.
     pub fn new(language: Language, name: &str) -> Option<Self> {
         if !language.has_tools() {
             return None;
@@ -81,7 +82,7 @@ impl Project {
         Some(project)
     }
 
-    /// As `plugin new` makes it.
+    /// Makes a project with `plugin new`, without tools.
     pub fn bare(language: Language, name: &str) -> Self {
         let project = Self { above: tempfile::tempdir().unwrap(), name: name.to_owned(), language };
         let made = project.guillemet_above(&["plugin", "new", name, "--lang", language.flag()]);
@@ -93,17 +94,17 @@ impl Project {
         self.above.path().join(&self.name).join(name)
     }
 
-    /// The program in the project's folder.
+    /// Runs the program in the project's folder.
     pub fn guillemet(&self, arguments: &[&str]) -> Ran {
         self.run(PROGRAM, arguments)
     }
 
-    /// The program beside the project's folder.
+    /// Runs the program in the folder that contains the project's folder.
     pub fn guillemet_above(&self, arguments: &[&str]) -> Ran {
         ran(command(PROGRAM, arguments).current_dir(self.above.path()))
     }
 
-    /// The program with nothing in PATH but these scripts, and no home.
+    /// Runs the program with only these scripts in PATH, and no home.
     pub fn with_scripts(&self, scripts: &[(&str, &str)], arguments: &[&str]) -> Ran {
         let path = tempfile::tempdir().unwrap();
         for (name, script) in scripts {
@@ -119,26 +120,26 @@ impl Project {
             .env("HOME", format!("{PROGRAM}/no-home")))
     }
 
-    /// Any program in the project's folder.
+    /// Runs any program in the project's folder.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Ran {
         ran(&mut self.command(program, arguments))
     }
 
-    /// The same, not started yet.
+    /// Returns a command in the project's folder that is not started yet.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = command(program, arguments);
         command.current_dir(self.path(""));
         command
     }
 
-    /// Replaces a text that stands in a file once.
+    /// Replaces a text that occurs exactly once in a file.
     pub fn change(&self, file: &str, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.path(file)).unwrap();
         assert_eq!(text.matches(from).count(), 1, "{from} in {file}");
         std::fs::write(self.path(file), text.replace(from, to)).unwrap();
     }
 
-    /// Puts a plugin in place of its own, which uses all of the author library, and its cases.
+    /// Replaces the plugin and its cases by a plugin that uses every function of the author library.
     pub fn use_all_of_the_library(&self) {
         let source = match self.language {
             Language::Rust => ("lib.rs", "src/lib.rs"),
@@ -163,13 +164,13 @@ fn command(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// What is shared between projects, so that it is compiled and downloaded once.
+/// Returns the variables for caches that projects share, so that everything is compiled and downloaded once.
 pub fn environment() -> Vec<(&'static str, PathBuf)> {
     vec![
         ("CARGO_TARGET_DIR", tools().join("cargo")),
         ("ZIG_GLOBAL_CACHE_DIR", tools().join("zig")),
         ("NO_COLOR", "1".into()),
-        // Not the cache, and not the daemon, of whoever runs the tests. An empty variable counts as none.
+        // Neither the cache nor the daemon of the user who runs the tests is used. An empty variable counts as unset.
         ("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR").into()),
         ("GUILLEMET_SOCKET", "".into()),
     ]

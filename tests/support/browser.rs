@@ -1,5 +1,5 @@
-//! Somebody in front of the console, without scripts: a connection for each request, one cookie, the fields of forms;
-//! and pages taken apart as a browser does it.
+//! A user of the console without scripts: one connection per request, one cookie, the fields of forms. Also parses
+//! pages as a browser does.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,12 +13,12 @@ pub const SECRETS: &str = "/settings/developers/secrets";
 
 pub struct Browser {
     pub port: u16,
-    /// With the port.
+    /// The host name with the port, as in the header `Host`.
     pub host: String,
     pub cookie: Option<String>,
 }
 
-/// A start tag.
+/// An HTML start tag with its attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Element {
     pub name: String,
@@ -31,7 +31,7 @@ impl Element {
     }
 }
 
-/// A page's elements and its text.
+/// The elements of a page in order, and its text.
 pub struct Page {
     pub elements: Vec<Element>,
     pub text: String,
@@ -55,37 +55,37 @@ impl Page {
         Self { elements, text }
     }
 
-    /// The elements of a name.
+    /// Returns the elements with a tag name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.elements.iter().filter(move |element| element.name == name)
     }
 
-    /// The field of a form.
+    /// Returns a form's field by its name.
     pub fn field(&self, name: &str) -> Option<&Element> {
         self.elements.iter().find(|element| {
             ["input", "textarea", "select"].contains(&element.name.as_str()) && element.get("name") == Some(name)
         })
     }
 
-    /// What a hidden or text field holds.
+    /// Returns the value of a hidden field or a text field; empty if there is none.
     pub fn value(&self, name: &str) -> &str {
         self.field(name).and_then(|field| field.get("value")).unwrap_or_default()
     }
 
-    /// Whether a text stands in it, however it is broken into lines.
+    /// Reports whether the page contains a text, ignoring how it is broken into lines.
     pub fn says(&self, text: &str) -> bool {
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         one_line(&self.text).contains(&one_line(text))
     }
 }
 
-/// The path and query of a link, its host and port.
+/// Splits a link into host with port, port, and path with query.
 pub fn apart(url: &str) -> (String, u16, String) {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     (host.to_owned(), host.split_once(':').unwrap().1.parse().unwrap(), format!("/{path}"))
 }
 
-/// The link `guillemet console` prints.
+/// Returns the link that `guillemet console` prints.
 pub fn link(guillemet: &Guillemet) -> String {
     let out = guillemet.command(&["console"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -93,13 +93,13 @@ pub fn link(guillemet: &Guillemet) -> String {
 }
 
 impl Browser {
-    /// Not logged in.
+    /// Makes a browser for the host of a link, without a session.
     pub fn at(url: &str) -> Self {
         let (host, port, _) = apart(url);
         Self { port, host, cookie: None }
     }
 
-    /// Logged in with a link of its own.
+    /// Makes a browser that has opened a new link, and so has a session.
     pub fn open(guillemet: &Guillemet) -> Self {
         let url = link(guillemet);
         let mut browser = Self::at(&url);
@@ -109,7 +109,7 @@ impl Browser {
         browser
     }
 
-    /// Follows a link, and keeps the cookie it gives.
+    /// Follows a link, and keeps the cookie from the answer.
     pub fn follow(&mut self, url: &str) -> Answer {
         let answer = self.get(&apart(url).2);
         if let Some(cookie) = answer.headers.get("set-cookie") {
@@ -118,7 +118,7 @@ impl Browser {
         answer
     }
 
-    /// A request with headers of its own; `Host` and the cookie are among them.
+    /// Sends a request with exactly these headers, which have to include `Host` and the cookie.
     pub fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -145,14 +145,14 @@ impl Browser {
         self.ask("GET", path, &[], b"")
     }
 
-    /// A page that is there.
+    /// Returns a page. Panics if it does not exist.
     pub fn page(&self, path: &str) -> Page {
         let answer = self.get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         Page::parse(&answer.text())
     }
 
-    /// The token of this session's forms.
+    /// Returns the token that the forms of this session carry.
     pub fn csrf(&self) -> String {
         self.page("/settings/developers/plugins").value("csrf").to_owned()
     }
@@ -170,7 +170,7 @@ impl Browser {
         self.ask("POST", path, &headers, encode(&fields).as_bytes())
     }
 
-    /// Sends a form that has to be taken; what the next page says first.
+    /// Sends a form that has to be accepted. Returns the page that follows.
     pub fn done(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let answer = self.post(path, fields);
         assert_eq!(answer.status, 303, "{path}: {}", Page::parse(&answer.text()).text);
@@ -178,7 +178,7 @@ impl Browser {
     }
 }
 
-/// As browsers write forms, line breaks as CR LF.
+/// Encodes a form as browsers do, with CR LF for line breaks.
 pub fn encode(fields: &[(&str, &str)]) -> String {
     let part = |text: &str| -> String {
         let text = text.replace('\n', "\r\n");

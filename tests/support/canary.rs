@@ -1,5 +1,5 @@
-//! Canaries: values that nobody else could have written, found again in any form they can take; and where
-//! to look for them: files, and the memory of a process.
+//! Canaries: random values that cannot occur by chance. A scanner finds them in any form they can take, in files and in
+//! the memory of a process.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -8,13 +8,13 @@ use std::path::Path;
 
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
 
-/// Bytes of a piece that is looked for.
+/// The length of a piece to look for, in bytes.
 const PIECE: usize = 12;
-/// Letters and digits on either side of the special characters: two pieces.
+/// The number of letters and digits on either side of the special characters: two pieces.
 const SIDE: usize = 2 * PIECE;
 
-/// A value. Its letters and digits are the same in JSON, percent-encoding, XML and dotenv, whatever happens
-/// to the characters between them.
+/// A canary value. Its letters and digits are the same in JSON, percent-encoding, XML and dotenv, whatever is done to
+/// the characters between them.
 #[derive(Clone)]
 pub struct Canary {
     pub label: String,
@@ -40,7 +40,7 @@ fn random_text() -> String {
 #[derive(Clone)]
 pub struct Scanner {
     pieces: HashMap<[u8; PIECE], String>,
-    /// Whether a piece begins with these two bytes.
+    /// For each value of two bytes, whether a piece begins with them.
     begins: Vec<bool>,
 }
 
@@ -53,7 +53,7 @@ impl Scanner {
                 scanner.add(&canary.label, "hex", HEXLOWER.encode(side.as_bytes()));
                 scanner.add(&canary.label, "hex", HEXUPPER.encode(side.as_bytes()));
                 for skip in 0..3 {
-                    // What the neighbours have no part in.
+                    // Only whole groups of three bytes, which do not depend on the neighboring bytes.
                     let whole = &side.as_bytes()[skip..skip + (SIDE - skip) / 3 * 3];
                     scanner.add(&canary.label, "base64", BASE64.encode(whole));
                     scanner.add(&canary.label, "base64url", BASE64URL.encode(whole));
@@ -63,20 +63,20 @@ impl Scanner {
         scanner
     }
 
-    /// That looks for this text as well: one that has to be found, or the scan finds nothing at all.
+    /// Adds a text that has to be found, to prove that the scan finds anything at all.
     pub fn and(mut self, label: &str, text: &str) -> Self {
         self.add(label, "plain", text);
         self
     }
 
-    /// The same of bytes as they are.
+    /// Adds bytes to look for, as they are.
     pub fn and_bytes(mut self, label: &str, bytes: &[u8]) -> Self {
         assert!(bytes.len() >= PIECE, "{label} is too short to be found");
         self.add(label, "raw", bytes);
         self
     }
 
-    /// That looks for a key as well: its bytes, and hexadecimal digits of it. A half is found as the whole is.
+    /// Adds a key to look for, as bytes and in hexadecimal. Half of a key is found as well as the whole.
     pub fn and_key(mut self, label: &str, key: &[u8; 32]) -> Self {
         for half in key.chunks_exact(16) {
             for begin in [0, 16 - PIECE] {
@@ -100,7 +100,7 @@ impl Scanner {
         self.pieces.insert(piece.try_into().unwrap(), format!("{label} ({form})"));
     }
 
-    /// Where pieces stand, with what they are.
+    /// Returns the offset and the label of each piece that is found.
     pub fn find<'a>(&'a self, bytes: &[u8]) -> Vec<(usize, &'a str)> {
         let mut found = Vec::new();
         let mut pair = 0;
@@ -121,17 +121,17 @@ impl Scanner {
         !self.find(bytes).is_empty()
     }
 
-    /// Every hit in a process's memory, with its mapping.
+    /// Returns every hit in the memory of a process, with its mapping.
     ///
     /// # Errors
     /// When the kernel does not let this process read it.
     pub fn in_memory(&self, pid: u32) -> std::io::Result<Vec<String>> {
         let mut hits = Vec::new();
         for (mapping, bytes) in memory(pid)? {
-            // Most of a stack has never been used.
+            // Most of a stack was never used.
             const PAGE: usize = 4096;
             let used = bytes.chunks(PAGE).enumerate().filter(|(_, page)| **page != [0; PAGE][..page.len()]);
-            // With the beginning of the next page, so that nothing is missed between the two.
+            // Each part includes the beginning of the next page, so that a piece across both is found.
             let parts = used.map(|(index, _)| index * PAGE..bytes.len().min((index + 1) * PAGE + PIECE - 1));
             let hits_here = parts.flat_map(|part| {
                 let from = part.start;
@@ -148,7 +148,7 @@ impl Scanner {
         Ok(hits)
     }
 
-    /// Every hit in the files beneath a folder, their names among them.
+    /// Returns every hit in the files below a folder, including their names.
     pub fn in_files(&self, folder: &Path) -> Vec<String> {
         let mut hits = Vec::new();
         let mut pending = vec![folder.to_owned()];
@@ -169,7 +169,7 @@ impl Scanner {
     }
 }
 
-/// Every mapping of a process that can be read.
+/// Reads every readable mapping of a process.
 fn memory(pid: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
@@ -177,7 +177,7 @@ fn memory(pid: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     for line in maps.lines() {
         let mut fields = line.split_whitespace();
         let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
-        // Of the kernel's own pages nothing can be read.
+        // The kernel's own pages cannot be read.
         if !rights.starts_with('r')
             || line.ends_with("[vvar]")
             || line.contains("[vvar_")
@@ -188,7 +188,7 @@ fn memory(pid: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
         let (from, to) = range.split_once('-').unwrap();
         let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
         let mut bytes = vec![0; (number(to) - number(from)) as usize];
-        // A mapping that came to its end meanwhile, or that the kernel hides (memfd_secret), is none.
+        // A mapping that ended meanwhile, or that the kernel hides (memfd_secret), cannot be read and is left out.
         if memory.read_exact_at(&mut bytes, number(from)).is_ok() {
             found.push((line.to_owned(), bytes));
         }

@@ -1,5 +1,5 @@
-//! A real Chromium, driven through its WebDriver (W3C WebDriver, level 2) as a person would: what is there to
-//! click has a text, what is there to fill in has a label.
+//! A real Chromium, driven through its WebDriver (W3C WebDriver, level 2) as a person uses it: things to click are
+//! found by their text, and fields by their label.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::missing;
 
-/// How long something may take to show.
+/// The longest time to wait until something shows.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How the protocol calls an element.
+/// The key of an element's reference in the protocol.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A browser with a profile of its own; gone when it is dropped.
+/// A browser with its own profile. Both end when it is dropped.
 pub struct Chromium {
     driver: Child,
     port: u16,
@@ -25,20 +25,20 @@ pub struct Chromium {
     _profile: tempfile::TempDir,
 }
 
-/// Keys that are no letters.
+/// Codes of keys that are not letters.
 pub mod keys {
     pub const TAB: &str = "\u{e004}";
     pub const ENTER: &str = "\u{e007}";
     pub const SPACE: &str = " ";
 }
 
-/// Whether there is a program that `make test` installs; if not, the test is skipped.
+/// Reports whether a program that `make test` installs works. If not, the test is reported as skipped.
 fn has(program: &str, package: &str) -> bool {
     let works = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     missing::has(works, program, &format!("`sudo apt-get install {package}`"))
 }
 
-/// The script that looks for mistakes of accessibility.
+/// Returns the axe script, which finds accessibility problems.
 pub fn axe() -> Option<String> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/axe/node_modules/axe-core/axe.min.js");
     let script = std::fs::read_to_string(file).ok();
@@ -46,20 +46,20 @@ pub fn axe() -> Option<String> {
     script.filter(|_| is_there)
 }
 
-/// Whether an element is not there any more: its page has been replaced. While that happens, Chromium has other words
-/// for it than the standard.
+/// Reports whether an element has gone because its page was replaced. During the replacement, Chromium's error differs
+/// from the standard's.
 fn went_away(error: &Value) -> bool {
     error["error"] == "stale element reference"
         || error["error"] == "unknown error" && error["message"].as_str().unwrap().contains("ode with given id")
 }
 
-/// Where the field with this label is.
+/// Returns the XPath of the field with a label.
 fn labelled(label: &str) -> String {
     format!("//*[@id=//label[normalize-space(.)='{label}']/@for]")
 }
 
 impl Chromium {
-    /// Starts one, where there is one; `scripts` says whether pages may run theirs.
+    /// Starts a browser, or returns `None` if it is not installed. `scripts` says whether pages may run scripts.
     pub fn start(scripts: bool) -> Option<Self> {
         if !has("chromium", "chromium") || !has("chromedriver", "chromium-driver") {
             return None;
@@ -78,7 +78,7 @@ impl Chromium {
                 line.unwrap().split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
             })
             .unwrap();
-        // Whatever else it says is read, so that it never waits for a reader.
+        // The rest of the output is read and dropped, so that the driver never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let content = if scripts { 1 } else { 2 };
         let options = json!({
@@ -93,13 +93,13 @@ impl Chromium {
         let session =
             chromium.call("POST", "", &json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}));
         chromium.session = format!("/{}", session.unwrap()["sessionId"].as_str().unwrap());
-        // Every look for an element waits this long for it.
+        // Every search for an element waits this long for it.
         let times = json!({"implicit": PATIENCE.as_millis() as u64, "script": PATIENCE.as_millis() as u64});
         chromium.call("POST", "/timeouts", &times).unwrap();
         Some(chromium)
     }
 
-    /// One command of the protocol.
+    /// Sends one command of the protocol.
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
@@ -110,7 +110,7 @@ impl Chromium {
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         stream.write_all(head.as_bytes()).unwrap();
-        // The driver leaves the connection open, whatever it is asked.
+        // The driver keeps the connection open even if it is asked to close it.
         let mut answer = BufReader::new(stream);
         let (mut line, mut length) = (String::new(), 0);
         answer.read_line(&mut line).unwrap();
@@ -138,24 +138,24 @@ impl Chromium {
         self.must("POST", "/url", json!({"url": url}));
     }
 
-    /// Where it is.
+    /// Returns the URL of the current page.
     pub fn url(&self) -> String {
         self.must("GET", "/url", json!({})).as_str().unwrap().to_owned()
     }
 
-    /// Loads the page anew.
+    /// Loads the current page again.
     pub fn reload(&self) {
         self.must("POST", "/refresh", json!({}));
     }
 
-    /// What an XPath finds, once it is there.
+    /// Returns the element that an XPath finds, once it exists.
     fn find(&self, xpath: &str) -> Value {
         let found = self.call("POST", "/element", &json!({"using": "xpath", "value": xpath}));
         found.unwrap_or_else(|_| panic!("there is no {xpath} at {}: {}", self.url(), self.text()))
     }
 
-    /// A command to the element that an XPath finds, once it is there. A page that goes away in between is looked
-    /// at again: nothing has been done then.
+    /// Sends a command to the element that an XPath finds, once it exists. If the page goes away in between, the
+    /// command did nothing, so it is sent again.
     fn of(&self, xpath: &str, method: &str, command: &str, body: &Value) -> Value {
         loop {
             let found = self.find(xpath);
@@ -168,30 +168,30 @@ impl Chromium {
         }
     }
 
-    /// Clicks the link or button with this text, all of it, once it is there.
+    /// Clicks the link or button with exactly this text, once it exists.
     pub fn click(&self, text: &str) {
         let path = format!("//*[(self::a or self::button or self::summary) and normalize-space(.)='{text}']");
         self.of(&path, "POST", "click", &json!({}));
     }
 
-    /// Puts a text into the field with this label.
+    /// Types a text into the field with this label, in place of its content.
     pub fn fill(&self, label: &str, text: &str) {
         self.of(&labelled(label), "POST", "clear", &json!({}));
         self.of(&labelled(label), "POST", "value", &json!({"text": text}));
     }
 
-    /// Ticks the box with this label, or takes the tick away.
+    /// Toggles the checkbox with this label.
     pub fn tick(&self, label: &str) {
         self.of(&labelled(label), "POST", "click", &json!({}));
     }
 
-    /// What a field holds.
+    /// Returns the value of the field with this label.
     pub fn value(&self, label: &str) -> String {
         let value = self.of(&labelled(label), "GET", "property/value", &json!({}));
         value.as_str().unwrap().to_owned()
     }
 
-    /// Types on the keyboard, wherever the focus is.
+    /// Presses keys, wherever the focus is.
     pub fn press(&self, keys: &[&str]) {
         let actions: Vec<Value> = keys
             .iter()
@@ -200,7 +200,7 @@ impl Chromium {
         self.must("POST", "/actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}));
     }
 
-    /// The text of the element that has the focus, or its label.
+    /// Returns the label of the element that has the focus, or its text.
     pub fn focused(&self) -> String {
         self.run("const at = document.activeElement; return at.labels?.[0]?.textContent ?? at.textContent")
             .as_str()
@@ -210,7 +210,7 @@ impl Chromium {
             .join(" ")
     }
 
-    /// Goes on with the Tab key until this has the focus.
+    /// Presses the Tab key until the element with this text has the focus.
     pub fn tab_to(&self, text: &str) {
         let mut met = Vec::new();
         for _ in 0..60 {
@@ -236,29 +236,29 @@ impl Chromium {
         }
     }
 
-    /// What is visible, blanks taken together.
+    /// Returns the visible text, with white space collapsed.
     pub fn text(&self) -> String {
         let text = self.of("//body", "GET", "text", &json!({}));
         text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Waits until the cell of a row says this.
+    /// Waits until a cell of a row shows this text.
     pub fn cell_says(&self, row: &str, cell: &str, text: &str) {
         let path = format!("//tbody[@data-name='{row}']//*[@data-cell='{cell}'][normalize-space(.)='{text}']");
         self.find(&path);
     }
 
-    /// Runs a script in the page: what it returns.
+    /// Runs a script in the page. Returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.must("POST", "/execute/sync", json!({"script": script, "args": []}))
     }
 
-    /// Runs one that calls its last argument with what it has to say.
+    /// Runs a script that passes its result to its last argument, a function.
     pub fn run_async(&self, script: &str) -> Value {
         self.must("POST", "/execute/async", json!({"script": script, "args": []}))
     }
 
-    /// What the first frame of this page shows: its address.
+    /// Returns the address of the page in the first frame.
     pub fn framed(&self) -> String {
         self.must("POST", "/frame", json!({"id": 0}));
         let address = self.run("return location.href");
@@ -266,12 +266,12 @@ impl Chromium {
         address.as_str().unwrap().to_owned()
     }
 
-    /// A command of the browser's own protocol.
+    /// Sends a command of the browser's own protocol.
     fn devtools(&self, command: &str, parameters: Value) {
         self.must("POST", "/goog/cdp/execute", json!({"cmd": command, "params": parameters}));
     }
 
-    /// As a page is shown in the dark, or in the light.
+    /// Switches the preferred color scheme to dark or to light.
     pub fn dark(&self, dark: bool) {
         let value = if dark { "dark" } else { "light" };
         self.devtools(
@@ -280,13 +280,13 @@ impl Chromium {
         );
     }
 
-    /// As it is shown on a screen of so many CSS pixels.
+    /// Sets the size of the screen in CSS pixels.
     pub fn screen(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
     }
 
-    /// What is to be seen, as PNG.
+    /// Returns a screenshot as PNG.
     pub fn picture(&self) -> Vec<u8> {
         let picture = self.must("GET", "/screenshot", json!({}));
         BASE64.decode(picture.as_str().unwrap().as_bytes()).unwrap()
@@ -295,7 +295,7 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // Ends the browser, then what drives it.
+        // Ends the browser first, then its driver.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.call("DELETE", "", &Value::Null)));
         let _ = self.driver.kill();
         let _ = self.driver.wait();

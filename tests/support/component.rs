@@ -1,4 +1,4 @@
-//! Builds the plugins of `tests/plugins`, once for each run of a test program.
+//! Builds the plugins of `tests/plugins`, once per run of a test program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 
 use wit_component::ComponentEncoder;
 
-/// The component `hostile`, which does what its target says.
+/// Returns the component `hostile`, which does what its target says.
 pub fn hostile() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
     COMPONENT.get_or_init(|| componentize(&module("hostile")))
 }
 
-/// The same in a mode of its own (`tests/plugins/hostile/src/mode.rs`).
+/// Returns the component `hostile` in another mode (`tests/plugins/hostile/src/mode.rs`).
 pub fn hostile_in(mode: &str) -> Vec<u8> {
     const MARK: &[u8] = b"hostile-mode:";
     let mut component = hostile().to_vec();
@@ -22,13 +22,13 @@ pub fn hostile_in(mode: &str) -> Vec<u8> {
     component
 }
 
-/// The component `pager`, as a stranger writes one.
+/// Returns the component `pager`, written as by an outside author.
 pub fn pager() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
     COMPONENT.get_or_init(|| componentize(&module("pager")))
 }
 
-/// The core module of a plugin in `tests/plugins`.
+/// Builds the core module of a plugin in `tests/plugins`.
 pub fn module(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = root.join("target/test-plugins");
@@ -38,7 +38,7 @@ pub fn module(name: &str) -> Vec<u8> {
         .arg("--target-dir")
         .arg(&target)
         .current_dir(root.join("tests/plugins"));
-    // Flags and wrappers of the outer build are for another machine, or would lint these crates.
+    // Flags and wrappers of the outer build are meant for another target, or would lint these crates.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"]
     {
         cargo.env_remove(variable);
@@ -49,7 +49,7 @@ pub fn module(name: &str) -> Vec<u8> {
     std::fs::read(file).expect("the module has been built")
 }
 
-/// A component of a core module that carries its WIT.
+/// Makes a component from a core module that carries its WIT.
 pub fn componentize(module: &[u8]) -> Vec<u8> {
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true).module(module).expect("a module with its WIT");

@@ -1,4 +1,4 @@
-//! Programs that use what is rendered, and a daemon whose secret changes its value again and again.
+//! Programs that use rendered configs, and a daemon whose secret changes its value repeatedly.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use super::daemon::Guillemet;
 use super::missing;
 use super::passwords::SEED;
 
-/// Whether a program is there and works; otherwise the test is skipped.
+/// Reports whether a program is installed and works. If not, the test is reported as skipped.
 pub fn has(program: &Path, install: &str) -> bool {
     let works = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     missing::has(works, &program.display().to_string(), install)
 }
 
-/// The Python whose packages `tests/run` installs.
+/// Returns the Python whose packages `tests/run` installs.
 pub fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/consumers/venv/bin/python");
     has(&python, "`sudo apt-get install python3-venv`, then `make test` (Python 3.10 or newer)").then_some(python)
@@ -30,14 +30,15 @@ pub fn run_script(interpreter: &Path, script: &str, input: &Value) -> Value {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // What a script that fails has to say stands in its standard error.
+    // If writing fails, the script has failed, and its standard error says why.
     let _ = child.stdin.take().unwrap().write_all(format!("{input}\n").as_bytes());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{script} failed");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}"))
 }
 
-/// A daemon with templates of one secret, `password`, whose value changes; `number` says which value it is.
+/// A daemon with templates that use one secret, `password`, whose value changes. A second secret, `number`, says which
+/// value it is.
 pub struct Rotating {
     pub guillemet: Guillemet,
 }
@@ -55,7 +56,7 @@ impl Rotating {
         Self { guillemet }
     }
 
-    /// Gives the secret another value.
+    /// Gives the secret the value with this number.
     pub fn rotate(&self, number: usize, value: &str) {
         for (name, value) in [("number", number.to_string()), ("password", value.to_owned())] {
             let body = json!({ "value": value }).to_string();
@@ -64,7 +65,7 @@ impl Rotating {
         }
     }
 
-    /// The rendered config; or where the value cannot stand in it.
+    /// Returns the rendered config, or the fields that cannot hold the value.
     pub fn render(&self, template: &str, target: &str) -> Result<Vec<u8>, Vec<Refusal>> {
         let answer = self.guillemet.get(&format!("/v1/render/{template}?target={target}"));
         if answer.status == 200 {
@@ -77,15 +78,15 @@ impl Rotating {
     }
 }
 
-/// Why a value cannot stand in a field.
+/// The reason a field cannot hold a value.
 #[derive(Debug)]
 pub struct Refusal {
     pub field: String,
     pub reason: String,
 }
 
-/// Holds what happened to what had to: a config where nothing stands in the way, and otherwise exactly the
-/// refusals that are necessary, each named by a part of its reason.
+/// Compares the result with the expectation: a config if `necessary` is empty, and otherwise exactly these refusals,
+/// each named by a part of its reason. Returns the config.
 pub fn judge(
     rendered: Result<Vec<u8>, Vec<Refusal>>,
     necessary: &[&str],

@@ -1,4 +1,4 @@
-//! A real daemon in a temporary home, and a client that speaks HTTP over its real socket.
+//! A real daemon in a temporary home, and an HTTP client for its real socket.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
-/// The longest anything in a test may take.
+/// The longest time to wait for anything in a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Guillemet {
     pub dir: tempfile::TempDir,
-    /// What the daemon logs (`RUST_LOG`).
+    /// The daemon's log level (`RUST_LOG`).
     pub log_level: &'static str,
     child: Option<Child>,
 }
 
-/// An answer.
+/// An answer to a request, with its whole body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -39,7 +39,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
-    /// The texts of one field of all `errors`.
+    /// Returns the text of one field in each entry of `errors`.
     pub fn errors(&self, field: &str) -> Vec<String> {
         let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
         errors.iter().map(|error| error[field].as_str().unwrap_or_default().to_owned()).collect()
@@ -47,21 +47,22 @@ impl Answer {
 }
 
 impl Guillemet {
-    /// A home as `init` makes it, without a folder of templates; no daemon yet.
+    /// Makes a home with `init` and removes its folder of templates. Does not start a daemon.
     pub fn init() -> Self {
         let guillemet = Self::nowhere();
         assert!(guillemet.command(&["init"]).status.success());
-        // It is empty: what `init` wrote there would be secrets that nobody asked for.
+        // The folder has to be empty here: a template from `init` would add secrets to the inventory that no test
+        // expects.
         std::fs::remove_dir(guillemet.path("templates")).unwrap();
         guillemet
     }
 
-    /// An empty folder, which `init` has not seen.
+    /// Makes an empty folder, without running `init`.
     pub fn nowhere() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), log_level: "trace", child: None }
     }
 
-    /// A home with the files of another.
+    /// Makes a home with copies of another home's files.
     pub fn copy(of: &Path) -> Self {
         let guillemet = Self::nowhere();
         let copied = Command::new("cp").arg("-a").arg(of.join(".")).arg(guillemet.dir.path()).status();
@@ -69,7 +70,7 @@ impl Guillemet {
         guillemet
     }
 
-    /// A home with a running daemon.
+    /// Makes a home with a running daemon.
     pub fn start() -> Self {
         let mut guillemet = Self::init();
         guillemet.run();
@@ -80,28 +81,28 @@ impl Guillemet {
         self.dir.path().join(name)
     }
 
-    /// Runs the daemon and waits until it says that it is ready.
+    /// Runs the daemon and waits until it reports that it is ready.
     pub fn run(&mut self) {
         assert!(self.try_run(&[]), "the daemon did not start: {}", self.log());
     }
 
-    /// Runs the daemon, by way of another program if one is given; whether it says that it is ready before
-    /// it ends.
+    /// Runs the daemon, through another program if one is given. Returns whether the daemon reports that it is ready
+    /// before it ends.
     pub fn try_run(&mut self, by_way_of: &[String]) -> bool {
         self.launch(by_way_of, &[], Stdio::null(), self.log_end())
     }
 
-    /// As `try_run`, with more arguments, and with something to read.
+    /// Does the same as `try_run`, with more arguments and with standard input.
     pub fn try_run_with(&mut self, by_way_of: &[String], arguments: &[&str], input: Stdio) -> bool {
         self.launch(by_way_of, arguments, input, self.log_end())
     }
 
-    /// As `try_run`, with another standard error than the file that `log` reads.
+    /// Does the same as `try_run`, with standard error going elsewhere than to the file that `log` reads.
     pub fn try_run_logging_to(&mut self, by_way_of: &[String], stderr: Stdio) -> bool {
         self.launch(by_way_of, &[], Stdio::null(), stderr)
     }
 
-    /// The end of the file that `log` reads.
+    /// Opens the file that `log` reads, for appending.
     fn log_end(&self) -> Stdio {
         std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap().into()
     }
@@ -110,9 +111,9 @@ impl Guillemet {
         let notify = self.dir.path().with_extension("notify");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
-        // The daemon may run as another user.
+        // The daemon may run as another user, who has to be able to write here.
         std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o666)).unwrap();
-        // Short, so that a daemon that ended is noticed.
+        // The timeout is short, so that the end of a daemon is noticed.
         ready.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
         let mut child = Command::new(words.next().unwrap())
@@ -123,7 +124,8 @@ impl Guillemet {
             .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", self.log_level)
-            // As in `command_by`: what the check at the start compiles for one home will do for the others.
+            // The cache is shared with `command_by`: modules that the check at the start compiles for one home serve
+            // the others.
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(input)
             .stdout(Stdio::null())
@@ -149,7 +151,7 @@ impl Guillemet {
         started
     }
 
-    /// Outside of the home: what is in the home must hold no value.
+    /// Returns the path of the log, which is outside of the home because no file in the home may contain a value.
     fn log_file(&self) -> PathBuf {
         self.dir.path().with_extension("log")
     }
@@ -162,7 +164,7 @@ impl Guillemet {
         self.child.as_ref().unwrap().id()
     }
 
-    /// `kill -9`.
+    /// Ends the daemon with SIGKILL and waits for it.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -174,18 +176,18 @@ impl Guillemet {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// SIGTERM; whether it ended with 0.
+    /// Sends SIGTERM. Returns whether the daemon ended with status 0.
     pub fn stop(&mut self) -> bool {
         self.signal(rustix::process::Signal::TERM);
         self.child.take().unwrap().wait().unwrap().success()
     }
 
-    /// Waits until it has ended, after a signal.
+    /// Waits until the daemon has ended after a signal.
     pub fn ends(&mut self) {
         self.child.take().unwrap().wait().unwrap();
     }
 
-    /// A command of the program on this home.
+    /// Runs a command of the program on this home.
     pub fn command(&self, arguments: &[&str]) -> Output {
         self.command_with(arguments, b"")
     }
@@ -194,7 +196,7 @@ impl Guillemet {
         self.command_by(&[], arguments, input)
     }
 
-    /// By way of another program, if one is given.
+    /// Runs a command through another program if one is given, with `input` on standard input.
     pub fn command_by(&self, by_way_of: &[String], arguments: &[&str], input: &[u8]) -> Output {
         let mut words = by_way_of.iter().map(String::as_str).chain([PROGRAM]);
         let mut child = Command::new(words.next().unwrap())
@@ -203,14 +205,14 @@ impl Guillemet {
             .arg(self.dir.path())
             .args(arguments)
             .env_remove("RUST_LOG")
-            // What checks compile is kept there, not in the cache of whoever runs the tests.
+            // Checks keep what they compile there, and not in the cache of the user who runs the tests.
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A command that ends without reading closes the pipe.
+        // The pipe is closed if the command ends without reading.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }
@@ -247,7 +249,7 @@ impl Guillemet {
         self.ask("GET", path, &[], b"")
     }
 
-    /// `None` when nobody answers.
+    /// Returns the answer, or `None` if the daemon does not answer.
     pub fn get_if_alive(&self, path: &str) -> Option<Answer> {
         try_ask(&self.path("run/guillemet.sock"), "GET", path, &[], b"").ok()
     }
@@ -260,7 +262,7 @@ impl Guillemet {
         try_ask(&self.path("run/guillemet.sock"), method, path, headers, body).unwrap()
     }
 
-    /// The daemon's children: its planners.
+    /// Returns the process ids of the daemon's children, which are its planners.
     pub fn planners(&self) -> Vec<u32> {
         let pid = self.pid();
         let children = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flat_map(|task| {
@@ -281,7 +283,7 @@ impl Drop for Guillemet {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on its own connection and reads the answer.
 pub fn try_ask(
     socket: &Path,
     method: &str,
@@ -292,7 +294,7 @@ pub fn try_ask(
     receive(send(socket, method, path, headers, body)?)
 }
 
-/// The first half of `try_ask`: the request is on its way.
+/// Sends a request, which is the first half of `try_ask`.
 pub fn send(
     socket: &Path,
     method: &str,
@@ -308,12 +310,12 @@ pub fn send(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
-    // A body that is refused half-way may meet a closed connection; the answer is there all the same.
+    // If the body is refused half-way, the connection may be closed already. The answer is there all the same.
     let _ = stream.write_all(body);
     Ok(stream)
 }
 
-/// The second half: the whole answer, or an error.
+/// Reads an answer, which is the second half of `try_ask`. Fails if the body is not complete.
 pub fn receive(stream: impl Read) -> std::io::Result<Answer> {
     let answer = receive_head(stream)?;
     let announced = answer.headers.get("content-length").and_then(|len| len.parse::<usize>().ok()).unwrap_or(0);
@@ -323,7 +325,7 @@ pub fn receive(stream: impl Read) -> std::io::Result<Answer> {
     Ok(answer)
 }
 
-/// The same for an answer that only announces its body.
+/// Reads an answer whose body may be missing although it is announced.
 pub fn receive_head(mut stream: impl Read) -> std::io::Result<Answer> {
     let mut bytes = Vec::new();
     if let Err(error) = stream.read_to_end(&mut bytes)

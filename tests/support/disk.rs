@@ -1,4 +1,4 @@
-//! A small disk, which a test can fill.
+//! A small disk that a test can fill.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::process::Command;
 use super::daemon::Guillemet;
 use super::missing;
 
-/// A disk in memory below a folder, until dropped.
+/// A disk in memory, mounted on a folder until this is dropped.
 pub struct Mounted(PathBuf);
 
 impl Drop for Mounted {
@@ -17,8 +17,8 @@ impl Drop for Mounted {
     }
 }
 
-/// A home on a disk of so many MiB of its own, as `init` leaves it; `None` without the right to mount one, and then the
-/// test is reported as skipped. An injected ENOSPC and EROFS stand in for it (`faults.rs`).
+/// Makes a home with `init` on its own disk of `mib` MiB. Returns `None` without the right to mount one, and the test
+/// is then reported as skipped. In that case `faults.rs` covers it with injected ENOSPC and EROFS.
 pub fn home_on_disk(mib: u32) -> Option<(Guillemet, Mounted)> {
     let guillemet = Guillemet::nowhere();
     let path = guillemet.dir.path().to_owned();
@@ -34,7 +34,7 @@ pub fn home_on_disk(mib: u32) -> Option<(Guillemet, Mounted)> {
     Some((guillemet, mounted))
 }
 
-/// Fills the disk with a file of this path, but for so many bytes.
+/// Fills the disk with a file at this path, except for `leave` bytes.
 pub fn fill(filler: &Path, leave: usize) {
     let mut file = File::create(filler).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}

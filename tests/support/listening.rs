@@ -11,7 +11,7 @@ use super::daemon::Guillemet;
 pub struct Listening(BufReader<UnixStream>);
 
 impl Listening {
-    /// Listens, and waits until everything from now on is told.
+    /// Starts to listen, and waits until every later event is certain to be reported.
     pub fn to(guillemet: &Guillemet) -> Self {
         let mut stream = UnixStream::connect(guillemet.path("run/guillemet.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -21,13 +21,13 @@ impl Listening {
         listening
     }
 
-    /// The next line; `None` at the end.
+    /// Returns the next line, or `None` at the end of the stream.
     pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         (self.0.read_line(&mut line).unwrap() > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// Kind and data of the next event.
+    /// Returns the kind and the data of the next event.
     pub fn next(&mut self) -> (String, Value) {
         let mut kind = None;
         loop {
@@ -40,7 +40,7 @@ impl Listening {
         }
     }
 
-    /// The next one of this kind.
+    /// Returns the data of the next event of this kind.
     pub fn next_of(&mut self, wanted: &str) -> Value {
         loop {
             let (kind, data) = self.next();

@@ -1,4 +1,4 @@
-//! What several integration tests share.
+//! Helpers that several integration tests share.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 

@@ -1,15 +1,15 @@
-//! Values that formats take for syntax: some by hand, for each way out that is known, and generated ones.
-//! All printable ASCII.
+//! Values that contain the syntax of formats: some written by hand, for each known way to break out, and some
+//! generated. All are printable ASCII.
 
 use super::random::Random;
 
-/// Every run has the same values. A test names this when it fails.
+/// The seed of the generated values, so that every run has the same ones. Failures name it.
 pub const SEED: u64 = 0x67_75_69_6c;
 
-/// How many are generated.
+/// The number of generated values.
 const GENERATED: usize = 200;
 
-/// What somebody would type who wants to get out.
+/// Values that somebody would type to break out of a format.
 const NASTY: [&str; 64] = [
     "plain",
     " ",
@@ -77,10 +77,10 @@ const NASTY: [&str; 64] = [
     "!\"#$%&'()*+,-./0:;<=>?@[\\]^_`{|}~",
 ];
 
-/// What generated values are made of, in turn: everything there is, and the sharp things among it.
+/// The alphabets of the generated values, used in turn: all kinds of characters, and mostly special ones.
 const ALPHABETS: [&str; 2] = [" !\"#$%&'()*+,-./0123456789:;<=>?@ABCXYZ[\\]^_`abcxyz{|}~", "ab'\"\\$`{}%#;=<>&@ "];
 
-/// More than two hundred values, each once.
+/// Returns more than two hundred different values.
 pub fn passwords() -> Vec<String> {
     let mut random = Random::new(SEED);
     let mut passwords: Vec<String> = NASTY.iter().map(|&nasty| nasty.to_owned()).collect();

@@ -1,4 +1,4 @@
-//! A real PostgreSQL from Debian's packages, in a temporary folder, for as long as a test runs.
+//! A real PostgreSQL from Debian's packages, in a temporary folder, for the time of a test.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -15,11 +15,11 @@ use super::missing;
 pub struct Postgres {
     folder: tempfile::TempDir,
     child: Option<Child>,
-    /// Where it is asked by TLS.
+    /// The port for TLS connections; `None` if it only listens on its socket.
     port: Option<u16>,
 }
 
-/// Where the programs are; the newest that is installed.
+/// Returns the folder of the newest installed version's programs.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
@@ -27,7 +27,7 @@ fn programs() -> Option<PathBuf> {
     newest.max_by_key(number).map(|path| path.join("bin")).filter(|path| path.join("initdb").exists())
 }
 
-/// PostgreSQL refuses to run as root: its own user does.
+/// Returns the user and group that PostgreSQL runs as if the tests run as root, because it refuses to run as root.
 fn user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -38,7 +38,7 @@ fn user() -> Option<(u32, u32)> {
 }
 
 impl Postgres {
-    /// Starts one. Where there is none, `None`: the test is skipped.
+    /// Starts a server. Returns `None` if PostgreSQL is not installed, and the test is then reported as skipped.
     pub fn start() -> Option<Self> {
         let programs = programs();
         if !missing::has(programs.is_some(), "PostgreSQL", "`sudo apt-get install postgresql`") {
@@ -58,7 +58,7 @@ impl Postgres {
         Some(postgres)
     }
 
-    /// Runs it, and waits until it answers.
+    /// Runs the server and waits until it answers.
     pub fn run(&mut self) {
         let programs = programs().unwrap();
         let folder = self.folder.path();
@@ -84,7 +84,7 @@ impl Postgres {
         }
     }
 
-    /// Runs it again so that it is asked by TLS; its address, and its certificate.
+    /// Restarts the server with TLS. Returns its address and the path of its certificate.
     pub fn with_tls(&mut self) -> (String, PathBuf) {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let data = self.folder.path().join("data");
@@ -96,14 +96,14 @@ impl Postgres {
                 std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
             }
         }
-        // It cannot choose a port itself: one that was free a moment ago.
+        // PostgreSQL cannot choose a free port itself, so it gets one that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         self.port = Some(port);
         self.restart();
         (format!("postgres://guillemet@127.0.0.1:{port}/postgres?sslmode=require"), data.join("server.crt"))
     }
 
-    /// Stops it at once, without a word to anybody, and runs it again.
+    /// Stops the server at once, without notice to its clients, and runs it again.
     pub fn restart(&mut self) {
         self.end();
         self.run();
@@ -111,20 +111,20 @@ impl Postgres {
 
     fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // SIGQUIT: its children end too, and what was committed is found again in the log.
+            // On SIGQUIT its children end too, and recovery finds everything that was committed in the write-ahead log.
             let _ = kill_process(Pid::from_child(&child), Signal::QUIT);
             let _ = child.wait();
         }
     }
 
-    /// Everything in it, as it is moved to another.
+    /// Dumps the whole database, as for a move to another server.
     pub fn dump(&self) -> Vec<u8> {
         let dumped = command(&programs().unwrap().join("pg_dump")).arg("--dbname").arg(self.url()).output().unwrap();
         assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
         dumped.stdout
     }
 
-    /// Where it is.
+    /// Returns the address of the database on the socket.
     pub fn url(&self) -> String {
         let host = percent_encoding::utf8_percent_encode(
             self.folder.path().to_str().unwrap(),
@@ -133,7 +133,7 @@ impl Postgres {
         format!("postgres://guillemet@{host}/postgres")
     }
 
-    /// Its files.
+    /// Returns the folder with all of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -150,7 +150,7 @@ fn command(program: &Path) -> Command {
     if let Some((uid, gid)) = user() {
         command.uid(uid).gid(gid);
     }
-    // The folder it is started in may not be readable for it.
+    // PostgreSQL's user may not be able to read the current folder.
     command.current_dir("/");
     command
 }

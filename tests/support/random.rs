@@ -1,4 +1,4 @@
-//! Numbers that look random and repeat with their seed (SplitMix64).
+//! Numbers that look random and are the same for the same seed (SplitMix64).
 
 pub struct Random(u64);
 
@@ -14,7 +14,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than `bound`.
+    /// Returns a number from 0 up to, but not including, `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -1,17 +1,17 @@
-//! An HTTP server on loopback that keeps what it is sent, byte for byte.
+//! An HTTP server on the loopback interface that keeps every request byte for byte.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
-    /// What stands in the first line: path and query.
+    /// The target in the first line: path and query.
     pub target: String,
-    /// In their order; values as they are behind `: `.
+    /// The headers in order. A value is everything after `: `.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The query, decoded: a blank is `%20`, and `+` means itself.
+    /// Returns the decoded query, in which a space is `%20` and `+` is a plus sign.
     pub fn query(&self) -> Vec<(String, String)> {
         let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
@@ -34,14 +34,14 @@ impl Request {
     }
 }
 
-/// The server. It lives as long as the process.
+/// The running server, which lives as long as the process.
 pub struct Recorder {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Recorder {
-    /// Begins to listen; `judge` says with which status a request is answered.
+    /// Starts to listen. `judge` chooses the status of each answer.
     pub fn start(judge: impl Fn(&Request) -> u16 + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -59,13 +59,13 @@ impl Recorder {
         Self { url, requests }
     }
 
-    /// What came since it was asked last.
+    /// Returns the requests since the last call.
     pub fn take(&self) -> Vec<Request> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }
 }
 
-/// One request, or nothing where it is none.
+/// Reads one request, or returns `None` if it is not a valid one.
 fn read(mut stream: &TcpStream) -> Option<Request> {
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let mut bytes = Vec::new();

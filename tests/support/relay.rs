@@ -1,5 +1,5 @@
-//! Between a machine and the account's server, with the server's own certificate: it sees every request in plain, and
-//! holds those that a test wants to hold, or the answers to them.
+//! A relay between a machine and the account server, with the server's own certificate. It sees every request in plain
+//! text, and holds requests or answers that a test chooses.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::account::PATIENCE;
 
-/// A request as the server gets it.
+/// A request as the server receives it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The first line and the headers.
@@ -31,23 +31,23 @@ impl Seen {
     }
 }
 
-/// What is held.
+/// The point at which a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// The request, before the server gets it.
+    /// Holds the request, before the server receives it.
     Request,
-    /// The answer, when the server has done what was asked.
+    /// Holds the answer, after the server has done what was asked.
     Answer,
 }
 
-/// A request or an answer that comes no further until this is dropped.
+/// A request or an answer that is held until this is dropped.
 pub struct Held {
     is_reached: mpsc::Receiver<()>,
     _release: oneshot::Sender<()>,
 }
 
 impl Held {
-    /// Waits until there is one.
+    /// Waits until a request or an answer is held.
     pub fn wait(&self) {
         self.is_reached.recv_timeout(PATIENCE).expect("nothing came that could be held");
     }
@@ -55,7 +55,7 @@ impl Held {
     pub fn release(self) {}
 }
 
-/// What is waited for, at a point.
+/// The description of a request to hold, and at which point.
 struct Gate {
     point: Point,
     method: &'static str,
@@ -66,7 +66,7 @@ struct Gate {
 
 impl Gate {
     async fn pass(self) {
-        // Whoever wanted it may be gone.
+        // The test that holds the request may have ended.
         let _ = self.reached.send(());
         let _ = self.released.await;
     }
@@ -80,7 +80,7 @@ struct Inner {
     gates: Mutex<Vec<Gate>>,
 }
 
-/// The relay. It ends when it is dropped.
+/// The running relay, which ends when it is dropped.
 pub struct Relay {
     pub address: SocketAddr,
     inner: Arc<Inner>,
@@ -88,7 +88,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// To a server whose certificate and key are in this folder.
+    /// Starts a relay to a server whose certificate and key are in this folder.
     pub fn to(to: SocketAddr, folder: &Path) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certificate = CertificateDer::from_pem_file(folder.join("account.crt")).unwrap();
@@ -131,12 +131,12 @@ impl Relay {
         Self { address, inner, _end: end }
     }
 
-    /// Everything the server was sent so far.
+    /// Returns every request to the server so far.
     pub fn seen(&self) -> Vec<Seen> {
         locked(&self.inner.seen).clone()
     }
 
-    /// Holds the next request of this method whose path ends like this, or its answer.
+    /// Holds the next request with this method and this end of its path, or the answer to it.
     pub fn hold(&self, point: Point, method: &'static str, end: &'static str) -> Held {
         let ((reached, is_reached), (release, released)) = (mpsc::channel(), oneshot::channel());
         locked(&self.inner.gates).push(Gate { point, method, end, reached, released });
@@ -149,14 +149,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    /// What is to be waited for because of a request.
+    /// Takes the gate that a request has to pass at this point, if there is one.
     fn gate(&self, request: &Seen, point: Point) -> Option<Gate> {
         let mut gates = locked(&self.gates);
         let at = gates.iter().position(|gate| gate.point == point && request.is(gate.method, gate.end))?;
         Some(gates.remove(at))
     }
 
-    /// One connection. Requests come one after the other, each when the one before is answered.
+    /// Relays one connection. Each request comes after the answer to the one before.
     async fn pass(&self, caller: TcpStream) -> Option<()> {
         let _ = caller.set_nodelay(true);
         let caller = self.acceptor.accept(caller).await.ok()?;
@@ -199,7 +199,7 @@ impl Inner {
     }
 }
 
-/// The next request; `None` when there is none.
+/// Reads the next request; `None` at the end of the connection.
 async fn next(from: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Seen> {
     const END: &[u8] = b"\r\n\r\n";
     let end = loop {

@@ -1,18 +1,18 @@
-//! Makes a chosen system call of a program fail, or kills the program there (`strace`).
+//! Makes a chosen system call of a program fail, or kills the program at it (`strace`).
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::missing;
 
-/// A system call and what becomes of it.
+/// A fault to inject into a system call.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// The system call.
+    /// The name of the system call.
     pub call: &'static str,
-    /// `signal=KILL`, or `error=EIO`.
+    /// The effect in strace's syntax: `signal=KILL` or `error=EIO`, for example.
     pub what: &'static str,
-    /// The number of the call within its thread, from 1; with `lasting` all later ones too.
+    /// The number of the call within its thread, from 1. With `lasting`, all later calls fail too.
     pub at: u32,
     pub lasting: bool,
 }
@@ -27,7 +27,7 @@ impl Fault {
             .to_vec()
     }
 
-    /// What comes before a program, so that it runs with this fault and stays a child of its own.
+    /// Returns the words to put before a program, so that it runs with this fault and stays a direct child.
     pub fn before(&self) -> Vec<String> {
         let mut all = vec!["strace".to_owned(), "-D".to_owned()];
         all.extend(self.arguments());
@@ -35,10 +35,10 @@ impl Fault {
     }
 }
 
-/// Whether there is a strace that may attach itself. Where there is none, the test is skipped.
+/// Reports whether strace is installed and can attach itself. If not, the test is reported as skipped.
 pub fn is_there() -> bool {
     let installed = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
-    // The daemon cannot be traced by its own user.
+    // The daemon's own user cannot trace it, so this needs root.
     let there = installed && rustix::process::geteuid().is_root();
     missing::has(there, "strace, and root to attach it", "`sudo apt-get install strace`")
 }
@@ -46,14 +46,14 @@ pub fn is_there() -> bool {
 /// A fault in a running process, until this is dropped.
 pub struct Attached {
     strace: Child,
-    /// Kept open: strace goes on talking.
+    /// Kept open, because strace goes on writing to it.
     _stderr: BufReader<ChildStderr>,
 }
 
 impl Attached {
     pub fn to(pid: u32, fault: &Fault) -> Self {
         let mut arguments = fault.arguments();
-        // Says when it is attached.
+        // Without these arguments, strace reports when it is attached.
         arguments.retain(|argument| !["-qqq", "-E", "LD_LIBRARY_PATH"].contains(&argument.as_str()));
         let mut strace = Command::new("strace")
             .args(arguments)
@@ -75,7 +75,7 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // Asked to let go (SIGTERM) it may wait for ever for a process that it has killed.
+        // After SIGTERM, strace could wait forever for a process that it has killed.
         let _ = self.strace.kill();
         let _ = self.strace.wait();
     }

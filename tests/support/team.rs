@@ -1,5 +1,5 @@
-//! Machines of one account: real daemons and a real server, and between each of them and the server a cable that
-//! can be cut.
+//! The machines of one account: real daemons and a real server, and between each daemon and the server a cable that can
+//! be cut.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,10 +15,10 @@ use super::account::{Place, Server};
 use super::daemon::{Answer, Guillemet, try_ask};
 use super::relay::Relay;
 
-/// The longest anything in a test may take.
+/// The longest time to wait for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks again until there is an answer.
+/// Asks repeatedly until there is an answer.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -30,14 +30,14 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// What lies between a machine and the server.
+/// The connection between a machine and the server.
 pub struct Cable {
     pub address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
-    /// Where it leads; nowhere while the server does not run.
+    /// The server's address; `None` while the server does not run.
     to: Option<SocketAddr>,
     is_cut: bool,
     is_gone: bool,
@@ -51,7 +51,7 @@ impl Inner {
         }
     }
 
-    /// Lets a caller through, if it leads anywhere.
+    /// Connects a caller to the server, unless the cable is cut or there is no server.
     fn connect(&mut self, caller: &TcpStream) -> Option<TcpStream> {
         let to = self.to.filter(|_| !self.is_cut)?;
         let called = TcpStream::connect(to).ok()?;
@@ -89,7 +89,7 @@ impl Cable {
         locked(&self.inner)
     }
 
-    /// Ends every connection, and lets no other through.
+    /// Ends every connection, and allows no new one.
     pub fn cut(&self) {
         let mut inner = self.inner();
         inner.is_cut = true;
@@ -100,7 +100,7 @@ impl Cable {
         self.inner().is_cut = false;
     }
 
-    /// Leads somewhere else from now on.
+    /// Leads to another address from now on, and ends every connection.
     fn lead(&self, to: Option<SocketAddr>) {
         let mut inner = self.inner();
         inner.to = to;
@@ -122,7 +122,7 @@ fn locked(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands on what one says to the other, until either has enough.
+/// Copies bytes from one stream to the other, until either ends.
 fn pass(mut from: TcpStream, mut to: TcpStream) {
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
@@ -136,16 +136,16 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
-/// A server, or several on one database, and the cables to it.
+/// A server, or two on one database, and the cables to them.
 pub struct Team {
     pub place: Place,
-    /// More arguments of servers that are started.
+    /// Further arguments for servers that are started again.
     pub arguments: &'static [&'static str],
     servers: Vec<Server>,
     cables: Vec<Arc<Cable>>,
 }
 
-/// A daemon with its cable.
+/// A daemon with its cable and its name in the account.
 pub struct Machine {
     pub guillemet: Guillemet,
     pub cable: Arc<Cable>,
@@ -171,13 +171,13 @@ fn address(server: &Server) -> SocketAddr {
 }
 
 impl Team {
-    /// A server without accounts; on PostgreSQL there are two, and every other machine asks the second.
+    /// Starts a server without accounts. On PostgreSQL there are two, and every other machine uses the second.
     pub fn at(place: Place) -> Self {
         let servers = start(&place, &[]);
         Self { place, arguments: &[], servers, cables: Vec::new() }
     }
 
-    /// Two machines in an account, in sync.
+    /// Makes two machines in one account, in sync.
     pub fn pair(place: Place) -> (Self, Machine, Machine) {
         let mut team = Self::at(place);
         let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));
@@ -189,7 +189,7 @@ impl Team {
         (team, a, b)
     }
 
-    /// A machine in no account; its daemon does not run yet.
+    /// Makes a machine that is in no account and whose daemon does not run yet.
     pub fn machine(&mut self, name: &'static str) -> Machine {
         self.machine_of(name, Guillemet::init())
     }
@@ -201,21 +201,21 @@ impl Team {
         Machine { guillemet, cable, name }
     }
 
-    /// What a new account is made with.
+    /// Returns the code that makes a new account.
     pub fn code(&self) -> String {
         let made = self.place.admin(&["create-account", "--url", &self.servers[0].url]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
     }
 
-    /// Makes an account of what a machine has.
+    /// Makes an account from a machine's vault.
     pub fn found(&self, machine: &Machine) {
         let begun = machine.begin(&self.code(), json!({}));
         assert_eq!(begun.status, 201, "{}", begun.text());
         assert_eq!(begun.json()["state"], "connected", "{}", begun.text());
     }
 
-    /// Ends every server: `kill -9`, or SIGTERM.
+    /// Ends every server, with SIGKILL if `at_once` and with SIGTERM otherwise.
     pub fn end_server(&mut self, at_once: bool) {
         for server in self.servers.drain(..) {
             if at_once {
@@ -256,7 +256,7 @@ impl Team {
 fn start(place: &Place, arguments: &[&str]) -> Vec<Server> {
     let mut servers = vec![Server::start_with(place, arguments)];
     if place.postgres.is_some() {
-        // It shows the same certificate, as one behind the same name would.
+        // Both servers show the same certificate, as servers behind one name do.
         let folder = place.folder.path();
         std::fs::create_dir_all(folder.join("second")).unwrap();
         for file in ["account.crt", "account.key"] {
@@ -267,14 +267,14 @@ fn start(place: &Place, arguments: &[&str]) -> Vec<Server> {
     servers
 }
 
-/// Lets a machine into the account of another, which has invited it.
+/// Lets a machine join another's account, with an invitation from the other.
 pub fn join(inviter: &Machine, machine: &Machine) {
     let joined = machine.begin(&inviter.invite(), json!({}));
     assert_eq!(joined.status, 201, "{}", joined.text());
     assert_eq!(joined.json()["state"], "connected", "{}", joined.text());
 }
 
-/// Waits until all are connected, have nothing to tell, and know the same head.
+/// Waits until all machines are connected, have nothing to send, and know the same head.
 pub fn in_sync(machines: &[&Machine]) {
     let begun = Instant::now();
     loop {
@@ -290,19 +290,19 @@ pub fn in_sync(machines: &[&Machine]) {
     }
 }
 
-/// A secret as a machine has it.
+/// A secret as one machine has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     pub id: String,
     pub enabled: bool,
-    /// Nothing where it is disabled.
+    /// The value; `None` if the secret is disabled.
     pub value: Option<String>,
     pub version: u64,
     pub former_names: Vec<String>,
 }
 
 impl Machine {
-    /// Makes or joins an account, by way of the cable.
+    /// Makes or joins an account, through the cable.
     pub fn begin(&self, code: &str, more: Value) -> Answer {
         let mut body = json!({"code": code, "name": self.name, "server": format!("https://{}", self.cable.address)});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -315,12 +315,12 @@ impl Machine {
         made.json()["code"].as_str().unwrap().to_owned()
     }
 
-    /// How it stands with the account.
+    /// Returns the machine's account status.
     pub fn account(&self) -> Value {
         self.get("/v1/account").json()
     }
 
-    /// Waits until it stands like this: state and code.
+    /// Waits until the account status has this state and code.
     pub fn stands(&self, state: &str, code: Option<&str>) -> Value {
         let begun = Instant::now();
         loop {
@@ -333,7 +333,7 @@ impl Machine {
         }
     }
 
-    /// What a person was told.
+    /// Returns the notices for the user.
     pub fn notices(&self) -> Vec<String> {
         let notices = self.account()["notices"].as_array().cloned().unwrap_or_default();
         notices.iter().map(|notice| notice["message"].as_str().unwrap().to_owned()).collect()
@@ -343,7 +343,7 @@ impl Machine {
         self.get(&format!("/v1/secrets/{name}")).json()
     }
 
-    /// The value of a secret, if it is to be had.
+    /// Returns the value of a secret, or `None` if it cannot be resolved.
     pub fn value(&self, name: &str) -> Option<String> {
         let answer = self.post("/v1/resolve", &json!({"secrets": [name]}));
         assert!(matches!(answer.status, 200 | 409), "{}", answer.text());
@@ -368,8 +368,8 @@ impl Machine {
         self.ask("DELETE", &format!("/v1/secrets/{name}"), &[], b"")
     }
 
-    /// Deletes what a template named until a moment ago: a file that vanished counts for two seconds, and other
-    /// devices have to be told.
+    /// Deletes a secret that a template referenced until a moment ago. Repeats that until it succeeds, because a
+    /// vanished file counts for two seconds and other devices have to learn of it.
     pub fn delete_in_time(&self, name: &str) {
         until("it can be deleted", || {
             let answer = self.delete(name);
@@ -378,7 +378,7 @@ impl Machine {
         });
     }
 
-    /// A template that names one secret.
+    /// Writes a template that references one secret.
     pub fn write_template(&self, template: &str, secret: &str) {
         self.write(&format!("cal-com/{template}.toml"), &format!("api_key = \"<< secret '{secret}' >>\"\n"));
     }
@@ -391,13 +391,13 @@ impl Machine {
         self.get(&format!("/v1/render/cal-com/{template}?target=dotenv"))
     }
 
-    /// Whether what is rendered holds this value.
+    /// Reports whether the rendered template contains this value.
     pub fn renders(&self, template: &str, value: &str) -> bool {
         let answer = self.render(template);
         answer.status == 200 && answer.text().contains(value)
     }
 
-    /// Every secret it has, by name.
+    /// Returns every secret of the machine, by name.
     pub fn holds(&self) -> BTreeMap<String, Held> {
         let listed = self.get("/v1/secrets?limit=1000").json();
         let items: Vec<&Value> =
@@ -421,12 +421,12 @@ impl Machine {
         items.iter().map(held).collect()
     }
 
-    /// Asks, where the daemon may be killed meanwhile.
+    /// Sends a request while the daemon may be killed. Returns `None` if there is no answer.
     pub fn try_ask(&self, method: &str, path: &str, body: &Value) -> Option<Answer> {
         try_ask(&self.path("run/guillemet.sock"), method, path, &[], body.to_string().as_bytes()).ok()
     }
 
-    /// A command, with this on standard input; what it prints.
+    /// Runs a command that has to succeed, with `input` on standard input. Returns its standard output.
     pub fn done(&self, arguments: &[&str], input: &str) -> String {
         let output = self.command_with(arguments, input.as_bytes());
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! A pseudo-terminal: a program on one end, and a person on the other.
+//! A pseudo-terminal with a program at one end and a person at the other.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,10 +17,10 @@ use rustix::termios::{
 
 use super::daemon::PROGRAM;
 
-/// The longest anything may take.
+/// The longest time to wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a terminal does with what is typed and printed.
+/// The modes of a terminal: how it treats input and output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Modes {
     input: InputModes,
@@ -37,7 +37,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A terminal that nobody uses yet, as a shell finds one.
+    /// Makes a terminal in its initial state, which no program uses yet.
     pub fn new() -> Self {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&person).unwrap();
@@ -47,12 +47,12 @@ impl Terminal {
         Self { person: person.into(), program: program.into(), printed: Vec::new(), child: None }
     }
 
-    /// Runs the program with this as its standard input, output and error, and its controlling terminal.
+    /// Runs the program with this terminal as its standard input, output and error, and as its controlling terminal.
     pub fn run(home: &Path, arguments: &[&str]) -> Self {
         Self::run_other(home, PROGRAM, arguments)
     }
 
-    /// Runs another program, which finds the home in its environment.
+    /// Runs another program, which gets the home from its environment.
     pub fn run_other(home: &Path, program: &str, arguments: &[&str]) -> Self {
         let mut terminal = Self::new();
         let child = Command::new("setsid")
@@ -70,17 +70,17 @@ impl Terminal {
         terminal
     }
 
-    /// The program's end, for a process.
+    /// Returns the program's end, for a process.
     pub fn stdio(&self) -> Stdio {
         self.program.try_clone().unwrap().into()
     }
 
-    /// Types, or pastes.
+    /// Sends keys to the program, as if typed or pasted.
     pub fn types(&mut self, keys: impl AsRef<[u8]>) {
         self.person.write_all(keys.as_ref()).unwrap();
     }
 
-    /// Waits until a text has been printed behind the one that was waited for last; what was printed before it.
+    /// Waits until a text is printed after the one that was last waited for. Returns the output between the two.
     pub fn expect(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -94,7 +94,7 @@ impl Terminal {
         }
     }
 
-    /// What has been printed behind the text that was waited for last.
+    /// Returns the output after the text that was last waited for.
     pub fn printed(&mut self) -> String {
         self.look(Duration::ZERO);
         String::from_utf8_lossy(&self.printed).into_owned()
@@ -131,7 +131,7 @@ impl Terminal {
         let mut child = self.child.take().unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Whoever prints waits for a person that reads.
+            // A program blocks if nobody reads its output.
             self.look(Duration::from_millis(5));
             if let Some(status) = child.try_wait().unwrap() {
                 return status;
@@ -144,9 +144,9 @@ impl Terminal {
         }
     }
 
-    /// What was typed and nobody has read: a shell would run it.
+    /// Returns the input that nobody has read, which a shell would run.
     pub fn left_for_the_shell(&mut self) -> String {
-        // A line that is not whole counts too.
+        // A line without its line break counts too.
         let mut modes = tcgetattr(&self.program).unwrap();
         modes.local_modes -= LocalModes::ICANON;
         modes.special_codes[SpecialCodeIndex::VMIN] = 0;

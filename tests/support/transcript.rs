@@ -1,11 +1,11 @@
-//! Runs the console transcripts of a Markdown file, and compares what is printed with what stands there.
+//! Runs the console transcripts of a Markdown file, and compares their output with the file.
 //!
-//! A block ```` ```console ```` holds `$ command`, lines that continue it (`> …`), `? N` where it does not end
-//! with 0, and its output: stdout and stderr as a terminal shows them. A block ```` ```FORMAT file=PATH ````
-//! writes a file of the home. Any other block is for readers. What differs at every run is replaced by
-//! `[TIME]`, `[DAY]`, `[ID]`, `[HOME]`, `[BIN]`; `[..]` stands for any part of a line, `...` for any lines.
+//! A block ```` ```console ```` contains `$ command`, lines that continue it (`> …`), `? N` for an exit status other
+//! than 0, and the output: stdout and stderr as on a terminal. A block ```` ```FORMAT file=PATH ```` writes a file of
+//! the home. Any other block is only for readers. Parts that differ in every run are replaced by `[TIME]`, `[DAY]`,
+//! `[ID]`, `[HOME]` and `[BIN]`. `[..]` matches any part of a line, `...` any lines.
 //!
-//! `TRYCMD=overwrite` writes what is printed into the file, as for the other data files.
+//! `TRYCMD=overwrite` writes the actual output into the file, as for the other data files.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,20 +13,20 @@ use std::process::{Command, Stdio};
 
 use super::daemon::PROGRAM;
 
-/// A part of the file.
+/// A part of the Markdown file.
 enum Part {
-    /// Passed over.
+    /// Text that is not run, kept as it is.
     Text(String),
-    /// A file to be written: its path, its content.
+    /// A file to write: its path and its content.
     File(String, String),
-    /// A command.
+    /// A command to run, with its expected output.
     Step(Step),
 }
 
 struct Step {
-    /// Where it stands, from 1.
+    /// The line of the command in the file, from 1.
     line: usize,
-    /// As it stands there.
+    /// The command as it is written in the file.
     shown: String,
     command: String,
     code: i32,
@@ -36,7 +36,7 @@ struct Step {
 /// Runs a file in a home whose daemon runs.
 ///
 /// # Panics
-/// With every step that printed something else, unless it is to be overwritten.
+/// With every step that printed something else, unless the file is overwritten.
 pub fn run(file: &Path, home: &Path) {
     let text = std::fs::read_to_string(file).unwrap();
     let (wrong, after) = compare(&text, home);
@@ -49,7 +49,7 @@ pub fn run(file: &Path, home: &Path) {
     assert!(wrong.is_empty(), "{}\n{wrong}`TRYCMD=overwrite` takes what is printed now", file.display());
 }
 
-/// What is wrong, and the text with what was printed.
+/// Returns the differences, and the file's text with the actual output.
 pub fn compare(text: &str, home: &Path) -> (String, String) {
     let (mut wrong, mut after) = (String::new(), String::new());
     for part in parts(text) {
@@ -67,7 +67,7 @@ pub fn compare(text: &str, home: &Path) -> (String, String) {
                 if code != 0 {
                     writeln!(after, "? {code}").unwrap();
                 }
-                // What fits stays as it is: a person chose what may differ.
+                // Matching output stays as it is, because a person chose which parts may differ.
                 for line in if fits { &step.output } else { &output } {
                     after.push_str(line);
                     after.push('\n');
@@ -131,7 +131,7 @@ fn parts(text: &str) -> Vec<Part> {
                 parts.push(Part::Text(format!("{line}\n")));
             }
         }
-        // The end of the block, which begins no other.
+        // This line ends the block and does not begin another one.
         if lines.next_if(|(_, line)| *line == "```").is_some() {
             parts.push(Part::Text("```\n".into()));
         }
@@ -139,7 +139,7 @@ fn parts(text: &str) -> Vec<Part> {
     parts
 }
 
-/// The exit code, and the lines that were printed.
+/// Runs a command. Returns the exit status and the lines of its output.
 fn execute(command: &str, home: &Path) -> (i32, Vec<String>) {
     let programs = Path::new(PROGRAM).parent().unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
@@ -160,7 +160,8 @@ fn execute(command: &str, home: &Path) -> (i32, Vec<String>) {
     (ended.status.code().unwrap_or(-1), text.lines().map(|line| steady(line).trim_end().to_owned()).collect())
 }
 
-/// A line without what differs at every run: times, ids, and today, which may be yesterday by now.
+/// Returns a line with everything replaced that differs in every run: times, ids, and today's date, which may be
+/// yesterday's by now.
 fn steady(line: &str) -> String {
     let now = time::OffsetDateTime::now_utc();
     let days = [now, now - time::Duration::DAY].map(|day| day.date().to_string());
@@ -195,7 +196,7 @@ fn steady(line: &str) -> String {
     out
 }
 
-/// Whether lines are as expected: `...` stands for any lines, `[..]` for any part of one.
+/// Reports whether lines match the expected ones. `...` matches any lines, `[..]` any part of one.
 fn fits(expected: &[String], printed: &[String]) -> bool {
     match expected.split_first() {
         None => printed.is_empty(),

@@ -1,5 +1,5 @@
-//! What a reader makes of a file: the feature's config with the plain values still in it, each text with its
-//! way back to the file.
+//! The result of reading a file: the feature's config with its plain values, in which each text knows its place in the
+//! file.
 
 use std::ops::Range;
 
@@ -10,55 +10,55 @@ use super::meaning::Facts;
 use super::tokens::{Spot, Tokens};
 use crate::template::{Format, ValueFilter};
 
-/// A config, or a part of one.
+/// A value of a config, which may contain others.
 pub enum Node {
-    /// Text, which may hold credentials.
+    /// A text, which may contain credentials.
     Text(Leaf),
-    /// A number, true, false or null.
+    /// A number, a boolean or a null.
     Other(Value),
-    /// A list.
+    /// A list of values.
     List(Vec<Self>),
-    /// Fields in order.
+    /// A table, with its fields in the file's order.
     Table(Table),
 }
 
-/// Fields in order.
+/// The fields of a table by name, in the file's order.
 pub type Table = Vec<(String, Node)>;
 
-/// A text of the config.
+/// A text of the config, and what the reader knows about it.
 #[derive(Default)]
 pub struct Leaf {
-    /// The text.
+    /// The text as the plugin gets it, with its plain values.
     pub text: Zeroizing<String>,
-    /// Where it came from.
+    /// The place it came from; `None` if the reader made it up.
     pub spot: Option<Spot>,
-    /// Credentials that the reader knows of in it. Where there is none, name and value decide.
+    /// The credentials that the reader knows of in this text. If there are none, the field's name and the text decide.
     pub hints: Vec<Hint>,
 }
 
-/// A credential in a text, by what the reader knows of the format.
+/// A credential in a text, known from the rules of the format.
 pub struct Hint {
-    /// Where in the text.
+    /// The bytes of the text that hold the credential.
     pub range: Range<usize>,
-    /// The value, where that range holds another form of it.
+    /// The value itself, if the range holds another form of it, such as Base64.
     pub value: Option<Zeroizing<String>>,
-    /// What makes that form of the value.
+    /// The filter that makes that form from the value.
     pub filter: Option<ValueFilter>,
-    /// Where in the file, when not where the text stands.
+    /// The place in the file, if it differs from the text's own.
     pub spot: Option<Spot>,
-    /// What it is for, in the words of a name: `token`.
+    /// The purpose, in the words of a secret's name, such as `token`.
     pub purpose: String,
-    /// Why it counts as one.
+    /// The reason it counts as a credential, for the user.
     pub why: &'static str,
 }
 
 impl Leaf {
-    /// A text from somewhere.
+    /// Makes a text without hints.
     pub fn new(text: &str, spot: Option<Spot>) -> Self {
         Self { text: Zeroizing::new(text.to_owned()), spot, hints: Vec::new() }
     }
 
-    /// The same, which is a credential as a whole.
+    /// Returns the text with a hint that the whole of it is a credential.
     #[must_use]
     pub fn credential(mut self, purpose: &str, why: &'static str) -> Self {
         let range = 0..self.text.len();
@@ -79,30 +79,30 @@ impl From<&str> for Node {
     }
 }
 
-/// Reads a document as its consumer does, or says what is wrong with it.
+/// A function that reads a document as its consumer does. Its error says what is wrong with the document.
 pub type Reader = Box<dyn Fn(&str) -> Result<Facts, String>>;
 
-/// What a reader makes of a file.
+/// Everything that a reader finds out about a file.
 pub struct Reading {
-    /// The config.
+    /// The config of the feature, with plain values.
     pub config: Table,
-    /// The target that writes what was read.
+    /// The target whose format the file has.
     pub target: &'static str,
-    /// What the file means to its consumer.
+    /// The meaning of the file for its consumer.
     pub facts: Facts,
-    /// Reads a document of that target as the consumer does; an error says what is wrong with it.
+    /// Reads a document of that target as the consumer does. Its error says what is wrong with the document.
     pub read: Reader,
-    /// The pieces of the file the config came from.
+    /// The pieces of the file that the config came from.
     pub tokens: Tokens,
-    /// What stays behind in the file, for people.
+    /// Notes for the user about what the config leaves out.
     pub notes: Vec<String>,
-    /// The provider's host, where one is named.
+    /// The provider's host, if the file names one.
     pub host: Option<String>,
-    /// How the template is written unless somebody chooses.
+    /// The format of the template, unless the user chooses another.
     pub format: Format,
 }
 
-/// Every text of a config with its path.
+/// Returns every text of a config with the path of its field.
 pub fn leaves(table: &Table) -> Vec<(Vec<String>, &Leaf)> {
     fn walk<'a>(node: &'a Node, path: &mut Vec<String>, into: &mut Vec<(Vec<String>, &'a Leaf)>) {
         match node {

@@ -1,7 +1,7 @@
-//! Finds the credentials of a config, and takes the word of whoever asks for it.
+//! Finds the credentials of a config, and applies the user's choices.
 //!
-//! What counts is where the plugin lets a secret stand, narrowed by what names and values look like. Nothing is
-//! decided here for good: each finding is shown, and can be named or left.
+//! Only fields in which the plugin allows a secret are considered, and then names and values decide. Nothing here is
+//! final: each finding is shown, and the user can name it or keep it in the clear.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,48 +20,48 @@ use guillemet_base::names::SecretName;
 
 const NAMED: &str = "you name it";
 
-/// What somebody has said of fields.
+/// The user's choices about fields.
 #[derive(Default)]
 pub struct Choices {
-    /// Fields that are secrets, with their names.
+    /// The fields that become secrets (`--secret`), with the names of these.
     pub secrets: Vec<(String, SecretName)>,
-    /// Fields that stay in the clear.
+    /// The fields that stay in the clear (`--keep`).
     pub keep: Vec<String>,
 }
 
 impl Choices {
-    /// Whether a field is to stay in the clear.
+    /// Reports whether the user wants a field to stay in the clear.
     pub fn keeps(&self, field: &str) -> bool {
         self.keep.iter().any(|kept| kept == field)
     }
 
-    /// Whether a field is to be a secret.
+    /// Returns the name that the user chose for a field's secret, or `None` if the user chose none.
     pub fn names(&self, field: &str) -> Option<&SecretName> {
         self.secrets.iter().find(|(named, _)| named == field).map(|(_, name)| name)
     }
 }
 
-/// A credential of the config.
+/// A credential that was found in the config.
 pub struct Finding {
-    /// The field, as people and options name it.
+    /// The path of the field, joined by dots as in options and messages.
     pub field: String,
-    /// Where in the field's text the placeholder goes.
+    /// The bytes of the field's text that the placeholder replaces.
     pub range: Range<usize>,
-    /// What makes that form of the value.
+    /// The filter that makes this text from the value; `None` if it is the value itself.
     pub filter: Option<ValueFilter>,
-    /// The value.
+    /// The plain value, which becomes the secret's value.
     pub value: Zeroizing<String>,
-    /// The secret it becomes.
+    /// The name of the secret that holds the value.
     pub name: SecretName,
-    /// Whether that secret is there already.
+    /// Whether that secret exists already.
     pub is_there: bool,
-    /// Why it counts as one.
+    /// The reason it counts as a credential, for the user.
     pub why: &'static str,
-    /// Where it stands in the file.
+    /// The place of the value in the file; `None` if it has none that can be replaced.
     pub spot: Option<Spot>,
 }
 
-/// By the path of their field, in the order of its text.
+/// The findings by the path of their field, in the order of its text.
 pub type Findings = BTreeMap<Vec<String>, Vec<Finding>>;
 
 /// A credential that has no name yet.
@@ -74,7 +74,7 @@ struct Candidate {
     spot: Option<Spot>,
 }
 
-/// Looks at every text of a config. What is wrong goes to `problems`.
+/// Finds the credentials in every text of a config and names them. Adds everything that is wrong to `problems`.
 pub fn find(
     config: &Table,
     fields: &SecretFields,
@@ -139,13 +139,15 @@ pub fn find(
     findings
 }
 
-/// Whether a text has what `adopt` or a template writes in place of a value.
+/// Reports whether a text contains a placeholder of a template, or a mark that `adopt --replace` leaves in place of a
+/// value.
 fn holds_placeholder(text: &str) -> bool {
     let mut marks = text.split('«').skip(1).filter_map(|behind| behind.split_once('»'));
     text.contains("<< secret ") || marks.any(|(name, _)| name.parse::<SecretName>().is_ok())
 }
 
-/// Fields that were named and are not there.
+/// Adds a problem for each choice about a field that the config does not have, and for each field that is chosen both
+/// ways.
 fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &mut Problems<'_>) {
     let there: Vec<String> = leaves.iter().map(|(path, _)| path.join(".")).collect();
     let named = choices.secrets.iter().map(|(field, _)| ("--secret", field));

@@ -1,9 +1,9 @@
-//! Whether a text looks like a credential: by the name it has, and by itself.
+//! Judges whether a text looks like a credential, from its field's name and from the text itself.
 //!
-//! Knows no format and no feature. Errs towards yes by name and towards no by looks: what is found is shown
-//! before anything happens.
+//! Knows nothing of formats and features. Names are judged generously and texts strictly, because every finding is
+//! shown before anything happens.
 
-/// Words of a name that say so.
+/// Words that mark a name as that of a credential.
 const SECRET_WORDS: [&str; 17] = [
     "apikey",
     "auth",
@@ -23,11 +23,11 @@ const SECRET_WORDS: [&str; 17] = [
     "signature",
     "token",
 ];
-/// Ends of words that are written as one: `hapikey`, `accesstoken`.
+/// Endings of joined words that do the same: `hapikey`, `accesstoken`.
 const JOINED: [&str; 5] = ["key", "password", "pwd", "secret", "token"];
-/// Words that end like that and are others.
+/// Words with such an ending that mean something else.
 const NO_KEYS: [&str; 7] = ["donkey", "hockey", "jockey", "monkey", "turkey", "whiskey", "hotkey"];
-/// Words at the end of a name that say it is something about a credential.
+/// Words at the end of a name that make it a fact about a credential.
 const ABOUT: [&str; 17] = [
     "algorithm",
     "count",
@@ -47,7 +47,7 @@ const ABOUT: [&str; 17] = [
     "uri",
     "version",
 ];
-/// How credentials of well-known issuers begin.
+/// Prefixes of credentials from well-known issuers.
 const ISSUED: [&str; 29] = [
     "AIza",
     "AKIA",
@@ -79,10 +79,10 @@ const ISSUED: [&str; 29] = [
     "xoxp-",
     "ya29.",
 ];
-/// Shortest text that can look drawn at random.
+/// The shortest text that can look random, in bytes.
 const RANDOM_MIN: usize = 20;
 
-/// Why a text of this name looks like a credential, if it does.
+/// Returns why a text in a field of this name looks like a credential, or `None` if it does not.
 pub fn like_a_credential(name: &str, value: &str) -> Option<&'static str> {
     if value.trim().is_empty() || is_reference(value) || matches!(value, "true" | "false" | "null" | "none") {
         None
@@ -99,7 +99,7 @@ pub fn like_a_credential(name: &str, value: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a name is one of credentials: `X-API-Key`, `accessToken`, `webhook_secret`.
+/// Reports whether a name is that of a credential, such as `X-API-Key`, `accessToken` or `webhook_secret`.
 pub fn named_so(name: &str) -> bool {
     let words = words(name);
     if words.last().is_some_and(|last| ABOUT.contains(&last.as_str()) || last == "public") {
@@ -111,12 +111,12 @@ pub fn named_so(name: &str) -> bool {
         SECRET_WORDS.contains(&word.as_str()) || SECRET_WORDS.contains(&one) || joined
     };
     let public = words.windows(2).any(|pair| pair[0] == "public" && pair[1] == "key");
-    // `max_tokens` counts something.
+    // In `max_tokens`, for example, the word counts something.
     let counts = words.first().is_some_and(|first| matches!(first.as_str(), "max" | "min" | "num"));
     !public && !counts && words.iter().any(secret)
 }
 
-/// The words of a name, in lower case.
+/// Returns the words of a name in lower case, split at punctuation and at capitals.
 pub fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut before = '-';
@@ -134,7 +134,8 @@ pub fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Whether the consumer or the platform puts something else there: `${TOKEN}`, `Bearer ${input:key}`, `{{token}}`.
+/// Reports whether the consumer or the platform replaces the text by something else: `${TOKEN}`, `Bearer ${input:key}`,
+/// `{{token}}`.
 pub fn is_reference(value: &str) -> bool {
     let variable = |behind: &str| {
         let begins = behind.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -149,11 +150,11 @@ fn is_jwt(value: &str) -> bool {
     value.starts_with("eyJ") && value.split('.').count() == 3 && value.split('.').all(part)
 }
 
-/// Letters and digits in one piece, with about as many different ones as chance gives. An identifier that is
-/// made to be read (a UUID, a date, a host) is none.
+/// Reports whether a text looks random: letters and digits in one piece, with about as many different characters as
+/// chance gives. An identifier that is made to be read (a UUID, a date, a host) does not.
 pub fn is_random(value: &str) -> bool {
     let token = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+/=.~".contains(&b));
-    // A word with a number behind it, as people name things, has no piece that mixes the two.
+    // A word followed by a number, as people name things, has no piece that mixes letters and digits.
     let mixed = |piece: &str| {
         let digits = piece.bytes().any(|b| b.is_ascii_digit());
         piece.len() >= RANDOM_MIN / 2 && digits && piece.bytes().any(|b| b.is_ascii_alphabetic())
@@ -167,7 +168,7 @@ fn is_uuid(value: &str) -> bool {
     parts == [8, 4, 4, 4, 12] && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
-/// Shannon's, in bits for each byte.
+/// Returns the Shannon entropy, in bits per byte.
 fn entropy(value: &str) -> f64 {
     let mut counts = [0_u32; 256];
     value.bytes().for_each(|b| counts[usize::from(b)] += 1);

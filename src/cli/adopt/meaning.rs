@@ -1,7 +1,7 @@
-//! What a config says to its consumer, as facts; whether two say the same; and the difference, for people.
+//! The meaning of a config for its consumer, as a list of facts. Compares two configs and prints the difference.
 //!
-//! Invariant: what is shown holds no value: a place that will be filled shows its mark, and what differs is
-//! masked where it could be a credential.
+//! Invariant: the printed text contains no credential. A place that will be filled shows its mark, and any other text
+//! that could be a credential is masked.
 
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use super::looks;
 use crate::cli::output;
 
-/// What stands for a value that is not shown.
+/// The text that is shown in place of a hidden value.
 const MASK: &str = "••••••";
-/// Most characters that are shown of one fact.
+/// The most characters that are shown of one fact.
 const SHOWN_MAX: usize = 120;
 
-/// One thing a config says.
+/// One setting of a config.
 struct Fact {
     path: String,
     value: Zeroizing<String>,
@@ -27,17 +27,17 @@ impl Fact {
     }
 }
 
-/// What a config says, in its own order.
+/// The settings of a config, in its own order.
 #[derive(Default)]
 pub struct Facts(Vec<Fact>);
 
 impl Facts {
-    /// Adds a text.
+    /// Adds a fact whose value is a text.
     pub fn text(&mut self, path: &str, text: &str) {
         self.0.push(Fact { path: path.to_owned(), value: Zeroizing::new(text.to_owned()), is_text: true });
     }
 
-    /// Adds a tree, a fact for each of its leaves.
+    /// Adds a fact for each leaf of a tree.
     pub fn tree(&mut self, path: &str, value: &Value) {
         let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match value {
@@ -56,24 +56,24 @@ impl Facts {
     }
 }
 
-/// How one fact comes through.
+/// The way one fact changes.
 enum Row {
-    /// As it was.
+    /// It stays as it was.
     Kept(String, String),
-    /// As it was, with values of the vault in it.
+    /// It stays as it was, with values from the vault in it.
     Placed(String, String),
-    /// Otherwise, or not at all, or new.
+    /// It changes, disappears or is new. Holds the path and the old and the new text.
     Changed(String, Option<String>, Option<String>),
 }
 
-/// Two configs, fact by fact. Holds what is shown and no value.
+/// Two configs compared fact by fact. Holds only text that may be shown.
 pub struct Comparison(Vec<Row>);
 
-/// Compares what the file says with what the template gives. `marked` is the template's document with marks in
-/// place of values; `values` are the credentials that were found.
+/// Compares the meaning of the file with that of the rendered template. `marked` is the template's document with marks
+/// in place of values; `values` are the credentials that were found.
 ///
 /// # Errors
-/// The facts in which a credential would not be what it is in the file.
+/// With the paths of the facts in which a credential would differ from the file's.
 pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&str]) -> Result<Comparison, Vec<String>> {
     let mut broken: Vec<String> = Vec::new();
     let same_shape = rendered.0.len() == marked.0.len()
@@ -86,7 +86,7 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
     for fact in &original.0 {
         let found = rest.iter().position(|(after, _)| after.path == fact.path);
         let Some((after, mark)) = found.map(|index| rest.remove(index)) else {
-            // What the config cannot hold is for the person to judge, and stays in the file.
+            // The user judges what the config cannot express; it stays in the file.
             rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), None));
             continue;
         };
@@ -110,7 +110,7 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
     if broken.is_empty() { Ok(Comparison(rows)) } else { Err(broken) }
 }
 
-/// A fact of which nobody knows whether it is a credential: shown only where it looks like none.
+/// Returns a fact's text, masked if it contains a known credential or looks like one.
 fn masked(fact: &Fact, values: &[&str]) -> String {
     let name = fact.path.rsplit('.').next().unwrap_or_default();
     let held = values.iter().any(|value| holds(fact, value));
@@ -118,7 +118,8 @@ fn masked(fact: &Fact, values: &[&str]) -> String {
     if secret { MASK.into() } else { brief(&fact.value) }
 }
 
-/// Whether a fact has a credential in it. A very short one could be anywhere by chance.
+/// Reports whether a fact contains a credential. A credential of less than four bytes has to be the whole text, because
+/// it could be part of any text by chance.
 fn holds(fact: &Fact, value: &str) -> bool {
     *fact.value == *value || (value.len() >= 4 && fact.value.contains(value))
 }
@@ -131,7 +132,7 @@ fn brief(text: &str) -> String {
     shown.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
 
-/// A text with its marks masked: how it looks in the file.
+/// Returns a text with its marks masked, as the file's text is shown.
 fn before(marked: &str) -> String {
     let mut out = String::new();
     let mut rest = marked;
@@ -145,12 +146,12 @@ fn before(marked: &str) -> String {
 }
 
 impl Comparison {
-    /// How many facts are not as they were.
+    /// Returns the number of facts that differ.
     pub fn changes(&self) -> usize {
         self.0.iter().filter(|row| matches!(row, Row::Changed(..))).count()
     }
 
-    /// Prints it like a diff: the file before, the rendered config after.
+    /// Prints the comparison like a diff: `-` is the file, `+` the rendered config.
     pub fn print(&self) {
         for row in &self.0 {
             match row {
@@ -170,7 +171,7 @@ impl Comparison {
         }
     }
 
-    /// What is not as it was, in words: a line each.
+    /// Describes each difference in a line of words.
     pub fn told(&self) -> Vec<String> {
         let told = |row: &Row| match row {
             Row::Changed(path, Some(_), None) => Some(format!("{path} is left out")),

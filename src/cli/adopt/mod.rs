@@ -1,7 +1,8 @@
-//! `adopt`: a config with plain values becomes a template and secrets.
+//! The `adopt` command: turns a config with plain values into a template and secrets.
 //!
-//! First everything is worked out and shown: what was found, the template, and what the rendered config would say
-//! beside the file. That takes a planner and no value of the vault. Only a yes changes anything (`store`).
+//! Works everything out first and shows it: what was found, the template, and how the rendered config differs in
+//! meaning from the file. This takes a planner and no value of the vault. Nothing is changed until the user says yes
+//! ([`store`]).
 
 mod config;
 mod find;
@@ -39,7 +40,7 @@ use proposal::Proposal;
 use read::{action, cal_com, livekit, mcp, pjsip, url};
 use source::{Problems, Source};
 
-/// Longest name of a template.
+/// The longest name of a template, in bytes.
 const NAME_MAX: usize = 100;
 
 #[derive(Args)]
@@ -85,7 +86,7 @@ pub struct Adopt {
     yes: bool,
 }
 
-/// Reads the name of a template that is yet to be written.
+/// Checks the name of a template that does not exist yet.
 pub(super) fn template_name(text: &str) -> Result<String, String> {
     let begins = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
@@ -96,12 +97,12 @@ pub(super) fn template_name(text: &str) -> Result<String, String> {
 }
 
 fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
-    // Names of secrets hold no `=`; fields may.
+    // The last `=` separates them, because a secret's name cannot contain `=`, but a field can.
     let (field, name) = text.rsplit_once('=').ok_or("FIELD=NAME is needed, as in headers.X-Key=acme-key-prod")?;
     Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
 }
 
-/// A name of the inventory.
+/// A row of the inventory, with what names need.
 #[derive(Deserialize)]
 struct Row {
     name: String,
@@ -144,7 +145,7 @@ impl Adopt {
         store::store(home, &proposal, rewritten)
     }
 
-    /// Works everything out; changes nothing.
+    /// Works out the proposal. Changes nothing.
     fn propose(self, home: &Home) -> Result<Proposal, Failure> {
         let source = Source::read(&self.file)?;
         let trial = Trial::new(home)?;
@@ -184,7 +185,7 @@ impl Adopt {
         Ok(Proposal { feature, name, target, source, reading, findings, template, format, rendered, compared, notes })
     }
 
-    /// Reads the file as its feature has it.
+    /// Reads the file with the reader of its feature. Returns `None` if the reader added problems and made no config.
     fn read(
         &self,
         source: &Source,
@@ -215,7 +216,7 @@ impl Adopt {
     }
 }
 
-/// A panic is told with its place and without its message, which could hold anything of the file.
+/// Reports a panic with its place but without its message, which could contain anything from the file.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -223,7 +224,7 @@ fn quiet_panics() {
     }));
 }
 
-/// The names there are, by their key.
+/// Returns the names that the inventory knows, by their key in lower case.
 fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
     let rows: client::Listing<Row> = client::listing(home, "/v1/secrets", "")?;
     let mut known = BTreeMap::new();
@@ -237,13 +238,13 @@ fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
     Ok(known)
 }
 
-/// The values that were found, sealed, by the key of their names.
+/// Returns the values that were found, sealed, by the key of their secret's name.
 fn values(findings: &Findings) -> BTreeMap<String, SealedValue> {
     let found = findings.values().flatten();
     found.map(|finding| (finding.name.key(), SealedValue::seal(&finding.value))).collect()
 }
 
-/// Problems of a template that is not written yet: told at the place in the file that its field came from.
+/// Returns the problems of a template that is not written yet, each at the place in the file that its field came from.
 fn of_template(source: &Source, reading: &Reading, what: &str, found: Vec<Problem>) -> Failure {
     let mut problems = Problems::new(source);
     let leaves = config::leaves(&reading.config);
@@ -271,7 +272,7 @@ fn warning_line(path: &str, message: &str) -> String {
     format!("warning: {path}: {message}")
 }
 
-/// What the feature's other targets have against the template.
+/// Returns a note for each other target of the feature that cannot render the template.
 fn other_targets(
     trial: &Trial,
     description: &Description,

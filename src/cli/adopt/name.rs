@@ -1,6 +1,6 @@
-//! Names for what is found: provider, purpose, environment, as `secret add` suggests.
+//! Chooses names for the secrets that are found: provider, purpose, environment, as `secret add` suggests.
 //!
-//! Never proposes a name that something has or had; takes one that somebody chose.
+//! Never proposes a name that a secret has or had. Uses the names that the user chose.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use super::looks::words;
 use guillemet_base::names::{NAME_MAX, SecretName};
 
-/// Labels of hosts that say what is served, not by whom.
+/// Labels of host names that say what is served, and not by whom.
 const SERVICES: [&str; 12] =
     ["api", "app", "apis", "cloud", "gateway", "hooks", "mcp", "rest", "server", "service", "sip", "www"];
-/// Second-level labels under which names are registered in many countries.
+/// Second-level labels under which many countries register names.
 const REGISTRIES: [&str; 8] = ["ac", "co", "com", "edu", "gov", "net", "or", "org"];
-/// Words of an environment, and what they are called.
+/// Words that name an environment, each with the word used in secret names.
 const ENVIRONMENTS: [(&str, &str); 11] = [
     ("prod", "prod"),
     ("production", "prod"),
@@ -29,33 +29,33 @@ const ENVIRONMENTS: [(&str, &str); 11] = [
     ("qa", "qa"),
 ];
 
-/// A name that the inventory knows.
+/// The state of a name that the inventory knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    /// A secret has it.
+    /// It is the name of a secret.
     Secret,
-    /// Templates name it, and there is no secret.
+    /// Templates reference it, but no such secret exists.
     Missing,
-    /// A secret had it.
+    /// It is a former name of a secret.
     Former,
 }
 
-/// Proposes names.
+/// Proposes names for the values of one template.
 pub struct Namer {
     provider: String,
-    /// Said by the template's name or the host.
+    /// The environment that the template's name or the host says; `None` if neither does.
     environment: Option<&'static str>,
     known: BTreeMap<String, Known>,
-    /// Names that somebody chose for other fields.
+    /// Names that the user chose for other fields.
     reserved: Vec<SecretName>,
-    /// What has been given: name and value, so that the same value gets the same name.
+    /// The names given so far with their values, so that the same value gets the same name.
     given: Vec<(SecretName, Zeroizing<String>)>,
     problems: Vec<String>,
 }
 
 impl Namer {
-    /// For a template: its feature and name, the host it leads to, the names there are (by `SecretName::key`), and
-    /// those that somebody will choose.
+    /// Prepares names for a template. `host` is the host it leads to, `known` has the names of the inventory by
+    /// `SecretName::key`, and `reserved` has the names that the user chose.
     pub fn new(
         (feature, template): (&str, &str),
         host: Option<&str>,
@@ -76,8 +76,8 @@ impl Namer {
         Self { provider, environment, known, reserved, given: Vec::new(), problems: Vec::new() }
     }
 
-    /// The name of a value, and whether that secret is there already: the one that was chosen, the one that the same
-    /// value has got, or a new one.
+    /// Returns the name for a value, and whether that secret exists already: the chosen name, the name that the same
+    /// value got before, or a new one.
     pub fn name(&mut self, chosen: Option<&SecretName>, purpose: &str, value: &str) -> (SecretName, bool) {
         if let Some(chosen) = chosen {
             return (chosen.clone(), self.choose(chosen, value));
@@ -85,14 +85,14 @@ impl Namer {
         if let Some((name, _)) = self.given.iter().find(|(_, given)| **given == *value) {
             return (name.clone(), self.known.get(&name.key()) == Some(&Known::Secret));
         }
-        // Issuers say it in their keys: `sk_test_…`.
+        // Issuers mark test keys in the key itself: `sk_test_…`.
         let test = if value.contains("_test_") { "test" } else { "prod" };
         let name = self.propose(purpose, self.environment.unwrap_or(test));
         self.given.push((name.clone(), Zeroizing::new(value.to_owned())));
         (name, false)
     }
 
-    /// What is wrong with the names that were chosen.
+    /// Takes the problems of the names that the user chose.
     pub fn problems(&mut self) -> Vec<String> {
         std::mem::take(&mut self.problems)
     }
@@ -112,7 +112,7 @@ impl Namer {
 
     fn propose(&self, purpose: &str, environment: &str) -> SecretName {
         let mut purpose: Vec<&str> = purpose.split('-').filter(|word| !word.is_empty() && *word != "x").collect();
-        // `X-Telnyx-Key` of Telnyx need not say it twice.
+        // For the header `X-Telnyx-Key` of Telnyx, for example, the provider is named only once.
         purpose.retain(|word| *word != self.provider);
         let purpose = if purpose.is_empty() { "secret".to_owned() } else { purpose.join("-") };
         let room = NAME_MAX - 16;
@@ -128,7 +128,7 @@ impl Namer {
                 && !self.given.iter().any(|(given, _)| given == name)
         };
         let candidates = (1..).map(|number| numbered(number).parse::<SecretName>());
-        // A provider begins with a letter or digit, and so does the name.
+        // The provider begins with a letter or a digit, and so does the name, which is always valid.
         candidates.flatten().find(free).unwrap_or_else(|| unreachable!("numbers do not end"))
     }
 }
@@ -137,7 +137,8 @@ fn environment_of(word: &str) -> Option<&'static str> {
     ENVIRONMENTS.iter().find(|(known, _)| *known == word).map(|(_, name)| *name)
 }
 
-/// Whose host it is: the label that was registered. Nobody's where it is an address or of this machine.
+/// Returns the registered label of a host, which names its owner. Returns `None` for an address, or for a host of this
+/// machine or the local network.
 fn provider(host: &str) -> Option<String> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if host.parse::<std::net::IpAddr>().is_ok() || host.ends_with("localhost") || host.contains(['{', '$']) {

@@ -1,6 +1,7 @@
-//! What `adopt` would do, and how that is shown.
+//! A proposal of `adopt`: what it would do, and how that is shown.
 //!
-//! Invariant: what is shown holds no value; `findings`, `reading` and `rendered` do, and have no way to be printed.
+//! Invariant: nothing that is shown contains a value. `findings`, `reading` and `rendered` contain values, and have no
+//! way to be printed.
 
 use zeroize::Zeroizing;
 
@@ -13,39 +14,39 @@ use crate::template::Format;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 
-/// Everything that a yes will do.
+/// Everything that is done when the user says yes.
 pub struct Proposal {
-    /// The kind of integration.
+    /// The feature of the template, such as `mcp-server`.
     pub feature: String,
-    /// Of the template, without its feature.
+    /// The template's name, without its feature.
     pub name: String,
-    /// The target that writes what was read.
+    /// The target whose format the file has.
     pub target: &'static str,
-    /// The file.
+    /// The file with the plain values.
     pub source: Source,
-    /// What was made of it.
+    /// The result of reading the file.
     pub reading: Reading,
-    /// Its credentials, with their names.
+    /// The credentials of the file, with the names of their secrets.
     pub findings: Findings,
-    /// The template's text.
+    /// The text of the new template, with placeholders.
     pub template: String,
-    /// How that is written.
+    /// The format of the template.
     pub format: Format,
-    /// What the template gives with the file's values.
+    /// The config that the template renders to with the file's values.
     pub rendered: Clear,
-    /// How the rendered config differs from the file.
+    /// The comparison of the rendered config with the file.
     pub compared: Comparison,
-    /// Worth knowing, beside what is shown.
+    /// Further notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Proposal {
-    /// The template's id.
+    /// Returns the id of the new template, `feature/name`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.feature, self.name)
     }
 
-    /// Shows it: what was found, the template, the difference.
+    /// Prints the proposal: the findings, the template and the comparison.
     pub fn show(&self) {
         let row = |finding: &Finding| {
             let state = if finding.is_there { "is there" } else { "new" };
@@ -64,7 +65,7 @@ impl Proposal {
         self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));
     }
 
-    /// The values, each once, with whether they are there already.
+    /// Returns each secret once, with its value and whether it exists already.
     pub fn secrets(&self) -> Vec<(&SecretName, &Zeroizing<String>, bool)> {
         let mut secrets: Vec<(&SecretName, &Zeroizing<String>, bool)> = Vec::new();
         for finding in self.findings.values().flatten() {

@@ -1,7 +1,7 @@
-//! The file with plain values: read once, and everything that is wrong with it.
+//! The file with the plain values, read once, and the list of everything that is wrong with it.
 //!
-//! Invariant: what it holds is in buffers that wipe themselves, and no message made here has any of it but
-//! names of fields.
+//! Invariant: the file's content is only in buffers that wipe themselves, and a message made here contains nothing from
+//! it except names of fields.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,15 +17,15 @@ use crate::template::catalog::TEMPLATE_MAX;
 use crate::template::tokens::Cursor;
 use guillemet_base::files::Fingerprint;
 
-/// The file.
+/// The file that is adopted, with its content.
 pub struct Source {
-    /// What messages call it.
+    /// The file's name in messages.
     pub shown: String,
-    /// Its text, without a byte order mark.
+    /// The text of the file, without a byte order mark.
     pub text: Zeroizing<String>,
-    /// Where it lies, and how it looked when it was read; nothing for standard input.
+    /// The path of the file, and its fingerprint when it was read; `None` for standard input.
     pub file: Option<(PathBuf, Fingerprint)>,
-    /// Bytes of the byte order mark that was left out.
+    /// The length in bytes of the byte order mark that was removed, 0 or 3.
     pub mark: usize,
 }
 
@@ -33,7 +33,7 @@ impl Source {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
-    /// When it cannot be read, is larger than a template can be, or not UTF-8.
+    /// When it cannot be read, is larger than a template can be, or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let is_stdin = path.as_os_str() == "-";
         let shown = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
@@ -61,36 +61,36 @@ impl Source {
         Ok(Self { shown, mark: text.len() - plain.len(), text: Zeroizing::new(plain.to_owned()), file })
     }
 
-    /// For tests and parts of other texts.
+    /// Makes a source from a text, for tests.
     #[cfg(test)]
     pub fn of(text: &str) -> Self {
         Self { shown: "file".into(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 }
     }
 
-    /// Line and column (in characters) of a byte, from 1.
+    /// Returns the line and the column (in characters) of a byte, both counted from 1.
     pub fn position(&self, at: usize) -> (u32, u32) {
         Cursor::new(&self.text).position(self.text.floor_char_boundary(at))
     }
 }
 
-/// Everything that is wrong with a file.
+/// The list of everything that is wrong with a file.
 pub struct Problems<'a> {
     source: &'a Source,
     list: Vec<Problem>,
 }
 
 impl<'a> Problems<'a> {
-    /// None yet.
+    /// Makes an empty list for a file.
     pub fn new(source: &'a Source) -> Self {
         Self { source, list: Vec::new() }
     }
 
-    /// Whether there are none.
+    /// Reports whether no problem was added.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Notes one, at a byte of the file where that is known. `message` and `help` hold no value.
+    /// Adds a problem. `at` is the byte of the file it is at, if known. `message` and `help` must contain no value.
     pub fn add(&mut self, at: Option<usize>, path: &str, message: impl Into<String>, help: Option<&str>) {
         let position = at.map(|at| self.source.position(at));
         self.list.push(Problem {
@@ -102,10 +102,10 @@ impl<'a> Problems<'a> {
         });
     }
 
-    /// All of them as an error; `what` says of what.
+    /// Returns all problems as one error, whose first words are `what`.
     ///
     /// # Errors
-    /// When there is one.
+    /// When there is a problem.
     pub fn check(&self, what: &str) -> Result<(), Failure> {
         if self.list.is_empty() {
             return Ok(());
@@ -118,7 +118,8 @@ impl<'a> Problems<'a> {
     }
 }
 
-/// One problem: its place, what is wrong, what to do. The line itself is not shown: it may hold a value.
+/// Formats a problem: its place, what is wrong, what to do. The line itself is not shown, because it may contain a
+/// value.
 fn entry(shown: &str, problem: &Problem) -> String {
     let mut place = String::new();
     if let Some(line) = problem.line {

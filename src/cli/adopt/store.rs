@@ -1,7 +1,7 @@
-//! What a yes does: secrets, then the template, then the file where that is wanted.
+//! Carries out a proposal: stores the secrets, writes the template, and replaces the file if the user wants that.
 //!
-//! Invariant: no value is lost. The file is touched last, when the daemon has rendered the very bytes that were
-//! compared; whatever fails before takes back what this run has made, and says so.
+//! Invariant: no value is lost. The file is replaced last, after the daemon has rendered exactly the bytes that were
+//! compared. A failure before that undoes what this run has made, and says so.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -24,14 +24,14 @@ use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 
 fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> PathBuf {
-    // A name may hold dots.
+    // The extension is appended, not set with `with_extension`, because a name may contain dots.
     home.templates().join(feature).join(format!("{name}.{extension}"))
 }
 
-/// Whether a template can have this name.
+/// Checks that no template has this id.
 ///
 /// # Errors
-/// When one has it, in whatever format.
+/// When a template with this id exists, in any format.
 pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure> {
     match files_of(&home.templates(), &format!("{feature}/{name}")).into_iter().next() {
         None => Ok(()),
@@ -42,10 +42,10 @@ pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure>
     }
 }
 
-/// The file's text with marks in place of the values.
+/// Returns the file's text with marks in place of the values.
 ///
 /// # Errors
-/// When a value cannot be put out of the text, or stands in it a second time.
+/// When a value cannot be replaced in the text, or is in the text a second time.
 pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
     let source = &proposal.source;
     let mut problems = Problems::new(source);
@@ -73,7 +73,7 @@ pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-/// Whether the file can be replaced as a whole.
+/// Checks that the file can be replaced as a whole, and that it has no other name.
 fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
     let Some((path, _)) = &proposal.source.file else { return Ok(()) };
     let refused = |why: String| Failure::new(format!("{} {why}; nothing was changed", proposal.source.shown));
@@ -92,10 +92,10 @@ fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
     }
 }
 
-/// Keeps the secrets, writes the template, and puts the marks into the file.
+/// Stores the secrets, writes the template, and puts the marks into the file.
 ///
 /// # Errors
-/// What failed, and what has become of the rest.
+/// When a step fails. The message says what failed and what remains.
 pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<String>>) -> Done {
     check_reused(home, proposal)?;
     let mut made = Made { home, secrets: Vec::new(), template: None };
@@ -135,7 +135,7 @@ pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<Strin
     Ok(())
 }
 
-/// Secrets that are used as they are have to have the file's values.
+/// Checks that each existing secret that the template uses has the value from the file.
 fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
     let reused: Vec<_> = proposal.secrets().into_iter().filter(|(.., is_there)| *is_there).collect();
     if reused.is_empty() {
@@ -143,7 +143,7 @@ fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
     }
     let names: Vec<&str> = reused.iter().map(|(name, ..)| name.as_str()).collect();
     let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": names})))?.good(home)?;
-    // What is freed is wiped, this JSON too.
+    // The allocator wipes freed memory, and so this JSON too.
     let values = answer.json();
     let differs = |(name, value, _): &&(&SecretName, &Zeroizing<String>, bool)| {
         let there = values["secrets"].as_object().into_iter().flatten();
@@ -160,10 +160,10 @@ fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
     )))
 }
 
-/// What this run has made.
+/// The things that this run has made, for undoing them.
 struct Made<'a> {
     home: &'a Home,
-    /// Names, and the state they were made in.
+    /// Names of secrets, each with the entity tag of its new state.
     secrets: Vec<(SecretName, Option<String>)>,
     template: Option<PathBuf>,
 }
@@ -192,7 +192,7 @@ impl Made<'_> {
         Ok(())
     }
 
-    /// Whether the daemon renders what was compared: after this the file is no more needed.
+    /// Checks that the daemon renders the config that was compared. After this the file is no longer needed.
     fn compare(&mut self, proposal: &Proposal) -> Result<(), Failure> {
         let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, part(proposal.target));
         let answer = client::call(self.home, Method::GET, &path, None).and_then(|answer| answer.good(self.home));
@@ -204,7 +204,7 @@ impl Made<'_> {
         Err(self.take_back(&why))
     }
 
-    /// Undoes it all; the file has not been touched.
+    /// Undoes everything that was made, and returns the failure. The file has not been changed yet.
     fn take_back(&mut self, why: &str) -> Failure {
         let mut left = Vec::new();
         if let Some(path) = self.template.take()
@@ -227,7 +227,7 @@ impl Made<'_> {
         let path = format!("/v1/secrets/{}", part(name.as_str()));
         loop {
             let answer = client::call_if(self.home, Method::DELETE, &path, etag, None)?;
-            // The template that was just removed may be coming back, as far as the daemon knows.
+            // To the daemon, the template that was just removed may come back.
             match crate::cli::secret::wait_for(&answer.json()) {
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
                 _ => return answer.good(self.home).map(|_| ()),
@@ -236,7 +236,7 @@ impl Made<'_> {
     }
 }
 
-/// Puts a file in place of one that still looks as it did: whole, with the same owner, permissions and attributes.
+/// Replaces a file that has not changed since it was read: as a whole, with the same owner, permissions and attributes.
 fn replace(path: &Path, look: &Fingerprint, bytes: &[u8]) -> io::Result<()> {
     let destination = Destination::open(path)?;
     let existing = destination.expect()?;

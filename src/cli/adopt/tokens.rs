@@ -1,26 +1,26 @@
-//! Where the texts of a config stand in the file, and the file with marks in their place.
+//! Maps the texts of a config to their places in the file, and writes marks in these places.
 //!
-//! Knows no format but how each quotes a text.
+//! Knows nothing of a format except how it quotes a text.
 
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-/// How a token is written in what it stands in.
+/// The way a token is quoted in the text around it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Quoting {
-    /// `"…"` of JSON, which YAML takes too.
+    /// `"…"` as in JSON, which YAML accepts too.
     Double,
-    /// As it is.
+    /// Not quoted, so written as it is.
     Plain,
-    /// A value of Asterisk's configuration.
+    /// A value of Asterisk's configuration, with `;` escaped.
     Asterisk,
-    /// A value of a dotenv file, or a word of a shell: `'…'`.
+    /// A value of a dotenv file or a word of a shell: `'…'`.
     Single,
 }
 
 impl Quoting {
-    /// Writes a text that holds marks in place of values.
+    /// Quotes a text that contains marks in place of values.
     fn write(self, text: &str) -> Zeroizing<String> {
         Zeroizing::new(match self {
             Self::Double => serde_json::Value::from(text).to_string(),
@@ -31,7 +31,7 @@ impl Quoting {
     }
 }
 
-/// A piece of the file that is read as a whole: a string, a word, a value. Its text may hold others.
+/// A piece of the file that is read as a whole: a string, a word or a value. Its text may contain other tokens.
 struct Token {
     within: Option<usize>,
     range: Range<usize>,
@@ -39,23 +39,23 @@ struct Token {
     quoting: Quoting,
 }
 
-/// The tokens that texts of the config came from.
+/// The tokens that the texts of the config came from.
 #[derive(Default)]
 pub struct Tokens(Vec<Token>);
 
-/// Where a text of the config came from.
+/// The place that a text of the config came from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Spot {
-    /// Which token.
+    /// The index of the token, as [`Tokens::add`] returns it.
     pub token: usize,
-    /// Where in the token's text.
+    /// The bytes of the token's text.
     pub at: Range<usize>,
-    /// Whether that is another form of the text: a part of it has no place of its own.
+    /// Whether the token holds another form of the text, so that a part of the text has no place of its own.
     pub encoded: bool,
 }
 
 impl Spot {
-    /// The place of a part of the text.
+    /// Returns the place of a part of the text.
     pub fn part(&self, range: &Range<usize>) -> Self {
         let at = self.at.start + range.start..self.at.start + range.end;
         if self.encoded { self.clone() } else { Self { token: self.token, at, encoded: false } }
@@ -63,18 +63,18 @@ impl Spot {
 }
 
 impl Tokens {
-    /// Adds a token that stands at `range` of the file, or of the text of another token.
+    /// Adds a token at `range` of the file or of another token's text. Returns its index.
     pub fn add(&mut self, within: Option<usize>, range: Range<usize>, text: &str, quoting: Quoting) -> usize {
         self.0.push(Token { within, range, text: Zeroizing::new(text.to_owned()), quoting });
         self.0.len() - 1
     }
 
-    /// The whole of a token.
+    /// Returns the place of a token's whole text.
     pub fn spot(&self, token: usize) -> Spot {
         Spot { token, at: 0..self.0[token].text.len(), encoded: false }
     }
 
-    /// The byte of the file that a spot begins at; of what is written in another form, its token.
+    /// Returns the byte of the file at which the outermost token around a spot begins.
     pub fn offset(&self, spot: &Spot) -> usize {
         let mut token = &self.0[spot.token];
         while let Some(outer) = token.within {
@@ -83,20 +83,21 @@ impl Tokens {
         token.range.start
     }
 
-    /// The file with `marks` in place of what stands at their spots. Everything else stays, byte for byte.
+    /// Returns the file's text with `marks` in place of the text at their spots. Everything else stays the same, byte
+    /// for byte.
     pub fn rewrite(&self, text: &str, marks: &[(Spot, String)]) -> Zeroizing<String> {
         let mut edits: Vec<Vec<(Range<usize>, Zeroizing<String>)>> = self.0.iter().map(|_| Vec::new()).collect();
         for (spot, mark) in marks {
             let list = &mut edits[spot.token];
             match list.iter_mut().find(|(range, _)| *range == spot.at) {
-                // Two values that are written as one, such as Basic credentials.
+                // Two values can be written as one, such as in Basic credentials.
                 Some((_, there)) if **there != *mark => there.push_str(&format!(":{mark}")),
                 Some(_) => {}
                 None => list.push((spot.at.clone(), Zeroizing::new(mark.clone()))),
             }
         }
         let mut of_file = Vec::new();
-        // A token is added after the one it stands in.
+        // Tokens are added after the token around them, so the reverse order handles inner tokens first.
         for index in (0..self.0.len()).rev() {
             let token = &self.0[index];
             let own = std::mem::take(&mut edits[index]);
@@ -113,7 +114,7 @@ impl Tokens {
     }
 }
 
-/// A text with other text in some of its ranges, which do not overlap.
+/// Returns a text with some of its ranges replaced. Skips a range that overlaps the one before.
 fn edited(text: &str, mut edits: Vec<(Range<usize>, Zeroizing<String>)>) -> Zeroizing<String> {
     edits.sort_by_key(|(range, _)| range.start);
     let mut out = Zeroizing::new(String::with_capacity(2 * text.len() + 64));

@@ -1,7 +1,8 @@
 //! Writes a config as the text of a template, with a placeholder for every finding.
 //!
-//! Text of the config stays text: what the lexer would take for a tag, or refuse because it looks like one, goes between
-//! `<% raw %>` and `<% endraw %>`, and what a terminal should not see is written as an escape of the format.
+//! Text of the config stays text: whatever the lexer would read as a tag, or refuse because it looks like one, is put
+//! between `<% raw %>` and `<% endraw %>`, and characters that a terminal should not receive are written as escapes of
+//! the format.
 
 use std::fmt::Write as _;
 
@@ -13,8 +14,8 @@ use crate::template::lexer::lex;
 use crate::template::{Format, ValueFilter};
 use guillemet_base::display::is_unfit;
 
-/// Writes it. TOML holds no null and no number above 2^63: a config with one is written as JSON, and the format that
-/// was used is given back.
+/// Writes the template. Returns its text and the format that was used: JSON instead of TOML for a config with a null or
+/// an integer above 2^63 - 1, which TOML cannot hold.
 pub fn write(config: &Table, findings: &Findings, format: Format) -> (String, Format) {
     let format =
         if format == Format::Toml && !config.iter().all(|(_, node)| fits_toml(node)) { Format::Json } else { format };
@@ -81,7 +82,7 @@ impl Writer<'_> {
         self.out.push('}');
     }
 
-    /// Begins a line of JSON, behind a comma where one is needed.
+    /// Begins a line of JSON, after a comma if one is needed.
     fn next(&mut self, index: usize, depth: usize) {
         if index > 0 {
             self.out.push(',');
@@ -94,7 +95,8 @@ impl Writer<'_> {
         self.out.push_str(&"  ".repeat(depth));
     }
 
-    /// Fields first, then a section for each table: a field behind a section would be of that section.
+    /// Writes the plain fields first and then a section for each table, because a field after a section header would
+    /// belong to that section.
     fn toml(&mut self, table: &Table) {
         let is_section = |node: &Node| matches!(node, Node::Table(_));
         for (name, node) in table.iter().filter(|(_, node)| !is_section(node)) {
@@ -155,7 +157,7 @@ impl Writer<'_> {
         }
     }
 
-    /// What stands behind `key:` or `-`, with its line break.
+    /// Writes the value after `key:` or `-`, with its line break.
     fn yaml(&mut self, node: &Node, depth: usize) {
         match node {
             Node::Table(table) if !table.is_empty() => {
@@ -191,7 +193,7 @@ impl Writer<'_> {
     }
 }
 
-/// A piece of a text.
+/// A piece of a text: plain text or a secret.
 enum Piece<'a> {
     Text(&'a str),
     Secret(&'a Finding),
@@ -209,12 +211,12 @@ fn pieces<'a>(leaf: &'a Leaf, findings: &'a [Finding]) -> Vec<Piece<'a>> {
     pieces
 }
 
-/// Returns a text that stands for itself, in the quotes that JSON, TOML and YAML all read alike.
+/// Returns a plain text in quotes that JSON, TOML and YAML all read the same way.
 pub fn quoted_text(text: &str) -> String {
     quoted(&[Piece::Text(text)])
 }
 
-/// A text in the quotes that JSON, TOML and YAML all read alike.
+/// Returns the pieces of a text in quotes that JSON, TOML and YAML all read the same way.
 fn quoted(pieces: &[Piece<'_>]) -> String {
     let mut out = String::from("\"");
     for (index, piece) in pieces.iter().enumerate() {
@@ -235,13 +237,13 @@ fn quoted(pieces: &[Piece<'_>]) -> String {
     out
 }
 
-/// Appends text that stands for itself.
+/// Appends plain text so that the lexer reads it as such. `before_tag` says that a placeholder follows.
 fn append(out: &mut String, text: &str, before_tag: bool) {
     let text = escaped(text);
-    // `<<`, `<%` and `<#` may open a tag with what stands behind them, and one `<` more keeps a tag from opening.
+    // `<<`, `<%` and `<#` may open a tag, depending on what follows. One more `<` keeps a tag from opening.
     let may_open = ["<<", "<%", "<#"].iter().any(|opener| text.contains(opener)) || (before_tag && text.ends_with('<'));
     if may_open || lex(&text).is_err() {
-        // An end in the text itself is cut in two.
+        // An `endraw` in the text itself must not end the raw block, so its `<%` is split over two blocks.
         let text = if text.contains("endraw") { text.replace("<%", "<<% endraw %><% raw %>%") } else { text };
         let _ = write!(out, "<% raw %>{text}<% endraw %>");
     } else {
@@ -249,7 +251,7 @@ fn append(out: &mut String, text: &str, before_tag: bool) {
     }
 }
 
-/// A text as it stands between quotes.
+/// Returns a text as it is written between quotes.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -259,7 +261,8 @@ fn escaped(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // What moves a cursor, and what the lexer keeps for itself. All of it is in the first plane.
+            // These are characters that could drive a terminal, and those that the lexer reserves. All are in the Basic
+            // Multilingual Plane.
             c if is_unfit(c) || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffe}' | '\u{ffff}') => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
@@ -273,15 +276,15 @@ fn is_bare(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-/// Returns a key as TOML writes it.
+/// Returns a key in TOML syntax.
 pub fn toml_key(name: &str) -> String {
     if is_bare(name) { name.to_owned() } else { quoted_text(name) }
 }
 
-/// Words that YAML reads as something else than text, in one version or another.
+/// Words that some version of YAML does not read as text.
 const YAML_WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
 
-/// Returns a key as YAML writes it.
+/// Returns a key in YAML syntax.
 pub fn yaml_key(name: &str) -> String {
     let word = is_bare(name)
         && name.starts_with(|c: char| c.is_ascii_alphabetic())

@@ -1,4 +1,4 @@
-//! The demo's account: a server, a second machine, and a rotation that crosses.
+//! The demo's account: a server, a second machine, and a rotation that reaches the other machine.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_base::home::Home;
 
-/// How long the other machine may take to have a new value.
+/// The longest time the other machine may take to receive a new value.
 const CROSSING: Duration = Duration::from_secs(10);
 const ROTATED: &str = "calendar-token-production";
 const FRESH: &str = "rotated 'while' \"both\" $run<< >>";
 
-/// An account server of this very program.
+/// An account server, run by this same program.
 struct Server {
     child: Child,
     url: String,
@@ -43,7 +43,7 @@ impl Server {
         Ok(server)
     }
 
-    /// A code for a new account.
+    /// Makes an account and returns the code for its first device.
     fn create_account(&self, data: &Path) -> Result<String, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(data);
@@ -62,7 +62,8 @@ impl Drop for Server {
     }
 }
 
-/// Brings the demo's vault into an account, and a second machine beside it. What was rotated, and its new value.
+/// Puts the demo's vault into an account, adds a second machine, and shows a rotation, a refused deletion, and the
+/// server's files.
 pub fn show(office: &Home) -> Done {
     let (folder, second) = (TemporaryHome::new("demo")?, TemporaryHome::new("demo")?);
     let server = Server::start(folder.path())?;
@@ -100,7 +101,8 @@ pub fn show(office: &Home) -> Done {
     knows_nothing(folder.path())
 }
 
-/// From the acknowledged rotation to the other machine's render of the new value.
+/// Rotates a secret on one machine. Returns the time from the acknowledgment to the other machine's first render of the
+/// new value.
 fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
     let rendered = || -> Result<bool, Failure> {
         let config: Value = serde_json::from_slice(&render(laptop, "mcp-server/calendar", "mcp-json")?)?;
@@ -117,14 +119,14 @@ fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
     Ok(acknowledged.elapsed())
 }
 
-/// With its own template gone, `office` still may not delete what `laptop` references.
+/// Checks that `office`, with its own template removed, still cannot delete a secret that `laptop` references.
 fn guarded(office: &Home) -> Done {
     let template = office.templates().join("mcp-server/calendar.jsonc");
     std::fs::remove_file(&template)?;
     let refused = loop {
         let refused = client::call(office, Method::DELETE, &format!("/v1/secrets/{ROTATED}"), None)?;
         let body = refused.json();
-        // A template that has just vanished may come back: the daemon says when to ask again.
+        // A template that has just disappeared may come back; the daemon's answer says when to ask again.
         let wait = body["errors"].as_array().into_iter().flatten().find_map(|entry| entry["retry_after_ms"].as_u64());
         match wait {
             Some(wait) => std::thread::sleep(Duration::from_millis(wait)),
@@ -140,7 +142,7 @@ fn guarded(office: &Home) -> Done {
     Ok(())
 }
 
-/// The server's files hold neither a name nor a value nor a template.
+/// Checks that the server's files contain no name, value or template.
 fn knows_nothing(folder: &Path) -> Done {
     for entry in std::fs::read_dir(folder)? {
         let bytes = std::fs::read(entry?.path())?;

@@ -1,5 +1,5 @@
-//! The real parts of the demo: a daemon, an MCP server. Each ends with its value,
-//! on every way out.
+//! The real parts of the demo: a daemon and an MCP server. Each process is stopped when its value is dropped, however
+//! the demo ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,10 +13,10 @@ use serde_json::Value;
 use crate::cli::{Failure, client};
 use guillemet_base::home::Home;
 
-/// How long the daemon may take to answer.
+/// The longest time the daemon may take to answer its first request.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// Tells the template where the MCP server is.
+/// Sets the variable in the configuration that tells the template where the MCP server is.
 pub fn set_mcp_url(home: &Home, url: &str) -> Result<(), Failure> {
     let path = home.config_file();
     let set =
@@ -25,7 +25,7 @@ pub fn set_mcp_url(home: &Home, url: &str) -> Result<(), Failure> {
     Ok(fs::write(path, text)?)
 }
 
-/// A daemon of this very program.
+/// A daemon, run by this same program.
 pub struct Daemon(Child);
 
 impl Daemon {
@@ -60,7 +60,7 @@ impl Drop for Daemon {
     }
 }
 
-/// An MCP server, and the program that is its client too.
+/// A running MCP server, and the program that is its client too.
 pub struct Mcp {
     program: PathBuf,
     server: Child,
@@ -68,13 +68,13 @@ pub struct Mcp {
 }
 
 impl Mcp {
-    /// Starts a server that demands these headers and this query.
+    /// Starts a server that requires the headers and the query in `demanded`.
     pub fn start(program: &Path, demanded: &Value) -> Result<Self, Failure> {
         let started = Command::new(program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut server =
             started.map_err(|error| Failure::new(format!("{} cannot be started: {error}", program.display())))?;
         let gone = || Failure::new("the MCP server ended early");
-        // Kept open: the server ends with it.
+        // Standard input stays open, because the server ends when it is closed.
         writeln!(server.stdin.as_mut().ok_or_else(gone)?, "{demanded}")?;
         let mut url = String::new();
         BufReader::new(server.stdout.take().ok_or_else(gone)?).read_line(&mut url)?;
@@ -85,7 +85,7 @@ impl Mcp {
         &self.url
     }
 
-    /// Has the client use a config; returns what the server answered.
+    /// Makes the client use a config. Returns the server's answer.
     pub fn call(&self, config: &[u8]) -> Result<String, Failure> {
         let mut client =
             Command::new(&self.program).arg("call").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

@@ -1,4 +1,5 @@
-//! The demo's templates: one for each built-in feature, each in another format. The pages of the features show them too.
+//! The demo's templates: one for each built-in feature, each in a different format. The documentation pages of the
+//! features show them too.
 
 use std::fs;
 
@@ -6,7 +7,7 @@ use crate::cli::Done;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 
-/// The path under `templates/`, and the text.
+/// The path of each template under `templates/`, and its text.
 const TEMPLATES: [(&str, &str); 4] = [
     ("cal-com/frontdesk.toml", include_str!("../../../templates/cal-com/frontdesk.toml")),
     ("sip-trunk/carrier.yaml", include_str!("../../../templates/sip-trunk/carrier.yaml")),
@@ -14,10 +15,10 @@ const TEMPLATES: [(&str, &str); 4] = [
     ("custom-action/crm-lookup.json", include_str!("../../../templates/custom-action/crm-lookup.json")),
 ];
 
-/// Writes them into a home.
+/// Writes the demo's templates into a home.
 ///
 /// # Errors
-/// The system's; and when one is there already.
+/// When a file cannot be written, or exists already.
 pub fn write(home: &Home) -> Done {
     for (name, text) in TEMPLATES {
         let path = home.templates().join(name);

@@ -1,4 +1,5 @@
-//! `plugin add` and `plugin remove`: whom the secrets of a feature's templates are trusted to.
+//! `plugin add` and `plugin remove`: decide which plugin gets the templates of a feature, and so who is trusted with
+//! their secrets.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,8 @@ impl Add {
     }
 }
 
-/// What the daemon says of a file. It reads the file itself, since it keeps what it has read.
+/// Returns what the daemon reports about a component. The daemon reads the file itself, because it keeps the bytes it
+/// has read.
 fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
     let body = json!({"file": file});
     let look = || client::call(home, Method::POST, "/v1/plugins", Some(&body));
@@ -82,10 +84,10 @@ fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
     }
 }
 
-/// After how long a person is told what takes so long.
+/// The time after which the user is told what takes so long.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// Does something, and says why where that takes its time.
+/// Does some work, and prints the reason `why` if it takes longer than [`SILENCE_MAX`].
 fn told_when_slow<T: Send>(why: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let (done, waiting) = std::sync::mpsc::channel::<()>();
@@ -100,14 +102,14 @@ fn told_when_slow<T: Send>(why: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// As whom the daemon runs, by its socket.
+/// Returns a clause that names the user the daemon runs as, found from the owner of its socket.
 fn user(home: &Home) -> String {
     let uid = std::fs::metadata(home.socket()).ok().map(|metadata| metadata.uid());
     let user = uid.and_then(uzers::get_user_by_uid);
     user.map_or_else(String::new, |user| format!(", which runs as {},", user.name().to_string_lossy()))
 }
 
-/// The templates of a feature.
+/// Returns the ids of a feature's templates.
 fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
     let templates = client::all(home, "/v1/templates", "")?;
     let own = templates["items"].as_array().into_iter().flatten().filter(|template| template["feature"] == *feature);

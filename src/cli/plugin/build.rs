@@ -1,6 +1,6 @@
-//! `plugin build`: leaves the component of a plugin's project in its folder.
+//! `plugin build`: builds a plugin's project and writes the component into its folder.
 //!
-//! Finds out the language and asks its tools; what they say goes to standard error. Runs nothing of the plugin.
+//! Detects the language and runs its tools, whose output goes to standard error. Runs none of the plugin's code.
 
 mod c;
 mod rust;
@@ -20,7 +20,7 @@ use super::wasm;
 use crate::cli::{Done, Failure, output};
 use guillemet_base::files;
 
-/// Where tools leave what a component is made of.
+/// The subfolder of the project where tools write intermediate files.
 const INTERMEDIATE: &str = "build";
 
 #[derive(Args)]
@@ -40,7 +40,7 @@ impl Build {
     }
 }
 
-/// Builds the project in a folder; gives the component's file name, and its size in bytes.
+/// Builds the project in a folder. Returns the component's file name and its size in bytes.
 fn build(dir: &Path) -> Result<(String, usize), Failure> {
     let language = language(dir)?;
     let component = match language {
@@ -58,10 +58,10 @@ fn build(dir: &Path) -> Result<(String, usize), Failure> {
     Ok((name, size))
 }
 
-/// The language of a project, by the files that only one of them has.
+/// Detects the language of a project by files that only one of the languages has.
 ///
 /// # Errors
-/// Where there is none.
+/// When none of these files exists.
 pub fn language(dir: &Path) -> Result<Language, Failure> {
     const SIGNS: [(&str, Language); 4] = [
         ("Cargo.toml", Language::Rust),
@@ -83,7 +83,7 @@ fn folder_name(dir: &Path) -> io::Result<String> {
     Ok(dir.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned()))
 }
 
-/// A program of `PATH`.
+/// Finds an executable file in `PATH`.
 fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| is_program(path))
 }
@@ -92,25 +92,26 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// A program of a project's own environment, else of `PATH`. The path holds where the folder is not the current one.
+/// Finds an executable in the project's own Python environment, or else in `PATH`. Its path stays valid when the
+/// current folder changes.
 fn local_program(dir: &Path, name: &str) -> Option<PathBuf> {
     let own = std::path::absolute(dir.join(".venv/bin").join(name)).ok()?;
     if is_program(&own) { Some(own) } else { program(name) }
 }
 
-/// A tool that is missing, with the line that installs it.
+/// Returns the failure for a missing tool, with the command that installs it.
 fn missing(what: &str, dir: &Path, line: &str) -> Failure {
     let here = dir == Path::new(".") || dir == Path::new("");
     let cd = if here { String::new() } else { format!("cd {} && ", dir.display()) };
     Failure::new(format!("{what}. Install it with:\n\n    {cd}{line}\n"))
 }
 
-/// A tool that no line of ours installs everywhere.
+/// Returns the failure for a missing tool that no single command installs on every system.
 fn absent(what: &str, from: &str) -> Failure {
     Failure::new(format!("{what} is not installed, or not in PATH. Get it from {from}"))
 }
 
-/// Runs a tool in the project's folder; what it says goes to standard error.
+/// Runs a tool in the project's folder, with its output on standard error.
 fn run(command: &mut Command, dir: &Path) -> Done {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command.current_dir(dir).stdin(Stdio::null()).stdout(io::stderr()).status();
@@ -122,7 +123,7 @@ fn run(command: &mut Command, dir: &Path) -> Done {
     }
 }
 
-/// Has a tool write a file, and reads that. `tool` gets its path in the project's folder.
+/// Makes a tool write a file, and reads the file. `tool` gets the path relative to the project's folder.
 fn written(dir: &Path, tool: impl FnOnce(&str) -> Done) -> Result<Vec<u8>, Failure> {
     let unusable = |error| Failure::new(format!("{} cannot be used: {error}", dir.join(INTERMEDIATE).display()));
     fs::create_dir_all(dir.join(INTERMEDIATE)).map_err(unusable)?;

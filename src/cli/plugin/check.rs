@@ -1,4 +1,4 @@
-//! `plugin check`: everything that can be known of a component before it is added.
+//! `plugin check`: everything that can be found out about a component before it is added.
 
 mod canaries;
 mod print;
@@ -28,30 +28,30 @@ pub struct Check {
     json: bool,
 }
 
-/// What was found out.
+/// The results of the check of a component.
 #[derive(Serialize)]
 pub struct Checked {
     file: PathBuf,
-    /// Bytes of the component.
+    /// The component's size in bytes.
     size: u64,
-    /// Its SHA-256, in hexadecimal.
+    /// The component's SHA-256, in hexadecimal.
     digest: String,
-    /// What it imports, says of itself, and takes to be loaded.
+    /// The component's imports, its description of itself, and the cost of loading it.
     #[serde(flatten)]
     report: Report,
     /// The configs that were planned, with canaries in place of secrets.
     canaries: Vec<Tried>,
-    /// What the dearest plan took.
+    /// The highest time and memory that any plan took.
     plan: Cost,
     limits: Limits,
-    /// Everything that is wrong.
+    /// Every mistake that was found.
     problems: Vec<Wrong>,
 }
 
-/// A config that was planned.
+/// A config that was planned with canaries in place of its secrets.
 #[derive(Serialize)]
 struct Tried {
-    /// The case, or the field of an example.
+    /// The name of the case, or the secret field of the example.
     name: String,
     target: String,
     status: Status,
@@ -60,13 +60,13 @@ struct Tried {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Status {
-    /// Every canary came back as one value.
+    /// Every canary came back as exactly one value.
     Ok,
-    /// One did not, or there was no plan.
+    /// A canary did not come back, or planning failed.
     Failed,
-    /// There is no parser here for the document.
+    /// The document has a format that no parser here can read back.
     Unread,
-    /// The case is about what is wrong with a config.
+    /// Planning made no document. The case may be about a config's problems.
     NoDocument,
 }
 
@@ -77,10 +77,10 @@ struct Limits {
     memory: u64,
 }
 
-/// A mistake of the plugin.
+/// A mistake in the plugin.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 struct Wrong {
-    /// `component`, `imports`, `description`, `schema` or `canaries`.
+    /// The part it is about: `component`, `imports`, `description`, `schema` or `canaries`.
     about: &'static str,
     message: String,
     help: Option<String>,
@@ -114,10 +114,10 @@ fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
 }
 
 impl Checked {
-    /// Finds out everything about a component, whose planner this is.
+    /// Checks a component in every way. `planner` is a planner of this component.
     ///
     /// # Errors
-    /// Where nothing can be known.
+    /// When the file cannot be read, or the planner cannot examine it.
     pub async fn of(file: &Path, cases: &Path, planner: &Planner) -> Result<Self, Failure> {
         let component = registry::read_component(file)?;
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -142,12 +142,12 @@ impl Checked {
         Ok(checked)
     }
 
-    /// What the component says of itself, where that can be believed.
+    /// Returns the component's description of itself, or `None` if the component breaks a rule and cannot be believed.
     pub fn description(&self) -> Option<&Description> {
         self.report.description.as_ref().filter(|_| self.report.broken.is_empty())
     }
 
-    /// Takes down what is wrong with the component and with what it says of itself.
+    /// Records what is wrong with the component and with its description of itself.
     fn judge(&mut self) {
         for rule in &self.report.broken {
             let about = match rule.about {
@@ -161,7 +161,7 @@ impl Checked {
                 self.problems.push(Wrong { about, message: rule.sentence.clone(), help });
                 continue;
             }
-            // Each of them by itself, with what to do about it.
+            // Each import is a mistake of its own, with advice about that import.
             self.problems.extend(contract::foreign(&self.report.imports).map(|import| Wrong {
                 about,
                 message: format!("it imports `{}`, which no plugin gets", import.name),

@@ -1,7 +1,8 @@
-//! `plugin dev`: builds a plugin's project on every save, runs its cases, and shows what becomes of a template.
+//! `plugin dev`: builds a plugin's project on every save, runs its cases, and shows the document of a template.
 //!
-//! Prints lines, so that a pipe can follow it. What is wrong is told, and the next save waited for. Invariant: all of
-//! it happens in a throw-away home; nothing of the user's is read or touched, no daemon asked.
+//! Prints plain lines, so that a pipe can follow them. After an error it prints the message and waits for the next
+//! save. Invariant: everything happens in a temporary home; the user's home is neither read nor changed, and no daemon
+//! is asked.
 
 mod preview;
 mod sources;
@@ -29,9 +30,9 @@ use crate::plugin::registry::read_component;
 use crate::template::Format;
 use guillemet_base::home::Home;
 
-/// How long after an event the files are looked at: editors write several at once.
+/// The delay between an event and the look at the files, because editors write several files at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// How often they are looked at where the kernel cannot tell.
+/// The interval between looks at the files if the kernel cannot report changes.
 const POLL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -50,7 +51,7 @@ pub struct Dev {
 
 impl Dev {
     pub fn run(self) -> Done {
-        // Told before anything is waited for.
+        // Fails at once if the folder holds no project.
         super::build::language(&self.dir)?;
         let home = TemporaryHome::new("dev")?;
         let template = self.template.clone().unwrap_or_else(|| own_template(&self.dir));
@@ -71,18 +72,18 @@ impl Dev {
     }
 }
 
-/// The example of a project.
+/// Returns the example template of a project.
 fn own_template(dir: &Path) -> PathBuf {
     let names = Format::EXTENSIONS.map(|extension| within(dir, &format!("template.{extension}")));
     names.iter().find(|path| path.exists()).unwrap_or(&names[0]).clone()
 }
 
-/// A file of a project, as a person would name it.
+/// Returns the path of a project's file as a person would write it, without a leading `./`.
 fn within(dir: &Path, name: &str) -> PathBuf {
     dir.strip_prefix(".").unwrap_or(dir).join(name)
 }
 
-/// One round after the other, for ever.
+/// Runs one round after another, without an end.
 async fn follow(round: &mut Round, mut sources: Sources) -> Done {
     let mut seen = sources.look();
     loop {
@@ -96,7 +97,7 @@ async fn follow(round: &mut Round, mut sources: Sources) -> Done {
     }
 }
 
-/// Waits until the files are others than these.
+/// Waits until the files differ from `seen`, and returns them.
 async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
     loop {
         let now = settled(sources, seen).await;
@@ -112,7 +113,7 @@ async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
     }
 }
 
-/// The files as they are, when nobody is in the middle of writing what has changed.
+/// Returns the present files. If they have changed, waits until nobody is in the middle of writing them.
 async fn settled(sources: &mut Sources, seen: &Seen) -> Seen {
     let mut now = sources.look();
     while now != *seen {
@@ -126,7 +127,7 @@ async fn settled(sources: &mut Sources, seen: &Seen) -> Seen {
     now
 }
 
-/// What is done after each save.
+/// The work that is done after each save.
 struct Round {
     dir: PathBuf,
     home: Home,
@@ -147,7 +148,7 @@ impl Round {
             many => output::line(&format!("check    {many} mistakes")),
         }
         let Some(description) = checked.description() else { return Ok(()) };
-        // Each is shown whatever the other says.
+        // The preview is shown even if the cases cannot be read.
         let cases = match cases::read(&project.cases()) {
             Ok(files) => {
                 let ran = test::run_all(&planner, description, &files).await;
@@ -165,7 +166,7 @@ impl Round {
         cases
     }
 
-    /// Builds it as `plugin build` does, by that command, which can be ended with all its tools.
+    /// Builds the project by running `plugin build` as a child process, which can be stopped together with its tools.
     async fn build(&self) -> Done {
         let mut command = Command::new("/proc/self/exe");
         command.args(["plugin", "build"]).arg(&self.dir).env("GUILLEMET_HOME", self.home.data());
@@ -175,12 +176,12 @@ impl Round {
     }
 }
 
-/// A build and the tools that it has started: a process group of their own, ended with this value.
+/// A running build and the tools it has started: a process group that is ended when this is dropped.
 struct Building(Child);
 
 impl Drop for Building {
     fn drop(&mut self) {
-        // Nothing once it has been waited for.
+        // `id` returns nothing after the process has been waited for.
         let id = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(id) = id {
             let _ = kill_process_group(id, Signal::TERM);

@@ -1,4 +1,4 @@
-//! `plugin list` and `plugin show`: which there are.
+//! `plugin list` and `plugin show`: show the plugins that the daemon has.
 
 use clap::Args;
 use serde_json::Value;
@@ -25,16 +25,17 @@ pub struct Show {
     json: bool,
 }
 
-/// The names in a list, for a line.
+/// Joins the names in a list with commas. `field` is the field of each item that holds its name; `None` if the items
+/// are names.
 pub fn names(list: &Value, field: Option<&str>) -> String {
     let name = |item: &Value| output::text(field.map_or(item, |field| &item[field]));
     list.as_array().into_iter().flatten().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// The plugin of a feature in a listing.
+/// Finds the plugin of a feature in a listing.
 ///
 /// # Errors
-/// Where there is none, with those there are.
+/// When there is no plugin for it. The message names the features that have one.
 pub fn find<'a>(plugins: &'a Value, feature: &str) -> Result<&'a Value, Failure> {
     let found = plugins["items"].as_array().into_iter().flatten().find(|plugin| plugin["feature"] == *feature);
     found.ok_or_else(|| {
@@ -43,9 +44,9 @@ pub fn find<'a>(plugins: &'a Value, feature: &str) -> Result<&'a Value, Failure>
     })
 }
 
-/// Prints what is known of a plugin, by way of `line`.
+/// Prints the facts of a plugin, through `line`.
 pub fn print(plugin: &Value, line: impl Fn(&str)) {
-    // A plugin that is refused has not been asked for its name.
+    // A refused plugin was never asked for its title.
     if plugin["title"] != "" {
         line(&format!("{} {}", output::text(&plugin["title"]), output::text(&plugin["version"])));
     }
@@ -63,7 +64,7 @@ pub fn print(plugin: &Value, line: impl Fn(&str)) {
     }
 }
 
-/// Where a plugin comes from.
+/// Returns where a plugin comes from, as text.
 fn source(plugin: &Value) -> String {
     let source = output::text(&plugin["source"]);
     let replaces = plugin["replaces"]["source"] == "built-in" && source == "added";

@@ -1,4 +1,4 @@
-//! `plugin …`.
+//! The `plugin` commands.
 
 mod add;
 mod build;

@@ -1,4 +1,4 @@
-//! `plugin new`: a project that builds and passes its first case, and needs nothing of this repository.
+//! `plugin new`: makes a project that builds, passes its first case, and needs nothing from this repository.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -47,7 +47,7 @@ impl New {
     }
 }
 
-/// Whether nothing is lost by putting something there.
+/// Reports whether a folder is empty or missing, so that nothing is lost if something is put in its place.
 fn is_empty(folder: &Path) -> io::Result<bool> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -56,9 +56,9 @@ fn is_empty(folder: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the folder whole or not at all: beside its place, under a hidden name, first.
+/// Makes the folder with its files, whole or not at all: first under a hidden name beside its place.
 fn make(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-    // Made here and by nobody else.
+    // `create_dir` fails if the folder exists, so this one was made here.
     let new = folder.with_file_name(temporary_name(folder.file_name().unwrap_or_default()));
     fs::create_dir(&new)?;
     let written = files.iter().try_for_each(|(path, content)| {
@@ -66,7 +66,7 @@ fn make(folder: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
         fs::create_dir_all(path.parent().unwrap_or(&new))?;
         fs::write(path, content)
     });
-    // Takes the place of an empty folder, and of nothing else.
+    // The rename replaces an empty folder, and nothing else.
     written.and_then(|()| fs::rename(&new, folder)).inspect_err(|_| {
         let _ = fs::remove_dir_all(&new);
     })

@@ -1,4 +1,4 @@
-//! A planner of the command line's own, for a component that no vault knows.
+//! A planner that the command line runs itself, for a component that is in no vault.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,21 +10,22 @@ use crate::plugin::cache;
 use crate::plugin::client::Planner;
 use crate::plugin::registry::read_component;
 
-/// After how long a person is told what takes so long.
+/// The time after which the user is told what takes so long.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// Does some work with the planner of a component, which is compiled once and kept in this user's cache.
+/// Runs `work` with a planner of a component. The compiled component is kept in this user's cache.
 ///
 /// # Errors
-/// Where the file cannot be read or is too large, and those of the work.
+/// When the file cannot be read or is too large, and those of `work`.
 pub fn with<T>(file: &Path, work: impl AsyncFnOnce(Planner) -> Result<T, Failure>) -> Result<T, Failure> {
     run(Planner::new(shown(file), read_component(file)?, cache::of_user()), work)
 }
 
-/// The same with a component that is compiled now, whatever is kept: for a look at what that takes.
+/// Does the same with a component that is compiled now, even if a compiled form is in the cache, so that the cost of
+/// compiling can be measured.
 ///
 /// # Errors
-/// Those of the work.
+/// Those of `work`.
 pub fn with_new<T>(
     file: &Path,
     component: Vec<u8>,
@@ -38,18 +39,18 @@ fn run<T>(planner: Planner, work: impl AsyncFnOnce(Planner) -> Result<T, Failure
     runtime.block_on(work(planner))
 }
 
-/// Loads the component; says so where that takes its time.
+/// Loads the component. Prints a note if that takes long.
 ///
 /// # Errors
-/// Where it is no plugin.
+/// When the component is not a plugin.
 pub async fn load(file: &Path, planner: &Planner) -> Result<Description, Failure> {
     told_when_slow(file, planner.load()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
 
-/// Loads the component, and says all that is to be known about it; says so where that takes its time.
+/// Loads the component and returns everything the planner can report about it. Prints a note if that takes long.
 ///
 /// # Errors
-/// Where nothing can be known.
+/// When the planner cannot examine the component.
 pub async fn look(file: &Path, planner: &Planner) -> Result<Report, Failure> {
     told_when_slow(file, planner.look()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
@@ -65,7 +66,7 @@ async fn told_when_slow<T>(file: &Path, load: impl Future<Output = T>) -> T {
     }
 }
 
-/// How a component is called in messages.
+/// Returns the name of a component in messages: its file name.
 pub fn shown(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,6 +1,6 @@
-//! A plugin's project: a folder with its sources, its cases, and the component that `plugin build` leaves there.
+//! A plugin's project: a folder with its sources, its cases, and the component that `plugin build` writes there.
 //!
-//! Knows no language. What is a source is told by what is none.
+//! Knows nothing of languages: a file counts as a source by its extension, unless a build or a tool made it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,28 +8,29 @@ use std::time::SystemTime;
 
 use super::super::Failure;
 
-/// What the files of sources end in.
+/// The extensions of source files.
 const SOURCES: [&str; 13] = ["rs", "c", "h", "cpp", "js", "mjs", "ts", "py", "wit", "toml", "json", "go", "zig"];
-/// Folders that builds leave behind.
+/// The folders that builds leave behind.
 const LEFTOVERS: [&str; 5] = ["target", "node_modules", "build", "dist", "__pycache__"];
-/// Folders of what is no source, the example, and what npm writes whenever it looks at its packages.
+/// Folders and files that do not count as sources: the cases, the templates, the example, and the file that npm writes
+/// whenever it looks at its packages.
 const OTHERS: [&str; 4] = ["cases", "templates", "template.toml", "package-lock.json"];
-/// How deep sources are looked for.
+/// The number of levels of subfolders in which sources are looked for.
 const DEPTH_MAX: usize = 8;
 
 /// A project whose component has been built.
 pub struct Project {
-    /// Its folder.
+    /// The folder of the project.
     pub dir: PathBuf,
-    /// The component.
+    /// The path of the component.
     pub component: PathBuf,
 }
 
 impl Project {
-    /// The project in a folder.
+    /// Finds the project in a folder.
     ///
     /// # Errors
-    /// Where there is no component in it, or more than one.
+    /// When the folder has no component, or more than one.
     pub fn find(dir: &Path) -> Result<Self, Failure> {
         let entries = fs::read_dir(dir)
             .map_err(|error| Failure::new(format!("{} is no plugin's folder: {error}", dir.display())))?;
@@ -55,18 +56,18 @@ impl Project {
         }
     }
 
-    /// The project whose component a file is.
+    /// Returns the project that a component belongs to: the folder it is in.
     pub fn of(component: &Path) -> Self {
         let dir = component.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self { dir: dir.to_owned(), component: component.to_owned() }
     }
 
-    /// The folder of its cases.
+    /// Returns the folder of the project's cases.
     pub fn cases(&self) -> PathBuf {
         self.dir.join("cases")
     }
 
-    /// What to know before the component is used: a source that was changed after it was built.
+    /// Returns a warning if a source was changed after the component was built.
     pub fn outdated(&self) -> Option<String> {
         let built = fs::metadata(&self.component).and_then(|metadata| metadata.modified()).ok()?;
         let source = newest(&self.dir, DEPTH_MAX).filter(|(changed, _)| *changed > built)?.1;
@@ -76,20 +77,21 @@ impl Project {
     }
 }
 
-/// What to type to build it.
+/// Returns the command that builds the project, for messages.
 fn build(dir: &Path) -> String {
     let here = dir == Path::new(".") || dir == Path::new("");
     if here { "guillemet plugin build".into() } else { format!("cd {} && guillemet plugin build", dir.display()) }
 }
 
-/// Whether nobody wrote what is in a folder: builds and tools did, or it is hidden.
+/// Reports whether no person wrote the content of a path, because a build or a tool did, or it is hidden.
 pub fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // An environment of Python's is told by its file.
+    // A Python environment can have any name, but always contains this file.
     name.starts_with('.') || LEFTOVERS.contains(&&*name) || path.join("pyvenv.cfg").exists()
 }
 
-/// The source that was changed last, in a folder and those below it.
+/// Returns the source that was changed last, in a folder and up to `depth` levels below it, with the time of the
+/// change.
 fn newest(dir: &Path, depth: usize) -> Option<(SystemTime, PathBuf)> {
     let mut newest = None;
     for entry in fs::read_dir(dir).ok()?.flatten() {

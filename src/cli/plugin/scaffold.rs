@@ -1,7 +1,7 @@
-//! The projects that `plugin new` makes, as they travel inside the program: `plugins/scaffolds/`, the contract, and what
-//! belongs to a language. `build.rs` lists them.
+//! The projects that `plugin new` makes. Their files are embedded in the program: `plugins/scaffolds/`, the contract,
+//! and the files of each language. `build.rs` lists them.
 //!
-//! A file holds `@name@` and the like where a project differs. Knows no file system.
+//! The files contain placeholders such as `@name@` where projects differ. Knows nothing of the file system.
 
 use clap::ValueEnum;
 
@@ -9,7 +9,7 @@ use crate::plugin::contract;
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
-/// What the built-in plugins are built from; a project in Rust begins with the same.
+/// The lock file of the built-in plugins. A new Rust project starts with the same versions.
 const LOCK: &str = include_str!("../../../plugins/Cargo.lock");
 
 /// The languages a project can be in.
@@ -27,7 +27,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// For people.
+    /// Returns the language's name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rust => "Rust",
@@ -37,7 +37,7 @@ impl Language {
         }
     }
 
-    /// What is typed in a new project before its first build.
+    /// Returns the command to run in a new project before its first build.
     pub fn setup(self) -> &'static str {
         match self {
             Self::Rust => "rustup target add wasm32-unknown-unknown",
@@ -55,7 +55,7 @@ impl Language {
         }
     }
 
-    /// What is whose in a project, as rows of a table.
+    /// Returns the rows of a table that says which file of a project is for what.
     fn guide(self) -> &'static str {
         match self {
             Self::Rust => {
@@ -80,7 +80,7 @@ impl Language {
     }
 }
 
-/// The files of a project: each with its path in it.
+/// Returns the files of a new project, each with its path in the project.
 pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
     let package = package(name);
     let words = [
@@ -104,23 +104,23 @@ pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// `pager-duty` as a title: `Pager duty`.
+/// Returns a feature's name as a title: `Pager duty` for `pager-duty`.
 fn title(name: &str) -> String {
     let words = name.replace('-', " ");
     let mut characters = words.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + characters.as_str())
 }
 
-/// The name of the package in Rust, where one does not begin with a digit.
+/// Returns the name of the Rust package, which cannot begin with a digit.
 fn package(name: &str) -> String {
     if name.starts_with(|first: char| first.is_ascii_digit()) { format!("plugin-{name}") } else { name.to_owned() }
 }
 
-/// The lock of the built-in plugins for a package that depends on the author crate alone: what a new project is
-/// built of is what has been tried.
+/// Returns the lock file of the built-in plugins, reduced to a package that depends only on the author crate. So a new
+/// project builds with versions that have been tested.
 fn lock(package: &str) -> String {
     let mut parts: Vec<&str> = LOCK.trim_end().split("\n\n").collect();
-    // Before the first package stand comments and the version.
+    // The comments and the version are before the first package.
     let head = parts.remove(0);
     let name = |part: &str| part.split('"').nth(1).unwrap_or_default().to_owned();
     let own =
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// Every file of a folder, by its path in it.
+    /// Returns every file of a folder, with `prefix` and its path in the folder.
     fn files(folder: &Path, prefix: &str) -> Vec<(String, Vec<u8>)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(folder).unwrap() {

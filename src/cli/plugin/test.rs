@@ -1,4 +1,4 @@
-//! `plugin test`: the cases of a project, through its component.
+//! `plugin test`: runs the cases of a project through its component.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub struct Test {
     bless: bool,
 }
 
-/// A case that has been run.
+/// The result of a case that has been run.
 pub struct Ran {
     found: Found,
     differences: Vec<Difference>,
@@ -32,7 +32,7 @@ impl Test {
         let project = Project::find(&self.dir)?;
         let mut files = cases::read(&project.cases())?;
         if let Some(outdated) = project.outdated() {
-            // What an old component says is not to be written down.
+            // The results of an outdated component must not be written into the cases.
             if self.bless {
                 return Err(Failure::new(outdated));
             }
@@ -78,7 +78,7 @@ fn summary(failing: usize, all: usize, blessed: bool) -> String {
     format!("{failed} of {all} failed; {help}")
 }
 
-/// Runs every case, by file.
+/// Runs every case. Returns the results of each file.
 pub async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
     let mut all = Vec::with_capacity(files.len());
     for file in files {
@@ -104,7 +104,7 @@ fn print(file: &File, ran: &[Ran]) {
     }
 }
 
-/// Prints the cases of a file that fail; gives how many.
+/// Prints the failed cases of a file. Returns how many there are.
 pub fn print_failures(file: &File, ran: &[Ran]) -> usize {
     let failed: Vec<_> = file.cases.iter().zip(ran).filter(|(_, ran)| !ran.differences.is_empty()).collect();
     if !failed.is_empty() {
@@ -122,7 +122,7 @@ fn print_failed(case: &Case, differences: &[Difference]) {
     }
 }
 
-/// Prints what is gone and what is new.
+/// Prints the lines of a difference, expected ones in red and found ones in green.
 pub fn print_lines(lines: &[Line], indent: &str) {
     for line in lines {
         let style = match line {
@@ -134,7 +134,7 @@ pub fn print_lines(lines: &[Line], indent: &str) {
     }
 }
 
-/// Writes what failing cases found; gives how many were written.
+/// Writes what failing cases found into their files. Returns how many cases were written.
 fn bless(files: &[File], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
     let mut count = 0;
     for (file, ran) in files.iter().zip(ran) {

@@ -1,6 +1,6 @@
-//! How a component is made of what a compiler left, and what it may ask of its host.
+//! Makes a component from a compiler's module, and checks what it imports and exports.
 //!
-//! Shared with the program's own `build.rs`, which includes this file: it knows nothing of the program.
+//! The program's `build.rs` includes this file, so it must use nothing else of the program.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,25 +9,25 @@ use std::process::Command;
 
 use wit_component::{ComponentEncoder, DecodedWasm};
 
-/// What plugins in Rust are built for.
+/// The Rust target that plugins are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
-/// The one import a plugin may have, and the export it must have, without the rest of the version.
+/// The only import that a plugin may have, and the export it must have, without the rest of the version.
 const IMPORT: &str = "guillemet:feature/encode@1.";
 const EXPORT: &str = "guillemet:feature/plugin@1.";
 
-/// What the build needs to know of the Rust compiler.
+/// Facts about the Rust compiler that the build needs.
 pub struct Rustc {
-    /// Where the sources of the standard library are, when they are installed.
+    /// The folder with the sources of the standard library, if they are installed.
     sources: PathBuf,
-    /// What their path is in a standard library built elsewhere.
+    /// The path of these sources inside a standard library that was built elsewhere.
     sources_name: String,
 }
 
 impl Rustc {
-    /// Asks the compiler `rustc`, as it is in `dir`.
+    /// Asks the compiler `rustc` about itself, run in the folder `dir`.
     ///
     /// # Errors
-    /// When it cannot be run, or cannot build for WebAssembly; with what to install.
+    /// When it cannot be run, or cannot build for WebAssembly. The message says what to install.
     pub fn ask(rustc: &Path, dir: &Path) -> Result<Self, String> {
         let library = PathBuf::from(answer(rustc, dir, &["--print", "target-libdir", "--target", TARGET])?);
         if !library.is_dir() {
@@ -42,14 +42,14 @@ impl Rustc {
         Ok(Self { sources: sysroot.join("lib/rustlib/src/rust"), sources_name: format!("/rustc/{commit}") })
     }
 
-    /// Compiler flags that give every folder of this machine a name of its own, as panics tell them; `names`
-    /// are further folders and their names. To be set as `CARGO_ENCODED_RUSTFLAGS` even where there is nothing
-    /// to remap: it keeps flags of the user's cargo configuration out.
+    /// Returns compiler flags that replace the paths of this machine by fixed names, in panic messages for instance.
+    /// `names` are further folders and their names. Set them as `CARGO_ENCODED_RUSTFLAGS` even if there is nothing to
+    /// replace, because that keeps out flags from the user's cargo configuration.
     pub fn flags(&self, mut names: Vec<(PathBuf, String)>) -> OsString {
         let home = env::var_os("CARGO_HOME").map(PathBuf::from);
         if let Some(home) = home.or_else(|| Some(env::home_dir()?.join(".cargo"))) {
             names.push((home.clone(), "/cargo".to_owned()));
-            // Named after the registry that the dependencies came from, which may be a mirror.
+            // Each folder here is named after the registry that the dependencies came from, which may be a mirror.
             for registry in std::fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {
                 names.push((registry.path(), "/dependencies".to_owned()));
             }
@@ -76,8 +76,8 @@ fn answer(rustc: &Path, dir: &Path, arguments: &[&str]) -> Result<String, String
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Takes out of the environment of a cargo what would make another component of the same sources. Under `cargo
-/// clippy`, for example, the wrapper would lint the plugins instead of building them. `kept` stays.
+/// Removes the variables from cargo's environment that would make a different component of the same sources. Under
+/// `cargo clippy`, for example, the wrapper would lint the plugins instead of building them. Variables in `kept` stay.
 pub fn clean(cargo: &mut Command, kept: &[&str]) {
     const NAMES: [&str; 7] = [
         "CARGO_ENCODED_RUSTFLAGS",
@@ -98,20 +98,20 @@ pub fn clean(cargo: &mut Command, kept: &[&str]) {
     }
 }
 
-/// Makes a component of a core module that holds its contract, as bindings of wit-bindgen leave it.
+/// Makes a component of a core module that contains its contract, as the bindings of wit-bindgen leave it.
 ///
 /// # Errors
-/// What it asks of its host that the contract does not know.
+/// When the module asks its host for something that the contract does not have.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     let mut encoder = ComponentEncoder::default();
     let encoded = encoder.validate(true).module(module).and_then(ComponentEncoder::encode);
     encoded.map_err(|error| format!("{error:#}"))
 }
 
-/// Looks at what a component asks of its host and gives it.
+/// Checks the imports and exports of a component against the contract.
 ///
 /// # Errors
-/// What is against the contract.
+/// With the rule of the contract that the component breaks.
 pub fn check(component: &[u8]) -> Result<(), String> {
     let decoded = wit_component::decode(component).map_err(|error| format!("{error:#}"))?;
     let DecodedWasm::Component(resolve, world) = decoded else {

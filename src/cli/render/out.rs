@@ -1,5 +1,5 @@
-//! `render --out`: whether the file may be written is settled before anything is rendered. Asks no daemon; whether two
-//! names are the same target, the caller has to ask.
+//! `render --out`: decides whether a file may be written before anything is rendered. Never asks the daemon; the caller
+//! has to find out whether two names mean the same target.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::{fmt, io};
 use crate::cli::Failure;
 use guillemet_base::files::{Attributes, Destination, Existing, set_source, source};
 
-/// Where the bytes of a file come from, as the file says it and as it stands in the path of a request.
+/// The source of a file's bytes, as the file's attribute records it and as the path of a request names it.
 pub struct Source {
-    /// `feature/name`.
+    /// The template's id, `feature/name`, with each part percent-encoded.
     pub template: String,
-    /// `None` for the feature's default.
+    /// The target's name, percent-encoded; `None` for the feature's default.
     pub target: Option<String>,
 }
 
@@ -23,23 +23,23 @@ impl fmt::Display for Source {
     }
 }
 
-/// A file that may be written.
+/// A file that may be written, and how.
 pub struct Out<'a> {
     path: &'a Path,
     destination: Destination,
     attributes: Attributes,
     mode: Option<u32>,
     source: Source,
-    /// The target it was rendered for, where that has another name than the one that is wanted.
+    /// The target that the present file was rendered for, if its name differs from the requested one.
     other: Option<String>,
 }
 
 impl<'a> Out<'a> {
-    /// Opens a file and checks that it may be replaced by what comes from `source`. Without `mode` a file that exists
-    /// keeps its permissions, and a new one gets 0600. `force` replaces a file that does not come from `source`.
+    /// Opens a file and checks that it may be replaced by what comes from `source`. Without `mode`, a file that exists
+    /// keeps its permissions and a new one gets 0600. `force` allows replacing a file that does not come from `source`.
     ///
     /// # Errors
-    /// Everything that stands in the way; nothing was changed then.
+    /// With every reason the file may not be written. Nothing is changed in that case.
     pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: Source) -> Result<Self, Failure> {
         let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
         if is_device || path.starts_with("/proc") {
@@ -77,23 +77,24 @@ impl<'a> Out<'a> {
         Err(refused(path, &problems))
     }
 
-    /// The target of the file, which may be a former name of the wanted one, and has to be where the file is written.
+    /// Returns the target of the present file if its name differs from the requested one. It may be a former name of
+    /// the same target; the file may be written only if it is.
     pub fn other_target(&self) -> Option<&str> {
         self.other.as_deref()
     }
 
-    /// What stands in the way where it is another target.
+    /// Returns the failure for a file that was rendered for another target.
     pub fn of_other_target(&self) -> Failure {
         let found = Source { template: self.source.template.clone(), target: self.other.clone() };
         refused(self.path, &[other_source(&found.to_string(), &self.source)])
     }
 
-    /// Writes the bytes, whole or not at all. `target` is what the target that was asked for is called now. A file that
-    /// holds the bytes already is left as it is, but for the note of where they come from, and its permissions where
-    /// these were asked for.
+    /// Writes the bytes, whole or not at all. `target` is the present name of the requested target. If the file holds
+    /// these bytes already, only two things can change: the record of its source, and its permissions if they were
+    /// requested.
     ///
     /// # Errors
-    /// The file is as it was then.
+    /// When the file cannot be written. It is unchanged in that case.
     pub fn write(mut self, bytes: &[u8], target: Option<String>) -> Result<(), Failure> {
         if self.source.target.is_some() && target.is_some() {
             self.source.target = target;
@@ -123,11 +124,11 @@ fn refused(path: &Path, problems: &[String]) -> Failure {
     Failure::new(format!("{} was not written, and nothing was rendered:{problems}", path.display()))
 }
 
-/// A file that does not come from where it should.
+/// The reason a file does not come from the requested source.
 enum Foreign {
-    /// From the same template, for a target of another name: this one.
+    /// It comes from the same template, for a target with this other name.
     Target(String),
-    /// What stands in the way.
+    /// It comes from elsewhere, or its source is unknown, with a message that says so.
     Other(String),
 }
 
@@ -155,7 +156,7 @@ fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
     Some(Foreign::Other(format!("{why}; pass --force to replace it")))
 }
 
-/// What stands in the way where everybody could read the values.
+/// Returns a problem if the mode of the existing file would let everyone read the values.
 fn readable(existing: &Existing) -> Option<String> {
     let mode = existing.metadata().mode() & 0o777;
     (mode & 0o004 != 0).then(|| {
@@ -165,7 +166,7 @@ fn readable(existing: &Existing) -> Option<String> {
     })
 }
 
-/// What stands in the way where the file in its place would not be like it.
+/// Returns the problem that the new file could not have the owner, permissions and attributes of the existing one.
 fn unkept(existing: &Existing, error: &io::Error) -> String {
     let (metadata, user) = (existing.metadata(), rustix::process::geteuid().as_raw());
     let whose =
@@ -191,7 +192,7 @@ mod tests {
     fn a_file_is_replaced_whole_and_a_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
-        // Where there are no extended attributes every other write needs `force`.
+        // Without extended attributes, every write after the first needs `force`.
         write(&file, Some(0o640), false, b"first").unwrap();
         write(&file, None, true, b"second").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"second");

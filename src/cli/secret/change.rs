@@ -1,7 +1,8 @@
-//! `secret edit`, `rotate`, `rollback`, `enable`, `disable`, `reveal`: what changes a secret, or shows its value.
+//! `secret edit`, `rotate`, `rollback`, `enable`, `disable` and `reveal`: the commands that change a secret, and the
+//! one that shows its value.
 //!
-//! What is asked about is what is changed: the state that was shown goes along as an entity tag, and one
-//! that somebody else has changed meanwhile is refused.
+//! `edit`, `rotate` and `rollback` change exactly the state that was shown: its entity tag is sent along, and the
+//! daemon refuses the change if somebody else has changed the secret meanwhile.
 
 use clap::Args;
 use hyper::Method;
@@ -52,7 +53,7 @@ pub struct Rollback {
     yes: bool,
 }
 
-/// A secret as it was shown, and the tag of that state.
+/// A secret as it was shown, with the entity tag of that state.
 pub struct Shown {
     secret: Value,
     etag: Option<String>,
@@ -64,10 +65,10 @@ fn with_message(reference: &Value, message: &str) -> Value {
     entry
 }
 
-/// The secret of this name, or that had it before.
+/// Gets the secret with this name or former name, and notes if it has another name now.
 ///
 /// # Errors
-/// When there is none; where templates name one all the same, they are told.
+/// When no such secret exists. If templates reference the name all the same, the message lists the places.
 pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
     let answer = client::call(home, Method::GET, &path(name), None)?.good(home)?;
     let shown = Shown { secret: answer.json(), etag: answer.etag };
@@ -91,22 +92,22 @@ impl Shown {
         self.secret["references"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The name as it is now: it may have been found by a former one.
+    /// Returns the present name, which can differ from the name it was found by.
     pub fn name(&self) -> String {
         output::text(&self.secret["name"])
     }
 
-    /// When it was last used, as far as the daemon knows; null where that is never.
+    /// Returns the time of the last use, as far as the daemon knows; null if there was none.
     pub fn last_use(&self) -> Value {
         self.secret["last_used_at"].clone()
     }
 
-    /// Tells when and where it was last used.
+    /// Prints when and where the secret was last used.
     pub fn tell_last_use(&self) {
         output::note(&last_use::sentence(&self.secret));
     }
 
-    /// Tells who uses it.
+    /// Prints the references to the secret, and its last use.
     fn tell_flows(&self) {
         match self.references() {
             [] => output::note("No active references yet"),
@@ -120,12 +121,12 @@ impl Shown {
         self.tell_last_use();
     }
 
-    /// Names the state that was shown.
+    /// Returns the entity tag of the state that was shown.
     pub fn etag(&self) -> Option<&str> {
         self.etag.as_deref()
     }
 
-    /// Changes it, if it is still as it was shown.
+    /// Sends a change that applies only if the secret is still as it was shown.
     fn change(&self, home: &Home, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
         client::call_if(home, method, path, self.etag.as_deref(), Some(body))?.good(home)
     }
@@ -159,7 +160,7 @@ impl Edit {
     }
 }
 
-/// Says which templates still use a former name.
+/// Prints which templates still use a former name.
 fn tell_former(secret: &Shown) {
     let name = secret.name();
     let is_former = |reference: &&Value| !output::text(&reference["name"]).eq_ignore_ascii_case(&name);
@@ -179,7 +180,8 @@ impl Rotate {
         let before = show(home, &self.name)?;
         let name = before.name();
         before.tell_flows();
-        // Before anything is asked that shows what is typed: a value pasted too early is not shown.
+        // The value is asked for before the confirmation, whose answer is shown: a value that is pasted too early stays
+        // hidden.
         let value = prompt::value(&name, &self.value)?;
         if value.is_empty() {
             return Err(Failure::new("a value cannot be empty; nothing was changed"));
@@ -243,13 +245,13 @@ pub struct Reveal {
 pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
     let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name], "reveal": true})))?
         .good(home)?;
-    // What is freed is wiped, this JSON too.
+    // The allocator wipes freed memory, and so this JSON too.
     let mut values = answer.json();
     let Value::String(value) = values["secrets"][name.as_str()].take() else {
         return Err(Failure::new("the daemon gave no value; is it of the same version as this command?"));
     };
     let mut value = Zeroizing::new(value);
-    // `--from-file` takes it off again.
+    // `--from-file` drops this line break again.
     value.push('\n');
     output::document(value.as_bytes(), *raw);
     Ok(())

@@ -1,13 +1,13 @@
-//! What is said of a secret's last use, by what the daemon shows of it.
+//! Describes a secret's last use in words, from what the daemon reports about it.
 //!
-//! Invariant: "never" is said only where every device of the account has reported lately.
+//! Invariant: the text says "never" only if every device of the account has reported recently.
 
 use serde_json::Value;
 
 use crate::cli::output;
 
-/// Returns the last use of a secret in words, as `secret show` has it behind "Last used": when and on which device,
-/// and which devices have not reported since when.
+/// Returns the last use of a secret in words, as `secret show` prints it after "Last used": the time and the device,
+/// followed by the devices that have not reported recently and since when.
 pub fn short(secret: &Value) -> String {
     let silent = silent(secret);
     let mut text = match (secret["last_used_at"].as_str(), secret["last_used_on"].as_str()) {
@@ -22,7 +22,7 @@ pub fn short(secret: &Value) -> String {
     text
 }
 
-/// Returns the same as a sentence of its own, to be read before something is changed.
+/// Returns the last use as a sentence, to be read before a change is confirmed.
 pub fn sentence(secret: &Value) -> String {
     let short = short(secret);
     if secret["last_used_at"].is_string() {
@@ -36,7 +36,7 @@ pub fn sentence(secret: &Value) -> String {
     }
 }
 
-/// The devices whose reports are missing or old, each with since when.
+/// Returns a clause for each device whose report is missing or old.
 fn silent(secret: &Value) -> Vec<String> {
     let devices = secret["usage"]["by_device"].as_array().map_or(&[][..], Vec::as_slice);
     let silent = devices.iter().filter(|device| device["recent"] != true).map(|device| {

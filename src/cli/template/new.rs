@@ -1,4 +1,4 @@
-//! `template new`: writes a first template, and says what it needs.
+//! `template new`: writes a first template, and says which secrets it needs.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -48,7 +48,7 @@ impl New {
         if let Some(existing) = files_of(&home.templates(), &id).first() {
             return Err(already_there(&id, existing));
         }
-        // An added plugin may have taken the place of a built-in one.
+        // An added plugin may have replaced the built-in one, whose starter would not fit then.
         let own =
             Starter::of_feature(&feature, &name).filter(|_| !home.plugins().join(format!("{feature}.wasm")).exists());
         let is_own = own.is_some();
@@ -86,7 +86,7 @@ fn already_there(id: &str, path: &std::path::Path) -> Failure {
     Failure::new(format!("template {id} already exists ({}); nothing was changed. Choose another name", path.display()))
 }
 
-/// Returns the secrets that a text names, each once.
+/// Returns the secrets that a template references, each once.
 fn secrets(text: &str) -> Vec<SecretName> {
     let mut names: Vec<SecretName> = Vec::new();
     for reference in lex(text).map(|lexed| lexed.references).unwrap_or_default() {

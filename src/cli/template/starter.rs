@@ -1,7 +1,7 @@
 //! The text of a first template: a few fields with comments, in any format.
 //!
-//! Those of the built-in features are written by hand, in `starters`; that of another is made of its plugin's schema.
-//! Knows no file and no home.
+//! The starters of the built-in features are written by hand, in `starters`. For any other feature, the starter is
+//! generated from its plugin's schema. Knows nothing of files or homes.
 
 use serde_json::{Map, Value};
 use toml_edit::{DocumentMut, Item, Table};
@@ -14,22 +14,22 @@ use crate::template::Format;
 use guillemet_base::display::tidy;
 use guillemet_base::names::SecretName;
 
-/// The starter of each built-in feature; `@name@` stands for the template's name.
+/// The starter of each built-in feature, in TOML. `@name@` is replaced by the template's name.
 const STARTERS: [(&str, &str); 4] = [
     ("cal-com", include_str!("starters/cal-com.toml")),
     ("custom-action", include_str!("starters/custom-action.toml")),
     ("mcp-server", include_str!("starters/mcp-server.toml")),
     ("sip-trunk", include_str!("starters/sip-trunk.toml")),
 ];
-/// Widest line of a comment, and most characters of one.
+/// The widest line of a comment, in characters, and the longest text of one.
 const COMMENT_WIDTH: usize = 100;
 const COMMENT_MAX: usize = 400;
 
-/// A first template.
+/// The fields of a first template, in any format.
 pub struct Starter(Vec<Field>);
 
 struct Field {
-    /// The lines above it, `#` and text, or blank.
+    /// The lines above the field: each is `#` with a text, or empty.
     above: Vec<String>,
     name: String,
     content: Content,
@@ -40,28 +40,28 @@ enum Content {
     Table(Vec<Field>),
 }
 
-/// A value on one line.
+/// A value that is written on one line.
 enum Leaf {
-    /// In its quotes, with placeholders.
+    /// A string in its quotes, with placeholders.
     Text(String),
-    /// A number or a boolean.
+    /// A number or a boolean, as it is written.
     Plain(String),
     List(Vec<Leaf>),
     Object(Vec<(String, Leaf)>),
 }
 
 impl Starter {
-    /// Returns the starter of a built-in feature.
+    /// Returns the starter of a built-in feature, or `None` for any other.
     pub fn of_feature(feature: &str, name: &str) -> Option<Self> {
         let (_, text) = STARTERS.iter().find(|(known, _)| *known == feature)?;
         let document: DocumentMut = text.replace("@name@", name).parse().ok()?;
         Some(Self(table(document.as_table())))
     }
 
-    /// Returns a starter with what a plugin's schema requires and has examples of, and one secret.
+    /// Returns a starter with the required fields of a plugin's schema, those with examples, and one secret.
     ///
     /// # Errors
-    /// When the schema gives no config.
+    /// When no config can be generated from the schema.
     pub fn of_plugin(description: &Description, name: &str) -> Result<Self, Failure> {
         let feature = &description.feature;
         let no_config = || {
@@ -92,7 +92,7 @@ impl Starter {
         Ok(Self(fields))
     }
 
-    /// Returns the template's text.
+    /// Returns the text of the template in a format.
     pub fn text(&self, format: Format) -> String {
         let mut out = String::new();
         match format {
@@ -107,7 +107,7 @@ impl Starter {
     }
 }
 
-/// The fields of a table with the comments above them.
+/// Returns the fields of a TOML table, with the comments above them.
 fn table(from: &Table) -> Vec<Field> {
     let field = |(name, item): (&str, &Item)| {
         let (decor, content) = match item {
@@ -127,7 +127,7 @@ fn table(from: &Table) -> Vec<Field> {
 
 fn leaf(value: &toml_edit::Value) -> Option<Leaf> {
     Some(match value {
-        // What stands in it is the template's own: placeholders stay.
+        // The text is the template's own, so its placeholders are kept.
         toml_edit::Value::String(text) => Leaf::Text(Value::from(text.value().as_str()).to_string()),
         toml_edit::Value::Array(items) => Leaf::List(items.iter().filter_map(leaf).collect()),
         toml_edit::Value::InlineTable(members) => {
@@ -139,7 +139,7 @@ fn leaf(value: &toml_edit::Value) -> Option<Leaf> {
     })
 }
 
-/// The fields of a config, with what the schema says of each. No format has a null in common with TOML: it is left out.
+/// Returns the fields of a config, with their descriptions from the schema. Leaves out nulls, because TOML has none.
 fn described(config: &Map<String, Value>, schema: &Value, secret: &SecretName) -> Vec<Field> {
     let field = |(name, value): (&String, &Value)| {
         let known = &schema["properties"][name];
@@ -170,7 +170,8 @@ fn example(value: &Value, secret: &SecretName) -> Option<Leaf> {
     })
 }
 
-/// A stranger's text as lines of a comment; nothing where the lexer would find something in it.
+/// Returns the text of a plugin's author as comment lines. Returns no lines if the lexer would find template syntax in
+/// the text.
 fn comment(text: &str) -> Vec<String> {
     let text = tidy(text, COMMENT_MAX);
     if quoted_text(&text).contains("<% raw %>") {
@@ -189,7 +190,7 @@ fn comment(text: &str) -> Vec<String> {
     lines
 }
 
-/// The lines above a field, each behind `indent` and with another mark where the format has another.
+/// Writes the lines above a field, indented, and with the format's comment mark `mark` in place of `#`.
 fn above(out: &mut String, field: &Field, indent: &str, mark: &str) {
     for line in &field.above {
         match line.strip_prefix('#') {
@@ -199,7 +200,8 @@ fn above(out: &mut String, field: &Field, indent: &str, mark: &str) {
     }
 }
 
-/// Fields first, then a section for each table: a field behind a section would be of that section.
+/// Writes the plain fields first and then a section for each table, because a field after a section header would belong
+/// to that section.
 fn toml(out: &mut String, fields: &[Field], path: &str) {
     for field in fields {
         if let Content::Leaf(leaf) = &field.content {

@@ -1,14 +1,14 @@
-//! A configuration file, read by the rules of Asterisk, which stands in for it: Debian 12 does not have Asterisk.
+//! Reads a configuration file by Asterisk's rules, in place of Asterisk, which Debian 12 does not have.
 //!
 //! Written from its source [asterisk main/config.c, config_text_file_load and process_text_line, read 2026-11]: lines
-//! longer than its buffer are skipped; `;` begins a comment unless a `\` stands before it, which is then taken away;
-//! `;--` opens a comment over lines, which `--;` closes; what is left is stripped of all up to the blank at both ends;
-//! the first `=` divides it, and a `>` right behind that belongs to the sign.
+//! longer than its buffer are skipped; `;` begins a comment unless a `\` is before it, which is then removed; `;--`
+//! opens a block comment, which `--;` closes; all characters up to the space are stripped from both ends of the rest;
+//! the first `=` divides it, and a `>` directly after that belongs to the sign.
 
-/// Most bytes of a line: `fgets` into 8,192.
+/// The most bytes of a line, which `fgets` reads into 8,192.
 const LINE: usize = 8_191;
 
-/// A section: its name and its variables in order.
+/// A section: its name, and its variables in order.
 #[derive(Debug)]
 pub struct Section {
     pub name: String,
@@ -16,7 +16,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// The one value of a variable.
+    /// Returns the value of a variable, which has to be set exactly once.
     pub fn get(&self, name: &str) -> &str {
         let mut values = self.variables.iter().filter(|(found, _)| found == name);
         let (_, value) = values.next().unwrap_or_else(|| panic!("[{}] has no {name}", self.name));
@@ -25,7 +25,7 @@ impl Section {
     }
 }
 
-/// Reads a file.
+/// Reads the sections of a file.
 pub fn read(file: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut depth = 0;
@@ -52,10 +52,11 @@ pub fn read(file: &str) -> Vec<Section> {
     sections
 }
 
-/// The line without what is commented out; `depth` is that of the comments over lines.
+/// Returns a line without its comments. `depth` is the nesting depth of block comments.
 fn without_comments(line: &[u8], depth: &mut usize) -> Vec<u8> {
     let mut line = line.to_vec();
-    // Where what is looked at begins; where what is not commented out begins, if it does.
+    // `from` is the start of the part still to be examined; `kept` is the start of the part outside of comments, if
+    // any.
     let (mut from, mut kept) = (0, (*depth == 0).then_some(0));
     let mut out = Vec::new();
     while let Some(at) = line[from..].iter().position(|b| *b == b';').map(|at| from + at) {
@@ -86,7 +87,7 @@ fn without_comments(line: &[u8], depth: &mut usize) -> Vec<u8> {
     out
 }
 
-/// `ast_strip`.
+/// Strips a text as `ast_strip` does.
 fn strip(text: &str) -> &str {
     text.trim_matches(|c: char| c <= ' ')
 }

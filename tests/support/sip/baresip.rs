@@ -1,16 +1,16 @@
-//! Debian's baresip, without a screen, sound or keyboard: it registers the accounts it is given.
+//! Debian's baresip, without screen, sound or keyboard. It registers the accounts it is given.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// One that runs until it is dropped.
+/// A running baresip, which ends when dropped.
 pub struct Baresip {
     folder: tempfile::TempDir,
     child: Child,
 }
 
 impl Baresip {
-    /// Runs it with these lines as its accounts.
+    /// Runs baresip with these lines as its accounts.
     pub fn run(accounts: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let modules = Path::new("/usr/lib/baresip/modules");
@@ -32,7 +32,7 @@ impl Baresip {
         Self { folder, child }
     }
 
-    /// What it has said.
+    /// Returns everything it has logged.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.folder.path().join("log")).unwrap_or_default()).into_owned()
     }

@@ -1,5 +1,5 @@
-//! A gateway, read by the rules of FreeSWITCH, down to the credentials that sofia-sip takes. It stands in for
-//! FreeSWITCH, which Debian does not have.
+//! Reads a gateway by FreeSWITCH's rules, down to the credentials that sofia-sip uses, in place of FreeSWITCH, which
+//! Debian does not have.
 //!
 //! Written from the sources [signalwire/freeswitch src/switch_xml.c (preprocess, expand_vars) and
 //! src/mod/endpoints/mod_sofia/sofia_reg.c; sofia-sip libsofia-sip-ua/iptsec/auth_client.c (auc_credentials); read
@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-/// The variables that are set: `$${…}` of another name is nothing.
+/// The variables that are set. A `$${…}` with any other name expands to nothing.
 const VARIABLES: [(&str, &str); 2] = [("x", "expanded"), ("domain", "pbx.example")];
 
-/// The parameters of the one gateway of a file.
+/// Returns the parameters of the only gateway in a file.
 ///
 /// # Errors
-/// What the XML parser says.
+/// With the message of the XML parser.
 pub fn read(file: &str) -> Result<BTreeMap<String, String>, String> {
     let text = format!("<document>\n{}</document>\n", preprocessed(file));
     let document = roxmltree::Document::parse(&text).map_err(|error| error.to_string())?;
@@ -27,8 +27,8 @@ pub fn read(file: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(parameters)
 }
 
-/// What is done to the lines before the XML is parsed: lines of `<include>` are left out, `$${…}` is expanded,
-/// and a line that names `X-PRE-PROCESS` is a command or nothing.
+/// Processes the lines as FreeSWITCH does before it parses the XML: removes lines with `<include>`, expands `$${…}`,
+/// and removes lines that name `X-PRE-PROCESS`.
 fn preprocessed(file: &str) -> String {
     let mut out = String::new();
     for line in file.split_inclusive('\n') {
@@ -59,11 +59,11 @@ fn expanded(line: &str) -> String {
     out + rest
 }
 
-/// User and password as sofia-sip takes them from the text that FreeSWITCH makes for a challenge.
+/// Returns the user and the password that sofia-sip takes from FreeSWITCH's text for a challenge.
 pub fn credentials(parameters: &BTreeMap<String, String>, realm: &str) -> (String, String) {
     let user = parameters.get("auth-username").unwrap_or(&parameters["username"]);
     let text = format!("Digest:\"{realm}\":{user}:{}", parameters["password"]);
-    // The buffer has 256 bytes.
+    // FreeSWITCH's buffer has 256 bytes.
     let text: String = text.chars().take(255).collect();
     let behind_realm = text.strip_prefix("Digest:\"").unwrap().split_once("\":").unwrap().1;
     let mut pieces = behind_realm.split(':');

@@ -1,5 +1,5 @@
-//! Debian's kamailio: as a registrar that knows HA1 of every account, and as the program that reads what is
-//! rendered for it. Both run in one process, on two ports of the loopback.
+//! Debian's kamailio in two roles: as a registrar that knows the HA1 of every account, and as the program that reads
+//! the rendered configs. Both run in one process, on two ports of the loopback interface.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,40 +13,40 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// The longest anything may take.
+/// The longest time to wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A configuration, and where it is kept.
+/// A configuration of kamailio, in its own folder.
 pub struct Kamailio {
     folder: tempfile::TempDir,
-    /// Where requests are relayed to the carrier, with the credentials of what is rendered.
+    /// The port on which requests are relayed to the carrier, with the credentials of the rendered config.
     pub client: u16,
-    /// Where the registrar listens: the carrier.
+    /// The port of the registrar, which is the carrier.
     pub registrar: u16,
-    /// HA1 of an account, by a word for it.
+    /// The HA1 of each account, by the account's word.
     accounts: Vec<(String, String)>,
-    /// Files that are included.
+    /// The names of files that the configuration includes.
     trunks: Vec<String>,
-    /// Run once when it has started.
+    /// Statements that run once after the start.
     begin: String,
 }
 
-/// One that runs.
+/// A running kamailio, which ends when dropped.
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
-    /// What it has said.
+    /// The lines it has logged so far.
     pub log: Vec<String>,
 }
 
 impl Kamailio {
-    /// A new one. `None` where it is not installed.
+    /// Makes a new configuration, or returns `None` if kamailio is not installed.
     pub fn new() -> Option<Self> {
         if !super::installed("kamailio", "kamailio") {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        // Tables of db_text: uac takes registrations from its memory only where it has a database as well.
+        // These are tables of db_text: uac takes registrations from its memory only if it has a database too.
         std::fs::create_dir(folder.path().join("db")).unwrap();
         std::fs::write(folder.path().join("db/version"), "table_name(string) table_version(int)\nuacreg:5\n").unwrap();
         std::fs::write(
@@ -56,24 +56,24 @@ impl Kamailio {
              expires(int) flags(int) reg_delay(int) contact_addr(string) socket(string)\n",
         )
         .unwrap();
-        // Both at once, so that they differ.
+        // Both sockets are open at the same time, so that their ports differ.
         let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let [client, registrar] = sockets.map(|socket| socket.local_addr().unwrap().port());
         Some(Self { folder, client, registrar, accounts: vec![], trunks: vec![], begin: String::new() })
     }
 
-    /// Lets an account in. Its word is the user of its address, as it is written there, or its realm.
+    /// Lets an account register. Its word is the user of its address as it is written there, or its realm.
     pub fn knows(&mut self, word: &str, ha1: String) {
         self.accounts.push((word.into(), ha1));
     }
 
-    /// Includes a file.
+    /// Includes a file with this text.
     pub fn includes(&mut self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
         self.trunks.push(name.into());
     }
 
-    /// Adds statements that are run once when it has started.
+    /// Adds statements that run once after the start.
     pub fn begins_with(&mut self, statements: &str) {
         self.begin.push_str(statements);
     }
@@ -90,7 +90,7 @@ impl Kamailio {
         );
         text.push_str("event_route[htable:mod-init] {\n    $var(key) = 0;\n");
         for (word, ha1) in &self.accounts {
-            // By its digest: nothing of the word is read by kamailio's own parser.
+            // The key is a digest, so that kamailio's own parser reads nothing of the word.
             let key = data_encoding::HEXLOWER.encode(&<md5::Md5 as md5::Digest>::digest(word));
             writeln!(text, "    $sht(ha1=>{key}) = \"{ha1}\";").unwrap();
         }
@@ -100,17 +100,17 @@ impl Kamailio {
         path
     }
 
-    /// kamailio's own check of the configuration; what it says where it finds it wrong.
+    /// Runs kamailio's own check of the configuration.
     ///
     /// # Errors
-    /// With its words.
+    /// With the check's message.
     pub fn check(&self) -> Result<(), String> {
         let output = command(&self.write()).arg("-c").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
     }
 
-    /// Runs it, and waits until it takes requests.
+    /// Runs kamailio and waits until it accepts requests.
     pub fn run(&self) -> Running {
         let mut command = command(&self.write());
         command.args(["-DD", "-E", "-Y"]).arg(self.folder.path()).stderr(Stdio::piped()).process_group(0);
@@ -118,7 +118,7 @@ impl Kamailio {
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
-            // Not every line has to be UTF-8.
+            // A line need not be UTF-8.
             for line in stderr.split(b'\n').map_while(Result::ok) {
                 if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     return;
@@ -139,7 +139,7 @@ fn command(file: &Path) -> Command {
 }
 
 impl Running {
-    /// Reads what it says until `found` gives something.
+    /// Reads log lines until `found` returns something.
     pub fn until<T>(&mut self, what: &str, mut found: impl FnMut(&str) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
@@ -155,8 +155,8 @@ impl Running {
         }
     }
 
-    /// What the registrar has decided, since it runs, about accounts whose word begins with `prefix`; waits until it has
-    /// decided about as many as that.
+    /// Returns the registrar's decisions since its start about accounts whose word begins with `prefix`. Waits until
+    /// there are `count` of them.
     pub fn decisions(&mut self, prefix: &str, count: usize) -> BTreeMap<String, bool> {
         let mut decided = BTreeMap::new();
         let mut decide = |line: &str| {
@@ -166,13 +166,13 @@ impl Running {
                 ("refused", word) => (word, false),
                 _ => return None,
             };
-            // Who is refused tries again.
+            // An account that is refused tries again, so one acceptance counts.
             if word.starts_with(prefix) {
                 *decided.entry(word.to_owned()).or_insert(false) |= accepted;
             }
             (decided.len() == count).then_some(())
         };
-        // Registrations begin while it still starts.
+        // Registrations begin during the start, so the earlier lines count too.
         if self.log.iter().find_map(|line| decide(line)).is_none() {
             self.until(&format!("{count} decisions about {prefix}"), decide);
         }
@@ -186,7 +186,7 @@ impl Drop for Running {
         let _ = kill_process(pid, Signal::TERM);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(10) {
-            // Its log ends with its last process.
+            // Its log ends when its last process ends.
             if self.lines.recv_timeout(Duration::from_millis(100))
                 == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
             {

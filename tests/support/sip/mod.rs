@@ -1,5 +1,5 @@
-//! What the tests of SIP's consumers share: values, configs that a real daemon fills with them, and the programs
-//! that use the configs.
+//! Helpers for the tests of SIP's consumers: values, configs that a real daemon fills with them, and the programs that
+//! use the configs.
 
 use serde_json::{Value, json};
 
@@ -12,13 +12,13 @@ pub mod baresip;
 pub mod freeswitch;
 pub mod kamailio;
 
-/// Where the values come from; it stands in every failure.
+/// The seed of the random values. Every failure names it.
 pub const SEED: u64 = 20_261_125;
 
-/// How many values there are beside the chosen ones.
+/// The number of random values, beside the chosen ones.
 const DRAWN: usize = 200;
 
-/// Passwords of printable ASCII: those that some format is known to trip over, and drawn ones.
+/// Returns passwords of printable ASCII: those with syntax of some format, and random ones.
 pub fn passwords() -> Vec<String> {
     let chosen = [
         "plain",
@@ -88,10 +88,10 @@ pub fn passwords() -> Vec<String> {
     chosen.into_iter().map(str::to_owned).chain((0..DRAWN).map(|_| drawn())).collect()
 }
 
-/// What a daemon made of a config: a document, or the reason why there is none.
+/// The result of rendering: a document, or the reason why there is none.
 pub type Rendered = Result<String, String>;
 
-/// How a config names the secret.
+/// The placeholders of the two secrets.
 pub const PASSWORD: &str = "<< secret 'password' >>";
 pub const USER: &str = "<< secret 'user' >>";
 
@@ -116,24 +116,25 @@ impl Trunks {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// Writes a template.
+    /// Writes a template of `sip-trunk`.
     pub fn template(&self, name: &str, fields: &Value) {
         self.0.write(&format!("sip-trunk/{name}.json"), &fields.to_string());
     }
 
-    /// Fills a template.
+    /// Renders a template for a target.
     pub fn filled(&self, name: &str, target: &str) -> Rendered {
         rendered(&self.0.get(&format!("/v1/render/sip-trunk/{name}?target={target}")))
     }
 
-    /// Fills a config that has no template of its own.
+    /// Renders a config that has no template file.
     pub fn fill(&self, target: &str, fields: &Value) -> Rendered {
         let inline =
             json!({"feature": "sip-trunk", "format": "json", "template": fields.to_string(), "target": target});
         rendered(&self.0.post("/v1/render", &inline))
     }
 
-    /// Fills a config with each of the values as the secret `password`; `fields` gives it for a number.
+    /// Renders a config with each of the values as the secret `password`. `fields` returns the config for a value's
+    /// number.
     pub fn each(&self, target: &str, values: &[String], fields: impl Fn(usize) -> Value) -> Vec<Rendered> {
         let fill = |(number, value): (usize, &String)| {
             self.rotate("password", value);
@@ -151,20 +152,20 @@ fn rendered(answer: &Answer) -> Rendered {
     Err(answer.errors("message").join("; "))
 }
 
-/// That what was filled is most of the values, and not all where some have to be refused.
+/// Checks that most of the values were rendered, and whether some were refused.
 pub fn assert_most(target: &str, rendered: &[Rendered], refuses_some: bool) {
     let filled = rendered.iter().filter(|rendered| rendered.is_ok()).count();
     assert!(filled * 2 > rendered.len(), "{target}: {filled} of {} were filled", rendered.len());
     assert_eq!(filled < rendered.len(), refuses_some, "{target}: {filled} of {} were filled", rendered.len());
 }
 
-/// The hash over `user:realm:password` that a registrar keeps.
+/// Returns the hash of `user:realm:password` that a registrar keeps.
 pub fn ha1(user: &str, realm: &str, password: &str) -> String {
     use md5::Digest;
     data_encoding::HEXLOWER.encode(&md5::Md5::digest(format!("{user}:{realm}:{password}")))
 }
 
-/// Whether a program is installed; if not, the test is skipped.
+/// Reports whether a program is installed. If not, the test is reported as skipped.
 pub fn installed(program: &str, package: &str) -> bool {
     let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
     let is_there = folders.iter().any(|folder| std::path::Path::new(folder).join(program).exists());

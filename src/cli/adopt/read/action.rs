@@ -1,6 +1,6 @@
-//! Reads a custom action: a curl command line, or the JSON or YAML of an action in the shape of the `json` target.
+//! Reads a custom action: a curl command line, or the JSON or YAML of an action in the format of the `json` target.
 //!
-//! An OpenAPI document has a module of its own.
+//! OpenAPI documents are read by a module of their own.
 
 use serde_json::{Map, Value as Json};
 use zeroize::Zeroizing;
@@ -15,22 +15,22 @@ use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 use crate::template::Format;
 
-/// What to read of a file, where it holds more than one thing.
+/// The user's choices about a file that contains more than one action.
 pub struct Asked<'a> {
-    /// The template's name: the tool's where the file gives it none.
+    /// The template's name, which the tool gets if the file does not name it.
     pub name: &'a str,
-    /// The operation of an OpenAPI document.
+    /// The operation of an OpenAPI document to read: its id, or its method and path.
     pub operation: Option<&'a str>,
-    /// What was said of the URL.
+    /// The user's choice about the URL.
     pub url: Wanted,
 }
 
-/// Reads either.
+/// Reads a custom action in any of these forms.
 pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
     if is_command(&source.text) {
         let (request, tokens) = curl::read(source, problems)?;
         let format = if request.body.is_some() { Format::Json } else { Format::Toml };
-        // The command names no tool: its name is the template's, and no difference.
+        // The command has no name for the tool. It gets the template's name, which must not count as a difference.
         let mut reading = reading(request, tokens, format, asked, true, problems);
         reading.notes.push("the target curl gives it back to curl, as a file for `curl -K`".into());
         return Some(reading);
@@ -49,7 +49,7 @@ pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> 
     Some(reading(request, tokens, document.template_format(), asked, false, problems))
 }
 
-/// Whether the first word is a program's, not a document's.
+/// Reports whether the text begins with curl, and so is a command and not a document.
 fn is_command(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_default();
@@ -57,7 +57,7 @@ fn is_command(text: &str) -> bool {
     word == "curl" || word.ends_with("/curl")
 }
 
-/// What a request is as a reading; `unnamed` where the original has no name for it.
+/// Returns a request as a reading. `unnamed` says that the original has no name for the tool.
 pub fn reading(
     request: Request,
     tokens: Tokens,
@@ -82,7 +82,7 @@ pub fn reading(
     }
 }
 
-/// A name that the config takes.
+/// Returns a name that the config accepts: at most 64 characters, with `_` for each one that is not allowed.
 pub fn tool_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
     name.chars().map(plain).take(64).collect()
@@ -140,14 +140,14 @@ fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<
                     request.fields.push(("auth".into(), Node::Table(signing_of(document, signing, tokens))));
                 }
             }
-            // Compared, and told.
+            // The config has no such field. It is compared, and reported as left out.
             _ => request.facts.push((field.clone(), value.clone())),
         }
     }
     Some(request)
 }
 
-/// A table of texts with their places.
+/// Returns a table of texts with their places in the file.
 fn texts(
     document: &Document<'_>,
     path: &str,
@@ -171,7 +171,7 @@ fn texts(
     texts
 }
 
-/// `signing` of the document is `auth` of the config, field by field.
+/// Returns the config's `auth` for the document's `signing`. Both have the same fields.
 fn signing_of(document: &Document<'_>, signing: &Map<String, Json>, tokens: &mut Tokens) -> Table {
     let mut auth = Table::new();
     for (name, value) in signing {
@@ -187,7 +187,7 @@ fn signing_of(document: &Document<'_>, signing: &Map<String, Json>, tokens: &mut
     auth
 }
 
-/// Reads a rendered document.
+/// Reads a rendered document of the target `json`.
 fn read_document(text: &str, unnamed: bool, whole: bool) -> Result<Facts, String> {
     let document: Json =
         serde_json::from_str(text).map_err(|error| format!("it is not JSON ({:?})", error.classify()))?;

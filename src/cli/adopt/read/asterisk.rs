@@ -1,4 +1,4 @@
-//! Asterisk's configuration files, as its main/config.c reads them: sections, templates, comments.
+//! Parses Asterisk's configuration files as its main/config.c does: sections, templates, comments.
 //!
 //! Knows nothing of SIP.
 
@@ -8,42 +8,42 @@ use zeroize::Zeroizing;
 
 use crate::cli::adopt::source::Problems;
 
-/// A line `key = value`.
+/// A setting of a section: a line `key = value`.
 #[derive(Clone)]
 pub struct Line {
     /// The key, in lower case.
     pub key: String,
     /// The value, without escapes.
     pub value: Zeroizing<String>,
-    /// Where the value stands in the file.
+    /// The bytes of the file that hold the value.
     pub range: Range<usize>,
 }
 
-/// A section.
+/// A section of the file, with the settings that it takes over from others.
 pub struct Section {
-    /// Its name.
+    /// The name in its brackets.
     pub name: String,
-    /// Where it begins.
+    /// The byte of the file at which it begins.
     pub at: usize,
-    /// Its lines, those of its templates first.
+    /// The settings, with those of its templates first.
     pub lines: Vec<Line>,
-    /// Whether it is a template: nothing by itself.
+    /// Whether it is a template, which does nothing by itself.
     pub is_template: bool,
 }
 
 impl Section {
-    /// The last value of a key, as most options take it.
+    /// Returns the last setting with this key, which is the one that most options use.
     pub fn get(&self, key: &str) -> Option<&Line> {
         self.lines.iter().rev().find(|line| line.key == key)
     }
 
-    /// Its `type`.
+    /// Returns the value of `type`; an empty string if there is none.
     pub fn kind(&self) -> &str {
         self.get("type").map_or("", |line| line.value.as_str())
     }
 }
 
-/// Reads a file. What cannot be read is noted.
+/// Parses a file. Adds a problem for each line that cannot be read.
 pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut comment = 0_usize;
@@ -53,7 +53,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
         at += raw.len();
         let (spans, depth) = uncommented(raw, comment);
         comment = depth;
-        // What is left of a line lies in one span, unless a block comment stands in its middle.
+        // The parts of a line outside of comments are one span, unless a block comment is in its middle.
         let Some(span) = spans.into_iter().find(|span| !raw[span.clone()].trim().is_empty()) else { continue };
         let line = raw[span.clone()].trim();
         let line_at = begin + span.start + (raw[span.clone()].len() - raw[span].trim_start().len());
@@ -84,7 +84,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
     sections
 }
 
-/// `name](options)` behind the bracket.
+/// Parses a section's head after its first bracket: `name](options)`.
 fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>) -> Option<Section> {
     let Some((name, options)) = rest.split_once(']') else {
         problems.add(Some(at), "", "is a section without `]`", None);
@@ -95,7 +95,7 @@ fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>
     for option in options.split(',').map(str::trim).filter(|option| !option.is_empty()) {
         match option {
             "!" => section.is_template = true,
-            // More of a section that is there.
+            // It continues a section that was begun before.
             "+" => {
                 if let Some(before) = known.iter().rev().find(|before| before.name == section.name) {
                     section.lines.extend(before.lines.iter().cloned());
@@ -113,8 +113,8 @@ fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>
     Some(section)
 }
 
-/// The parts of a line outside of comments, and how deep block comments nest behind it. `\;` is no comment;
-/// `;--` opens a block comment, unless a third `-` follows, and `--;` closes it.
+/// Returns the parts of a line outside of comments, and how deep block comments are nested after it. `\;` begins no
+/// comment, `;--` opens a block comment unless a third `-` follows, and `--;` closes it.
 fn uncommented(line: &str, mut depth: usize) -> (Vec<Range<usize>>, usize) {
     let bytes = line.as_bytes();
     let mut spans = Vec::new();

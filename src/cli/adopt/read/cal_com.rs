@@ -1,4 +1,4 @@
-//! Reads the credentials of Cal.com: a dotenv file, or the JSON an HTTP client is given.
+//! Reads the credentials of Cal.com: a dotenv file, or the JSON that an HTTP client uses.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,8 @@ use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
 use crate::template::Format;
 
-/// Variables, and the fields they are. Those behind the first four have no place in a rendered environment file.
+/// The known variables and the fields of the config they become. A rendered dotenv file has no place for those after
+/// the first four.
 const VARIABLES: [(&str, &str); 7] = [
     ("CAL_API_KEY", "api_key"),
     ("CAL_CLIENT_ID", "client_id"),
@@ -22,10 +23,10 @@ const VARIABLES: [(&str, &str); 7] = [
     ("CAL_EVENT_TYPE_ID", "event_type_id"),
     ("CAL_TIMEZONE", "timezone"),
 ];
-/// Whose versions a config holds.
+/// The endpoints whose API versions a config can hold.
 const ENDPOINTS: [&str; 4] = ["slots", "bookings", "event-types", "me"];
 
-/// Reads either.
+/// Reads a dotenv file, or JSON if the text begins with `{`.
 pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
     if source.text.trim_start().starts_with('{') { json(source, problems) } else { env(source, problems) }
 }

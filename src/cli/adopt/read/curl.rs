@@ -1,7 +1,7 @@
-//! Reads a curl command line as the request it makes [curl 8, its manual].
+//! Reads a curl command line as the request that it makes [curl 8, its manual].
 //!
-//! What is about the output is passed over; what is about the transfer and has no place in a request is compared,
-//! and told; what would make another request is an error that names the option.
+//! Ignores options about the output. Options about the transfer that a request has no place for are compared and
+//! reported. An option that would make a different request is an error that names the option.
 
 mod options;
 
@@ -19,29 +19,29 @@ use super::shell::{self, Word};
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 
-/// The request as it comes together.
+/// The request, while it is put together from the options.
 struct Curl<'p, 's> {
     problems: &'p mut Problems<'s>,
     tokens: Tokens,
     request: Request,
     urls: Vec<Value>,
     method: Option<String>,
-    /// The pieces of the body, and whether they came by `--json`.
+    /// The pieces of the body, in order.
     data: Vec<Value>,
     json: bool,
     get: bool,
     query: Vec<Value>,
-    /// Where the body began.
+    /// The byte of the file at which the body begins.
     data_at: Option<usize>,
-    /// An option was not known, so what stands behind it may be its value.
+    /// Whether an unknown option was found, so that the words after it may be its value.
     unsure: bool,
 }
 
-/// Reads the file's one command.
+/// Reads the only command of the file.
 pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, Tokens)> {
     let words = shell::words(&source.text, problems);
     let mut words = words.into_iter().peekable();
-    // As it is copied from a manual.
+    // Manuals print the prompt, which is copied with the command.
     words.next_if(|word| *word.text == "$");
     let first = words.next()?;
     if *first.text != "curl" && !first.text.ends_with("/curl") {
@@ -78,7 +78,7 @@ pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, To
 }
 
 impl Curl<'_, '_> {
-    /// A part of a word, from a byte of its text on.
+    /// Returns a word's text from a byte on, with its place.
     fn value(&mut self, word: &Word, from: usize) -> Value {
         let token = self.tokens.add(None, word.range.clone(), &word.text, Quoting::Single);
         let whole = self.tokens.spot(token);
@@ -95,7 +95,7 @@ impl Curl<'_, '_> {
         self.option(word, &format!("--{name}"), *does, value);
     }
 
-    /// `-sSL`, `-XPOST`, `-u user:password`.
+    /// Reads the short options of a word: `-sSL`, `-XPOST`, `-u user:password`.
     fn short(&mut self, word: &Word, words: &mut impl Iterator<Item = Word>) {
         for (at, c) in word.text.char_indices().skip(1) {
             let Some((_, _, does)) = OPTIONS.iter().find(|(_, short, _)| *short == c && c != '\0') else {
@@ -169,7 +169,7 @@ impl Curl<'_, '_> {
                 }
                 _ => self.problem(word, name, "is no time from a millisecond to ten minutes, in seconds", None),
             },
-            // Told when it was looked for.
+            // The problem was added when the value was looked for.
             (_, None) => {}
         }
     }
@@ -215,7 +215,7 @@ impl Curl<'_, '_> {
             return self.problem(word, "Authorization", "is given twice", Some("leave one of them out"));
         }
         let text = Zeroizing::new(format!("{scheme}{}", *value.text));
-        // The scheme stands nowhere in the file: the text is another form of the word.
+        // The scheme is not in the file, so the text is another form of the word.
         let spot = value.spot.clone().map(|spot| Spot { encoded: true, ..spot });
         self.push_header("Authorization", Value { text, spot, at: value.at });
     }
@@ -225,7 +225,7 @@ impl Curl<'_, '_> {
         self.data.push(value);
     }
 
-    /// `content`, `=content`, `name=content`: what is encoded is the content.
+    /// Encodes a value given as `content`, `=content` or `name=content`. Only the content is encoded.
     fn encoded(&mut self, word: &Word, name: &str, value: Value, to_query: bool) {
         let (key, content) = match value.text.split_once('=') {
             Some((key, content)) if !key.contains('@') => (key, content),
@@ -255,7 +255,7 @@ impl Curl<'_, '_> {
         }
         let mut url = urls.remove(0);
         if !url.text.contains("://") {
-            // As curl takes it.
+            // curl assumes http too.
             url = Value { text: Zeroizing::new(format!("http://{}", *url.text)), spot: url.encoded_spot(), at: url.at };
         }
         self.take_user_out(&mut url);
@@ -279,7 +279,7 @@ impl Curl<'_, '_> {
         Some((self.request, self.tokens))
     }
 
-    /// `https://user:password@host` is what `-u` says.
+    /// Turns a URL's `user:password@` before the host into the header that `-u` would make.
     fn take_user_out(&mut self, url: &mut Value) {
         let Some(begin) = url.text.find("://").map(|scheme| scheme + 3) else { return };
         let end = url.text[begin..].find(['/', '?', '#']).map_or(url.text.len(), |end| begin + end);
@@ -309,7 +309,7 @@ impl Curl<'_, '_> {
                 }
             }
         } else if content_type.is_none() {
-            // What curl says of a body that it is told nothing of.
+            // curl sends this type if the command gives none.
             self.push_header("Content-Type", Value::plain("application/x-www-form-urlencoded"));
         }
         let joint = if self.json { "" } else { "&" };

@@ -1,6 +1,7 @@
-//! JSON and YAML with the places of their texts. Several readers begin with one.
+//! Parses JSON and YAML with the places of their texts, as a start for several readers.
 //!
-//! The parsers are those that planners use for templates: positions, duplicate keys told, bounded.
+//! Uses the parsers that planners use for templates, which know positions, report duplicate keys and limit size and
+//! depth.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,22 +15,23 @@ use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use crate::planner::tree;
 use crate::template::Format;
 
-/// Makes a table of any JSON.
+/// Put before any JSON value, this makes an object of it.
 const WRAP: &str = "{\"\":";
 
-/// A document: its tree, and where things stand in the text.
+/// A parsed document, with the places of its values in the text.
 pub struct Document<'a> {
-    /// The tree; always an object.
+    /// The tree of the document, which is always an object.
     pub root: Map<String, Value>,
     places: HashMap<String, usize>,
     text: &'a str,
     format: Format,
-    /// The token whose text this is, where it is not the file.
+    /// The token whose text this is; `None` if it is the file.
     within: Option<usize>,
 }
 
 impl<'a> Document<'a> {
-    /// Reads a file: JSON with comments where it begins like JSON, else YAML.
+    /// Parses a file: as JSON with comments if it begins like JSON, else as YAML. Returns `None` if it cannot be
+    /// parsed, with problems added, or is not an object.
     pub fn read(text: &'a str, problems: &mut Problems<'_>) -> Option<Self> {
         let first = text.trim_start().chars().next();
         let format = if matches!(first, Some('{' | '[' | '/')) { Format::Jsonc } else { Format::Yaml };
@@ -44,11 +46,11 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Reads JSON of any kind that is the text of a token. The tree has it in the field with no name, and so do the
-    /// paths.
+    /// Parses JSON of any kind that is the text of a token. The value is in the field with the empty name, and paths
+    /// begin with that name.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// With the first mistake in the text.
     pub fn within(text: &'a str, token: usize) -> Result<Self, String> {
         let wrapped = Zeroizing::new(format!("{WRAP}{text}}}"));
         let mut tree = tree::parse(Format::Json, &wrapped)
@@ -62,17 +64,17 @@ impl<'a> Document<'a> {
         Some(Self { root, places: tree.places, text, format, within })
     }
 
-    /// How a template of the same kind is written.
+    /// Returns the format in which a template of this document is written.
     pub fn template_format(&self) -> Format {
         if self.format == Format::Yaml { Format::Yaml } else { Format::Json }
     }
 
-    /// Where a field's value begins.
+    /// Returns the byte at which a field's value begins.
     pub fn at(&self, path: &str) -> Option<usize> {
         self.places.get(path).copied()
     }
 
-    /// The place of a text, for a config that takes it over.
+    /// Returns the place of a text and adds its token. Returns `None` if the text has a form that cannot be replaced.
     pub fn spot(&self, path: &str, text: &str, tokens: &mut Tokens) -> Option<Spot> {
         let at = self.at(path)?;
         let range = match self.format {
@@ -83,12 +85,12 @@ impl<'a> Document<'a> {
         Some(tokens.spot(token))
     }
 
-    /// A text with its place.
+    /// Returns a text with its place.
     pub fn leaf(&self, path: &str, text: &str, tokens: &mut Tokens) -> Leaf {
         Leaf::new(text, self.spot(path, text, tokens))
     }
 
-    /// A tree with the places of its texts.
+    /// Returns a tree with the places of its texts.
     pub fn node(&self, path: &str, value: &Value, tokens: &mut Tokens) -> Node {
         let below = |name: &str| format!("{path}.{name}");
         match value {
@@ -105,7 +107,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The string that begins there, with its quotes.
+/// Returns the range of the JSON string that begins at a byte, with its quotes.
 fn json_string(text: &str, at: usize) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
     if bytes.get(at) != Some(&b'"') {
@@ -118,8 +120,8 @@ fn json_string(text: &str, at: usize) -> Option<Range<usize>> {
     Some(at..end + 1)
 }
 
-/// The scalar that begins there, where it stands on one line and says `text`: what else it could be is not taken
-/// apart here.
+/// Returns the range of the YAML scalar that begins at a byte, if it is on one line and its content is `says`. Other
+/// forms of scalars are not taken apart.
 fn yaml_scalar(text: &str, at: usize, says: &str) -> Option<Range<usize>> {
     let line_end = text[at..].find('\n').map_or(text.len(), |end| at + end);
     let line = &text[at..line_end];
@@ -136,13 +138,13 @@ fn yaml_scalar(text: &str, at: usize, says: &str) -> Option<Range<usize>> {
             }
         }
         '|' | '>' | '&' | '*' | '!' => return None,
-        // A plain scalar is written as it is.
+        // A plain scalar has no escapes.
         _ => line.starts_with(says).then_some(at + says.len())?,
     };
     Some(at..end)
 }
 
-/// Text of a field; something else is a problem.
+/// Returns the text of a field. Adds a problem if the value is not text.
 pub fn text_of<'v>(
     document: &Document<'_>,
     path: &str,
@@ -162,7 +164,7 @@ mod tests {
     use crate::cli::adopt::config::leaves;
     use crate::cli::adopt::source::Source;
 
-    /// Marks every text and reads the result again.
+    /// Puts a mark in place of every text.
     fn marked(text: &str) -> String {
         let source = Source::of(text);
         let mut problems = Problems::new(&source);

@@ -1,11 +1,11 @@
-//! A dotenv file with plain values: what is wrong with it is told at its place.
+//! Reads a dotenv file with plain values, and reports each mistake at its place.
 
 pub use crate::dotenv::Variable;
 
 use crate::cli::adopt::source::Problems;
 use crate::dotenv;
 
-/// Reads a file; of variables that are there twice the last counts.
+/// Reads a file. If a variable is set twice, the last one counts.
 pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Variable> {
     let mut variables: Vec<Variable> = Vec::new();
     for found in dotenv::read(text) {
@@ -73,7 +73,7 @@ mod tests {
         }
     }
 
-    /// The same by the real one, where it is installed.
+    /// Checks that python-dotenv, if it is installed, reads the same.
     #[test]
     fn python_dotenv_reads_the_same() {
         let script = "import dotenv, io, json, sys\n\

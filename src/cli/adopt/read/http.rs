@@ -11,14 +11,14 @@ use crate::template::ValueFilter;
 
 const SCHEME: &str = "it is the credential of an `Authorization` header";
 
-/// Basic credentials (RFC 7617) out of Base64 that encodes back to the same text.
+/// Decodes the Base64 of Basic credentials (RFC 7617). Returns `None` unless they encode back to the same text.
 pub fn decode_basic(encoded: &str) -> Option<Zeroizing<String>> {
     let bytes = Zeroizing::new(BASE64.decode(encoded.as_bytes()).ok()?);
     let text = std::str::from_utf8(&bytes).ok()?;
     (text.contains(':') && !text.contains(char::is_control)).then(|| Zeroizing::new(text.to_owned()))
 }
 
-/// A header as a fact: its name in lower case, Basic credentials as what they say.
+/// Adds a header as a fact: its name in lower case, and Basic credentials decoded.
 pub fn header_fact(facts: &mut Facts, path: &str, name: &str, value: &str) {
     let path = format!("{path}.{}", name.to_ascii_lowercase());
     match value.strip_prefix("Basic ").and_then(decode_basic) {
@@ -31,7 +31,7 @@ fn is_authorization(name: &str) -> bool {
     name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("proxy-authorization")
 }
 
-/// The scheme of an authorization, and where its credential begins.
+/// Splits the value of an authorization header into its scheme and the byte at which the credential begins.
 fn scheme(value: &str) -> Option<(&str, usize)> {
     let (scheme, rest) = value.split_once(' ')?;
     let word = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -39,7 +39,8 @@ fn scheme(value: &str) -> Option<(&str, usize)> {
     (word && !credential.is_empty()).then_some((scheme, value.len() - credential.len()))
 }
 
-/// The value of a header. Of an authorization the scheme stays in the clear.
+/// Returns the value of a header with its credential as a hint. The scheme of an authorization header stays in the
+/// clear.
 pub fn header(name: &str, value: &str, spot: Option<Spot>) -> Leaf {
     let mut leaf = Leaf::new(value, spot);
     if !is_authorization(name) || looks::is_reference(value) {
@@ -58,7 +59,7 @@ pub fn header(name: &str, value: &str, spot: Option<Spot>) -> Leaf {
     leaf
 }
 
-/// The `auth` of a custom action that makes the same header, where there is one.
+/// Returns the `auth` of a custom action that makes the same header, or `None` if none does.
 pub fn auth(value: &str, spot: Option<&Spot>) -> Option<Table> {
     let kind = |kind: &str| ("type".to_owned(), Node::from(kind));
     if let Some(token) = value.strip_prefix("Bearer ") {
@@ -75,7 +76,7 @@ pub fn auth(value: &str, spot: Option<&Spot>) -> Option<Table> {
     basic(&pair, spot.map(|spot| Spot { encoded: true, ..spot.part(&range) }))
 }
 
-/// The same of `user:password`. Neither can be empty in a config.
+/// Returns the `auth` for `user:password`, neither of which can be empty in a config.
 pub fn basic(pair: &str, spot: Option<Spot>) -> Option<Table> {
     let (user, password) = pair.split_once(':').filter(|(user, password)| !user.is_empty() && !password.is_empty())?;
     Some(vec![

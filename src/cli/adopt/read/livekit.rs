@@ -1,6 +1,6 @@
 //! Reads a SIP trunk of LiveKit: the request that creates it, outbound or inbound [livekit/protocol, 2026-07].
 //!
-//! The JSON form of protocol buffers has two names for a field, `auth_password` and `authPassword`.
+//! In the JSON form of protocol buffers a field has two names, such as `auth_password` and `authPassword`.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 
-/// Reads the file. `name` is the trunk's where it has none.
+/// Reads a trunk. If the file does not name it, it gets the name `name`.
 pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<Reading> {
     let document = Document::read(&source.text, problems)?;
     let (path, trunk) = match document.root.get("trunk") {
@@ -24,7 +24,7 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
     let mut tokens = Tokens::default();
     let mut config = Table::new();
     let mut host = None;
-    // `name` says which trunk it is; one without gets the template's.
+    // `name` identifies the trunk, so one without a name gets the template's.
     if !trunk.contains_key("name") {
         config.push(("name".into(), Node::Text(Leaf::new(name, None))));
     }
@@ -62,7 +62,7 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
             "allowed_addresses" if !outbound && *value != Value::Array(Vec::new()) => {
                 config.push(("allowed_ips".into(), document.node(&place, value, &mut tokens)));
             }
-            // Compared, and told.
+            // The config has no such field. It is compared, and reported as left out.
             _ => {}
         }
     }
@@ -78,7 +78,7 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
     })
 }
 
-/// `authPassword` is `auth_password`.
+/// Returns a field's name in snake case: `auth_password` for `authPassword`.
 fn snake(key: &str) -> String {
     let mut out = String::new();
     for c in key.chars() {
@@ -90,7 +90,7 @@ fn snake(key: &str) -> String {
     out
 }
 
-/// The name of a transport, which may be a number.
+/// Returns the name of a transport, which the file may give as a number.
 fn transport(value: &Value) -> &'static str {
     const NAMES: [&str; 4] = ["SIP_TRANSPORT_AUTO", "SIP_TRANSPORT_UDP", "SIP_TRANSPORT_TCP", "SIP_TRANSPORT_TLS"];
     let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
@@ -98,7 +98,7 @@ fn transport(value: &Value) -> &'static str {
     found.copied().unwrap_or("SIP_TRANSPORT_AUTO")
 }
 
-/// What LiveKit makes of it: an empty field is as good as none.
+/// Returns the meaning of a trunk for LiveKit, in which an empty field is the same as none.
 fn facts(trunk: &Map<String, Value>) -> Facts {
     let mut facts = Facts::default();
     let empty = |value: &Value| {

@@ -1,7 +1,7 @@
-//! Reads the files of MCP clients: `mcpServers` (Claude, Cursor), `servers` (Visual Studio Code).
+//! Reads the files of MCP clients: `mcpServers` (Claude, Cursor) and `servers` (Visual Studio Code).
 //!
-//! What they expand themselves (`${…}`) is kept. A server that the client starts as a program is not of this
-//! feature.
+//! Keeps variables that the client itself expands (`${…}`). A server that the client starts as a program does not
+//! belong to this feature.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 
-/// Reads one server of a file; `wanted` is its name where there are several.
+/// Reads one server of a file. `wanted` is its name, which is needed if there are several.
 pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut Problems<'_>) -> Option<Reading> {
     let document = Document::read(&source.text, problems)?;
     let (key, target) = match (document.root.get("mcpServers"), document.root.get("servers")) {
@@ -57,7 +57,7 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
             config.push(("headers".into(), Node::Table(headers)));
         }
     }
-    // The other client has no such field: there it is shown as left out.
+    // The other client has no such field, so it is shown as left out there.
     let timeout = server.get("timeout").filter(|timeout| timeout.as_u64().is_some_and(|ms| ms >= 1000));
     if let (Some(timeout), "mcp-json") = (timeout, target) {
         config.push(("timeout_ms".into(), Node::Other(timeout.clone())));
@@ -79,7 +79,7 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
     })
 }
 
-/// The server that is meant.
+/// Returns the name of the server to read.
 fn choose<'a>(
     document: &Document<'_>,
     key: &str,
@@ -105,7 +105,7 @@ fn choose<'a>(
     found
 }
 
-/// A name that the config takes.
+/// Returns a name that the config accepts.
 fn plain_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' };
     let plain: String = name.chars().map(plain).take(64).collect();
@@ -120,7 +120,7 @@ fn transport(server: &Map<String, Value>) -> Option<&str> {
     })
 }
 
-/// What the feature cannot do at all.
+/// Adds a problem for everything that the feature does not support.
 fn check(document: &Document<'_>, path: &str, server: &Map<String, Value>, problems: &mut Problems<'_>) {
     let at = |field: &str| document.at(&format!("{path}.{field}"));
     if server.contains_key("command") {
@@ -169,7 +169,7 @@ fn read_headers(
     table
 }
 
-/// What a client makes of a server; `whole` where its URL is one secret.
+/// Returns the meaning of a server for a client. `whole` says that its URL is one secret.
 fn facts(name: &str, server: &Map<String, Value>, whole: bool) -> Facts {
     let mut facts = Facts::default();
     facts.text("name", name);

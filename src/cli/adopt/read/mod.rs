@@ -1,7 +1,7 @@
-//! The readers: each makes of a file, as its consumers have it, the config of a feature (`config::Reading`), and
-//! says what the file means to its consumer.
+//! The readers. Each turns a file, in the form its consumers use, into the config of a feature (`config::Reading`), and
+//! states the file's meaning for its consumer.
 //!
-//! None of them knows what a credential is but by its format, and none changes anything.
+//! A reader knows credentials only by the rules of its format, and changes nothing.
 
 pub mod action;
 mod asterisk;
@@ -18,7 +18,7 @@ mod request;
 mod shell;
 pub mod url;
 
-/// Why a trunk's password counts as a credential, whatever it looks like.
+/// The reason a trunk's password counts as a credential, however it looks.
 const PASSWORD: &str = "it is the password of a trunk";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Reads one operation of an OpenAPI 3 document as a custom action.
 //!
-//! A parameter with one possible value (`const`, an `enum` of one, `default`) is sent with it; another that is
-//! required becomes a `{{variable}}` which the agent passes. A security scheme has no value in such a document: it
-//! is told, and goes into the template by hand.
+//! A parameter with one possible value (`const`, an `enum` of one, `default`) is sent with that value. Any other
+//! required parameter becomes a `{{variable}}` that the agent passes. The value of a security scheme is not in such a
+//! document: a note says so, and the user adds it to the template by hand.
 
 use serde_json::{Map, Value as Json, json};
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ use crate::cli::adopt::tokens::Tokens;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// An operation and where it stands.
+/// An operation, and its path in the document.
 struct Operation<'a> {
     method: &'static str,
     path: &'a str,
@@ -25,7 +25,7 @@ struct Operation<'a> {
     own: &'a Map<String, Json>,
 }
 
-/// Reads the operation that is meant.
+/// Reads the chosen operation, or the only one.
 pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
     let version = document.root.get("openapi").and_then(Json::as_str).unwrap_or_default();
     if !version.starts_with("3.") {
@@ -89,12 +89,12 @@ struct Builder<'a, 'd, 'p, 's> {
     tokens: &'a mut Tokens,
     problems: &'p mut Problems<'s>,
     request: Request,
-    /// What the agent passes, by name.
+    /// The variables that the agent passes, by name.
     variables: Map<String, Json>,
 }
 
 impl Builder<'_, '_, '_, '_> {
-    /// What a local `$ref` names, and where it stands.
+    /// Follows a local `$ref`. Returns the value and its path in the document.
     fn resolved<'v>(&'v self, value: &'v Json, at: &str) -> (&'v Json, String) {
         let Some(name) = value.get("$ref").and_then(Json::as_str) else { return (value, at.to_owned()) };
         let pointer = name.strip_prefix('#').unwrap_or_default();
@@ -151,7 +151,7 @@ impl Builder<'_, '_, '_, '_> {
                 let parameter = parameter.clone();
                 let text = |key: &str| parameter.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
                 let key = (text("in"), text("name"));
-                // The operation's own goes before that of its path.
+                // A parameter of the operation overrides the one of its path.
                 if !seen.contains(&key) {
                     self.parameter(&key.0, &key.1, &parameter, &at);
                     seen.push(key);
@@ -171,7 +171,7 @@ impl Builder<'_, '_, '_, '_> {
                 self.variable(name, &schema, parameter.get("description"));
                 Value::plain(&format!("{{{{{name}}}}}"))
             }
-            // The agent need not pass it, and nothing says what it would be.
+            // The agent need not pass it, and the document has no value for it.
             _ => return,
         };
         match place {
@@ -182,7 +182,7 @@ impl Builder<'_, '_, '_, '_> {
         }
     }
 
-    /// The one value that a schema allows, or gives where nothing is passed.
+    /// Returns the only value that a schema allows, or its default.
     fn fixed(&mut self, schema: &Json, at: &str) -> Option<Value> {
         let one = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
         let (at, value) = match (schema.get("const"), one, schema.get("default")) {
@@ -206,7 +206,7 @@ impl Builder<'_, '_, '_, '_> {
         self.variables.insert(name.to_owned(), Json::Object(schema));
     }
 
-    /// A body of fields: each with its value, or passed by the agent.
+    /// Sets the body: each field has its fixed value, or is passed by the agent.
     fn body(&mut self, operation: &Operation<'_>) {
         let Some(body) = operation.own.get("requestBody") else { return };
         let (body, at) = self.resolved(body, &format!("{}.requestBody", operation.at));
@@ -237,7 +237,7 @@ impl Builder<'_, '_, '_, '_> {
         }
     }
 
-    /// What the document says of credentials without having one.
+    /// Returns a note for each security scheme for which the request has no value.
     fn security(&self, operation: &Operation<'_>) -> Vec<String> {
         let wanted = operation.own.get("security").or_else(|| self.document.root.get("security"));
         let schemes = wanted.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object);

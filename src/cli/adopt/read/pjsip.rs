@@ -1,7 +1,7 @@
-//! Reads a trunk out of Asterisk's pjsip.conf: an endpoint with the auth, aor, registration and identify sections
-//! that belong to it.
+//! Reads a trunk from Asterisk's pjsip.conf: an endpoint with the auth, aor, registration and identify sections that
+//! belong to it.
 //!
-//! What the sections are called is no part of what they mean, but for the endpoint's own name.
+//! The names of sections have no meaning beyond linking them, except for the endpoint's own name.
 
 use zeroize::Zeroizing;
 
@@ -14,11 +14,11 @@ use crate::plugin::encode;
 use crate::plugin::expr::{DigestAlgorithm, Op};
 use crate::template::Format;
 
-/// A trunk: an endpoint and what it names.
+/// A trunk: an endpoint and the sections it refers to or is referred to by.
 struct Trunk<'a> {
     endpoint: &'a Section,
     auth: Option<&'a Section>,
-    /// Whether the auth is what callers have to know.
+    /// Whether the auth is for incoming calls, so that callers have to know it.
     inbound: bool,
     aor: Option<&'a Section>,
     registration: Option<&'a Section>,
@@ -49,7 +49,7 @@ impl<'a> Trunk<'a> {
         }
     }
 
-    /// What Asterisk makes of it.
+    /// Returns the meaning of the trunk for Asterisk.
     fn facts(&self) -> Facts {
         let mut facts = Facts::default();
         facts.text("name", &self.endpoint.name);
@@ -69,7 +69,7 @@ impl<'a> Trunk<'a> {
                     self.fact(&mut facts, kind, section, line);
                 }
             }
-            // What a section has when nothing is said.
+            // This is Asterisk's default.
             if kind == "auth" && section.get("auth_type").is_none() {
                 facts.text("auth.auth_type", "digest");
             }
@@ -86,7 +86,7 @@ impl<'a> Trunk<'a> {
         let names = |other: Option<&Section>| other.is_some_and(|other| *line.value == other.name);
         match line.key.as_str() {
             "allow" | "disallow" | "match" => facts.text(&path, &all()),
-            // One is the older name of the other.
+            // `userpass` is an older name of `digest`.
             "auth_type" => facts.text(&path, if *line.value == "userpass" { "digest" } else { &line.value }),
             "aors" if names(self.aor) => facts.text(&path, "(the aor above)"),
             "auth" | "outbound_auth" if names(self.auth) => facts.text(&path, "(the auth above)"),
@@ -100,19 +100,19 @@ impl<'a> Trunk<'a> {
     }
 }
 
-/// The one realm a password is for.
+/// Returns the realm that a password is limited to, if there is one.
 fn realm(auth: &Section) -> Option<&str> {
     auth.get("realm").map(|line| line.value.as_str()).filter(|realm| !realm.is_empty() && *realm != "*")
 }
 
-/// What a password of one realm is as good as.
+/// Returns the digest that is equivalent to a password within one realm.
 fn digest(auth: &Section, password: &str) -> Option<Zeroizing<String>> {
     let (realm, user) = (realm(auth)?, auth.get("username")?);
     let ha1 = encode::literal(&Op::SipDigestHa1(DigestAlgorithm::Md5), &[&user.value, realm, password]).ok()?;
     Some(Zeroizing::new(format!("MD5:{ha1}")))
 }
 
-/// Reads one trunk of a file; `wanted` is its endpoint where there are several.
+/// Reads one trunk of a file. `wanted` is its endpoint, which is needed if there are several.
 pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<Reading> {
     let sections = asterisk::read(&source.text, problems);
     let endpoint = choose(&sections, wanted, problems)?;
@@ -192,7 +192,7 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
     })
 }
 
-/// The endpoint that is meant.
+/// Returns the endpoint to read.
 fn choose<'a>(sections: &'a [Section], wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<&'a Section> {
     let endpoints: Vec<&Section> =
         sections.iter().filter(|section| section.kind() == "endpoint" && !section.is_template).collect();
@@ -218,7 +218,7 @@ fn choose<'a>(sections: &'a [Section], wanted: Option<&str>, problems: &mut Prob
     found
 }
 
-/// Host and transport of `sip:[user@]host[:port][;transport=…]`.
+/// Returns host and transport of `sip:[user@]host[:port][;transport=…]`.
 fn uri(uri: &str) -> Option<(&str, Option<&str>)> {
     let rest = uri.trim_matches(['"', '<', '>']).strip_prefix("sip:")?;
     let (address, parameters) = rest.split_once(';').unwrap_or((rest, ""));
@@ -230,7 +230,7 @@ fn uri(uri: &str) -> Option<(&str, Option<&str>)> {
 
 /// Reads a rendered document, which has one trunk.
 fn read_document(text: &str) -> Result<Facts, String> {
-    // Never shown: what is wrong with it is told without.
+    // The file's name and the problems are never shown: the error below has no details.
     let source = Source { shown: String::new(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 };
     let mut problems = Problems::new(&source);
     let sections = asterisk::read(&source.text, &mut problems);

@@ -1,4 +1,4 @@
-//! An HTTP request as the readers of custom actions find it, and the config that makes the same.
+//! An HTTP request, as the readers of custom actions find it, and the config that makes the same request.
 
 use std::ops::Range;
 
@@ -14,30 +14,30 @@ use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use crate::cli::client::part;
 
-/// A text of the request and its place.
+/// A text of the request, with its place.
 #[derive(Clone, Default)]
 pub struct Value {
-    /// The text.
+    /// The text as the request sends it.
     pub text: Zeroizing<String>,
-    /// Its place, where it has one.
+    /// The place in the file; `None` if it cannot be replaced there.
     pub spot: Option<Spot>,
-    /// A byte of the file for messages about it.
+    /// A byte of the file, for messages about the text.
     pub at: Option<usize>,
 }
 
 impl Value {
-    /// One that stands nowhere.
+    /// Makes a text that has no place in the file.
     pub fn plain(text: &str) -> Self {
         Self { text: Zeroizing::new(text.to_owned()), spot: None, at: None }
     }
 
-    /// A part of it.
+    /// Returns a part of the text, with its place.
     pub fn part(&self, range: Range<usize>) -> Self {
         let spot = self.spot.as_ref().map(|spot| spot.part(&range));
         Self { text: Zeroizing::new(self.text[range].to_owned()), spot, at: self.at }
     }
 
-    /// Its place, for another form of it.
+    /// Returns the text's place, marked as that of another form of the text.
     pub fn encoded_spot(&self) -> Option<Spot> {
         self.spot.clone().map(|spot| Spot { encoded: true, ..spot })
     }
@@ -47,34 +47,34 @@ impl Value {
     }
 }
 
-/// Adds to the query of a URL.
+/// Adds a part to the query of a URL.
 fn append_query(url: &mut Zeroizing<String>, text: &str) {
     let joint = if url.contains('?') { '&' } else { '?' };
     url.push(joint);
     url.push_str(text);
 }
 
-/// A header.
+/// A header of the request.
 pub struct Header {
-    /// As it is spelled.
+    /// The name as the file spells it.
     pub name: String,
-    /// Its value.
+    /// The header's value with its place.
     pub value: Value,
 }
 
-/// A body that is JSON.
+/// A body in JSON.
 pub struct Body {
-    /// The tree.
+    /// The body as a plain tree.
     pub tree: Json,
-    /// The same with places.
+    /// The same tree, with the places of its texts.
     pub node: Node,
 }
 
 impl Body {
-    /// Reads a text.
+    /// Parses a text as a body.
     ///
     /// # Errors
-    /// Why it is no object and no list.
+    /// With the reason it is neither an object nor a list.
     pub fn read(value: &Value, tokens: &mut Tokens) -> Result<Self, String> {
         if !value.text.trim_start().starts_with(['{', '[']) {
             return Err("it begins with neither `{` nor `[`".into());
@@ -86,13 +86,13 @@ impl Body {
         };
         let document = Document::within(&value.text, token)?;
         let tree = document.root.get("").cloned().unwrap_or_default();
-        // Without a place of its own there is none for what is in it.
+        // A body without a place cannot have places for its parts.
         let node = if spot.is_some() { document.node("", &tree, tokens) } else { node(&tree) };
         Ok(Self { tree, node })
     }
 }
 
-/// A tree that stands nowhere.
+/// Returns a tree as a node whose texts have no place.
 pub fn node(value: &Json) -> Node {
     match value {
         Json::String(text) => text.as_str().into(),
@@ -102,38 +102,38 @@ pub fn node(value: &Json) -> Node {
     }
 }
 
-/// A request.
+/// A request that a custom action makes.
 #[derive(Default)]
 pub struct Request {
-    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`, or another method that was reported as a problem.
     pub method: String,
-    /// The URL, with what it has of a query.
+    /// The URL, with the part of the query it contains.
     pub url: Value,
-    /// Further parts of the query, encoded.
+    /// Further parts of the query, already encoded.
     pub query_texts: Vec<Value>,
-    /// Parameters of the query, as they are.
+    /// Further parameters of the query, not encoded.
     pub query: Vec<(String, Value)>,
-    /// Headers in order.
+    /// The headers, in the file's order.
     pub headers: Vec<Header>,
-    /// The body.
+    /// The body; `None` for a request without one.
     pub body: Option<Body>,
-    /// In milliseconds.
+    /// The timeout in milliseconds; `None` if the file sets none.
     pub timeout_ms: Option<u64>,
-    /// What has no place in a config: a name and a value, for telling.
+    /// Options that a config has no place for, by name, to compare and report.
     pub options: Vec<(String, Json)>,
-    /// Fields beside the request: as they are in the config.
+    /// Further fields of the config, beside those of the request.
     pub fields: Table,
-    /// The same, as they are in a document.
+    /// The same fields as a document of the target `json` has them.
     pub facts: Vec<(String, Json)>,
 }
 
 impl Request {
-    /// A header, whatever its case.
+    /// Returns the header of this name, ignoring case.
     pub fn header(&self, name: &str) -> Option<&Header> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))
     }
 
-    /// The URL with all there is of its query.
+    /// Returns the URL with every part of its query.
     fn full_url(&self) -> Zeroizing<String> {
         let mut url = self.url.text.clone();
         for more in &self.query_texts {
@@ -145,7 +145,7 @@ impl Request {
         url
     }
 
-    /// What it says; `whole` where its URL is one secret.
+    /// Returns the meaning of the request. `whole` says that its URL is one secret.
     pub fn facts(&self, whole: bool) -> Facts {
         let mut facts = Facts::default();
         facts.text("method", &self.method);
@@ -165,7 +165,7 @@ impl Request {
         facts
     }
 
-    /// The config that makes it. `name` is the tool's where `fields` has none.
+    /// Returns the config that makes this request. The tool gets the name `name` if `fields` has none.
     pub fn config(mut self, name: &str, taken: Taken, problems: &mut Problems<'_>) -> Table {
         let mut config = std::mem::take(&mut self.fields);
         if !config.iter().any(|(field, _)| field == "name") {
@@ -204,7 +204,8 @@ impl Request {
         config
     }
 
-    /// The URL and the parameters of its query. A further part that cannot be taken apart goes back to the URL.
+    /// Takes the URL and its query apart. If a further part of the query cannot be taken apart, all parts go into the
+    /// URL.
     pub fn take_url_apart(&self, wanted: Wanted) -> Taken {
         let given: Table = self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
         let apart: Option<Vec<Table>> =
@@ -217,7 +218,7 @@ impl Request {
         names.sort_unstable();
         names.dedup();
         let unique = names.len() == count;
-        // A URL that is one secret holds its query too.
+        // If the URL is one secret, its query is a part of it.
         if unique && all_apart && (!taken.whole || more.is_empty()) {
             taken.query.extend(more);
             return taken;

@@ -1,7 +1,7 @@
-//! The words of one shell command, with their places.
+//! Splits one shell command into words, with their places.
 //!
-//! Quoting is taken off as POSIX shells and bash do it; what a shell would put in (`$TOKEN`, `` `…` ``) and what
-//! would begin another command is told, since it is no part of what is read.
+//! Removes quotes as POSIX shells and bash do. Adds a problem for whatever a shell would insert (`$TOKEN`, `` `…` ``)
+//! and for whatever would begin another command, because neither is a part of the text.
 
 use std::ops::Range;
 
@@ -9,15 +9,15 @@ use zeroize::Zeroizing;
 
 use crate::cli::adopt::source::Problems;
 
-/// A word.
+/// A word of the command, with its place.
 pub struct Word {
-    /// Its text.
+    /// The text without quotes and escapes.
     pub text: Zeroizing<String>,
-    /// Where it stands, with its quotes.
+    /// The bytes of the file that hold the word, with its quotes.
     pub range: Range<usize>,
 }
 
-/// Reads a command that may go over many lines; `#` begins a comment.
+/// Splits a command that may span lines into words. `#` begins a comment.
 pub fn words(text: &str, problems: &mut Problems<'_>) -> Vec<Word> {
     let mut shell = Shell { text, at: 0, words: Vec::new(), word: None, problems };
     shell.run();
@@ -96,7 +96,7 @@ impl Shell<'_, '_, '_> {
         Some(c)
     }
 
-    /// The word under way, which begins here unless it has begun before.
+    /// Returns the text of the present word. Starts a word at `begin` if there is none.
     fn word(&mut self, begin: usize) -> &mut Zeroizing<String> {
         let room = self.text.len() - begin;
         let new = || Word { text: Zeroizing::new(String::with_capacity(room)), range: begin..begin };
@@ -114,7 +114,7 @@ impl Shell<'_, '_, '_> {
         }
     }
 
-    /// Behind the line break that ends the command only comments may stand.
+    /// Checks that only comments follow the line break that ends the command.
     fn nothing_more(&mut self) {
         let mut at = self.at;
         for line in self.rest().split_inclusive('\n') {
@@ -170,7 +170,7 @@ impl Shell<'_, '_, '_> {
         }
     }
 
-    /// `$'…'` of bash, as browsers copy requests.
+    /// Reads a `$'…'` of bash, which browsers use when they copy a request as curl.
     fn ansi(&mut self, begin: usize) {
         self.at += 2;
         self.word(begin);
@@ -206,7 +206,8 @@ impl Shell<'_, '_, '_> {
         }
     }
 
-    /// `\xHH`, `\uHHHH`, `\UHHHHHHHH`. A byte above ASCII would be a part of a character.
+    /// Reads `\xHH`, `\uHHHH` or `\UHHHHHHHH`. A byte above ASCII is refused, because it would be only a part of a
+    /// character.
     fn number(&mut self, begin: usize, kind: char) -> Option<char> {
         let most = match kind {
             'x' => 2,
@@ -228,7 +229,7 @@ impl Shell<'_, '_, '_> {
         c
     }
 
-    /// Whether the `$` here stands for something else.
+    /// Reports whether the `$` here begins an expansion.
     fn expands(&self) -> bool {
         let next = self.rest()[1..].chars().next();
         next.is_some_and(|c| {
@@ -236,13 +237,13 @@ impl Shell<'_, '_, '_> {
         })
     }
 
-    /// Tells what the shell would put in, and passes over it.
+    /// Adds a problem for text that the shell would insert, and skips it.
     fn foreign(&mut self, begin: usize, help: &str) {
         let at = self.at;
         self.at += 1;
         let name = self.rest().len() - self.rest().trim_start_matches(['{', '(']).len();
         let len = self.rest()[name..].bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
-        // A name is no value.
+        // The name of a variable is not a value, so it can be shown.
         let shown = self.rest()[name..name + len].to_owned();
         self.at += name + len;
         let message = match shown.as_str() {
@@ -250,7 +251,7 @@ impl Shell<'_, '_, '_> {
             name => format!("`{name}` is put in by the shell"),
         };
         self.problems.add(Some(at), "", message, Some(help));
-        // So that nothing else seems to be missing.
+        // The word gets a text, so that nothing else seems to be missing.
         self.word(begin).push_str(&format!("${shown}"));
     }
 
@@ -279,7 +280,7 @@ mod tests {
         (words.collect(), problems.is_empty())
     }
 
-    /// What bash makes of it.
+    /// Returns the words that bash makes of a text.
     fn bash(text: &str) -> Vec<String> {
         let output =
             Command::new("bash").args(["-c", &format!("printf '%s\\0' {text}")]).env("LC_ALL", "C.UTF-8").output();
@@ -328,7 +329,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whatever a word holds, quoted in either way it is read as bash reads it.
+        /// Any text, quoted in either way, is read as bash reads it.
         #[test]
         fn any_word_is_read_as_bash_reads_it(word in "[ -~\n\u{e9}]{0,12}", bare in "[a-zA-Z0-9%/:.,@+=_-]{1,8}") {
             let single = format!("'{}'", word.replace('\'', "'\\''"));
@@ -337,7 +338,7 @@ mod tests {
                 c => vec![c],
             }).collect();
             let text = format!("{single} \"{escaped}\" {bare}{single}");
-            // An exclamation mark is special to people at a prompt only.
+            // An exclamation mark is special only at an interactive prompt.
             prop_assert_eq!(read(&text), (bash(&text), true));
         }
     }

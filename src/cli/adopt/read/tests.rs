@@ -1,4 +1,4 @@
-//! Whatever stands in a file, a reader reads it or says what is wrong.
+//! Checks that a reader reads any file or says what is wrong with it, and never panics.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::cli::adopt::config::{Reading, leaves};
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Spot;
 
-/// A file of each kind.
+/// Examples of files, at least one for each reader.
 const FILES: [&str; 8] = [
     r#"{"mcpServers": {"s": {"url": "https://u:p%40@h/a/b?x=1&token=s%2Fc&x=2#f", "headers": {"Authorization": "Basic dTpw", "é": "ü"}}}}"#,
     "[b](!)\ntype=endpoint\n;-- c --;[e](b) ; c\noutbound_auth=a\naors=e\n[a]\ntype=auth\nusername=u\npassword=é\\;x\n[e]\ntype=aor\ncontact=sip:h:1\\;transport=tls\n",
@@ -20,7 +20,7 @@ const FILES: [&str; 8] = [
     r#"{"headers": {"Authorization": "Bearer é"}, "secret_key": "ü", "api_versions": {"me": "2024-06-14"}, "event_type_id": 1}"#,
 ];
 
-/// Every reader over one file.
+/// Runs every reader on one file.
 fn read_all(source: &Source) -> Vec<Reading> {
     let asked = action::Asked { name: "n", operation: None, url: Wanted::Any };
     let mut problems = Problems::new(source);
@@ -31,12 +31,12 @@ fn read_all(source: &Source) -> Vec<Reading> {
         action::read(source, &asked, &mut problems),
         cal_com::read(source, &mut problems),
     ];
-    // What is wrong can be told.
+    // Formatting the problems must not panic either.
     let _ = problems.check("x");
     readings.into_iter().flatten().collect()
 }
 
-/// Marks every text that has a place.
+/// Puts a mark in place of every text that has a place.
 fn mark_all(reading: &Reading, text: &str) -> String {
     let spots = leaves(&reading.config).into_iter().filter_map(|(_, leaf)| leaf.spot.clone());
     let marks: Vec<(Spot, String)> = spots.map(|spot| (spot, "«n»".to_owned())).collect();
@@ -69,7 +69,7 @@ proptest! {
         let source = Source::of(&text);
         for reading in read_all(&source) {
             mark_all(&reading, &text);
-            // A document of any kind is read, or it is said that it cannot be.
+            // The function reads any document or returns an error.
             let _ = (reading.read)(&text);
         }
     }

@@ -1,7 +1,7 @@
-//! URLs taken apart: the parameters of their queries, and what else in them is a credential.
+//! Takes URLs apart: the parameters of their queries, and the other credentials in them.
 //!
-//! Invariant: what is taken out comes back as the same when the plugin puts it in; what would not stays in the URL, or
-//! makes the URL one secret.
+//! Invariant: whatever is taken out is the same after the plugin puts it back. Whatever would change stays in the URL,
+//! or makes the whole URL one secret.
 
 use std::ops::Range;
 
@@ -19,28 +19,28 @@ const UNSPLIT: &str = "its query holds a credential and cannot be taken apart wi
 const USERINFO: &str = "it stands before the host";
 const QUERY: &str = "it is a query parameter that looks like one";
 
-/// What somebody has said of the field `url`.
+/// The user's choice about the field `url`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Nothing: what it looks like decides.
+    /// The user chose nothing, so the URL's look decides.
     Any,
-    /// It is one secret.
+    /// The whole URL becomes one secret.
     Whole,
-    /// It holds none.
+    /// The URL stays in the clear.
     Plain,
 }
 
-/// A URL taken apart: what stays of it, and the parameters of its query.
+/// A URL taken apart into the rest of it and the parameters of its query.
 pub struct Taken {
-    /// The rest, or all of it.
+    /// The URL without the parameters that were taken out.
     pub url: Leaf,
-    /// Parameters, decoded.
+    /// The parameters that were taken out, decoded.
     pub query: Table,
-    /// Whether the URL is one secret, its query and all.
+    /// Whether the whole URL is one secret, including its query.
     pub whole: bool,
 }
 
-/// The parts of an absolute URL; `None` for anything else.
+/// The parts of an absolute URL with the scheme http or https.
 struct Parts<'a> {
     scheme: &'a str,
     user: Option<&'a str>,
@@ -61,14 +61,14 @@ fn parts(url: &str) -> Option<Parts<'_>> {
     Some(Parts { scheme: &url[..scheme_end], user, host, path, query, fragment })
 }
 
-/// The host of a URL, without its port.
+/// Returns the host of a URL, without its port. Returns `None` for an IPv6 address.
 pub fn host(url: &str) -> Option<String> {
     let host = parts(url)?.host;
     if host.starts_with('[') { None } else { host.split(':').next().map(str::to_owned) }
 }
 
-/// Percent-decoded text; `None` for an escape that is none, for what is not UTF-8 and for `+`, which some take
-/// for a blank.
+/// Decodes percent-encoded text. Returns `None` for an invalid escape, for bytes that are not UTF-8, and for `+`, which
+/// some consumers read as a space.
 fn decoded(text: &str) -> Option<Zeroizing<String>> {
     let hex = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if text.contains('+') || !text.split('%').skip(1).all(hex) {
@@ -77,16 +77,16 @@ fn decoded(text: &str) -> Option<Zeroizing<String>> {
     percent_decode_str(text).decode_utf8().ok().map(|text| Zeroizing::new(text.into_owned()))
 }
 
-/// A parameter of a query.
+/// A parameter of a query, and its place.
 struct Pair<'a> {
     raw: &'a str,
     at: usize,
-    /// Name and value, where they can be taken out and put back in without a change.
+    /// Name and value, decoded; `None` if taking them out and putting them back would change them.
     split: Option<(Zeroizing<String>, Zeroizing<String>)>,
 }
 
 impl Pair<'_> {
-    /// Where its value stands in the URL.
+    /// Returns the bytes of the URL that hold the value.
     fn value_range(&self) -> Range<usize> {
         let name = self.raw.find('=').map_or(self.raw.len(), |equals| equals + 1);
         self.at + name..self.at + self.raw.len()
@@ -109,7 +109,7 @@ fn pairs(query: &str, at: usize) -> Vec<Pair<'_>> {
         pairs.push(Pair { raw, at: offset, split });
         offset += raw.len() + 1;
     }
-    // A table of parameters has each name once.
+    // A table of parameters can have each name only once.
     let name = |pair: &Pair<'_>| {
         let raw = pair.raw.split('=').next().unwrap_or_default();
         decoded(raw).map_or_else(|| raw.to_owned(), |name| (*name).clone())
@@ -123,8 +123,8 @@ fn pairs(query: &str, at: usize) -> Vec<Pair<'_>> {
     pairs
 }
 
-/// Takes a URL apart: its query into parameters, and what is a credential in the rest into hints. A URL that is
-/// a credential as a whole stays one text.
+/// Takes a URL apart: its query becomes parameters, and each credential in the rest becomes a hint. If the URL as a
+/// whole is a credential, it stays one text.
 pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
     let whole =
         |why| Taken { url: Leaf::new(url, spot.cloned()).credential("url", why), query: Vec::new(), whole: true };
@@ -160,7 +160,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
         let at = parts.scheme.len();
         let colon = user.find(':').map_or(user.len(), |colon| colon + 1);
         let password = at + colon..at + user.len();
-        // Alone before the host it is a token.
+        // A single word before the host is a token.
         let (range, purpose) =
             if password.is_empty() { (at..at + user.len(), "token") } else { (password, "password") };
         hints.extend(hint(range.clone(), range, purpose.into(), USERINFO));
@@ -205,7 +205,8 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
     Taken { url: Leaf { text, spot, hints }, query, whole: false }
 }
 
-/// The parameters of a query that is given apart from its URL; `None` where they cannot be taken out exactly.
+/// Takes apart a query that is given separately from its URL. Returns `None` if a parameter cannot be taken out
+/// exactly.
 pub fn take_query(query: &str, spot: Option<&Spot>) -> Option<Table> {
     let parameter = |pair: Pair<'_>| {
         let encoded = spot.map(|spot| Spot { encoded: true, ..spot.part(&pair.value_range()) });
@@ -214,8 +215,8 @@ pub fn take_query(query: &str, spot: Option<&Spot>) -> Option<Table> {
     pairs(query, 0).into_iter().map(parameter).collect()
 }
 
-/// A URL as facts: where it leads, who asks, and each parameter of its query, decoded. One that is a secret as a
-/// whole is one fact.
+/// Adds a URL as facts: where it leads, the user, and each parameter of its query, decoded. A URL that is one secret
+/// becomes one fact.
 pub fn url_facts(facts: &mut Facts, path: &str, url: &str, whole: bool) {
     let Some(parts) = parts(url).filter(|_| !whole) else { return facts.text(path, url) };
     facts.text(path, &Zeroizing::new(format!("{}{}{}{}", parts.scheme, parts.host, parts.path, parts.fragment)));
@@ -232,9 +233,9 @@ pub fn url_facts(facts: &mut Facts, path: &str, url: &str, whole: bool) {
         let (name, value) = raw.split_once('=').map_or((raw, None), |(name, value)| (name, Some(value)));
         match (decoded(name), value.map(|value| (value, decoded(value)))) {
             (Some(name), Some((_, Some(value)))) => facts.text(&format!("{path}?{}", *name), &value),
-            // What cannot be decoded in one way only is another thing than what decodes to the same.
+            // A value that decodes in more than one way differs from one that is written as the decoded text.
             (_, Some((value, _))) => facts.text(&format!("{path}?{name} (encoded)"), value),
-            // A name alone is not a name with an empty value.
+            // A name without `=` differs from a name with an empty value.
             (_, None) => facts.tree(&format!("{path}?{name}"), &serde_json::Value::Null),
         }
     }

@@ -1,4 +1,4 @@
-//! Whatever is in a config, each format gives it back.
+//! Checks that each format gives back the content of any config.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -56,7 +56,7 @@ fn what_toml_cannot_hold_is_written_as_json() {
     }
 }
 
-/// The engine's text without the tags around what is raw.
+/// Returns the engine's text without the tags around raw text.
 fn expand(engine_text: &str) -> String {
     let mut out = String::new();
     let mut rest = engine_text;
@@ -89,7 +89,7 @@ fn what_looks_like_ours_is_raw_and_comes_back() {
 }
 
 proptest! {
-    /// Whatever is in a config, the template's text gives it back in every format.
+    /// Any text in a config comes back from the template's text, in every format.
     #[test]
     fn text_stays_text(texts in prop::collection::vec("(<{0,3}[%#$]?[ a\"'\\\\>-]?|<{1,3} ?secret[ '\"]|«secret 'a'»|vars\\.x>>|endraw ?%>|raw %>|\\PC|[\n\r\t\u{1}\u{7f}\u{85}\u{e000}\u{e00f}\u{202e}]){0,6}", 3)) {
         let value = json!({"t": texts[0], "o": {texts[1].clone(): texts[2], "list": [texts[0], {"x": texts[1]}]}, "b": true});
@@ -99,7 +99,7 @@ proptest! {
             let lexed = lex(&text).map_err(|problems| TestCaseError::fail(format!("{text}: {problems:?}")))?;
             let tree = tree::parse(used, &expand(&lexed.engine_text));
             let tree = tree.map_err(|errors| TestCaseError::fail(format!("{text}: {errors:?}")))?;
-            // Fields come before sections in TOML.
+            // TOML moves fields before sections, but equality ignores the order.
             prop_assert_eq!(&tree.root, &value, "{}", text);
         }
     }

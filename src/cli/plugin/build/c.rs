@@ -1,5 +1,4 @@
-//! A project in C: whichever compiler for WebAssembly is there makes a module of it, and that is made a
-//! component here.
+//! Builds a project in C: any installed compiler for WebAssembly makes a module, which becomes a component here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +9,10 @@ use crate::cli::Failure;
 use crate::cli::plugin::scaffold::Language;
 use crate::cli::plugin::wasm;
 
-/// Builds it.
+/// Builds the component of a project in C.
 ///
 /// # Errors
-/// What is missing, or that the compiler has told what is wrong.
+/// When a tool is missing, or the compiler fails after printing its reasons.
 pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     let mut command = compiler(dir)
         .ok_or_else(|| missing("there is no C compiler for WebAssembly with a C library", dir, Language::C.setup()))?;
@@ -21,7 +20,7 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     inputs.extend(files(dir, "bindings/", "c"));
     inputs.extend(files(dir, "bindings/", "o"));
     let module = written(dir, |file| {
-        // The last flag leaves symbols and debugging information out.
+        // The `-s` flag strips symbols and debugging information.
         command.args(["-mexec-model=reactor", "-std=c23", "-Os", "-Wall", "-Wextra", "-s", "-o", file]);
         run(command.args(inputs), dir)
     })?;
@@ -34,7 +33,7 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// The files of a folder that end in this, by their path in the project.
+/// Returns the paths of a folder's files with the extension `end`, relative to the project and sorted.
 fn files(dir: &Path, folder: &str, end: &str) -> Vec<String> {
     let entries = fs::read_dir(dir.join(folder)).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -44,8 +43,8 @@ fn files(dir: &Path, folder: &str, end: &str) -> Vec<String> {
     files
 }
 
-/// The compiler there is, told what it compiles for: Zig in the project's own environment or installed, else the
-/// WASI SDK, else a clang with a C library for WASI beside it (Debian: clang-19, lld-19, wasi-libc).
+/// Returns the first compiler that is found, with its target set: Zig in the project's own environment, Zig in `PATH`,
+/// the WASI SDK, or a clang with a C library for WASI (on Debian: clang-19, lld-19, wasi-libc).
 fn compiler(dir: &Path) -> Option<Command> {
     let zig = |program: PathBuf, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -69,13 +68,13 @@ fn compiler(dir: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Whether a clang knows `#embed`, which puts schema.json into the plugin.
+/// Reports whether a clang is recent enough for `#embed`, which puts schema.json into the plugin.
 fn is_recent(clang: &Path) -> bool {
     let version = says(clang, &["-dumpversion"]);
     version.and_then(|version| version.split('.').next()?.trim().parse().ok()).is_some_and(|major: u32| major >= 19)
 }
 
-/// What a program prints, unless it fails or is not there.
+/// Returns the output of a program, or `None` if it fails or cannot be run.
 fn says(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

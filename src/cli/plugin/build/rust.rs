@@ -1,4 +1,4 @@
-//! A project in Rust: cargo makes a module of it, and that is made a component here.
+//! Builds a project in Rust: cargo makes a module, which becomes a component here.
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::cli::Failure;
 use crate::cli::plugin::scaffold::Language;
 use crate::cli::plugin::wasm::{self, Rustc, TARGET};
 
-/// What does not change what comes out.
+/// The variables of cargo that do not change the resulting component.
 const KEPT: [&str; 3] = ["CARGO_BUILD_JOBS", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR"];
 
-/// Builds it.
+/// Builds the component of a project in Rust.
 ///
 /// # Errors
-/// What is missing, or that cargo has told what is wrong.
+/// When a tool is missing, or cargo fails after printing its reasons.
 pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     let (Some(cargo), Some(rustc)) = (program("cargo"), program("rustc")) else {
         return Err(absent("Rust (cargo and rustc)", "https://rustup.rs"));
@@ -51,7 +51,7 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// The module among what cargo says it has made: the last one, since dependencies come first.
+/// Returns the path of the module in cargo's messages: the last one, because dependencies come first.
 fn module(messages: &str) -> Option<String> {
     let message = |line: &str| serde_json::from_str::<Value>(line).ok();
     let is_module = |message: &Value| {

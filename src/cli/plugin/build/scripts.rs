@@ -1,4 +1,4 @@
-//! Projects in JavaScript and Python: their own tools put an interpreter into the component.
+//! Builds projects in JavaScript and Python, whose own tools put an interpreter into the component.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,10 +7,10 @@ use super::{absent, local_program, missing, program, run, written};
 use crate::cli::Failure;
 use crate::cli::plugin::scaffold::Language;
 
-/// Has `build.mjs` make a component.
+/// Runs the project's `build.mjs`, which makes the component.
 ///
 /// # Errors
-/// What is missing, or that the tool has told what is wrong.
+/// When a tool or a file is missing, or the tool fails after printing its reasons.
 pub fn javascript(dir: &Path) -> Result<Vec<u8>, Failure> {
     let node = program("node").ok_or_else(|| absent("Node.js, version 18 or newer", "https://nodejs.org"))?;
     if !dir.join("node_modules").is_dir() {
@@ -25,10 +25,10 @@ pub fn javascript(dir: &Path) -> Result<Vec<u8>, Failure> {
     written(dir, |file| run(Command::new(node).args(["build.mjs", file]), dir))
 }
 
-/// Has componentize-py make a component of `plugin.py`.
+/// Runs componentize-py, which makes a component of `plugin.py`.
 ///
 /// # Errors
-/// As `javascript`.
+/// As [`javascript`].
 pub fn python(dir: &Path) -> Result<Vec<u8>, Failure> {
     let tool = local_program(dir, "componentize-py")
         .ok_or_else(|| missing("componentize-py is not there", dir, Language::Python.setup()))?;
@@ -39,7 +39,7 @@ pub fn python(dir: &Path) -> Result<Vec<u8>, Failure> {
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let environment = std::path::absolute(dir.join(".venv"))?;
         if environment.is_dir() {
-            // Where it looks for what plugin.py imports.
+            // componentize-py looks there for the modules that plugin.py imports.
             command.env("VIRTUAL_ENV", environment);
         }
         run(&mut command, dir)

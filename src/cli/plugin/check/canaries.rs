@@ -1,5 +1,5 @@
-//! The canaries of `plugin check`: each case beside the component, or each of its schema's examples, is planned and
-//! read back with hostile values.
+//! The canaries of `plugin check`: plans each case beside the component, or each example from its schema, and reads the
+//! document back with hostile values in place of the secrets.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::plugin::cases::{self, Case, Found};
 use crate::plugin::client::Planner;
 use crate::plugin::schema::{self, Schema};
 
-/// Most examples that are tried: targets and secret fields in each pair.
+/// The largest number of examples to try. Each pair of a target and a secret field is one.
 const EXAMPLES_MAX: usize = 256;
 
-/// Tries what there is to try, and takes down what is wrong.
+/// Tries the cases or the examples, and records the mistakes.
 pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
     let Some(description) = checked.report.description.clone() else { return };
     if folder.is_dir() {
@@ -32,7 +32,7 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
         checked.note_untried(&description);
         return;
     }
-    // What is made of a schema that is none says nothing.
+    // Examples generated from an invalid schema would say nothing.
     if checked.problems.iter().any(|wrong| wrong.about == "schema") {
         return;
     }
@@ -65,7 +65,8 @@ impl Checked {
         }
     }
 
-    /// Plans one config and reads it back.
+    /// Plans one config and reads its document back. `written` says that an author wrote the case, so that it has to
+    /// lead to a document unless it is about problems.
     async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, written: bool) {
         let target = case.target(description).to_owned();
         let status = match cases::run(planner, description, case).await {
@@ -89,7 +90,8 @@ impl Checked {
                     let help = "`guillemet plugin test` shows what differs".into();
                     self.wrong(format!("{}: there is no document ({})", case.name, told.join("; ")), Some(help));
                 }
-                // An example is a guess: what matters is that each target was tried at all.
+                // An example is a guess. It only matters that each target was tried at all, which `note_untried`
+                // checks.
                 Status::NoDocument
             }
             Found::Failed(message) => {
@@ -100,7 +102,7 @@ impl Checked {
         self.canaries.push(Tried { name: case.name.clone(), target, status });
     }
 
-    /// A case that the schema refuses: an editor would mark it.
+    /// Records a case whose config the schema refuses, so that an editor would mark it.
     fn note_refused(&mut self, case: &Case, told: &[String]) {
         for told in told {
             let message = format!("it refuses the config of the case \"{}\": {told}", case.name);
@@ -108,7 +110,7 @@ impl Checked {
         }
     }
 
-    /// Targets that no config was planned for.
+    /// Records the targets for which no config was planned.
     fn note_untried(&mut self, description: &Description) {
         for target in &description.targets {
             let tried = |tried: &Tried| tried.target == target.id && tried.status != Status::NoDocument;

@@ -1,9 +1,9 @@
-//! How `plugin check` tells what it found.
+//! Prints the results of `plugin check`.
 
 use super::super::super::output;
 use super::{Checked, Status, Wrong};
 
-/// Prints all of it, section by section.
+/// Prints all results, section by section.
 pub fn print(checked: &Checked) {
     let size = bytes(checked.size);
     output::line(&format!("{}, {size}, SHA-256 {}", checked.file.display(), checked.digest));
@@ -33,7 +33,7 @@ fn clean(checked: &Checked, about: &str) -> bool {
     of(checked, about).next().is_none()
 }
 
-/// A section, unless there is nothing in it.
+/// Prints a section, unless it has neither lines nor mistakes.
 fn section(checked: &Checked, name: &str, lines: &[String]) {
     if lines.is_empty() && clean(checked, name) {
         return;
@@ -50,7 +50,7 @@ fn mistake(wrong: &Wrong) {
     }
 }
 
-/// Prints what is wrong and nothing else; gives how much that is.
+/// Prints only the mistakes. Returns how many there are.
 pub fn print_mistakes(checked: &Checked) -> usize {
     checked.problems.iter().for_each(mistake);
     checked.problems.len()
@@ -115,7 +115,7 @@ fn time(micros: u64) -> String {
     }
 }
 
-/// A size, for people.
+/// Formats a size in KiB or MiB.
 pub fn bytes(count: u64) -> String {
     match count {
         0..1_048_576 => format!("{:.0} KiB", count as f64 / 1024.0),

@@ -1,6 +1,6 @@
-//! What becomes of a template, with `«name»` where a secret will stand, and what has changed since the last time.
+//! Shows the document of a template, with `«name»` in place of each secret, and what has changed since the last time.
 //!
-//! The template and the component lie in a throw-away home for it, so that the way is that of any template.
+//! The template and the component are copied into a temporary home, so that they take the same path as any template.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::template::Format;
 use crate::template::catalog::Catalog;
 use guillemet_base::home::Home;
 
-/// The compiled form of the last component: compiling is most of a round.
+/// The compiled form of the last component, kept because compiling takes most of a round.
 #[derive(Default)]
 pub struct Forms(Mutex<Option<([u8; 32], Vec<u8>)>>);
 
@@ -36,26 +36,26 @@ impl CompiledCache for Forms {
     }
 }
 
-/// A template to show.
+/// A template whose document is shown after each build.
 pub struct Preview {
     home: Home,
-    /// The configuration with its `vars`, if there is one.
+    /// The path of the configuration with the template's `vars`. The file need not exist.
     config: PathBuf,
     template: PathBuf,
     target: Option<String>,
     forms: Arc<Forms>,
-    /// What was shown last.
+    /// The document that was shown last.
     last: Option<String>,
 }
 
 impl Preview {
-    /// Of a template's file, for a target (the plugin's default where there is none), with the `vars` of a
-    /// configuration, if that is there. All of it goes by way of `home`.
+    /// Makes a preview of a template file. `target` is `None` for the plugin's default, `config` is a configuration
+    /// with `vars` that need not exist, and `home` is the temporary home to work in.
     pub fn new(home: Home, config: PathBuf, template: PathBuf, target: Option<String>, forms: Arc<Forms>) -> Self {
         Self { home, config, template, target, forms, last: None }
     }
 
-    /// Shows it, or what has changed; what is wrong with it is shown too.
+    /// Prints the document, or what has changed in it, or the problems of the template.
     ///
     /// # Errors
     /// When a file cannot be read or written.
@@ -99,7 +99,8 @@ impl Preview {
         Ok(Config::load(&self.home.config_file(), |_| None)?)
     }
 
-    /// Puts both into the home; gives the template's id, unless its name has no format.
+    /// Copies the template and the component into the home. Returns the template's id, or `None` if its file name has
+    /// no known format.
     fn place(&self, component: &Path, feature: &str) -> Result<Option<String>, Failure> {
         let format = self.template.extension().and_then(|end| Format::from_extension(&end.to_string_lossy()));
         let Some(format) = format else { return Ok(None) };

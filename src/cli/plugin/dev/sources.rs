@@ -1,4 +1,4 @@
-//! The files of a project that somebody writes, and when they change.
+//! Finds the files of a project that people write, and reports when they change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,33 +14,33 @@ use crate::cli::plugin::project::is_leftover;
 use guillemet_base::files;
 use guillemet_base::files::Links;
 
-/// How deep folders are looked into.
+/// The number of levels of subfolders to look into.
 const DEPTH_MAX: usize = 8;
-/// Most files: a folder with more is no plugin's project.
+/// The largest number of files to look at. A folder with more is not a plugin's project.
 const FILES_MAX: usize = 5_000;
-/// Most bytes of a file that is looked into; a larger one is known by its size and time.
+/// The largest file to read, in bytes. A larger one is compared by its size and modification time.
 const FILE_MAX: u64 = 4 << 20;
 
-/// The files by their path in the project, each with a digest of what is in it.
+/// The files by their path in the project, each with a digest of its content.
 pub type Seen = BTreeMap<PathBuf, [u8; 32]>;
 
-/// The files of a project, and of a template that may lie elsewhere.
+/// The files of a project, and a template that may be outside of it.
 pub struct Sources {
     dir: PathBuf,
     template: PathBuf,
-    /// Where the kernel tells of changes.
+    /// Reports changes in the watched folders; `None` if the kernel cannot.
     watcher: Option<RecommendedWatcher>,
     watched: Vec<PathBuf>,
     told: Arc<Notify>,
 }
 
 impl Sources {
-    /// Those of a folder.
+    /// Prepares to look at the files of a folder and at a template.
     pub fn new(dir: &Path, template: &Path) -> Self {
         let told = Arc::new(Notify::new());
         let notified = Arc::clone(&told);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // To read a file is an event too.
+            // Reading a file is an event too, but changes nothing.
             if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
                 notified.notify_one();
             }
@@ -49,12 +49,12 @@ impl Sources {
         Self { dir, template, watcher: watcher.ok(), watched: Vec::new(), told }
     }
 
-    /// What there is now. Changes from here on are told.
+    /// Returns the present files. Changes after this call are reported by [`Self::event`].
     pub fn look(&mut self) -> Seen {
         let mut folders = vec![self.dir.clone()];
         let above = self.template.parent().filter(|above| !above.as_os_str().is_empty());
         folders.push(above.unwrap_or(Path::new(".")).to_owned());
-        // A folder is watched before it is looked into, so that nothing is missed in between.
+        // Each folder is watched before it is read, so that no change in between is missed.
         let mut seen = Seen::new();
         folders.iter().for_each(|folder| self.watch(folder));
         self.walk(&self.dir.clone(), DEPTH_MAX, &mut seen);
@@ -65,12 +65,12 @@ impl Sources {
         seen
     }
 
-    /// Whether the kernel tells of changes.
+    /// Reports whether the kernel reports changes. If not, the caller has to look again at intervals.
     pub fn is_told(&self) -> bool {
         self.watcher.is_some()
     }
 
-    /// Something has happened in one of the folders.
+    /// Waits until something happens in a watched folder.
     pub async fn event(&self) {
         self.told.notified().await;
     }
@@ -100,7 +100,7 @@ impl Sources {
         if let Some(watcher) = &mut self.watcher {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => self.watched.push(folder.to_owned()),
-                // The kernel gives no more; they are looked at now and then instead.
+                // The kernel allows no more watches, so the files are looked at in fixed intervals instead.
                 Err(_) if folder.is_dir() => self.watcher = None,
                 Err(_) => {}
             }
@@ -112,7 +112,7 @@ impl Sources {
     }
 }
 
-/// Whether a person writes such a file: neither a build, nor an editor for itself.
+/// Reports whether a person writes such a file, and not a build, or an editor for its own use.
 fn is_written(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ends = |end: &str| path.extension().is_some_and(|extension| extension == end);
@@ -130,7 +130,7 @@ fn digest(path: &Path) -> Option<[u8; 32]> {
     }
 }
 
-/// The files that differ.
+/// Returns the paths of the files that differ, sorted.
 pub fn changed(before: &Seen, after: &Seen) -> Vec<String> {
     let gone = before.keys().filter(|path| !after.contains_key(*path));
     let other = after.iter().filter(|(path, digest)| before.get(*path) != Some(digest)).map(|(path, _)| path);

@@ -1,11 +1,11 @@
-//! The options of curl [8, its manual], and what each is to a request.
+//! The options of curl [8, its manual], and the meaning of each for a request.
 
 use Does::{
     Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, NotWith, Output, OutputTo,
     Referer, Seconds, Transfer, TransferBy, Url, UrlQuery, User,
 };
 
-/// What an option does.
+/// The effect of an option on the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Does {
     Header,
@@ -17,19 +17,19 @@ pub enum Does {
     Agent,
     Referer,
     Cookie,
-    /// The body; whether a file may be named with `@`.
+    /// The body. The flag says whether `@` may name a file.
     Data(bool),
     DataEncoded,
     Json,
     Get,
     Seconds,
-    /// About what curl prints: nothing of the request.
+    /// Only affects curl's output, not the request.
     Output,
     OutputTo,
-    /// About the transfer, with and without a value.
+    /// Affects the transfer; `TransferBy` takes a value.
     Transfer,
     TransferBy,
-    /// Not to be had, and why; and the same of an option with a value.
+    /// Not supported, for this reason; `NotWith` takes a value.
     Not(&'static str),
     NotWith(&'static str),
 }
@@ -40,7 +40,7 @@ const CLIENT: Does = NotWith("is a client certificate, which a custom action doe
 const SCHEME: Does = Not("chooses an authentication that a custom action does not have");
 const ROUTE: Does = NotWith("sends the request another way");
 
-/// The options that are known, long and short.
+/// The known options: long name, short name (`\0` for none), and effect.
 pub const OPTIONS: &[(&str, char, Does)] = &[
     ("header", 'H', Head),
     ("user", 'u', User),
@@ -112,7 +112,7 @@ pub const OPTIONS: &[(&str, char, Does)] = &[
 ];
 
 impl Does {
-    /// Whether the next word, or the rest of this one, is its value.
+    /// Reports whether the option takes a value: the rest of its word, or the next word.
     pub fn takes_value(self) -> bool {
         !matches!(self, Get | Output | Transfer | Not(_))
     }
