@@ -38,7 +38,6 @@ use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use crate::vault::lock::DaemonLock;
-use crate::vault::record::Secret;
 use crate::vault::store::{USAGE_KEY, Vault, VaultError};
 use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
 use crate::{console, membership};
@@ -48,6 +47,7 @@ use guillemet_base::home::Home;
 use guillemet_base::permissions::{TrustedHome, Untrusted};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_secret::record::Secret;
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);

@@ -43,11 +43,11 @@ use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
-use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
+use guillemet_secret::record::{InvalidValue, NoVersion, Secret};
 
 pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};

@@ -28,7 +28,6 @@ pub mod pattern;
 pub mod planner;
 pub mod plugin;
 pub mod resolve;
-pub mod secret_reader;
 pub mod shares;
 pub mod template;
 pub mod user_namespace;

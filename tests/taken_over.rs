@@ -19,7 +19,7 @@ use guillemet::plugin::plan;
 use guillemet::resolve::fill::{Values, fill};
 use guillemet::template::lexer::Reference;
 use guillemet::template::{Format, Problem};
-use guillemet::vault::memory::SealedValue;
+use guillemet_secret::memory::SealedValue;
 use serde_json::Value;
 use support::component::hostile;
 

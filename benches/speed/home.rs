@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use guillemet::vault::keys::UnlockWith;
-use guillemet::vault::record::Secret;
 use guillemet::vault::store::Vault;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
+use guillemet_secret::record::Secret;
 
 use super::load::{self, Process, request};
 

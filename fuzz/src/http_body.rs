@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use guillemet::api::error::{ApiError, Code};
 use guillemet::api::request::{self, Fields};
 use guillemet::api::routes::{Found, ROUTES, Router};
-use guillemet::vault::record::VALUE_MAX;
+use guillemet_secret::record::VALUE_MAX;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 

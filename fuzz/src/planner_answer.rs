@@ -12,9 +12,9 @@ use guillemet::resolve::fill::{Values, fill};
 use guillemet::template::lexer::Reference;
 use guillemet::template::problem::{PROBLEMS_MAX, tidy_problems};
 use guillemet::template::{Problem, ValueFilter};
-use guillemet::vault::memory::SealedValue;
 use guillemet_base::display::tidy;
 use guillemet_base::sys::memory::Clear;
+use guillemet_secret::memory::SealedValue;
 use serde_json::Value;
 
 mod made;

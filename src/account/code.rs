@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 use super::api_key::ApiKey;
 use super::wire::{AccountId, DeviceId, Newest, PublicKey};
-use crate::vault::crypto::DeviceSecret;
 use guillemet_base::display::is_unfit;
 use guillemet_base::names::Millis;
+use guillemet_secret::crypto::DeviceSecret;
 
 /// The longest address of a server, in bytes.
 const URL_MAX: usize = 512;

@@ -13,9 +13,10 @@ use super::api_key::{ApiKey, is_id};
 use super::code::Invitation;
 use super::seal::{pad, unpad};
 use super::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed};
-use crate::vault::crypto::{self, Key};
 use guillemet_base::display::tidy;
 use guillemet_base::random::random;
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::Key;
 
 /// The prefix of what is hashed for the key, and of what the HMAC covers.
 const PREFIX: &[u8] = b"guillemet join 1\0";

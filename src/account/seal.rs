@@ -13,10 +13,11 @@ use zeroize::Zeroizing;
 
 pub use self::wrap::{BadWrap, open_wrap};
 use super::wire::{AccountId, DeviceId, Hash, Link, Sealed};
-use crate::vault::crypto::{self, Key, NONCE_LEN, Unopened};
-use crate::vault::record::padded;
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::KEY_LEN;
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::{Key, NONCE_LEN, Unopened};
+use guillemet_secret::record::padded;
 
 /// The kinds of boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 use super::error::{ApiError, Code};
 use crate::inventory::{Filter, SameName, Status};
 use crate::resolve::budget::{Budget, Reservation};
-use crate::vault::record::VALUE_MAX;
 use crate::vault::usage::{Class, EVENT_KINDS, Kind};
 use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_secret::record::VALUE_MAX;
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;

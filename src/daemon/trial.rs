@@ -17,9 +17,9 @@ use crate::resolve::fill::{self, Unfit, Values};
 use crate::resolve::plans::{Source, plan_once};
 use crate::template::lexer::lex;
 use crate::template::{Format, Problem};
-use crate::vault::memory::SealedValue;
 use guillemet_base::home::Home;
 use guillemet_base::sys::memory::Clear;
+use guillemet_secret::memory::SealedValue;
 
 /// The plugins of a home, each with a planner of its own. Files in the folder of plugins count whether or not
 /// they are pinned: no value of the vault is near.

@@ -32,11 +32,11 @@ use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::Template;
 use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use crate::vault::event::ChangeKind;
-use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
+use guillemet_secret::record::Secret;
 
 /// The number of notices that are kept.
 const NOTICES: usize = 100;

@@ -16,10 +16,10 @@ use crate::resolve::snapshot::{Released, State};
 use crate::template::catalog::{Blocker, Rewrite, Unwritable, finish};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
-use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
+use guillemet_secret::record::Secret;
 
 /// The label of the document that lists the files which a rename is about to rewrite.
 const RENAME: &str = "rename";

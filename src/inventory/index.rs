@@ -10,8 +10,8 @@ use crate::account::engine::{Named, References};
 use crate::resolve::snapshot::State;
 use crate::template::catalog::{Catalog, Template};
 use crate::template::lexer::Reference;
-use crate::vault::record::Secret;
 use guillemet_base::time::rfc3339;
+use guillemet_secret::record::Secret;
 
 /// A reference, and the template it is in.
 #[derive(Clone)]

@@ -6,9 +6,9 @@ use super::usage::UsageView;
 use crate::account::engine::Named;
 use crate::resolve::snapshot::State;
 use crate::template::catalog::Blocker;
-use crate::vault::record::Secret;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::rfc3339;
+use guillemet_secret::record::Secret;
 
 /// The status of a row: whether the secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -156,7 +156,7 @@ pub fn etag(secret: &Secret) -> String {
 
 /// Returns the versions of a secret, the newest first.
 pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
-    let view = |version: &crate::vault::record::Version| VersionView {
+    let view = |version: &guillemet_secret::record::Version| VersionView {
         version: version.number,
         created_at: rfc3339(version.created_at),
         current: version.number == secret.current().number,

@@ -23,11 +23,11 @@ use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::{AccountError, Facts, Invited, SameName};
 use crate::vault::audit::{Actor, Change};
-use crate::vault::crypto::{DeviceSecret, Key};
 use crate::vault::usage::ChangeKind;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
+use guillemet_secret::crypto::{DeviceSecret, Key};
 
 /// The time that a machine waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);

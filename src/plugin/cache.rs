@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use self::folder::Folder;
 use super::client::{CompiledCache, NoCache};
 use crate::planner::protocol::FORM_MAX;
-use crate::vault::crypto::Key;
+use guillemet_secret::crypto::Key;
 
 /// The length of the MAC at the beginning of a file, in bytes.
 const MAC_LEN: usize = 32;

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::encode::{self, Refusal, Source};
 use crate::plugin::plan::{Piece, Plan};
-use crate::vault::memory::SealedValue;
 use guillemet_base::sys::memory::Clear;
+use guillemet_secret::memory::SealedValue;
 
 /// The most bytes written for one document; text that is encoded again counts each time. A plan is small and may ask
 /// for any number of encoders.

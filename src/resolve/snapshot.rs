@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::plans::Prepared;
-use crate::vault::record::Secret;
+use guillemet_secret::record::Secret;
 
 /// A map whose copies share their content. Its keys come from operators, not from callers, so a fast hash is enough.
 pub type Map<V> = imbl::GenericHashMap<Box<str>, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;

@@ -4,8 +4,8 @@ use super::*;
 use crate::api::error::ApiError;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::expr::Expr;
-use crate::vault::crypto::Key;
 use crate::vault::usage::Options;
+use guillemet_secret::crypto::Key;
 
 const VALUE: &str = "canary-value";
 

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{Caller, ChangeKind, UnknownName};
-use super::record::Secret;
 use guillemet_base::names::{Millis, SecretId, SecretName};
+use guillemet_secret::record::Secret;
 
 /// The length up to which a text of an event is recorded whole, in bytes; a longer one is cut off.
 const TEXT_MAX: usize = 1024;

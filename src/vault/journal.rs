@@ -35,11 +35,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::format::{Header, area, frame, generation, read_header, record, stamp, write_header, write_record};
 pub use self::pending::Pending;
 use self::seal::{OVERHEAD, Sealer};
-use super::crypto::Key;
 use guillemet_base::files;
 use guillemet_base::files::FileId;
 use guillemet_base::random::random;
 use guillemet_base::sys::map::MappedFile;
+use guillemet_secret::crypto::Key;
 
 /// The usual length of the file, in bytes.
 pub const LEN: usize = 8 << 20;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::crypto::{Key, PassphraseCost};
 use super::passphrase::Passphrase;
 use super::store::VaultError;
-use crate::secret_reader::{NotASecret, line_in, read_file};
 use guillemet_base::files;
 use guillemet_base::files::Links;
 use guillemet_base::random::random;
+use guillemet_secret::crypto::{Key, PassphraseCost};
+use guillemet_secret::reader::{NotASecret, line_in, read_file};
 
 /// How a vault is unlocked; stored in the vault. [`METHODS`] describes each method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

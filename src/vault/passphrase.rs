@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zxcvbn::feedback::{Feedback, Suggestion, Warning};
 use zxcvbn::{Score, zxcvbn};
 
-use crate::secret_reader::{NotASecret, SECRET_MAX, line_in};
+use guillemet_secret::reader::{NotASecret, SECRET_MAX, line_in};
 
 /// Words that an attacker who guesses a passphrase of this program tries first.
 const OBVIOUS: [&str; 3] = ["guillemet", "vault", "passphrase"];

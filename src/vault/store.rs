@@ -21,14 +21,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::audit::Change;
-use super::crypto::{self, Key};
 use super::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader, UnlockWith};
 use super::passphrase::BadPassphrase;
-use super::record::{Malformed, Secret};
 use super::trail;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretId;
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::Key;
+use guillemet_secret::record::{Malformed, Secret};
 
 pub use self::account::AccountRecord;
 pub use self::file::{FORMAT, change, connect};

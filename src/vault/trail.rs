@@ -13,10 +13,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::audit::{Change, holder_of};
-use super::crypto::{self, Key};
 use super::event::{self, Class};
 use super::store::VaultError;
 use super::usage;
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::Key;
 
 /// How many events of each class are kept if the configuration does not say.
 pub const EVENTS: usize = 10_000;

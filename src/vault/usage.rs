@@ -24,11 +24,11 @@ use self::counters::Counters;
 use self::shared::Shared;
 use self::unknown::UnknownNames;
 use super::audit::Change;
-use super::crypto::Key;
 use super::journal::{self, CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use super::store::{self, VaultError};
 use super::{event, trail};
 use guillemet_base::names::{Millis, SecretId};
+use guillemet_secret::crypto::Key;
 
 pub use self::counters::Sums;
 pub(super) use self::counters::prepare;

@@ -9,7 +9,7 @@ use super::{BadCode, Code, CodeKind, Creation, Invitation, Place, Recovery};
 use crate::account::api_key::ApiKey;
 use crate::account::reader::Reader;
 use crate::account::wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
-use crate::vault::crypto::DeviceSecret;
+use guillemet_secret::crypto::DeviceSecret;
 
 /// The version of the layout that this program writes.
 const LAYOUT: u8 = 1;

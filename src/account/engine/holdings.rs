@@ -13,8 +13,8 @@ use std::sync::Arc;
 use super::references::References;
 use crate::account::intent::{Change, Intent};
 use crate::account::wire::DeviceId;
-use crate::vault::record::Secret;
 use guillemet_base::names::{Millis, NAME_MAX, SecretId, SecretName};
+use guillemet_secret::record::Secret;
 
 type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 

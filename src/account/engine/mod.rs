@@ -43,9 +43,9 @@ use super::intent::Intent;
 use super::seal::EpochKey;
 use super::tree::{Leaf, Tree};
 use super::wire::{AccountId, Cursor, DeviceId, Hash, IntentId, Newest, ObjectId, Sealed};
-use crate::vault::crypto::DeviceSecret;
-use crate::vault::record::Secret;
 use guillemet_base::names::SecretId;
+use guillemet_secret::crypto::DeviceSecret;
+use guillemet_secret::record::Secret;
 
 /// The identity of this device.
 pub struct Me {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::holdings::Deleted;
 use super::references::References;
 use crate::account::wire::DeviceId;
-use crate::vault::record::{Malformed, Reader, Secret};
 use guillemet_base::sys::memory::Clear;
+use guillemet_secret::record::{Malformed, Reader, Secret};
 
 const SECRET: u8 = 1;
 const DELETED: u8 = 2;

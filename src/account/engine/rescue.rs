@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::holdings::Holdings;
 use crate::account::intent::{Change, Intent};
-use crate::vault::record::{Secret, Version};
 use guillemet_base::random::random;
+use guillemet_secret::record::{Secret, Version};
 
 /// Returns intents for everything that `before` has and `now`, a state confirmed by a person, lacks: secrets and
 /// values, and also the name and the enabled state if `before` changed them later by its clock. Deletes are left out: a

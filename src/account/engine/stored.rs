@@ -10,7 +10,7 @@ use super::object::Object;
 use super::pull::place;
 use super::*;
 use crate::account::seal::Kind;
-use crate::vault::crypto::Key;
+use guillemet_secret::crypto::Key;
 
 /// Everything of an engine except records, secrets and intents. It contains keys, so the caller has to seal it.
 #[derive(Clone, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::account::code::Place;
-use crate::vault::crypto::DeviceSecret;
+use guillemet_secret::crypto::DeviceSecret;
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
     std::array::from_fn(|index| from.wrapping_add(index as u8))

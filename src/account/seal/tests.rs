@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::account::wire::{Newest, PublicKey, Wrap};
-use crate::vault::crypto::{DeviceSecret, WeakKey, wrap_with};
+use guillemet_secret::crypto::{DeviceSecret, WeakKey, wrap_with};
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
     std::array::from_fn(|index| from.wrapping_add(index as u8))

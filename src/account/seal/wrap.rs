@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
 use crate::account::reader::Reader;
 use crate::account::wire::{Newest, PublicKey, Wrap};
-use crate::vault::crypto::{self, DeviceSecret, WeakKey};
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::{DeviceSecret, WeakKey};
 
 /// The prefix of the plaintext.
 const PREFIX: &[u8] = b"guillemet wrap 1\0";

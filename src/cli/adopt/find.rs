@@ -15,8 +15,8 @@ use super::source::Problems;
 use super::tokens::{Spot, Tokens};
 use crate::planner::description::SecretFields;
 use crate::template::ValueFilter;
-use crate::vault::record::VALUE_MAX;
 use guillemet_base::names::SecretName;
+use guillemet_secret::record::VALUE_MAX;
 
 const NAMED: &str = "you name it";
 

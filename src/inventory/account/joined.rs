@@ -10,9 +10,9 @@ use super::reports::Kept;
 use crate::account::engine::{Engine, Memory, Notice, Update};
 use crate::account::intent::Intent;
 use crate::account::wire::{self, Hash};
-use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::names::Millis;
+use guillemet_secret::record::Secret;
 
 /// The label of the document with the whole membership except records and intents.
 pub(super) const ACCOUNT: &str = "account";

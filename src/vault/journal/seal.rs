@@ -12,9 +12,9 @@ use aes_gcm::{Aes256Gcm, Key as AesKey, Nonce, Tag};
 use zeroize::Zeroize;
 
 use super::Position;
-use crate::vault::crypto::Key;
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::SecretPage;
+use guillemet_secret::crypto::Key;
 
 const SESSION_LEN: usize = 16;
 const HEAD_LEN: usize = SESSION_LEN + 8;

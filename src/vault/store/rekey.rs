@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use super::file::{change, wipe, write_seal};
 use super::{Boxes, DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, key_binding};
 use crate::vault::audit::Change;
-use crate::vault::crypto::{self, Key};
 use crate::vault::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader};
 use crate::vault::trail;
 use guillemet_base::home::Home;
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::Key;
 
 impl Vault {
     /// Seals everything in the vault under a new key, and that key under a new key file or passphrase. From then on

@@ -4,7 +4,7 @@ use guillemet_base::sys::memory::Clear;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::vault::memory::SealedValue;
+use guillemet_secret::memory::SealedValue;
 
 /// A passphrase that is hard to guess.
 const GOOD: &str = "correct horse battery staple nine";

@@ -10,7 +10,6 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use time::OffsetDateTime;
 
 use super::super::audit::Change;
-use super::super::crypto::{self, Key};
 use super::super::event::{self, Class, Outcome, UnknownName};
 use super::super::journal::{Pending, Position};
 use super::super::store::{self, VaultError};
@@ -18,6 +17,8 @@ use super::super::trail;
 use super::fold::{Counted, Folding, Place, Wanted};
 use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
 use guillemet_base::names::{Millis, SecretId};
+use guillemet_secret::crypto;
+use guillemet_secret::crypto::Key;
 
 /// How many daily counts are kept for each secret.
 const DAYS_KEPT: u32 = 90;

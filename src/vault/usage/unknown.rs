@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::super::crypto::Key;
 use super::super::event::UnknownName;
 use guillemet_base::names::Millis;
+use guillemet_secret::crypto::Key;
 
 /// How many different names of a user are told apart in one hour.
 pub(super) const TOLD_APART: usize = 16;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::super::*;
 use crate::account::intent::Intent;
 use crate::account::wire::{Changes, ObjectId, Sealed};
-use crate::vault::record::Secret;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::sys::memory::Clear;
+use guillemet_secret::record::Secret;
 
 /// More versions than any test makes, so that nothing is pruned.
 pub const KEEP: usize = 1000;
@@ -40,7 +40,7 @@ pub struct Daemon {
 pub struct Taken;
 
 /// Returns a value as text.
-pub fn text(version: &crate::vault::record::Version) -> String {
+pub fn text(version: &guillemet_secret::record::Version) -> String {
     let mut out = Clear::new();
     version.value.open_into(&mut out);
     String::from_utf8(out.to_vec()).unwrap()

@@ -9,8 +9,8 @@ use super::daemon::{Daemon, text};
 use super::server::Server;
 use super::world::World;
 use crate::account::intent::Change;
-use crate::vault::record::Secret;
 use guillemet_base::names::{SecretId, SecretName};
+use guillemet_secret::record::Secret;
 
 pub struct Ledger {
     witness: Daemon,

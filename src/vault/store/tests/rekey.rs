@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::vault::audit::Actor;
-use crate::vault::crypto::PassphraseCost;
 use crate::vault::event::ChangeKind;
+use guillemet_secret::crypto::PassphraseCost;
 
 fn pending(home: &Home) -> PathBuf {
     files::beside(&home.key_file())

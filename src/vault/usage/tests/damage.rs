@@ -218,7 +218,7 @@ fn as_before(files: &Files) -> u64 {
             plain.resize(plain.len().next_multiple_of(1024), 0);
             let binding = [b"guillemet usage events 1\0".as_slice(), &VAULT, &[kind]].concat();
             let binding = [binding, [id, last, count].map(u64::to_le_bytes).concat()].concat();
-            let sealed = crate::vault::crypto::seal(&key.subkey("events"), &binding, &plain);
+            let sealed = guillemet_secret::crypto::seal(&key.subkey("events"), &binding, &plain);
             let row = rusqlite::params![id, kind, last, count, sealed];
             database.execute("INSERT INTO usage_events VALUES (?1, ?2, ?3, ?4, ?5)", row).unwrap();
             written += count;

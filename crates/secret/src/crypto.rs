@@ -14,14 +14,12 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-#[cfg(test)]
-pub(crate) use self::wrap::wrap_with;
-pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap};
+pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap, wrap_with};
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::{KEY_LEN, SecretPage};
 
 /// Length of the nonce at the beginning of a box, in bytes.
-pub(crate) const NONCE_LEN: usize = 24;
+pub const NONCE_LEN: usize = 24;
 
 /// A key of 32 bytes in a memory page of its own. It cannot be printed, copied or serialized.
 pub struct Key(SecretPage<[u8; KEY_LEN]>);
@@ -119,7 +117,7 @@ pub fn seal(key: &Key, associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     seal_with(key, &random(), associated, plaintext)
 }
 
-pub(crate) fn seal_with(key: &Key, nonce: &[u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
+pub fn seal_with(key: &Key, nonce: &[u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let cipher = XChaCha20Poly1305::new(AeadKey::from_slice(key.expose()));
     let payload = Payload { msg: plaintext, aad: associated };
     // Fails only for a plaintext of more than 256 GiB.

@@ -6,7 +6,7 @@
 //! does not show how long a value is. Knows nothing of files.
 
 use super::memory::SealedValue;
-use crate::secret_reader::SECRET_MAX;
+use crate::reader::SECRET_MAX;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::Clear;
@@ -270,7 +270,7 @@ impl Secret {
 
 /// Returns the length that a plaintext of `len` bytes is padded to: a multiple of 256 bytes up to 4 KiB, then a
 /// multiple of an eighth of the next lower power of two, so that padding costs at most an eighth.
-pub(crate) fn padded(len: usize) -> usize {
+pub fn padded(len: usize) -> usize {
     let step = if len <= 4096 { 256 } else { (len.next_power_of_two() / 16).max(256) };
     len.div_ceil(step) * step
 }
