@@ -34,7 +34,6 @@ use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
-use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use crate::vault::lock::DaemonLock;
@@ -48,6 +47,7 @@ use guillemet_base::permissions::{TrustedHome, Untrusted};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
+use guillemet_template::catalog::{Catalog, WatchError, Watcher};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);

@@ -40,7 +40,6 @@ use crate::events::{Change, Event, Events};
 use crate::resolve::Resolver;
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
-use crate::template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::store::{Vault, VaultError, Writes};
@@ -48,6 +47,7 @@ use crate::vault::usage::{RecorderError, SecretUsage};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::record::{InvalidValue, NoVersion, Secret};
+use guillemet_template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
 
 pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};

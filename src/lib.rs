@@ -29,6 +29,5 @@ pub mod planner;
 pub mod plugin;
 pub mod resolve;
 pub mod shares;
-pub mod template;
 pub mod user_namespace;
 pub mod vault;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use guillemet::planner::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
 use guillemet::plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
 use guillemet::plugin::expr::{Expr, Op, Part};
-use guillemet::template::{Format, Problem, ValueFilter};
+use guillemet_template::{Format, Problem, ValueFilter};
 use support::component::{componentize, hostile, module, pager};
 use support::daemon::Guillemet;
 use support::missing;

@@ -17,9 +17,9 @@ use guillemet::plugin::client::{NoCache, PlanFailure, Planner};
 use guillemet::plugin::expr::Expr;
 use guillemet::plugin::plan;
 use guillemet::resolve::fill::{Values, fill};
-use guillemet::template::lexer::Reference;
-use guillemet::template::{Format, Problem};
 use guillemet_secret::memory::SealedValue;
+use guillemet_template::lexer::Reference;
+use guillemet_template::{Format, Problem};
 use serde_json::Value;
 use support::component::hostile;
 

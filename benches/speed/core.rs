@@ -9,11 +9,11 @@ use guillemet::plugin::registry::Registry;
 use guillemet::resolve::Resolver;
 use guillemet::resolve::budget::Budget;
 use guillemet::resolve::snapshot::{Current, State};
-use guillemet::template::catalog::Catalog;
 use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::store::Vault;
 use guillemet::vault::usage::{Caller, Recorder};
 use guillemet_base::home::Home;
+use guillemet_template::catalog::Catalog;
 
 use super::home::BenchHome;
 use super::report::Report;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use guillemet::config::Config;
 use guillemet::plugin::registry::Registry;
 use guillemet::resolve::plans::{Source, plan_once};
-use guillemet::template::Format;
-use guillemet::template::lexer::{Lexed, lex};
 use guillemet_base::home::Home;
+use guillemet_template::Format;
+use guillemet_template::lexer::{Lexed, lex};
 
 use super::home::BenchHome;
 use super::report::{self, Report};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use guillemet::template::catalog::Catalog;
 use guillemet_base::home::Home;
+use guillemet_template::catalog::Catalog;
 
 use super::home::BenchHome;
 use super::load::{self, Server, request};

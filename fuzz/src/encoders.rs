@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use guillemet::plugin::encode::{Refusal, Source, eval, literal};
 use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
-use guillemet::template::ValueFilter;
 use guillemet_base::sys::memory::Clear;
+use guillemet_template::ValueFilter;
 use sha2::Digest;
 
 /// The first byte chooses the encoder, the second where literal text ends and the value begins; then

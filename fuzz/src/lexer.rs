@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use guillemet::template::lexer::{BLOCK, COMMENT, Lexed, Reference, VARIABLE, lex, names_in_text};
-use guillemet::template::{Problem, ValueFilter};
 use guillemet_base::names::SecretName;
+use guillemet_template::lexer::{BLOCK, COMMENT, Lexed, Reference, VARIABLE, lex, names_in_text};
+use guillemet_template::{Problem, ValueFilter};
 use minijinja::Environment;
 use minijinja::syntax::SyntaxConfig;
 

@@ -9,12 +9,12 @@ use guillemet::plugin::encode;
 use guillemet::plugin::expr::{Expr, Op, Part};
 use guillemet::plugin::plan::{self, DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
 use guillemet::resolve::fill::{Values, fill};
-use guillemet::template::lexer::Reference;
-use guillemet::template::problem::{PROBLEMS_MAX, tidy_problems};
-use guillemet::template::{Problem, ValueFilter};
 use guillemet_base::display::tidy;
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::memory::SealedValue;
+use guillemet_template::lexer::Reference;
+use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
+use guillemet_template::{Problem, ValueFilter};
 use serde_json::Value;
 
 mod made;

@@ -18,7 +18,6 @@ use self::rest::{Next, REST, Rest};
 use super::error::{ApiError, Code};
 use super::{App, audit, identity};
 use crate::config::{Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
-use crate::template::Problem;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::event::{Caller, ChangeKind};
 use crate::vault::store::{Vault, VaultError, Writes};
@@ -26,6 +25,7 @@ use guillemet_base::files::Fingerprint;
 use guillemet_base::home::Home;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
+use guillemet_template::Problem;
 
 /// Under which the vault keeps the digest of the configuration that was last in force.
 const DOCUMENT: &str = "configuration";

@@ -27,12 +27,12 @@ use crate::plugin::plan::Plan;
 use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
-use crate::template::catalog::Stray;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_template::catalog::Stray;
 
 /// How long a request waits for a plan.
 pub(super) const PLAN_TIME: Duration = Duration::from_secs(10);

@@ -14,8 +14,8 @@ use crate::plugin::registry::AddError;
 use crate::resolve::budget::Exhausted;
 use crate::resolve::plans::Unplanned;
 use crate::resolve::{Reason, Refused};
-use crate::template::Problem;
-use crate::template::catalog::Unwritable;
+use guillemet_template::Problem;
+use guillemet_template::catalog::Unwritable;
 
 /// After how many seconds a caller may try again for whose bytes there is no room: most answers are taken within one.
 const RETRY_SECONDS: u32 = 1;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::App;
 use crate::config::{Config, NameOrNumber, Rule, Who};
-use crate::template::Problem;
 use guillemet_base::files::Fingerprint;
+use guillemet_template::Problem;
 
 /// The files that name users and groups. Other sources tell nobody of a change.
 const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];

@@ -18,10 +18,10 @@ use crate::config::Config;
 use crate::plugin::plan::Plan;
 use crate::resolve::plans::{Source, Unplanned, plan_once};
 use crate::resolve::snapshot::State;
-use crate::template::Format;
-use crate::template::catalog::TEMPLATE_MAX;
-use crate::template::lexer::{Lexed, lex};
 use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_template::Format;
+use guillemet_template::catalog::TEMPLATE_MAX;
+use guillemet_template::lexer::{Lexed, lex};
 
 /// How many planners of their own run at once, for callers who do not administer. Each user has one at most.
 const PLANNERS: usize = 4;

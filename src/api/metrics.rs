@@ -17,9 +17,9 @@ use super::App;
 use super::routes::{Endpoint, ROUTES};
 use crate::membership;
 use crate::resolve::snapshot::State;
-use crate::template::catalog::Content;
 use crate::vault::usage::{Class, RecorderError};
 use guillemet_base::logging;
+use guillemet_template::catalog::Content;
 
 /// What `text` is.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

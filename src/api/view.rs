@@ -18,10 +18,10 @@ use crate::plugin::plan::{Piece, Plan};
 use crate::plugin::registry::Registry;
 use crate::resolve::findings::Findings;
 use crate::resolve::plans::{Outcomes, Prepared, Targets, Unplanned};
-use crate::template::Problem;
-use crate::template::catalog::{Content, Stray};
 use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
+use guillemet_template::Problem;
+use guillemet_template::catalog::{Content, Stray};
 
 /// A template, as the API shows it.
 #[derive(Debug, Serialize)]

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
 use crate::api::endpoints::{SAME_TARGET, TARGET};
-use crate::template::catalog::{TEMPLATE_MAX, files_of};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::{files, permissions};
+use guillemet_template::catalog::{TEMPLATE_MAX, files_of};
 
 /// The characters to percent-encode: all but the unreserved characters of RFC 3986, section 2.3.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{Done, client, output};
 use crate::config::located;
-use crate::template::Problem;
 use guillemet_base::home::Home;
+use guillemet_template::Problem;
 
 #[derive(Args)]
 pub struct Reload {

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::plugin::canary;
 use crate::plugin::registry::Registry;
 use crate::resolve::plans::{Prepared, Targets};
-use crate::template::catalog::Catalog;
 use guillemet_base::home::Home;
+use guillemet_template::catalog::Catalog;
 
 /// What a check found.
 #[derive(Debug)]

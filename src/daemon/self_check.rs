@@ -18,9 +18,9 @@ use crate::plugin::cache::{self, Both};
 use crate::plugin::client::{CompiledCache, NoCache};
 use crate::plugin::registry::Registry;
 use crate::resolve::plans::{Source, Unplanned, plan_once};
-use crate::template::Format;
-use crate::template::lexer::lex;
 use crate::user_namespace::Unnamed;
+use guillemet_template::Format;
+use guillemet_template::lexer::lex;
 
 /// A template with a secret, of the built-in feature whose plugin is the smallest: where no compiled form is kept yet, it
 /// is compiled for this.

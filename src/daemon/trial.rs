@@ -15,11 +15,11 @@ use crate::plugin::plan::{Piece, Plan};
 use crate::plugin::registry::Registry;
 use crate::resolve::fill::{self, Unfit, Values};
 use crate::resolve::plans::{Source, plan_once};
-use crate::template::lexer::lex;
-use crate::template::{Format, Problem};
 use guillemet_base::home::Home;
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::memory::SealedValue;
+use guillemet_template::lexer::lex;
+use guillemet_template::{Format, Problem};
 
 /// The plugins of a home, each with a planner of its own. Files in the folder of plugins count whether or not
 /// they are pinned: no value of the vault is near.

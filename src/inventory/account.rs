@@ -29,7 +29,6 @@ use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
-use crate::template::catalog::Template;
 use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use crate::vault::event::ChangeKind;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
@@ -37,6 +36,7 @@ use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
+use guillemet_template::catalog::Template;
 
 /// The number of notices that are kept.
 const NOTICES: usize = 100;

@@ -8,10 +8,10 @@ use super::uses::AllUses;
 use super::views::{ReferenceView, SecretView, Status, field};
 use crate::account::engine::{Named, References};
 use crate::resolve::snapshot::State;
-use crate::template::catalog::{Catalog, Template};
-use crate::template::lexer::Reference;
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
+use guillemet_template::catalog::{Catalog, Template};
+use guillemet_template::lexer::Reference;
 
 /// A reference, and the template it is in.
 #[derive(Clone)]

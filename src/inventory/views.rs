@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::usage::UsageView;
 use crate::account::engine::Named;
 use crate::resolve::snapshot::State;
-use crate::template::catalog::Blocker;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
+use guillemet_template::catalog::Blocker;
 
 /// The status of a row: whether the secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

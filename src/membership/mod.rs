@@ -29,9 +29,9 @@ use crate::account::wire::AccountId;
 use crate::account::words::words;
 use crate::api::App;
 use crate::inventory::{AccountError, AccountState, Inventory, Stopped};
-use crate::template::catalog::Template;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
+use guillemet_template::catalog::Template;
 
 pub use self::contact::run;
 pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::protocol::{About, Description, Rule};
 use crate::plugin::schema::has_field;
-use crate::template::Problem;
 use guillemet_base::display::{is_unfit, tidy};
+use guillemet_template::Problem;
 
 /// The most bytes of an identifier: a feature, a target, a segment of a field.
 const ID_MAX: usize = 64;

@@ -13,8 +13,8 @@ use super::protocol::{Emission, PlanReference, PlanRequest};
 use super::render::{Issued, Rendered};
 use super::slots;
 use super::tree::Tree;
-use crate::template::Problem;
 use guillemet_base::display::tidy;
+use guillemet_template::Problem;
 
 /// The slots of a rendered text, each at exactly one place.
 pub struct Emitted {

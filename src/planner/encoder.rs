@@ -9,9 +9,9 @@ use super::protocol::{Emission, PlanReference};
 use super::slots::{self, SLOT_LEN};
 use crate::plugin::encode::{Refusal, literal};
 use crate::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
-use crate::template::problem::PROBLEMS_MAX;
-use crate::template::{Problem, ValueFilter};
 use guillemet_base::display::tidy;
+use guillemet_template::problem::PROBLEMS_MAX;
+use guillemet_template::{Problem, ValueFilter};
 
 /// The most slots of one plan.
 const SLOTS_MAX: usize = 10_000;

@@ -17,9 +17,9 @@ use super::protocol::{About, Cost, Description, DocumentKind, Import, Report, Ru
 use super::slots;
 use crate::plugin::contract;
 use crate::plugin::expr::Op;
-use crate::template::Problem;
-use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
 use guillemet_base::display::tidy;
+use guillemet_template::Problem;
+use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
 
 /// The longest time that one call may run.
 pub const TIME_MAX: Duration = Duration::from_secs(2);

@@ -13,8 +13,8 @@ use super::render::render;
 use super::targets::{self, Named};
 use super::tree::{self, Tree, TreeError};
 use super::{document, emissions};
-use crate::template::Problem;
-use crate::template::problem::{PROBLEMS_MAX, tidy_problems};
+use guillemet_template::Problem;
+use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
 
 /// Makes the plan of a request, or explains why there is none.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {

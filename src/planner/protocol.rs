@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::plugin::contract::Import;
 use crate::plugin::expr::Expr;
-use crate::template::{Format, Problem, ValueFilter};
+use guillemet_template::{Format, Problem, ValueFilter};
 
 /// The exit status of a planner that cannot work on this machine (`EX_OSERR` of sysexits.h). The reason is on its
 /// standard error.

@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use super::origin::{Origins, of_source};
 use super::protocol::PlanRequest;
 use super::slots;
-use crate::template::Problem;
+use guillemet_template::Problem;
 
 /// The most instructions that the engine may run for one template.
 const FUEL: u64 = 500_000;

@@ -3,7 +3,7 @@
 use super::super::emissions::emitted;
 use super::super::protocol::PlanReference;
 use super::*;
-use crate::template::Format;
+use guillemet_template::Format;
 
 fn request(text: &str) -> PlanRequest {
     let mut engine = text.replace("@0", "\u{e002} call0() \u{e003}");

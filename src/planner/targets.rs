@@ -9,7 +9,7 @@ use super::origin::Place;
 use super::protocol::Description;
 use super::slots;
 use super::tree::Tree;
-use crate::template::Problem;
+use guillemet_template::Problem;
 
 /// Advice for a value that is not a list of targets.
 const HELP: &str = "name targets of the feature, as in targets = [\"json\"], or leave the field out";

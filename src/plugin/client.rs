@@ -24,9 +24,9 @@ pub use self::report::{believed, named};
 use crate::planner::protocol::{
     Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
 };
-use crate::template::Problem;
-use crate::template::problem::tidy_problems;
 use guillemet_base::display::tidy;
+use guillemet_template::Problem;
+use guillemet_template::problem::tidy_problems;
 
 /// The time that loading a plugin may take, in addition to its compilation.
 const LOAD_TIME: Duration = Duration::from_secs(10);

@@ -8,8 +8,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::Digest;
 
 use super::expr::{DigestAlgorithm, Expr, Op, Part, Text};
-use crate::template::ValueFilter;
 use guillemet_base::sys::memory::Clear;
+use guillemet_template::ValueFilter;
 
 mod baresip;
 mod dotenv;

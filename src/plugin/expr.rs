@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::template::ValueFilter;
+use guillemet_template::ValueFilter;
 
 /// An operation on text. Its arguments are `Text`s; most operations take one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

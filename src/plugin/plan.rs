@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::expr::{Expr, Op, Part, Text};
 use crate::planner::protocol::{DocumentKind, Planned, Target};
-use crate::template::lexer::Reference;
-use crate::template::problem::tidy_problems;
-use crate::template::{Problem, ValueFilter};
 use guillemet_base::display::is_unfit;
 use guillemet_base::names::SecretName;
+use guillemet_template::lexer::Reference;
+use guillemet_template::problem::tidy_problems;
+use guillemet_template::{Problem, ValueFilter};
 
 /// The largest document, in bytes.
 pub const DOCUMENT_MAX: usize = 4 << 20;

@@ -137,7 +137,7 @@ pub(super) mod tests {
     use crate::planner::protocol::{Emission, Planned, PlannedSlot, Target};
     use crate::plugin::expr::{Expr, Op, Part};
     use crate::plugin::plan::check;
-    use crate::template::lexer::Reference;
+    use guillemet_template::lexer::Reference;
 
     const A: &str = "Z000000000000000000000000000000000000001";
     const B: &str = "Z000000000000000000000000000000000000002";

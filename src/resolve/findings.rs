@@ -2,7 +2,7 @@
 //!
 //! Knows problems and target ids, and nothing of how they were found.
 
-use crate::template::Problem;
+use guillemet_template::Problem;
 
 /// Problems or warnings, in the order in which they were found.
 #[derive(Debug)]

@@ -14,8 +14,9 @@ use crate::planner::protocol::{PlanReference, PlanRequest, Target};
 use crate::plugin::client::PlanFailure;
 use crate::plugin::plan::{self, Plan};
 use crate::plugin::registry::Registry;
-use crate::template::catalog::{Content, Template};
-use crate::template::{Format, Problem, lexer::Lexed};
+use guillemet_template::catalog::{Content, Template};
+use guillemet_template::lexer::Lexed;
+use guillemet_template::{Format, Problem};
 
 /// How long a failure of a plugin (not of a template) is remembered before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -117,6 +117,7 @@ pub fn seal(key: &Key, associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     seal_with(key, &random(), associated, plaintext)
 }
 
+/// Seals as [`seal`] does, with a nonce of the caller's choice, which must never be used twice with the same key.
 pub fn seal_with(key: &Key, nonce: &[u8; NONCE_LEN], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let cipher = XChaCha20Poly1305::new(AeadKey::from_slice(key.expose()));
     let payload = Payload { msg: plaintext, aad: associated };

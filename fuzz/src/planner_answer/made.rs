@@ -6,7 +6,7 @@ use guillemet::planner::protocol::{
     Answer, Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, Report, Target,
 };
 use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
-use guillemet::template::{Problem, ValueFilter};
+use guillemet_template::{Problem, ValueFilter};
 use serde_json::Value;
 
 /// Text that means something to one of the readers.

@@ -106,7 +106,7 @@ mod tests {
         {
             let name: SecretName = name.parse().unwrap();
             assert_eq!(words.hold(&name), holds, "{name}");
-            assert_eq!(!crate::template::lexer::names_in_text(text, &[&name]).is_empty(), holds, "{name}");
+            assert_eq!(!guillemet_template::lexer::names_in_text(text, &[&name]).is_empty(), holds, "{name}");
         }
         let references = References { texts: vec![words], ..References::default() };
         assert!(references.means(&"calcom-prod.2".parse().unwrap()));

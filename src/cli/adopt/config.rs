@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::meaning::Facts;
 use super::tokens::{Spot, Tokens};
-use crate::template::{Format, ValueFilter};
+use guillemet_template::{Format, ValueFilter};
 
 /// A value of a config, which may contain others.
 pub enum Node {

@@ -14,9 +14,9 @@ use super::name::Namer;
 use super::source::Problems;
 use super::tokens::{Spot, Tokens};
 use crate::planner::description::SecretFields;
-use crate::template::ValueFilter;
 use guillemet_base::names::SecretName;
 use guillemet_secret::record::VALUE_MAX;
+use guillemet_template::ValueFilter;
 
 const NAMED: &str = "you name it";
 

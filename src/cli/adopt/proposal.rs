@@ -10,9 +10,9 @@ use super::find::{Finding, Findings};
 use super::meaning::Comparison;
 use super::source::Source;
 use crate::cli::output;
-use crate::template::Format;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
+use guillemet_template::Format;
 
 /// Everything that is done when the user says yes.
 pub struct Proposal {

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
-use crate::template::Problem;
-use crate::template::catalog::TEMPLATE_MAX;
-use crate::template::tokens::Cursor;
 use guillemet_base::files::Fingerprint;
 use guillemet_secret::reader::read;
+use guillemet_template::Problem;
+use guillemet_template::catalog::TEMPLATE_MAX;
+use guillemet_template::tokens::Cursor;
 
 /// The file that is adopted, with its content.
 pub struct Source {

@@ -17,11 +17,11 @@ use super::source::Problems;
 use super::tokens::Spot;
 use crate::cli::client::{self, part, template_path};
 use crate::cli::{Done, Failure, output};
-use crate::template::catalog::files_of;
 use guillemet_base::files;
 use guillemet_base::files::{Destination, Fingerprint};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
+use guillemet_template::catalog::files_of;
 
 fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> PathBuf {
     // The extension is appended, not set with `with_extension`, because a name may contain dots.

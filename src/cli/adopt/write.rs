@@ -10,9 +10,9 @@ use serde_json::{Number, Value};
 
 use super::config::{Leaf, Node, Table};
 use super::find::{Finding, Findings};
-use crate::template::lexer::lex;
-use crate::template::{Format, ValueFilter};
 use guillemet_base::display::is_unfit;
+use guillemet_template::lexer::lex;
+use guillemet_template::{Format, ValueFilter};
 
 /// Writes the template. Returns its text and the format that was used: JSON instead of TOML for a config with a null or
 /// an integer above 2^63 - 1, which TOML cannot hold.

@@ -27,8 +27,8 @@ use crate::cli::{Done, Failure, output};
 use crate::plugin::cases;
 use crate::plugin::client::Planner;
 use crate::plugin::registry::read_component;
-use crate::template::Format;
 use guillemet_base::home::Home;
+use guillemet_template::Format;
 
 /// The delay between an event and the look at the files, because editors write several files at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);

@@ -10,12 +10,12 @@ use super::starter::Starter;
 use crate::cli::{Done, Failure, adopt, output};
 use crate::daemon::{check_templates, trial::Trial};
 use crate::planner::description::{id_rule, is_id};
-use crate::template::Format;
-use crate::template::catalog::files_of;
-use crate::template::lexer::lex;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
+use guillemet_template::Format;
+use guillemet_template::catalog::files_of;
+use guillemet_template::lexer::lex;
 
 #[derive(Args)]
 pub struct New {

@@ -10,9 +10,9 @@ use crate::cli::Failure;
 use crate::cli::adopt::write::{quoted_text, toml_key, yaml_key};
 use crate::planner::protocol::Description;
 use crate::plugin::schema::{SECRET, examples};
-use crate::template::Format;
 use guillemet_base::display::tidy;
 use guillemet_base::names::SecretName;
+use guillemet_template::Format;
 
 /// The starter of each built-in feature, in TOML. `@name@` is replaced by the template's name.
 const STARTERS: [(&str, &str); 4] = [

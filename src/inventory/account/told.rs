@@ -7,8 +7,8 @@ use super::joined::Joined;
 use crate::account::engine::{Blocked, Named, References, Words};
 use crate::account::wire::DeviceId;
 use crate::inventory::views::{BlockerView, ReferenceView};
-use crate::template::catalog::{Catalog, Content, Names};
 use guillemet_base::names::SecretName;
+use guillemet_template::catalog::{Catalog, Content, Names};
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed. They have to fit
 /// into one record.

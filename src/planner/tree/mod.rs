@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::slots;
-use crate::template::Format;
+use guillemet_template::Format;
 
 /// The deepest nesting of a config.
 pub const DEPTH_MAX: usize = 64;

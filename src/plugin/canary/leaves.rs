@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::dotenv;
 use crate::planner::protocol::DocumentKind;
 use crate::plugin::plan::Plan;
-use crate::template::tokens::Cursor;
+use guillemet_template::tokens::Cursor;
 
 /// A document format that this module can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

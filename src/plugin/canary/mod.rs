@@ -14,8 +14,8 @@ use super::encode::{self, Refusal, Source};
 use super::expr::{Expr, Part};
 use super::plan::{Piece, Plan};
 use crate::planner::protocol::DocumentKind;
-use crate::template::Problem;
 use guillemet_base::sys::memory::Clear;
+use guillemet_template::Problem;
 
 /// The most canaries that one problem names.
 const NAMED_MAX: usize = 5;

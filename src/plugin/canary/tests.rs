@@ -3,7 +3,7 @@
 use super::*;
 use crate::planner::protocol::{Emission, Planned, PlannedSlot, Target};
 use crate::plugin::expr::Op;
-use crate::template::lexer::Reference;
+use guillemet_template::lexer::Reference;
 
 const SLOT: &str = "Z000000000000000000000000000000000000007";
 

@@ -7,7 +7,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::{Case, Found};
 use crate::planner::protocol::DocumentKind;
-use crate::template::Problem;
+use guillemet_template::Problem;
 
 /// The number of equal lines shown around a difference.
 const AROUND: usize = 3;

@@ -9,9 +9,9 @@ use crate::planner::protocol::{Cost, Description, DocumentKind, PlanReference, P
 use crate::plugin::client::{PlanFailure, Planner};
 use crate::plugin::expr::{Expr, Op, Part};
 use crate::plugin::plan::{self, Piece, Plan};
-use crate::template::lexer::{Reference, VARIABLE};
-use crate::template::{Format, Problem};
 use guillemet_base::names::SecretName;
+use guillemet_template::lexer::{Reference, VARIABLE};
+use guillemet_template::{Format, Problem};
 
 /// The prefix of the calls that stand for secrets. A config is data, so it contains no other call.
 const CALL: &str = "secret_";

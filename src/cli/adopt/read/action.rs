@@ -13,7 +13,7 @@ use crate::cli::adopt::config::{Node, Reading, Table};
 use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
-use crate::template::Format;
+use guillemet_template::Format;
 
 /// The user's choices about a file that contains more than one action.
 pub struct Asked<'a> {

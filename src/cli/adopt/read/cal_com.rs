@@ -10,7 +10,7 @@ use crate::cli::adopt::looks;
 use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
-use crate::template::Format;
+use guillemet_template::Format;
 
 /// The known variables and the fields of the config they become. A rendered dotenv file has no place for those after
 /// the first four.

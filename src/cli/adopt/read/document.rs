@@ -13,7 +13,7 @@ use crate::cli::adopt::config::{Leaf, Node};
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use crate::planner::tree;
-use crate::template::Format;
+use guillemet_template::Format;
 
 /// Put before any JSON value, this makes an object of it.
 const WRAP: &str = "{\"\":";

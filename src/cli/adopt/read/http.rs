@@ -7,7 +7,7 @@ use crate::cli::adopt::config::{Hint, Leaf, Node, Table};
 use crate::cli::adopt::looks;
 use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::tokens::Spot;
-use crate::template::ValueFilter;
+use guillemet_template::ValueFilter;
 
 const SCHEME: &str = "it is the credential of an `Authorization` header";
 

@@ -12,7 +12,7 @@ use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
 use crate::plugin::encode;
 use crate::plugin::expr::{DigestAlgorithm, Op};
-use crate::template::Format;
+use guillemet_template::Format;
 
 /// A trunk: an endpoint and the sections it refers to or is referred to by.
 struct Trunk<'a> {

@@ -12,7 +12,7 @@ use crate::cli::adopt::config::{Hint, Leaf, Table};
 use crate::cli::adopt::looks;
 use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::tokens::Spot;
-use crate::template::ValueFilter;
+use guillemet_template::ValueFilter;
 
 const CAPABILITY: &str = "its path holds a long random part: who knows the URL may use it";
 const UNSPLIT: &str = "its query holds a credential and cannot be taken apart without changing it";

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::planner::tree;
-use crate::template::lexer::lex;
+use guillemet_template::lexer::lex;
 
 fn node(value: &Value) -> Node {
     match value {

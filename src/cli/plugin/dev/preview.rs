@@ -17,9 +17,9 @@ use crate::plugin::cases;
 use crate::plugin::client::CompiledCache;
 use crate::plugin::registry::Registry;
 use crate::resolve::plans::Prepared;
-use crate::template::Format;
-use crate::template::catalog::Catalog;
 use guillemet_base::home::Home;
+use guillemet_template::Format;
+use guillemet_template::catalog::Catalog;
 
 /// The compiled form of the last component, kept because compiling takes most of a round.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use super::read::read_template;
 use super::state::FileState;
 use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_left_alone, name, read_stray};
 use super::{Basis, Template};
-use crate::template::Format;
+use crate::Format;
 use guillemet_base::files::Fingerprint;
 
 /// The size of the buffer for a folder's entries, in bytes.

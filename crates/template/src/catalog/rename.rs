@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Catalog, Content, TEMPLATE_MAX, Template};
-use crate::template::rename::rename;
+use crate::rename::rename;
 use guillemet_base::files::{Attributes, Destination, Folder, only_ours, temporary_name};
 use guillemet_base::names::SecretName;
 use guillemet_base::permissions::own_group;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::stray::{Stray, Unsearched};
 use super::{Catalog, Content, Gone, Names, Template};
-use crate::template::lexer::{Reference, names_in_text};
+use crate::lexer::{Reference, names_in_text};
 use guillemet_base::names::SecretName;
 
 /// How long a vanished file still counts: an editor or git may be replacing it.

@@ -11,8 +11,8 @@
 mod near_miss;
 
 use self::near_miss::Opener;
-use crate::template::tokens::{Cursor, Tag, Token, Tokens};
-use crate::template::{Problem, ValueFilter};
+use crate::tokens::{Cursor, Tag, Token, Tokens};
+use crate::{Problem, ValueFilter};
 use guillemet_base::names::SecretName;
 use guillemet_base::random::random;
 

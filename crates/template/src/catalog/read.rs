@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use super::open::{Folder, OpenError};
 use super::state::FileState;
 use super::{Content, Names, Template};
-use crate::template::lexer::lex;
-use crate::template::{Format, Problem};
+use crate::lexer::lex;
+use crate::{Format, Problem};
 use guillemet_base::files::Fingerprint;
 
 /// The largest size of a template, in bytes.
