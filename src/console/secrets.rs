@@ -42,7 +42,7 @@ struct Row {
     chart: Option<Chart>,
 }
 
-/// Resolutions per day, as bars.
+/// Uses per day, as bars.
 #[derive(Debug, Serialize)]
 struct Chart {
     from: String,
