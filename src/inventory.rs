@@ -3,7 +3,7 @@
 //! Owns the vault and the catalog behind one mutex: everything that changes either of them is one critical section, and
 //! the snapshot that answers are made from is replaced inside it. The files of templates are read without the mutex,
 //! and the result is applied under it. All calls block; the API calls them from a blocking thread, and awaits the
-//! returned [`Released`] before it acknowledges a change (At once).
+//! returned [`Released`] before it acknowledges a change (promise At once).
 //!
 //! - `views`: what is shown
 //! - `uses`: how often a secret was used, on all devices
@@ -13,8 +13,8 @@
 //! - `account`: the vault as a part of an account
 //! - `scans`: how the files are read, and `schedule`: when
 //!
-//! Invariant (Guarded): before `delete` removes a secret, a scan that began after the request has ended. Its result,
-//! and any later one, is checked in the same critical section in which the secret is removed.
+//! Invariant (promise Guarded): before `delete` removes a secret, a scan that began after the request has ended. Its
+//! result, and any later one, is checked in the same critical section in which the secret is removed.
 
 mod account;
 mod change;

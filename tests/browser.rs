@@ -66,8 +66,8 @@ fn a_day(scripts: bool) {
     chromium.sees(&format!("{NAME} is enabled."));
 
     // Shows the references.
-    chromium.click(&format!("References and use of {NAME}"));
-    for text in [ID, "headers.Authorization", "1 (current)", "Callers of", "Resolutions per day"] {
+    chromium.click(&format!("References and uses of {NAME}"));
+    for text in [ID, "headers.Authorization", "1 (current)", "Callers of", "Uses per day"] {
         chromium.sees(text);
     }
 
@@ -91,7 +91,7 @@ fn a_day(scripts: bool) {
     chromium.click("Rotate");
     chromium.sees("mcp-calendar-main was rotated; its version is 2 now.");
     assert!(render(&guillemet).1.contains("Bearer token-two"));
-    chromium.click("References and use of mcp-calendar-main");
+    chromium.click("References and uses of mcp-calendar-main");
     chromium.click("Go back to version 1 of mcp-calendar-main");
     chromium.click("Go back to version 1");
     chromium.sees("has the value of its version 1 again, as version 3");
@@ -162,7 +162,7 @@ fn the_keyboard_is_enough() {
     chromium.tab_to("Enable key");
     chromium.press(&[keys::ENTER]);
     chromium.sees("key is enabled.");
-    chromium.tab_to("References and use of key");
+    chromium.tab_to("References and uses of key");
     chromium.press(&[keys::ENTER]);
     chromium.sees("No active references yet");
     chromium.tab_to("Delete key");
@@ -369,7 +369,7 @@ fn pictures() {
     for (name, dark) in [("console-light.png", false), ("console-dark.png", true)] {
         chromium.dark(dark);
         chromium.reload();
-        chromium.click(&format!("References and use of {NAME}"));
+        chromium.click(&format!("References and uses of {NAME}"));
         std::fs::write(folder.join(name), chromium.picture()).unwrap();
     }
 }

@@ -496,9 +496,7 @@ fn every_flow_works_without_scripts() {
 
     // The row shows references, versions and use.
     let page = browser.page(SECRETS);
-    for text in
-        ["active", "mcp-server/a", "References of", "Versions of", "1 (current)", "Resolutions per day", "just now"]
-    {
+    for text in ["active", "mcp-server/a", "References of", "Versions of", "1 (current)", "Uses per day", "just now"] {
         assert!(page.says(text), "{text}: {}", page.text);
     }
     assert_eq!(page.all("rect").count(), 1);

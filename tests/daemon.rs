@@ -1,4 +1,5 @@
-//! The promises, checked with the real daemon over its real socket.
+//! The promises Blind, Once, Recorded, Whole, Isolated, Guarded, At once and Nothing lost, checked with the real daemon
+//! over its real socket.
 
 mod support;
 

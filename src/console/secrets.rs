@@ -1,6 +1,6 @@
 //! Settings → Developers → Secrets: the table and its forms.
 //!
-//! Invariant (promise 1): no answer holds a value. What was typed into a value's field is never sent back,
+//! Invariant (promise Blind): no answer holds a value. What was typed into a value's field is never sent back,
 //! whatever was wrong with it.
 
 use std::time::Instant;
@@ -42,7 +42,7 @@ struct Row {
     chart: Option<Chart>,
 }
 
-/// Resolutions per day, as bars.
+/// Uses per day, as bars.
 #[derive(Debug, Serialize)]
 struct Chart {
     from: String,

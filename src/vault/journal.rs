@@ -1,4 +1,4 @@
-//! The usage journal: records every use before its answer leaves, without a system call (Recorded).
+//! The usage journal: records every use before its answer leaves, without a system call (promise Recorded).
 //!
 //! The journal is one preallocated, memory-mapped file. A header is followed by two areas, each with a generation
 //! number. Records are appended to the active area. When it is full, the journal switches to the other one, provided

@@ -4,8 +4,8 @@
 //! Every box is bound to the vault and to its own kind, id and revision. A sealed manifest binds the set of boxes, so a
 //! row that was taken out or put back is noticed.
 //!
-//! Nothing lost: a change is one committed transaction, which is on disk before it is acknowledged. Opening a vault
-//! checks everything before it writes anything.
+//! Promise Nothing lost: a change is one committed transaction, which is on disk before it is acknowledged. Opening a
+//! vault checks everything before it writes anything.
 
 mod account;
 mod file;

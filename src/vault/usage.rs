@@ -1,5 +1,5 @@
-//! Usage: every use goes to the journal before its answer leaves (Recorded), and is folded into counters and the audit
-//! trail in `vault.db` later.
+//! Usage: every use goes to the journal before its answer leaves (promise Recorded), and is folded into counters and
+//! the audit trail in `vault.db` later.
 //!
 //! A fold is one SQLite transaction. It holds the counters, the newest events, and the position up to which the journal
 //! has been folded, so a crash in between counts nothing twice and loses nothing. Counts are in the clear in the

@@ -1,7 +1,7 @@
 //! Values in memory: each is sealed under a key that only this process has, and opened for one fill at a time.
 //!
-//! Blind: [`SealedValue`] is the only type that holds a value for longer than a request. Knows nothing of the file that
-//! values come from.
+//! Promise Blind: [`SealedValue`] is the only type that holds a value for longer than a request. Knows nothing of the
+//! file that values come from.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -15,10 +15,10 @@
 //!
 //! Invariants:
 //!
-//! - Zero knowledge: nothing of an answer is applied unless all of it is what the account's own devices sealed, one
-//!   head after the other.
-//! - Nothing lost: an intent is pending until a verified head carries it. So a crash or a lost answer at any point
-//!   neither loses it nor applies it twice.
+//! - Promise Zero knowledge: nothing of an answer is applied unless all of it is what the account's own devices sealed,
+//!   one head after the other.
+//! - Promise Nothing lost: an intent is pending until a verified head carries it. So a crash or a lost answer at any
+//!   point neither loses it nor applies it twice.
 
 mod head;
 mod holdings;

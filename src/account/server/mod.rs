@@ -1,7 +1,7 @@
 //! The account server: HTTP/1.1 over TLS, in front of a storage.
 //!
 //! It stores sealed boxes, numbers and hashes, and replaces heads. It has no key to any box, and learns neither a name
-//! nor a value (Zero knowledge).
+//! nor a value (promise Zero knowledge).
 
 pub mod answer;
 pub mod check;

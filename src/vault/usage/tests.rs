@@ -200,8 +200,8 @@ fn the_newest_ninety_days_are_kept_and_the_totals_whole() {
     assert_eq!((usage.by_day.len(), usage.totals.count), (90, 120));
 }
 
-/// Recorded: a process that is killed while it records has counted everything it acknowledged, and not more than it
-/// tried. This test runs itself again as that process.
+/// Promise Recorded: a process that is killed while it records has counted everything it acknowledged, and not more
+/// than it tried. This test runs itself again as that process.
 #[test]
 fn what_was_acknowledged_before_a_kill_is_counted() {
     use std::io::{BufRead, BufReader, Write};
