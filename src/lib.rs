@@ -16,7 +16,6 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod daemon;
-pub mod dotenv;
 pub mod events;
 pub mod inventory;
 pub mod membership;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use guillemet::plugin::encode;
-use guillemet::plugin::expr::Op;
+use guillemet_plan::encode;
+use guillemet_plan::expr::Op;
 use serde_json::{Value, json};
 use support::sip::baresip::Baresip;
 use support::sip::kamailio::Kamailio;

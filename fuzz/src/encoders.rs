@@ -5,9 +5,9 @@
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use guillemet::plugin::encode::{Refusal, Source, eval, literal};
-use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_base::sys::memory::Clear;
+use guillemet_plan::encode::{Refusal, Source, eval, literal};
+use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_template::ValueFilter;
 use sha2::Digest;
 

@@ -22,8 +22,6 @@ use super::{App, Link, LinkWanted, account, audit, configuration, inline, metric
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
-use crate::planner::protocol::Target;
-use crate::plugin::plan::Plan;
 use crate::resolve::Rendered;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
@@ -32,6 +30,8 @@ use crate::vault::usage::{Caller, ChangeKind};
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_plan::plan::Plan;
+use guillemet_plan::protocol::Target;
 use guillemet_template::catalog::Stray;
 
 /// How long a request waits for a plan.

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::description::{SecretFields, TARGETS_FIELD};
 use super::origin::{Origins, Place};
-use super::protocol::{Emission, PlanReference, PlanRequest};
 use super::render::{Issued, Rendered};
-use super::slots;
-use super::tree::Tree;
 use guillemet_base::display::tidy;
+use guillemet_plan::description::{SecretFields, TARGETS_FIELD};
+use guillemet_plan::document::Tree;
+use guillemet_plan::protocol::{Emission, PlanReference, PlanRequest};
+use guillemet_plan::slots;
 use guillemet_template::Problem;
 
 /// The slots of a rendered text, each at exactly one place.

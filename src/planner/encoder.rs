@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use super::protocol::{Emission, PlanReference};
-use super::slots::{self, SLOT_LEN};
-use crate::plugin::encode::{Refusal, literal};
-use crate::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_base::display::tidy;
+use guillemet_plan::encode::{Refusal, literal};
+use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
+use guillemet_plan::protocol::{Emission, PlanReference};
+use guillemet_plan::slots;
+use guillemet_plan::slots::SLOT_LEN;
 use guillemet_template::problem::PROBLEMS_MAX;
 use guillemet_template::{Problem, ValueFilter};
 

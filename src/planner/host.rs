@@ -13,11 +13,10 @@ use wasmtime::{Config, Engine, Store, Strategy, Trap};
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::Limits;
 use super::encoder::{Broken, Encoder};
-use super::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
-use super::slots;
-use crate::plugin::contract;
-use crate::plugin::expr::Op;
 use guillemet_base::display::tidy;
+use guillemet_plan::expr::Op;
+use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
+use guillemet_plan::{contract, slots};
 use guillemet_template::Problem;
 use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
 
@@ -148,10 +147,10 @@ impl Host {
         let plugin = Plugin { engine: self.engine.clone(), instance };
         let (description, cost) = plugin.describe()?;
         report.describe = cost;
-        match super::description::check(description.clone()) {
+        match guillemet_plan::description::check(description.clone()) {
             Ok(description) => report.description = Some(description),
             Err(rules) => {
-                report.description = Some(super::description::shown(description));
+                report.description = Some(guillemet_plan::description::shown(description));
                 report.broken = rules;
                 return Ok(None);
             }

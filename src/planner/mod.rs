@@ -4,22 +4,18 @@
 //! Uses nothing of `vault`, `api`, `resolve` or `inventory`. Over a pipe it receives component bytes, templates and
 //! variables, and nothing else.
 
+mod canonical;
 #[expect(unsafe_code, reason = "only this crate names wasmtime, which cannot check code that it has compiled before")]
 mod compiled;
 pub mod confine;
-pub mod description;
-mod document;
 mod emissions;
 mod encoder;
 mod frame;
 mod host;
 mod origin;
 mod plan;
-pub mod protocol;
 mod render;
-mod slots;
 mod targets;
-pub(crate) mod tree;
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +24,7 @@ use std::process::ExitCode;
 
 use self::host::{Host, Plugin};
 pub use self::host::{MEMORY_MAX, TIME_MAX};
-use self::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
+use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
 
 /// Runs a planner: gives up what it does not need, then answers requests from its standard input until that ends.
 pub fn run() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use minijinja::OutputSpan;
 
-use super::protocol::PlanRequest;
+use guillemet_plan::protocol::PlanRequest;
 
 /// The first and last of the delimiters that the daemon's lexer writes in place of the template's own.
 const DELIMITERS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e005}';

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::description::{SecretFields, unknown_target};
 use super::encoder::{Broken, Encoder};
 use super::host::{Plugin, Written};
 use super::origin::{Origins, Place};
-use super::protocol::{Answer, Description, Emission, PlanRequest, Planned};
 use super::render::render;
 use super::targets::{self, Named};
-use super::tree::{self, Tree, TreeError};
-use super::{document, emissions};
+use super::{canonical, emissions};
+use guillemet_plan::description::{SecretFields, unknown_target};
+use guillemet_plan::document;
+use guillemet_plan::document::{Tree, TreeError};
+use guillemet_plan::protocol::{Answer, Description, Emission, PlanRequest, Planned};
 use guillemet_template::Problem;
 use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
 
@@ -93,7 +94,7 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
     if !problems.is_empty() {
         return Err(Failure::Config(positions.fill_in(problems)));
     }
-    let document = document::check(text, kind, &encoder, &emissions, &request.references)?;
+    let document = canonical::check(text, kind, &encoder, &emissions, &request.references)?;
     let mut warnings = positions.fill_in(warnings);
     warnings.extend(targets.warnings);
     Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings, cost })
@@ -113,7 +114,7 @@ struct Config {
 fn read(request: &PlanRequest, description: &Description, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
     let rendered = render(request)?;
     let (emitted, origins) = emissions::emitted(request, rendered)?;
-    let mut tree = tree::parse(request.format, &emitted.text)
+    let mut tree = document::parse(request.format, &emitted.text)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
     let named = targets::take(&mut tree);
     let place = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();

@@ -9,8 +9,8 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::origin::{Origins, of_source};
-use super::protocol::PlanRequest;
-use super::slots;
+use guillemet_plan::protocol::PlanRequest;
+use guillemet_plan::slots;
 use guillemet_template::Problem;
 
 /// The most instructions that the engine may run for one template.

@@ -1,8 +1,8 @@
 //! Templates are rendered as written, and every mistake is reported without any value.
 
 use super::super::emissions::emitted;
-use super::super::protocol::PlanReference;
 use super::*;
+use guillemet_plan::protocol::PlanReference;
 use guillemet_template::Format;
 
 fn request(text: &str) -> PlanRequest {

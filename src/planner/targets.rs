@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 
-use super::description::{TARGETS_FIELD, unknown_target};
 use super::origin::Place;
-use super::protocol::Description;
-use super::slots;
-use super::tree::Tree;
+use guillemet_plan::description::{TARGETS_FIELD, unknown_target};
+use guillemet_plan::document::Tree;
+use guillemet_plan::protocol::Description;
+use guillemet_plan::slots;
 use guillemet_template::Problem;
 
 /// Advice for a value that is not a list of targets.
@@ -75,8 +75,8 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
 mod tests {
     use serde_json::json;
 
-    use super::super::protocol::Target;
     use super::*;
+    use guillemet_plan::protocol::Target;
 
     fn read_json(named: Value) -> Result<Named, Vec<String>> {
         let target = |id: &str| Target {

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use self::folder::Folder;
 use super::client::{CompiledCache, NoCache};
-use crate::planner::protocol::FORM_MAX;
+use guillemet_plan::protocol::FORM_MAX;
 use guillemet_secret::crypto::Key;
 
 /// The length of the MAC at the beginning of a file, in bytes.

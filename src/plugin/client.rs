@@ -21,10 +21,10 @@ use self::child::{Ended, Ending, Running};
 pub use self::child::{Lost, read_answer, read_frame};
 use self::report::usable;
 pub use self::report::{believed, named};
-use crate::planner::protocol::{
+use guillemet_base::display::tidy;
+use guillemet_plan::protocol::{
     Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
 };
-use guillemet_base::display::tidy;
 use guillemet_template::Problem;
 use guillemet_template::problem::tidy_problems;
 

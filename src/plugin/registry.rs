@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 
 use super::builtin;
 use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
-use crate::planner::protocol::{Description, PlanRequest, Planned, Target};
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
+use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.
 pub const COMPONENT_MAX: u64 = 32 << 20;

@@ -4,13 +4,12 @@
 //! A schema is untrusted text. Nothing is fetched for it: references to other documents fail.
 
 mod example;
-mod fields;
 
 use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader, ValidationError};
 use serde_json::{Map, Value};
 
 pub use self::example::{Example, SECRET, examples};
-pub use self::fields::has_field;
+use guillemet_plan::schema_fields;
 
 /// The most mistakes of one kind that are reported.
 const TOLD_MAX: usize = 10;
@@ -91,7 +90,7 @@ pub fn rules(schema: &Value, secret_fields: &[String]) -> Vec<String> {
     if schema["properties"].as_object().is_none_or(Map::is_empty) {
         rules.push("it has no `properties`: describe the fields of a config".into());
     } else {
-        rules.extend(secret_fields.iter().filter_map(|field| fields::rule(schema, field)));
+        rules.extend(secret_fields.iter().filter_map(|field| schema_fields::rule(schema, field)));
     }
     rules
 }

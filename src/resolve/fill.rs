@@ -6,10 +6,11 @@
 
 use std::cell::Cell;
 
-use crate::planner::protocol::DocumentKind;
-use crate::plugin::encode::{self, Refusal, Source};
-use crate::plugin::plan::{Piece, Plan};
 use guillemet_base::sys::memory::Clear;
+use guillemet_plan::encode;
+use guillemet_plan::encode::{Refusal, Source};
+use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::protocol::DocumentKind;
 use guillemet_secret::memory::SealedValue;
 
 /// The most bytes written for one document; text that is encoded again counts each time. A plan is small and may ask
@@ -134,9 +135,9 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::planner::protocol::{Emission, Planned, PlannedSlot, Target};
-    use crate::plugin::expr::{Expr, Op, Part};
-    use crate::plugin::plan::check;
+    use guillemet_plan::expr::{Expr, Op, Part};
+    use guillemet_plan::plan::check;
+    use guillemet_plan::protocol::{Emission, Planned, PlannedSlot, Target};
     use guillemet_template::lexer::Reference;
 
     const A: &str = "Z000000000000000000000000000000000000001";

@@ -24,11 +24,12 @@ use serde::Serialize;
 use self::budget::{Budget, Exhausted, Reservation};
 use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
-use crate::plugin::plan::{self, Plan};
 use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
+use guillemet_plan::plan;
+use guillemet_plan::plan::Plan;
 use guillemet_secret::record::Secret;
 
 /// A rendered config, or the confirmation that the caller's copy is still current.

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use crate::config::Config;
-use crate::planner::protocol::{PlanReference, PlanRequest, Target};
 use crate::plugin::client::PlanFailure;
-use crate::plugin::plan::{self, Plan};
 use crate::plugin::registry::Registry;
+use guillemet_plan::plan;
+use guillemet_plan::plan::Plan;
+use guillemet_plan::protocol::{PlanReference, PlanRequest, Target};
 use guillemet_template::catalog::{Content, Template};
 use guillemet_template::lexer::Lexed;
 use guillemet_template::{Format, Problem};

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::api::error::ApiError;
-use crate::planner::protocol::DocumentKind;
-use crate::plugin::expr::Expr;
 use crate::vault::usage::Options;
+use guillemet_plan::expr::Expr;
+use guillemet_plan::protocol::DocumentKind;
 use guillemet_secret::crypto::Key;
 
 const VALUE: &str = "canary-value";

@@ -2,10 +2,10 @@
 //! few lies among them.
 
 use arbitrary::{Result, Unstructured};
-use guillemet::planner::protocol::{
+use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
+use guillemet_plan::protocol::{
     Answer, Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, Report, Target,
 };
-use guillemet::plugin::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_template::{Problem, ValueFilter};
 use serde_json::Value;
 

@@ -13,8 +13,8 @@ use super::looks;
 use super::name::Namer;
 use super::source::Problems;
 use super::tokens::{Spot, Tokens};
-use crate::planner::description::SecretFields;
 use guillemet_base::names::SecretName;
+use guillemet_plan::description::SecretFields;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_template::ValueFilter;
 

@@ -24,14 +24,14 @@ use serde::Deserialize;
 
 use super::{Done, Failure, client, output, prompt, secret};
 use crate::daemon::trial::{self, Trial};
-use crate::planner::description::SecretFields;
-use crate::planner::protocol::Description;
-use crate::plugin::plan::Plan;
 use config::Reading;
 use find::{Choices, Findings};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
+use guillemet_plan::description::SecretFields;
+use guillemet_plan::plan::Plan;
+use guillemet_plan::protocol::Description;
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::{Format, Problem};
 use meaning::Comparison;

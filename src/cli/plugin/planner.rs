@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Failure, output};
-use crate::planner::protocol::{Description, Report};
 use crate::plugin::cache;
 use crate::plugin::client::Planner;
 use crate::plugin::registry::read_component;
+use guillemet_plan::protocol::{Description, Report};
 
 /// The time after which the user is told what takes so long.
 const SILENCE_MAX: Duration = Duration::from_secs(1);

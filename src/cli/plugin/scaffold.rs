@@ -5,7 +5,7 @@
 
 use clap::ValueEnum;
 
-use crate::plugin::contract;
+use guillemet_plan::contract;
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 

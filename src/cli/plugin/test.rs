@@ -7,9 +7,9 @@ use clap::Args;
 use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
-use crate::planner::protocol::Description;
 use crate::plugin::cases::{self, Case, Difference, File, Found, Line};
 use crate::plugin::client::Planner;
+use guillemet_plan::protocol::Description;
 
 #[derive(Args)]
 pub struct Test {

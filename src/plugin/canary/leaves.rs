@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use crate::dotenv;
-use crate::planner::protocol::DocumentKind;
-use crate::plugin::plan::Plan;
+use guillemet_plan::dotenv;
+use guillemet_plan::plan::Plan;
+use guillemet_plan::protocol::DocumentKind;
 use guillemet_template::tokens::Cursor;
 
 /// A document format that this module can read.

@@ -10,11 +10,12 @@ mod places;
 mod values;
 
 use self::leaves::{Format, Leaf};
-use super::encode::{self, Refusal, Source};
-use super::expr::{Expr, Part};
-use super::plan::{Piece, Plan};
-use crate::planner::protocol::DocumentKind;
 use guillemet_base::sys::memory::Clear;
+use guillemet_plan::encode;
+use guillemet_plan::encode::{Refusal, Source};
+use guillemet_plan::expr::{Expr, Part};
+use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::protocol::DocumentKind;
 use guillemet_template::Problem;
 
 /// The most canaries that one problem names.

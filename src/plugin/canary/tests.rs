@@ -1,8 +1,8 @@
 //! Documents that keep their values as values, and documents that do not.
 
 use super::*;
-use crate::planner::protocol::{Emission, Planned, PlannedSlot, Target};
-use crate::plugin::expr::Op;
+use guillemet_plan::expr::Op;
+use guillemet_plan::protocol::{Emission, Planned, PlannedSlot, Target};
 use guillemet_template::lexer::Reference;
 
 const SLOT: &str = "Z000000000000000000000000000000000000007";
@@ -24,7 +24,7 @@ fn found(document: &str, kind: DocumentKind, media_type: &str, file_name: &str, 
         file_name: file_name.into(),
         aliases: Vec::new(),
     };
-    let plan = crate::plugin::plan::check(planned, &[reference], target).unwrap();
+    let plan = guillemet_plan::plan::check(planned, &[reference], target).unwrap();
     check(&plan).into_iter().map(|problem| problem.message).collect()
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::{Case, Found};
-use crate::planner::protocol::DocumentKind;
+use guillemet_plan::protocol::DocumentKind;
 use guillemet_template::Problem;
 
 /// The number of equal lines shown around a difference.

@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 
 pub use self::judge::{Difference, Line, judge, lines};
 pub use self::run::{Found, run};
-use crate::planner::protocol::Description;
+use guillemet_plan::protocol::Description;
 
 /// A config, and what it has to lead to.
 #[derive(Debug, Clone)]

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Case;
-use crate::planner::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
 use crate::plugin::client::{PlanFailure, Planner};
-use crate::plugin::expr::{Expr, Op, Part};
-use crate::plugin::plan::{self, Piece, Plan};
 use guillemet_base::names::SecretName;
+use guillemet_plan::expr::{Expr, Op, Part};
+use guillemet_plan::plan;
+use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
 use guillemet_template::lexer::{Reference, VARIABLE};
 use guillemet_template::{Format, Problem};
 

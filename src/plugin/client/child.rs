@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::planner::protocol::{ANSWER_MAX, Answer, CANNOT_WORK};
 use guillemet_base::display::tidy;
+use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK};
 
 /// How long a child that closed its pipe may take to exit.
 const EXIT_TIME: Duration = Duration::from_secs(1);

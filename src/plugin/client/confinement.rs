@@ -5,8 +5,8 @@
 use std::io;
 use std::process::{Child, Command, Stdio};
 
-use crate::planner::protocol::CANNOT_WORK;
 use guillemet_base::display::tidy;
+use guillemet_plan::protocol::CANNOT_WORK;
 
 /// Starts a planner that gets no request, to find out what this kernel lacks ([`confinement`]).
 ///

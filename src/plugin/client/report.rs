@@ -1,8 +1,8 @@
 //! Checks a planner's findings about a component, and decides what of them can be used.
 
-use crate::planner::description;
-use crate::planner::protocol::{Description, Import, Report, Rule, Target};
 use guillemet_base::display::tidy;
+use guillemet_plan::description;
+use guillemet_plan::protocol::{Description, Import, Report, Rule, Target};
 
 use super::{MESSAGE_MAX, PlannerError};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::branches;
+use guillemet_plan::schema_fields::branches;
 
 /// The deepest nesting of a config that is made.
 const DEPTH_MAX: usize = 8;

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::cli::adopt::config::{Leaf, Node};
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
-use crate::planner::tree;
+use guillemet_plan::document;
 use guillemet_template::Format;
 
 /// Put before any JSON value, this makes an object of it.
@@ -35,7 +35,7 @@ impl<'a> Document<'a> {
     pub fn read(text: &'a str, problems: &mut Problems<'_>) -> Option<Self> {
         let first = text.trim_start().chars().next();
         let format = if matches!(first, Some('{' | '[' | '/')) { Format::Jsonc } else { Format::Yaml };
-        match tree::parse(format, text) {
+        match document::parse(format, text) {
             Ok(tree) => Self::of(tree, text, format, None),
             Err(errors) => {
                 for error in errors {
@@ -53,13 +53,13 @@ impl<'a> Document<'a> {
     /// With the first mistake in the text.
     pub fn within(text: &'a str, token: usize) -> Result<Self, String> {
         let wrapped = Zeroizing::new(format!("{WRAP}{text}}}"));
-        let mut tree = tree::parse(Format::Json, &wrapped)
+        let mut tree = document::parse(Format::Json, &wrapped)
             .map_err(|errors| errors.into_iter().next().map_or_else(String::new, |error| error.message))?;
         tree.places.values_mut().for_each(|at| *at = at.saturating_sub(WRAP.len()));
         Self::of(tree, text, Format::Json, Some(token)).ok_or_else(String::new)
     }
 
-    fn of(tree: tree::Tree, text: &'a str, format: Format, within: Option<usize>) -> Option<Self> {
+    fn of(tree: document::Tree, text: &'a str, format: Format, within: Option<usize>) -> Option<Self> {
         let Value::Object(root) = tree.root else { return None };
         Some(Self { root, places: tree.places, text, format, within })
     }

@@ -1,9 +1,9 @@
 //! Reads a dotenv file with plain values, and reports each mistake at its place.
 
-pub use crate::dotenv::Variable;
+pub use guillemet_plan::dotenv::Variable;
 
 use crate::cli::adopt::source::Problems;
-use crate::dotenv;
+use guillemet_plan::dotenv;
 
 /// Reads a file. If a variable is set twice, the last one counts.
 pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Variable> {

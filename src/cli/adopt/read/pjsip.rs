@@ -10,8 +10,8 @@ use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
 use crate::cli::adopt::meaning::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
-use crate::plugin::encode;
-use crate::plugin::expr::{DigestAlgorithm, Op};
+use guillemet_plan::encode;
+use guillemet_plan::expr::{DigestAlgorithm, Op};
 use guillemet_template::Format;
 
 /// A trunk: an endpoint and the sections it refers to or is referred to by.

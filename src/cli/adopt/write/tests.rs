@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::planner::tree;
+use guillemet_plan::document;
 use guillemet_template::lexer::lex;
 
 fn node(value: &Value) -> Node {
@@ -97,7 +97,7 @@ proptest! {
         for format in [Format::Json, Format::Jsonc, Format::Toml, Format::Yaml] {
             let (text, used) = write(&config, &Findings::new(), format);
             let lexed = lex(&text).map_err(|problems| TestCaseError::fail(format!("{text}: {problems:?}")))?;
-            let tree = tree::parse(used, &expand(&lexed.engine_text));
+            let tree = document::parse(used, &expand(&lexed.engine_text));
             let tree = tree.map_err(|errors| TestCaseError::fail(format!("{text}: {errors:?}")))?;
             // TOML moves fields before sections, but equality ignores the order.
             prop_assert_eq!(&tree.root, &value, "{}", text);

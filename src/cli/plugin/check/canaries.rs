@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use super::{Checked, Status, Tried, Wrong};
-use crate::planner::protocol::Description;
 use crate::plugin::canary;
 use crate::plugin::cases::{self, Case, Found};
 use crate::plugin::client::Planner;
 use crate::plugin::schema::{self, Schema};
+use guillemet_plan::protocol::Description;
 
 /// The largest number of examples to try. Each pair of a target and a secret field is one.
 const EXAMPLES_MAX: usize = 256;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::planner::protocol::{Emission, PlannedSlot};
+use crate::protocol::{Emission, PlannedSlot};
 
 fn slot(n: u32) -> String {
     format!("Z{n:039}")

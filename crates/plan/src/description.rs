@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::protocol::{About, Description, Rule};
-use crate::plugin::schema::has_field;
+use crate::schema_fields::has_field;
 use guillemet_base::display::{is_unfit, tidy};
 use guillemet_template::Problem;
 

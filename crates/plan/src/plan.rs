@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::expr::{Expr, Op, Part, Text};
-use crate::planner::protocol::{DocumentKind, Planned, Target};
+use crate::protocol::{DocumentKind, Planned, Target};
 use guillemet_base::display::is_unfit;
 use guillemet_base::names::SecretName;
 use guillemet_template::lexer::Reference;

@@ -9,9 +9,10 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Number, Value};
 
 use super::encoder::{Broken, Encoder, each_secret, forged};
-use super::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
-use super::slots::{self, SLOT_LEN};
-use crate::plugin::expr::{Expr, Op};
+use guillemet_plan::expr::{Expr, Op};
+use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
+use guillemet_plan::slots;
+use guillemet_plan::slots::SLOT_LEN;
 
 /// The most bytes of a document.
 pub const DOCUMENT_MAX: usize = 4 << 20;
@@ -166,7 +167,7 @@ fn is_url(expr: &Expr) -> bool {
         Expr::Apply { op: Op::Url, .. } => true,
         Expr::Apply { op: Op::Forbid { .. } | Op::ForbidSequence { .. } | Op::AtMost { .. }, args } => matches!(
             args.first().map(Vec::as_slice),
-            Some([crate::plugin::expr::Part::Expr(inner)]) if is_url(inner)
+            Some([guillemet_plan::expr::Part::Expr(inner)]) if is_url(inner)
         ),
         _ => false,
     }
@@ -243,5 +244,5 @@ impl<'de> Visitor<'de> for TreeVisitor {
 }
 
 #[cfg(test)]
-#[path = "document_tests.rs"]
+#[path = "canonical_tests.rs"]
 mod tests;

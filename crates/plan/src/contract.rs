@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The text of the contract, as it is part of the program.
-pub const WIT: &str = include_str!("../../wit/feature.wit");
+pub const WIT: &str = include_str!("../../../wit/feature.wit");
 /// The package of the contract.
 const PACKAGE: &str = "guillemet:feature";
 /// The interface that a component may import.

@@ -1,7 +1,7 @@
 //! A document from a plugin keeps every slot, once, where it can be filled.
 
-use super::super::slots::fresh;
 use super::*;
+use guillemet_plan::slots::fresh;
 
 fn emission() -> Emission {
     Emission { reference: 0, field: "token".into() }

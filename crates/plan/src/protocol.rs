@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::plugin::contract::Import;
-use crate::plugin::expr::Expr;
+pub use crate::contract::Import;
+use crate::expr::Expr;
 use guillemet_template::{Format, Problem, ValueFilter};
 
 /// The exit status of a planner that cannot work on this machine (`EX_OSERR` of sysexits.h). The reason is on its
