@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     // The daemon's parts in this process start their planners from this program.
     if arguments.get(1).is_some_and(|mode| mode == "planner") {
-        return guillemet::planner::run();
+        return guillemet_planner::run();
     }
     if let [_, mode, socket, kind, work] = arguments.as_slice()
         && mode == "bare"

@@ -134,7 +134,7 @@ pub fn main() -> ExitCode {
         }
     };
     if matches!(arguments.command, Command::Planner) {
-        return crate::planner::run();
+        return guillemet_planner::run();
     }
     ended(run(arguments))
 }

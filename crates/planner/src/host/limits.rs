@@ -4,7 +4,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::planner::encoder::Broken;
+use crate::encoder::Broken;
 
 /// The most bytes of linear memory that one call may use.
 pub const MEMORY_MAX: usize = 64 << 20;

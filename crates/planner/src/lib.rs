@@ -4,6 +4,8 @@
 //! Uses nothing of `vault`, `api`, `resolve` or `inventory`. Over a pipe it receives component bytes, templates and
 //! variables, and nothing else.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod canonical;
 #[expect(unsafe_code, reason = "only this crate names wasmtime, which cannot check code that it has compiled before")]
 mod compiled;
@@ -16,6 +18,11 @@ mod origin;
 mod plan;
 mod render;
 mod targets;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests use the rest of it")]
+#[path = "../../../tests/support/missing.rs"]
+mod missing;
 
 use std::error::Error;
 use std::fmt;

@@ -40,7 +40,7 @@ const NAME_MAX: usize = 80;
 #[allow(unsafe_code, missing_docs)]
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "wit",
+        path: "../../wit",
         world: "feature",
         imports: { default: trappable },
     });
