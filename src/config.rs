@@ -17,6 +17,7 @@ use toml::de::DeTable;
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{NameOrNumber, Rule, TemplatePattern, Who};
 use self::read::{Entries, Reader};
+use crate::resolve::plans::Variables;
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
@@ -41,10 +42,8 @@ const FORMER_VERSIONS: u64 = 10;
 /// The configuration after all checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The variables that templates read as `<< vars.NAME >>`: a JSON object.
-    pub vars: serde_json::Value,
-    /// The environment variables that templates read as `<< env.NAME >>`: those that are allowed and set.
-    pub env: BTreeMap<String, String>,
+    /// The variables that templates can read, from `[vars]` and `[env]`.
+    pub variables: Variables,
     /// The limits for callers of the daemon.
     pub limits: Limits,
     /// The number of former versions that are kept of a secret.
@@ -255,8 +254,7 @@ impl Config {
         let secret_names = reader.flag(&mut metrics, "secret_names");
         reader.end(metrics);
         Self {
-            vars,
-            env,
+            variables: Variables { vars, env },
             limits,
             former_versions: as_size(former_versions),
             api_group: clients::api_group(reader, root),
@@ -338,8 +336,8 @@ mod tests {
     #[test]
     fn the_default_is_valid_and_templates_have_what_they_need() {
         let config = parse(DEFAULT).unwrap();
-        assert!(config.vars["mcp_url"].is_string());
-        assert!(config.env.is_empty());
+        assert!(config.variables.vars["mcp_url"].is_string());
+        assert!(config.variables.env.is_empty());
         // The values in the default file are the defaults without a file.
         assert_eq!(Config { vars: serde_json::json!({}), ..config }, parse("").unwrap());
     }
@@ -351,8 +349,8 @@ mod tests {
         let config = parse_with(text, lookup);
         assert!(config.is_err(), "a sign before a hexadecimal number is no TOML");
         let config = parse_with(&text.replace("-0x0", "0xff"), lookup).unwrap();
-        assert_eq!(config.env.into_iter().collect::<Vec<_>>(), [("REGION".into(), "region".into())]);
-        assert_eq!(config.vars, serde_json::json!({"when": "2026-01-02", "d": {"e": [1, 255, 1.5, true]}}));
+        assert_eq!(config.variables.env.into_iter().collect::<Vec<_>>(), [("REGION".into(), "region".into())]);
+        assert_eq!(config.variables.vars, serde_json::json!({"when": "2026-01-02", "d": {"e": [1, 255, 1.5, true]}}));
     }
 
     #[test]

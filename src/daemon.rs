@@ -432,7 +432,7 @@ async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        let found = api::view::found(prepared.plans(&app.registry, &config).await, |_| Vec::new());
+        let found = api::view::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
         if !found.problems.is_empty() {
             tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template is broken");
         }

@@ -44,7 +44,7 @@ pub fn core(report: &mut Report, quick: bool) {
     let registry = Registry::unpinned(home.plugins());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let prepared = resolver.current.load().templates.get("mcp-server/calendar").cloned().expect("the example");
-    let plan = runtime.block_on(prepared.plan(None, &registry, &config)).expect("a plan");
+    let plan = runtime.block_on(prepared.plan(None, &registry, &config.variables)).expect("a plan");
     let caller = Caller { uid: 0, gid: 0, pid: 1, exe: Arc::from("/usr/bin/agent") };
     let name = "calendar-token-production".parse().expect("a name");
     let mut per_call = |what: &str, call: &dyn Fn()| {

@@ -102,7 +102,7 @@ pub fn plugins(report: &mut Report, quick: bool) {
         for target in &targets {
             let plan = |lexed: &Lexed, rounds: usize| {
                 let source = Source { feature, format: Format::Toml, lexed };
-                let work = || runtime.block_on(plan_once(source, Some(&target.id), &registry, &config));
+                let work = || runtime.block_on(plan_once(source, Some(&target.id), &registry, &config.variables));
                 // What a target cannot hold is refused; that costs the same way.
                 let document: usize = work().map_or(0, |plan| plan.literal_len);
                 let time = report::median(rounds, || drop(work()));

@@ -345,7 +345,7 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
     let plan = async {
         for prepared in unplanned {
             // A template without a plan is shown without fields.
-            let _ = prepared.plans(&app.registry, &config).await;
+            let _ = prepared.plans(&app.registry, &config.variables).await;
         }
     };
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
@@ -615,7 +615,7 @@ pub async fn planned(
         // Nothing of the old state is held while waiting, so that no change has to wait for this plan.
         drop(snapshot);
         let config = app.config.load_full();
-        let making = prepared.plan(target, &app.registry, &config);
+        let making = prepared.plan(target, &app.registry, &config.variables);
         match tokio::time::timeout_at(until.into(), making).await {
             Err(_) => {
                 let message = format!("template `{id}` is still being worked out; try again");
@@ -672,7 +672,7 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
     let config = app.config.load_full();
     let named = async {
         let (_, prepared) = current(app, id, Instant::now() + PLAN_TIME).await.ok()?;
-        prepared.targets(&app.registry, &config).await.ok()
+        prepared.targets(&app.registry, &config.variables).await.ok()
     };
     let default = match tokio::time::timeout(PLAN_TIME, named).await.ok().flatten() {
         Some(targets) => targets.list.first().cloned(),

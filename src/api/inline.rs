@@ -14,8 +14,7 @@ use super::endpoints::{self, Answer, Asked, FORBIDDEN, FORBIDDEN_SECRET, PLAN_TI
 use super::error::{ApiError, Code};
 use super::routes::Endpoint;
 use super::{App, request};
-use crate::config::Config;
-use crate::resolve::plans::{Source, Unplanned, plan_once};
+use crate::resolve::plans::{Source, Unplanned, Variables, plan_once};
 use crate::resolve::snapshot::State;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_plan::plan::Plan;
@@ -118,10 +117,10 @@ pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer 
         if administers {
             let _turn = turn;
             let source = Source { feature: &inline.feature, format: inline.format, lexed: &lexed };
-            return plan_once(source, inline.target.as_deref(), &app.registry, asked.config).await;
+            return plan_once(source, inline.target.as_deref(), &app.registry, &asked.config.variables).await;
         }
-        let config = Config { vars: json!({}), env: Default::default(), ..asked.config.clone() };
-        plan_apart(app, &inline, &lexed, config, turn).await
+        let variables = Variables { vars: json!({}), ..Variables::default() };
+        plan_apart(app, &inline, &lexed, variables, turn).await
     };
     let plan = tokio::time::timeout_at(until, planning)
         .await
@@ -146,7 +145,7 @@ async fn plan_apart(
     app: &Arc<App>,
     inline: &Inline,
     lexed: &Arc<Lexed>,
-    config: Config,
+    variables: Variables,
     turn: Turn,
 ) -> Result<Plan, Unplanned> {
     let (mut told, wanted) = oneshot::channel();
@@ -163,7 +162,7 @@ async fn plan_apart(
         };
         let source = Source { feature: &feature, format, lexed: &lexed };
         let planned = tokio::select! {
-            planned = plan_once(source, target.as_deref(), &registry, &config) => Some(planned),
+            planned = plan_once(source, target.as_deref(), &registry, &variables) => Some(planned),
             () = told.closed() => None,
         };
         if let Some(planned) = planned {

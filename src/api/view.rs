@@ -109,7 +109,7 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
-    let found = found(prepared.plans(&app.registry, &config).await, |_| Vec::new());
+    let found = found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
     let plan = prepared.any_ready();
     let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
     let references = match &template.content {
@@ -138,7 +138,7 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
 
 /// The ids of the targets that a template names, or of all there are of its feature; the template's default first.
 async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
-    let list = match prepared.targets(registry, config).await {
+    let list = match prepared.targets(registry, &config.variables).await {
         Ok(Targets { list, are_named: true }) => list.to_vec(),
         _ => registry.targets(&prepared.template.feature).await.unwrap_or_default(),
     };

@@ -7,8 +7,8 @@ type Differs = fn(&Config, &Config) -> bool;
 
 /// Every key that a daemon reads, and whether it is read only at the start. `docs/operators.md` has the same table.
 const KEYS: [(&str, bool, Differs); 12] = [
-    ("vars", false, |a, b| a.vars != b.vars),
-    ("env.allow", false, |a, b| a.env != b.env),
+    ("vars", false, |a, b| a.variables.vars != b.variables.vars),
+    ("env.allow", false, |a, b| a.variables.env != b.variables.env),
     ("secrets.former_versions", false, |a, b| a.former_versions != b.former_versions),
     ("limits.connections", true, |a, b| a.limits.connections != b.limits.connections),
     ("limits.idle_seconds", false, |a, b| a.limits.idle != b.limits.idle),

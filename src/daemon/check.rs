@@ -57,14 +57,14 @@ async fn check_template(
     config: &Config,
 ) -> serde_json::Value {
     let found = match target {
-        Some(id) => match prepared.plan(Some(id), registry, config).await {
+        Some(id) => match prepared.plan(Some(id), registry, &config.variables).await {
             Ok(plan) => {
                 let warnings = plan.warnings.iter().cloned().chain(view::renamed(&plan, target)).collect();
                 view::Found { problems: canary::check(&plan), warnings }
             }
             Err(unplanned) => view::Found { problems: view::problems(unplanned), warnings: Vec::new() },
         },
-        None => view::found(prepared.plans(registry, config).await, canary::check),
+        None => view::found(prepared.plans(registry, &config.variables).await, canary::check),
     };
     let is_good = found.problems.is_empty();
     let elsewhere = match target {
@@ -84,10 +84,10 @@ async fn check_template(
 
 /// The targets that a template is good for, where it names none and is not good for the default.
 async fn good_elsewhere(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
-    let Ok(Targets { are_named: false, .. }) = prepared.targets(registry, config).await else { return Vec::new() };
+    let Ok(Targets { are_named: false, .. }) = prepared.targets(registry, &config.variables).await else { return Vec::new() };
     let mut good = Vec::new();
     for target in registry.targets(&prepared.template.feature).await.unwrap_or_default() {
-        if let Ok(plan) = prepared.plan(Some(&target.id), registry, config).await
+        if let Ok(plan) = prepared.plan(Some(&target.id), registry, &config.variables).await
             && canary::check(&plan).is_empty()
         {
             good.push(target.id);

@@ -77,7 +77,7 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     let mut reason = String::new();
     for _ in 0..ATTEMPTS {
         let registry = Registry::new(PathBuf::new(), &[], Arc::clone(&cache));
-        let planned = plan_once(source, None, &registry, &config).await;
+        let planned = plan_once(source, None, &registry, &config.variables).await;
         registry.end().await;
         match planned {
             Ok(_) => return Ok(()),

@@ -56,7 +56,7 @@ impl Trial {
     pub fn plan(&self, feature: &str, format: Format, text: &str, target: &str) -> Result<Plan, Vec<Problem>> {
         let lexed = lex(text)?;
         let source = Source { feature, format, lexed: &lexed };
-        let planned = plan_once(source, Some(target), &self.registry, &self.config);
+        let planned = plan_once(source, Some(target), &self.registry, &self.config.variables);
         self.runtime.block_on(planned).map_err(view::problems)
     }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::config::Config;
 use crate::plugin::client::PlanFailure;
 use crate::plugin::registry::Registry;
 use guillemet_plan::plan;
@@ -21,6 +20,15 @@ use guillemet_template::{Format, Problem};
 
 /// How long a failure of a plugin (not of a template) is remembered before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The variables that templates can read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variables {
+    /// The values of `<< vars.NAME >>`, a JSON object.
+    pub vars: serde_json::Value,
+    /// The values of `<< env.NAME >>`: the environment variables that are allowed and set.
+    pub env: BTreeMap<String, String>,
+}
 
 /// The reason why there is no plan.
 #[derive(Clone, Debug)]
@@ -143,11 +151,11 @@ impl Prepared {
     ///
     /// # Errors
     /// Fails as [`plan`](Self::plan) does.
-    pub async fn targets(&self, registry: &Registry, config: &Config) -> Result<Targets, Unplanned> {
+    pub async fn targets(&self, registry: &Registry, variables: &Variables) -> Result<Targets, Unplanned> {
         let named = async {
             // A missing plugin is reported first: no other advice helps then.
             let of_feature = registry.targets(&self.template.feature).await.map_err(Unplanned::Plugin)?;
-            named(self.source()?, of_feature, registry, config).await
+            named(self.source()?, of_feature, registry, variables).await
         };
         self.targets.get_or_make(named).await
     }
@@ -162,19 +170,19 @@ impl Prepared {
         &self,
         target: Option<&str>,
         registry: &Registry,
-        config: &Config,
+        variables: &Variables,
     ) -> Result<Arc<Plan>, Unplanned> {
         if let Some(ready) = self.ready(target) {
             return ready;
         }
         let chosen = match target {
             Some(id) => choose(&self.template.feature, id, registry).await?,
-            None => self.targets(registry, config).await?.first()?,
+            None => self.targets(registry, variables).await?.first()?,
         };
-        self.plan_for(chosen, registry, config).await
+        self.plan_for(chosen, registry, variables).await
     }
 
-    async fn plan_for(&self, target: Target, registry: &Registry, config: &Config) -> Result<Arc<Plan>, Unplanned> {
+    async fn plan_for(&self, target: Target, registry: &Registry, variables: &Variables) -> Result<Arc<Plan>, Unplanned> {
         let cell = {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             let cell = Arc::clone(cells.entry(target.id.clone()).or_default());
@@ -183,7 +191,7 @@ impl Prepared {
             }
             cell
         };
-        let make = async { Ok(Arc::new(make(self.source()?, target, registry, config).await?)) };
+        let make = async { Ok(Arc::new(make(self.source()?, target, registry, variables).await?)) };
         cell.get_or_make(make).await
     }
 
@@ -191,11 +199,11 @@ impl Prepared {
     ///
     /// # Errors
     /// Fails with [`Unplanned`] if the targets cannot be determined.
-    pub async fn plans(&self, registry: &Registry, config: &Config) -> Result<Outcomes, Unplanned> {
-        let targets = self.targets(registry, config).await?;
+    pub async fn plans(&self, registry: &Registry, variables: &Variables) -> Result<Outcomes, Unplanned> {
+        let targets = self.targets(registry, variables).await?;
         let mut outcomes = Vec::with_capacity(targets.list.len());
         for target in targets.list.iter() {
-            outcomes.push((target.clone(), self.plan_for(target.clone(), registry, config).await));
+            outcomes.push((target.clone(), self.plan_for(target.clone(), registry, variables).await));
         }
         Ok(outcomes)
     }
@@ -223,7 +231,7 @@ pub struct Source<'a> {
 }
 
 /// Makes the plan of a text for a target, or for the first target it is meant for if `target` is `None`, and does not
-/// store it. Uses only `vars` and `env` of the configuration.
+/// store it.
 ///
 /// # Errors
 /// Fails with [`Unplanned`] if the text, its target or the plugin is wrong.
@@ -231,16 +239,16 @@ pub async fn plan_once(
     source: Source<'_>,
     target: Option<&str>,
     registry: &Registry,
-    config: &Config,
+    variables: &Variables,
 ) -> Result<Plan, Unplanned> {
     let chosen = match target {
         Some(id) => choose(source.feature, id, registry).await?,
         None => {
             let of_feature = registry.targets(source.feature).await.map_err(Unplanned::Plugin)?;
-            named(source, of_feature, registry, config).await?.first()?
+            named(source, of_feature, registry, variables).await?.first()?
         }
     };
-    make(source, chosen, registry, config).await
+    make(source, chosen, registry, variables).await
 }
 
 /// Returns the targets that a text names; if it names none, the feature's first one, which is the default.
@@ -248,9 +256,9 @@ async fn named(
     source: Source<'_>,
     mut of_feature: Vec<Target>,
     registry: &Registry,
-    config: &Config,
+    variables: &Variables,
 ) -> Result<Targets, Unplanned> {
-    let asked = registry.named_targets(source.feature, request(source, "", config)).await;
+    let asked = registry.named_targets(source.feature, request(source, "", variables)).await;
     let named = asked.map_err(|failure| unplanned(failure, source.lexed))?;
     if !named.is_empty() {
         return Ok(Targets { list: named.into(), are_named: true });
@@ -274,9 +282,9 @@ async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, 
     }
 }
 
-async fn make(source: Source<'_>, target: Target, registry: &Registry, config: &Config) -> Result<Plan, Unplanned> {
+async fn make(source: Source<'_>, target: Target, registry: &Registry, variables: &Variables) -> Result<Plan, Unplanned> {
     let Source { feature, lexed, .. } = source;
-    let request = request(source, &target.id, config);
+    let request = request(source, &target.id, variables);
     let planned = registry.plan(feature, request).await.map_err(|failure| unplanned(failure, lexed))?;
     plan::check(planned, &lexed.references, target)
         .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
@@ -294,7 +302,7 @@ fn unplanned(failure: PlanFailure, lexed: &Lexed) -> Unplanned {
 }
 
 /// Builds the planner's request for a text.
-fn request(source: Source<'_>, target: &str, config: &Config) -> PlanRequest {
+fn request(source: Source<'_>, target: &str, variables: &Variables) -> PlanRequest {
     let lexed = source.lexed;
     let references = lexed.references.iter().map(|reference| PlanReference {
         name: reference.name.to_string(),
@@ -307,8 +315,8 @@ fn request(source: Source<'_>, target: &str, config: &Config) -> PlanRequest {
         format: source.format,
         call_prefix: lexed.call_prefix.clone(),
         references: references.collect(),
-        vars: config.vars.clone(),
-        env: config.env.clone(),
+        vars: variables.vars.clone(),
+        env: variables.env.clone(),
         target: target.to_owned(),
     }
 }

@@ -77,7 +77,7 @@ impl Preview {
         let template = catalog.get(&id).ok_or_else(|| Failure::new(format!("{file} cannot be read as a template")))?;
         let registry = Registry::unpinned_with(self.home.plugins(), Arc::clone(&self.forms) as _);
         let prepared = Prepared::new(Arc::clone(template));
-        match prepared.plan(self.target.as_deref(), &registry, &config).await {
+        match prepared.plan(self.target.as_deref(), &registry, &config.variables).await {
             Ok(plan) => {
                 let explained = view::explain(&prepared, &plan, self.target.as_deref());
                 self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
