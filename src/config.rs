@@ -17,10 +17,10 @@ use toml::de::DeTable;
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{NameOrNumber, Rule, TemplatePattern, Who};
 use self::read::{Entries, Reader};
-use crate::resolve::plans::Variables;
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
+use guillemet_plugin::plans::Variables;
 use guillemet_template::Problem;
 
 /// The least memory that answers and request bodies can have, in MiB. The largest document (`resolve::fill::FILLED_MAX`
@@ -339,7 +339,8 @@ mod tests {
         assert!(config.variables.vars["mcp_url"].is_string());
         assert!(config.variables.env.is_empty());
         // The values in the default file are the defaults without a file.
-        assert_eq!(Config { vars: serde_json::json!({}), ..config }, parse("").unwrap());
+        let variables = Variables { vars: serde_json::json!({}), ..Variables::default() };
+        assert_eq!(Config { variables, ..config }, parse("").unwrap());
     }
 
     #[test]

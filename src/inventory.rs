@@ -38,7 +38,6 @@ use self::scans::{Scans, Unanswered};
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::resolve::Resolver;
-use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
@@ -46,6 +45,7 @@ use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
+use guillemet_plugin::plans::Prepared;
 use guillemet_secret::record::{InvalidValue, NoVersion, Secret};
 use guillemet_template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
 

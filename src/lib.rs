@@ -24,7 +24,6 @@ pub mod membership;
 #[path = "../tests/support/missing.rs"]
 mod missing;
 pub mod pattern;
-pub mod plugin;
 pub mod resolve;
 pub mod shares;
 pub mod user_namespace;

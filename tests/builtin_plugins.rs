@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use guillemet::plugin::builtin;
-use guillemet::plugin::cases;
-use guillemet::plugin::client::{NoCache, Planner};
+use guillemet_plugin::client::{NoCache, Planner};
+use guillemet_plugin::{builtin, cases};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use guillemet::plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
+use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
 use guillemet_template::{Format, Problem, ValueFilter};
 use support::component::{componentize, hostile, module, pager};
 use support::daemon::Guillemet;

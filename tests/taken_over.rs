@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guillemet::plugin::client::{NoCache, PlanFailure, Planner};
-use guillemet::resolve::fill::{Values, fill};
 use guillemet_plan::expr::Expr;
 use guillemet_plan::plan;
 use guillemet_plan::protocol::{
     Answer, Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, Report, Request,
     Target,
 };
+use guillemet_plugin::client::{NoCache, PlanFailure, Planner};
+use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::Reference;
 use guillemet_template::{Format, Problem};

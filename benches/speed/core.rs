@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use guillemet::config::Config;
 use guillemet::inventory;
-use guillemet::plugin::registry::Registry;
 use guillemet::resolve::Resolver;
 use guillemet::resolve::budget::Budget;
 use guillemet::resolve::snapshot::{Current, State};
@@ -13,6 +12,7 @@ use guillemet::vault::keys::UnlockWith;
 use guillemet::vault::store::Vault;
 use guillemet::vault::usage::{Caller, Recorder};
 use guillemet_base::home::Home;
+use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::Catalog;
 
 use super::home::BenchHome;

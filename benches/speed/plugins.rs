@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use guillemet::config::Config;
-use guillemet::plugin::registry::Registry;
-use guillemet::resolve::plans::{Source, plan_once};
 use guillemet_base::home::Home;
+use guillemet_plugin::plans::{Source, plan_once};
+use guillemet_plugin::registry::Registry;
 use guillemet_template::Format;
 use guillemet_template::lexer::{Lexed, lex};
 

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use guillemet::plugin::client::{Lost, believed, named, read_answer};
-use guillemet::resolve::fill::{Values, fill};
 use guillemet_base::display::tidy;
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
 use guillemet_plan::protocol::{Answer, Description, DocumentKind, Planned, Target};
 use guillemet_plan::{encode, plan};
+use guillemet_plugin::client::{Lost, believed, named, read_answer};
+use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::Reference;
 use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};

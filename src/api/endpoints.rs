@@ -23,7 +23,6 @@ use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
 use crate::membership;
 use crate::resolve::Rendered;
-use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
@@ -32,6 +31,7 @@ use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Target;
+use guillemet_plugin::plans::{Prepared, Unplanned};
 use guillemet_template::catalog::Stray;
 
 /// How long a request waits for a plan.

@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::inventory::{InventoryError, ReferenceView};
-use crate::plugin::registry::AddError;
 use crate::resolve::budget::Exhausted;
-use crate::resolve::plans::Unplanned;
 use crate::resolve::{Reason, Refused};
+use guillemet_plugin::plans::Unplanned;
+use guillemet_plugin::registry::AddError;
 use guillemet_template::Problem;
 use guillemet_template::catalog::Unwritable;
 

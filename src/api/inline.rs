@@ -14,10 +14,10 @@ use super::endpoints::{self, Answer, Asked, FORBIDDEN, FORBIDDEN_SECRET, PLAN_TI
 use super::error::{ApiError, Code};
 use super::routes::Endpoint;
 use super::{App, request};
-use crate::resolve::plans::{Source, Unplanned, Variables, plan_once};
 use crate::resolve::snapshot::State;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_plan::plan::Plan;
+use guillemet_plugin::plans::{Source, Unplanned, Variables, plan_once};
 use guillemet_template::Format;
 use guillemet_template::catalog::TEMPLATE_MAX;
 use guillemet_template::lexer::{Lexed, lex};

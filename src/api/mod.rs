@@ -54,13 +54,13 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::inventory::Inventory;
 use crate::membership;
-use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
 use crate::resolve::budget::{Reservation, SMALL};
 use crate::vault::usage::Caller;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
+use guillemet_plugin::registry::Registry;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -132,7 +132,7 @@ pub struct App {
     /// Who has an inline render under way.
     pub inline: inline::Turns,
     /// The pinned plugins; held while one is added or removed, or their files are looked at.
-    pub pins: tokio::sync::Mutex<Vec<crate::plugin::registry::Pin>>,
+    pub pins: tokio::sync::Mutex<Vec<guillemet_plugin::registry::Pin>>,
     /// To the console, which opens with the first wish.
     pub links: mpsc::Sender<LinkWanted>,
 }

@@ -10,10 +10,10 @@ use hyper::StatusCode;
 use super::endpoints::{Answer, empty, json_answer};
 use super::error::{ApiError, Code};
 use super::{App, audit, request};
-use crate::plugin::registry::{Candidate, Pin, PluginView};
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::ChangeKind;
 use guillemet_base::time::now;
+use guillemet_plugin::registry::{Candidate, Pin, PluginView};
 
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";

@@ -11,15 +11,15 @@ use super::error::ApiError;
 use super::request::Listing;
 use crate::config::Config;
 use crate::inventory::ReferenceView;
-use crate::plugin::registry::Registry;
-use crate::resolve::findings::Findings;
-use crate::resolve::plans::{Outcomes, Prepared, Targets, Unplanned};
 use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
 use guillemet_plan::encode;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::DocumentKind;
+use guillemet_plugin::findings::Findings;
+use guillemet_plugin::plans::{Outcomes, Prepared, Targets, Unplanned};
+use guillemet_plugin::registry::Registry;
 use guillemet_template::Problem;
 use guillemet_template::catalog::{Content, Stray};
 

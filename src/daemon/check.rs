@@ -9,10 +9,10 @@ use super::DaemonError;
 use super::trial::Trial;
 use crate::api::view;
 use crate::config::Config;
-use crate::plugin::canary;
-use crate::plugin::registry::Registry;
-use crate::resolve::plans::{Prepared, Targets};
 use guillemet_base::home::Home;
+use guillemet_plugin::canary;
+use guillemet_plugin::plans::{Prepared, Targets};
+use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::Catalog;
 
 /// What a check found.
@@ -84,7 +84,9 @@ async fn check_template(
 
 /// The targets that a template is good for, where it names none and is not good for the default.
 async fn good_elsewhere(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
-    let Ok(Targets { are_named: false, .. }) = prepared.targets(registry, &config.variables).await else { return Vec::new() };
+    let Ok(Targets { are_named: false, .. }) = prepared.targets(registry, &config.variables).await else {
+        return Vec::new();
+    };
     let mut good = Vec::new();
     for target in registry.targets(&prepared.template.feature).await.unwrap_or_default() {
         if let Ok(plan) = prepared.plan(Some(&target.id), registry, &config.variables).await

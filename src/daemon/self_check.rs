@@ -14,11 +14,12 @@ use tokio::net::UnixStream;
 
 use super::DaemonError;
 use crate::api::{App, view};
-use crate::plugin::cache::{self, Both};
-use crate::plugin::client::{CompiledCache, NoCache};
-use crate::plugin::registry::Registry;
-use crate::resolve::plans::{Source, Unplanned, plan_once};
 use crate::user_namespace::Unnamed;
+use guillemet_plugin::cache;
+use guillemet_plugin::cache::Both;
+use guillemet_plugin::client::{CompiledCache, NoCache};
+use guillemet_plugin::plans::{Source, Unplanned, plan_once};
+use guillemet_plugin::registry::Registry;
 use guillemet_template::Format;
 use guillemet_template::lexer::lex;
 

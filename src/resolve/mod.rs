@@ -9,9 +9,6 @@
 //!   wrong.
 
 pub mod budget;
-pub mod fill;
-pub mod findings;
-pub mod plans;
 pub mod refusals;
 pub mod snapshot;
 
@@ -22,7 +19,6 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use self::budget::{Budget, Exhausted, Reservation};
-use self::fill::{Unfit, Values};
 use self::snapshot::{Current, Snapshot, State};
 use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
 use guillemet_base::names::SecretName;
@@ -30,6 +26,7 @@ use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
 use guillemet_plan::plan;
 use guillemet_plan::plan::Plan;
+use guillemet_plugin::fill::{self, Unfit, Values};
 use guillemet_secret::record::Secret;
 
 /// A rendered config, or the confirmation that the caller's copy is still current.

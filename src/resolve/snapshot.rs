@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::plans::Prepared;
+use guillemet_plugin::plans::Prepared;
 use guillemet_secret::record::Secret;
 
 /// A map whose copies share their content. Its keys come from operators, not from callers, so a fast hash is enough.

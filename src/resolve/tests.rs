@@ -4,14 +4,32 @@ use super::*;
 use crate::api::error::ApiError;
 use crate::vault::usage::Options;
 use guillemet_plan::expr::Expr;
-use guillemet_plan::protocol::DocumentKind;
+use guillemet_plan::protocol::{DocumentKind, Emission, Planned, PlannedSlot, Target};
 use guillemet_secret::crypto::Key;
+use guillemet_template::lexer::Reference;
 
 const VALUE: &str = "canary-value";
 
 /// Returns the plan of `{"a": VALUE}`, where the value is that of the secret `name`.
 fn plan_of(name: &str) -> Plan {
-    fill::tests::plan_of(r#"{"a": "@a"}"#, DocumentKind::Json, &[(name, Expr::Secret(0))])
+    const SLOT: &str = "Z000000000000000000000000000000000000001";
+    let planned = Planned {
+        document: format!(r#"{{"a": "{SLOT}"}}"#),
+        kind: DocumentKind::Json,
+        slots: vec![PlannedSlot { slot: SLOT.into(), expr: Expr::Secret(0) }],
+        emissions: vec![Emission { reference: 0, field: "a".into() }],
+        warnings: Vec::new(),
+        cost: Default::default(),
+    };
+    let target = Target {
+        id: "t".into(),
+        title: "T".into(),
+        media_type: "application/json".into(),
+        file_name: "t".into(),
+        aliases: Vec::new(),
+    };
+    let reference = Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: Vec::new() };
+    plan::check(planned, &[reference], target).unwrap()
 }
 
 #[test]

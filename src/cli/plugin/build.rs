@@ -16,9 +16,9 @@ use clap::Args;
 
 use super::check::bytes;
 use super::scaffold::Language;
-use super::wasm;
 use crate::cli::{Done, Failure, output};
 use guillemet_base::files;
+use guillemet_plugin::wasm;
 
 /// The subfolder of the project where tools write intermediate files.
 const INTERMEDIATE: &str = "build";

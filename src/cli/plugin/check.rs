@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
-use crate::plugin::client::{Planner, load_time};
-use crate::plugin::{registry, schema};
 use guillemet_plan::contract;
 use guillemet_plan::protocol::{About, Cost, Description, Report};
 use guillemet_planner::{MEMORY_MAX, TIME_MAX};
+use guillemet_plugin::client::{Planner, load_time};
+use guillemet_plugin::{registry, schema};
 
 #[derive(Args)]
 pub struct Check {

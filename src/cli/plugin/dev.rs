@@ -24,10 +24,10 @@ use super::project::Project;
 use super::{planner, test};
 use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, output};
-use crate::plugin::cases;
-use crate::plugin::client::Planner;
-use crate::plugin::registry::read_component;
 use guillemet_base::home::Home;
+use guillemet_plugin::cases;
+use guillemet_plugin::client::Planner;
+use guillemet_plugin::registry::read_component;
 use guillemet_template::Format;
 
 /// The delay between an event and the look at the files, because editors write several files at once.

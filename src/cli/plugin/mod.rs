@@ -10,7 +10,6 @@ mod planner;
 mod project;
 mod scaffold;
 mod test;
-mod wasm;
 
 use clap::Subcommand;
 

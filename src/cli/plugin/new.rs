@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::scaffold::{self, Language};
 use crate::cli::{Done, Failure, output};
-use crate::plugin::builtin;
 use guillemet_base::files::temporary_name;
 use guillemet_plan::description::{id_rule, is_id};
+use guillemet_plugin::builtin;
 
 #[derive(Args)]
 pub struct New {

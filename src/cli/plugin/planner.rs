@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Failure, output};
-use crate::plugin::cache;
-use crate::plugin::client::Planner;
-use crate::plugin::registry::read_component;
 use guillemet_plan::protocol::{Description, Report};
+use guillemet_plugin::cache;
+use guillemet_plugin::client::Planner;
+use guillemet_plugin::registry::read_component;
 
 /// The time after which the user is told what takes so long.
 const SILENCE_MAX: Duration = Duration::from_secs(1);

@@ -7,9 +7,10 @@ use clap::Args;
 use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
-use crate::plugin::cases::{self, Case, Difference, File, Found, Line};
-use crate::plugin::client::Planner;
 use guillemet_plan::protocol::Description;
+use guillemet_plugin::cases;
+use guillemet_plugin::cases::{Case, Difference, File, Found, Line};
+use guillemet_plugin::client::Planner;
 
 #[derive(Args)]
 pub struct Test {

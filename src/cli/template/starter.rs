@@ -8,10 +8,10 @@ use toml_edit::{DocumentMut, Item, Table};
 
 use crate::cli::Failure;
 use crate::cli::adopt::write::{quoted_text, toml_key, yaml_key};
-use crate::plugin::schema::{SECRET, examples};
 use guillemet_base::display::tidy;
 use guillemet_base::names::SecretName;
 use guillemet_plan::protocol::Description;
+use guillemet_plugin::schema::{SECRET, examples};
 use guillemet_template::Format;
 
 /// The starter of each built-in feature, in TOML. `@name@` is replaced by the template's name.

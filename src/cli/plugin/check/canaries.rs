@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use super::{Checked, Status, Tried, Wrong};
-use crate::plugin::canary;
-use crate::plugin::cases::{self, Case, Found};
-use crate::plugin::client::Planner;
-use crate::plugin::schema::{self, Schema};
 use guillemet_plan::protocol::Description;
+use guillemet_plugin::cases::{Case, Found};
+use guillemet_plugin::client::Planner;
+use guillemet_plugin::schema::Schema;
+use guillemet_plugin::{canary, cases, schema};
 
 /// The largest number of examples to try. Each pair of a target and a secret field is one.
 const EXAMPLES_MAX: usize = 256;

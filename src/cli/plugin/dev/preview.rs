@@ -13,11 +13,11 @@ use crate::api::view;
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use crate::config::Config;
-use crate::plugin::cases;
-use crate::plugin::client::CompiledCache;
-use crate::plugin::registry::Registry;
-use crate::resolve::plans::Prepared;
 use guillemet_base::home::Home;
+use guillemet_plugin::cases;
+use guillemet_plugin::client::CompiledCache;
+use guillemet_plugin::plans::Prepared;
+use guillemet_plugin::registry::Registry;
 use guillemet_template::Format;
 use guillemet_template::catalog::Catalog;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Case;
-use crate::plugin::client::{PlanFailure, Planner};
+use crate::client::{PlanFailure, Planner};
 use guillemet_base::names::SecretName;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan;

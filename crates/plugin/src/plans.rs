@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::plugin::client::PlanFailure;
-use crate::plugin::registry::Registry;
+use crate::client::PlanFailure;
+use crate::registry::Registry;
 use guillemet_plan::plan;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::{PlanReference, PlanRequest, Target};
@@ -182,7 +182,12 @@ impl Prepared {
         self.plan_for(chosen, registry, variables).await
     }
 
-    async fn plan_for(&self, target: Target, registry: &Registry, variables: &Variables) -> Result<Arc<Plan>, Unplanned> {
+    async fn plan_for(
+        &self,
+        target: Target,
+        registry: &Registry,
+        variables: &Variables,
+    ) -> Result<Arc<Plan>, Unplanned> {
         let cell = {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             let cell = Arc::clone(cells.entry(target.id.clone()).or_default());
@@ -282,7 +287,12 @@ async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, 
     }
 }
 
-async fn make(source: Source<'_>, target: Target, registry: &Registry, variables: &Variables) -> Result<Plan, Unplanned> {
+async fn make(
+    source: Source<'_>,
+    target: Target,
+    registry: &Registry,
+    variables: &Variables,
+) -> Result<Plan, Unplanned> {
     let Source { feature, lexed, .. } = source;
     let request = request(source, &target.id, variables);
     let planned = registry.plan(feature, request).await.map_err(|failure| unplanned(failure, lexed))?;

@@ -144,7 +144,7 @@ pub(super) mod tests {
     const B: &str = "Z000000000000000000000000000000000000002";
 
     /// A plan for these secrets, each with the expression of its slot. `@a` and `@b` in the document mark the slots.
-    pub(in crate::resolve) fn plan_of(document: &str, kind: DocumentKind, secrets: &[(&str, Expr)]) -> Plan {
+    fn plan_of(document: &str, kind: DocumentKind, secrets: &[(&str, Expr)]) -> Plan {
         let slot = |(slot, (_, expr)): (&str, &(&str, Expr))| PlannedSlot { slot: slot.into(), expr: expr.clone() };
         let planned = Planned {
             document: document.replace("@a", A).replace("@b", B),

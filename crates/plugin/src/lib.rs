@@ -1,0 +1,24 @@
+//! The side of plugins that runs with keys: knows which plugins exist (`registry`), runs the planners as children
+//! (`client`), makes the plans of templates (`plans`) and places values in them (`fill`).
+//!
+//! Runs no plugin code, no template engine and no tree parser in the daemon: `canary`, which reads documents, `cases`
+//! and `schema` are for the command line's checks and for tests.
+
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod builtin;
+pub mod cache;
+pub mod canary;
+pub mod cases;
+pub mod client;
+pub mod fill;
+pub mod findings;
+pub mod plans;
+pub mod registry;
+pub mod schema;
+pub mod wasm;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests use the rest of it")]
+#[path = "../../../tests/support/missing.rs"]
+mod missing;
