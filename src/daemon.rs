@@ -31,7 +31,6 @@ use crate::events::Events;
 use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::inventory::{self, Inventory, InventoryError, Membership};
-use crate::membership;
 use crate::permissions::{TrustedHome, Untrusted};
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
@@ -40,6 +39,7 @@ use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
+use crate::sync;
 use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
@@ -256,7 +256,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let own_uid = rustix::process::geteuid().as_raw();
     let config = Arc::new(config);
     let (gate, gate_asked) = mpsc::channel(1);
-    let account = membership::Handle::of(&inventory);
+    let account = sync::Handle::of(&inventory);
     let app = Arc::new(App {
         home: home.clone(),
         home_id,
@@ -338,7 +338,7 @@ async fn live(
     tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
-    let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
+    let account = tokio::spawn(sync::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
     let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, gate_asked, stopped.clone()));
     let keeping = {

@@ -23,7 +23,6 @@ pub mod home;
 pub mod inventory;
 pub mod lock_file;
 pub mod logging;
-pub mod membership;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
 #[path = "../tests/support/missing.rs"]
@@ -36,6 +35,7 @@ pub mod plugin;
 pub mod resolve;
 pub mod secret_reader;
 pub mod shares;
+pub mod sync;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod sys;
 pub mod template;

@@ -1,4 +1,4 @@
-//! The account over the API: how it stands, how it begins, who is in it. What is done, `membership` does.
+//! The account over the API: how it stands, how it begins, who is in it. What is done, `sync` does.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::account::code;
 use crate::account::engine::Unprepared;
 use crate::account::wire::DeviceId;
 use crate::inventory::{AccountError, rfc3339};
-use crate::membership::{self, Trouble, Wanted};
+use crate::sync::{self, Trouble, Wanted};
 use crate::vault::audit::{About, Actor, DeviceRef};
 use crate::vault::usage::ChangeKind;
 
@@ -58,24 +58,24 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
             };
             let begin = async {
                 match code {
-                    code::Code::Creation(code) => membership::create(app, &actor, code, &wanted).await?,
-                    code::Code::Invite(code) => membership::join(app, &actor, code, &wanted).await?,
-                    code::Code::Recovery(code) => membership::recover(app, &actor, code, &wanted).await?,
+                    code::Code::Creation(code) => sync::create(app, &actor, code, &wanted).await?,
+                    code::Code::Invite(code) => sync::join(app, &actor, code, &wanted).await?,
+                    code::Code::Recovery(code) => sync::recover(app, &actor, code, &wanted).await?,
                 }
                 Ok(())
             };
             audit::attempt(app, &actor, &whole(kind), begin).await?;
             // What this vault brings is in the account when this is answered, where the server can be reached.
-            membership::first_contact(app).await;
-            Ok(json_answer(StatusCode::CREATED, &membership::status(app)))
+            sync::first_contact(app).await;
+            Ok(json_answer(StatusCode::CREATED, &sync::status(app)))
         }
         Endpoint::Invite => {
-            let invite = async { Ok(membership::invite(app, &actor).await?) };
+            let invite = async { Ok(sync::invite(app, &actor).await?) };
             let (code, expires_in) = audit::attempt(app, &actor, &whole(ChangeKind::DeviceInvited), invite).await?;
             Ok(json_answer(StatusCode::CREATED, &json!({"code": *code, "expires_in": expires_in})))
         }
         Endpoint::ListDevices => {
-            let items = membership::devices(app).map_err(Trouble::from)?;
+            let items = sync::devices(app).map_err(Trouble::from)?;
             Ok(json_answer(StatusCode::OK, &request::Listing { count: items.len(), items }))
         }
         Endpoint::RevokeDevice => {
@@ -83,13 +83,13 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
             let about = about_device(app, &actor, &device);
             let revoke = async {
                 let device: DeviceId = device.parse().map_err(|_| no_device())?;
-                Ok((device, membership::revoke(app, &actor, device).await?))
+                Ok((device, sync::revoke(app, &actor, device).await?))
             };
             let (device, secrets) = audit::attempt(app, &actor, &[(ChangeKind::DeviceRevoked, about)], revoke).await?;
             Ok(json_answer(StatusCode::OK, &json!({"device": device, "secrets": secrets})))
         }
         Endpoint::Recovery => {
-            let print = async { Ok(membership::recovery(app, &actor).await?) };
+            let print = async { Ok(sync::recovery(app, &actor).await?) };
             let printed = audit::attempt(app, &actor, &whole(ChangeKind::RecoveryCodeMade), print).await?;
             let made = json!({"code": *printed.code, "seq": printed.seq, "words": printed.words, "made_at": rfc3339(printed.made_at)});
             Ok(json_answer(StatusCode::CREATED, &made))
@@ -98,18 +98,18 @@ pub(super) async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>,
             let mut fields = asked.object(app, body).await?;
             let confirmed = fields.optional_text("confirm");
             fields.finish()?;
-            let repair = async { Ok(membership::repair(app, &actor, confirmed.as_deref()).await?) };
+            let repair = async { Ok(sync::repair(app, &actor, confirmed.as_deref()).await?) };
             // Without a word of confirmation it is a question.
             let wanted = whole(ChangeKind::AccountRepaired);
             let wanted = if confirmed.is_some() { wanted.as_slice() } else { &[] };
             Ok(json_answer(StatusCode::OK, &audit::attempt(app, &actor, wanted, repair).await?))
         }
         Endpoint::LeaveAccount => {
-            let leave = async { Ok(membership::leave(app, &actor).await?) };
+            let leave = async { Ok(sync::leave(app, &actor).await?) };
             let told = audit::attempt(app, &actor, &whole(ChangeKind::AccountLeft), leave).await?;
             Ok(json_answer(StatusCode::OK, &json!({"told": told})))
         }
-        Endpoint::Account => Ok(json_answer(StatusCode::OK, &membership::status(app))),
+        Endpoint::Account => Ok(json_answer(StatusCode::OK, &sync::status(app))),
         _ => Ok(empty(StatusCode::NOT_FOUND)),
     }
 }

@@ -21,13 +21,13 @@ use super::routes::Endpoint;
 use super::{App, Link, LinkWanted, account, audit, configuration, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
 use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
-use crate::membership;
 use crate::names::{Millis, SecretName};
 use crate::planner::protocol::Target;
 use crate::plugin::plan::Plan;
 use crate::resolve::plans::{Prepared, Unplanned};
 use crate::resolve::snapshot::{Released, Snapshot, State};
 use crate::resolve::{Rendered, now};
+use crate::sync;
 use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::Stray;
 use crate::vault::audit::{About, Actor, Change};
@@ -305,7 +305,7 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
-    membership::refresh_reports(app).await;
+    sync::refresh_reports(app).await;
     let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
@@ -431,7 +431,7 @@ pub async fn roll_back(
 /// The inventory's.
 pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), ApiError> {
     let wanted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
-    let deleting = async { Ok(membership::delete(app, actor, name, expected).await?) };
+    let deleting = async { Ok(sync::delete(app, actor, name, expected).await?) };
     let (id, released) = audit::attempt(app, actor, &wanted, deleting).await?;
     released.wait().await;
     // After the last answer that could still have recorded one.

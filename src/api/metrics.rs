@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 use super::App;
 use super::routes::{Endpoint, ROUTES};
 use crate::logging;
-use crate::membership;
 use crate::resolve::snapshot::State;
+use crate::sync;
 use crate::template::catalog::Content;
 use crate::vault::usage::{Class, RecorderError};
 
@@ -150,7 +150,7 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
     all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
     all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
-    if let Some((connected, pending)) = membership::gauges(app) {
+    if let Some((connected, pending)) = sync::gauges(app) {
         all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
         all.gauge("account_pending_changes", "Changes that the account does not have yet.", pending as f64);
         let age = app.account.head_age().unwrap_or(0) as f64 / 1000.0;

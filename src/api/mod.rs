@@ -54,12 +54,12 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::files::FileId;
 use crate::inventory::Inventory;
-use crate::membership;
 use crate::names::Millis;
 use crate::permissions::TrustedHome;
 use crate::plugin::registry::Registry;
 use crate::resolve::Resolver;
 use crate::resolve::budget::{Reservation, SMALL};
+use crate::sync;
 use crate::vault::usage::Caller;
 
 /// How often silent connections are looked for.
@@ -116,7 +116,7 @@ pub struct App {
     /// The plugins.
     pub registry: Registry,
     /// How it stands with the account.
-    pub account: membership::Handle,
+    pub account: sync::Handle,
     /// How the vault is unlocked, for `status`.
     pub unlock: &'static str,
     /// When the daemon started.

@@ -1,7 +1,7 @@
 //! The vault as a part of an account: what is changed here becomes an intent in the same transaction, what the
 //! account has become replaces what was here, and a delete is checked against every device.
 //!
-//! Holds the sync engine behind the inventory's mutex. Knows no server: `membership` carries what goes in and out.
+//! Holds the sync engine behind the inventory's mutex. Knows no server: `sync` carries what goes in and out.
 
 mod joined;
 mod reports;

@@ -14,7 +14,7 @@ use crate::resolve::now;
 use crate::vault::usage::{AllTotals, RecorderError, Totals};
 
 /// A report older than this, in milliseconds, no longer says what its device uses. Devices in contact report at least
-/// every ten minutes (`membership::usage`).
+/// every ten minutes (`sync::usage`).
 const RECENT: Millis = 15 * 60 * 1000;
 
 /// The uses of every secret, on every device.

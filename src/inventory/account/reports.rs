@@ -1,6 +1,6 @@
 //! What devices report to each other of their use: one sealed document each, of which the newest counts.
 //!
-//! Opens what comes in and keeps it; `uses` adds it up, and `membership::usage` carries it.
+//! Opens what comes in and keeps it; `uses` adds it up, and `sync::usage` carries it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
