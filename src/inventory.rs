@@ -10,11 +10,12 @@
 //! Invariant (promise 7): before `delete` removes, a scan has come to its end that began after the request, and what
 //! it found, or anybody found since, is looked up in the critical section in which it removes.
 
-mod account;
 mod change;
 mod index;
+mod references;
 mod scans;
 mod schedule;
+mod sync;
 mod usage;
 mod uses;
 mod views;
@@ -26,9 +27,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use self::account::Joined;
 use self::index::Index;
 use self::scans::{Scans, Unanswered};
+use self::sync::Joined;
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::names::{SecretId, SecretName};
@@ -42,8 +43,8 @@ use crate::vault::record::{InvalidValue, NoVersion, Secret};
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
-pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};
+pub use self::sync::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::account::Joined;
 use super::index::Row;
+use super::sync::Joined;
 use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};

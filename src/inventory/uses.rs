@@ -1,11 +1,11 @@
 //! How often a secret was used, and when last, on every device of the account: the only way to these numbers.
 //!
 //! Adds what this device has counted to what the others have reported, and says where a report is missing or old.
-//! Knows no server: reports come in by `account`, and the totals of this device from its recorder.
+//! Knows no server: reports come in by `sync`, and the totals of this device from its recorder.
 
 use std::sync::Arc;
 
-use super::account::{Joined, Report};
+use super::sync::{Joined, Report};
 use super::usage::DeviceUsage;
 use super::views::rfc3339;
 use super::{Inventory, Owned};

@@ -7,9 +7,9 @@
 //! Invariant (promise 9): a change is one committed transaction, on disk before it is acknowledged.
 //! Opening checks everything before it writes anything.
 
-mod account;
 mod file;
 mod rekey;
+mod sync;
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -30,9 +30,9 @@ use crate::files;
 use crate::home::Home;
 use crate::names::SecretId;
 
-pub use self::account::AccountRecord;
 pub use self::file::{FORMAT, change, connect};
 use self::file::{look, read_header, settle, wipe, write_empty};
+pub use self::sync::AccountRecord;
 
 /// The label of the manifest.
 const MANIFEST: &str = "manifest";
@@ -352,7 +352,7 @@ impl Vault {
                     None => boxes.remove_counted(database, &mut manifest, label)?,
                 }
             }
-            account::write(database, writes.account)?;
+            sync::write(database, writes.account)?;
             trail::write_changes(database, trail, changes_kept, writes.changes)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
@@ -398,7 +398,7 @@ impl Vault {
     /// # Errors
     /// When they cannot be read.
     pub fn account_records(&self) -> Result<Vec<AccountRecord>, VaultError> {
-        account::read(&self.database)
+        sync::read(&self.database)
     }
 
     /// A small document kept sealed beside the secrets.

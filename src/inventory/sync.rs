@@ -5,7 +5,6 @@
 
 mod joined;
 mod reports;
-mod told;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -19,7 +18,7 @@ pub(super) use self::joined::Joined;
 use self::joined::{ACCOUNT, USAGE, label, load};
 pub use self::joined::{Facts, Invited, Membership, Stopped};
 pub use self::reports::Report;
-use self::told::{blocked_view, local_references};
+use super::references::{blocked_view, local_references};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::account::engine::{

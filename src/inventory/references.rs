@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::joined::Joined;
+use super::sync::Joined;
 use crate::account::engine::{Blocked, Named, References, Words};
 use crate::account::wire::DeviceId;
 use crate::inventory::views::{BlockerView, ReferenceView};
