@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use guillemet::plugin::builtin;
 use guillemet::plugin::cases;
-use guillemet::plugin::client::{NoCache, Planner};
+use guillemet::plugin::client::{NoCache, Planner, PlannerOptions};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
@@ -14,7 +14,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 async fn every_case_holds_in_the_embedded_component() {
     let mut report = String::new();
     for builtin in &builtin::ALL {
-        let planner = Planner::new(builtin.feature, builtin.component, Arc::new(NoCache)).with_program(PROGRAM);
+        let options = PlannerOptions { program: PROGRAM.into(), ..PlannerOptions::default() };
+        let planner = Planner::with_options(builtin.feature, builtin.component, Arc::new(NoCache), options);
         let description = planner.load().await.expect("a description");
         assert_eq!(description.feature, builtin.feature);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(builtin.feature).join("cases");

@@ -26,7 +26,6 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use self::host::{Host, Plugin};
 pub use self::host::{MEMORY_MAX, TIME_MAX};
-pub use self::plan::MISTAKE;
 use self::protocol::{ANSWER_MAX, Answer, Description, FORM_MAX, FRAME_MAX, Request};
 
 /// The exit status of a planner that this machine does not let work (`EX_OSERR` of sysexits.h); why is on its standard

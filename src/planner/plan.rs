@@ -17,9 +17,6 @@ use super::text::{PROBLEMS_MAX, tidy_problems};
 use super::tree::{self, Tree, TreeError};
 use crate::template::Problem;
 
-/// What is said behind what a plugin did; its author knows.
-pub const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
-
 /// Works a request out.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
     match steps(plugin, description, request) {
@@ -62,7 +59,7 @@ impl Failure {
                 problems.truncate(PROBLEMS_MAX);
                 Answer::Problems(tidy_problems(problems))
             }
-            Self::Plugin(Broken(rule)) => Answer::Failed { message: format!("{rule}{MISTAKE}") },
+            Self::Plugin(Broken(rule)) => Answer::Broken { rule },
         }
     }
 }

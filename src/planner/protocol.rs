@@ -86,7 +86,12 @@ pub enum Answer {
     Targets(Vec<String>),
     /// The template is wrong.
     Problems(Vec<Problem>),
-    /// The plugin is wrong: it trapped, overran a limit, or broke a rule of the contract.
+    /// The plugin is wrong: it trapped, overran a limit, or broke a rule of the contract while it planned.
+    Broken {
+        /// What it did.
+        rule: String,
+    },
+    /// The plugin cannot be loaded.
     Failed {
         /// What it did.
         message: String,

@@ -132,11 +132,19 @@ pub enum PlannerError {
 }
 
 /// Why there is no plan.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlanFailure {
     /// The template is wrong: everything that was found.
+    #[error("the template has {} problems", .0.len())]
     Problems(Vec<Problem>),
-    /// The plugin or its planner is wrong.
+    /// The plugin breaks a rule of the contract.
+    #[error("{rule}; this is a mistake of the plugin: tell its author")]
+    Broken {
+        /// What it did.
+        rule: String,
+    },
+    /// The plugin or its planner is wrong in another way.
+    #[error("{message}")]
     Failed {
         /// What it did, and what to do.
         message: String,
@@ -162,8 +170,22 @@ struct Plugin {
     component: Arc<[u8]>,
     digest: [u8; 32],
     cache: Arc<dyn CompiledCache>,
-    program: PathBuf,
-    idle_time: Duration,
+    options: PlannerOptions,
+}
+
+/// How a planner's child is started and kept. The default is what the daemon and the command line use.
+#[derive(Clone, Debug)]
+pub struct PlannerOptions {
+    /// The program, which must know the command `planner`; this one by default.
+    pub program: PathBuf,
+    /// After how long a child without a request is ended: 30 seconds by default.
+    pub idle_time: Duration,
+}
+
+impl Default for PlannerOptions {
+    fn default() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), idle_time: IDLE_TIME }
+    }
 }
 
 /// Who holds the seat, the child that sat there, and what it said of the plugin.
@@ -181,41 +203,24 @@ struct Seat {
 impl Planner {
     /// A planner for a component; `name` is for messages. Starts nothing yet.
     pub fn new(name: impl Into<String>, component: impl Into<Arc<[u8]>>, cache: Arc<dyn CompiledCache>) -> Self {
+        Self::with_options(name, component, cache, PlannerOptions::default())
+    }
+
+    /// The same with other options.
+    pub fn with_options(
+        name: impl Into<String>,
+        component: impl Into<Arc<[u8]>>,
+        cache: Arc<dyn CompiledCache>,
+        options: PlannerOptions,
+    ) -> Self {
         let component = component.into();
         let plugin = Plugin {
             name: tidy(&name.into(), 100),
             digest: Sha256::digest(&component).into(),
             component,
             cache,
-            program: PathBuf::from("/proc/self/exe"),
-            idle_time: IDLE_TIME,
+            options,
         };
-        Self { plugin: Arc::new(plugin), seat: Arc::default() }
-    }
-
-    /// The same with another program than this one, which must know the command `planner`.
-    #[must_use]
-    pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
-        self.changed(|plugin| plugin.program = program.into())
-    }
-
-    /// The same with another time after which an idle child is ended.
-    #[must_use]
-    pub fn with_idle_time(self, idle_time: Duration) -> Self {
-        self.changed(|plugin| plugin.idle_time = idle_time)
-    }
-
-    fn changed(self, change: impl FnOnce(&mut Plugin)) -> Self {
-        let Plugin { name, component, digest, cache, program, idle_time } = &*self.plugin;
-        let mut plugin = Plugin {
-            name: name.clone(),
-            component: Arc::clone(component),
-            digest: *digest,
-            cache: Arc::clone(cache),
-            program: program.clone(),
-            idle_time: *idle_time,
-        };
-        change(&mut plugin);
         Self { plugin: Arc::new(plugin), seat: Arc::default() }
     }
 
@@ -314,6 +319,7 @@ impl Planner {
         let outcome = match answer {
             Answer::Problems(problems) if !problems.is_empty() => Err(PlanFailure::Problems(tidy_problems(problems))),
             Answer::Failed { message } => Err(PlanFailure::Failed { message: tidy(&message, MESSAGE_MAX) }),
+            Answer::Broken { rule } => Err(PlanFailure::Broken { rule: tidy(&rule, MESSAGE_MAX) }),
             answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
         };
         self.put_back(&mut seat, running, report);
@@ -348,7 +354,7 @@ impl Planner {
 
     /// A new child, and what it says of the plugin.
     async fn start(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
-        let mut running = Running::start(&self.plugin.program, &self.plugin.name)
+        let mut running = Running::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         seat.last = Some(running.ended());
         let most = load_time(self.plugin.component.len());
@@ -364,7 +370,7 @@ impl Planner {
     /// Keeps the child for the next request, but not for ever.
     fn put_back(&self, seat: &mut Seat, running: Running, report: Report) {
         seat.ready = Some((running, report));
-        let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.idle_time);
+        let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.options.idle_time);
         seat.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
             if let Some(seat) = weak.upgrade() {

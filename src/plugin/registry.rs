@@ -325,8 +325,8 @@ impl Registry {
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
         ask(planner).await.map_err(|failure| match failure {
-            PlanFailure::Failed { message } => failed(sentence(feature, &message)),
-            problems => problems,
+            problems @ PlanFailure::Problems(_) => problems,
+            failure => failed(sentence(feature, &failure.to_string())),
         })
     }
 

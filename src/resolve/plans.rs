@@ -245,7 +245,7 @@ async fn named(
     config: &Config,
 ) -> Result<Targets, Unplanned> {
     let asked = registry.named_targets(source.feature, request(source, "", config)).await;
-    let named = asked.map_err(|failure| unplanned(failure, source.lexed))?;
+    let named = asked.map_err(unplanned)?;
     if !named.is_empty() {
         return Ok(Targets { list: named.into(), are_named: true });
     }
@@ -271,19 +271,18 @@ async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, 
 async fn make(source: Source<'_>, target: Target, registry: &Registry, config: &Config) -> Result<Plan, Unplanned> {
     let Source { feature, lexed, .. } = source;
     let request = request(source, &target.id, config);
-    let planned = registry.plan(feature, request).await.map_err(|failure| unplanned(failure, lexed))?;
+    let planned = registry.plan(feature, request).await.map_err(unplanned)?;
     plan::check(planned, &lexed.references, target)
         .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 
-fn unplanned(failure: PlanFailure, lexed: &Lexed) -> Unplanned {
+fn unplanned(failure: PlanFailure) -> Unplanned {
     match failure {
         PlanFailure::Problems(mut problems) => {
-            locate_names(&mut problems, lexed);
             problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
             Unplanned::Problems(problems)
         }
-        PlanFailure::Failed { message } => Unplanned::Plugin(message),
+        failure => Unplanned::Plugin(failure.to_string()),
     }
 }
 
@@ -304,15 +303,5 @@ fn request(source: Source<'_>, target: &str, config: &Config) -> PlanRequest {
         vars: config.vars.clone(),
         env: config.env.clone(),
         target: target.to_owned(),
-    }
-}
-
-/// Gives problems about an unknown name the place where the name first stands.
-fn locate_names(problems: &mut [Problem], lexed: &Lexed) {
-    for problem in problems.iter_mut().filter(|problem| problem.line.is_none()) {
-        if let Some(root) = lexed.roots.iter().find(|root| problem.message.contains(&format!("`{}`", root.name))) {
-            problem.line = Some(root.line);
-            problem.column = Some(root.column);
-        }
     }
 }

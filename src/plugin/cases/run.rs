@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::Case;
 use crate::names::SecretName;
-use crate::planner::MISTAKE;
 use crate::planner::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
 use crate::plugin::client::{PlanFailure, Planner};
 use crate::plugin::expr::{Expr, Op, Part};
@@ -45,9 +44,7 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
     let planned = match planner.plan(request).await {
         Ok(planned) => planned,
         Err(PlanFailure::Problems(problems)) => return Found::Problems(problems),
-        Err(PlanFailure::Failed { message }) => {
-            return Found::Failed(message.strip_suffix(MISTAKE).unwrap_or(&message).to_owned());
-        }
+        Err(PlanFailure::Broken { rule: message } | PlanFailure::Failed { message }) => return Found::Failed(message),
     };
     let Some(target) = description.targets.iter().find(|target| target.id == id) else {
         return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));
