@@ -172,8 +172,7 @@ pub fn diff(sign: char, text: &str) {
 
 /// Prints JSON as the API gave it; what could move a cursor is escaped, which is the same JSON.
 pub fn json(value: &Value) {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    wrote(writeln!(io::stdout(), "{}", escaped(&text)));
+    wrote(writeln!(io::stdout(), "{}", escaped(&format!("{value:#}"))));
 }
 
 /// Prints a long listing as the API gave it, a line for each item; what could move a cursor is escaped.

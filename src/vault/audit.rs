@@ -218,8 +218,11 @@ enum KeptAbout {
 }
 
 impl Change {
-    /// As it is kept; the caller seals it.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Returns it as it is kept; the caller seals it.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let actor = &self.actor;
         let about = match &self.about {
             About::Whole => None,
@@ -242,8 +245,7 @@ impl Change {
             after: self.after.clone(),
             error: self.error.clone(),
         };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
-        serde_json::to_vec(&kept).unwrap_or_default()
+        serde_json::to_vec(&kept)
     }
 
     /// Reads what `encode` wrote; nothing where it is a kind that this version does not know.
@@ -295,7 +297,7 @@ mod tests {
             for about in &abouts {
                 let done = Change::new(ChangeKind::SecretRenamed, actor, 5).about(about.clone()).before("a").after("b");
                 for change in [done.clone(), done.failed("conflict")] {
-                    assert_eq!(Change::decode(&change.encode()).as_ref(), Some(&change));
+                    assert_eq!(Change::decode(&change.encode().unwrap()).as_ref(), Some(&change));
                 }
             }
         }

@@ -106,6 +106,9 @@ pub enum VaultError {
     /// SQLite.
     #[error("the vault cannot be written or read: {0}. Nothing was changed; check the disk")]
     Database(rusqlite::Error),
+    /// Something that the vault keeps as JSON cannot be written as JSON.
+    #[error("the vault cannot be changed: {0}. Nothing was changed; report this as a bug")]
+    Unserializable(serde_json::Error),
 }
 
 fn pid_text(pid: Option<u32>) -> String {

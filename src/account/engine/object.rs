@@ -23,8 +23,11 @@ pub enum Object {
 }
 
 impl Object {
-    /// As it is sealed.
-    pub fn encode(&self) -> Clear {
+    /// Returns the bytes that are sealed.
+    ///
+    /// # Errors
+    /// When references cannot be serialized.
+    pub fn encode(&self) -> Result<Clear, serde_json::Error> {
         let mut out = Clear::with_capacity(2048);
         match self {
             Self::Secret(secret) => {
@@ -40,11 +43,10 @@ impl Object {
             }
             Self::References(references) => {
                 out.push(REFERENCES);
-                // Strings and numbers: there is nothing in it that JSON cannot hold.
-                out.extend_from_slice(&serde_json::to_vec(&**references).unwrap_or_default());
+                out.extend_from_slice(&serde_json::to_vec(&**references)?);
             }
         }
-        out
+        Ok(out)
     }
 
     /// Reads what `encode` wrote.
