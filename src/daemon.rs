@@ -30,7 +30,7 @@ use crate::console;
 use crate::events::Events;
 use crate::files::{self, FileId};
 use crate::home::Home;
-use crate::inventory::{self, Inventory, InventoryError, Membership};
+use crate::inventory::{self, Inventory, InventoryError, StoredSync};
 use crate::permissions::{TrustedHome, Untrusted};
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
@@ -194,7 +194,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let opened_by = vault.opened_by();
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
-    let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
+    let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
     let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
     let config::Usage { events, changes } = config.usage;
     let options = usage::Options { events, changes, ..usage::Options::default() };
@@ -250,7 +250,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (links, links_wanted) = mpsc::channel(1);
     let catalog = Catalog::new(home.templates());
     let inventory =
-        Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
+        Inventory::new((vault, stored_sync), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
             .map_err(system("the thread that reads templates cannot be started"))?;
     inventory.rescan();
     let own_uid = rustix::process::geteuid().as_raw();

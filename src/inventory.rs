@@ -5,7 +5,9 @@
 //! was found is applied under it. All of it blocks; callers come from a blocking thread and await the returned
 //! `Released` before they acknowledge a change (promise 8).
 //!
-//! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what can be changed, `scans` how the files are read.
+//! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what
+//! can be changed, `store` how a change is written, `sync` the vault in an account, `references` what devices tell each
+//! other of their templates, `scans` how the files are read.
 //!
 //! Invariant (promise 7): before `delete` removes, a scan has come to its end that began after the request, and what
 //! it found, or anybody found since, is looked up in the critical section in which it removes.
@@ -15,6 +17,7 @@ mod index;
 mod references;
 mod scans;
 mod schedule;
+mod store;
 mod sync;
 mod usage;
 mod uses;
@@ -36,7 +39,7 @@ use crate::names::{SecretId, SecretName};
 use crate::resolve::plans::Prepared;
 use crate::resolve::snapshot::{Released, State};
 use crate::resolve::{Resolver, now};
-use crate::template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
+use crate::template::catalog::{Catalog, Changes, Reading, Reason, Stray, Template, Unwritable};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::record::{InvalidValue, NoVersion, Secret};
@@ -44,7 +47,7 @@ use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
 pub use self::change::{SecretChange, finish_rename};
-pub use self::sync::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
+pub use self::sync::{AccountError, AccountState, Facts, Invited, Outgoing, Report, SameName, Stopped, StoredSync};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView, rfc3339};
@@ -133,7 +136,7 @@ pub enum InventoryError {
 }
 
 fn is_or_may_be(blockers: &[BlockerView]) -> &'static str {
-    match blockers.iter().any(|blocker| blocker.reason == "referenced") {
+    match blockers.iter().any(|blocker| blocker.reason == Reason::Referenced) {
         true => "is still",
         false => "may still be",
     }
@@ -155,8 +158,8 @@ pub struct Filter {
 struct Owned {
     vault: Vault,
     catalog: Catalog,
-    /// Where the vault is part of an account.
-    account: Option<Joined>,
+    /// The account, where the vault is in one.
+    sync: Option<Joined>,
     /// The rows, until something changes.
     index: Option<Arc<Index>>,
 }
@@ -184,14 +187,14 @@ impl Inventory {
     /// # Errors
     /// When there can be no more threads.
     pub fn new(
-        (vault, account): (Vault, Membership),
+        (vault, sync): (Vault, StoredSync),
         catalog: Catalog,
         resolver: Arc<Resolver>,
         events: Arc<Events>,
         former_versions: usize,
     ) -> io::Result<Arc<Self>> {
         let reads = catalog.reads();
-        let owned = Mutex::new(Owned { vault, catalog, account: account.0, index: None });
+        let owned = Mutex::new(Owned { vault, catalog, sync: sync.0, index: None });
         let inventory = Arc::new(Self {
             owned,
             resolver,
@@ -303,7 +306,7 @@ impl Inventory {
     /// What templates name, or what is known of it, is not what it was.
     fn templates_changed(&self, owned: &mut Owned) {
         owned.index = None;
-        if owned.account.is_some() {
+        if owned.sync.is_some() {
             self.due.notify_one();
         }
     }
@@ -362,13 +365,7 @@ impl Inventory {
     ) -> Result<(SecretId, Released), InventoryError> {
         self.rescan();
         let mut owned = self.owned();
-        let state = self.resolver.current.load();
-        let secret = self.expect(&mut owned, &state, name, expected)?;
-        let blockers = self.blockers(&owned, &secret, &state);
-        if !blockers.is_empty() {
-            return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers });
-        }
-        drop(state);
+        let secret = self.guard(&mut owned, name, expected)?;
         let audit = AuditChange::new(ChangeKind::SecretDeleted, actor, now()).of_secret(secret.id, &secret.name);
         owned.vault.write(&Writes { removed: vec![secret.id], changes: &[audit], ..Writes::default() })?;
         owned.index = None;
@@ -387,7 +384,7 @@ impl Inventory {
 
     /// The rows as they are, whatever the files say by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
-        let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(Joined::others).unwrap_or_default();
         let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
         Arc::clone(owned.index.get_or_insert_with(make))
     }

@@ -1,14 +1,14 @@
-//! What devices tell each other of their templates, and how that is shown.
+//! References between devices: what this device's templates name, for the others, and what theirs name, as it is shown.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::sync::Joined;
+use super::views::{BlockerView, ReferenceView};
 use crate::account::engine::{Blocked, Named, References, Words};
 use crate::account::wire::DeviceId;
-use crate::inventory::views::{BlockerView, ReferenceView};
 use crate::names::SecretName;
-use crate::template::catalog::{Catalog, Content, Names};
+use crate::template::catalog::{Catalog, Content, Names, Reason};
 
 /// The most references one device tells of, and the most bytes of texts that cannot be taken apart: they have to
 /// fit into one record.
@@ -42,7 +42,7 @@ fn remote_view(device: &str, named: &Named) -> BlockerView {
     BlockerView {
         reference: ReferenceView::remote(device, named),
         message: format!("a template on `{device}` names it; take the reference out there"),
-        reason: "referenced".into(),
+        reason: Reason::Referenced,
         retry_after_ms: None,
     }
 }
@@ -50,13 +50,13 @@ fn remote_view(device: &str, named: &Named) -> BlockerView {
 pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     let device = &blocked.device_name;
     let (reason, message) = match (&blocked.name, blocked.certain) {
-        (_, true) => ("referenced", format!("a template on `{device}` names it; take the reference out there")),
+        (_, true) => (Reason::Referenced, format!("a template on `{device}` names it; take the reference out there")),
         (Some(_), false) => (
-            "in_broken_text",
+            Reason::InBrokenText,
             format!("the name stands in a file on `{device}` that is broken or no template; mend or remove it there"),
         ),
         (None, false) => (
-            "unknown",
+            Reason::Unknown,
             format!(
                 "this cannot be read on `{device}`, so nobody knows what it names; make it readable or remove it there"
             ),
@@ -72,7 +72,7 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
             name: blocked.name,
         },
         message,
-        reason: reason.into(),
+        reason,
         retry_after_ms: None,
     }
 }

@@ -1,35 +1,34 @@
-//! The vault as a part of an account: what is changed here becomes an intent in the same transaction, what the
-//! account has become replaces what was here, and a delete is checked against every device.
+//! The vault in an account: pulls and pushes of the sync engine, and how a vault joins and leaves.
 //!
-//! Holds the sync engine behind the inventory's mutex. Knows no server: `sync` carries what goes in and out.
+//! Holds the engine behind the inventory's mutex; `store` writes what it says. Knows no server: `crate::sync` carries
+//! what goes in and out.
 
 mod joined;
 mod reports;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-pub(super) use self::joined::Joined;
-use self::joined::{ACCOUNT, USAGE, label, load};
-pub use self::joined::{Facts, Invited, Membership, Stopped};
+use self::joined::USAGE;
+pub(super) use self::joined::{ACCOUNT, Joined, label, load};
+pub use self::joined::{Facts, Invited, Stopped, StoredSync};
 pub use self::reports::Report;
-use super::references::{blocked_view, local_references};
-use super::views::{BlockerView, blocker_view};
+use super::references::local_references;
+use super::store::of_secrets;
 use super::{Inventory, InventoryError, Owned};
 use crate::account::engine::{
     Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
 };
 use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
-use crate::events::{Change, Event};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::now;
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::Released;
 use crate::template::catalog::Template;
 use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use crate::vault::crypto;
@@ -38,7 +37,7 @@ use crate::vault::record::Secret;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 
 /// How many notices are kept.
-const NOTICES: usize = 100;
+pub(super) const NOTICES: usize = 100;
 
 /// What becomes of a secret of this vault whose name is in the account already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -90,7 +89,7 @@ impl From<VaultError> for AccountError {
     }
 }
 
-/// What there is to see of a membership.
+/// The state of a vault in an account.
 pub struct AccountState {
     /// Where it is, and as whom.
     pub facts: Facts,
@@ -109,37 +108,6 @@ pub struct AccountState {
 }
 
 impl Inventory {
-    /// Writes changed secrets, each with what it was, a document with them, and what the audit trail tells of that. In
-    /// an account they are intents from then on.
-    pub(super) fn write(
-        &self,
-        owned: &mut Owned,
-        changed: &[(Option<&Secret>, Arc<Secret>)],
-        document: Option<(&str, &[u8])>,
-        audit: &[AuditChange],
-    ) -> Result<(), InventoryError> {
-        let secrets = changed.iter().map(|(_, after)| &**after).collect();
-        let mut writes = Writes { secrets, changes: audit, ..Writes::default() };
-        writes.documents.extend(document.map(|(label, bytes)| (Cow::from(label), Some(bytes))));
-        let Some(joined) = &mut owned.account else {
-            return Ok(owned.vault.write(&writes)?);
-        };
-        let intents: Vec<Vec<Intent>> = changed.iter().map(|(before, after)| Intent::between(*before, after)).collect();
-        let encoded: Vec<_> = intents.iter().flatten().map(|intent| (intent.id, intent.encode())).collect();
-        let labels: Vec<_> = (joined.next..).map(label).take(encoded.len()).collect();
-        for (label, (_, bytes)) in labels.iter().zip(&encoded) {
-            writes.documents.push((Cow::from(label.as_str()), Some(bytes)));
-        }
-        owned.vault.write(&writes)?;
-        joined.next += labels.len() as u64;
-        joined.kept.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
-        for ((_, after), intents) in changed.iter().zip(intents) {
-            joined.engine.edited(Arc::clone(after), intents);
-        }
-        self.due.notify_one();
-        Ok(())
-    }
-
     /// Told whenever something may have to be pushed.
     pub fn due(&self) -> &tokio::sync::Notify {
         &self.due
@@ -150,10 +118,10 @@ impl Inventory {
         self.owned().catalog.vanishing(Instant::now())
     }
 
-    /// What there is to see of the membership; nothing in a vault that is in no account.
+    /// Returns the state of the account; `None` in a vault that is in no account.
     pub fn account(&self) -> Option<AccountState> {
         let owned = self.owned();
-        let joined = owned.account.as_ref()?;
+        let joined = owned.sync.as_ref()?;
         let engine = &joined.engine;
         let seen = engine.base().all_references().map(|(device, told)| (*device, told.seen, told.references.len()));
         Some(AccountState {
@@ -167,15 +135,15 @@ impl Inventory {
         })
     }
 
-    /// Changes the facts of the membership, and records what the audit trail tells of that.
+    /// Changes the facts of the account, and writes them with the events of the audit trail.
     ///
     /// # Errors
     /// `None`, and the vault's.
     pub fn change_facts(&self, audit: &[AuditChange], change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         change(&mut joined.facts);
-        let document = joined.document();
+        let document = joined.document()?;
         let documents = vec![(Cow::from(ACCOUNT), Some(document.as_slice()))];
         Ok(owned.vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
@@ -185,7 +153,7 @@ impl Inventory {
     /// # Errors
     /// `None`.
     pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
-        Ok(look(&self.owned().account.as_ref().ok_or(AccountError::None)?.engine))
+        Ok(look(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
     }
 
     /// From where to pull.
@@ -203,7 +171,7 @@ impl Inventory {
     /// `Refused`: nothing has been applied. `None`, and the vault's.
     pub fn account_pulled(&self, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.pulled(pages)?;
         let audit = by_devices(&joined.engine, &update);
         self.apply(&mut owned, update, audit)
@@ -215,7 +183,7 @@ impl Inventory {
     /// As `account_pulled`.
     pub fn account_adopted(&self, newest: Newest, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.adopt(newest, pages)?;
         joined.facts.stopped = None;
         let audit = by_devices(&joined.engine, &update);
@@ -243,13 +211,13 @@ impl Inventory {
 
     fn prepare(&self, owned: &mut Owned, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
         let local = local_references(&owned.catalog, Instant::now());
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         joined.engine.keep_former_versions(self.former_versions.load(Ordering::Relaxed));
         let Some(candidate) = joined.engine.prepare(wish, &local, now())? else {
             return Ok(None);
         };
         joined.engine.sending(&candidate);
-        let document = joined.document();
+        let document = joined.document()?;
         owned.vault.set_document(ACCOUNT, &document)?;
         Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
     }
@@ -266,15 +234,7 @@ impl Inventory {
     ) -> Result<(SecretId, Outgoing), AccountError> {
         self.rescan();
         let mut owned = self.owned();
-        let state = self.resolver.current.load();
-        let secret = self.expect(&mut owned, &state, name, expected)?;
-        let mut blockers = self.blockers(&owned, &secret, &state);
-        if let Some(joined) = &owned.account {
-            blockers.extend(joined.engine.blocked(&secret).into_iter().map(blocked_view));
-        }
-        if !blockers.is_empty() {
-            return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers }.into());
-        }
+        let secret = self.guard(&mut owned, name, expected)?;
         let prepared = self.prepare(&mut owned, &Wish::Delete(secret.id))?;
         Ok((secret.id, prepared.ok_or(Unprepared::NoSecret)?))
     }
@@ -285,7 +245,7 @@ impl Inventory {
     /// `None`, and the vault's: then the server has it, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
         // Who leaves says so itself.
@@ -293,7 +253,7 @@ impl Inventory {
         audit.extend(others.map(|change| of_device(change, actor)));
         let released = self.apply(&mut owned, update, audit)?;
         // A push with much that is pending carries no references yet.
-        let is_told = owned.account.as_ref().is_some_and(|joined| {
+        let is_told = owned.sync.as_ref().is_some_and(|joined| {
             let known = joined.engine.base().references(joined.engine.me().device);
             known.is_some_and(|known| known.is_same(&prepared.local))
         });
@@ -316,7 +276,7 @@ impl Inventory {
         decide: impl Fn(&SecretName) -> Option<SameName>,
     ) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        if owned.account.is_some() {
+        if owned.sync.is_some() {
             return Err(AccountError::Already);
         }
         let known = engine.as_ref().ok_or(AccountError::None)?;
@@ -375,135 +335,31 @@ impl Inventory {
         let mut audit = of_secrets(&update, |_| begun.actor.clone());
         audit.retain(own);
         audit.push(begun.after(format!("{} secrets", joined.engine.view().secrets().count())));
-        owned.account = Some(joined);
+        owned.sync = Some(joined);
         let applied = self.apply(&mut owned, update, audit);
         if applied.is_err() {
-            owned.account = None;
+            owned.sync = None;
         }
         self.due.notify_one();
         applied
     }
 
-    /// Ends the membership: the secrets stay as they are.
+    /// Takes the vault out of its account. The secrets stay as they are.
     ///
     /// # Errors
     /// The vault's.
     pub fn account_end(&self, left: AuditChange) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let Some(joined) = &owned.account else { return Err(AccountError::None) };
+        let Some(joined) = &owned.sync else { return Err(AccountError::None) };
         let labels: Vec<String> = joined.kept.iter().map(|(_, label)| label.clone()).collect();
         let audit = [left];
         let mut writes = Writes { account: AccountWrites::Forget, changes: &audit, ..Writes::default() };
         writes.documents.extend([(Cow::from(ACCOUNT), None), (Cow::from(USAGE), None)]);
         writes.documents.extend(labels.iter().map(|label| (Cow::from(label.as_str()), None)));
         owned.vault.write(&writes)?;
-        owned.account = None;
+        owned.sync = None;
         owned.index = None;
         Ok(())
-    }
-
-    /// Writes an update down, with what the audit trail tells of it, and answers from it.
-    fn apply(&self, owned: &mut Owned, update: Update, audit: Vec<AuditChange>) -> Result<Released, AccountError> {
-        let written = Self::write_update(owned, &update, &audit);
-        if let Err(error) = written {
-            // The engine is ahead of what is written: it is made again from that.
-            self.reload(owned);
-            return Err(error.into());
-        }
-        owned.index = None;
-        for notice in &update.notices {
-            tracing::warn!("{}", notice.text);
-        }
-        let released = self.resolver.current.change(|state| {
-            for secret in update.replaced.iter().chain(&update.removed) {
-                state.take(&secret.name.key());
-            }
-            for secret in &update.put {
-                state.put(None, Arc::clone(secret));
-            }
-        });
-        let replaced: HashSet<_> = update.replaced.iter().map(|secret| secret.id).collect();
-        for secret in &update.put {
-            let change = if replaced.contains(&secret.id) { Change::Changed } else { Change::Created };
-            self.events.tell(Event::of_secret(secret.id, &secret.name, change));
-        }
-        for secret in &update.removed {
-            self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
-        }
-        let joined = owned.account.as_ref();
-        if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {
-            // Others wait for a word from this device that it does not mean what was deleted.
-            self.due.notify_one();
-        }
-        Ok(released)
-    }
-
-    fn write_update(owned: &mut Owned, update: &Update, audit: &[AuditChange]) -> Result<(), VaultError> {
-        let Some(joined) = &mut owned.account else { return Ok(()) };
-        joined.notices.extend(update.notices.iter().cloned());
-        let surplus = joined.notices.len().saturating_sub(NOTICES);
-        joined.notices.drain(..surplus);
-        let mut writes = Writes {
-            secrets: update.put.iter().map(|secret| &**secret).collect(),
-            removed: update.removed.iter().map(|secret| secret.id).collect(),
-            changes: audit,
-            ..Writes::default()
-        };
-        let mut kept = std::mem::take(&mut joined.kept);
-        let settled: HashSet<_> = update.settled.iter().collect();
-        let gone = |(id, _): &(wire::IntentId, String)| settled.contains(id);
-        let mut forgotten = Vec::new();
-        // What is settled is the oldest, nearly always; and there may be very many behind.
-        while let Some(oldest) = kept.pop_front_if(|kept| gone(kept)) {
-            forgotten.push(oldest.1);
-        }
-        if forgotten.len() < settled.len() {
-            forgotten.extend(kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()));
-            kept.retain(|kept| !gone(kept));
-        }
-        // Labels are in the order of the intents: what comes before others is written again with them. What is kept
-        // is pending in the same order, so that nothing is between as soon as the last of both is the same.
-        let is_last = |(id, _): &(wire::IntentId, String)| {
-            joined.engine.pending().nth(kept.len() - 1).is_some_and(|pending| pending.id == *id)
-        };
-        if !kept.back().is_none_or(is_last) {
-            forgotten.extend(kept.drain(..).map(|(_, label)| label));
-        }
-        let added: Vec<Arc<Intent>> = joined.engine.pending().skip(kept.len()).cloned().collect();
-        let encoded: Vec<_> = added.iter().map(|intent| intent.encode()).collect();
-        let labels: Vec<_> = (joined.next..).map(label).take(added.len()).collect();
-        writes.documents.extend(forgotten.into_iter().map(|label| (Cow::from(label), None)));
-        for (label, bytes) in labels.iter().zip(&encoded) {
-            writes.documents.push((Cow::from(label.clone()), Some(bytes)));
-        }
-        joined.next += labels.len() as u64;
-        kept.extend(added.iter().map(|intent| intent.id).zip(labels));
-        joined.kept = kept;
-        let document = joined.document();
-        writes.documents.push((Cow::from(ACCOUNT), Some(&document)));
-        let records: Vec<AccountRecord> = update.records.iter().map(account_record).collect();
-        writes.account = AccountWrites::These(&records);
-        owned.vault.write(&writes)
-    }
-
-    /// Makes the engine again from what is written, after something could not be.
-    fn reload(&self, owned: &mut Owned) {
-        let state = self.resolver.current.load();
-        let secrets: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
-        match load(&owned.vault, &secrets, self.former_versions.load(Ordering::Relaxed)) {
-            Ok(loaded) => owned.account = loaded.map(|(joined, _)| joined),
-            Err(error) => {
-                tracing::error!(%error, "the account is left alone until the next start");
-                owned.account = None;
-            }
-        }
-    }
-
-    /// What stands in the way of deleting a secret on this device.
-    pub(super) fn blockers(&self, owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerView> {
-        let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
-        let blockers = owned.catalog.blockers(&names, Instant::now());
-        blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()
     }
 
     /// The boxes of all records, for a repair.
@@ -513,20 +369,6 @@ impl Inventory {
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
         Ok(self.owned().vault.account_records()?)
     }
-}
-
-/// What the audit trail tells of the secrets of an update, each changed by whom `who` says.
-fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
-    let time = now();
-    let replaced: HashMap<SecretId, &Secret> = update.replaced.iter().map(|before| (before.id, &**before)).collect();
-    let put = update
-        .put
-        .iter()
-        .flat_map(|after| AuditChange::between(replaced.get(&after.id).copied(), after, &who(after.id), time));
-    let removed = update.removed.iter().map(|secret| {
-        AuditChange::new(ChangeKind::SecretDeleted, &who(secret.id), time).of_secret(secret.id, &secret.name)
-    });
-    put.chain(removed).collect()
 }
 
 /// What it tells of a device that was admitted, or put out.
@@ -563,13 +405,4 @@ fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
     let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
     let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);
     has_value && names.any(|name| name.key() == mine.name.key())
-}
-
-fn account_record((id, written): &Written) -> AccountRecord {
-    match written {
-        Some((leaf, sealed)) => {
-            AccountRecord { id: id.0, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.0.clone()) }
-        }
-        None => AccountRecord { id: id.0, revision: 0, epoch: 0, sealed: None },
-    }
 }

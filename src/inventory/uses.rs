@@ -104,7 +104,7 @@ impl Inventory {
     }
 
     fn uses_with(here: Arc<AllTotals>, owned: &Owned) -> AllUses {
-        let others = owned.account.as_ref().map(Joined::reports_of_others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(Joined::reports_of_others).unwrap_or_default();
         AllUses::new(here, others, now())
     }
 
@@ -181,7 +181,7 @@ mod tests {
             .collect();
         let report = Report::of_device(DeviceId([1; 16]), 1, NOW, &full);
         let oldest = SecretId([0; 16]);
-        let read = Report::read(DeviceId([1; 16]), 1, &report.to_bytes()).unwrap();
+        let read = Report::read(DeviceId([1; 16]), 1, &report.to_bytes().unwrap()).unwrap();
         assert_eq!(read, report);
         let uses = AllUses::new(Arc::default(), vec![("beta".into(), Some(Arc::new(read)))], NOW);
         assert_eq!(uses.of(oldest), Uses { count: 0, last: None, is_complete: false });

@@ -1,13 +1,13 @@
 //! What the inventory shows: rows, references, versions.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::usage::UsageView;
 use crate::account::engine::Named;
 use crate::names::{Millis, SecretName};
 use crate::resolve::snapshot::State;
-use crate::template::catalog::Blocker;
+use crate::template::catalog::{Blocker, Reason};
 use crate::vault::record::Secret;
 
 /// Whether a secret can be used.
@@ -142,11 +142,16 @@ pub struct BlockerView {
     pub reference: ReferenceView,
     /// What it is and how to lift it.
     pub message: String,
-    /// Its kind.
-    pub reason: String,
+    /// Its kind; the API has its code.
+    #[serde(serialize_with = "code")]
+    pub reason: Reason,
     /// When to try again, where waiting is enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+}
+
+fn code<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.code())
 }
 
 /// Names a state of a secret, as an HTTP entity tag (RFC 9110, section 8.8.3): never made from a value.
@@ -176,7 +181,7 @@ pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -
     let place = blocker.line.zip(blocker.column);
     BlockerView {
         message: blocker.message(name),
-        reason: blocker.reason.code().to_owned(),
+        reason: blocker.reason,
         retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
         reference: ReferenceView {
             device: None,

@@ -37,7 +37,7 @@ pub(super) async fn report(app: &Arc<App>, client: &Arc<Client>) -> Result<(), T
     }
     let counter = report.counter;
     blocking(app, move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
-    let plain = report.to_bytes();
+    let plain = report.to_bytes().map_err(AccountError::from)?;
     let sealed = app.inventory.with_engine(|engine| {
         engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
     })?;

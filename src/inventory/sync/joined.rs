@@ -1,4 +1,4 @@
-//! A membership as it is written down, and as it is read again when the daemon starts.
+//! The account as the vault stores it, read when the daemon starts.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::names::Millis;
 use crate::vault::record::Secret;
 use crate::vault::store::{Vault, VaultError, Writes};
 
-/// The document with everything of the membership but records and intents.
-pub(super) const ACCOUNT: &str = "account";
+/// The label of the document with everything of the account but records and intents.
+pub(in crate::inventory) const ACCOUNT: &str = "account";
 /// The documents with what is not in the account yet, by number.
 const INTENT: &str = "account/intent/";
 /// The document with what other devices said of their usage.
 pub(super) const USAGE: &str = "account/usage";
 
-/// What a membership is besides its engine.
+/// What a vault stores of its account besides the engine's state.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
@@ -61,7 +61,7 @@ pub struct Invited {
     pub until: Millis,
 }
 
-/// The membership as it is written down.
+/// The stored form.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -70,24 +70,24 @@ struct Document {
     notices: Vec<Notice>,
 }
 
-/// A vault's membership.
+/// A vault in an account.
 pub(in crate::inventory) struct Joined {
     pub(in crate::inventory) engine: Engine,
-    pub(super) facts: Facts,
-    pub(super) notices: Vec<Notice>,
+    pub(in crate::inventory) facts: Facts,
+    pub(in crate::inventory) notices: Vec<Notice>,
     /// The number of the next intent's document.
-    pub(super) next: u64,
+    pub(in crate::inventory) next: u64,
     /// Those of the intents that are kept, in the order of the engine.
-    pub(super) kept: VecDeque<(wire::IntentId, String)>,
+    pub(in crate::inventory) kept: VecDeque<(wire::IntentId, String)>,
     /// The newest report of each device.
     pub(super) usage: Vec<Kept>,
 }
 
-/// Reads the membership of a vault, where there is one.
+/// Reads the account of a vault; `None` where it is in none.
 ///
 /// # Errors
 /// When it is damaged.
-pub(super) fn load(
+pub(in crate::inventory) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
     keep: usize,
@@ -120,14 +120,14 @@ pub(super) fn load(
 }
 
 /// The label of an intent's document: they are in the order of the intents.
-pub(super) fn label(number: u64) -> String {
+pub(in crate::inventory) fn label(number: u64) -> String {
     format!("{INTENT}{number:016x}")
 }
 
-/// The membership of a vault that has been opened, or none.
-pub struct Membership(pub(in crate::inventory) Option<Joined>);
+/// The account of a vault that has just been opened, or none.
+pub struct StoredSync(pub(in crate::inventory) Option<Joined>);
 
-impl Membership {
+impl StoredSync {
     /// Reads it, and brings the secrets to what it says.
     ///
     /// # Errors
@@ -151,10 +151,9 @@ impl Membership {
 }
 
 impl Joined {
-    pub(super) fn document(&self) -> Zeroizing<Vec<u8>> {
+    pub(in crate::inventory) fn document(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let document =
             Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
-        Zeroizing::new(serde_json::to_vec(&document).unwrap_or_default())
+        serde_json::to_vec(&document).map(Zeroizing::new).map_err(VaultError::Unserializable)
     }
 }

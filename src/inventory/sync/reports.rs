@@ -15,6 +15,7 @@ use crate::account::seal::Kind;
 use crate::account::wire::{self, DeviceId};
 use crate::inventory::Inventory;
 use crate::names::{Millis, SecretId};
+use crate::vault::store::VaultError;
 use crate::vault::usage::{AllTotals, Totals};
 
 /// What one device has used, as it says.
@@ -69,12 +70,14 @@ impl Report {
         })
     }
 
-    /// Returns it as it is sealed.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// Returns the bytes that are sealed.
+    ///
+    /// # Errors
+    /// `Unserializable`.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
         let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
         let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
-        // Strings and numbers: there is nothing in it that JSON cannot hold.
-        serde_json::to_vec(&document).unwrap_or_default()
+        serde_json::to_vec(&document).map_err(VaultError::Unserializable)
     }
 
     /// Returns what it says of a secret; `None` where it says nothing: a report that is full leaves secrets out.
@@ -133,7 +136,7 @@ impl Inventory {
     /// Returns the newest report of each device, this one among them.
     pub fn reports(&self) -> Vec<Arc<Report>> {
         let owned = self.owned();
-        let reports = owned.account.iter().flat_map(|joined| &joined.usage);
+        let reports = owned.sync.iter().flat_map(|joined| &joined.usage);
         reports.map(|kept| Arc::clone(&kept.report)).collect()
     }
 
@@ -143,7 +146,7 @@ impl Inventory {
     /// `None`, and the vault's.
     pub fn keep_reports(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let is_known = |told: &wire::Usage| {
             joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
         };
@@ -155,7 +158,7 @@ impl Inventory {
         joined.usage.retain(|kept| !newer.iter().any(|newer| newer.report.device == kept.report.device));
         joined.usage.extend(newer);
         let sealed: Vec<&wire::Usage> = joined.usage.iter().map(|kept| &kept.sealed).collect();
-        let bytes = serde_json::to_vec(&sealed).unwrap_or_default();
+        let bytes = serde_json::to_vec(&sealed).map_err(VaultError::Unserializable)?;
         Ok(owned.vault.set_document(USAGE, &bytes)?)
     }
 }

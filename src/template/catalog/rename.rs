@@ -5,6 +5,7 @@
 //! that a crash at any point is made good at the next start (`finish`): taken back before the secret has its
 //! new name, carried to the end after. Until then a reference by the former name works.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
@@ -46,11 +47,11 @@ struct Staged {
 }
 
 /// What `finish` needs after a crash.
-#[derive(Deserialize)]
-struct Note {
+#[derive(Serialize, Deserialize)]
+struct Note<'a> {
     /// Whether the secret has its new name.
     renamed: bool,
-    files: Vec<Staged>,
+    files: Cow<'a, [Staged]>,
 }
 
 /// All new texts, none of them in its place yet. Dropped, they are taken away.
@@ -203,9 +204,15 @@ impl Rewrite {
         self.files.is_empty()
     }
 
-    /// What is under way, for `finish`; `renamed` says whether the secret has its new name.
-    pub fn note(&self, renamed: bool) -> Vec<u8> {
-        serde_json::to_vec(&serde_json::json!({"renamed": renamed, "files": self.files})).unwrap_or_default()
+    /// Returns what is under way, for `finish`; `renamed` says whether the secret has its new name.
+    ///
+    /// # Errors
+    /// Every file, where that cannot be noted.
+    pub fn note(&self, renamed: bool) -> Result<Vec<u8>, Vec<Unwritable>> {
+        serde_json::to_vec(&Note { renamed, files: Cow::Borrowed(&self.files) }).map_err(|error| {
+            let error = io::Error::from(error);
+            self.files.iter().map(|file| Unwritable::new(&file.template, &error)).collect()
+        })
     }
 
     /// Writes every new text beside its file.
@@ -352,7 +359,7 @@ mod tests {
     fn a_cut_is_made_good() {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
-        let note = rewrite.note(true);
+        let note = rewrite.note(true).unwrap();
         // One file has its new text, the other not yet.
         rewrite.files[0].place().unwrap();
         crash(rewrite);
@@ -367,7 +374,7 @@ mod tests {
     fn before_the_secret_has_its_new_name_a_cut_is_taken_back() {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
-        let note = rewrite.note(false);
+        let note = rewrite.note(false).unwrap();
         crash(rewrite);
         finish(&note);
         assert_eq!(folder.texts(), [OLD, OLD]);
@@ -378,7 +385,7 @@ mod tests {
     fn what_was_edited_after_a_cut_stays() {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
-        let note = rewrite.note(true);
+        let note = rewrite.note(true).unwrap();
         crash(rewrite);
         fs::remove_file(folder.path("two.yaml")).unwrap();
         fs::write(folder.path("two.yaml"), "edited\n").unwrap();
