@@ -30,7 +30,7 @@ use crate::console;
 use crate::events::Events;
 use crate::files::{self, FileId};
 use crate::home::Home;
-use crate::inventory::{self, Inventory, InventoryError, StoredSync};
+use crate::inventory::{self, Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::permissions::{TrustedHome, Untrusted};
 use crate::planner;
 use crate::plugin::cache::CompiledForms;
@@ -39,7 +39,7 @@ use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
-use crate::sync;
+use crate::sync::{self, SyncHandle, SyncState};
 use crate::sys::stack::leaving_nothing;
 use crate::template::catalog::{Catalog, WatchError, Watcher};
 use crate::vault::audit::{Actor, Change};
@@ -256,13 +256,17 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let own_uid = rustix::process::geteuid().as_raw();
     let config = Arc::new(config);
     let (gate, gate_asked) = mpsc::channel(1);
-    let account = sync::Handle::of(&inventory);
+    let handle = SyncHandle::of(&inventory);
+    // Nothing calls the inventory directly from here on.
+    let inventory = InventoryHandle::new(inventory);
+    let in_force = Arc::new(ArcSwap::new(Arc::clone(&config)));
+    let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&in_force), handle });
     let app = Arc::new(App {
         home: home.clone(),
         home_id,
         socket_problem: ArcSwapOption::empty(),
         own_uid,
-        config: ArcSwap::new(Arc::clone(&config)),
+        config: in_force,
         rules: ArcSwap::from_pointee(Rules::of_numbers(Arc::clone(&config), own_uid)),
         look_ups: LookUps::default(),
         configuration: Configuration::new(config, &config_text),
@@ -271,7 +275,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         events,
         resolver,
         registry,
-        account,
+        sync,
         unlock: method.name(),
         started_at: now(),
         counts: api::metrics::Counts::default(),
@@ -338,7 +342,7 @@ async fn live(
     tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
-    let account = tokio::spawn(sync::run(Arc::clone(&app), stopped.clone()));
+    let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
     let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, gate_asked, stopped.clone()));
     let keeping = {
@@ -411,8 +415,7 @@ async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Resu
             tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
             watcher = Err(error);
         }
-        let scanning = Arc::clone(&app);
-        if tokio::task::spawn_blocking(move || scanning.inventory.rescan()).await.is_err() {
+        if app.inventory.run(Inventory::rescan).await.is_err() {
             tracing::error!("the templates could not be scanned");
         }
     }

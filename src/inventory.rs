@@ -2,8 +2,8 @@
 //!
 //! Owns the vault and the catalog behind one mutex: whatever changes either is one critical section, and
 //! the snapshot that answers are made from is replaced inside it. Files of templates are read beside the mutex, and what
-//! was found is applied under it. All of it blocks; callers come from a blocking thread and await the returned
-//! `Released` before they acknowledge a change (promise 8).
+//! was found is applied under it. All of it blocks: async code has an `InventoryHandle`, which calls it on a blocking thread,
+//! and awaits the returned `Released` before it acknowledges a change (promise 8).
 //!
 //! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what
 //! can be changed, `store` how a change is written, `sync` the vault in an account, `references` what devices tell each
@@ -13,6 +13,7 @@
 //! it found, or anybody found since, is looked up in the critical section in which it removes.
 
 mod change;
+mod handle;
 mod index;
 mod references;
 mod scans;
@@ -47,6 +48,7 @@ use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
 
 pub use self::change::{SecretChange, finish_rename};
+pub use self::handle::{InventoryHandle, Panicked};
 pub use self::sync::{AccountError, AccountState, Facts, Invited, Outgoing, Report, SameName, Stopped, StoredSync};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
@@ -211,8 +213,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// How many former versions of a secret are kept from now on.
-    pub fn keep_former_versions(&self, number: usize) {
+    fn keep_former_versions(&self, number: usize) {
         self.former_versions.store(number, Ordering::Relaxed);
     }
 
@@ -275,16 +276,6 @@ impl Inventory {
     /// How many scans of the templates' folders have begun, and how many files were read in them and for requests.
     pub fn scans_and_reads(&self) -> (u64, u64) {
         (self.scans.begun(), self.reads.load(Ordering::Relaxed))
-    }
-
-    /// When the next scan is due.
-    pub fn scan_due(&self) -> Instant {
-        self.scans.due()
-    }
-
-    /// Told whenever templates changed.
-    pub fn template_changes(&self) -> &Notify {
-        &self.changed
     }
 
     fn apply_reading(&self, owned: &mut Owned, reading: Reading) {

@@ -108,11 +108,6 @@ pub struct AccountState {
 }
 
 impl Inventory {
-    /// Told whenever something may have to be pushed.
-    pub fn due(&self) -> &tokio::sync::Notify {
-        &self.due
-    }
-
     /// When a template that vanished does not count any more, and others can be told so; nothing where there is none.
     pub fn vanishing(&self) -> Option<Duration> {
         self.owned().catalog.vanishing(Instant::now())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::{Contact, Trouble, blocking, steps};
+use super::{Contact, SyncError, SyncState, steps};
 use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
@@ -18,8 +18,7 @@ use crate::account::wire::{
     AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap,
 };
 use crate::account::words::words;
-use crate::api::App;
-use crate::inventory::{AccountError, Facts, Invited, SameName};
+use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
 use crate::names::{Millis, SecretName};
 use crate::resolve::now;
 use crate::vault::audit::{Actor, Change};
@@ -41,6 +40,7 @@ pub struct Joining {
 }
 
 /// What somebody wants who brings a machine into an account.
+#[derive(Clone)]
 pub struct Wanted {
     /// What the machine is called.
     pub name: String,
@@ -58,9 +58,9 @@ impl Wanted {
         named.map(|(_, decided)| *decided).or(self.otherwise)
     }
 
-    fn place(&self, place: &Place) -> Result<Place, Trouble> {
+    fn place(&self, place: &Place) -> Result<Place, SyncError> {
         let url = self.url.as_deref().unwrap_or(place.url()).trim_end_matches('/');
-        Place::new(place.account(), url, place.pin().copied()).map_err(|error| Trouble::Other(error.to_string()))
+        Place::new(place.account(), url, place.pin().copied()).map_err(|error| SyncError::Other(error.to_string()))
     }
 }
 
@@ -77,72 +77,80 @@ fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
 }
 
 /// Opens the way to a server: it looks at the machine's certificates, which blocks.
-async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, Trouble> {
+async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
     let api_key = api_key.map(|key| ApiKey::parse(key.expose())).transpose();
-    let api_key = api_key.map_err(|error| Trouble::Other(error.to_string()))?;
+    let api_key = api_key.map_err(|error| SyncError::Other(error.to_string()))?;
     let opened = tokio::task::spawn_blocking(move || Client::new(&url, pin, api_key.as_ref())).await;
-    Ok(opened.map_err(|_| Trouble::Other("the way to the server could not be worked out".into()))??)
+    Ok(opened.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))??)
 }
 
-fn former_versions(app: &App) -> usize {
-    app.config.load().former_versions
+/// Returns the public key of this device.
+async fn own_key(sync: &SyncState) -> Result<PublicKey, SyncError> {
+    sync.run(|inventory| inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))).await
+}
+
+fn former_versions(sync: &SyncState) -> usize {
+    sync.config.load().former_versions
 }
 
 /// Makes a new account of this vault.
 ///
 /// # Errors
-/// `Trouble`; this vault is as it was.
-pub async fn create(app: &Arc<App>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), Trouble> {
-    let _turn = app.account.turn.lock().await;
-    if app.inventory.account().is_some() {
+/// `SyncError`; this vault is as it was.
+pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), SyncError> {
+    let _turn = sync.handle.turn.lock().await;
+    if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let place = wanted.place(&code.place)?;
     let (device, api_key) = (DeviceId(crypto::random()), ApiKey::random());
     let me = Me { account: place.account(), device, secret: DeviceSecret::random() };
-    let mut engine = Engine::found(me, former_versions(app));
+    let mut engine = Engine::found(me, former_versions(sync));
     let found = engine.prepare(&Wish::Found { name: wanted.name.clone() }, &References::default(), now());
     let mut candidate =
-        found.map_err(AccountError::from)?.ok_or_else(|| Trouble::Other("an account needs a first head".into()))?;
+        found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("an account needs a first head".into()))?;
     candidate.push.keys.push(api_key.device_key(device));
     let client = client(&place, Some(&code.api_key)).await?;
     let newest = client.push(place.account(), &candidate.push, None).await.map_err(|error| match error {
         ClientError::Conflict(_) | ClientError::Unauthorized => {
-            Trouble::Other("this code was used before; `guillemet account admin create-account` makes another".into())
+            SyncError::Other("this code was used before; `guillemet account admin create-account` makes another".into())
         }
         error => error.into(),
     })?;
     if newest != candidate.newest {
-        return Err(Trouble::Other("the server took another head than was sent; do not trust it".into()));
+        return Err(SyncError::Other("the server took another head than was sent; do not trust it".into()));
     }
     let records = engine.accepted(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
     let begun = Change::new(ChangeKind::AccountCreated, actor, now());
-    begin(app, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
+    begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
 /// Makes the vault part of the account. Where names are on both sides and nobody has decided, it waits.
-async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), Trouble> {
-    let Joining { engine, facts, records, .. } = &mut joining;
-    let begun = app.inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
-    match begun {
-        Ok(released) => released.wait().await,
-        Err(error) => {
-            if matches!(error, AccountError::SameNames(_)) {
-                *app.account.joining() = Some(joining);
+async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), SyncError> {
+    let (state, wanted) = (Arc::clone(sync), wanted.clone());
+    // With what follows it: whoever asked may be gone before it is done.
+    let begin = move |inventory: &Inventory| {
+        let Joining { engine, facts, records, .. } = &mut joining;
+        let begun = inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
+        match &begun {
+            Ok(_) => {
+                state.handle.set(Contact::Offline(None));
+                state.handle.changed.notify_one();
             }
-            return Err(error.into());
+            Err(AccountError::SameNames(_)) => *state.handle.joining() = Some(joining),
+            Err(_) => {}
         }
-    }
-    app.account.set(Contact::Offline(None));
-    app.account.changed.notify_one();
+        begun
+    };
+    sync.run(begin).await?.wait().await;
     Ok(())
 }
 
 /// Takes up a machine that was let in with this code before, and waits for a word about names.
-fn take_waiting(app: &App, code: &Hash) -> Option<Joining> {
-    let mut waiting = app.account.joining();
+fn take_waiting(sync: &SyncState, code: &Hash) -> Option<Joining> {
+    let mut waiting = sync.handle.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
 }
 
@@ -153,37 +161,37 @@ fn code_hash(secret: &[u8]) -> Hash {
 /// An invitation for one machine.
 ///
 /// # Errors
-/// `Trouble`: the server has to know of it.
-pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), Trouble> {
-    let client = app.account.client(&app.inventory).await?;
-    let state = app.inventory.account().ok_or(AccountError::None)?;
+/// `SyncError`: the server has to know of it.
+pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<String>, u64), SyncError> {
+    let client = sync.client().await?;
+    let state = sync.account().await?.ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(crypto::random::<16>()), Zeroizing::new(crypto::random::<32>()));
     let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
     let made = Change::new(ChangeKind::DeviceInvited, actor, now());
-    blocking(app, move |inventory| {
+    sync.run(move |inventory| {
         inventory.change_facts(&[made], |facts| {
             facts.invited.retain(|invited| invited.until > now());
             facts.invited.push(invited);
         })
     })
     .await?;
-    let inviter_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
+    let inviter_key = own_key(sync).await?;
     let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
-    let place = place.map_err(|error| Trouble::Other(error.to_string()))?;
+    let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let code = Code::Invite(Invitation { place, inviter: state.me.1, inviter_key, secret, token });
     Ok((code.text(), INVITE_SECONDS))
 }
 
 /// Lets those in that were invited from here.
-pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(state) = app.inventory.account() else { return Ok(()) };
+pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let Some(state) = sync.account().await? else { return Ok(()) };
     let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
     if invited.is_empty() {
         return Ok(());
     }
-    let my_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
+    let my_key = own_key(sync).await?;
     for enrolment in client.enrolments(state.me.0).await? {
         let known = invited.iter().find_map(|invited| {
             let secret: [u8; 16] = HEXLOWER.decode(invited.secret.as_bytes()).ok()?.try_into().ok()?;
@@ -199,9 +207,9 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
         // For one machine, whatever the server says.
         invited.retain(|invited| invited.secret != used);
         let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
-        let _turn = app.account.turn.lock().await;
-        steps::push(app, client, &Arc::new(wish), &Actor::own()).await?;
-        blocking(app, move |inventory| {
+        let _turn = sync.handle.turn.lock().await;
+        steps::push(sync, client, &Arc::new(wish), &Actor::own()).await?;
+        sync.run(move |inventory| {
             inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })
         .await?;
@@ -213,16 +221,16 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
 /// Joins the account of an invitation.
 ///
 /// # Errors
-/// `Trouble`; `SameNames` where somebody has to decide first, and asks again with the same code.
-pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), Trouble> {
-    let _turn = app.account.turn.lock().await;
+/// `SyncError`; `SameNames` where somebody has to decide first, and asks again with the same code.
+pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), SyncError> {
+    let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountJoined, actor, now());
-    if app.inventory.account().is_some() {
+    if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(&*code.secret);
-    if let Some(waiting) = take_waiting(app, &hash) {
-        return begin(app, waiting, wanted, begun).await;
+    if let Some(waiting) = take_waiting(sync, &hash) {
+        return begin(sync, waiting, wanted, begun).await;
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
@@ -232,28 +240,28 @@ pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Want
     client.enrol(account, &code.token, &enrolment).await?;
     let wrap = admitted(&client, account).await?;
     if wrap.sender != code.inviter {
-        return Err(Trouble::Other(
+        return Err(SyncError::Other(
             "the key of the account comes from another device than the one that invited; do not trust this server"
                 .into(),
         ));
     }
     let opened = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
-    let (key, anchor) = opened.map_err(|error| Trouble::Other(error.to_string()))?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
+    let (key, anchor) = opened.map_err(|error| SyncError::Other(error.to_string()))?;
+    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Waits until this machine is let in.
-async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, Trouble> {
+async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
         if let Some(wrap) = client.wrap(account).await? {
             return Ok(wrap);
         }
         if Instant::now() > until {
-            return Err(Trouble::Other(
+            return Err(SyncError::Other(
                 "the machine that invited this one did not let it in: its daemon has to run and be connected (`guillemet account status` there). Invite again".into(),
             ));
         }
@@ -264,7 +272,7 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, Trouble> 
 }
 
 /// Everything the account holds.
-async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), Trouble> {
+async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
@@ -273,9 +281,9 @@ async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<
 /// What takes a while in a large account.
 async fn worked_out<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::account::engine::Refusal> + Send + 'static,
-) -> Result<T, Trouble> {
+) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|_| Trouble::Other("a part of the daemon failed; its log says where".into()))?;
+    let done = done.map_err(|_| SyncError::Other("a part of the daemon failed; its log says where".into()))?;
     Ok(done.map_err(AccountError::from)?)
 }
 
@@ -294,10 +302,10 @@ pub struct Printed {
 /// Makes a recovery code: a device on paper.
 ///
 /// # Errors
-/// `Trouble`: the account has to know of it.
-pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble> {
-    let client = app.account.client(&app.inventory).await?;
-    let state = app.inventory.account().ok_or(AccountError::None)?;
+/// `SyncError`: the account has to know of it.
+pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, SyncError> {
+    let client = sync.client().await?;
+    let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(crypto::random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
         id: device,
@@ -306,12 +314,12 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble>
         paper: true,
         api_key: Some(api_key.device_key(device)),
     };
-    let _turn = app.account.turn.lock().await;
-    let pushed = steps::push(app, &client, &Arc::new(wish), actor).await?;
-    let head = pushed.ok_or_else(|| Trouble::Other("the recovery code was not taken; try again".into()))?;
-    let sender_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
+    let _turn = sync.handle.turn.lock().await;
+    let pushed = steps::push(sync, &client, &Arc::new(wish), actor).await?;
+    let head = pushed.ok_or_else(|| SyncError::Other("the recovery code was not taken; try again".into()))?;
+    let sender_key = own_key(sync).await?;
     let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
-    let place = place.map_err(|error| Trouble::Other(error.to_string()))?;
+    let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
     let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
     Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
@@ -320,16 +328,16 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble>
 /// Brings the account of a recovery code back, as a new device of it.
 ///
 /// # Errors
-/// `Trouble`; `SameNames` as `join`.
-pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), Trouble> {
-    let _turn = app.account.turn.lock().await;
+/// `SyncError`; `SameNames` as `join`.
+pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), SyncError> {
+    let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
-    if app.inventory.account().is_some() {
+    if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(code.api_key.expose().as_bytes());
-    if let Some(waiting) = take_waiting(app, &hash) {
-        return begin(app, waiting, wanted, begun).await;
+    if let Some(waiting) = take_waiting(sync, &hash) {
+        return begin(sync, waiting, wanted, begun).await;
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
@@ -338,7 +346,7 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
     let (mut pages, first) = since_printed(&paper_client, account, code.head).await?;
     let key = wrapped_for(&pages, account, &paper, &code.sender_key, code.head)?;
     let first = behind_gaps(&mut pages, account, key.epoch(), first);
-    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(app));
+    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
@@ -352,18 +360,18 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
         api_key: Some(api_key.device_key(device)),
     };
     let candidate = engine.prepare(&wish, &References::default(), now()).map_err(AccountError::from)?;
-    let candidate = candidate.ok_or_else(|| Trouble::Other("a device needs a head that lets it in".into()))?;
+    let candidate = candidate.ok_or_else(|| SyncError::Other("a device needs a head that lets it in".into()))?;
     engine.sending(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
     paper_client.push(account, &candidate.push, Some(onto.hash)).await?;
     let key =
         engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
-    let key = key.ok_or_else(|| Trouble::Other("the key of the account is missing".into()))?;
+    let key = key.ok_or_else(|| SyncError::Other("the key of the account is missing".into()))?;
     let client = client(&place, Some(&api_key)).await?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
+    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Every head since a code was printed, which is the first; where the server does not keep them any more, the newest.
@@ -373,7 +381,7 @@ async fn since_printed(
     client: &Client,
     account: AccountId,
     printed: Newest,
-) -> Result<(Vec<Changes>, Newest), Trouble> {
+) -> Result<(Vec<Changes>, Newest), SyncError> {
     match steps::pages(client, account, Engine::cursor_of(printed)).await {
         Err(ClientError::ContinuityLost) => {}
         pages => return Ok((pages?, printed)),
@@ -406,12 +414,12 @@ fn wrapped_for(
     paper: &(DeviceId, DeviceSecret),
     sender_key: &PublicKey,
     head: Newest,
-) -> Result<EpochKey, Trouble> {
+) -> Result<EpochKey, SyncError> {
     let wraps = pages.iter().flat_map(|page| &page.wraps);
     let opened = wraps.filter_map(|wrap| open_wrap(account, (paper.0, &paper.1), sender_key, wrap).ok());
     let found = opened.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
     found.ok_or_else(|| {
-        Trouble::Other(
+        SyncError::Other(
             "the server does not have the key of this recovery code: it was set back, or a device was revoked since the code was printed, and that is longer ago than the server keeps the account's heads. Use a newer code, or an invitation"
                 .into(),
         )

@@ -1,5 +1,7 @@
-//! A daemon's membership in an account: it stays in contact with the server, carries what the inventory's engine
-//! wants sent and what the server answers, and brings machines in and out.
+//! Sync with an account: stays in contact with its server, carries what the inventory's engine wants sent and what the
+//! server answers, and brings machines in and out.
+//!
+//! Knows neither the API nor the console: everything it works on is in [`SyncState`].
 //!
 //! `contact` is the task that lives as long as the daemon, `steps` a pull, a push and a delete, `joining` how an account
 //! begins and how machines come in, `repair` the way out after the server was set back, `usage` what devices report of
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
@@ -23,8 +25,8 @@ use crate::account::client::{Client, ClientError};
 use crate::account::engine::Refusal;
 use crate::account::wire::AccountId;
 use crate::account::words::words;
-use crate::api::App;
-use crate::inventory::{AccountError, AccountState, Inventory, Stopped, rfc3339};
+use crate::config::Config;
+use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped, rfc3339};
 use crate::names::Millis;
 use crate::resolve::now;
 use crate::template::catalog::Template;
@@ -40,7 +42,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 
 /// Why something with the account did not happen.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum SyncError {
     /// The server, or the way to it.
     #[error(transparent)]
     Server(#[from] ClientError),
@@ -63,6 +65,9 @@ pub enum Trouble {
     /// Others are always faster.
     #[error("other devices change the account all the time; nothing was done. Try again")]
     Crowded,
+    /// The inventory failed inside.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// Whatever else there is to say.
     #[error("{0}")]
     Other(String),
@@ -86,8 +91,46 @@ pub enum Contact {
     Connected,
 }
 
-/// What the parts of the daemon share of the membership.
-pub struct Handle {
+/// Everything that sync works on. The daemon has one, in an account or not.
+pub struct SyncState {
+    /// The secrets and templates, with the account's engine.
+    pub inventory: InventoryHandle,
+    /// The configuration in force.
+    pub config: Arc<ArcSwap<Config>>,
+    /// What other parts of the daemon see of the contact with the server.
+    pub handle: SyncHandle,
+}
+
+impl SyncState {
+    /// Calls the inventory on a thread that may block.
+    ///
+    /// # Errors
+    /// `Account` with the error of `call`; `Panicked` when it panicked.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, SyncError> {
+        Ok(self.inventory.run(call).await??)
+    }
+
+    /// Returns the state of the account; `None` in a vault that is in no account.
+    async fn account(&self) -> Result<Option<AccountState>, SyncError> {
+        Ok(self.inventory.run(Inventory::account).await?)
+    }
+
+    /// Returns the client of the account's server, once there is contact. A daemon that has just started or joined gets
+    /// ten seconds for that.
+    ///
+    /// # Errors
+    /// `Account` in a vault that is in no account; `Offline`, or `Other` where the server is refused.
+    async fn client(&self) -> Result<Arc<Client>, SyncError> {
+        self.run(|inventory| inventory.with_engine(|_| ())).await?;
+        self.handle.client().await
+    }
+}
+
+/// What other parts of the daemon see of the contact with the server. Never blocks.
+pub struct SyncHandle {
     contact: watch::Sender<Contact>,
     /// The same, for every render.
     is_connected: AtomicBool,
@@ -98,7 +141,7 @@ pub struct Handle {
     client: ArcSwapOption<Client>,
     /// Held by whoever pulls or pushes.
     turn: tokio::sync::Mutex<()>,
-    /// The membership began, ended or was mended.
+    /// Notified when this device joined or left an account, or when its state was repaired.
     changed: Notify,
     /// Told when something was published.
     published: Notify,
@@ -108,7 +151,7 @@ pub struct Handle {
     joining: Mutex<Option<Joining>>,
 }
 
-impl Default for Handle {
+impl Default for SyncHandle {
     fn default() -> Self {
         Self {
             contact: watch::channel(Contact::None).0,
@@ -125,8 +168,8 @@ impl Default for Handle {
     }
 }
 
-impl Handle {
-    /// Of a daemon that starts: how old the newest head is, it knows before the server has answered.
+impl SyncHandle {
+    /// Returns the handle of a daemon that starts. It knows the age of the newest head before the server has answered.
     pub fn of(inventory: &Inventory) -> Self {
         let head = inventory.account().and_then(|state| state.head);
         Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
@@ -178,16 +221,15 @@ impl Handle {
     }
 
     /// The way to the server, once there is contact; a daemon that has just started, or joined, gets a moment.
-    async fn client(&self, inventory: &Inventory) -> Result<Arc<Client>, Trouble> {
-        inventory.with_engine(|_| ())?;
+    async fn client(&self) -> Result<Arc<Client>, SyncError> {
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
         let state = tokio::time::timeout(MOMENT, settled).await.ok().and_then(Result::ok).map(|state| state.clone());
         match (state, self.client.load_full()) {
             (Some(Contact::Connected), Some(client)) => Ok(client),
-            (Some(Contact::Refused { message, .. }), _) => Err(Trouble::Other(message)),
-            (Some(Contact::Offline(Some(why))), _) => Err(Trouble::Offline(why)),
-            _ => Err(Trouble::Offline("it has not answered yet".into())),
+            (Some(Contact::Refused { message, .. }), _) => Err(SyncError::Other(message)),
+            (Some(Contact::Offline(Some(why))), _) => Err(SyncError::Offline(why)),
+            _ => Err(SyncError::Offline("it has not answered yet".into())),
         }
     }
 
@@ -196,7 +238,7 @@ impl Handle {
     }
 }
 
-/// What there is to see of a membership.
+/// The state of sync, as the API shows it.
 #[derive(Serialize)]
 pub struct Status {
     joined: bool,
@@ -245,16 +287,19 @@ pub struct DeviceView {
 }
 
 /// Waits for the first contact, and gives up after a moment.
-pub async fn first_contact(app: &App) {
-    let _ = app.account.client(&app.inventory).await;
+pub async fn first_contact(sync: &SyncState) {
+    let _ = sync.client().await;
 }
 
-/// How it stands.
-pub fn status(app: &App) -> Status {
-    let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = app.inventory.account() else {
-        return Status { joined: false, state: "none", code: None, message: None, account: None };
+/// Returns the state of sync.
+///
+/// # Errors
+/// `Panicked`.
+pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
+    let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = sync.account().await? else {
+        return Ok(Status { joined: false, state: "none", code: None, message: None, account: None });
     };
-    let contact = app.account.contact.borrow().clone();
+    let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
         (Some(Stopped { code, message, .. }), _) => ("stopped", Some(code), Some(message)),
         (None, Contact::Refused { code, message }) => ("refused", Some(code.to_owned()), Some(message)),
@@ -262,7 +307,7 @@ pub fn status(app: &App) -> Status {
         (None, Contact::Connected) => ("connected", None, None),
         (None, Contact::None) => ("offline", None, None),
     };
-    let heard = app.account.heard_at.load(Ordering::Relaxed);
+    let heard = sync.handle.heard_at.load(Ordering::Relaxed);
     let made_at = head.as_ref().map(|(head, _)| head.made_at);
     let account = AccountView {
         account: me.0,
@@ -283,22 +328,22 @@ pub fn status(app: &App) -> Status {
             .map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text })
             .collect(),
     };
-    Status { joined: true, state, code, message, account: Some(account) }
+    Ok(Status { joined: true, state, code, message, account: Some(account) })
 }
 
-/// For metrics: whether there is contact, and how many changes are pending; nothing without an account.
-pub fn gauges(app: &App) -> Option<(bool, usize)> {
-    let pending = app.inventory.with_engine(|engine| engine.pending().len()).ok()?;
-    Some((app.account.is_connected.load(Ordering::Relaxed), pending))
+/// Returns for metrics whether there is contact, and how many changes are pending; `None` without an account.
+pub fn gauges(handle: &SyncHandle, inventory: &Inventory) -> Option<(bool, usize)> {
+    let pending = inventory.with_engine(|engine| engine.pending().len()).ok()?;
+    Some((handle.is_connected.load(Ordering::Relaxed), pending))
 }
 
 /// The devices of the account.
 ///
 /// # Errors
 /// When this vault is in none.
-pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
-    let AccountState { head, me, seen, .. } = app.inventory.account().ok_or(AccountError::None)?;
-    let reports = app.inventory.reports();
+pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
+    let read = |inventory: &Inventory| Ok((inventory.account().ok_or(AccountError::None)?, inventory.reports()));
+    let (AccountState { head, me, seen, .. }, reports) = sync.run(read).await?;
     let devices = head.map(|(head, _)| head.devices).unwrap_or_default();
     let view = |device: crate::account::engine::Device| {
         let seen = seen.iter().find(|(id, ..)| *id == device.id);
@@ -316,26 +361,21 @@ pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
     Ok(devices.into_iter().map(view).collect())
 }
 
-/// Calls the inventory, which blocks.
-async fn blocking<T: Send + 'static>(
-    app: &Arc<App>,
-    call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
-) -> Result<T, Trouble> {
-    let app = Arc::clone(app);
-    let called = tokio::task::spawn_blocking(move || crate::sys::stack::leaving_nothing(|| call(&app.inventory)));
-    match called.await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Trouble::Other("a part of the daemon failed; its log says where".into())),
+/// Returns what a refusal of the server's state means for the contact: its code, and what to do.
+fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
+    match trouble {
+        SyncError::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
+        SyncError::Server(error) => Some((refused_by(error)?, error.to_string())),
+        _ => None,
     }
 }
 
-/// What a refusal of the server's state means for the contact.
-fn refused(trouble: &Trouble) -> Option<(&'static str, String)> {
-    match trouble {
-        Trouble::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
-        Trouble::Server(error @ ClientError::ContinuityLost) => Some(("continuity_lost", error.to_string())),
-        Trouble::Server(error @ ClientError::Unauthorized) => Some(("unauthorized", error.to_string())),
-        Trouble::Server(error @ ClientError::Untrusted(_)) => Some(("untrusted", error.to_string())),
+/// Returns the code of an answer that refuses the server, rather than one that says it cannot be reached.
+fn refused_by(error: &ClientError) -> Option<&'static str> {
+    match error {
+        ClientError::ContinuityLost => Some("continuity_lost"),
+        ClientError::Unauthorized => Some("unauthorized"),
+        ClientError::Untrusted(_) => Some("untrusted"),
         _ => None,
     }
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Trouble, blocking, is_final};
+use super::{SyncError, SyncState, is_final};
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::{Engine, Wish};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
-use crate::api::App;
-use crate::inventory::{AccountError, Outgoing, Stopped};
+use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::now;
 use crate::resolve::snapshot::Released;
@@ -56,85 +55,83 @@ async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> 
     }
 }
 
-fn account(app: &App) -> Result<AccountId, Trouble> {
-    Ok(app.inventory.with_engine(|engine| engine.me().account)?)
+async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
+    sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
 }
 
 /// Brings this device to the newest head. To be called by whoever has the turn.
-pub(super) async fn pull(app: &Arc<App>, client: &Client) -> Result<(), Trouble> {
-    let account = account(app)?;
-    let cursor = app.inventory.account_cursor()?;
+pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
+    let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
+    let (account, cursor) = sync.run(read).await?;
     let pages = pages(client, account, cursor).await?;
-    let pulled = blocking(app, move |inventory| inventory.account_pulled(&pages)).await;
-    if let Err(Trouble::Account(AccountError::Refused(refusal))) = &pulled {
+    let pulled = sync.run(move |inventory| inventory.account_pulled(&pages)).await;
+    if let Err(SyncError::Account(AccountError::Refused(refusal))) = &pulled {
         tracing::error!(code = refusal.code(), "{refusal}");
         if is_final(refusal) {
             let stopped = Stopped { code: refusal.code().into(), message: refusal.to_string(), at: now() };
-            blocking(app, |inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
+            sync.run(|inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
         }
     }
     // Nobody waits for what others have changed: it was acknowledged where it was changed.
     drop(pulled?);
-    heard(app);
+    heard(sync).await;
     Ok(())
 }
 
-/// The newest head was confirmed by the server just now.
-pub(super) fn heard(app: &App) {
-    let made_at = app.inventory.with_engine(|engine| engine.head().map(|(head, _)| head.made_at));
-    app.account.heard(made_at.ok().flatten());
+/// Notes that the server has just confirmed the newest head.
+pub(super) async fn heard(sync: &SyncState) {
+    let made_at = |engine: &Engine| engine.head().map(|(head, _)| head.made_at);
+    let made_at = sync.run(move |inventory| inventory.with_engine(made_at)).await;
+    sync.handle.heard(made_at.ok().flatten());
 }
 
 /// Pushes what is due, and what `actor` wants with it. Whether there was anything.
 ///
 /// # Errors
-/// `Trouble`; what is pending stays so.
+/// `SyncError`; what is pending stays so.
 pub(super) async fn push(
-    app: &Arc<App>,
+    sync: &Arc<SyncState>,
     client: &Client,
     wish: &Arc<Wish>,
     actor: &Actor,
-) -> Result<Option<Newest>, Trouble> {
-    let account = account(app)?;
+) -> Result<Option<Newest>, SyncError> {
+    let account = account(sync).await?;
     let mut pushed = None;
     for attempt in 0..TRIES {
-        let wanted = Arc::clone(if pushed.is_some() { &EDITS.0 } else { wish });
-        let Some(outgoing) = blocking(app, move |inventory| inventory.account_push(&wanted)).await? else {
-            app.account.published.notify_waiters();
+        let wanted = if pushed.is_some() { Arc::new(Wish::Edits) } else { Arc::clone(wish) };
+        let Some(outgoing) = sync.run(move |inventory| inventory.account_push(&wanted)).await? else {
+            sync.handle.published.notify_waiters();
             return Ok(pushed);
         };
-        match send(app, client, account, outgoing, actor).await? {
+        match send(sync, client, account, outgoing, actor).await? {
             Some((newest, released)) => {
                 // Edits were acknowledged when they were made.
                 drop(released);
                 pushed = pushed.or(Some(newest));
-                app.account.published.notify_waiters();
+                sync.handle.published.notify_waiters();
                 // What was typed meanwhile goes on its own.
-                if app.inventory.with_engine(|engine| engine.pending().len())? == 0 {
+                let pending = |inventory: &Inventory| inventory.with_engine(|engine| engine.pending().len());
+                if sync.run(pending).await? == 0 {
                     return Ok(pushed);
                 }
             }
             None => {
                 jitter(attempt).await;
-                pull(app, client).await?;
+                pull(sync, client).await?;
             }
         }
     }
-    pushed.map(Some).ok_or(Trouble::Crowded)
+    pushed.map(Some).ok_or(SyncError::Crowded)
 }
-
-/// The wish of an edit, made once.
-struct Edits(std::sync::LazyLock<Arc<Wish>>);
-static EDITS: Edits = Edits(std::sync::LazyLock::new(|| Arc::new(Wish::Edits)));
 
 /// Sends a push; nothing where another head is the newest by now.
 async fn send(
-    app: &Arc<App>,
+    sync: &Arc<SyncState>,
     client: &Client,
     account: AccountId,
     outgoing: Outgoing,
     actor: &Actor,
-) -> Result<Option<(Newest, Released)>, Trouble> {
+) -> Result<Option<(Newest, Released)>, SyncError> {
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
     let until = Instant::now() + QUIET;
@@ -145,8 +142,8 @@ async fn send(
     match sent {
         Ok(newest) if newest == outgoing.candidate.newest => {
             let actor = actor.clone();
-            let released = blocking(app, move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
-            heard(app);
+            let released = sync.run(move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
+            heard(sync).await;
             Ok(Some((newest, released)))
         }
         Ok(_) => Err(ClientError::Malformed("it took another head than was sent".into()).into()),
@@ -166,79 +163,78 @@ async fn jitter(attempt: u32) {
 /// inventory's alone.
 ///
 /// # Errors
-/// `Trouble`; nothing was deleted, but for `Unknown`.
+/// `SyncError`; nothing was deleted, but for `Unknown`.
 pub async fn delete(
-    app: &Arc<App>,
+    sync: &Arc<SyncState>,
     actor: &Actor,
     name: SecretName,
     expected: Option<String>,
-) -> Result<(SecretId, Released), Trouble> {
-    if app.inventory.account().is_none() {
+) -> Result<(SecretId, Released), SyncError> {
+    if sync.account().await?.is_none() {
         let actor = actor.clone();
-        return blocking(app, move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
+        return sync.run(move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
     }
-    let account = account(app)?;
+    let account = account(sync).await?;
     let offline = |error: ClientError| {
-        if error.passes() { Trouble::DeleteOffline(error.to_string()) } else { error.into() }
+        if error.passes() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
     };
-    let client =
-        app.account.client(&app.inventory).await.map_err(|trouble| Trouble::DeleteOffline(trouble.to_string()))?;
-    let _turn = app.account.turn.lock().await;
+    let client = sync.client().await.map_err(|trouble| SyncError::DeleteOffline(trouble.to_string()))?;
+    let _turn = sync.handle.turn.lock().await;
     for attempt in 0..TRIES {
-        pull(app, &client).await.map_err(|trouble| match trouble {
-            Trouble::Server(error) => offline(error),
+        pull(sync, &client).await.map_err(|trouble| match trouble {
+            SyncError::Server(error) => offline(error),
             trouble => trouble,
         })?;
         let (name, expected) = (name.clone(), expected.clone());
-        let deleting = blocking(app, move |inventory| inventory.account_delete(&name, expected.as_deref()));
+        let deleting = sync.run(move |inventory| inventory.account_delete(&name, expected.as_deref()));
         let (id, outgoing) = deleting.await?;
-        let sent = send(app, &client, account, outgoing, actor).await;
+        let sent = send(sync, &client, account, outgoing, actor).await;
         match sent {
             Ok(Some((_, released))) => return Ok((id, released)),
             Ok(None) => jitter(attempt).await,
-            Err(Trouble::Server(error)) if error.passes() => return Err(Trouble::Unknown),
+            Err(SyncError::Server(error)) if error.passes() => return Err(SyncError::Unknown),
             Err(trouble) => return Err(trouble),
         }
     }
-    Err(Trouble::Crowded)
+    Err(SyncError::Crowded)
 }
 
 /// Puts a device out of the account, under a new epoch. The names of the secrets it could read, to be rotated.
 ///
 /// # Errors
-/// `Trouble`; without the newest head nothing is done.
-pub async fn revoke(app: &Arc<App>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, Trouble> {
-    let client = app.account.client(&app.inventory).await?;
-    let _turn = app.account.turn.lock().await;
-    if app.inventory.with_engine(|engine| engine.me().device == device)? {
-        return Err(Trouble::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
+/// `SyncError`; without the newest head nothing is done.
+pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, SyncError> {
+    let client = sync.client().await?;
+    let _turn = sync.handle.turn.lock().await;
+    if sync.run(move |inventory| inventory.with_engine(|engine| engine.me().device == device)).await? {
+        return Err(SyncError::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
     }
-    pull(app, &client).await?;
-    push(app, &client, &Arc::new(Wish::Revoke(device)), actor).await?;
+    pull(sync, &client).await?;
+    push(sync, &client, &Arc::new(Wish::Revoke(device)), actor).await?;
     let names = |engine: &Engine| {
         let mut names: Vec<String> = engine.base().secrets().map(|secret| secret.name.to_string()).collect();
         names.sort_unstable();
         names
     };
-    Ok(app.inventory.with_engine(names)?)
+    sync.run(move |inventory| inventory.with_engine(names)).await
 }
 
-/// Ends the membership of this device. Secrets stay as they are. Whether the others have been told: without that,
+/// Takes this device out of its account. Secrets stay as they are. Whether the others have been told: without that,
 /// one of them has to revoke this device.
 ///
 /// # Errors
 /// When this vault is in no account, or cannot be written.
-pub async fn leave(app: &Arc<App>, actor: &Actor) -> Result<bool, Trouble> {
-    if app.inventory.account().is_none() {
+pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncError> {
+    if sync.account().await?.is_none() {
         return Err(AccountError::None.into());
     }
-    let client = app.account.client(&app.inventory).await;
-    let _turn = app.account.turn.lock().await;
+    let client = sync.client().await;
+    let _turn = sync.handle.turn.lock().await;
     let told = match client {
         Ok(client) => {
             let told = async {
-                pull(app, &client).await?;
-                push(app, &client, &Arc::new(Wish::Leave), actor).await
+                pull(sync, &client).await?;
+                push(sync, &client, &Arc::new(Wish::Leave), actor).await
             };
             told.await
         }
@@ -248,8 +244,8 @@ pub async fn leave(app: &Arc<App>, actor: &Actor) -> Result<bool, Trouble> {
         tracing::warn!(%trouble, "the account could not be told that this device leaves it");
     }
     let left = Change::new(ChangeKind::AccountLeft, actor, now());
-    blocking(app, |inventory| inventory.account_end(left)).await?;
-    app.account.heard(None);
-    app.account.changed.notify_one();
+    sync.run(|inventory| inventory.account_end(left)).await?;
+    sync.handle.heard(None);
+    sync.handle.changed.notify_one();
     Ok(told.is_ok())
 }

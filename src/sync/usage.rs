@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Trouble, blocking};
+use super::{SyncError, SyncState};
 use crate::account::client::{Client, ClientError};
 use crate::account::seal::Kind;
 use crate::account::wire::Usage;
-use crate::api::App;
-use crate::inventory::{AccountError, Report};
+use crate::inventory::{AccountError, Inventory, Report};
 use crate::names::Millis;
 use crate::resolve::now;
 
@@ -23,28 +22,30 @@ const PACE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports what was used here, where that is new or the last report is old.
-pub(super) async fn report(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(state) = app.inventory.account() else { return Ok(()) };
+pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
+    let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
     let (account, me) = state.me;
-    let inventory = Arc::clone(&app.inventory);
-    let uses = tokio::task::spawn_blocking(move || inventory.uses()).await;
-    let Ok(Ok(uses)) = uses else { return Ok(()) };
-    let last = app.inventory.reports().into_iter().find(|report| report.device == me);
+    let last = reports.into_iter().find(|report| report.device == me);
     let known = last.as_ref().map_or(0, |last| last.counter);
     let report = Report::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.here());
     if last.is_some_and(|last| !is_due(&last, &report)) {
         return Ok(());
     }
     let counter = report.counter;
-    blocking(app, move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
+    sync.run(move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
     let plain = report.to_bytes().map_err(AccountError::from)?;
-    let sealed = app.inventory.with_engine(|engine| {
-        engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
-    })?;
+    let sealed = sync
+        .run(move |inventory| {
+            inventory.with_engine(|engine| {
+                engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
+            })
+        })
+        .await?;
     let (epoch, sealed) = sealed.ok_or(AccountError::None)?;
     let usage = Usage { device: me, counter, epoch, sealed };
     match client.put_usage(account, &usage).await {
-        Ok(()) => blocking(app, move |inventory| inventory.keep_reports(vec![usage])).await,
+        Ok(()) => sync.run(move |inventory| inventory.keep_reports(vec![usage])).await,
         // The server has a higher one: what it has is heard next, and the one after that is higher still.
         Err(ClientError::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -58,10 +59,10 @@ fn is_due(last: &Report, report: &Report) -> bool {
 }
 
 /// Fetches what others report.
-pub(super) async fn fetch(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(state) = app.inventory.account() else { return Ok(()) };
+pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let Some(state) = sync.account().await? else { return Ok(()) };
     let told = client.usage(state.me.0).await?;
-    blocking(app, move |inventory| inventory.keep_reports(told)).await
+    sync.run(move |inventory| inventory.keep_reports(told)).await
 }
 
 /// The last fetch for somebody who asked.
@@ -75,11 +76,11 @@ pub(super) struct Fetched {
 /// Brings what others report up to date for somebody who decides by it: what is known then is what the server had when
 /// they asked, or later. Out of contact, and where the server does not answer in time, it stays as it is: the age of
 /// each report says so.
-pub async fn refresh_reports(app: &Arc<App>) {
-    let Some(client) = app.account.client.load_full() else { return };
+pub async fn refresh_reports(sync: &Arc<SyncState>) {
+    let Some(client) = sync.handle.client.load_full() else { return };
     let since = Instant::now();
     let refreshed = async {
-        let mut fetched = app.account.fetched.lock().await;
+        let mut fetched = sync.handle.fetched.lock().await;
         // What was fetched for others meanwhile will do.
         if fetched.began.is_some_and(|began| began > since) || fetched.not_before.is_some_and(|until| since < until) {
             return;
@@ -89,7 +90,7 @@ pub async fn refresh_reports(app: &Arc<App>) {
         }
         let began = Instant::now();
         *fetched = Fetched { began: Some(began), not_before: Some(began + PAUSE) };
-        match fetch(app, &client).await {
+        match fetch(sync, &client).await {
             Ok(()) => fetched.not_before = None,
             Err(trouble) => tracing::debug!(%trouble, "the reports of other devices could not be fetched"),
         }
