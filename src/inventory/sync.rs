@@ -278,35 +278,7 @@ impl Inventory {
         let state = self.resolver.current.load();
         let mut mine: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
         mine.sort_by_key(|secret| secret.name.key());
-        let (mut intents, mut undecided) = (Vec::new(), Vec::new());
-        for secret in &mine {
-            let there = known.view().secret(secret.id).or_else(|| known.view().named(&secret.name));
-            let want = |id, change| Intent::new(id, now(), change);
-            match there {
-                None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
-                // This vault was part of the account before, and knows nothing that the account does not have.
-                Some(same) if same.id == secret.id && has_all_of(same, secret) => {
-                    if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
-                        intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
-                    }
-                }
-                Some(theirs) => match decide(&secret.name) {
-                    None => undecided.push(secret.name.to_string()),
-                    Some(SameName::Both) => {
-                        let is_own = theirs.id != secret.id;
-                        let id = if is_own { secret.id } else { SecretId(crypto::random()) };
-                        intents.push(want(id, IntentChange::Create(Arc::new(Secret { id, ..(**secret).clone() }))));
-                    }
-                    Some(SameName::Account) => {}
-                    Some(SameName::Mine) => {
-                        intents.push(want(theirs.id, IntentChange::Value(secret.current().clone())))
-                    }
-                },
-            }
-        }
-        if !undecided.is_empty() {
-            return Err(AccountError::SameNames(undecided));
-        }
+        let intents = intents_of(known, &mine, decide)?;
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
         let mut update = engine.bring(&mine, intents);
         // Everything the account brings is new to this vault.
@@ -364,6 +336,42 @@ impl Inventory {
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
         Ok(self.owned().vault.account_records()?)
     }
+}
+
+/// Returns what becomes of the secrets of a vault that joins an account, as intents. One that none is about goes.
+///
+/// # Errors
+/// `SameNames` with the names that `decide` does not know.
+fn intents_of(
+    account: &Engine,
+    mine: &[Arc<Secret>],
+    decide: impl Fn(&SecretName) -> Option<SameName>,
+) -> Result<Vec<Intent>, AccountError> {
+    let (mut intents, mut undecided) = (Vec::new(), Vec::new());
+    for secret in mine {
+        let there = account.view().secret(secret.id).or_else(|| account.view().named(&secret.name));
+        let want = |id, change| Intent::new(id, now(), change);
+        match there {
+            None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
+            // This vault was part of the account before, and knows nothing that the account does not have.
+            Some(same) if same.id == secret.id && has_all_of(same, secret) => {
+                if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
+                    intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
+                }
+            }
+            Some(theirs) => match decide(&secret.name) {
+                None => undecided.push(secret.name.to_string()),
+                Some(SameName::Both) => {
+                    let is_own = theirs.id != secret.id;
+                    let id = if is_own { secret.id } else { SecretId(crypto::random()) };
+                    intents.push(want(id, IntentChange::Create(Arc::new(Secret { id, ..(**secret).clone() }))));
+                }
+                Some(SameName::Account) => {}
+                Some(SameName::Mine) => intents.push(want(theirs.id, IntentChange::Value(secret.current().clone()))),
+            },
+        }
+    }
+    if undecided.is_empty() { Ok(intents) } else { Err(AccountError::SameNames(undecided)) }
 }
 
 /// What it tells of a device that was admitted, or put out.

@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Contact, SyncError, SyncState, joining, refused, refused_by, steps, usage};
-use crate::account::api_key::ApiKey;
+use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
 use crate::account::client::{Client, Events};
 use crate::account::engine::Wish;
 use crate::account::wire::Told;
@@ -127,14 +126,9 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     if sync.handle.contact.borrow().clone() == Contact::None {
         sync.handle.set(Contact::Offline(None));
     }
-    let opened = tokio::task::spawn_blocking(move || {
-        let key = ApiKey::parse(&facts.api_key).map_err(|error| SyncError::Other(error.to_string()))?;
-        Ok::<_, SyncError>(Client::new(&facts.url, facts.pin, Some(&key))?)
-    });
-    let client = match opened.await {
-        Ok(Ok(client)) => Arc::new(client),
-        Ok(Err(trouble)) => return Some(trouble),
-        Err(_) => return Some(SyncError::Other("the way to the server could not be worked out".into())),
+    let client = match connect(facts.url, facts.pin, Some(facts.api_key)).await {
+        Ok(client) => Arc::new(client),
+        Err(trouble) => return Some(trouble),
     };
     tokio::select! {
         trouble = talk(sync, &client, me.0) => Some(trouble),

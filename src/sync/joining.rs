@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::{Contact, SyncError, SyncState, steps};
+use super::{Contact, SyncError, SyncState, connect, steps};
 use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
@@ -76,13 +76,10 @@ fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
     }
 }
 
-/// Opens the way to a server: it looks at the machine's certificates, which blocks.
+/// Makes a client of a place's server.
 async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
-    let api_key = api_key.map(|key| ApiKey::parse(key.expose())).transpose();
-    let api_key = api_key.map_err(|error| SyncError::Other(error.to_string()))?;
-    let opened = tokio::task::spawn_blocking(move || Client::new(&url, pin, api_key.as_ref())).await;
-    Ok(opened.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))??)
+    connect(url, pin, api_key.map(|key| key.expose().to_owned())).await
 }
 
 /// Returns the public key of this device.

@@ -21,9 +21,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
+use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::Refusal;
-use crate::account::wire::AccountId;
+use crate::account::wire::{AccountId, Hash};
 use crate::account::words::words;
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped, rfc3339};
@@ -359,6 +360,20 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
         }
     };
     Ok(devices.into_iter().map(view).collect())
+}
+
+/// Makes a client of a server, with the text of an API key. Reads the machine's certificates, so it does that on a thread
+/// that may block.
+///
+/// # Errors
+/// `Server` where URL, pin or certificates cannot be used; `Other` where the key is none.
+async fn connect(url: String, pin: Option<Hash>, api_key: Option<String>) -> Result<Client, SyncError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
+        let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
+        Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
+    });
+    opened.await.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))?
 }
 
 /// Returns what a refusal of the server's state means for the contact: its code, and what to do.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{SyncError, SyncState, steps};
+use super::{SyncError, SyncState, connect, steps};
 use crate::account::client::Client;
 use crate::account::engine::{Engine, Wish};
 use crate::account::tree::Leaf;
@@ -43,13 +43,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let account = state.me.0;
     let facts = state.facts;
-    let opened = tokio::task::spawn_blocking(move || {
-        let key = crate::account::api_key::ApiKey::parse(&facts.api_key)
-            .map_err(|error| SyncError::Other(error.to_string()))?;
-        Ok::<_, SyncError>(Client::new(&facts.url, facts.pin, Some(&key))?)
-    });
-    let client =
-        opened.await.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))??;
+    let client = connect(facts.url, facts.pin, Some(facts.api_key)).await?;
     let newest = steps::newest(&client, account).await?;
     let compare = move |engine: &Engine| {
         let known = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
