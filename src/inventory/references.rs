@@ -10,13 +10,13 @@ use crate::account::wire::DeviceId;
 use crate::names::SecretName;
 use crate::template::catalog::{Catalog, Content, Names, Reason};
 
-/// The most references one device tells of, and the most bytes of texts that cannot be taken apart: they have to
-/// fit into one record.
+/// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
+/// one record.
 const REFERENCES_MAX: usize = 20_000;
 const WORDS_MAX: usize = 1 << 20;
 
 impl Joined {
-    /// The references other devices told, with the name of each.
+    /// Returns the references that other devices have published, with the name of each device.
     pub(in crate::inventory) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
         let me = self.engine.me().device;
         let name =
@@ -27,7 +27,7 @@ impl Joined {
         others
     }
 
-    /// What other devices have against a name being taken from a secret.
+    /// Returns the references on other devices to a name of a secret, as blockers of its removal.
     pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
         let mut blockers = Vec::new();
         for (device, references) in self.others() {
@@ -77,9 +77,9 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     }
 }
 
-/// What the templates of this device name, for the others, and the texts of files that are none; those of files that
-/// vanished just now among them, for git or an editor may be replacing them. What is too much for one record is told as unknown, which stands in the way of
-/// every delete.
+/// Returns the references that this device publishes: what its templates name, and the words of files that cannot be
+/// parsed. Files that vanished just now count, since git or an editor may be replacing them. What does not fit into one
+/// record is published as unknown, which blocks every delete.
 pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     let mut told = References::default();
     let mut words = 0;

@@ -175,7 +175,7 @@ impl Inventory {
         owned.vault.write(&writes)
     }
 
-    /// Makes the engine again from what is written, after something could not be.
+    /// Loads the engine again from what is written, after a write has failed.
     fn reload(&self, owned: &mut Owned) {
         let state = self.resolver.current.load();
         let secrets: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
@@ -196,7 +196,7 @@ fn local_blockers(owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerV
     blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()
 }
 
-/// What the audit trail tells of the secrets of an update, each changed by whom `who` says.
+/// Returns the events of the audit trail for the secrets of an update; `who` says who changed each.
 pub(super) fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
     let time = now();
     let replaced: HashMap<SecretId, &Secret> = update.replaced.iter().map(|before| (before.id, &**before)).collect();

@@ -39,46 +39,46 @@ use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 /// How many notices are kept.
 pub(super) const NOTICES: usize = 100;
 
-/// What becomes of a secret of this vault whose name is in the account already.
+/// What to do with a secret of this vault whose name is taken in the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameName {
-    /// Both stay: this one is called `NAME-2`.
+    /// Keep both: this one becomes `NAME-2`.
     Both,
-    /// The account's stays, this one goes.
+    /// Keep the account's, and delete this one.
     Account,
-    /// The value of this one becomes the newest version of the account's.
+    /// Make the value of this one the newest version of the account's.
     Mine,
 }
 
-/// A push that is about to be sent, and the templates it tells of.
+/// A push that is written down and about to be sent.
 pub struct Outgoing {
-    /// What is sent, and what it leads to.
+    /// The push, and the state it leads to.
     pub candidate: Candidate,
-    /// What this device's templates named when it was worked out, and which those were.
+    /// The references of this device's templates that it publishes, and those templates.
     local: References,
     told: Vec<Arc<Template>>,
 }
 
-/// Why an account's step is not done.
+/// Why a step of a sync was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// What the server offers is not accepted.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// There is nothing to push, or it may not be.
+    /// The push cannot be prepared.
     #[error(transparent)]
     Unprepared(#[from] Unprepared),
-    /// The inventory.
+    /// The inventory refused it.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     /// This vault is in no account.
     #[error("this vault is in no account; `guillemet account join` makes it part of one")]
     None,
-    /// It is in one already.
+    /// This vault is in an account already.
     #[error("this vault is in an account already; `guillemet account leave` ends that first")]
     Already,
-    /// Names are taken on both sides.
+    /// These names are on both sides, and it is undecided what to do with each.
     #[error("secrets of this vault and of the account have the same name; say what is to become of each")]
     SameNames(Vec<String>),
 }
@@ -91,24 +91,25 @@ impl From<VaultError> for AccountError {
 
 /// The state of a vault in an account.
 pub struct AccountState {
-    /// Where it is, and as whom.
+    /// The server, and this device as the server knows it.
     pub facts: Facts,
     /// The newest head, with its hash.
     pub head: Option<(Head, Hash)>,
-    /// Of which account, as which device.
+    /// The account, and the id of this device in it.
     pub me: (wire::AccountId, DeviceId),
     /// How many intents the account does not have yet.
     pub pending: usize,
-    /// Newest last.
+    /// What a person should know, newest last.
     pub notices: Vec<Notice>,
-    /// What every device last said of its references, with the seq.
+    /// The devices that have published references, each with the number of the head it had seen and how many they are.
     pub seen: Vec<(DeviceId, u64, usize)>,
     /// How many secrets the account holds.
     pub secrets: usize,
 }
 
 impl Inventory {
-    /// When a template that vanished does not count any more, and others can be told so; nothing where there is none.
+    /// Returns after what time a template that vanished no longer counts, so that the others can be told; `None` where none
+    /// vanished just now.
     pub fn vanishing(&self) -> Option<Duration> {
         self.owned().catalog.vanishing(Instant::now())
     }
@@ -143,7 +144,7 @@ impl Inventory {
         Ok(owned.vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
 
-    /// Looks at the engine.
+    /// Calls `look` with the engine, under the lock.
     ///
     /// # Errors
     /// `None`.
@@ -151,7 +152,7 @@ impl Inventory {
         Ok(look(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
     }
 
-    /// From where to pull.
+    /// Returns from where to pull.
     ///
     /// # Errors
     /// `None`.
@@ -159,11 +160,11 @@ impl Inventory {
         self.with_engine(Engine::cursor)
     }
 
-    /// Takes what the server answered. When this returns it is written down; the changes can be seen by new answers,
-    /// and are acknowledged when what is returned has been awaited.
+    /// Applies what the server answered. On return it is on disk and new answers use it; await what is returned before you
+    /// acknowledge it.
     ///
     /// # Errors
-    /// `Refused`: nothing has been applied. `None`, and the vault's.
+    /// `Refused`: nothing was applied. `None`, and the vault's.
     pub fn account_pulled(&self, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
@@ -172,7 +173,7 @@ impl Inventory {
         self.apply(&mut owned, update, audit)
     }
 
-    /// Goes over to the state of the server, of which a person has compared the words.
+    /// Adopts the state of the server, whose fingerprint words a person has compared.
     ///
     /// # Errors
     /// As `account_pulled`.
@@ -185,7 +186,7 @@ impl Inventory {
         self.apply(&mut owned, update, audit)
     }
 
-    /// What is to be pushed now, written down as about to be sent; nothing where there is nothing to push.
+    /// Prepares a push, and writes down that it is about to be sent. Returns `None` where there is nothing to push.
     ///
     /// # Errors
     /// `Unprepared`, `None`, and the vault's.
@@ -217,11 +218,11 @@ impl Inventory {
         Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
     }
 
-    /// What is to be pushed so that a secret is deleted: it is checked against the templates of this device and
-    /// of all others, as the account knows them at the head that the push is for.
+    /// Prepares the push that deletes a secret, which no template of this device references and, at the head that the push
+    /// is made on, none of another device. Returns its id and the push.
     ///
     /// # Errors
-    /// As `delete`, `Unprepared`, and as `account_push`.
+    /// As [`Inventory::delete`] and [`Inventory::account_push`].
     pub fn account_delete(
         &self,
         name: &SecretName,
@@ -234,10 +235,10 @@ impl Inventory {
         Ok((secret.id, prepared.ok_or(Unprepared::NoSecret)?))
     }
 
-    /// The server has accepted a push, which `actor` wanted.
+    /// Applies a push of `actor` that the server has accepted.
     ///
     /// # Errors
-    /// `None`, and the vault's: then the server has it, and the next pull brings it.
+    /// `None`, and the vault's. The server has the push in any case, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
@@ -258,10 +259,11 @@ impl Inventory {
         Ok(released)
     }
 
-    /// Makes this vault part of an account: the engine has pulled everything, or is that of a new account.
+    /// Brings this vault into an account. The engine has pulled everything, or is that of a new account; it is taken out of
+    /// `engine` when nothing is undecided.
     ///
     /// # Errors
-    /// `Already`; `SameNames` where a name is on both sides and `decide` does not say what is to become of it.
+    /// `Already`; `SameNames` with the names that are on both sides and that `decide` does not know; and the vault's.
     pub fn account_begin(
         &self,
         engine: &mut Option<Engine>,
@@ -329,7 +331,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// The boxes of all records, for a repair.
+    /// Returns all records of the account with their boxes, for a repair.
     ///
     /// # Errors
     /// The vault's.
@@ -338,7 +340,7 @@ impl Inventory {
     }
 }
 
-/// Returns what becomes of the secrets of a vault that joins an account, as intents. One that none is about goes.
+/// Returns what to do with the secrets of a vault that joins an account, as intents. A secret without an intent goes.
 ///
 /// # Errors
 /// `SameNames` with the names that `decide` does not know.
@@ -374,7 +376,7 @@ fn intents_of(
     if undecided.is_empty() { Ok(intents) } else { Err(AccountError::SameNames(undecided)) }
 }
 
-/// What it tells of a device that was admitted, or put out.
+/// Returns the event of the audit trail for a device that was admitted or has left.
 fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
     let device = &change.device;
     let kind = match (change.is_admitted, device.paper) {
@@ -386,8 +388,8 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
     AuditChange::new(kind, actor, now()).about(about)
 }
 
-/// What it tells of an update that other devices brought. What an earlier push of this one did, whose answer was lost,
-/// is its own.
+/// Returns the events of the audit trail for an update that other devices made. What an earlier push of this device did,
+/// whose answer was lost, is its own.
 fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     let actor = |id: DeviceId, name: &str| match id == engine.me().device {
         true => Actor::own(),
@@ -403,7 +405,7 @@ fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     audit
 }
 
-/// Whether a secret of the account has the value and the name that this vault has of it.
+/// Returns whether a secret of the account has the current value and the name of the one in this vault.
 fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
     let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
     let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);

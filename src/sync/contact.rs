@@ -1,5 +1,5 @@
-//! The task that keeps a daemon in contact with its account's server: told by events, polling where there are
-//! none, and trying again with growing patience where nobody answers.
+//! The task that keeps the daemon in contact with its account's server. It listens to events, polls where there are
+//! none, and retries with growing delays when the server does not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,18 +16,18 @@ use crate::inventory::{AccountState, Inventory};
 use crate::vault::audit::Actor;
 use crate::vault::crypto;
 
-/// How long it waits after a failure: the first time, and at most.
+/// The delay after a failed session: the first, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// How long at most where there was contact until then: a server that restarts is back soon.
+/// The longest delay after a session that had contact: a server that restarts is back soon.
 const RETURN: Duration = Duration::from_secs(2);
-/// How often the server is asked where it tells no events.
+/// How often the server is polled where it sends no events.
 const POLL: Duration = Duration::from_secs(5);
-/// How often usage is told, where there is anything new, and the age of the head is looked at.
+/// How often new usage is reported, and the age of the head checked.
 const TICK: Duration = Duration::from_secs(15);
-/// How long a connection without a word is believed: the server says something every few seconds.
+/// How long a silent event stream is trusted: the server sends something every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Runs until the daemon stops.
+/// Keeps the daemon in contact with its account's server until `stop` becomes true.
 pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
     let contact = || {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
@@ -78,8 +78,8 @@ enum Woken {
     Stop,
 }
 
-/// One session after the other, and a wait with growing patience after each that failed, until either says to stop.
-/// Knows no clock: how long a session lasted it is told, and who waits is `wait`.
+/// Runs one session after the other, with a growing delay after each that failed, until either says to stop. Reads no
+/// clock: a session says how long it lasted, and `wait` waits.
 async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
     S: Future<Output = Option<Ended>>,
@@ -218,10 +218,10 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
     }
 }
 
-/// What was heard of the usage of others. Of many devices that tell theirs, none is asked for each of them.
+/// When other devices' usage was last fetched. Events only mark that there is more: many devices cost one fetch.
 struct Heard {
     at: Instant,
-    /// Whether there is more by now.
+    /// Whether an event has said since that there is more.
     is_told: bool,
 }
 
@@ -232,7 +232,7 @@ impl Heard {
     }
 }
 
-/// The next thing that is told; never, where nothing is.
+/// Returns the next event; never returns where there is no event stream.
 async fn next(events: &mut Option<Events>) -> Result<Option<Told>, SyncError> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
@@ -240,7 +240,7 @@ async fn next(events: &mut Option<Events>) -> Result<Option<Told>, SyncError> {
     }
 }
 
-/// Where this device does not serve on an old head, it sees to it that there is a newer one.
+/// Pushes a new head where `max_head_age_seconds` is set and the newest head is older than half of that.
 async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let Some(most) = sync.config.load().max_head_age else { return Ok(()) };
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);

@@ -1,4 +1,4 @@
-//! How an account begins, how a machine is invited and comes in, and how one comes back from a recovery code.
+//! Creates accounts, invites and admits devices, and brings a device back from a recovery code.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,30 +25,30 @@ use crate::vault::audit::{Actor, Change};
 use crate::vault::crypto::{self, DeviceSecret, Key};
 use crate::vault::usage::ChangeKind;
 
-/// How long a machine waits to be let in.
+/// How long a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);
-/// How often it looks, at first and later.
+/// The first and the longest interval at which it asks for that.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A machine that has been let in and knows everything, and is not part of the account yet.
+/// A device that the account has admitted and that has pulled everything, but whose vault is not in the account yet.
 pub struct Joining {
     engine: Option<Engine>,
     facts: Facts,
     records: Vec<Written>,
-    /// The code it came with: whoever decides about names has it too.
+    /// The hash of the code it joined with: a request that decides about names carries the same code.
     code: Hash,
 }
 
-/// What somebody wants who brings a machine into an account.
+/// How a device is brought into an account.
 #[derive(Clone)]
 pub struct Wanted {
-    /// What the machine is called.
+    /// The name of the device.
     pub name: String,
-    /// Where the server is, if not where the code says.
+    /// The URL of the server, where it is not the one in the code.
     pub url: Option<String>,
-    /// What becomes of secrets that are on both sides, by name.
+    /// What to do with a secret whose name is on both sides, by name.
     pub same_names: BTreeMap<String, SameName>,
-    /// The same of all others.
+    /// What to do with all others.
     pub otherwise: Option<SameName>,
 }
 
@@ -91,10 +91,10 @@ fn former_versions(sync: &SyncState) -> usize {
     sync.config.load().former_versions
 }
 
-/// Makes a new account of this vault.
+/// Creates an account with the secrets of this vault.
 ///
 /// # Errors
-/// `SyncError`; this vault is as it was.
+/// Any `SyncError`; the vault has not changed.
 pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     if sync.account().await?.is_some() {
@@ -124,7 +124,8 @@ pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted
     begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
-/// Makes the vault part of the account. Where names are on both sides and nobody has decided, it waits.
+/// Brings the vault into the account. Where a name is on both sides and undecided, `joining` is kept for the next
+/// request with the same code.
 async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), SyncError> {
     let (state, wanted) = (Arc::clone(sync), wanted.clone());
     // With what follows it: whoever asked may be gone before it is done.
@@ -145,7 +146,7 @@ async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, beg
     Ok(())
 }
 
-/// Takes up a machine that was let in with this code before, and waits for a word about names.
+/// Takes the device that was admitted with this code before and waits for a decision about names.
 fn take_waiting(sync: &SyncState, code: &Hash) -> Option<Joining> {
     let mut waiting = sync.handle.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
@@ -155,10 +156,10 @@ fn code_hash(secret: &[u8]) -> Hash {
     Hash::of(&[b"guillemet joining\0", secret])
 }
 
-/// An invitation for one machine.
+/// Creates an invitation for one device. Returns its code, and for how many seconds it is valid.
 ///
 /// # Errors
-/// `SyncError`: the server has to know of it.
+/// Any `SyncError`: the server must register it.
 pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<String>, u64), SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
@@ -181,7 +182,7 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
     Ok((code.text(), INVITE_SECONDS))
 }
 
-/// Lets those in that were invited from here.
+/// Admits the devices that were invited from here and have enrolled.
 pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
@@ -218,7 +219,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
 /// Joins the account of an invitation.
 ///
 /// # Errors
-/// `SyncError`; `SameNames` where somebody has to decide first, and asks again with the same code.
+/// Any `SyncError`; `AccountError::SameNames` where names are undecided: repeat the request with the same code.
 pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountJoined, actor, now());
@@ -250,7 +251,7 @@ pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted
     begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Waits until this machine is let in.
+/// Waits until this device is admitted, for a minute at most.
 async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
@@ -268,14 +269,14 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
     }
 }
 
-/// Everything the account holds.
+/// Pulls everything that the account holds.
 async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
-/// What takes a while in a large account.
+/// Runs work of the engine, which takes a while in a large account, on a thread that may block.
 async fn worked_out<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::account::engine::Refusal> + Send + 'static,
 ) -> Result<T, SyncError> {
@@ -284,22 +285,22 @@ async fn worked_out<T: Send + 'static>(
     Ok(done.map_err(AccountError::from)?)
 }
 
-/// A recovery code, with which words and when it was made.
+/// A new recovery code.
 pub struct Printed {
     /// The code.
     pub code: Zeroizing<String>,
-    /// The head it knows.
+    /// The number of the head it was made at.
     pub seq: u64,
-    /// The words of that head.
+    /// The fingerprint words of that head.
     pub words: String,
-    /// When.
+    /// When it was made, in milliseconds since the epoch.
     pub made_at: Millis,
 }
 
-/// Makes a recovery code: a device on paper.
+/// Creates a recovery code: a device of the account on paper.
 ///
 /// # Errors
-/// `SyncError`: the account has to know of it.
+/// Any `SyncError`: the account must admit it.
 pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
@@ -322,10 +323,10 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
 }
 
-/// Brings the account of a recovery code back, as a new device of it.
+/// Restores an account from a recovery code, as a new device of it.
 ///
 /// # Errors
-/// `SyncError`; `SameNames` as `join`.
+/// As [`join`].
 pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
@@ -371,9 +372,9 @@ pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wante
     begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Every head since a code was printed, which is the first; where the server does not keep them any more, the newest.
-/// Whoever could make that one could have made all of them: it opens with the key the code was printed with, or not
-/// at all.
+/// Returns every page since a code was printed, with the head it begins at: that of the code or, where the server no
+/// longer keeps it, the newest. Whoever could make that one could have made all of them: it opens with the key the code
+/// was printed with, or not at all.
 async fn since_printed(
     client: &Client,
     account: AccountId,
@@ -390,7 +391,8 @@ async fn since_printed(
     Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
-/// Where heads are missing because the account was repaired, the first behind that: for the same reason.
+/// Returns the head to begin at: where a repair has left a gap, the first behind it, for the same reason. Drops the
+/// heads before.
 fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: Newest) -> Newest {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
@@ -404,7 +406,7 @@ fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: New
     begin
 }
 
-/// The key that came with the head the paper knows.
+/// Returns the key of the epoch that was wrapped for the recovery code at its head.
 fn wrapped_for(
     pages: &[Changes],
     account: AccountId,

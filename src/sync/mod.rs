@@ -1,11 +1,11 @@
-//! Sync with an account: stays in contact with its server, carries what the inventory's engine wants sent and what the
-//! server answers, and brings machines in and out.
+//! Sync with an account: stays in contact with its server, carries pushes and pulls between it and the inventory's
+//! engine, and brings devices in and out.
 //!
 //! Knows neither the API nor the console: everything it works on is in [`SyncState`].
 //!
-//! `contact` is the task that lives as long as the daemon, `steps` a pull, a push and a delete, `joining` how an account
-//! begins and how machines come in, `repair` the way out after the server was set back, `usage` what devices report of
-//! their use. Decides nothing about what is true: the engine does.
+//! `contact` is the task that lives as long as the daemon. `steps` has pull, push and delete, `joining` creates accounts
+//! and admits devices, `repair` recovers from a server that was set back, `usage` exchanges usage reports. What is true
+//! of the account the engine decides, not this module.
 
 mod contact;
 mod joining;
@@ -38,57 +38,57 @@ pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 
-/// How long somebody who asks waits for the first contact.
+/// How long a request waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// Why something with the account did not happen.
+/// Why a request to the account was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    /// The server, or the way to it.
+    /// The server refused the request, or cannot be reached.
     #[error(transparent)]
     Server(#[from] ClientError),
-    /// What it offers, or what is here.
+    /// The inventory refused it: what the server offers is not accepted, or this vault is not in the right state.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// There is no contact.
+    /// There is no contact with the server; why.
     #[error("there is no contact with the account's server ({0}); `guillemet account status` shows when there is")]
     Offline(String),
-    /// Nobody can say what other devices reference.
+    /// A delete needs to know what other devices reference, and the server cannot be asked; why.
     #[error(
         "nobody knows now what other devices reference, so nothing was deleted; `guillemet secret disable` works at once. {0}"
     )]
     DeleteOffline(String),
-    /// It was sent, and no answer came.
+    /// The request was sent, and no answer came: it may have been done.
     #[error(
         "the account's server did not answer, so nobody knows whether this was done; look again when `guillemet account status` says connected"
     )]
     Unknown,
-    /// Others are always faster.
+    /// Other devices pushed first at each of twelve attempts.
     #[error("other devices change the account all the time; nothing was done. Try again")]
     Crowded,
-    /// The inventory failed inside.
+    /// The inventory panicked.
     #[error(transparent)]
     Panicked(#[from] Panicked),
-    /// Whatever else there is to say.
+    /// Anything else, as a message for a person.
     #[error("{0}")]
     Other(String),
 }
 
-/// How it stands with the server.
+/// The state of the contact with the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contact {
     /// This vault is in no account.
     None,
-    /// Not yet, or not any more; why, where that is known.
+    /// There is no contact; why, where an attempt has failed.
     Offline(Option<String>),
-    /// What it offers is refused.
+    /// This device refuses what the server offers, or the server refuses this device.
     Refused {
-        /// For programs.
+        /// The code, for programs.
         code: &'static str,
-        /// What is wrong, and what to do.
+        /// What is wrong and what to do.
         message: String,
     },
-    /// Everything is told in both directions.
+    /// Changes are exchanged in both directions.
     Connected,
 }
 
@@ -133,22 +133,22 @@ impl SyncState {
 /// What other parts of the daemon see of the contact with the server. Never blocks.
 pub struct SyncHandle {
     contact: watch::Sender<Contact>,
-    /// The same, for every render.
+    /// Whether `contact` is `Connected`: every render reads it.
     is_connected: AtomicBool,
-    /// When the newest head was made; 0 where there is none.
+    /// When the newest head was made, in milliseconds since the epoch; 0 where there is none.
     made_at: AtomicU64,
-    /// When the server was last heard.
+    /// When the server last confirmed the newest head, in milliseconds since the epoch; 0 before.
     heard_at: AtomicU64,
     client: ArcSwapOption<Client>,
     /// Held by whoever pulls or pushes.
     turn: tokio::sync::Mutex<()>,
     /// Notified when this device joined or left an account, or when its state was repaired.
     changed: Notify,
-    /// Told when something was published.
+    /// Notified when templates were published, or the contact changed.
     published: Notify,
-    /// How reports of other devices were last fetched for somebody; held by whoever does.
+    /// The last fetch of other devices' reports for a request; held during a fetch.
     fetched: tokio::sync::Mutex<usage::Fetched>,
-    /// A machine that has been let in, and waits for a word about names.
+    /// A machine that the account has admitted, and that waits for a decision about names.
     joining: Mutex<Option<Joining>>,
 }
 
@@ -191,7 +191,7 @@ impl SyncHandle {
         self.made_at.store(made_at.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// How old the newest head is, in milliseconds; nothing in a vault that is in no account.
+    /// Returns the age of the newest head in milliseconds; `None` in a vault that is in no account.
     pub fn head_age(&self) -> Option<Millis> {
         match self.made_at.load(Ordering::Relaxed) {
             0 => None,
@@ -199,9 +199,8 @@ impl SyncHandle {
         }
     }
 
-    /// Waits until the other devices know what a template names. Offline nobody waits: it is told on return.
-    ///
-    /// Returns whether it may be served.
+    /// Waits until the other devices know what a template names, at most until `until`. Returns whether the template
+    /// may be served. Without contact it returns at once: the references are published when the contact is back.
     pub async fn published(&self, template: &Template, until: Instant) -> bool {
         loop {
             let told = self.published.notified();
@@ -216,12 +215,12 @@ impl SyncHandle {
         }
     }
 
-    /// Whether there is anything to wait for, at the cost of two loads.
+    /// Returns whether [`published`](Self::published) would return at once. Costs two atomic loads.
     pub fn is_settled(&self, template: &Template) -> bool {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
 
-    /// The way to the server, once there is contact; a daemon that has just started, or joined, gets a moment.
+    /// Returns the client once there is contact, as [`SyncState::client`].
     async fn client(&self) -> Result<Arc<Client>, SyncError> {
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
@@ -287,7 +286,7 @@ pub struct DeviceView {
     usage_told_at: Option<String>,
 }
 
-/// Waits for the first contact, and gives up after a moment.
+/// Waits for the first contact, for ten seconds at most.
 pub async fn first_contact(sync: &SyncState) {
     let _ = sync.client().await;
 }
@@ -338,10 +337,10 @@ pub fn gauges(handle: &SyncHandle, inventory: &Inventory) -> Option<(bool, usize
     Some((handle.is_connected.load(Ordering::Relaxed), pending))
 }
 
-/// The devices of the account.
+/// Returns the devices of the account, recovery codes among them.
 ///
 /// # Errors
-/// When this vault is in none.
+/// `Account` with `AccountError::None` in a vault that is in no account.
 pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
     let read = |inventory: &Inventory| Ok((inventory.account().ok_or(AccountError::None)?, inventory.reports()));
     let (AccountState { head, me, seen, .. }, reports) = sync.run(read).await?;
@@ -395,7 +394,7 @@ fn refused_by(error: &ClientError) -> Option<&'static str> {
     }
 }
 
-/// Whether a device stops for good, until a person does something.
+/// Returns whether a refusal stops the device until a person intervenes.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Cloned | Refusal::Revoked)
 }

@@ -1,5 +1,5 @@
-//! The way out after the server was set back by an honest restore: a person compares words, confirms, and the
-//! device that is furthest publishes again; the others go over to that.
+//! Repairs an account whose server was restored from a backup: a person compares the fingerprint words and confirms, the
+//! device with the newest state publishes it again, and the others adopt that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use crate::resolve::now;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
 
-/// What a repair would do, or has done.
+/// What a repair does, or has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// `none`, `publish` (this device is further) or `adopt` (the server has another state).
     pub action: &'static str,
-    /// Of the newest head this device has verified.
+    /// The number of the newest head that this device has verified.
     pub seq: u64,
-    /// Its words.
+    /// Its fingerprint words.
     pub words: String,
-    /// Of the newest head of the server.
+    /// The number of the server's newest head.
     pub server_seq: u64,
-    /// Its words: what confirms the repair.
+    /// Its fingerprint words, which confirm the repair.
     pub server_words: String,
-    /// Whether it was done.
+    /// Whether the repair was done.
     pub done: bool,
 }
 
-/// Says what there is to repair; with the words of the server's head, does it.
+/// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
 /// # Errors
-/// `SyncError`.
+/// Any `SyncError`; `Other` where the words are not those of the server's head.
 pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let state = sync.account().await?.ok_or(AccountError::None)?;

@@ -1,4 +1,4 @@
-//! A pull, a push, and what is done with a push: a secret is deleted, a device goes.
+//! The steps of a sync: pull and push, and what takes a push: deleting a secret, revoking a device, leaving.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::vault::audit::{Actor, Change};
 use crate::vault::crypto;
 use crate::vault::usage::ChangeKind;
 
-/// How often a push is tried when others are faster.
+/// How often a push is tried when other devices push first.
 const TRIES: u32 = 12;
-/// How long a server that wants quiet is waited for.
+/// How long a request waits for a server that limits its rate.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Every page of what changed since.
+/// Returns every page of what has changed since `cursor`.
 pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
     let mut pages = Vec::new();
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
@@ -36,15 +36,15 @@ pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -
     Ok(pages)
 }
 
-/// Which head is the newest.
+/// Returns the newest head that the server has.
 pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
     // Past every head: nothing else.
     let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
 }
 
-/// Waits where the server wants quiet for a moment, and says whether to ask again: what it refuses with that, it has not
-/// taken. What is changed meanwhile goes together then.
+/// Waits as long as the server asks for where it limits the rate, and returns whether to send the request again. A push
+/// that was refused so has not been taken.
 async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
     match refused {
         Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
@@ -59,7 +59,7 @@ async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
 }
 
-/// Brings this device to the newest head. To be called by whoever has the turn.
+/// Brings this device to the newest head. The caller holds `turn`.
 pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
     let (account, cursor) = sync.run(read).await?;
@@ -85,10 +85,11 @@ pub(super) async fn heard(sync: &SyncState) {
     sync.handle.heard(made_at.ok().flatten());
 }
 
-/// Pushes what is due, and what `actor` wants with it. Whether there was anything.
+/// Pushes what is pending, and `wish` with it, until nothing is pending. Returns the head of the first push; `None` where
+/// there was nothing to push. The caller holds `turn`.
 ///
 /// # Errors
-/// `SyncError`; what is pending stays so.
+/// Any `SyncError`; what is pending stays pending.
 pub(super) async fn push(
     sync: &Arc<SyncState>,
     client: &Client,
@@ -124,7 +125,7 @@ pub(super) async fn push(
     pushed.map(Some).ok_or(SyncError::Crowded)
 }
 
-/// Sends a push; nothing where another head is the newest by now.
+/// Sends a push. Returns `None` where another device has pushed first.
 async fn send(
     sync: &Arc<SyncState>,
     client: &Client,
@@ -152,18 +153,17 @@ async fn send(
     }
 }
 
-/// The longer others were faster, the longer it waits, and never as long as another device.
+/// Waits a random time, longer with each attempt, so that devices that push at the same time drift apart.
 async fn jitter(attempt: u32) {
     let random = u64::from(u32::from_le_bytes(crypto::random()));
     let most = 5u64 << attempt.min(8);
     tokio::time::sleep(Duration::from_millis(random % most)).await;
 }
 
-/// Deletes a secret that no template of any device references. Where this vault is in no account, that is the
-/// inventory's alone.
+/// Deletes a secret that no template of any device references. In a vault that is in no account, only this device counts.
 ///
 /// # Errors
-/// `SyncError`; nothing was deleted, but for `Unknown`.
+/// Any `SyncError`. Nothing was deleted, except perhaps with `Unknown`.
 pub async fn delete(
     sync: &Arc<SyncState>,
     actor: &Actor,
@@ -199,10 +199,11 @@ pub async fn delete(
     Err(SyncError::Crowded)
 }
 
-/// Puts a device out of the account, under a new epoch. The names of the secrets it could read, to be rotated.
+/// Revokes a device, and encrypts the account under a new key. Returns the names of the secrets that the device could
+/// read: rotate them.
 ///
 /// # Errors
-/// `SyncError`; without the newest head nothing is done.
+/// Any `SyncError`; without the newest head nothing is done.
 pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, SyncError> {
     let client = sync.client().await?;
     let _turn = sync.handle.turn.lock().await;
@@ -219,11 +220,11 @@ pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> R
     sync.run(move |inventory| inventory.with_engine(names)).await
 }
 
-/// Takes this device out of its account. Secrets stay as they are. Whether the others have been told: without that,
-/// one of them has to revoke this device.
+/// Takes this device out of its account. Secrets stay as they are. Returns whether the other devices know: where not,
+/// one of them must revoke this device.
 ///
 /// # Errors
-/// When this vault is in no account, or cannot be written.
+/// `Account` where this vault is in no account, or cannot be written.
 pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncError> {
     if sync.account().await?.is_none() {
         return Err(AccountError::None.into());

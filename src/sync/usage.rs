@@ -1,4 +1,4 @@
-//! Carries what devices report of their use: this device's to the others, and theirs to here.
+//! Exchanges usage reports with the other devices of the account.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +11,17 @@ use crate::inventory::{AccountError, Inventory, Report};
 use crate::names::Millis;
 use crate::resolve::now;
 
-/// A device that has used nothing new reports again after this, in milliseconds: who hears nothing for longer knows that
-/// it is out of contact.
+/// After how many milliseconds a device reports again though it has used nothing new: one that stays silent for longer is
+/// out of contact.
 const AGAIN: Millis = 10 * 60 * 1000;
-/// How long somebody who asks waits for the reports of others. Then what is known is shown, with its age.
+/// How long a request waits for the reports of others. Then what is known is shown, with its age.
 const WAIT: Duration = Duration::from_secs(2);
-/// The time between two fetches for somebody who asks: less than what one device may ask of the server.
+/// The shortest time between two fetches for requests: well within the server's rate limit for a device.
 const PACE: Duration = Duration::from_millis(50);
-/// How long nobody asks again after the server did not answer in time.
+/// For how long no request fetches again after the server did not answer in time.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Reports what was used here, where that is new or the last report is old.
+/// Reports what was used on this device, where that is new or the last report is old.
 pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
     let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
@@ -52,30 +52,30 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     }
 }
 
-/// Whether a report says something that the last one does not.
+/// Returns whether a report is due after the last one: it counts other uses, or that one is ten minutes old.
 fn is_due(last: &Report, report: &Report) -> bool {
     // Also where the clock was set back.
     !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
 
-/// Fetches what others report.
+/// Fetches the reports of other devices.
 pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let told = client.usage(state.me.0).await?;
     sync.run(move |inventory| inventory.keep_reports(told)).await
 }
 
-/// The last fetch for somebody who asked.
+/// The last fetch for a request.
 #[derive(Default)]
 pub(super) struct Fetched {
     began: Option<Instant>,
-    /// Nobody asks again before this: the server did not answer in time.
+    /// No request fetches before this: the server did not answer in time.
     not_before: Option<Instant>,
 }
 
-/// Brings what others report up to date for somebody who decides by it: what is known then is what the server had when
-/// they asked, or later. Out of contact, and where the server does not answer in time, it stays as it is: the age of
-/// each report says so.
+/// Brings the reports of other devices up to date for a request that decides by them: they are those that the server had
+/// when it was made, or later. Without contact, and where the server does not answer within two seconds, they stay as
+/// they are: the age of each report shows it.
 pub async fn refresh_reports(sync: &Arc<SyncState>) {
     let Some(client) = sync.handle.client.load_full() else { return };
     let since = Instant::now();

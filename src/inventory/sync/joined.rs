@@ -16,39 +16,39 @@ use crate::vault::store::{Vault, VaultError, Writes};
 
 /// The label of the document with everything of the account but records and intents.
 pub(in crate::inventory) const ACCOUNT: &str = "account";
-/// The documents with what is not in the account yet, by number.
+/// The prefix of the labels of pending intents; a number in hexadecimal digits follows.
 const INTENT: &str = "account/intent/";
-/// The document with what other devices said of their usage.
+/// The label of the document with the newest usage reports of all devices.
 pub(super) const USAGE: &str = "account/usage";
 
 /// What a vault stores of its account besides the engine's state.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// Where the server is.
+    /// The URL of the server.
     pub url: String,
     /// The SHA-256 of its certificate, where that is pinned.
     pub pin: Option<Hash>,
-    /// What shows the server who asks. The allocator wipes what is freed.
+    /// The API key of this device. The allocator wipes it when it is freed.
     pub api_key: String,
-    /// What this device is called.
+    /// The name of this device.
     pub name: String,
-    /// Why it does not go on by itself.
+    /// Why this device has stopped syncing, where it has.
     pub stopped: Option<Stopped>,
     /// Invitations that nobody has used yet.
     pub invited: Vec<Invited>,
-    /// Rises with each document of usage.
+    /// The counter of the last usage report.
     pub usage_counter: u64,
 }
 
-/// Why a device has stopped.
+/// Why a device has stopped syncing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
-    /// For programs: the refusal's code.
+    /// The code of the refusal, for programs.
     pub code: String,
     /// What happened, and what to do.
     pub message: String,
-    /// Since when.
+    /// When it stopped.
     pub at: Millis,
 }
 
@@ -57,7 +57,7 @@ pub struct Stopped {
 pub struct Invited {
     /// Its secret, as hexadecimal digits.
     pub secret: String,
-    /// Until when it is good.
+    /// When it expires.
     pub until: Millis,
 }
 
@@ -77,7 +77,7 @@ pub(in crate::inventory) struct Joined {
     pub(in crate::inventory) notices: Vec<Notice>,
     /// The number of the next intent's document.
     pub(in crate::inventory) next: u64,
-    /// Those of the intents that are kept, in the order of the engine.
+    /// The pending intents that are written down, each with its label, in the order of the engine.
     pub(in crate::inventory) kept: VecDeque<(wire::IntentId, String)>,
     /// The newest report of each device.
     pub(super) usage: Vec<Kept>,
@@ -86,7 +86,7 @@ pub(in crate::inventory) struct Joined {
 /// Reads the account of a vault; `None` where it is in none.
 ///
 /// # Errors
-/// When it is damaged.
+/// `Damaged`.
 pub(in crate::inventory) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
@@ -119,7 +119,7 @@ pub(in crate::inventory) fn load(
     Ok(Some((joined, update)))
 }
 
-/// The label of an intent's document: they are in the order of the intents.
+/// Returns the label of an intent's document. Labels sort in the order of the intents.
 pub(in crate::inventory) fn label(number: u64) -> String {
     format!("{INTENT}{number:016x}")
 }
@@ -128,7 +128,7 @@ pub(in crate::inventory) fn label(number: u64) -> String {
 pub struct StoredSync(pub(in crate::inventory) Option<Joined>);
 
 impl StoredSync {
-    /// Reads it, and brings the secrets to what it says.
+    /// Reads it, and brings `secrets` to what it says.
     ///
     /// # Errors
     /// When it is damaged.

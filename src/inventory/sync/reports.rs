@@ -1,4 +1,4 @@
-//! What devices report to each other of their use: one sealed document each, of which the newest counts.
+//! Usage reports of devices: one sealed document each, of which the newest counts.
 //!
 //! Opens what comes in and keeps it; `uses` adds it up, and `sync::usage` carries it.
 
@@ -18,19 +18,19 @@ use crate::names::{Millis, SecretId};
 use crate::vault::store::VaultError;
 use crate::vault::usage::{AllTotals, Totals};
 
-/// What one device has used, as it says.
+/// What one device has used, as it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Which device.
+    /// The device.
     pub device: DeviceId,
     /// Rises with each of its reports.
     pub counter: u64,
-    /// When it said so, by its clock.
+    /// When it was made, by the device's clock.
     pub at: Millis,
     totals: AllTotals,
 }
 
-/// What is sealed of a report.
+/// The sealed form of a report.
 #[derive(Serialize, Deserialize)]
 struct Document {
     at: Millis,
@@ -86,7 +86,7 @@ impl Report {
         known.or_else(|| (self.totals.len() < Self::SECRETS_MAX).then(Totals::default))
     }
 
-    /// Whether it counts the same uses as another.
+    /// Returns whether it counts the same uses as another.
     pub fn counts_the_same(&self, other: &Self) -> bool {
         self.totals == other.totals
     }
@@ -98,14 +98,14 @@ impl Report {
     }
 }
 
-/// A report as it came, and opened.
+/// A report, sealed and opened.
 pub(super) struct Kept {
     sealed: wire::Usage,
     report: Arc<Report>,
 }
 
 impl Kept {
-    /// Opens those that can be opened: a server can say anything.
+    /// Opens reports, and drops those that do not open: a server can send anything.
     pub(super) fn open_all(engine: &Engine, told: Vec<wire::Usage>) -> Vec<Self> {
         let open = |sealed: wire::Usage| {
             let report = Arc::new(Report::open(engine, &sealed)?);
