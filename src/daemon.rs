@@ -26,17 +26,18 @@ use crate::api::listener::Listener;
 use crate::api::{self, App};
 use crate::config::{self, ConfigError};
 use crate::events::Events;
-use crate::inventory::{self, Inventory, InventoryError, Membership};
+use crate::inventory::{self, Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
+use crate::sync::{SyncHandle, SyncState};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use crate::vault::lock::DaemonLock;
 use crate::vault::store::{USAGE_KEY, Vault, VaultError};
 use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
-use crate::{console, membership};
+use crate::{console, sync};
 use guillemet_base::files;
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
@@ -194,7 +195,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
     let opened_by = vault.opened_by();
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
-    let membership = Membership::of(&mut vault, &mut secrets, config.former_versions)?;
+    let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
     let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
     let config::Usage { events, changes } = config.usage;
     let options = usage::Options { events, changes, ..usage::Options::default() };
@@ -250,19 +251,23 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (links, links_wanted) = mpsc::channel(1);
     let catalog = Catalog::new(home.templates());
     let inventory =
-        Inventory::new((vault, membership), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
+        Inventory::new((vault, stored_sync), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
             .map_err(system("the thread that reads templates cannot be started"))?;
     inventory.rescan();
     let own_uid = rustix::process::geteuid().as_raw();
     let config = Arc::new(config);
     let (gate, gate_asked) = mpsc::channel(1);
-    let account = membership::Handle::of(&inventory);
+    let handle = SyncHandle::of(&inventory);
+    // Nothing calls the inventory directly from here on.
+    let inventory = InventoryHandle::new(inventory);
+    let in_force = Arc::new(ArcSwap::new(Arc::clone(&config)));
+    let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&in_force), handle });
     let app = Arc::new(App {
         home: home.clone(),
         home_id,
         socket_problem: ArcSwapOption::empty(),
         own_uid,
-        config: ArcSwap::new(Arc::clone(&config)),
+        config: in_force,
         rules: ArcSwap::from_pointee(Rules::of_numbers(Arc::clone(&config), own_uid)),
         look_ups: LookUps::default(),
         configuration: Configuration::new(config, &config_text),
@@ -271,7 +276,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         events,
         resolver,
         registry,
-        account,
+        sync,
         unlock: method.name(),
         started_at: now(),
         counts: api::metrics::Counts::default(),
@@ -338,7 +343,7 @@ async fn live(
     tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
-    let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
+    let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
     let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, gate_asked, stopped.clone()));
     let keeping = {
@@ -411,8 +416,7 @@ async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Resu
             tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
             watcher = Err(error);
         }
-        let scanning = Arc::clone(&app);
-        if tokio::task::spawn_blocking(move || scanning.inventory.rescan()).await.is_err() {
+        if app.inventory.run(Inventory::rescan).await.is_err() {
             tracing::error!("the templates could not be scanned");
         }
     }

@@ -1,26 +1,25 @@
 //! The inventory: which secrets exist, who uses them, and whether one can be deleted.
 //!
-//! Owns the vault and the catalog behind one mutex: everything that changes either of them is one critical section, and
-//! the snapshot that answers are made from is replaced inside it. The files of templates are read without the mutex,
-//! and the result is applied under it. All calls block; the API calls them from a blocking thread, and awaits the
-//! returned [`Released`] before it acknowledges a change (promise At once).
+//! Owns the vault and the catalog behind one mutex: whatever changes either is one critical section, and
+//! the snapshot that answers are made from is replaced inside it. Files of templates are read beside the mutex, and what
+//! was found is applied under it. All of it blocks: async code has an `InventoryHandle`, which calls it on a blocking thread,
+//! and awaits the returned `Released` before it acknowledges a change (promise 8).
 //!
-//! - `views`: what is shown
-//! - `uses`: how often a secret was used, on all devices
-//! - `usage`: how the usage of one secret is shown
-//! - `index`: the rows in order
-//! - `change`: the changes of a secret
-//! - `account`: the vault as a part of an account
-//! - `scans`: how the files are read, and `schedule`: when
+//! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what
+//! can be changed, `store` how a change is written, `sync` the vault in an account, `references` what devices tell each
+//! other of their templates, `scans` how the files are read.
 //!
 //! Invariant (promise Guarded): before `delete` removes a secret, a scan that began after the request has ended. Its
 //! result, and any later one, is checked in the same critical section in which the secret is removed.
 
-mod account;
 mod change;
+mod handle;
 mod index;
+mod references;
 mod scans;
 mod schedule;
+mod store;
+mod sync;
 mod usage;
 mod uses;
 mod views;
@@ -32,9 +31,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use self::account::Joined;
 use self::index::Index;
 use self::scans::{Scans, Unanswered};
+use self::sync::Joined;
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::resolve::Resolver;
@@ -47,10 +46,11 @@ use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_secret::record::{InvalidValue, NoVersion, Secret};
-use guillemet_template::catalog::{Catalog, Changes, Reading, Stray, Template, Unwritable};
+use guillemet_template::catalog::{Catalog, Changes, Reading, Reason, Stray, Template, Unwritable};
 
-pub use self::account::{AccountError, AccountState, Facts, Invited, Membership, Outgoing, Report, SameName, Stopped};
 pub use self::change::{SecretChange, finish_rename};
+pub use self::handle::{InventoryHandle, Panicked};
+pub use self::sync::{AccountError, AccountState, Facts, Invited, Outgoing, Report, SameName, Stopped, StoredSync};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
@@ -139,7 +139,7 @@ pub enum InventoryError {
 }
 
 fn is_or_may_be(blockers: &[BlockerView]) -> &'static str {
-    match blockers.iter().any(|blocker| blocker.reason == "referenced") {
+    match blockers.iter().any(|blocker| blocker.reason == Reason::Referenced) {
         true => "is still",
         false => "may still be",
     }
@@ -161,9 +161,9 @@ pub struct Filter {
 struct Owned {
     vault: Vault,
     catalog: Catalog,
-    /// The membership in an account; `None` if the vault is in none.
-    account: Option<Joined>,
-    /// The rows; `None` after a change, until they are needed again.
+    /// The account, where the vault is in one.
+    sync: Option<Joined>,
+    /// The rows, until something changes.
     index: Option<Arc<Index>>,
 }
 
@@ -191,14 +191,14 @@ impl Inventory {
     /// # Errors
     /// If the thread cannot be started.
     pub fn new(
-        (vault, account): (Vault, Membership),
+        (vault, sync): (Vault, StoredSync),
         catalog: Catalog,
         resolver: Arc<Resolver>,
         events: Arc<Events>,
         former_versions: usize,
     ) -> io::Result<Arc<Self>> {
         let reads = catalog.reads();
-        let owned = Mutex::new(Owned { vault, catalog, account: account.0, index: None });
+        let owned = Mutex::new(Owned { vault, catalog, sync: sync.0, index: None });
         let inventory = Arc::new(Self {
             owned,
             resolver,
@@ -215,8 +215,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Sets the number of former versions of a secret that are kept from now on.
-    pub fn keep_former_versions(&self, number: usize) {
+    fn keep_former_versions(&self, number: usize) {
         self.former_versions.store(number, Ordering::Relaxed);
     }
 
@@ -281,16 +280,6 @@ impl Inventory {
         (self.scans.begun(), self.reads.load(Ordering::Relaxed))
     }
 
-    /// Returns the time at which the next scan is due.
-    pub fn scan_due(&self) -> Instant {
-        self.scans.due()
-    }
-
-    /// Returns the notification for changed templates.
-    pub fn template_changes(&self) -> &Notify {
-        &self.changed
-    }
-
     fn apply_reading(&self, owned: &mut Owned, reading: Reading) {
         let before = owned.catalog.generation();
         let known = self.resolver.current.load();
@@ -310,7 +299,7 @@ impl Inventory {
     /// Reacts to a change of what templates reference, or of how much is known about it.
     fn templates_changed(&self, owned: &mut Owned) {
         owned.index = None;
-        if owned.account.is_some() {
+        if owned.sync.is_some() {
             self.due.notify_one();
         }
     }
@@ -371,13 +360,7 @@ impl Inventory {
     ) -> Result<(SecretId, Released), InventoryError> {
         self.rescan();
         let mut owned = self.owned();
-        let state = self.resolver.current.load();
-        let secret = self.expect(&mut owned, &state, name, expected)?;
-        let blockers = self.blockers(&owned, &secret, &state);
-        if !blockers.is_empty() {
-            return Err(InventoryError::Referenced { name: secret.name.to_string(), blockers });
-        }
-        drop(state);
+        let secret = self.guard(&mut owned, name, expected)?;
         let audit = AuditChange::new(ChangeKind::SecretDeleted, actor, now()).of_secret(secret.id, &secret.name);
         owned.vault.write(&Writes { removed: vec![secret.id], changes: &[audit], ..Writes::default() })?;
         owned.index = None;
@@ -396,7 +379,7 @@ impl Inventory {
 
     /// Returns the rows as they are known, whatever the files contain by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
-        let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(Joined::others).unwrap_or_default();
         let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
         Arc::clone(owned.index.get_or_insert_with(make))
     }

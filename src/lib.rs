@@ -18,7 +18,6 @@ pub mod console;
 pub mod daemon;
 pub mod events;
 pub mod inventory;
-pub mod membership;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
 #[path = "../tests/support/missing.rs"]
@@ -26,5 +25,6 @@ mod missing;
 pub mod pattern;
 pub mod resolve;
 pub mod shares;
+pub mod sync;
 pub mod user_namespace;
 pub mod vault;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use guillemet_plugin::client::{NoCache, Planner};
+use guillemet_plugin::client::{NoCache, Planner, PlannerOptions};
 use guillemet_plugin::{builtin, cases};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
@@ -13,7 +13,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 async fn every_case_holds_in_the_embedded_component() {
     let mut report = String::new();
     for builtin in &builtin::ALL {
-        let planner = Planner::new(builtin.feature, builtin.component, Arc::new(NoCache)).with_program(PROGRAM);
+        let options = PlannerOptions { program: PROGRAM.into(), ..PlannerOptions::default() };
+        let planner = Planner::with_options(builtin.feature, builtin.component, Arc::new(NoCache), options);
         let description = planner.load().await.expect("a description");
         assert_eq!(description.feature, builtin.feature);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(builtin.feature).join("cases");

@@ -6,13 +6,14 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
-use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError};
+use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError, PlannerOptions};
 use guillemet_template::{Format, Problem, ValueFilter};
 use support::component::{componentize, hostile, module, pager};
 use support::daemon::Guillemet;
@@ -20,8 +21,13 @@ use support::missing;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
+/// A planner of this program.
+fn of(program: impl Into<PathBuf>) -> PlannerOptions {
+    PlannerOptions { program: program.into(), ..PlannerOptions::default() }
+}
+
 fn planner() -> Planner {
-    Planner::new("hostile", hostile(), Arc::new(NoCache)).with_program(PROGRAM)
+    Planner::with_options("hostile", hostile(), Arc::new(NoCache), of(PROGRAM))
 }
 
 /// Makes a request as the daemon's lexer does. `@0` marks the tag of the first secret.
@@ -71,7 +77,7 @@ async fn problems(planner: &Planner, request: PlanRequest) -> Vec<Problem> {
 
 async fn failed(planner: &Planner, target: &str) -> String {
     match planner.plan(yaml("token: @0\nheaders:\n  a: Bearer @1\n", target)).await {
-        Err(PlanFailure::Failed { message, .. }) => message,
+        Err(failure @ (PlanFailure::Broken { .. } | PlanFailure::Failed { .. })) => failure.to_string(),
         other => panic!("{target} did not fail: {other:?}"),
     }
 }
@@ -85,10 +91,11 @@ async fn a_plugin_says_what_it_knows() {
 
 #[tokio::test]
 async fn what_a_plugin_panics_with_and_where_reaches_its_author() {
-    let planner = Planner::new("pager", pager(), Arc::new(NoCache)).with_program(PROGRAM);
+    let planner = Planner::with_options("pager", pager(), Arc::new(NoCache), of(PROGRAM));
     let config = |level| yaml(&format!("url: https://pager.example\ntoken: @0\nlevel: {level}\n"), "json");
     planned(&planner, config(2)).await;
-    let Err(PlanFailure::Failed { message, .. }) = planner.plan(config(3)).await else { panic!("no failure") };
+    let Err(failure @ PlanFailure::Broken { .. }) = planner.plan(config(3)).await else { panic!("no failure") };
+    let message = failure.to_string();
     let line = include_str!("plugins/pager/src/lib.rs").lines().position(|line| line.contains("LEVELS[level]"));
     let place = format!("(pager/src/lib.rs:{}:", line.unwrap() + 1);
     assert!(message.starts_with("it panicked: index out of bounds: the len is 3 but the index is 3 "), "{message}");
@@ -341,7 +348,7 @@ async fn what_is_not_a_plugin_is_refused_by_name() {
         (empty, "does not export `guillemet:feature/plugin@1.0.0`"),
         (other_version, "`wasi-cli:feature"),
     ] {
-        let planner = Planner::new("x", bytes, Arc::new(NoCache)).with_program(PROGRAM);
+        let planner = Planner::with_options("x", bytes, Arc::new(NoCache), of(PROGRAM));
         let error = planner.load().await.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
@@ -363,7 +370,7 @@ impl CompiledCache for Kept {
 #[tokio::test]
 async fn the_compiled_form_is_kept_and_a_foreign_one_is_made_anew() {
     let kept = Arc::new(Kept(Mutex::new(Some(b"of another version".to_vec()))));
-    let planner = || Planner::new("hostile", hostile(), kept.clone()).with_program(PROGRAM);
+    let planner = || Planner::with_options("hostile", hostile(), kept.clone(), of(PROGRAM));
     let compiling = Instant::now();
     let first = planner().load().await.unwrap();
     let compiling = compiling.elapsed();
@@ -384,7 +391,8 @@ async fn the_compiled_form_is_kept_and_a_foreign_one_is_made_anew() {
 
 #[tokio::test]
 async fn an_idle_child_is_ended_and_started_again() {
-    let planner = planner().with_idle_time(Duration::from_millis(1));
+    let options = PlannerOptions { idle_time: Duration::from_millis(1), ..of(PROGRAM) };
+    let planner = Planner::with_options("hostile", hostile(), Arc::new(NoCache), options);
     planned(&planner, yaml("token: @0\n", "ok")).await;
     planned(&planner, yaml("token: @0\n", "ok")).await;
 }
@@ -395,7 +403,7 @@ fn script(name: &str, body: &str) -> (tempfile::TempDir, Planner) {
     let path = folder.path().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let planner = Planner::new("odd\u{1b}", hostile(), Arc::new(NoCache)).with_program(&path);
+    let planner = Planner::with_options("odd\u{1b}", hostile(), Arc::new(NoCache), of(&path));
     (folder, planner)
 }
 
@@ -416,7 +424,7 @@ async fn a_planner_that_talks_nonsense_is_an_error_and_no_more() {
         assert!(error.starts_with("the planner for odd "), "{error}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let absent = Planner::new("x", hostile(), Arc::new(NoCache)).with_program(folder.path().join("planner"));
+    let absent = Planner::with_options("x", hostile(), Arc::new(NoCache), of(folder.path().join("planner")));
     assert!(matches!(absent.load().await, Err(PlannerError::Start { .. })));
 }
 

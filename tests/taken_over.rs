@@ -15,7 +15,7 @@ use guillemet_plan::protocol::{
     Answer, Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, Report, Request,
     Target,
 };
-use guillemet_plugin::client::{NoCache, PlanFailure, Planner};
+use guillemet_plugin::client::{NoCache, PlanFailure, Planner, PlannerOptions};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::Reference;
@@ -96,7 +96,12 @@ fn load_len(component: &[u8]) -> usize {
     4 + serde_json::to_vec(&Request::Load { compiled: false }).unwrap().len() + 4 + component.len()
 }
 
-/// A program in the planner's place, in its own folder.
+/// A program in the planner's place, in a folder of its own.
+/// A planner of this program.
+fn of(program: impl Into<PathBuf>) -> PlannerOptions {
+    PlannerOptions { program: program.into(), ..PlannerOptions::default() }
+}
+
 struct Stranger {
     folder: tempfile::TempDir,
     planner: Planner,
@@ -118,7 +123,7 @@ impl Stranger {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::write(folder.path().join("bytes"), bytes).unwrap();
-        let planner = Planner::new("odd", component, Arc::new(NoCache)).with_program(path);
+        let planner = Planner::with_options("odd", component, Arc::new(NoCache), of(path));
         Self { folder, planner }
     }
 
@@ -256,7 +261,8 @@ async fn what_is_loaded_when_nobody_waits_any_more_is_there_for_the_next() {
 #[tokio::test]
 async fn an_idle_child_is_ended() {
     let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
-    let planner = stranger.planner.clone().with_idle_time(Duration::from_millis(300));
+    let options = PlannerOptions { idle_time: Duration::from_millis(300), ..of(stranger.path("stranger")) };
+    let planner = Planner::with_options("odd", hostile(), Arc::new(NoCache), options);
     planner.plan(request("ok")).await.unwrap();
     let first = stranger.pid();
     until("an idle child is ended", || is_gone(first)).await;
@@ -271,7 +277,8 @@ async fn an_idle_child_is_ended() {
 #[tokio::test]
 async fn a_child_that_dies_between_two_requests_is_waited_for() {
     let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
-    let planner = stranger.planner.clone().with_idle_time(10 * PATIENCE);
+    let options = PlannerOptions { idle_time: 10 * PATIENCE, ..of(stranger.path("stranger")) };
+    let planner = Planner::with_options("odd", hostile(), Arc::new(NoCache), options);
     planner.plan(request("ok")).await.unwrap();
     assert!(planner.is_running());
     let first = stranger.pid();
@@ -439,7 +446,7 @@ fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
             assert!(are_tidy(&problems), "{problems:?}");
             return "problems";
         }
-        Err(PlanFailure::Failed { message, .. }) => {
+        Err(PlanFailure::Broken { rule: message } | PlanFailure::Failed { message }) => {
             assert!(is_tidy(&message) && message.len() < 3_000, "{message:?}");
             return "failed";
         }

@@ -80,7 +80,7 @@ fn pipe(bytes: &[u8]) {
             let once: HashSet<&String> = named.iter().map(|target| &target.id).collect();
             assert!(once.len() == ids.len() && named.iter().all(|target| description.targets.contains(target)));
         }
-        Answer::Failed { message, .. } => assert!(is_shown(&tidy(&message, 2000), 2001)),
+        Answer::Broken { rule: message } | Answer::Failed { message } => assert!(is_shown(&tidy(&message, 2000), 2001)),
         Answer::Loaded(report) => {
             let Some(report) = believed(report) else { return };
             let functions = report.imports.iter().flat_map(|import| &import.functions);

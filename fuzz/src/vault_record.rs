@@ -47,7 +47,7 @@ fn same(a: &Secret, b: &Secret) {
         (b.id, b.revision, b.enabled, b.created_at, b.updated_at)
     });
     let spelled = |names: &[SecretName]| names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
-    assert_eq!((a.name.as_str(), &a.note), (b.name.as_str(), &b.note));
+    assert_eq!(a.name.as_str(), b.name.as_str());
     assert_eq!(spelled(&a.former_names), spelled(&b.former_names));
     let opened = |version: &Version| {
         let mut out = Clear::new();
@@ -126,7 +126,6 @@ fn secret(u: &mut Unstructured<'_>) -> arbitrary::Result<Secret> {
         name: name(u)?,
         former_names: (0..u.int_in_range(0..=5)?).map(|_| name(u)).collect::<arbitrary::Result<_>>()?,
         enabled: u.arbitrary()?,
-        note: u.arbitrary()?,
         created_at: u.arbitrary()?,
         updated_at: u.arbitrary()?,
         versions: (0..u.int_in_range(1..=5)?).map(|_| version(u)).collect::<arbitrary::Result<_>>()?,

@@ -395,15 +395,15 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     identity::put_in_force(app, config).await;
     let keep_events = changed.contains(&"usage.events") || changed.contains(&"usage.changes");
     let plan_again = changed.contains(&"vars") || changed.contains(&"env.allow");
-    let applying = Arc::clone(app);
-    let applied = tokio::task::spawn_blocking(move || {
-        applying.inventory.keep_changes(changes);
-        if keep_events && let Err(error) = applying.resolver.recorder.keep_events(events, changes) {
+    let resolver = Arc::clone(&app.resolver);
+    let applied = app.inventory.run(move |inventory| {
+        inventory.keep_changes(changes);
+        if keep_events && let Err(error) = resolver.recorder.keep_events(events, changes) {
             tracing::error!(%error, "the audit trail keeps its bound until the next start");
         }
         match plan_again {
-            true => applying.inventory.forget_plans(None),
-            false => applying.resolver.current.change(|_| {}),
+            true => inventory.forget_plans(None),
+            false => resolver.current.change(|_| {}),
         }
     });
     if let Ok(released) = applied.await {
@@ -425,10 +425,8 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
 /// Why not: then it must not.
 async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
     let change = changed(&cause.actor(), before).after(after.to_string());
-    let recording = Arc::clone(app);
-    let recorded = tokio::task::spawn_blocking(move || {
-        recording.inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change])
-    });
+    let recorded =
+        app.inventory.run(move |inventory| inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change]));
     match recorded.await {
         Ok(recorded) => recorded.map_err(|error| error.to_string()),
         Err(_) => Err("the daemon failed inside".into()),

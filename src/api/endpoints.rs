@@ -20,10 +20,10 @@ use super::peer::{Access, Peer};
 use super::routes::Endpoint;
 use super::{App, Link, LinkWanted, account, audit, configuration, inline, metrics, plugins, request, usage, view};
 use crate::config::Config;
-use crate::inventory::{Changed, Inventory, InventoryError, SecretChange, SecretDetail};
-use crate::membership;
+use crate::inventory::{Changed, Inventory, InventoryError, Panicked, SecretChange, SecretDetail};
 use crate::resolve::Rendered;
 use crate::resolve::snapshot::{Released, Snapshot, State};
+use crate::sync;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{Caller, ChangeKind};
 use guillemet_base::names::{Millis, SecretName};
@@ -123,7 +123,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
     }
     let actor = Actor::caller(caller);
     if matches!(endpoint, Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve) {
-        in_time(app.account.head_age(), config.max_head_age)?;
+        in_time(app.sync.handle.head_age(), config.max_head_age)?;
     }
     match endpoint {
         Endpoint::Render => {
@@ -265,7 +265,7 @@ pub async fn answer(app: &Arc<App>, endpoint: Endpoint, asked: Asked<'_>, body: 
         Endpoint::Metrics => {
             request::query(query, [])?;
             let told = Arc::clone(app);
-            let text = blocking(app, move |_| Ok(metrics::text(&told)?)).await?;
+            let text = blocking(app, move |inventory| Ok(metrics::text(&told, inventory)?)).await?;
             Ok(with_body(text.into(), metrics::MEDIA_TYPE))
         }
         Endpoint::Account
@@ -306,7 +306,7 @@ pub(super) fn in_time(age: Option<Millis>, most: Option<Duration>) -> Result<(),
 /// # Errors
 /// The inventory's.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, ApiError> {
-    membership::refresh_reports(app).await;
+    sync::refresh_reports(&app.sync).await;
     let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
@@ -432,7 +432,7 @@ pub async fn roll_back(
 /// The inventory's.
 pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), ApiError> {
     let wanted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
-    let deleting = async { Ok(membership::delete(app, actor, name, expected).await?) };
+    let deleting = async { Ok(sync::delete(&app.sync, actor, name, expected).await?) };
     let (id, released) = audit::attempt(app, actor, &wanted, deleting).await?;
     released.wait().await;
     // After the last answer that could still have recorded one.
@@ -471,10 +471,9 @@ pub async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
     call: impl FnOnce(&Inventory) -> Result<T, InventoryError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let app = Arc::clone(app);
-    match tokio::task::spawn_blocking(move || leaving_nothing(|| call(&app.inventory))).await {
+    match app.inventory.run(call).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(ApiError::internal()),
+        Err(Panicked) => Err(ApiError::internal()),
     }
 }
 
@@ -485,12 +484,12 @@ async fn told(
     prepared: Arc<Prepared>,
     until: Instant,
 ) -> Result<(Arc<Snapshot>, Arc<Prepared>), ApiError> {
-    if app.account.is_settled(&prepared.template) {
+    if app.sync.handle.is_settled(&prepared.template) {
         return Ok((snapshot, prepared));
     }
     // Nothing of the old state is held while waiting: the account may change it.
     drop(snapshot);
-    if app.account.published(&prepared.template, until).await {
+    if app.sync.handle.published(&prepared.template, until).await {
         return Ok((app.resolver.current.load(), prepared));
     }
     let message = "the account's other devices could not be told yet what this template names; try again";

@@ -15,8 +15,9 @@ use prometheus_client::registry::Registry;
 
 use super::App;
 use super::routes::{Endpoint, ROUTES};
-use crate::membership;
+use crate::inventory::Inventory;
 use crate::resolve::snapshot::State;
+use crate::sync;
 use crate::vault::usage::{Class, RecorderError};
 use guillemet_base::logging;
 use guillemet_template::catalog::Content;
@@ -135,7 +136,7 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 ///
 /// # Errors
 /// When usage cannot be folded or read.
-pub fn text(app: &App) -> Result<String, RecorderError> {
+pub fn text(app: &App, inventory: &Inventory) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Before the sums fold it.
     let (used, size) = recorder.journal_fill();
@@ -150,10 +151,10 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
     all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
     all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
-    if let Some((connected, pending)) = membership::gauges(app) {
+    if let Some((connected, pending)) = sync::gauges(&app.sync.handle, inventory) {
         all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
         all.gauge("account_pending_changes", "Changes that the account does not have yet.", pending as f64);
-        let age = app.account.head_age().unwrap_or(0) as f64 / 1000.0;
+        let age = app.sync.handle.head_age().unwrap_or(0) as f64 / 1000.0;
         all.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
     }
     let resolutions = vec![(Labels::new(), sums.resolutions as f64)];
@@ -165,7 +166,7 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     all.add("refusals", "Uses of secrets that were refused, ever.", MetricType::Counter, refusals.collect());
     all.gauges("secrets", "Secrets, and names that only references have.", "status", secrets(&state));
     all.gauges("templates", "Templates, as far as they have been worked out.", "status", templates(&state));
-    let (scans, reads) = app.inventory.scans_and_reads();
+    let (scans, reads) = inventory.scans_and_reads();
     let help = "Scans of the templates' folders since the start.";
     all.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
     let help = "Files in the templates' folders that were read since the start, in scans and for requests.";
@@ -184,7 +185,7 @@ pub fn text(app: &App) -> Result<String, RecorderError> {
     let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {
-        by_secret(&mut all, app, &state)?;
+        by_secret(&mut all, inventory, &state)?;
     }
     let mut registry = Registry::with_prefix("guillemet");
     registry.register_collector(Box::new(all));
@@ -237,8 +238,8 @@ fn templates(state: &State) -> [(&'static str, f64); 3] {
     [("ok", ok), ("broken", broken), ("pending", pending)]
 }
 
-fn by_secret(all: &mut Metrics, app: &App, state: &State) -> Result<(), RecorderError> {
-    let uses = app.inventory.uses()?;
+fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<(), RecorderError> {
+    let uses = inventory.uses()?;
     let (mut counts, mut used) = (Vec::new(), Vec::new());
     let mut secrets: Vec<_> = state.secrets.values().collect();
     secrets.sort_by_key(|secret| secret.name.key());

@@ -52,10 +52,10 @@ use self::refusal::Refusal;
 use self::routes::{Endpoint, Found, Router};
 use crate::config::Config;
 use crate::events::Events;
-use crate::inventory::Inventory;
-use crate::membership;
+use crate::inventory::InventoryHandle;
 use crate::resolve::Resolver;
 use crate::resolve::budget::{Reservation, SMALL};
+use crate::sync::SyncState;
 use crate::vault::usage::Caller;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
@@ -100,7 +100,7 @@ pub struct App {
     /// The user this daemon runs as.
     pub own_uid: u32,
     /// The configuration in force.
-    pub config: ArcSwap<Config>,
+    pub config: Arc<ArcSwap<Config>>,
     /// Its rules, with the numbers that their users and groups have.
     pub rules: ArcSwap<Rules>,
     /// Who looks those numbers up.
@@ -110,13 +110,13 @@ pub struct App {
     /// To `serve`, which holds open connections against the rules in force at once, and answers when that is done.
     pub gate: mpsc::Sender<oneshot::Sender<()>>,
     /// Secrets and templates.
-    pub inventory: Arc<Inventory>,
+    pub inventory: InventoryHandle,
     /// Answers with values.
     pub resolver: Arc<Resolver>,
     /// The plugins.
     pub registry: Registry,
-    /// How it stands with the account.
-    pub account: membership::Handle,
+    /// Sync with the account.
+    pub sync: Arc<SyncState>,
     /// How the vault is unlocked, for `status`.
     pub unlock: &'static str,
     /// When the daemon started.

@@ -117,11 +117,14 @@ async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), Api
 
 async fn store_pins(app: &Arc<App>, pins: &[Pin], change: Change) -> Result<(), String> {
     let bytes = serde_json::to_vec(pins).map_err(|error| error.to_string())?;
-    let app = Arc::clone(app);
-    let stored = tokio::task::spawn_blocking(move || app.inventory.set_document(PINS, &bytes, &[change])).await;
+    let stored = app.inventory.run(move |inventory| inventory.set_document(PINS, &bytes, &[change])).await;
     stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 async fn forget_plans(app: &Arc<App>, feature: &str) {
-    app.inventory.forget_plans(Some(feature)).wait().await;
+    let feature = feature.to_owned();
+    // A panic is in the log.
+    if let Ok(released) = app.inventory.run(move |inventory| inventory.forget_plans(Some(&feature))).await {
+        released.wait().await;
+    }
 }

@@ -10,7 +10,7 @@ use super::App;
 use super::error::ApiError;
 use super::request::Listing;
 use crate::config::Config;
-use crate::inventory::ReferenceView;
+use crate::inventory::{Inventory, ReferenceView};
 use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
 use guillemet_plan::encode;
@@ -307,12 +307,13 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 /// When usage cannot be read.
 pub async fn status(app: &Arc<App>) -> Result<Value, ApiError> {
     let ([active, disabled, missing], unreadable, all_strays, unkept) = {
-        let (app, since) = (Arc::clone(app), Instant::now());
-        let look = move || {
-            let unkept = app.resolver.recorder.problems();
-            (app.inventory.counts(since), app.inventory.unreadable(), app.inventory.strays(), unkept)
+        let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
+        let look = move |inventory: &Inventory| {
+            let unkept = resolver.recorder.problems();
+            (inventory.counts(since), inventory.unreadable(), inventory.strays(), unkept)
         };
-        tokio::task::spawn_blocking(look)
+        app.inventory
+            .run(look)
             .await
             .map_err(|_| ApiError::new(super::Code::Internal, "the daemon failed inside; its log says where"))?
     };

@@ -179,8 +179,7 @@ pub fn diff(sign: char, text: &str) {
 
 /// Prints a JSON value from the API. Characters that could move a cursor are escaped, which leaves the JSON the same.
 pub fn json(value: &Value) {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    wrote(writeln!(io::stdout(), "{}", escaped(&text)));
+    wrote(writeln!(io::stdout(), "{}", escaped(&format!("{value:#}"))));
 }
 
 /// Prints a long listing from the API as JSON, one item per line. Characters that could move a cursor are escaped.

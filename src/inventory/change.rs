@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::account::Joined;
 use super::index::Row;
+use super::sync::Joined;
 use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
@@ -135,7 +135,9 @@ impl Inventory {
             let released = self.resolver.current.change(|_| {});
             return Ok((self.changed(&owned, &secret, Vec::new())?, released));
         }
-        let (next, note) = (Arc::new(next), rewrite.note(true));
+        let next = Arc::new(next);
+        let note =
+            rewrite.note(true).map_err(|files| InventoryError::Unwritable { name: next.name.to_string(), files })?;
         let document = (!rewrite.is_empty()).then_some((RENAME, note.as_slice()));
         let audit = AuditChange::between(Some(&secret), &next, actor, next.updated_at);
         self.write(&mut owned, &with_robbed(robbed.as_ref(), Some(&secret), &next), document, &audit)?;
@@ -212,7 +214,7 @@ impl Inventory {
         let blockers = owned.catalog.blockers(&[name], Instant::now());
         let mut blockers: Vec<_> =
             blockers.into_iter().map(|blocker| blocker_view(blocker, &holder.name, state)).collect();
-        blockers.extend(owned.account.iter().flat_map(|joined| joined.references(name)));
+        blockers.extend(owned.sync.iter().flat_map(|joined| joined.references(name)));
         if !blockers.is_empty() {
             let (name, holder) = (name.to_string(), holder.name.to_string());
             return Err(InventoryError::Formerly { name, holder, blockers });
@@ -254,7 +256,8 @@ impl Inventory {
         let unwritable = |files| InventoryError::Unwritable { name: secret.name.to_string(), files };
         let rewrite = owned.catalog.rewrite(&names, &secret.name).map_err(unwritable)?;
         if !rewrite.is_empty() {
-            owned.vault.set_document(RENAME, &rewrite.note(false))?;
+            let note = rewrite.note(false).map_err(unwritable)?;
+            owned.vault.set_document(RENAME, &note)?;
             rewrite.write().map_err(unwritable)?;
         }
         Ok(rewrite)
@@ -296,7 +299,7 @@ impl Inventory {
 
     fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
         let uses = self.uses_under_lock(owned)?;
-        let others = owned.account.as_ref().map(Joined::others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(Joined::others).unwrap_or_default();
         let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
         Ok(Changed { secret: row.view(&uses), etag: etag(secret), rewritten })
     }
@@ -343,7 +346,7 @@ fn forget_names(owned: &mut Owned, secret: &mut Secret) {
     let now = Instant::now();
     let mut surplus = secret.former_names.len().saturating_sub(FORMER_NAMES);
     secret.former_names.retain(|name| {
-        let is_named_elsewhere = || owned.account.iter().any(|joined| !joined.references(name).is_empty());
+        let is_named_elsewhere = || owned.sync.iter().any(|joined| !joined.references(name).is_empty());
         let goes = surplus > 0 && owned.catalog.blockers(&[name], now).is_empty() && !is_named_elsewhere();
         surplus -= usize::from(goes);
         !goes

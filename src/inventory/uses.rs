@@ -1,20 +1,20 @@
 //! The number of uses of a secret and its last use, on every device of the account. All other code gets these numbers
 //! from here.
 //!
-//! Adds the counts of this device to the reports of the others, and says if a report is missing or old. Knows no
-//! server: reports come in through `account`, and the totals of this device from its recorder.
+//! Adds what this device has counted to what the others have reported, and says where a report is missing or old.
+//! Knows no server: reports come in by `sync`, and the totals of this device from its recorder.
 
 use std::sync::Arc;
 
-use super::account::{Joined, Report};
+use super::sync::{Joined, Report};
 use super::usage::DeviceUsage;
 use super::{Inventory, Owned};
 use crate::vault::usage::{AllTotals, RecorderError, Totals};
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_base::time::{now, rfc3339};
 
-/// The age from which a report no longer shows what its device uses, in milliseconds. Devices in contact report at
-/// least every ten minutes (`membership::usage`).
+/// A report older than this, in milliseconds, no longer says what its device uses. Devices in contact report at least
+/// every ten minutes (`sync::usage`).
 const RECENT: Millis = 15 * 60 * 1000;
 
 /// The uses of every secret, on every device.
@@ -104,7 +104,7 @@ impl Inventory {
     }
 
     fn uses_with(here: Arc<AllTotals>, owned: &Owned) -> AllUses {
-        let others = owned.account.as_ref().map(Joined::reports_of_others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(Joined::reports_of_others).unwrap_or_default();
         AllUses::new(here, others, now())
     }
 
@@ -181,7 +181,7 @@ mod tests {
             .collect();
         let report = Report::of_device(DeviceId([1; 16]), 1, NOW, &full);
         let oldest = SecretId([0; 16]);
-        let read = Report::read(DeviceId([1; 16]), 1, &report.to_bytes()).unwrap();
+        let read = Report::read(DeviceId([1; 16]), 1, &report.to_bytes().unwrap()).unwrap();
         assert_eq!(read, report);
         let uses = AllUses::new(Arc::default(), vec![("beta".into(), Some(Arc::new(read)))], NOW);
         assert_eq!(uses.of(oldest), Uses { count: 0, last: None, is_complete: false });

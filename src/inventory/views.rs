@@ -1,6 +1,6 @@
 //! The forms in which the inventory is shown: rows, references, versions.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::usage::UsageView;
 use crate::account::engine::Named;
@@ -8,7 +8,7 @@ use crate::resolve::snapshot::State;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
-use guillemet_template::catalog::Blocker;
+use guillemet_template::catalog::{Blocker, Reason};
 
 /// The status of a row: whether the secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -142,14 +142,19 @@ pub struct BlockerView {
     pub reference: ReferenceView,
     /// What blocks the change, and how to remove the blocker.
     pub message: String,
-    /// The code of the reason, for programs.
-    pub reason: String,
-    /// The time after which to try again, in milliseconds; absent if waiting does not help.
+    /// Its kind; the API has its code.
+    #[serde(serialize_with = "code")]
+    pub reason: Reason,
+    /// When to try again, where waiting is enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
-/// Returns the HTTP entity tag of a secret's state (RFC 9110, section 8.8.3). It never depends on a value.
+fn code<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.code())
+}
+
+/// Names a state of a secret, as an HTTP entity tag (RFC 9110, section 8.8.3): never made from a value.
 pub fn etag(secret: &Secret) -> String {
     format!("\"{}-{}\"", secret.id, secret.revision)
 }
@@ -176,7 +181,7 @@ pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -
     let place = blocker.line.zip(blocker.column);
     BlockerView {
         message: blocker.message(name),
-        reason: blocker.reason.code().to_owned(),
+        reason: blocker.reason,
         retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
         reference: ReferenceView {
             device: None,

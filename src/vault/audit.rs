@@ -219,8 +219,11 @@ enum KeptAbout {
 }
 
 impl Change {
-    /// Encodes the change as it is stored; the caller seals it.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Returns it as it is kept; the caller seals it.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let actor = &self.actor;
         let about = match &self.about {
             About::Whole => None,
@@ -243,8 +246,7 @@ impl Change {
             after: self.after.clone(),
             error: self.error.clone(),
         };
-        // Strings and numbers only, so JSON can hold all of it.
-        serde_json::to_vec(&kept).unwrap_or_default()
+        serde_json::to_vec(&kept)
     }
 
     /// Decodes a stored change, or returns `None` if it is malformed or of a kind that this version does not know.
@@ -296,7 +298,7 @@ mod tests {
             for about in &abouts {
                 let done = Change::new(ChangeKind::SecretRenamed, actor, 5).about(about.clone()).before("a").after("b");
                 for change in [done.clone(), done.failed("conflict")] {
-                    assert_eq!(Change::decode(&change.encode()).as_ref(), Some(&change));
+                    assert_eq!(Change::decode(&change.encode().unwrap()).as_ref(), Some(&change));
                 }
             }
         }

@@ -7,9 +7,9 @@
 //! Promise Nothing lost: a change is one committed transaction, which is on disk before it is acknowledged. Opening a
 //! vault checks everything before it writes anything.
 
-mod account;
 mod file;
 mod rekey;
+mod sync;
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -31,9 +31,9 @@ use guillemet_secret::crypto;
 use guillemet_secret::crypto::Key;
 use guillemet_secret::record::{Malformed, Secret};
 
-pub use self::account::AccountRecord;
 pub use self::file::{FORMAT, change, connect};
 use self::file::{look, read_header, settle, wipe, write_empty};
+pub use self::sync::AccountRecord;
 
 /// The label of the document that holds the manifest.
 const MANIFEST: &str = "manifest";
@@ -107,6 +107,9 @@ pub enum VaultError {
     /// Any other error of SQLite.
     #[error("the vault cannot be written or read: {0}. Nothing was changed; check the disk")]
     Database(rusqlite::Error),
+    /// Something that the vault keeps as JSON cannot be written as JSON.
+    #[error("the vault cannot be changed: {0}. Nothing was changed; report this as a bug")]
+    Unserializable(serde_json::Error),
 }
 
 fn pid_text(pid: Option<u32>) -> String {
@@ -354,7 +357,7 @@ impl Vault {
                     None => boxes.remove_counted(database, &mut manifest, label)?,
                 }
             }
-            account::write(database, writes.account)?;
+            sync::write(database, writes.account)?;
             trail::write_changes(database, trail, changes_kept, writes.changes)?;
             boxes.put_document(database, MANIFEST, &manifest.to_bytes()).map(drop)
         })?;
@@ -400,7 +403,7 @@ impl Vault {
     /// # Errors
     /// An error if they cannot be read.
     pub fn account_records(&self) -> Result<Vec<AccountRecord>, VaultError> {
-        account::read(&self.database)
+        sync::read(&self.database)
     }
 
     /// Returns the document with this label, or `None` if there is none. Documents are small and sealed like secrets.

@@ -84,13 +84,17 @@ impl Newest {
         self.push(number, holder_of(uid), content, events);
     }
 
-    /// Returns a list of changes; they are given oldest first.
-    pub(super) fn of_changes(limit: usize, changes: &[Change]) -> Self {
+    /// Changes, oldest first.
+    ///
+    /// # Errors
+    /// `Unserializable`.
+    fn of_changes(limit: usize, changes: &[Change]) -> Result<Self, VaultError> {
         let mut newest = Self::new(Class::Change, limit);
         for (number, change) in (0..).zip(changes) {
-            newest.push(number, change.actor.holder(), &change.encode(), 1);
+            let encoded = change.encode().map_err(VaultError::Unserializable)?;
+            newest.push(number, change.actor.holder(), &encoded, 1);
         }
-        newest
+        Ok(newest)
     }
 
     fn push(&mut self, number: u64, holder: Vec<u8>, content: &[u8], events: usize) {
@@ -292,7 +296,7 @@ pub(super) fn write_changes(
         return Ok(());
     }
     usage::prepare(database, boxes)?;
-    write(database, boxes, &Newest::of_changes(limit, changes), next_number(database)?)
+    write(database, boxes, &Newest::of_changes(limit, changes)?, next_number(database)?)
 }
 
 /// Returns how many events of a class there are, but at most `limit`.

@@ -90,12 +90,15 @@ pub enum Answer {
     Targets(Vec<String>),
     /// The template is wrong. Holds its problems.
     Problems(Vec<Problem>),
-    /// The plugin failed: it trapped, exceeded a limit, or broke a rule of the contract.
+    /// The plugin is wrong: it trapped, exceeded a limit, or broke a rule of the contract while it planned.
+    Broken {
+        /// What it did, as a sentence for people.
+        rule: String,
+    },
+    /// The plugin cannot be loaded.
     Failed {
         /// What the plugin did wrong, as a sentence for people.
         message: String,
-        /// Whether it broke a rule of the contract.
-        is_violation: bool,
     },
 }
 

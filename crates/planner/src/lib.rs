@@ -111,7 +111,7 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
 }
 
 fn failed(message: String) -> Answer {
-    Answer::Failed { message, is_violation: false }
+    Answer::Failed { message }
 }
 
 fn answer(output: &mut impl Write, answer: &Answer) -> io::Result<()> {

@@ -59,7 +59,7 @@ impl Failure {
                 problems.truncate(PROBLEMS_MAX);
                 Answer::Problems(tidy_problems(problems))
             }
-            Self::Plugin(Broken(rule)) => Answer::Failed { message: rule, is_violation: true },
+            Self::Plugin(Broken(rule)) => Answer::Broken { rule },
         }
     }
 }

@@ -38,8 +38,6 @@ const PLAN_TIME: Duration = Duration::from_secs(5);
 const IDLE_TIME: Duration = Duration::from_secs(30);
 /// The most characters of a failure's message.
 const MESSAGE_MAX: usize = 2_000;
-/// Follows the rule of the contract that a plugin broke.
-const MISTAKE: &str = "; this is a mistake of the plugin: tell its author";
 
 /// A store of compiled forms, by the SHA-256 of the component. A planner deserializes a form as it is, so `get` must
 /// not return one that it cannot vouch for.
@@ -136,33 +134,28 @@ pub enum PlannerError {
 }
 
 /// The reason why there is no plan.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlanFailure {
     /// The template is wrong. Holds every problem that was found.
+    #[error("the template has {} problems", .0.len())]
     Problems(Vec<Problem>),
-    /// The plugin or its planner failed.
+    /// The plugin broke a rule of the contract.
+    #[error("{rule}; this is a mistake of the plugin: tell its author")]
+    Broken {
+        /// What it did.
+        rule: String,
+    },
+    /// The plugin or its planner failed in another way.
+    #[error("{message}")]
     Failed {
         /// What went wrong, and what to do, for people.
         message: String,
-        /// The rule of the contract that the plugin broke, alone; `None` if it failed in another way.
-        rule: Option<String>,
     },
-}
-
-impl PlanFailure {
-    fn of_plugin(message: &str, is_violation: bool) -> Self {
-        let message = tidy(message, MESSAGE_MAX);
-        if is_violation {
-            Self::Failed { message: format!("{message}{MISTAKE}"), rule: Some(message) }
-        } else {
-            Self::Failed { message, rule: None }
-        }
-    }
 }
 
 impl From<PlannerError> for PlanFailure {
     fn from(error: PlannerError) -> Self {
-        Self::Failed { message: error.to_string(), rule: None }
+        Self::Failed { message: error.to_string() }
     }
 }
 
@@ -179,8 +172,22 @@ struct Plugin {
     component: Arc<[u8]>,
     digest: [u8; 32],
     cache: Arc<dyn CompiledCache>,
-    program: PathBuf,
-    idle_time: Duration,
+    options: PlannerOptions,
+}
+
+/// How a planner's child is started and kept. The default is what the daemon and the command line use.
+#[derive(Clone, Debug)]
+pub struct PlannerOptions {
+    /// The program, which must know the command `planner`; this one by default.
+    pub program: PathBuf,
+    /// After how long a child without a request is ended: 30 seconds by default.
+    pub idle_time: Duration,
+}
+
+impl Default for PlannerOptions {
+    fn default() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), idle_time: IDLE_TIME }
+    }
 }
 
 /// The seat with its lock, the child that was in it, and its report on the plugin.
@@ -198,41 +205,24 @@ struct Seat {
 impl Planner {
     /// Creates a planner for a component, without starting it; `name` is for messages.
     pub fn new(name: impl Into<String>, component: impl Into<Arc<[u8]>>, cache: Arc<dyn CompiledCache>) -> Self {
+        Self::with_options(name, component, cache, PlannerOptions::default())
+    }
+
+    /// The same with other options.
+    pub fn with_options(
+        name: impl Into<String>,
+        component: impl Into<Arc<[u8]>>,
+        cache: Arc<dyn CompiledCache>,
+        options: PlannerOptions,
+    ) -> Self {
         let component = component.into();
         let plugin = Plugin {
             name: tidy(&name.into(), 100),
             digest: Sha256::digest(&component).into(),
             component,
             cache,
-            program: PathBuf::from("/proc/self/exe"),
-            idle_time: IDLE_TIME,
+            options,
         };
-        Self { plugin: Arc::new(plugin), seat: Arc::default() }
-    }
-
-    /// Returns a planner that runs another program, which must have the command `planner`.
-    #[must_use]
-    pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
-        self.changed(|plugin| plugin.program = program.into())
-    }
-
-    /// Returns a planner that ends an idle child after another time.
-    #[must_use]
-    pub fn with_idle_time(self, idle_time: Duration) -> Self {
-        self.changed(|plugin| plugin.idle_time = idle_time)
-    }
-
-    fn changed(self, change: impl FnOnce(&mut Plugin)) -> Self {
-        let Plugin { name, component, digest, cache, program, idle_time } = &*self.plugin;
-        let mut plugin = Plugin {
-            name: name.clone(),
-            component: Arc::clone(component),
-            digest: *digest,
-            cache: Arc::clone(cache),
-            program: program.clone(),
-            idle_time: *idle_time,
-        };
-        change(&mut plugin);
         Self { plugin: Arc::new(plugin), seat: Arc::default() }
     }
 
@@ -332,7 +322,8 @@ impl Planner {
         };
         let outcome = match answer {
             Answer::Problems(problems) if !problems.is_empty() => Err(PlanFailure::Problems(tidy_problems(problems))),
-            Answer::Failed { message, is_violation } => Err(PlanFailure::of_plugin(&message, is_violation)),
+            Answer::Failed { message } => Err(PlanFailure::Failed { message: tidy(&message, MESSAGE_MAX) }),
+            Answer::Broken { rule } => Err(PlanFailure::Broken { rule: tidy(&rule, MESSAGE_MAX) }),
             answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
         };
         self.put_back(&mut seat, running, report);
@@ -367,7 +358,7 @@ impl Planner {
 
     /// Starts a new child and returns its report on the plugin.
     async fn start(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
-        let mut running = Running::start(&self.plugin.program, &self.plugin.name)
+        let mut running = Running::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         seat.last = Some(running.ended());
         let most = load_time(self.plugin.component.len());
@@ -383,7 +374,7 @@ impl Planner {
     /// Keeps the child for the next request, until it has been idle for too long.
     fn put_back(&self, seat: &mut Seat, running: Running, report: Report) {
         seat.ready = Some((running, report));
-        let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.idle_time);
+        let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.options.idle_time);
         seat.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
             if let Some(seat) = weak.upgrade() {

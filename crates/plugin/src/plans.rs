@@ -264,7 +264,7 @@ async fn named(
     variables: &Variables,
 ) -> Result<Targets, Unplanned> {
     let asked = registry.named_targets(source.feature, request(source, "", variables)).await;
-    let named = asked.map_err(|failure| unplanned(failure, source.lexed))?;
+    let named = asked.map_err(unplanned)?;
     if !named.is_empty() {
         return Ok(Targets { list: named.into(), are_named: true });
     }
@@ -295,19 +295,18 @@ async fn make(
 ) -> Result<Plan, Unplanned> {
     let Source { feature, lexed, .. } = source;
     let request = request(source, &target.id, variables);
-    let planned = registry.plan(feature, request).await.map_err(|failure| unplanned(failure, lexed))?;
+    let planned = registry.plan(feature, request).await.map_err(unplanned)?;
     plan::check(planned, &lexed.references, target)
         .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 
-fn unplanned(failure: PlanFailure, lexed: &Lexed) -> Unplanned {
+fn unplanned(failure: PlanFailure) -> Unplanned {
     match failure {
         PlanFailure::Problems(mut problems) => {
-            locate_names(&mut problems, lexed);
             problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
             Unplanned::Problems(problems)
         }
-        PlanFailure::Failed { message, .. } => Unplanned::Plugin(message),
+        failure => Unplanned::Plugin(failure.to_string()),
     }
 }
 
@@ -328,15 +327,5 @@ fn request(source: Source<'_>, target: &str, variables: &Variables) -> PlanReque
         vars: variables.vars.clone(),
         env: variables.env.clone(),
         target: target.to_owned(),
-    }
-}
-
-/// Gives problems about an unknown name the place where the name first occurs.
-fn locate_names(problems: &mut [Problem], lexed: &Lexed) {
-    for problem in problems.iter_mut().filter(|problem| problem.line.is_none()) {
-        if let Some(root) = lexed.roots.iter().find(|root| problem.message.contains(&format!("`{}`", root.name))) {
-            problem.line = Some(root.line);
-            problem.column = Some(root.column);
-        }
     }
 }

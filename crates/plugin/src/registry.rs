@@ -322,12 +322,12 @@ impl Registry {
         feature: &str,
         ask: impl AsyncFnOnce(&Planner) -> Result<T, PlanFailure>,
     ) -> Result<T, PlanFailure> {
-        let failed = |message| PlanFailure::Failed { message, rule: None };
+        let failed = |message| PlanFailure::Failed { message };
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
         ask(planner).await.map_err(|failure| match failure {
-            PlanFailure::Failed { message, rule } => PlanFailure::Failed { message: sentence(feature, &message), rule },
-            problems => problems,
+            problems @ PlanFailure::Problems(_) => problems,
+            failure => failed(sentence(feature, &failure.to_string())),
         })
     }
 

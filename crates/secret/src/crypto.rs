@@ -15,7 +15,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap, wrap_with};
-use guillemet_base::random::random;
+pub use guillemet_base::random::random;
 use guillemet_base::sys::memory::{KEY_LEN, SecretPage};
 
 /// Length of the nonce at the beginning of a box, in bytes.

@@ -29,8 +29,6 @@ pub struct Secret {
     pub former_names: Vec<SecretName>,
     /// Whether the secret may be resolved.
     pub enabled: bool,
-    /// Free text for people.
-    pub note: String,
     /// When the secret was created, in milliseconds since the Unix epoch.
     pub created_at: Millis,
     /// When it was last changed, in milliseconds since the Unix epoch.
@@ -143,7 +141,6 @@ impl Secret {
             name,
             former_names: Vec::new(),
             enabled,
-            note: String::new(),
             created_at: now,
             updated_at: now,
             versions: vec![Version::new(1, check(value)?, now)],
@@ -221,7 +218,8 @@ impl Secret {
         out.extend_from_slice(&self.created_at.to_le_bytes());
         out.extend_from_slice(&self.updated_at.to_le_bytes());
         put_text(&mut out, self.name.as_str());
-        put_text(&mut out, &self.note);
+        // The place of a note for people, which no version has ever written.
+        put_text(&mut out, "");
         put_count(&mut out, self.former_names.len());
         for name in &self.former_names {
             put_text(&mut out, name.as_str());
@@ -254,7 +252,9 @@ impl Secret {
         let created_at = reader.number()?;
         let updated_at = reader.number()?;
         let name = reader.name()?;
-        let note = reader.text()?.to_owned();
+        if !reader.text()?.is_empty() {
+            return Err(Malformed::Newer);
+        }
         let former_names = (0..reader.count()?).map(|_| reader.name()).collect::<Result<Vec<_>, _>>()?;
         let mut versions = Vec::new();
         for _ in 0..reader.count()? {
@@ -264,7 +264,7 @@ impl Secret {
             return Err(Malformed::Damaged);
         }
         reader.ends()?;
-        Ok(Self { id, revision, name, former_names, enabled, note, created_at, updated_at, versions })
+        Ok(Self { id, revision, name, former_names, enabled, created_at, updated_at, versions })
     }
 }
 
@@ -418,11 +418,9 @@ mod tests {
             texts in proptest::collection::vec("\\PC{1,80}", 1..5),
             former in proptest::collection::vec("[a-z0-9][a-z._-]{0,20}", 0..4),
             enabled in any::<bool>(),
-            note in "\\PC{0,40}",
         ) {
             let mut before = secret(&texts[0]);
             before.enabled = enabled;
-            before.note = note;
             before.former_names = former.iter().map(|name| name.parse().unwrap()).collect();
             for (index, text) in texts.iter().enumerate().skip(1) {
                 let value = SealedValue::seal(text);
@@ -430,7 +428,6 @@ mod tests {
             }
             let after = Secret::decode(&before.encode(), 3).unwrap();
             prop_assert_eq!((after.id, after.revision, after.enabled), (before.id, 3, enabled));
-            prop_assert_eq!(&after.note, &before.note);
             prop_assert_eq!(&after.former_names, &before.former_names);
             let pairs = after.versions.iter().zip(&before.versions);
             for (version, was) in pairs {

@@ -325,7 +325,7 @@ pub fn is_same(a: &Secret, b: &Secret) -> bool {
     let exact =
         |a: &[SecretName], b: &[SecretName]| a.iter().map(SecretName::as_str).eq(b.iter().map(SecretName::as_str));
     let version = |of: &Secret| of.versions.iter().map(|v| (v.number, v.id, v.created_at)).collect::<Vec<_>>();
-    (a.id, a.enabled, &a.note, a.created_at, a.updated_at) == (b.id, b.enabled, &b.note, b.created_at, b.updated_at)
+    (a.id, a.enabled, a.created_at, a.updated_at) == (b.id, b.enabled, b.created_at, b.updated_at)
         && a.name.as_str() == b.name.as_str()
         && exact(&a.former_names, &b.former_names)
         && version(a) == version(b)

@@ -25,8 +25,11 @@ pub enum Object {
 }
 
 impl Object {
-    /// Encodes the object for sealing.
-    pub fn encode(&self) -> Clear {
+    /// Returns the bytes that are sealed.
+    ///
+    /// # Errors
+    /// When references cannot be serialized.
+    pub fn encode(&self) -> Result<Clear, serde_json::Error> {
         let mut out = Clear::with_capacity(2048);
         match self {
             Self::Secret(secret) => {
@@ -42,11 +45,10 @@ impl Object {
             }
             Self::References(references) => {
                 out.push(REFERENCES);
-                // It has only strings and numbers, which JSON can always hold.
-                out.extend_from_slice(&serde_json::to_vec(&**references).unwrap_or_default());
+                out.extend_from_slice(&serde_json::to_vec(&**references)?);
             }
         }
-        out
+        Ok(out)
     }
 
     /// Reads what [`Self::encode`] wrote.

@@ -101,6 +101,27 @@ pub enum Unprepared {
         "the account and the server differ in too many records to repair it in one piece; restore the server from a newer backup"
     )]
     TooLarge,
+    /// A part of it cannot be written as JSON.
+    #[error("the change cannot be written for the account: {0}; report this as a bug")]
+    Unserializable(#[from] serde_json::Error),
+}
+
+/// A push that is not sealed yet.
+struct Draft {
+    /// On which head it is made.
+    onto: Newest,
+    /// The number of the head it makes.
+    seq: u64,
+    /// What the account holds then.
+    next: Holdings,
+    /// The devices of the account then.
+    devices: Vec<Device>,
+    /// The intents it carries.
+    intents: Vec<IntentId>,
+    /// What a person is told once it is accepted.
+    notices: Vec<(IntentId, Notice)>,
+    /// The key of the new epoch, where it begins one.
+    epoch_key: Option<Arc<EpochKey>>,
 }
 
 /// The space that is left in a push.
@@ -184,30 +205,64 @@ impl Engine {
         !known.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > known.seen)
     }
 
-    /// Prepares a push. `local` are the references of this device's templates now. Returns `None` if there is nothing
-    /// to push.
+    /// Works a push out. `local` is what the templates of this device name now. Returns `None` where there is nothing to
+    /// push.
     ///
     /// # Errors
     /// [`Unprepared`] for the reason. The state does not change in any case.
     pub fn prepare(&self, wish: &Wish, local: &References, now: Millis) -> Result<Option<Candidate>, Unprepared> {
+        let mut draft = self.draft(wish, local, now)?;
+        let key = draft.epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
+        // The key of the head in force is there as long as the engine is.
+        let key = key.ok_or(Unprepared::NoDevice)?;
+        let records = self.seal_changed(&mut draft.next, &draft.devices, &key)?;
+        if records.is_empty() && draft.intents.is_empty() && matches!(wish, Wish::Edits) {
+            return Ok(None);
+        }
+        let Draft { onto, seq, next, devices, intents, notices, epoch_key } = draft;
+        let head = Head {
+            seq,
+            epoch: key.epoch(),
+            prev: self.hash,
+            root: self.tree.with(&leaves(&records)),
+            made_at: now.max(self.head.made_at),
+            by: self.me.device,
+            devices,
+            intents,
+        };
+        let (push, newest, records) = self.seal_push(wish, &head, records, &key)?;
+        Ok(Some(Candidate { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
+    }
+
+    /// Works out what the account becomes: with what is pending, with what is wanted, and with the references of this
+    /// device.
+    fn draft(&self, wish: &Wish, local: &References, now: Millis) -> Result<Draft, Unprepared> {
         let onto = match wish {
             Wish::Repair { onto, .. } => *onto,
             _ => Newest { seq: self.head.seq, hash: self.hash },
         };
         let seq = self.head.seq.max(onto.seq) + 1;
         let maker = Maker { device: self.me.device, seq, keep: self.keep };
-        let mut next = self.base.clone();
-        let mut notices = Vec::new();
-        let mut devices = self.head.devices.clone();
-        let mut room = Room::of_push();
-        let mut intents = self.carry(&mut next, maker, &mut room, &mut notices);
+        let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), Room::of_push());
+        let intents = self.carry(&mut next, maker, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
         if !is_all && matches!(wish, Wish::Delete(_) | Wish::Leave) {
             // The intents that are left over would bring the secret back, or never arrive.
             return Err(Unprepared::Behind);
         }
+        let devices = self.head.devices.clone();
+        let mut draft = Draft { onto, seq, next, devices, intents, notices, epoch_key: None };
+        self.propose(wish, &mut draft, maker, now)?;
+        if !matches!(wish, Wish::Leave) && is_all && self.publishes(local) {
+            self.publish(&mut draft.next, local, maker, &mut room);
+        }
+        forget_deleted(&mut draft.next, &draft.devices, room.records);
+        Ok(draft)
+    }
 
-        let mut epoch_key = None;
+    /// Adds what is wanted beside what is pending to a draft.
+    fn propose(&self, wish: &Wish, draft: &mut Draft, maker: Maker, now: Millis) -> Result<(), Unprepared> {
+        let Draft { next, devices, intents, .. } = draft;
         match wish {
             Wish::Edits | Wish::Beat | Wish::Repair { .. } => {}
             Wish::Found { name } => {
@@ -234,40 +289,29 @@ impl Engine {
                 self.head.device(*id).ok_or(Unprepared::NoDevice)?;
                 devices.retain(|device| device.id != *id);
                 next.set_references(*id, None);
-                epoch_key = Some(Arc::new(EpochKey::random(self.head.epoch + 1)));
+                draft.epoch_key = Some(Arc::new(EpochKey::random(self.head.epoch + 1)));
             }
             Wish::Leave => {
                 devices.retain(|device| device.id != self.me.device);
                 next.set_references(self.me.device, None);
             }
         }
-        if !matches!(wish, Wish::Leave) && is_all && self.publishes(local) {
-            self.publish(&mut next, local, maker, &mut room);
-        }
-        forget_deleted(&mut next, &devices, room.records);
+        Ok(())
+    }
 
-        let key = epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
-        // The engine always has the key of the head in effect.
-        let key = key.ok_or(Unprepared::NoDevice)?;
-        let mut records = self.seal_changed(&mut next, &devices, &key);
-        let is_nothing = records.is_empty() && intents.is_empty();
-        if is_nothing && matches!(wish, Wish::Edits) {
-            return Ok(None);
-        }
-        let head = Head {
-            seq,
-            epoch: key.epoch(),
-            prev: self.hash,
-            root: self.tree.with(&leaves(&records)),
-            made_at: now.max(self.head.made_at),
-            by: self.me.device,
-            devices,
-            intents,
-        };
-        let plain = serde_json::to_vec(&head).unwrap_or_default();
-        let sealed = key.seal(Kind::Head, self.me.account, NO_ID, seq, &plain);
-        let sealed = SealedHead { seq, epoch: head.epoch, prev: head.prev, sealed };
-        let newest = Newest { seq, hash: sealed.hash(self.me.account) };
+    /// Seals a head and its records, with the keys that devices need for it. Returns what is sent, the head it makes, and
+    /// the records in it: for a repair, everything that the server does not have.
+    fn seal_push(
+        &self,
+        wish: &Wish,
+        head: &Head,
+        mut records: Vec<Written>,
+        key: &EpochKey,
+    ) -> Result<(Push, Newest, Vec<Written>), Unprepared> {
+        let plain = serde_json::to_vec(head)?;
+        let sealed = key.seal(Kind::Head, self.me.account, NO_ID, head.seq, &plain);
+        let sealed = SealedHead { seq: head.seq, epoch: head.epoch, prev: head.prev, sealed };
+        let newest = Newest { seq: head.seq, hash: sealed.hash(self.me.account) };
         let mut push = Push { head: sealed, ..empty_push() };
         let mut there = None;
         if let Wish::Repair { has, boxes, .. } = wish {
@@ -276,8 +320,8 @@ impl Engine {
         }
         let known = |id| self.tree.get(id).or_else(|| there?.get(id)).copied();
         push.records = records.iter().map(|(id, written)| record(*id, written.as_ref(), known(id))).collect();
-        self.add_keys(&mut push, wish, &head, newest, &key)?;
-        Ok(Some(Candidate { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
+        self.add_keys(&mut push, wish, head, newest, key)?;
+        Ok((push, newest, records))
     }
 
     /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
@@ -317,8 +361,13 @@ impl Engine {
         intents
     }
 
-    /// Seals everything that differs from the account.
-    fn seal_changed(&self, next: &mut Holdings, devices: &[Device], key: &EpochKey) -> Vec<Written> {
+    /// The boxes of what differs from the account.
+    fn seal_changed(
+        &self,
+        next: &mut Holdings,
+        devices: &[Device],
+        key: &EpochKey,
+    ) -> Result<Vec<Written>, serde_json::Error> {
         let mut records = Vec::new();
         let mut seal = |id: ObjectId, object: Option<Object>| {
             let known = self.tree.get(&id);
@@ -326,11 +375,12 @@ impl Engine {
                 if known.is_some() {
                     records.push((id, None));
                 }
-                return;
+                return Ok(());
             };
             let revision = known.map_or(1, |known| known.revision + 1);
-            let sealed = key.seal(Kind::Record, self.me.account, id.0, revision, &object.encode());
+            let sealed = key.seal(Kind::Record, self.me.account, id.0, revision, &object.encode()?);
             records.push((id, Some((Leaf::of(revision, key.epoch(), &sealed), sealed))));
+            Ok::<_, serde_json::Error>(())
         };
         let touched = next.take_touched();
         for id in &touched {
@@ -342,10 +392,10 @@ impl Engine {
                 (None, Some(now)) => Some(Object::Deleted(Arc::clone(now))),
                 (None, None) => None,
             };
-            seal(ObjectId(id.0), object);
+            seal(ObjectId(id.0), object)?;
         }
         for known in self.head.devices.iter().filter(|known| devices.iter().all(|device| device.id != known.id)) {
-            seal(known.references, None);
+            seal(known.references, None)?;
         }
         let published = next.references(self.me.device);
         let before = self.base.references(self.me.device);
@@ -353,9 +403,9 @@ impl Engine {
             && before.is_none_or(|before| !Arc::ptr_eq(before, published))
             && let Some(me) = devices.iter().find(|device| device.id == self.me.device)
         {
-            seal(me.references, Some(Object::References(Arc::clone(published))));
+            seal(me.references, Some(Object::References(Arc::clone(published))))?;
         }
-        records
+        Ok(records)
     }
 
     /// Returns the records of the whole state that the server does not have, or has in another form.

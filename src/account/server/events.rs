@@ -119,11 +119,24 @@ impl Listener {
     }
 }
 
+/// Returns an event of the stream, with the JSON of `Told`. Written by hand, since it cannot fail then.
 fn text(told: Told) -> String {
-    let name = match told {
-        Told::Head { .. } => "head",
-        Told::Enrolment => "enrolment",
-        Told::Usage => "usage",
-    };
-    format!("event: {name}\ndata: {}\n\n", serde_json::to_string(&told).unwrap_or_default())
+    match told {
+        Told::Head { seq } => format!("event: head\ndata: {{\"event\":\"head\",\"seq\":{seq}}}\n\n"),
+        Told::Enrolment => "event: enrolment\ndata: {\"event\":\"enrolment\"}\n\n".into(),
+        Told::Usage => "event: usage\ndata: {\"event\":\"usage\"}\n\n".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_carry_the_json_of_what_is_told() {
+        for (told, name) in [(Told::Head { seq: 7 }, "head"), (Told::Enrolment, "enrolment"), (Told::Usage, "usage")] {
+            let data = serde_json::to_string(&told).unwrap();
+            assert_eq!(text(told), format!("event: {name}\ndata: {data}\n\n"));
+        }
+    }
 }

@@ -10,30 +10,31 @@ use crate::cli::output;
 /// followed by the devices that have not reported recently and since when.
 pub fn short(secret: &Value) -> String {
     let silent = silent(secret);
-    let mut text = match (secret["last_used_at"].as_str(), secret["last_used_on"].as_str()) {
-        (Some(at), Some(device)) => format!("{at} on {device}"),
-        (Some(at), None) => at.to_owned(),
-        (None, _) if silent.is_empty() => "never".into(),
-        (None, _) => "not on this device".into(),
-    };
-    if !silent.is_empty() {
-        text.push_str(&format!("; {}", silent.join(", ")));
-    }
-    text
+    let unused = if silent.is_empty() { "never" } else { "not on this device" };
+    with_silent(last(secret).unwrap_or_else(|| unused.into()), &silent)
 }
 
 /// Returns the last use as a sentence, to be read before a change is confirmed.
 pub fn sentence(secret: &Value) -> String {
-    let short = short(secret);
-    if secret["last_used_at"].is_string() {
-        return format!("last used {short}");
-    }
+    let silent = silent(secret);
     let is_alone = secret["usage"]["by_device"].as_array().is_none_or(Vec::is_empty);
-    match short.strip_prefix("not on this device") {
-        Some(rest) => format!("not used on this device{rest}"),
+    let text = match last(secret) {
+        Some(last) => format!("last used {last}"),
+        None if !silent.is_empty() => "not used on this device".into(),
         None if is_alone => "never used".into(),
         None => "never used on any device".into(),
-    }
+    };
+    with_silent(text, &silent)
+}
+
+/// Returns when the last use that is known was, and on which device; `None` where none is known.
+fn last(secret: &Value) -> Option<String> {
+    let at = secret["last_used_at"].as_str()?;
+    Some(secret["last_used_on"].as_str().map_or_else(|| at.to_owned(), |device| format!("{at} on {device}")))
+}
+
+fn with_silent(text: String, silent: &[String]) -> String {
+    if silent.is_empty() { text } else { format!("{text}; {}", silent.join(", ")) }
 }
 
 /// Returns a clause for each device whose report is missing or old.

@@ -460,7 +460,7 @@ fn tag(key: &Key, wanted: &Wanted) -> Vec<u8> {
 
 /// Returns the row of a place, which is created if it is new.
 fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, RecorderError> {
-    let text = serde_json::to_vec(place).unwrap_or_default();
+    let text = serde_json::to_vec(place).map_err(VaultError::Unserializable)?;
     let tag = key.mac(&text);
     let mut statement = transaction.prepare_cached("SELECT id FROM usage_places WHERE tag = ?1")?;
     if let Some(id) = statement.query_row([tag], |row| row.get(0)).optional()? {

@@ -45,7 +45,7 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
     let planned = match planner.plan(request).await {
         Ok(planned) => planned,
         Err(PlanFailure::Problems(problems)) => return Found::Problems(problems),
-        Err(PlanFailure::Failed { message, rule }) => return Found::Failed(rule.unwrap_or(message)),
+        Err(PlanFailure::Broken { rule: message } | PlanFailure::Failed { message }) => return Found::Failed(message),
     };
     let Some(target) = description.targets.iter().find(|target| target.id == id) else {
         return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));

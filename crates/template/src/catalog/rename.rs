@@ -5,6 +5,7 @@
 //! the next start can recover from a crash at any point (`finish`): it undoes the rewrite if the secret does not have
 //! its new name yet, and completes it if it has. Until then, references by the former name work.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
@@ -47,11 +48,11 @@ struct Staged {
 }
 
 /// What `finish` needs after a crash.
-#[derive(Deserialize)]
-struct Note {
+#[derive(Serialize, Deserialize)]
+struct Note<'a> {
     /// Whether the secret already has its new name.
     renamed: bool,
-    files: Vec<Staged>,
+    files: Cow<'a, [Staged]>,
 }
 
 /// All the new texts, none of them in place yet. Dropping it removes them.
@@ -205,8 +206,14 @@ impl Rewrite {
     }
 
     /// Returns the record of what is in progress, for `finish`. `renamed` is whether the secret has its new name.
-    pub fn note(&self, renamed: bool) -> Vec<u8> {
-        serde_json::to_vec(&serde_json::json!({"renamed": renamed, "files": self.files})).unwrap_or_default()
+    ///
+    /// # Errors
+    /// Returns every file if the record cannot be written.
+    pub fn note(&self, renamed: bool) -> Result<Vec<u8>, Vec<Unwritable>> {
+        serde_json::to_vec(&Note { renamed, files: Cow::Borrowed(&self.files) }).map_err(|error| {
+            let error = io::Error::from(error);
+            self.files.iter().map(|file| Unwritable::new(&file.template, &error)).collect()
+        })
     }
 
     /// Writes every new text beside its file.
@@ -353,7 +360,7 @@ mod tests {
     fn a_cut_is_made_good() {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
-        let note = rewrite.note(true);
+        let note = rewrite.note(true).unwrap();
         // One file has its new text, the other does not yet.
         rewrite.files[0].place().unwrap();
         crash(rewrite);
@@ -368,7 +375,7 @@ mod tests {
     fn before_the_secret_has_its_new_name_a_cut_is_taken_back() {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
-        let note = rewrite.note(false);
+        let note = rewrite.note(false).unwrap();
         crash(rewrite);
         finish(&note);
         assert_eq!(folder.texts(), [OLD, OLD]);
@@ -379,7 +386,7 @@ mod tests {
     fn what_was_edited_after_a_cut_stays() {
         let mut folder = Folder::new();
         let rewrite = folder.stage().unwrap();
-        let note = rewrite.note(true);
+        let note = rewrite.note(true).unwrap();
         crash(rewrite);
         fs::remove_file(folder.path("two.yaml")).unwrap();
         fs::write(folder.path("two.yaml"), "edited\n").unwrap();

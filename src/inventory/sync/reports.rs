@@ -1,6 +1,6 @@
-//! The reports of uses that devices send each other: one sealed document for each device, of which the newest counts.
+//! Usage reports of devices: one sealed document each, of which the newest counts.
 //!
-//! Opens and stores what comes in. `uses` adds it up, and `membership::usage` carries it.
+//! Opens what comes in and keeps it; `uses` adds it up, and `sync::usage` carries it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,22 +14,23 @@ use crate::account::engine::Engine;
 use crate::account::seal::Kind;
 use crate::account::wire::{self, DeviceId};
 use crate::inventory::Inventory;
+use crate::vault::store::VaultError;
 use crate::vault::usage::{AllTotals, Totals};
 use guillemet_base::names::{Millis, SecretId};
 
-/// The uses on one device, as it reports them.
+/// What one device has used, as it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The device that the report is from.
+    /// The device.
     pub device: DeviceId,
     /// The number of the report, which rises with each report of the device.
     pub counter: u64,
-    /// The time of the report, by the clock of its device.
+    /// When it was made, by the device's clock.
     pub at: Millis,
     totals: AllTotals,
 }
 
-/// The sealed content of a report.
+/// The sealed form of a report.
 #[derive(Serialize, Deserialize)]
 struct Document {
     at: Millis,
@@ -70,12 +71,14 @@ impl Report {
         })
     }
 
-    /// Returns the content of the report for sealing.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// Returns the bytes that are sealed.
+    ///
+    /// # Errors
+    /// `Unserializable`.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
         let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
         let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
-        // It has only strings and numbers, which JSON can always hold.
-        serde_json::to_vec(&document).unwrap_or_default()
+        serde_json::to_vec(&document).map_err(VaultError::Unserializable)
     }
 
     /// Returns the uses of a secret; `None` if the report says nothing about it, because a full report leaves secrets
@@ -85,7 +88,7 @@ impl Report {
         known.or_else(|| (self.totals.len() < Self::SECRETS_MAX).then(Totals::default))
     }
 
-    /// Returns whether both reports count the same uses.
+    /// Returns whether it counts the same uses as another.
     pub fn counts_the_same(&self, other: &Self) -> bool {
         self.totals == other.totals
     }
@@ -97,14 +100,14 @@ impl Report {
     }
 }
 
-/// A report as it came, and opened.
+/// A report, sealed and opened.
 pub(super) struct Kept {
     sealed: wire::Usage,
     report: Arc<Report>,
 }
 
 impl Kept {
-    /// Opens reports. Drops those that do not open, because a server can send anything.
+    /// Opens reports, and drops those that do not open: a server can send anything.
     pub(super) fn open_all(engine: &Engine, told: Vec<wire::Usage>) -> Vec<Self> {
         let open = |sealed: wire::Usage| {
             let report = Arc::new(Report::open(engine, &sealed)?);
@@ -135,7 +138,7 @@ impl Inventory {
     /// Returns the newest report of each device, including this one.
     pub fn reports(&self) -> Vec<Arc<Report>> {
         let owned = self.owned();
-        let reports = owned.account.iter().flat_map(|joined| &joined.usage);
+        let reports = owned.sync.iter().flat_map(|joined| &joined.usage);
         reports.map(|kept| Arc::clone(&kept.report)).collect()
     }
 
@@ -145,7 +148,7 @@ impl Inventory {
     /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
     pub fn keep_reports(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let joined = owned.account.as_mut().ok_or(AccountError::None)?;
+        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let is_known = |told: &wire::Usage| {
             joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
         };
@@ -157,7 +160,7 @@ impl Inventory {
         joined.usage.retain(|kept| !newer.iter().any(|newer| newer.report.device == kept.report.device));
         joined.usage.extend(newer);
         let sealed: Vec<&wire::Usage> = joined.usage.iter().map(|kept| &kept.sealed).collect();
-        let bytes = serde_json::to_vec(&sealed).unwrap_or_default();
+        let bytes = serde_json::to_vec(&sealed).map_err(VaultError::Unserializable)?;
         Ok(owned.vault.set_document(USAGE, &bytes)?)
     }
 }

@@ -1,4 +1,4 @@
-//! The membership on disk, and how it is read when the daemon starts.
+//! The account as the vault stores it, read when the daemon starts.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,41 +14,41 @@ use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::names::Millis;
 use guillemet_secret::record::Secret;
 
-/// The label of the document with the whole membership except records and intents.
-pub(super) const ACCOUNT: &str = "account";
-/// The prefix of the labels of the intents' documents, which end with a number.
+/// The label of the document with everything of the account but records and intents.
+pub(in crate::inventory) const ACCOUNT: &str = "account";
+/// The prefix of the labels of pending intents; a number in hexadecimal digits follows.
 const INTENT: &str = "account/intent/";
-/// The label of the document with the usage reports of devices.
+/// The label of the document with the newest usage reports of all devices.
 pub(super) const USAGE: &str = "account/usage";
 
-/// The facts of a membership in addition to its engine.
+/// What a vault stores of its account besides the engine's state.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// The address of the account server.
+    /// The URL of the server.
     pub url: String,
     /// The SHA-256 of the server's certificate, if it is pinned.
     pub pin: Option<Hash>,
-    /// The API key of this device, in its text form. The allocator wipes it when it is freed.
+    /// The API key of this device. The allocator wipes it when it is freed.
     pub api_key: String,
     /// The name of this device.
     pub name: String,
-    /// The reason why the device does not continue by itself; `None` if it does.
+    /// Why this device has stopped syncing, where it has.
     pub stopped: Option<Stopped>,
     /// Invitations from this device that nobody has used yet.
     pub invited: Vec<Invited>,
-    /// The counter of the last usage report, which rises with each one.
+    /// The counter of the last usage report.
     pub usage_counter: u64,
 }
 
-/// The reason why a device has stopped.
+/// Why a device has stopped syncing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
     /// The code of the refusal, for programs.
     pub code: String,
     /// What happened, and what to do about it.
     pub message: String,
-    /// The time at which the device stopped.
+    /// When it stopped.
     pub at: Millis,
 }
 
@@ -57,11 +57,11 @@ pub struct Stopped {
 pub struct Invited {
     /// The secret of the invitation, in hexadecimal digits.
     pub secret: String,
-    /// The time until which the invitation can be used.
+    /// When it expires.
     pub until: Millis,
 }
 
-/// The membership in its form on disk.
+/// The stored form.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -70,24 +70,24 @@ struct Document {
     notices: Vec<Notice>,
 }
 
-/// The membership of a vault in an account.
+/// A vault in an account.
 pub(in crate::inventory) struct Joined {
     pub(in crate::inventory) engine: Engine,
-    pub(super) facts: Facts,
-    pub(super) notices: Vec<Notice>,
-    /// The number for the next intent's document.
-    pub(super) next: u64,
-    /// The stored intents with their labels, in the order of the engine.
-    pub(super) kept: VecDeque<(wire::IntentId, String)>,
+    pub(in crate::inventory) facts: Facts,
+    pub(in crate::inventory) notices: Vec<Notice>,
+    /// The number of the next intent's document.
+    pub(in crate::inventory) next: u64,
+    /// The pending intents that are written down, each with its label, in the order of the engine.
+    pub(in crate::inventory) kept: VecDeque<(wire::IntentId, String)>,
     /// The newest report of each device.
     pub(super) usage: Vec<Kept>,
 }
 
-/// Reads the membership of a vault; `None` if it is in no account.
+/// Reads the account of a vault; `None` where it is in none.
 ///
 /// # Errors
-/// [`VaultError::Damaged`] if it is damaged.
-pub(super) fn load(
+/// `Damaged`.
+pub(in crate::inventory) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
     keep: usize,
@@ -120,15 +120,15 @@ pub(super) fn load(
 }
 
 /// Returns the label of an intent's document. Labels sort in the order of the intents.
-pub(super) fn label(number: u64) -> String {
+pub(in crate::inventory) fn label(number: u64) -> String {
     format!("{INTENT}{number:016x}")
 }
 
-/// The membership of a vault that has been opened, if it has one.
-pub struct Membership(pub(in crate::inventory) Option<Joined>);
+/// The account of a vault that has just been opened, or none.
+pub struct StoredSync(pub(in crate::inventory) Option<Joined>);
 
-impl Membership {
-    /// Reads the membership, and updates the secrets to match it.
+impl StoredSync {
+    /// Reads it, and brings `secrets` to what it says.
     ///
     /// # Errors
     /// [`VaultError`] if it is damaged, or cannot be written.
@@ -151,10 +151,9 @@ impl Membership {
 }
 
 impl Joined {
-    pub(super) fn document(&self) -> Zeroizing<Vec<u8>> {
+    pub(in crate::inventory) fn document(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let document =
             Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
-        // It has only strings and numbers, which JSON can always hold.
-        Zeroizing::new(serde_json::to_vec(&document).unwrap_or_default())
+        serde_json::to_vec(&document).map(Zeroizing::new).map_err(VaultError::Unserializable)
     }
 }

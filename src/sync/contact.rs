@@ -1,5 +1,5 @@
-//! The task that keeps a daemon in contact with its account server. It listens for events, polls if there are none, and
-//! retries with growing delays if the server does not answer.
+//! The task that keeps the daemon in contact with its account's server. It listens to events, polls where there are
+//! none, and retries with growing delays when the server does not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,41 +8,39 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Contact, Trouble, joining, refused, steps, usage};
-use crate::account::api_key::ApiKey;
+use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
 use crate::account::client::{Client, Events};
 use crate::account::engine::Wish;
 use crate::account::wire::Told;
-use crate::api::App;
-use crate::inventory::AccountState;
+use crate::inventory::{AccountState, Inventory};
 use crate::vault::audit::Actor;
 use guillemet_base::random::random;
 
-/// The delay after a failure: the first one, and the longest one.
+/// The delay after a failed session: the first, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// The longest first delay if there was contact before: a server that restarts is back soon.
+/// The longest delay after a session that had contact: a server that restarts is back soon.
 const RETURN: Duration = Duration::from_secs(2);
-/// The polling interval if the server sends no events.
+/// How often the server is polled where it sends no events.
 const POLL: Duration = Duration::from_secs(5);
-/// The interval at which new uses are reported and the age of the head is checked.
+/// How often new usage is reported, and the age of the head checked.
 const TICK: Duration = Duration::from_secs(15);
-/// The time after which the daemon pulls even if no head was announced. The server sends something every 15 seconds.
+/// How long a silent event stream is trusted: the server sends something every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Runs until the daemon stops.
-pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
+/// Keeps the daemon in contact with its account's server until `stop` becomes true.
+pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
     let contact = || {
-        let (app, mut stop) = (Arc::clone(&app), stop.clone());
+        let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             let begun = Instant::now();
             let trouble = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return None,
-                ended = session(&app) => ended,
+                ended = session(&sync) => ended,
             };
-            let was_in_contact = app.account.client.swap(None).is_some();
+            let was_in_contact = sync.handle.client.swap(None).is_some();
             if let Some(trouble) = &trouble {
                 tracing::info!(%trouble, "no contact with the account's server");
-                app.account.set(match refused(trouble) {
+                sync.handle.set(match refused(trouble) {
                     Some((code, message)) => Contact::Refused { code, message },
                     None => Contact::Offline(Some(trouble.to_string())),
                 });
@@ -51,11 +49,11 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
         }
     };
     let wait = |patience| {
-        let (app, mut stop) = (Arc::clone(&app), stop.clone());
+        let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => Woken::Stop,
-                () = app.account.changed.notified() => Woken::Changed,
+                () = sync.handle.changed.notified() => Woken::Changed,
                 () = tokio::time::sleep(patience) => Woken::InTime,
             }
         }
@@ -65,7 +63,7 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
 
 /// The end of a session.
 struct Ended {
-    /// Whether something went wrong. If not, the membership changed.
+    /// Whether something went wrong; otherwise this device joined, left or was repaired.
     is_trouble: bool,
     was_in_contact: bool,
     /// The duration of the session.
@@ -75,13 +73,13 @@ struct Ended {
 /// The reasons why a wait ended.
 enum Woken {
     InTime,
-    /// The membership began, ended or was repaired.
+    /// This device joined or left an account, or was repaired.
     Changed,
     Stop,
 }
 
-/// Runs one session after another, with a growing delay after each failure, until a session or a wait says to stop.
-/// Knows no clock: each session reports its duration, and `wait` does the waiting.
+/// Runs one session after the other, with a growing delay after each that failed, until either says to stop. Reads no
+/// clock: a session says how long it lasted, and `wait` waits.
 async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
     S: Future<Output = Option<Ended>>,
@@ -108,76 +106,63 @@ where
     }
 }
 
-/// Runs a session until contact is lost. Returns the reason, or `None` if the membership changed.
-async fn session(app: &Arc<App>) -> Option<Trouble> {
-    let Some(AccountState { facts, me, head, .. }) = app.inventory.account() else {
-        app.account.set(Contact::None);
-        app.account.changed.notified().await;
+/// Runs from no contact to no contact. Returns why it ended; `None` where this device joined, left or was repaired.
+async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
+    let account = match sync.account().await {
+        Ok(account) => account,
+        Err(trouble) => return Some(trouble),
+    };
+    let Some(AccountState { facts, me, head, .. }) = account else {
+        sync.handle.set(Contact::None);
+        sync.handle.changed.notified().await;
         return None;
     };
-    app.account.made_at.store(head.map_or(0, |(head, _)| head.made_at), Ordering::Relaxed);
+    sync.handle.made_at.store(head.map_or(0, |(head, _)| head.made_at), Ordering::Relaxed);
     if let Some(stopped) = facts.stopped {
-        app.account.set(Contact::Offline(Some(stopped.message)));
-        app.account.changed.notified().await;
+        sync.handle.set(Contact::Offline(Some(stopped.message)));
+        sync.handle.changed.notified().await;
         return None;
     }
-    if app.account.contact.borrow().clone() == Contact::None {
-        app.account.set(Contact::Offline(None));
+    if sync.handle.contact.borrow().clone() == Contact::None {
+        sync.handle.set(Contact::Offline(None));
     }
-    let opened = tokio::task::spawn_blocking(move || {
-        let key = ApiKey::parse(&facts.api_key).map_err(|error| Trouble::Other(error.to_string()))?;
-        Ok::<_, Trouble>(Client::new(&facts.url, facts.pin, Some(&key))?)
-    });
-    let client = match opened.await {
-        Ok(Ok(client)) => Arc::new(client),
-        Ok(Err(trouble)) => return Some(trouble),
-        Err(_) => return Some(Trouble::Other("the way to the server could not be worked out".into())),
+    let client = match connect(facts.url, facts.pin, Some(facts.api_key)).await {
+        Ok(client) => Arc::new(client),
+        Err(trouble) => return Some(trouble),
     };
     tokio::select! {
-        trouble = talk(app, &client, me.0) => Some(trouble),
-        () = app.account.changed.notified() => None,
+        trouble = talk(sync, &client, me.0) => Some(trouble),
+        () = sync.handle.changed.notified() => None,
     }
 }
 
-async fn talk(app: &Arc<App>, client: &Arc<Client>, account: crate::account::wire::AccountId) -> Trouble {
+async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: crate::account::wire::AccountId) -> SyncError {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
-        // A proxy in between may not let events through.
-        Err(error) if !error.passes() && refused(&Trouble::Server(clone(&error))).is_none() => None,
+        // A proxy in between may not let them through.
+        Err(error) if !error.passes() && refused_by(&error).is_none() => None,
         Err(error) => return error.into(),
     };
-    match exchange(app, client, events).await {
-        Ok(()) => Trouble::Other("the account's server ended the connection".into()),
+    match exchange(sync, client, events).await {
+        Ok(()) => SyncError::Other("the account's server ended the connection".into()),
         Err(trouble) => trouble,
     }
 }
 
-/// Copies an error as far as `refused` distinguishes it, because it is used twice: for the decision, and for the
-/// report.
-fn clone(error: &crate::account::client::ClientError) -> crate::account::client::ClientError {
-    use crate::account::client::ClientError;
-    match error {
-        ClientError::Unauthorized => ClientError::Unauthorized,
-        ClientError::Untrusted(why) => ClientError::Untrusted(why.clone()),
-        ClientError::ContinuityLost => ClientError::ContinuityLost,
-        other => ClientError::Malformed(other.to_string()),
-    }
-}
-
-async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Events>) -> Result<(), Trouble> {
+async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Option<Events>) -> Result<(), SyncError> {
     let edits = Arc::new(Wish::Edits);
     {
-        let _turn = app.account.turn.lock().await;
-        steps::pull(app, client).await?;
-        steps::push(app, client, &edits, &Actor::own()).await?;
+        let _turn = sync.handle.turn.lock().await;
+        steps::pull(sync, client).await?;
+        steps::push(sync, client, &edits, &Actor::own()).await?;
     }
-    // From here on, other tasks can wait for what this device does.
-    app.account.client.store(Some(Arc::clone(client)));
-    app.account.set(Contact::Connected);
+    // From here on others can wait for what this device does.
+    sync.handle.client.store(Some(Arc::clone(client)));
+    sync.handle.set(Contact::Connected);
     tracing::info!("in contact with the account's server");
-    joining::admit(app, client).await?;
-    usage::report(app, client).await?;
-    usage::fetch(app, client).await?;
+    joining::admit(sync, client).await?;
+    usage::report(sync, client).await?;
+    usage::fetch(sync, client).await?;
     let mut heard = Heard { at: Instant::now(), is_told: false };
     let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -185,47 +170,47 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     // The time of the next pull, whatever else happens in the meantime.
     let mut look = Instant::now() + wait;
     loop {
-        let vanishing = app.inventory.vanishing();
+        let vanishing = sync.inventory.run(Inventory::vanishing).await?;
         tokio::select! {
             told = next(&mut events) => match told? {
                 Some(Told::Head { seq }) => {
-                    let _turn = app.account.turn.lock().await;
-                    // A lower number may be late, or the server was restored from a backup. A pull shows which.
-                    if app.inventory.account_cursor()?.heads_after == seq {
-                        steps::heard(app);
+                    let _turn = sync.handle.turn.lock().await;
+                    // A lower one may be late, or the server was set back: what it has now says which.
+                    if sync.run(Inventory::account_cursor).await?.heads_after == seq {
+                        steps::heard(sync).await;
                     } else {
-                        steps::pull(app, client).await?;
+                        steps::pull(sync, client).await?;
                     }
                     look = Instant::now() + wait;
                 }
-                Some(Told::Enrolment) => joining::admit(app, client).await?,
+                Some(Told::Enrolment) => joining::admit(sync, client).await?,
                 Some(Told::Usage) if heard.at.elapsed() < TICK => heard.is_told = true,
-                Some(Told::Usage) => heard.fetch(app, client).await?,
+                Some(Told::Usage) => heard.fetch(sync, client).await?,
                 None => return Ok(()),
             },
-            () = app.inventory.due().notified() => {
-                let _turn = app.account.turn.lock().await;
-                steps::push(app, client, &edits, &Actor::own()).await?;
+            () = sync.inventory.due().notified() => {
+                let _turn = sync.handle.turn.lock().await;
+                steps::push(sync, client, &edits, &Actor::own()).await?;
             }
             // References of a template that is gone for good no longer block anything, so this is published.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
-                let _turn = app.account.turn.lock().await;
-                steps::push(app, client, &edits, &Actor::own()).await?;
+                let _turn = sync.handle.turn.lock().await;
+                steps::push(sync, client, &edits, &Actor::own()).await?;
             }
             _ = tick.tick() => {
-                usage::report(app, client).await?;
+                usage::report(sync, client).await?;
                 if heard.is_told || events.is_none() {
-                    heard.fetch(app, client).await?;
+                    heard.fetch(sync, client).await?;
                 }
-                beat(app, client).await?;
+                beat(sync, client).await?;
             }
             () = tokio::time::sleep_until(look) => {
                 {
-                    let _turn = app.account.turn.lock().await;
-                    steps::pull(app, client).await?;
+                    let _turn = sync.handle.turn.lock().await;
+                    steps::pull(sync, client).await?;
                 }
                 if events.is_none() {
-                    joining::admit(app, client).await?;
+                    joining::admit(sync, client).await?;
                 }
                 look = Instant::now() + wait;
             }
@@ -233,35 +218,35 @@ async fn exchange(app: &Arc<App>, client: &Arc<Client>, mut events: Option<Event
     }
 }
 
-/// The state of fetching reports. When many devices report, they are fetched together instead of once for each.
+/// When other devices' usage was last fetched. Events only mark that there is more: many devices cost one fetch.
 struct Heard {
     at: Instant,
-    /// Whether there are newer reports.
+    /// Whether an event has said since that there is more.
     is_told: bool,
 }
 
 impl Heard {
-    async fn fetch(&mut self, app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
+    async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
         *self = Self { at: Instant::now(), is_told: false };
-        usage::fetch(app, client).await
+        usage::fetch(sync, client).await
     }
 }
 
-/// Waits for the next event; forever if there is no stream of events.
-async fn next(events: &mut Option<Events>) -> Result<Option<Told>, Trouble> {
+/// Returns the next event; never returns where there is no event stream.
+async fn next(events: &mut Option<Events>) -> Result<Option<Told>, SyncError> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
         None => std::future::pending().await,
     }
 }
 
-/// Makes a new head when half of `account.max_head_age_seconds` has passed, so that this device can continue to serve.
-async fn beat(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(most) = app.config.load().max_head_age else { return Ok(()) };
-    let is_old = app.account.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
+/// Pushes a new head where `max_head_age_seconds` is set and the newest head is older than half of that.
+async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let Some(most) = sync.config.load().max_head_age else { return Ok(()) };
+    let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
     if is_old {
-        let _turn = app.account.turn.lock().await;
-        steps::push(app, client, &Arc::new(Wish::Beat), &Actor::own()).await?;
+        let _turn = sync.handle.turn.lock().await;
+        steps::push(sync, client, &Arc::new(Wish::Beat), &Actor::own()).await?;
     }
     Ok(())
 }
@@ -323,7 +308,7 @@ mod tests {
         // After long contact, the delays start again.
         let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
         assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
-        // The same happens when the membership changes, in contact and while it waits.
+        // So it is where this device joined, left or was repaired, in contact and while it waits.
         let changed = (Ended { is_trouble: false, ..AT_ONCE }, Woken::InTime);
         assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
         let mended = (AT_ONCE, Woken::Changed);

@@ -1,6 +1,4 @@
-//! How an account begins, how a machine is invited and joins, and how one is recovered with a recovery code.
-//!
-//! Decides nothing about which state is true: the engine does.
+//! Creates accounts, invites and admits devices, and brings a device back from a recovery code.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +7,7 @@ use std::time::{Duration, Instant};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::{Contact, Trouble, blocking, steps};
+use super::{Contact, SyncError, SyncState, connect, steps};
 use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
@@ -20,8 +18,7 @@ use crate::account::wire::{
     AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap,
 };
 use crate::account::words::words;
-use crate::api::App;
-use crate::inventory::{AccountError, Facts, Invited, SameName};
+use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
 use guillemet_base::names::{Millis, SecretName};
@@ -29,29 +26,30 @@ use guillemet_base::random::random;
 use guillemet_base::time::now;
 use guillemet_secret::crypto::{DeviceSecret, Key};
 
-/// The time that a machine waits to be admitted.
+/// How long a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);
-/// The interval at which it checks, at first and at most.
+/// The first and the longest interval at which it asks for that.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A machine that has been admitted and has pulled everything, but is not part of the account yet.
+/// A device that the account has admitted and that has pulled everything, but whose vault is not in the account yet.
 pub struct Joining {
     engine: Option<Engine>,
     facts: Facts,
     records: Vec<Written>,
-    /// The hash of the code it came with. The caller who decides about names has to send the same code.
+    /// The hash of the code it joined with: a request that decides about names carries the same code.
     code: Hash,
 }
 
-/// The wishes of a user who brings a machine into an account.
+/// How a device is brought into an account.
+#[derive(Clone)]
 pub struct Wanted {
-    /// The name of the machine as a device.
+    /// The name of the device.
     pub name: String,
-    /// The address of the server; `None` for the one in the code.
+    /// The URL of the server, where it is not the one in the code.
     pub url: Option<String>,
-    /// The decision for each secret whose name is on both sides, by name.
+    /// What to do with a secret whose name is on both sides, by name.
     pub same_names: BTreeMap<String, SameName>,
-    /// The decision for all other such secrets; `None` to ask.
+    /// What to do with all others.
     pub otherwise: Option<SameName>,
 }
 
@@ -61,9 +59,9 @@ impl Wanted {
         named.map(|(_, decided)| *decided).or(self.otherwise)
     }
 
-    fn place(&self, place: &Place) -> Result<Place, Trouble> {
+    fn place(&self, place: &Place) -> Result<Place, SyncError> {
         let url = self.url.as_deref().unwrap_or(place.url()).trim_end_matches('/');
-        Place::new(place.account(), url, place.pin().copied()).map_err(|error| Trouble::Other(error.to_string()))
+        Place::new(place.account(), url, place.pin().copied()).map_err(|error| SyncError::Other(error.to_string()))
     }
 }
 
@@ -79,74 +77,79 @@ fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
     }
 }
 
-/// Makes a client of the server. This reads the machine's certificates, which blocks.
-async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, Trouble> {
+/// Makes a client of a place's server.
+async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
-    let api_key = api_key.map(|key| ApiKey::parse(key.expose())).transpose();
-    let api_key = api_key.map_err(|error| Trouble::Other(error.to_string()))?;
-    let opened = tokio::task::spawn_blocking(move || Client::new(&url, pin, api_key.as_ref())).await;
-    Ok(opened.map_err(|_| Trouble::Other("the way to the server could not be worked out".into()))??)
+    connect(url, pin, api_key.map(|key| key.expose().to_owned())).await
 }
 
-fn former_versions(app: &App) -> usize {
-    app.config.load().former_versions
+/// Returns the public key of this device.
+async fn own_key(sync: &SyncState) -> Result<PublicKey, SyncError> {
+    sync.run(|inventory| inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))).await
 }
 
-/// Creates a new account from this vault.
+fn former_versions(sync: &SyncState) -> usize {
+    sync.config.load().former_versions
+}
+
+/// Creates an account with the secrets of this vault.
 ///
 /// # Errors
-/// [`Trouble`] for the reason; this vault does not change.
-pub async fn create(app: &Arc<App>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), Trouble> {
-    let _turn = app.account.turn.lock().await;
-    if app.inventory.account().is_some() {
+/// Any `SyncError`; the vault has not changed.
+pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), SyncError> {
+    let _turn = sync.handle.turn.lock().await;
+    if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let place = wanted.place(&code.place)?;
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
     let me = Me { account: place.account(), device, secret: DeviceSecret::random() };
-    let mut engine = Engine::found(me, former_versions(app));
+    let mut engine = Engine::found(me, former_versions(sync));
     let found = engine.prepare(&Wish::Found { name: wanted.name.clone() }, &References::default(), now());
     let mut candidate =
-        found.map_err(AccountError::from)?.ok_or_else(|| Trouble::Other("an account needs a first head".into()))?;
+        found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("an account needs a first head".into()))?;
     candidate.push.keys.push(api_key.device_key(device));
     let client = client(&place, Some(&code.api_key)).await?;
     let newest = client.push(place.account(), &candidate.push, None).await.map_err(|error| match error {
         ClientError::Conflict(_) | ClientError::Unauthorized => {
-            Trouble::Other("this code was used before; `guillemet account admin create-account` makes another".into())
+            SyncError::Other("this code was used before; `guillemet account admin create-account` makes another".into())
         }
         error => error.into(),
     })?;
     if newest != candidate.newest {
-        return Err(Trouble::Other("the server took another head than was sent; do not trust it".into()));
+        return Err(SyncError::Other("the server took another head than was sent; do not trust it".into()));
     }
     let records = engine.accepted(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
     let begun = Change::new(ChangeKind::AccountCreated, actor, now());
-    begin(app, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
+    begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
-/// Makes the vault part of the account. If names are on both sides and there is no decision, keeps the machine waiting
-/// for one.
-async fn begin(app: &Arc<App>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), Trouble> {
-    let Joining { engine, facts, records, .. } = &mut joining;
-    let begun = app.inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
-    match begun {
-        Ok(released) => released.wait().await,
-        Err(error) => {
-            if matches!(error, AccountError::SameNames(_)) {
-                *app.account.joining() = Some(joining);
+/// Brings the vault into the account. Where a name is on both sides and undecided, `joining` is kept for the next
+/// request with the same code.
+async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), SyncError> {
+    let (state, wanted) = (Arc::clone(sync), wanted.clone());
+    // With what follows it: whoever asked may be gone before it is done.
+    let begin = move |inventory: &Inventory| {
+        let Joining { engine, facts, records, .. } = &mut joining;
+        let begun = inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
+        match &begun {
+            Ok(_) => {
+                state.handle.set(Contact::Offline(None));
+                state.handle.changed.notify_one();
             }
-            return Err(error.into());
+            Err(AccountError::SameNames(_)) => *state.handle.joining() = Some(joining),
+            Err(_) => {}
         }
-    }
-    app.account.set(Contact::Offline(None));
-    app.account.changed.notify_one();
+        begun
+    };
+    sync.run(begin).await?.wait().await;
     Ok(())
 }
 
-/// Takes a machine that was admitted with this code before and waits for a decision about names.
-fn take_waiting(app: &App, code: &Hash) -> Option<Joining> {
-    let mut waiting = app.account.joining();
+/// Takes the device that was admitted with this code before and waits for a decision about names.
+fn take_waiting(sync: &SyncState, code: &Hash) -> Option<Joining> {
+    let mut waiting = sync.handle.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
 }
 
@@ -154,40 +157,40 @@ fn code_hash(secret: &[u8]) -> Hash {
     Hash::of(&[b"guillemet joining\0", secret])
 }
 
-/// Makes an invitation for one machine. Returns the code, and its lifetime in seconds.
+/// Creates an invitation for one device. Returns its code, and for how many seconds it is valid.
 ///
 /// # Errors
-/// [`Trouble`] for the reason; there is no invitation without contact, because the server has to know it.
-pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), Trouble> {
-    let client = app.account.client(&app.inventory).await?;
-    let state = app.inventory.account().ok_or(AccountError::None)?;
+/// Any `SyncError`: the server must register it.
+pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<String>, u64), SyncError> {
+    let client = sync.client().await?;
+    let state = sync.account().await?.ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(random::<16>()), Zeroizing::new(random::<32>()));
     let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
     let made = Change::new(ChangeKind::DeviceInvited, actor, now());
-    blocking(app, move |inventory| {
+    sync.run(move |inventory| {
         inventory.change_facts(&[made], |facts| {
             facts.invited.retain(|invited| invited.until > now());
             facts.invited.push(invited);
         })
     })
     .await?;
-    let inviter_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
+    let inviter_key = own_key(sync).await?;
     let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
-    let place = place.map_err(|error| Trouble::Other(error.to_string()))?;
+    let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let code = Code::Invite(Invitation { place, inviter: state.me.1, inviter_key, secret, token });
     Ok((code.text(), INVITE_SECONDS))
 }
 
-/// Admits the devices that were invited from here.
-pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(state) = app.inventory.account() else { return Ok(()) };
+/// Admits the devices that were invited from here and have enrolled.
+pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let Some(state) = sync.account().await? else { return Ok(()) };
     let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
     if invited.is_empty() {
         return Ok(());
     }
-    let my_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
+    let my_key = own_key(sync).await?;
     for enrolment in client.enrolments(state.me.0).await? {
         let known = invited.iter().find_map(|invited| {
             let secret: [u8; 16] = HEXLOWER.decode(invited.secret.as_bytes()).ok()?.try_into().ok()?;
@@ -203,9 +206,9 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
         // An invitation is for one machine, whatever the server says.
         invited.retain(|invited| invited.secret != used);
         let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
-        let _turn = app.account.turn.lock().await;
-        steps::push(app, client, &Arc::new(wish), &Actor::own()).await?;
-        blocking(app, move |inventory| {
+        let _turn = sync.handle.turn.lock().await;
+        steps::push(sync, client, &Arc::new(wish), &Actor::own()).await?;
+        sync.run(move |inventory| {
             inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })
         .await?;
@@ -217,17 +220,16 @@ pub(super) async fn admit(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Tr
 /// Joins the account of an invitation.
 ///
 /// # Errors
-/// [`Trouble`] for the reason; `AccountError::SameNames` if the user has to decide about names first, and then sends
-/// the same code again.
-pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), Trouble> {
-    let _turn = app.account.turn.lock().await;
+/// Any `SyncError`; `AccountError::SameNames` where names are undecided: repeat the request with the same code.
+pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), SyncError> {
+    let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountJoined, actor, now());
-    if app.inventory.account().is_some() {
+    if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(&*code.secret);
-    if let Some(waiting) = take_waiting(app, &hash) {
-        return begin(app, waiting, wanted, begun).await;
+    if let Some(waiting) = take_waiting(sync, &hash) {
+        return begin(sync, waiting, wanted, begun).await;
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
@@ -237,28 +239,28 @@ pub async fn join(app: &Arc<App>, actor: &Actor, code: Invitation, wanted: &Want
     client.enrol(account, &code.token, &enrolment).await?;
     let wrap = admitted(&client, account).await?;
     if wrap.sender != code.inviter {
-        return Err(Trouble::Other(
+        return Err(SyncError::Other(
             "the key of the account comes from another device than the one that invited; do not trust this server"
                 .into(),
         ));
     }
     let opened = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
-    let (key, anchor) = opened.map_err(|error| Trouble::Other(error.to_string()))?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
+    let (key, anchor) = opened.map_err(|error| SyncError::Other(error.to_string()))?;
+    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Waits until this machine is admitted, up to a minute.
-async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, Trouble> {
+/// Waits until this device is admitted, for a minute at most.
+async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
         if let Some(wrap) = client.wrap(account).await? {
             return Ok(wrap);
         }
         if Instant::now() > until {
-            return Err(Trouble::Other(
+            return Err(SyncError::Other(
                 "the machine that invited this one did not let it in: its daemon has to run and be connected (`guillemet account status` there). Invite again".into(),
             ));
         }
@@ -268,41 +270,41 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, Trouble> 
     }
 }
 
-/// Pulls everything that the account has.
-async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), Trouble> {
+/// Pulls everything that the account holds.
+async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
-/// Runs work of the engine on a blocking thread, because it takes a while in a large account.
+/// Runs work of the engine, which takes a while in a large account, on a thread that may block.
 async fn worked_out<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::account::engine::Refusal> + Send + 'static,
-) -> Result<T, Trouble> {
+) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|_| Trouble::Other("a part of the daemon failed; its log says where".into()))?;
+    let done = done.map_err(|_| SyncError::Other("a part of the daemon failed; its log says where".into()))?;
     Ok(done.map_err(AccountError::from)?)
 }
 
-/// A recovery code, with the facts that are printed next to it.
+/// A new recovery code.
 pub struct Printed {
     /// The text of the code.
     pub code: Zeroizing<String>,
-    /// The number of the newest head that the code knows.
+    /// The number of the head it was made at.
     pub seq: u64,
-    /// The words of that head.
+    /// The fingerprint words of that head.
     pub words: String,
-    /// The time at which the code was made.
+    /// When it was made, in milliseconds since the epoch.
     pub made_at: Millis,
 }
 
-/// Makes a recovery code: a device on paper.
+/// Creates a recovery code: a device of the account on paper.
 ///
 /// # Errors
-/// [`Trouble`] for the reason; there is no code without contact, because the account has to know it.
-pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble> {
-    let client = app.account.client(&app.inventory).await?;
-    let state = app.inventory.account().ok_or(AccountError::None)?;
+/// Any `SyncError`: the account must admit it.
+pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, SyncError> {
+    let client = sync.client().await?;
+    let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
         id: device,
@@ -311,30 +313,30 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<Printed, Trouble>
         paper: true,
         api_key: Some(api_key.device_key(device)),
     };
-    let _turn = app.account.turn.lock().await;
-    let pushed = steps::push(app, &client, &Arc::new(wish), actor).await?;
-    let head = pushed.ok_or_else(|| Trouble::Other("the recovery code was not taken; try again".into()))?;
-    let sender_key = app.inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))?;
+    let _turn = sync.handle.turn.lock().await;
+    let pushed = steps::push(sync, &client, &Arc::new(wish), actor).await?;
+    let head = pushed.ok_or_else(|| SyncError::Other("the recovery code was not taken; try again".into()))?;
+    let sender_key = own_key(sync).await?;
     let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
-    let place = place.map_err(|error| Trouble::Other(error.to_string()))?;
+    let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
     let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
     Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
 }
 
-/// Recovers the account of a recovery code, as a new device of it.
+/// Restores an account from a recovery code, as a new device of it.
 ///
 /// # Errors
-/// [`Trouble`] for the reason; `AccountError::SameNames` as for [`join`].
-pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), Trouble> {
-    let _turn = app.account.turn.lock().await;
+/// As [`join`].
+pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), SyncError> {
+    let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
-    if app.inventory.account().is_some() {
+    if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(code.api_key.expose().as_bytes());
-    if let Some(waiting) = take_waiting(app, &hash) {
-        return begin(app, waiting, wanted, begun).await;
+    if let Some(waiting) = take_waiting(sync, &hash) {
+        return begin(sync, waiting, wanted, begun).await;
     }
     let place = wanted.place(&code.place)?;
     let account = place.account();
@@ -343,7 +345,7 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
     let (mut pages, first) = since_printed(&paper_client, account, code.head).await?;
     let key = wrapped_for(&pages, account, &paper, &code.sender_key, code.head)?;
     let first = behind_gaps(&mut pages, account, key.epoch(), first);
-    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(app));
+    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
@@ -357,28 +359,28 @@ pub async fn recover(app: &Arc<App>, actor: &Actor, code: Recovery, wanted: &Wan
         api_key: Some(api_key.device_key(device)),
     };
     let candidate = engine.prepare(&wish, &References::default(), now()).map_err(AccountError::from)?;
-    let candidate = candidate.ok_or_else(|| Trouble::Other("a device needs a head that lets it in".into()))?;
+    let candidate = candidate.ok_or_else(|| SyncError::Other("a device needs a head that lets it in".into()))?;
     engine.sending(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
     paper_client.push(account, &candidate.push, Some(onto.hash)).await?;
     let key =
         engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
-    let key = key.ok_or_else(|| Trouble::Other("the key of the account is missing".into()))?;
+    let key = key.ok_or_else(|| SyncError::Other("the key of the account is missing".into()))?;
     let client = client(&place, Some(&api_key)).await?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(app));
+    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(app, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Returns all heads since a code was printed, the first of which is `printed`. If the server no longer keeps them,
-/// begins at the newest head: anyone who could make that head could have made all of them, because it opens with the
-/// key that the code was printed with, or not at all.
+/// Returns every page since a code was printed, with the head it begins at: that of the code or, where the server no
+/// longer keeps it, the newest. Whoever could make that one could have made all of them: it opens with the key the code
+/// was printed with, or not at all.
 async fn since_printed(
     client: &Client,
     account: AccountId,
     printed: Newest,
-) -> Result<(Vec<Changes>, Newest), Trouble> {
+) -> Result<(Vec<Changes>, Newest), SyncError> {
     match steps::pages(client, account, Engine::cursor_of(printed)).await {
         Err(ClientError::ContinuityLost) => {}
         pages => return Ok((pages?, printed)),
@@ -390,8 +392,8 @@ async fn since_printed(
     Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
-/// If heads are missing because the account was repaired, begins at the first head after the last gap, for the same
-/// reason.
+/// Returns the head to begin at: where a repair has left a gap, the first behind it, for the same reason. Drops the
+/// heads before.
 fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: Newest) -> Newest {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
@@ -405,19 +407,19 @@ fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: New
     begin
 }
 
-/// Returns the key that was wrapped at the head which the code knows.
+/// Returns the key of the epoch that was wrapped for the recovery code at its head.
 fn wrapped_for(
     pages: &[Changes],
     account: AccountId,
     paper: &(DeviceId, DeviceSecret),
     sender_key: &PublicKey,
     head: Newest,
-) -> Result<EpochKey, Trouble> {
+) -> Result<EpochKey, SyncError> {
     let wraps = pages.iter().flat_map(|page| &page.wraps);
     let opened = wraps.filter_map(|wrap| open_wrap(account, (paper.0, &paper.1), sender_key, wrap).ok());
     let found = opened.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
     found.ok_or_else(|| {
-        Trouble::Other(
+        SyncError::Other(
             "the server does not have the key of this recovery code: it was set back, or a device was revoked since the code was printed, and that is longer ago than the server keeps the account's heads. Use a newer code, or an invitation"
                 .into(),
         )

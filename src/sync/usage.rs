@@ -1,86 +1,87 @@
-//! The exchange of reports about uses: this device's to the others, and theirs to this one.
+//! Exchanges usage reports with the other devices of the account.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Trouble, blocking};
+use super::{SyncError, SyncState};
 use crate::account::client::{Client, ClientError};
 use crate::account::seal::Kind;
 use crate::account::wire::Usage;
-use crate::api::App;
-use crate::inventory::{AccountError, Report};
+use crate::inventory::{AccountError, Inventory, Report};
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
 
-/// The time after which a device reports again although it has used nothing new, in milliseconds. A device that is
-/// silent for longer is out of contact.
+/// After how many milliseconds a device reports again though it has used nothing new: one that stays silent for longer is
+/// out of contact.
 const AGAIN: Millis = 10 * 60 * 1000;
-/// The time that a caller waits for the reports of others. After that, the known reports are shown with their age.
+/// How long a request waits for the reports of others. Then what is known is shown, with its age.
 const WAIT: Duration = Duration::from_secs(2);
-/// The time between two fetches for callers, within the rate that one device can ask the server.
+/// The shortest time between two fetches for requests: well within the server's rate limit for a device.
 const PACE: Duration = Duration::from_millis(50);
-/// The pause after the server did not answer in time.
+/// For how long no request fetches again after the server did not answer in time.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Reports the uses on this device, if there are new ones or the last report is old.
-pub(super) async fn report(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(state) = app.inventory.account() else { return Ok(()) };
+/// Reports what was used on this device, where that is new or the last report is old.
+pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
+    let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
     let (account, me) = state.me;
-    let inventory = Arc::clone(&app.inventory);
-    let uses = tokio::task::spawn_blocking(move || inventory.uses()).await;
-    let Ok(Ok(uses)) = uses else { return Ok(()) };
-    let last = app.inventory.reports().into_iter().find(|report| report.device == me);
+    let last = reports.into_iter().find(|report| report.device == me);
     let known = last.as_ref().map_or(0, |last| last.counter);
     let report = Report::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.here());
     if last.is_some_and(|last| !is_due(&last, &report)) {
         return Ok(());
     }
     let counter = report.counter;
-    blocking(app, move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
-    let plain = report.to_bytes();
-    let sealed = app.inventory.with_engine(|engine| {
-        engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
-    })?;
+    sync.run(move |inventory| inventory.change_facts(&[], |facts| facts.usage_counter = counter)).await?;
+    let plain = report.to_bytes().map_err(AccountError::from)?;
+    let sealed = sync
+        .run(move |inventory| {
+            inventory.with_engine(|engine| {
+                engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
+            })
+        })
+        .await?;
     let (epoch, sealed) = sealed.ok_or(AccountError::None)?;
     let usage = Usage { device: me, counter, epoch, sealed };
     match client.put_usage(account, &usage).await {
-        Ok(()) => blocking(app, move |inventory| inventory.keep_reports(vec![usage])).await,
-        // The server has a higher counter. This device learns it with the next fetch, and counts from there.
+        Ok(()) => sync.run(move |inventory| inventory.keep_reports(vec![usage])).await,
+        // The server has a higher one: what it has is heard next, and the one after that is higher still.
         Err(ClientError::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Returns whether a report has to be sent: it has new counts, or the last one is old.
+/// Returns whether a report is due after the last one: it counts other uses, or that one is ten minutes old.
 fn is_due(last: &Report, report: &Report) -> bool {
     // The lower bound covers a clock that was set back.
     !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
 
-/// Fetches the reports of all devices.
-pub(super) async fn fetch(app: &Arc<App>, client: &Arc<Client>) -> Result<(), Trouble> {
-    let Some(state) = app.inventory.account() else { return Ok(()) };
+/// Fetches the reports of other devices.
+pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+    let Some(state) = sync.account().await? else { return Ok(()) };
     let told = client.usage(state.me.0).await?;
-    blocking(app, move |inventory| inventory.keep_reports(told)).await
+    sync.run(move |inventory| inventory.keep_reports(told)).await
 }
 
-/// The last fetch for a caller.
+/// The last fetch for a request.
 #[derive(Default)]
 pub(super) struct Fetched {
     began: Option<Instant>,
-    /// There is no fetch before this, because the server did not answer in time.
+    /// No request fetches before this: the server did not answer in time.
     not_before: Option<Instant>,
 }
 
-/// Updates the reports of other devices for a caller that decides by them. They are then as new as the server's at the
-/// time of the call, or newer. If there is no contact, or the server does not answer in time, they stay as they are:
-/// each report shows its age.
-pub async fn refresh_reports(app: &Arc<App>) {
-    let Some(client) = app.account.client.load_full() else { return };
+/// Brings the reports of other devices up to date for a request that decides by them: they are those that the server had
+/// when it was made, or later. Without contact, and where the server does not answer within two seconds, they stay as
+/// they are: the age of each report shows it.
+pub async fn refresh_reports(sync: &Arc<SyncState>) {
+    let Some(client) = sync.handle.client.load_full() else { return };
     let since = Instant::now();
     let refreshed = async {
-        let mut fetched = app.account.fetched.lock().await;
-        // A fetch that began for another caller in the meantime is recent enough.
+        let mut fetched = sync.handle.fetched.lock().await;
+        // What was fetched for others meanwhile will do.
         if fetched.began.is_some_and(|began| began > since) || fetched.not_before.is_some_and(|until| since < until) {
             return;
         }
@@ -89,7 +90,7 @@ pub async fn refresh_reports(app: &Arc<App>) {
         }
         let began = Instant::now();
         *fetched = Fetched { began: Some(began), not_before: Some(began + PAUSE) };
-        match fetch(app, &client).await {
+        match fetch(sync, &client).await {
             Ok(()) => fetched.not_before = None,
             Err(trouble) => tracing::debug!(%trouble, "the reports of other devices could not be fetched"),
         }

@@ -1,13 +1,11 @@
-//! The membership of a daemon in an account. It stays in contact with the server, carries what the inventory's engine
-//! sends and what the server answers, and brings machines in and out.
+//! Sync with an account: stays in contact with its server, carries pushes and pulls between it and the inventory's
+//! engine, and brings devices in and out.
 //!
-//! - `contact`: the task that lives as long as the daemon
-//! - `steps`: a pull, a push, a delete, and how a device leaves
-//! - `joining`: how an account begins, and how machines join
-//! - `repair`: the way out after the server was restored from a backup
-//! - `usage`: the reports of uses
+//! Knows neither the API nor the console: everything it works on is in [`SyncState`].
 //!
-//! Decides nothing about which state is true: the engine does.
+//! `contact` is the task that lives as long as the daemon. `steps` has pull, push and delete, `joining` creates accounts
+//! and admits devices, `repair` recovers from a server that was set back, `usage` exchanges usage reports. What is true
+//! of the account the engine decides, not this module.
 
 mod contact;
 mod joining;
@@ -19,16 +17,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
+use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::Refusal;
-use crate::account::wire::AccountId;
+use crate::account::wire::{AccountId, Hash};
 use crate::account::words::words;
-use crate::api::App;
-use crate::inventory::{AccountError, AccountState, Inventory, Stopped};
+use crate::config::Config;
+use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
@@ -39,35 +38,38 @@ pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 
-/// The time that a caller waits for the first contact.
+/// How long a request waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// The reasons why an operation on the account failed.
+/// Why a request to the account was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The server refused, or cannot be reached.
+pub enum SyncError {
+    /// The server refused the request, or cannot be reached.
     #[error(transparent)]
     Server(#[from] ClientError),
-    /// The answer of the server was refused, or the state of this vault does not allow the operation.
+    /// The inventory refused it: what the server offers is not accepted, or this vault is not in the right state.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// There is no contact with the server. Holds the reason.
+    /// There is no contact with the server; why.
     #[error("there is no contact with the account's server ({0}); `guillemet account status` shows when there is")]
     Offline(String),
-    /// It is not known what other devices reference, so nothing was deleted.
+    /// A delete needs to know what other devices reference, and the server cannot be asked; why.
     #[error(
         "nobody knows now what other devices reference, so nothing was deleted; `guillemet secret disable` works at once. {0}"
     )]
     DeleteOffline(String),
-    /// The push was sent, and no answer came.
+    /// The request was sent, and no answer came: it may have been done.
     #[error(
         "the account's server did not answer, so nobody knows whether this was done; look again when `guillemet account status` says connected"
     )]
     Unknown,
-    /// Other devices were faster in every attempt.
+    /// Other devices pushed first at each of twelve attempts.
     #[error("other devices change the account all the time; nothing was done. Try again")]
     Crowded,
-    /// Any other reason, as a message with what to do.
+    /// The inventory panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    /// Anything else, as a message for a person.
     #[error("{0}")]
     Other(String),
 }
@@ -77,42 +79,80 @@ pub enum Trouble {
 pub enum Contact {
     /// This vault is in no account.
     None,
-    /// There is no contact yet, or no longer. Holds the reason if it is known.
+    /// There is no contact; why, where an attempt has failed.
     Offline(Option<String>),
-    /// The state that the server offers is refused.
+    /// This device refuses what the server offers, or the server refuses this device.
     Refused {
-        /// The code of the refusal, for programs.
+        /// The code, for programs.
         code: &'static str,
-        /// The problem, and what to do about it.
+        /// What is wrong and what to do.
         message: String,
     },
-    /// There is contact: changes flow in both directions.
+    /// Changes are exchanged in both directions.
     Connected,
 }
 
-/// The state of the membership that the parts of the daemon share.
-pub struct Handle {
+/// Everything that sync works on. The daemon has one, in an account or not.
+pub struct SyncState {
+    /// The secrets and templates, with the account's engine.
+    pub inventory: InventoryHandle,
+    /// The configuration in force.
+    pub config: Arc<ArcSwap<Config>>,
+    /// What other parts of the daemon see of the contact with the server.
+    pub handle: SyncHandle,
+}
+
+impl SyncState {
+    /// Calls the inventory on a thread that may block.
+    ///
+    /// # Errors
+    /// `Account` with the error of `call`; `Panicked` when it panicked.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, SyncError> {
+        Ok(self.inventory.run(call).await??)
+    }
+
+    /// Returns the state of the account; `None` in a vault that is in no account.
+    async fn account(&self) -> Result<Option<AccountState>, SyncError> {
+        Ok(self.inventory.run(Inventory::account).await?)
+    }
+
+    /// Returns the client of the account's server, once there is contact. A daemon that has just started or joined gets
+    /// ten seconds for that.
+    ///
+    /// # Errors
+    /// `Account` in a vault that is in no account; `Offline`, or `Other` where the server is refused.
+    async fn client(&self) -> Result<Arc<Client>, SyncError> {
+        self.run(|inventory| inventory.with_engine(|_| ())).await?;
+        self.handle.client().await
+    }
+}
+
+/// What other parts of the daemon see of the contact with the server. Never blocks.
+pub struct SyncHandle {
     contact: watch::Sender<Contact>,
-    /// Whether the contact is [`Contact::Connected`], which every render checks.
+    /// Whether `contact` is `Connected`: every render reads it.
     is_connected: AtomicBool,
-    /// The time at which the newest head was made; 0 if there is none.
+    /// When the newest head was made, in milliseconds since the epoch; 0 where there is none.
     made_at: AtomicU64,
-    /// The time at which the server last answered.
+    /// When the server last confirmed the newest head, in milliseconds since the epoch; 0 before.
     heard_at: AtomicU64,
     client: ArcSwapOption<Client>,
     /// Held during a pull or push.
     turn: tokio::sync::Mutex<()>,
-    /// Notified when the membership begins, ends or is repaired.
+    /// Notified when this device joined or left an account, or when its state was repaired.
     changed: Notify,
-    /// Notified when references were published.
+    /// Notified when templates were published, or the contact changed.
     published: Notify,
-    /// The last fetch of other devices' reports for a caller. Held during such a fetch.
+    /// The last fetch of other devices' reports for a request; held during a fetch.
     fetched: tokio::sync::Mutex<usage::Fetched>,
-    /// A machine that has been admitted, and waits for a decision about names.
+    /// A machine that the account has admitted, and that waits for a decision about names.
     joining: Mutex<Option<Joining>>,
 }
 
-impl Default for Handle {
+impl Default for SyncHandle {
     fn default() -> Self {
         Self {
             contact: watch::channel(Contact::None).0,
@@ -129,8 +169,8 @@ impl Default for Handle {
     }
 }
 
-impl Handle {
-    /// Starts with what the vault knows, so that the age of the newest head is known before the server has answered.
+impl SyncHandle {
+    /// Returns the handle of a daemon that starts. It knows the age of the newest head before the server has answered.
     pub fn of(inventory: &Inventory) -> Self {
         let head = inventory.account().and_then(|state| state.head);
         Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
@@ -151,7 +191,7 @@ impl Handle {
         self.made_at.store(made_at.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Returns the age of the newest head in milliseconds; `None` if this vault is in no account.
+    /// Returns the age of the newest head in milliseconds; `None` in a vault that is in no account.
     pub fn head_age(&self) -> Option<Millis> {
         match self.made_at.load(Ordering::Relaxed) {
             0 => None,
@@ -159,10 +199,8 @@ impl Handle {
         }
     }
 
-    /// Waits until the other devices know the references of a template. Without contact it does not wait: the
-    /// references are published when there is contact again.
-    ///
-    /// Returns whether the template can be served; `false` if `until` has passed.
+    /// Waits until the other devices know what a template names, at most until `until`. Returns whether the template
+    /// may be served. Without contact it returns at once: the references are published when the contact is back.
     pub async fn published(&self, template: &Template, until: Instant) -> bool {
         loop {
             let told = self.published.notified();
@@ -177,23 +215,21 @@ impl Handle {
         }
     }
 
-    /// Returns whether [`Self::published`] would not have to wait. Costs two atomic loads.
+    /// Returns whether [`published`](Self::published) would return at once. Costs two atomic loads.
     pub fn is_settled(&self, template: &Template) -> bool {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
 
-    /// Returns the client of the server once there is contact. Waits a moment for a daemon that has just started or
-    /// joined.
-    async fn client(&self, inventory: &Inventory) -> Result<Arc<Client>, Trouble> {
-        inventory.with_engine(|_| ())?;
+    /// Returns the client once there is contact, as [`SyncState::client`].
+    async fn client(&self) -> Result<Arc<Client>, SyncError> {
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
         let state = tokio::time::timeout(MOMENT, settled).await.ok().and_then(Result::ok).map(|state| state.clone());
         match (state, self.client.load_full()) {
             (Some(Contact::Connected), Some(client)) => Ok(client),
-            (Some(Contact::Refused { message, .. }), _) => Err(Trouble::Other(message)),
-            (Some(Contact::Offline(Some(why))), _) => Err(Trouble::Offline(why)),
-            _ => Err(Trouble::Offline("it has not answered yet".into())),
+            (Some(Contact::Refused { message, .. }), _) => Err(SyncError::Other(message)),
+            (Some(Contact::Offline(Some(why))), _) => Err(SyncError::Offline(why)),
+            _ => Err(SyncError::Offline("it has not answered yet".into())),
         }
     }
 
@@ -202,7 +238,7 @@ impl Handle {
     }
 }
 
-/// The state of a membership, as it is shown.
+/// The state of sync, as the API shows it.
 #[derive(Serialize)]
 pub struct Status {
     joined: bool,
@@ -250,17 +286,20 @@ pub struct DeviceView {
     usage_told_at: Option<String>,
 }
 
-/// Waits for the first contact, up to 10 seconds.
-pub async fn first_contact(app: &App) {
-    let _ = app.account.client(&app.inventory).await;
+/// Waits for the first contact, for ten seconds at most.
+pub async fn first_contact(sync: &SyncState) {
+    let _ = sync.client().await;
 }
 
-/// Returns the state of the membership.
-pub fn status(app: &App) -> Status {
-    let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = app.inventory.account() else {
-        return Status { joined: false, state: "none", code: None, message: None, account: None };
+/// Returns the state of sync.
+///
+/// # Errors
+/// `Panicked`.
+pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
+    let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = sync.account().await? else {
+        return Ok(Status { joined: false, state: "none", code: None, message: None, account: None });
     };
-    let contact = app.account.contact.borrow().clone();
+    let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
         (Some(Stopped { code, message, .. }), _) => ("stopped", Some(code), Some(message)),
         (None, Contact::Refused { code, message }) => ("refused", Some(code.to_owned()), Some(message)),
@@ -268,7 +307,7 @@ pub fn status(app: &App) -> Status {
         (None, Contact::Connected) => ("connected", None, None),
         (None, Contact::None) => ("offline", None, None),
     };
-    let heard = app.account.heard_at.load(Ordering::Relaxed);
+    let heard = sync.handle.heard_at.load(Ordering::Relaxed);
     let made_at = head.as_ref().map(|(head, _)| head.made_at);
     let account = AccountView {
         account: me.0,
@@ -289,22 +328,22 @@ pub fn status(app: &App) -> Status {
             .map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text })
             .collect(),
     };
-    Status { joined: true, state, code, message, account: Some(account) }
+    Ok(Status { joined: true, state, code, message, account: Some(account) })
 }
 
-/// Returns whether there is contact, and how many intents are pending, for metrics; `None` without an account.
-pub fn gauges(app: &App) -> Option<(bool, usize)> {
-    let pending = app.inventory.with_engine(|engine| engine.pending().len()).ok()?;
-    Some((app.account.is_connected.load(Ordering::Relaxed), pending))
+/// Returns for metrics whether there is contact, and how many changes are pending; `None` without an account.
+pub fn gauges(handle: &SyncHandle, inventory: &Inventory) -> Option<(bool, usize)> {
+    let pending = inventory.with_engine(|engine| engine.pending().len()).ok()?;
+    Some((handle.is_connected.load(Ordering::Relaxed), pending))
 }
 
-/// Returns the devices of the account.
+/// Returns the devices of the account, recovery codes among them.
 ///
 /// # Errors
-/// [`AccountError::None`] if this vault is in no account.
-pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
-    let AccountState { head, me, seen, .. } = app.inventory.account().ok_or(AccountError::None)?;
-    let reports = app.inventory.reports();
+/// `Account` with `AccountError::None` in a vault that is in no account.
+pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
+    let read = |inventory: &Inventory| Ok((inventory.account().ok_or(AccountError::None)?, inventory.reports()));
+    let (AccountState { head, me, seen, .. }, reports) = sync.run(read).await?;
     let devices = head.map(|(head, _)| head.devices).unwrap_or_default();
     let view = |device: crate::account::engine::Device| {
         let seen = seen.iter().find(|(id, ..)| *id == device.id);
@@ -322,32 +361,40 @@ pub fn devices(app: &App) -> Result<Vec<DeviceView>, AccountError> {
     Ok(devices.into_iter().map(view).collect())
 }
 
-/// Calls the inventory on a blocking thread.
-async fn blocking<T: Send + 'static>(
-    app: &Arc<App>,
-    call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
-) -> Result<T, Trouble> {
-    let app = Arc::clone(app);
-    let called =
-        tokio::task::spawn_blocking(move || guillemet_base::sys::stack::leaving_nothing(|| call(&app.inventory)));
-    match called.await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Trouble::Other("a part of the daemon failed; its log says where".into())),
-    }
+/// Makes a client of a server, with the text of an API key. Reads the machine's certificates, so it does that on a thread
+/// that may block.
+///
+/// # Errors
+/// `Server` where URL, pin or certificates cannot be used; `Other` where the key is none.
+async fn connect(url: String, pin: Option<Hash>, api_key: Option<String>) -> Result<Client, SyncError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
+        let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
+        Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
+    });
+    opened.await.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))?
 }
 
-/// Returns the code and message if an error means that the server's state is refused.
-fn refused(trouble: &Trouble) -> Option<(&'static str, String)> {
+/// Returns what a refusal of the server's state means for the contact: its code, and what to do.
+fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
     match trouble {
-        Trouble::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
-        Trouble::Server(error @ ClientError::ContinuityLost) => Some(("continuity_lost", error.to_string())),
-        Trouble::Server(error @ ClientError::Unauthorized) => Some(("unauthorized", error.to_string())),
-        Trouble::Server(error @ ClientError::Untrusted(_)) => Some(("untrusted", error.to_string())),
+        SyncError::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
+        SyncError::Server(error) => Some((refused_by(error)?, error.to_string())),
         _ => None,
     }
 }
 
-/// Returns whether the device stops until a person does something.
+/// Returns the code of an answer that refuses the server, rather than one that says it cannot be reached.
+fn refused_by(error: &ClientError) -> Option<&'static str> {
+    match error {
+        ClientError::ContinuityLost => Some("continuity_lost"),
+        ClientError::Unauthorized => Some("unauthorized"),
+        ClientError::Untrusted(_) => Some("untrusted"),
+        _ => None,
+    }
+}
+
+/// Returns whether a refusal stops the device until a person intervenes.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Cloned | Refusal::Revoked)
 }

@@ -1,60 +1,55 @@
-//! The way out after the server was restored from a backup: a person compares words and confirms, the device that is
-//! furthest publishes its state again, and the others adopt it.
+//! Repairs an account whose server was restored from a backup: a person compares the fingerprint words and confirms, the
+//! device with the newest state publishes it again, and the others adopt that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Trouble, blocking, steps};
+use super::{SyncError, SyncState, connect, steps};
 use crate::account::client::Client;
 use crate::account::engine::{Engine, Wish};
 use crate::account::tree::Leaf;
 use crate::account::wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 use crate::account::words::words;
-use crate::api::App;
 use crate::inventory::AccountError;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
 use guillemet_base::time::now;
 
-/// The repair that is needed, or that was done.
+/// What a repair does, or has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// `none`, `publish` (this device is further), or `adopt` (the server has another state).
     pub action: &'static str,
     /// The number of the newest head that this device has verified.
     pub seq: u64,
-    /// The words of that head.
+    /// Its fingerprint words.
     pub words: String,
-    /// The number of the newest head of the server.
+    /// The number of the server's newest head.
     pub server_seq: u64,
-    /// The words of the server's head, which confirm the repair.
+    /// Its fingerprint words, which confirm the repair.
     pub server_words: String,
     /// Whether the repair was done.
     pub done: bool,
 }
 
-/// Returns the repair that is needed. If `confirmed` has the words of the server's head, does it.
+/// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
 /// # Errors
-/// [`Trouble`] for the reason, also if `confirmed` has other words.
-pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, Trouble> {
-    let _turn = app.account.turn.lock().await;
-    let state = app.inventory.account().ok_or(AccountError::None)?;
+/// Any `SyncError`; `Other` where the words are not those of the server's head.
+pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, SyncError> {
+    let _turn = sync.handle.turn.lock().await;
+    let state = sync.account().await?.ok_or(AccountError::None)?;
     let account = state.me.0;
     let facts = state.facts;
-    let opened = tokio::task::spawn_blocking(move || {
-        let key = crate::account::api_key::ApiKey::parse(&facts.api_key)
-            .map_err(|error| Trouble::Other(error.to_string()))?;
-        Ok::<_, Trouble>(Client::new(&facts.url, facts.pin, Some(&key))?)
-    });
-    let client = opened.await.map_err(|_| Trouble::Other("the way to the server could not be worked out".into()))??;
+    let client = connect(facts.url, facts.pin, Some(facts.api_key)).await?;
     let newest = steps::newest(&client, account).await?;
-    let (known, knows) = app.inventory.with_engine(|engine| {
+    let compare = move |engine: &Engine| {
         let known = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
         (known, engine.knows(newest))
-    })?;
+    };
+    let (known, knows) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
     let action = match knows {
         _ if newest == known => "none",
         true => "publish",
@@ -71,31 +66,31 @@ pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> R
     let Some(confirmed) = confirmed else { return Ok(plan) };
     let same = |text: &str| text.split_whitespace().map(str::to_ascii_lowercase).collect::<Vec<_>>();
     if same(confirmed) != same(&plan.server_words) {
-        return Err(Trouble::Other("these are not the words of the server's state; nothing was done".into()));
+        return Err(SyncError::Other("these are not the words of the server's state; nothing was done".into()));
     }
     let repaired = Change::new(ChangeKind::AccountRepaired, actor, now()).after(action);
     match action {
-        "publish" => publish(app, actor, &client, account, newest).await?,
+        "publish" => publish(sync, actor, &client, account, newest).await?,
         "adopt" => {
             let pages = steps::pages(&client, account, Engine::cursor_of(newest)).await?;
-            blocking(app, move |inventory| inventory.account_adopted(newest, &pages)).await?.wait().await;
+            sync.run(move |inventory| inventory.account_adopted(newest, &pages)).await?.wait().await;
         }
         _ => {}
     }
-    blocking(app, |inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
-    steps::heard(app);
-    app.account.changed.notify_one();
+    sync.run(|inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
+    steps::heard(sync).await;
+    sync.handle.changed.notify_one();
     Ok(Plan { done: true, ..plan })
 }
 
 /// Publishes the state of this device on top of the server's head.
 async fn publish(
-    app: &Arc<App>,
+    sync: &Arc<SyncState>,
     actor: &Actor,
     client: &Client,
     account: AccountId,
     onto: Newest,
-) -> Result<(), Trouble> {
+) -> Result<(), SyncError> {
     let all = Cursor { heads_after: onto.seq, records_after: 0, after_id: None };
     let pages = steps::pages(client, account, all).await?;
     let has: HashMap<ObjectId, Leaf> = pages
@@ -107,10 +102,11 @@ async fn publish(
             Some((record.id, Leaf::of(record.revision, record.epoch, sealed)))
         })
         .collect();
-    let boxes: HashMap<ObjectId, Sealed> = blocking(app, |inventory| inventory.account_boxes())
+    let boxes: HashMap<ObjectId, Sealed> = sync
+        .run(|inventory| inventory.account_boxes())
         .await?
         .into_iter()
         .filter_map(|record| Some((ObjectId(record.id), Sealed(record.sealed?))))
         .collect();
-    steps::push(app, client, &Arc::new(Wish::Repair { onto, has, boxes }), actor).await.map(drop)
+    steps::push(sync, client, &Arc::new(Wish::Repair { onto, has, boxes }), actor).await.map(drop)
 }

@@ -1,22 +1,22 @@
-//! The references that devices publish to each other, and how they are shown.
+//! References between devices: what this device's templates name, for the others, and what theirs name, as it is shown.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::joined::Joined;
+use super::sync::Joined;
+use super::views::{BlockerView, ReferenceView};
 use crate::account::engine::{Blocked, Named, References, Words};
 use crate::account::wire::DeviceId;
-use crate::inventory::views::{BlockerView, ReferenceView};
 use guillemet_base::names::SecretName;
-use guillemet_template::catalog::{Catalog, Content, Names};
+use guillemet_template::catalog::{Catalog, Content, Names, Reason};
 
-/// The most references that one device publishes, and the most bytes of texts that cannot be parsed. They have to fit
-/// into one record.
+/// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
+/// one record.
 const REFERENCES_MAX: usize = 20_000;
 const WORDS_MAX: usize = 1 << 20;
 
 impl Joined {
-    /// Returns the references that other devices have published, ordered by the device's name.
+    /// Returns the references that other devices have published, with the name of each device.
     pub(in crate::inventory) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
         let me = self.engine.me().device;
         let name =
@@ -27,7 +27,7 @@ impl Joined {
         others
     }
 
-    /// Returns the references on other devices that prevent a name from being taken away from its secret.
+    /// Returns the references on other devices to a name of a secret, as blockers of its removal.
     pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
         let mut blockers = Vec::new();
         for (device, references) in self.others() {
@@ -42,7 +42,7 @@ fn remote_view(device: &str, named: &Named) -> BlockerView {
     BlockerView {
         reference: ReferenceView::remote(device, named),
         message: format!("a template on `{device}` names it; take the reference out there"),
-        reason: "referenced".into(),
+        reason: Reason::Referenced,
         retry_after_ms: None,
     }
 }
@@ -50,13 +50,13 @@ fn remote_view(device: &str, named: &Named) -> BlockerView {
 pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     let device = &blocked.device_name;
     let (reason, message) = match (&blocked.name, blocked.certain) {
-        (_, true) => ("referenced", format!("a template on `{device}` names it; take the reference out there")),
+        (_, true) => (Reason::Referenced, format!("a template on `{device}` names it; take the reference out there")),
         (Some(_), false) => (
-            "in_broken_text",
+            Reason::InBrokenText,
             format!("the name stands in a file on `{device}` that is broken or no template; mend or remove it there"),
         ),
         (None, false) => (
-            "unknown",
+            Reason::Unknown,
             format!(
                 "this cannot be read on `{device}`, so nobody knows what it names; make it readable or remove it there"
             ),
@@ -72,14 +72,14 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
             name: blocked.name,
         },
         message,
-        reason: reason.into(),
+        reason,
         retry_after_ms: None,
     }
 }
 
-/// Returns the references of this device's templates, for the other devices, with the words of files that cannot be
-/// parsed or are not templates. Includes files that have just vanished, because git or an editor may be replacing them.
-/// What does not fit into one record is published as unknown, which blocks every delete.
+/// Returns the references that this device publishes: what its templates name, and the words of files that cannot be
+/// parsed. Files that vanished just now count, since git or an editor may be replacing them. What does not fit into one
+/// record is published as unknown, which blocks every delete.
 pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     let mut told = References::default();
     let mut words = 0;

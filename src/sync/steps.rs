@@ -1,0 +1,252 @@
+//! The steps of a sync: pull and push, and what takes a push: deleting a secret, revoking a device, leaving.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{SyncError, SyncState, is_final};
+use crate::account::client::{Client, ClientError};
+use crate::account::engine::{Engine, Wish};
+use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
+use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
+use crate::resolve::snapshot::Released;
+use crate::vault::audit::{Actor, Change};
+use crate::vault::usage::ChangeKind;
+use guillemet_base::names::{SecretId, SecretName};
+use guillemet_base::time::now;
+use guillemet_secret::crypto;
+
+/// How often a push is tried when other devices push first.
+const TRIES: u32 = 12;
+/// How long a request waits for a server that limits its rate.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// Returns every page of what has changed since `cursor`.
+pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
+    let mut pages = Vec::new();
+    let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
+    while let Some(cursor) = next {
+        let page = client.changes(account, &cursor, RECORDS_MAX).await;
+        if is_to_be_asked_again(page.as_ref().err(), until).await {
+            continue;
+        }
+        let page = page?;
+        next = page.next;
+        pages.push(page);
+    }
+    Ok(pages)
+}
+
+/// Returns the newest head that the server has.
+pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
+    // Past every head: nothing else.
+    let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
+    Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
+}
+
+/// Waits as long as the server asks for where it limits the rate, and returns whether to send the request again. A push
+/// that was refused so has not been taken.
+async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
+    match refused {
+        Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
+            tokio::time::sleep(*after).await;
+            true
+        }
+        _ => false,
+    }
+}
+
+async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
+    sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
+}
+
+/// Brings this device to the newest head. The caller holds `turn`.
+pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
+    let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
+    let (account, cursor) = sync.run(read).await?;
+    let pages = pages(client, account, cursor).await?;
+    let pulled = sync.run(move |inventory| inventory.account_pulled(&pages)).await;
+    if let Err(SyncError::Account(AccountError::Refused(refusal))) = &pulled {
+        tracing::error!(code = refusal.code(), "{refusal}");
+        if is_final(refusal) {
+            let stopped = Stopped { code: refusal.code().into(), message: refusal.to_string(), at: now() };
+            sync.run(|inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
+        }
+    }
+    // Nobody waits for what others have changed: it was acknowledged where it was changed.
+    drop(pulled?);
+    heard(sync).await;
+    Ok(())
+}
+
+/// Notes that the server has just confirmed the newest head.
+pub(super) async fn heard(sync: &SyncState) {
+    let made_at = |engine: &Engine| engine.head().map(|(head, _)| head.made_at);
+    let made_at = sync.run(move |inventory| inventory.with_engine(made_at)).await;
+    sync.handle.heard(made_at.ok().flatten());
+}
+
+/// Pushes what is pending, and `wish` with it, until nothing is pending. Returns the head of the first push; `None` where
+/// there was nothing to push. The caller holds `turn`.
+///
+/// # Errors
+/// Any `SyncError`; what is pending stays pending.
+pub(super) async fn push(
+    sync: &Arc<SyncState>,
+    client: &Client,
+    wish: &Arc<Wish>,
+    actor: &Actor,
+) -> Result<Option<Newest>, SyncError> {
+    let account = account(sync).await?;
+    let mut pushed = None;
+    for attempt in 0..TRIES {
+        let wanted = if pushed.is_some() { Arc::new(Wish::Edits) } else { Arc::clone(wish) };
+        let Some(outgoing) = sync.run(move |inventory| inventory.account_push(&wanted)).await? else {
+            sync.handle.published.notify_waiters();
+            return Ok(pushed);
+        };
+        match send(sync, client, account, outgoing, actor).await? {
+            Some((newest, released)) => {
+                // Edits were acknowledged when they were made.
+                drop(released);
+                pushed = pushed.or(Some(newest));
+                sync.handle.published.notify_waiters();
+                // What was typed meanwhile goes on its own.
+                let pending = |inventory: &Inventory| inventory.with_engine(|engine| engine.pending().len());
+                if sync.run(pending).await? == 0 {
+                    return Ok(pushed);
+                }
+            }
+            None => {
+                jitter(attempt).await;
+                pull(sync, client).await?;
+            }
+        }
+    }
+    pushed.map(Some).ok_or(SyncError::Crowded)
+}
+
+/// Sends a push. Returns `None` where another device has pushed first.
+async fn send(
+    sync: &Arc<SyncState>,
+    client: &Client,
+    account: AccountId,
+    outgoing: Outgoing,
+    actor: &Actor,
+) -> Result<Option<(Newest, Released)>, SyncError> {
+    let onto = outgoing.candidate.onto;
+    let expected = (onto.seq > 0).then_some(onto.hash);
+    let until = Instant::now() + QUIET;
+    let mut sent = client.push(account, &outgoing.candidate.push, expected).await;
+    while is_to_be_asked_again(sent.as_ref().err(), until).await {
+        sent = client.push(account, &outgoing.candidate.push, expected).await;
+    }
+    match sent {
+        Ok(newest) if newest == outgoing.candidate.newest => {
+            let actor = actor.clone();
+            let released = sync.run(move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
+            heard(sync).await;
+            Ok(Some((newest, released)))
+        }
+        Ok(_) => Err(ClientError::Malformed("it took another head than was sent".into()).into()),
+        Err(ClientError::Conflict(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits a random time, longer with each attempt, so that devices that push at the same time drift apart.
+async fn jitter(attempt: u32) {
+    let random = u64::from(u32::from_le_bytes(crypto::random()));
+    let most = 5u64 << attempt.min(8);
+    tokio::time::sleep(Duration::from_millis(random % most)).await;
+}
+
+/// Deletes a secret that no template of any device references. In a vault that is in no account, only this device counts.
+///
+/// # Errors
+/// Any `SyncError`. Nothing was deleted, except perhaps with `Unknown`.
+pub async fn delete(
+    sync: &Arc<SyncState>,
+    actor: &Actor,
+    name: SecretName,
+    expected: Option<String>,
+) -> Result<(SecretId, Released), SyncError> {
+    if sync.account().await?.is_none() {
+        let actor = actor.clone();
+        return sync.run(move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
+    }
+    let account = account(sync).await?;
+    let offline = |error: ClientError| {
+        if error.passes() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
+    };
+    let client = sync.client().await.map_err(|trouble| SyncError::DeleteOffline(trouble.to_string()))?;
+    let _turn = sync.handle.turn.lock().await;
+    for attempt in 0..TRIES {
+        pull(sync, &client).await.map_err(|trouble| match trouble {
+            SyncError::Server(error) => offline(error),
+            trouble => trouble,
+        })?;
+        let (name, expected) = (name.clone(), expected.clone());
+        let deleting = sync.run(move |inventory| inventory.account_delete(&name, expected.as_deref()));
+        let (id, outgoing) = deleting.await?;
+        let sent = send(sync, &client, account, outgoing, actor).await;
+        match sent {
+            Ok(Some((_, released))) => return Ok((id, released)),
+            Ok(None) => jitter(attempt).await,
+            Err(SyncError::Server(error)) if error.passes() => return Err(SyncError::Unknown),
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Err(SyncError::Crowded)
+}
+
+/// Revokes a device, and encrypts the account under a new key. Returns the names of the secrets that the device could
+/// read: rotate them.
+///
+/// # Errors
+/// Any `SyncError`; without the newest head nothing is done.
+pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, SyncError> {
+    let client = sync.client().await?;
+    let _turn = sync.handle.turn.lock().await;
+    if sync.run(move |inventory| inventory.with_engine(|engine| engine.me().device == device)).await? {
+        return Err(SyncError::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
+    }
+    pull(sync, &client).await?;
+    push(sync, &client, &Arc::new(Wish::Revoke(device)), actor).await?;
+    let names = |engine: &Engine| {
+        let mut names: Vec<String> = engine.base().secrets().map(|secret| secret.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    };
+    sync.run(move |inventory| inventory.with_engine(names)).await
+}
+
+/// Takes this device out of its account. Secrets stay as they are. Returns whether the other devices know: where not,
+/// one of them must revoke this device.
+///
+/// # Errors
+/// `Account` where this vault is in no account, or cannot be written.
+pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncError> {
+    if sync.account().await?.is_none() {
+        return Err(AccountError::None.into());
+    }
+    let client = sync.client().await;
+    let _turn = sync.handle.turn.lock().await;
+    let told = match client {
+        Ok(client) => {
+            let told = async {
+                pull(sync, &client).await?;
+                push(sync, &client, &Arc::new(Wish::Leave), actor).await
+            };
+            told.await
+        }
+        Err(trouble) => Err(trouble),
+    };
+    if let Err(trouble) = &told {
+        tracing::warn!(%trouble, "the account could not be told that this device leaves it");
+    }
+    let left = Change::new(ChangeKind::AccountLeft, actor, now());
+    sync.run(|inventory| inventory.account_end(left)).await?;
+    sync.handle.heard(None);
+    sync.handle.changed.notify_one();
+    Ok(told.is_ok())
+}
