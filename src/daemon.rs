@@ -21,10 +21,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::check::{Checked, check_templates};
 use self::socket::Socket;
-use crate::api::configuration::{self, Cause, Configuration};
-use crate::api::identity::{self, LookUps, Rules};
+use crate::api;
 use crate::api::listener::Listener;
-use crate::api::{self, App};
+use crate::api::metrics::Counts;
+use crate::app::configuration::{self, Cause, Configuration};
+use crate::app::identity::{self, LookUps, Rules};
+use crate::app::{self, App, LinkRequest};
 use crate::config::{self, ConfigError};
 use crate::console;
 use crate::events::Events;
@@ -37,6 +39,7 @@ use crate::planner;
 use crate::plugin::cache::CompiledForms;
 use crate::plugin::registry::{Pin, Registry};
 use crate::resolve::budget::Budget;
+use crate::resolve::findings;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::resolve::{Resolver, now};
@@ -186,7 +189,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     }
     // It tries what this kernel can do while the vault is opened.
     let confinement = planner::try_confinement().map_err(system("planners cannot be started"))?;
-    let (config, config_text) = configuration::load(home)?;
+    let (config, config_text) = config::load(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
     limit_descriptors(config.limits.connections as u64)?;
@@ -201,7 +204,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     vault.keep_changes(changes);
     let noted = configuration::note_start(&mut vault, &config_text);
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
-    let pins: Vec<Pin> = match vault.document(api::plugins::PINS)? {
+    let pins: Vec<Pin> = match vault.document(app::plugins::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
         None => Vec::new(),
@@ -274,10 +277,9 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         account,
         unlock: method.name(),
         started_at: now(),
-        counts: api::metrics::Counts::default(),
         warnings,
-        rechecks: api::endpoints::Rechecks::default(),
-        inline: api::inline::Turns::default(),
+        rechecks: app::serving::Rechecks::default(),
+        inline: app::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
         template_check: Arc::default(),
         links,
@@ -315,7 +317,7 @@ fn quiet_panics() {
 async fn live(
     app: Arc<App>,
     mut socket: Socket,
-    links_wanted: mpsc::Receiver<api::LinkWanted>,
+    links_wanted: mpsc::Receiver<LinkRequest>,
     gate_asked: mpsc::Receiver<oneshot::Sender<()>>,
     cache: Arc<CompiledForms>,
 ) -> Result<(), DaemonError> {
@@ -340,11 +342,13 @@ async fn live(
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(membership::run(Arc::clone(&app), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
-    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, gate_asked, stopped.clone()));
+    let counts = Arc::new(Counts::default());
+    let serving =
+        tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_asked, stopped.clone()));
     let keeping = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            socket.keep(app, replacements, stopped).await;
+            socket.keep(app, counts, replacements, stopped).await;
             socket
         })
     };
@@ -432,7 +436,7 @@ async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        let found = api::view::found(prepared.plans(&app.registry, &config).await, |_| Vec::new());
+        let found = findings::found(prepared.plans(&app.registry, &config).await, |_| Vec::new());
         if !found.problems.is_empty() {
             tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template is broken");
         }
@@ -445,7 +449,7 @@ async fn follow_plugins(app: Arc<App>) {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        api::plugins::look_again(&app).await;
+        app::plugins::look_again(&app).await;
     }
 }
 

@@ -12,6 +12,7 @@
 
 pub mod account;
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -20,6 +21,7 @@ pub mod dotenv;
 pub mod events;
 pub mod files;
 pub mod home;
+pub mod http;
 pub mod inventory;
 pub mod lock_file;
 pub mod logging;

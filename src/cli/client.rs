@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
-use crate::api::endpoints::{SAME_TARGET, TARGET};
+use crate::api::response::{SAME_TARGET, TARGET};
 use crate::files::{self, FileId};
 use crate::home::Home;
 use crate::permissions;

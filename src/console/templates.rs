@@ -1,4 +1,4 @@
-//! The pages of templates, of plugins and of the audit trail. They show; nothing is changed here.
+//! The pages of templates. They show; nothing is changed here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,15 +6,10 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use minijinja::context;
 
-use super::listing::ROWS;
-use super::pages::{data, part};
-use super::site::{Answer, Visit};
-use crate::api::endpoints::{self, blocking};
-use crate::api::error::ApiError;
-use crate::api::request::{Events, Page};
-use crate::api::{request, usage, view};
-use crate::names::SecretName;
-use crate::vault::usage::Class;
+use super::pages::data;
+use super::visit::{Answer, Visit};
+use crate::app::{preview, serving, templates};
+use crate::http::error::HttpError;
 
 /// How long a page waits for a template to rest.
 const REST_TIME: Duration = Duration::from_secs(10);
@@ -22,29 +17,29 @@ const REST_TIME: Duration = Duration::from_secs(10);
 const LINE_MAX: usize = 200;
 
 /// Every template.
-pub async fn templates(visit: &Visit<'_>) -> Answer {
-    request::query(visit.parts.uri.query(), [])?;
+pub async fn list(visit: &Visit<'_>) -> Answer {
+    visit.query([])?;
     let app = &visit.site.app;
-    let strays = endpoints::strays(app).await?;
-    let shown = context! { templates => data(view::templates(app).await), strays => data(view::strays(&strays)) };
+    let strays = templates::list_strays(app).await?;
+    let shown = context! { templates => data(templates::templates(app).await), strays => data(strays) };
     Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", shown))
 }
 
 /// One template: what is wrong with it, and what it comes to for a target, with «name» for each value.
-pub async fn template(visit: &Visit<'_>) -> Answer {
+pub async fn show(visit: &Visit<'_>) -> Answer {
     let app = &visit.site.app;
-    let [target] = request::query(visit.parts.uri.query(), ["target"])?;
-    let id = [&*request::part(visit.param("feature"))?, "/", &*request::part(visit.param("name"))?].concat();
-    let (_, prepared) = endpoints::current(app, &id, Instant::now() + REST_TIME).await?;
-    let mut shown = serde_json::to_value(view::template(app, &prepared).await).unwrap_or_default();
+    let [target] = visit.query(["target"])?;
+    let id = [&*visit.param("feature")?, "/", &*visit.param("name")?].concat();
+    let (_, prepared) = serving::current(app, &id, Instant::now() + REST_TIME).await?;
+    let mut shown = serde_json::to_value(templates::template(app, &prepared).await).unwrap_or_default();
     let template = Arc::clone(&prepared.template);
     let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();
     for list in ["problems", "warnings"] {
         shown[list] = with_lines(std::mem::take(&mut shown[list]), &text);
     }
-    let (explained, refused) = match endpoints::planned(app, &id, target.as_deref()).await {
-        Ok((_, prepared, plan)) => (Some(view::explain(&prepared, &plan, target.as_deref())), None),
-        Err(error) => (None, Some(error)),
+    let (explained, refused) = match serving::planned(app, &id, target.as_deref()).await {
+        Ok((_, prepared, plan)) => (Some(preview::explain(&prepared, &plan, target.as_deref())), None),
+        Err(error) => (None, Some(HttpError::from(error))),
     };
     let default = shown["targets"][0].as_str().unwrap_or_default().to_owned();
     let present = explained.as_ref().and_then(|explained| explained["target"].as_str()).map(str::to_owned);
@@ -57,51 +52,10 @@ pub async fn template(visit: &Visit<'_>) -> Answer {
         template => data(&shown),
         target,
         explained => data(&explained),
-        refused => refused.as_ref().map(ApiError::message),
-        others => data(refused.as_ref().map(ApiError::errors).unwrap_or_default()),
+        refused => refused.as_ref().map(HttpError::message),
+        others => data(refused.as_ref().map(HttpError::errors).unwrap_or_default()),
     };
     Ok(visit.page("template.html", status, &format!("Template {id}"), "templates", shown))
-}
-
-/// The plugins.
-pub async fn plugins(visit: &Visit<'_>) -> Answer {
-    request::query(visit.parts.uri.query(), [])?;
-    let shown = context! { plugins => data(visit.site.app.registry.list().await) };
-    Ok(visit.page("plugins.html", StatusCode::OK, "Plugins", "plugins", shown))
-}
-
-/// The audit trail, of one secret or of all, of one class or of all.
-pub async fn audit(visit: &Visit<'_>) -> Answer {
-    let [of, class, offset] = request::query(visit.parts.uri.query(), ["secret", "class", "offset"])?;
-    let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::named));
-    // What is no name was never that of a secret.
-    let (secret, wrong) = match of.trim().parse::<SecretName>() {
-        Ok(name) => (Some(name), None),
-        Err(_) if of.trim().is_empty() => (None, None),
-        Err(invalid) => (None, Some(invalid.to_string())),
-    };
-    let offset: usize = offset.filter(|_| wrong.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
-    let resolver = Arc::clone(&visit.site.app.resolver);
-    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, class, ..Events::default() });
-    let trail = blocking(&visit.site.app, move |_| Ok(usage::events(&resolver, page, &wanted)?)).await?;
-    let class = class.map_or("", Class::name);
-    let (before, behind) = neighbours(&of, class, offset, trail.count);
-    let shown = context! {
-        of, wrong, before, behind, class,
-        classes => Class::ALL.map(|(_, name, _)| name).to_vec(),
-        count => trail.count,
-        first => offset + 1,
-        last => offset + trail.items.len(),
-        events => data(&trail.items),
-    };
-    Ok(visit.page("audit.html", StatusCode::OK, "Audit trail", "audit", shown))
-}
-
-/// The queries of the page before and of the one behind, where there are any.
-fn neighbours(of: &str, class: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
-    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", part(of));
-    let behind = offset.saturating_add(ROWS);
-    ((offset > 0).then(|| at(offset.saturating_sub(ROWS))), (behind < count).then(|| at(behind)))
 }
 
 /// Problems, each with the line of the text that it means.

@@ -13,10 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::DaemonError;
-use crate::api::{App, view};
+use crate::app::App;
 use crate::plugin::cache::{self, Both};
 use crate::plugin::client::{CompiledCache, NoCache};
 use crate::plugin::registry::Registry;
+use crate::resolve::findings;
 use crate::resolve::plans::{Source, Unplanned, plan_once};
 use crate::template::Format;
 use crate::template::lexer::lex;
@@ -83,7 +84,7 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
             Ok(_) => return Ok(()),
             Err(Unplanned::Plugin(message)) => reason = message,
             Err(unplanned) => {
-                let problems = view::problems(unplanned).into_iter().map(|problem| problem.message);
+                let problems = findings::problems(unplanned).into_iter().map(|problem| problem.message);
                 reason = problems.collect::<Vec<_>>().join(", ");
             }
         }

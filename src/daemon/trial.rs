@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use tokio::runtime::Runtime;
 
 use super::{DaemonError, system};
-use crate::api::{configuration, view};
-use crate::config::Config;
+use crate::app::preview;
+use crate::config::{self, Config};
 use crate::home::Home;
 use crate::planner::protocol::Description;
 use crate::plugin::plan::{Piece, Plan};
 use crate::plugin::registry::Registry;
 use crate::resolve::fill::{self, Unfit, Values};
+use crate::resolve::findings;
 use crate::resolve::plans::{Source, plan_once};
 use crate::sys::memory::Clear;
 use crate::template::lexer::lex;
@@ -35,7 +36,7 @@ impl Trial {
     /// # Errors
     /// When the configuration cannot be read.
     pub fn new(home: &Home) -> Result<Self, DaemonError> {
-        let (config, _) = configuration::load(home)?;
+        let (config, _) = config::load(home)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(system("the runtime cannot be started"))?;
         Ok(Self { registry: Registry::unpinned(home.plugins()), config, runtime })
@@ -57,7 +58,7 @@ impl Trial {
         let lexed = lex(text)?;
         let source = Source { feature, format, lexed: &lexed };
         let planned = plan_once(source, Some(target), &self.registry, &self.config);
-        self.runtime.block_on(planned).map_err(view::problems)
+        self.runtime.block_on(planned).map_err(findings::problems)
     }
 }
 
@@ -88,7 +89,7 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
 pub fn marked(plan: &Plan) -> String {
     let piece = |piece: &Piece| match piece {
         Piece::Text(text) => text.clone(),
-        Piece::Slot { expr, .. } => view::shown(expr, plan),
+        Piece::Slot { expr, .. } => preview::shown(expr, plan),
     };
     plan.pieces.iter().map(piece).collect()
 }

@@ -115,7 +115,7 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::api::admission::{Admission, Holder};
+    use crate::http::admission::{Admission, Holder};
 
     /// A connection that has just been ended for another one, and the peer's end of it.
     async fn ended(before: &[u8]) -> (Timed<UnixStream>, UnixStream) {

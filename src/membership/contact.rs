@@ -13,7 +13,7 @@ use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, Events};
 use crate::account::engine::Wish;
 use crate::account::wire::Told;
-use crate::api::App;
+use crate::app::App;
 use crate::inventory::AccountState;
 use crate::vault::audit::Actor;
 use crate::vault::crypto;

@@ -18,7 +18,7 @@ use crate::account::wire::{
     AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap,
 };
 use crate::account::words::words;
-use crate::api::App;
+use crate::app::App;
 use crate::inventory::{AccountError, Facts, Invited, SameName};
 use crate::names::{Millis, SecretName};
 use crate::resolve::now;

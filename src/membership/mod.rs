@@ -23,14 +23,14 @@ use crate::account::client::{Client, ClientError};
 use crate::account::engine::Refusal;
 use crate::account::wire::AccountId;
 use crate::account::words::words;
-use crate::api::App;
+use crate::app::App;
 use crate::inventory::{AccountError, AccountState, Inventory, Stopped, rfc3339};
 use crate::names::Millis;
 use crate::resolve::now;
 use crate::template::catalog::Template;
 
 pub use self::contact::run;
-pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
+pub use self::joining::{Joining, Printed, Wanted, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;

@@ -12,7 +12,7 @@ use crate::account::engine::{Engine, Wish};
 use crate::account::tree::Leaf;
 use crate::account::wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 use crate::account::words::words;
-use crate::api::App;
+use crate::app::App;
 use crate::inventory::AccountError;
 use crate::resolve::now;
 use crate::vault::audit::{Actor, Change};

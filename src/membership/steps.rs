@@ -7,7 +7,7 @@ use super::{Trouble, blocking, is_final};
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::{Engine, Wish};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
-use crate::api::App;
+use crate::app::App;
 use crate::inventory::{AccountError, Outgoing, Stopped};
 use crate::names::{SecretId, SecretName};
 use crate::resolve::now;

@@ -7,7 +7,7 @@ use super::{Trouble, blocking};
 use crate::account::client::{Client, ClientError};
 use crate::account::seal::Kind;
 use crate::account::wire::Usage;
-use crate::api::App;
+use crate::app::App;
 use crate::inventory::{AccountError, Report};
 use crate::names::Millis;
 use crate::resolve::now;

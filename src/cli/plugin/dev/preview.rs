@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::api::view;
+use crate::app::preview;
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use crate::config::Config;
@@ -17,6 +17,7 @@ use crate::home::Home;
 use crate::plugin::cases;
 use crate::plugin::client::CompiledCache;
 use crate::plugin::registry::Registry;
+use crate::resolve::findings;
 use crate::resolve::plans::Prepared;
 use crate::template::Format;
 use crate::template::catalog::Catalog;
@@ -79,13 +80,13 @@ impl Preview {
         let prepared = Prepared::new(Arc::clone(template));
         match prepared.plan(self.target.as_deref(), &registry, &config).await {
             Ok(plan) => {
-                let explained = view::explain(&prepared, &plan, self.target.as_deref());
+                let explained = preview::explain(&prepared, &plan, self.target.as_deref());
                 self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
                 self.show_problems(&id, "warning: ", &explained["warnings"]);
             }
             Err(unplanned) => {
                 output::line(&format!("plan     there is none of {file}"));
-                self.show_problems(&id, "", &serde_json::to_value(view::problems(unplanned))?);
+                self.show_problems(&id, "", &serde_json::to_value(findings::problems(unplanned))?);
             }
         }
         Ok(())
