@@ -2,7 +2,7 @@
 //! `<< secret "name" >>` in the configs those agents read.
 //!
 //! `ARCHITECTURE.md` tells the way of a config and the invariants. Arrows point downwards:
-//! `cli` → `api`, `console` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child
+//! `cli` → `api`, `console` → `http` → `app` → `resolve`, `inventory`, `template` → `vault`, `plugin`. `planner` is the child
 //! process and uses nothing of `vault`, `api` or `resolve`.
 
 #![deny(unsafe_code)]
