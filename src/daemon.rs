@@ -379,13 +379,18 @@ async fn live(
     }
     stop.send_replace(true);
     let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
-    let resolver = Arc::clone(&app.resolver);
-    let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await;
+    let kept = fold_usage(&app).await;
     if let Ok(socket) = &socket {
         socket.remove();
     }
     works?;
-    match kept {
+    kept
+}
+
+/// Folds what was recorded of use, as the last thing that a daemon does.
+async fn fold_usage(app: &App) -> Result<(), DaemonError> {
+    let resolver = Arc::clone(&app.resolver);
+    match tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }

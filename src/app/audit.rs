@@ -59,7 +59,7 @@ pub async fn attempt<T>(
 /// Records changes that were not made. Where that fails the log says so: whoever wanted them is told why they failed.
 pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
     if let Err(error) = record(app, changes).await {
-        tracing::error!(%error, "a change that failed could not be recorded");
+        tracing::error!(error = error.to_string(), "a change that failed could not be recorded");
     }
 }
 

@@ -19,7 +19,7 @@ use crate::vault::usage::ChangeKind;
 ///
 /// # Errors
 /// `Sync` and `Inventory`; this vault is in no account then.
-pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, wanted: &Wanted) -> Result<(), AppError> {
+pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &Wanted) -> Result<(), AppError> {
     let kind = match &code {
         Code::Creation(_) => ChangeKind::AccountCreated,
         Code::Invite(_) => ChangeKind::AccountJoined,
@@ -27,9 +27,9 @@ pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, wanted: &Wanted) -
     };
     let begin = async {
         match code {
-            Code::Creation(code) => membership::create(app, actor, code, wanted).await?,
-            Code::Invite(code) => membership::join(app, actor, code, wanted).await?,
-            Code::Recovery(code) => membership::recover(app, actor, code, wanted).await?,
+            Code::Creation(code) => membership::create(app, actor, code, request).await?,
+            Code::Invite(code) => membership::join(app, actor, code, request).await?,
+            Code::Recovery(code) => membership::recover(app, actor, code, request).await?,
         }
         Ok(())
     };
@@ -86,8 +86,8 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<membership::Print
 pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<membership::Plan, AppError> {
     let repair = async { Ok(membership::repair(app, actor, confirmed).await?) };
     let whole = [(ChangeKind::AccountRepaired, About::Whole)];
-    let wanted = if confirmed.is_some() { whole.as_slice() } else { &[] };
-    audit::attempt(app, actor, wanted, repair).await
+    let recorded = if confirmed.is_some() { whole.as_slice() } else { &[] };
+    audit::attempt(app, actor, recorded, repair).await
 }
 
 /// Ends the membership of this device. Returns whether the others have been told.

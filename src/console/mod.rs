@@ -7,7 +7,7 @@
 //! Invariant: only connections of users who can have a link are served: the daemon's own, root, and who asked for one.
 
 mod actions;
-mod audit_trail;
+mod audit;
 mod form;
 mod listing;
 mod pages;
@@ -37,7 +37,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
-use crate::app::{App, Link, LinkRequest, audit};
+use crate::app::{self, App, Link, LinkRequest};
 use crate::http::admission::{Admission, Holder, Slot};
 use crate::http::connection::Timed;
 use crate::resolve::now;
@@ -92,8 +92,8 @@ impl Site {
             return;
         }
         let closed = ended.iter().map(|actor| Change::new(ChangeKind::ConsoleClosed, actor, now()));
-        if let Err(error) = audit::record(&self.app, closed.collect()).await {
-            tracing::error!(%error, "the end of a console session could not be recorded");
+        if let Err(error) = app::audit::record(&self.app, closed.collect()).await {
+            tracing::error!(error = error.to_string(), "the end of a console session could not be recorded");
         }
     }
 

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::form::Form;
 use super::session;
 use super::visit::{Answer, SECRETS, Visit, plain, see_other};
-use super::{Site, audit_trail, plugins, secrets, templates};
-use crate::app::audit;
+use super::{Site, audit, plugins, secrets, templates};
+use crate::app;
 use crate::app::error::{AppError, ErrorCode};
 use crate::http::error::{Code, HttpError};
 use crate::http::request;
@@ -171,7 +171,7 @@ async fn get(visit: &Visit<'_>, route: Route) -> Answer {
         Route::Templates => templates::list(visit).await,
         Route::Template => templates::show(visit).await,
         Route::Plugins => plugins::list(visit).await,
-        Route::Audit => audit_trail::list(visit).await,
+        Route::Audit => audit::list(visit).await,
         Route::Root | Route::LogIn | Route::LogOut | Route::Asset | Route::Enable | Route::Disable => {
             Ok(see_other(SECRETS))
         }
@@ -283,7 +283,7 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
         return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };
     let opened = Change::new(ChangeKind::ConsoleOpened, &actor, now());
-    if let Err(error) = audit::record(&site.app, vec![opened]).await.map_err(HttpError::from) {
+    if let Err(error) = app::audit::record(&site.app, vec![opened]).await.map_err(HttpError::from) {
         site.sessions().forget(&cookie);
         return outside(site, error.status(), "Not logged in", error.message(), false);
     }

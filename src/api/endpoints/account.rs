@@ -60,7 +60,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpEr
     if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
         fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
     }
-    let wanted = Wanted {
+    let request = Wanted {
         name: crate::planner::text::tidy(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
         url: fields.optional_text("server"),
         same_names: fields.same_names("same_names"),
@@ -74,7 +74,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpEr
     let Some(Ok(code)) = read else {
         return Err(AppError::Internal("a field was read twice").into());
     };
-    sync::begin(cx.app, &cx.actor(), code, &wanted).await?;
+    sync::begin(cx.app, &cx.actor(), code, &request).await?;
     Ok(Created(membership::status(cx.app)))
 }
 

@@ -36,8 +36,8 @@ pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, 
 
 /// `GET /v1/usage`: the audit trail.
 pub async fn usage(cx: RequestContext<'_>) -> Result<Json<Listing<EventView>>, HttpError> {
-    let (page, wanted) = request::events(cx.raw_query())?;
-    Ok(Json(crate::app::usage::list(cx.app, page, wanted).await?))
+    let (page, filter) = request::events(cx.raw_query())?;
+    Ok(Json(crate::app::usage::list(cx.app, page, filter).await?))
 }
 
 /// `POST /v1/console`: a link to the console.
