@@ -68,7 +68,6 @@ impl Turns {
 }
 
 /// A template that comes with a request.
-#[derive(Debug)]
 pub struct InlineTemplate {
     /// The feature whose plugin renders it.
     pub feature: String,
