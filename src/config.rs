@@ -20,6 +20,7 @@ use self::read::{Entries, Reader};
 use crate::vault::usage::{EVENTS, EVENTS_MAX};
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
+use guillemet_base::home::Home;
 use guillemet_plugin::plans::Variables;
 use guillemet_template::Problem;
 
@@ -194,6 +195,21 @@ fn told(problem: &Problem) -> String {
         text.push_str(&format!("`{}` ", problem.path));
     }
     text + &problem.message
+}
+
+/// Returns a variable of this process's environment.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads and checks the configuration of a home, as the daemon does at its start.
+///
+/// # Errors
+/// `ConfigError`, with everything that is wrong.
+pub fn load(home: &Home) -> Result<(Config, ConfigText), ConfigError> {
+    let file = home.config_file();
+    let text = ConfigText::read(&file)?;
+    Ok((Config::of(&file, &text, environment)?, text))
 }
 
 impl Config {

@@ -20,10 +20,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::check::{Checked, check_templates};
 use self::socket::Socket;
-use crate::api::configuration::{self, Cause, Configuration};
-use crate::api::identity::{self, LookUps, Rules};
 use crate::api::listener::Listener;
-use crate::api::{self, App};
+use crate::api::metrics::Counts;
+use crate::app::configuration::{self, Cause, Configuration};
+use crate::app::identity::{self, LookUps, Rules};
+use crate::app::{self, App, LinkRequest};
 use crate::config::{self, ConfigError};
 use crate::events::Events;
 use crate::inventory::{self, Inventory, InventoryError, InventoryHandle, StoredSync};
@@ -37,7 +38,7 @@ use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use crate::vault::lock::DaemonLock;
 use crate::vault::store::{USAGE_KEY, Vault, VaultError};
 use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
-use crate::{console, sync};
+use crate::{api, console, sync};
 use guillemet_base::files;
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
@@ -46,6 +47,7 @@ use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_plugin::cache::CompiledForms;
 use guillemet_plugin::client::confinement;
+use guillemet_plugin::findings;
 use guillemet_plugin::registry::{Pin, Registry};
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, WatchError, Watcher};
@@ -187,7 +189,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     }
     // It tries what this kernel can do while the vault is opened.
     let confinement = confinement::try_confinement().map_err(system("planners cannot be started"))?;
-    let (config, config_text) = configuration::load(home)?;
+    let (config, config_text) = config::load(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
     limit_descriptors(config.limits.connections as u64)?;
@@ -202,7 +204,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     vault.keep_changes(changes);
     let noted = configuration::note_start(&mut vault, &config_text);
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
-    let pins: Vec<Pin> = match vault.document(api::plugins::PINS)? {
+    let pins: Vec<Pin> = match vault.document(app::plugins::PINS)? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
         None => Vec::new(),
@@ -279,10 +281,9 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         sync,
         unlock: method.name(),
         started_at: now(),
-        counts: api::metrics::Counts::default(),
         warnings,
-        rechecks: api::endpoints::Rechecks::default(),
-        inline: api::inline::Turns::default(),
+        rechecks: app::serving::Rechecks::default(),
+        inline: app::inline::Turns::default(),
         pins: tokio::sync::Mutex::new(pins),
         template_check: Arc::default(),
         links,
@@ -320,7 +321,7 @@ fn quiet_panics() {
 async fn live(
     app: Arc<App>,
     mut socket: Socket,
-    links_wanted: mpsc::Receiver<api::LinkWanted>,
+    links_wanted: mpsc::Receiver<LinkRequest>,
     gate_asked: mpsc::Receiver<oneshot::Sender<()>>,
     cache: Arc<CompiledForms>,
 ) -> Result<(), DaemonError> {
@@ -345,11 +346,13 @@ async fn live(
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
-    let serving = tokio::spawn(api::serve(Arc::clone(&app), listener, gate_asked, stopped.clone()));
+    let counts = Arc::new(Counts::default());
+    let serving =
+        tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_asked, stopped.clone()));
     let keeping = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            socket.keep(app, replacements, stopped).await;
+            socket.keep(app, counts, replacements, stopped).await;
             socket
         })
     };
@@ -380,13 +383,18 @@ async fn live(
     }
     stop.send_replace(true);
     let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
-    let resolver = Arc::clone(&app.resolver);
-    let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await;
+    let kept = fold_usage(&app).await;
     if let Ok(socket) = &socket {
         socket.remove();
     }
     works?;
-    match kept {
+    kept
+}
+
+/// Folds what was recorded of use, as the last thing that a daemon does.
+async fn fold_usage(app: &App) -> Result<(), DaemonError> {
+    let resolver = Arc::clone(&app.resolver);
+    match tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }
@@ -436,7 +444,7 @@ async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        let found = api::view::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+        let found = findings::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
         if !found.problems.is_empty() {
             tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template is broken");
         }
@@ -449,7 +457,7 @@ async fn follow_plugins(app: Arc<App>) {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        api::plugins::look_again(&app).await;
+        app::plugins::look_again(&app).await;
     }
 }
 

@@ -215,7 +215,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn keep_former_versions(&self, number: usize) {
+    pub(crate) fn keep_former_versions(&self, number: usize) {
         self.former_versions.store(number, Ordering::Relaxed);
     }
 

@@ -12,11 +12,13 @@
 
 pub mod account;
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod console;
 pub mod daemon;
 pub mod events;
+pub mod http;
 pub mod inventory;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use guillemet::api::error::{ApiError, Code};
-use guillemet::api::request::{self, Fields};
+use guillemet::api::request::{self as api_request, Fields};
 use guillemet::api::routes::{Found, ROUTES, Router};
+use guillemet::http::error::{Code, HttpError};
+use guillemet::http::request;
 use guillemet_secret::record::VALUE_MAX;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
@@ -85,7 +86,7 @@ fn queries(raw: Option<&str>) {
         }
         Err(error) => refusal(&error),
     }
-    match request::inventory(raw) {
+    match api_request::inventory(raw) {
         Ok(filter) => {
             let [limit, offset, text, _] = request::query(raw, KNOWN).expect("it was read before");
             assert_eq!(filter.query, text);
@@ -96,12 +97,13 @@ fn queries(raw: Option<&str>) {
         }
         Err(error) => refusal(&error),
     }
-    if let Ok(page) = request::page(raw) {
+    if let Ok(page) = api_request::page(raw) {
         let shown = page.of((0..2000).collect());
         assert_eq!(shown.count, 2000);
         assert!(shown.items.len() <= 1000);
     }
-    for outcome in [request::page(raw).err(), request::query(raw, []).err(), request::query(raw, ["target"]).err()] {
+    for outcome in [api_request::page(raw).err(), request::query(raw, []).err(), request::query(raw, ["target"]).err()]
+    {
         outcome.iter().for_each(refusal);
     }
 }
@@ -133,7 +135,7 @@ fn body(bytes: &[u8]) {
 }
 
 /// Reads a new secret, as the endpoint does.
-fn create(bytes: &[u8]) -> Result<(), ApiError> {
+fn create(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let (name, value) = (fields.name("name"), fields.value("value"));
     let _ = fields.flag("enabled");
@@ -146,7 +148,7 @@ fn create(bytes: &[u8]) -> Result<(), ApiError> {
 }
 
 /// Reads a change, as the endpoint does: what is absent, null or, of a value, empty is left as it is.
-fn change(bytes: &[u8]) -> Result<(), ApiError> {
+fn change(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let (name, value) = (fields.optional_name("name"), fields.optional_value("value"));
     let flags = [fields.flag("enabled"), fields.flag("rewrite")];
@@ -160,7 +162,7 @@ fn change(bytes: &[u8]) -> Result<(), ApiError> {
 }
 
 /// Reads which version is wanted, as the endpoint does.
-fn rollback(bytes: &[u8]) -> Result<(), ApiError> {
+fn rollback(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let version = fields.number("version");
     fields.finish()?;
@@ -171,7 +173,7 @@ fn rollback(bytes: &[u8]) -> Result<(), ApiError> {
 }
 
 /// Reads names to resolve, as the endpoint does.
-fn resolve(bytes: &[u8]) -> Result<(), ApiError> {
+fn resolve(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let names = fields.names("secrets");
     fields.finish()?;
@@ -201,7 +203,7 @@ fn blind(sent: &Map<String, Value>) {
 }
 
 /// The one shape of every error.
-fn refusal(error: &ApiError) {
+fn refusal(error: &HttpError) {
     let told = answer(error);
     let status = error.response().status().as_u16();
     let code = told["code"].as_str().unwrap();
@@ -213,7 +215,7 @@ fn refusal(error: &ApiError) {
     }
 }
 
-fn answer(error: &ApiError) -> Value {
+fn answer(error: &HttpError) -> Value {
     let body = super::now(error.response().into_body().collect()).unwrap().to_bytes();
     serde_json::from_slice(&body).expect("an error is JSON")
 }

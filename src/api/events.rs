@@ -11,8 +11,9 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 
-use super::error::{ApiError, Code};
+use crate::app::error::AppError;
 use crate::events::Events;
+use crate::http::error::HttpError;
 
 /// How often something is sent when nothing happens, so that each end notices that the other is gone.
 const ALIVE: Duration = Duration::from_secs(15);
@@ -35,8 +36,8 @@ impl Body for Stream {
 ///
 /// # Errors
 /// When it stops already.
-pub fn stream(events: &Events) -> Result<Response<Stream>, ApiError> {
-    let stops = || ApiError::new(Code::Unavailable, "the daemon is stopping; try again when it is back");
+pub fn stream(events: &Events) -> Result<Response<Stream>, HttpError> {
+    let stops = || AppError::Unavailable("the daemon is stopping; try again when it is back".into());
     let listening = events.listen().ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(forward(listening, sender));

@@ -13,8 +13,8 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::App;
 use super::routes::{Endpoint, ROUTES};
+use crate::app::App;
 use crate::inventory::Inventory;
 use crate::resolve::snapshot::State;
 use crate::sync;
@@ -136,7 +136,7 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 ///
 /// # Errors
 /// When usage cannot be folded or read.
-pub fn text(app: &App, inventory: &Inventory) -> Result<String, RecorderError> {
+pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Before the sums fold it.
     let (used, size) = recorder.journal_fill();
@@ -150,7 +150,7 @@ pub fn text(app: &App, inventory: &Inventory) -> Result<String, RecorderError> {
     all.gauge("config_valid", "Whether the configuration file is what is in force.", valid);
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
     all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
-    all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(&app.counts));
+    all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(answered));
     if let Some((connected, pending)) = sync::gauges(&app.sync.handle, inventory) {
         all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
         all.gauge("account_pending_changes", "Changes that the account does not have yet.", pending as f64);
@@ -173,9 +173,9 @@ pub fn text(app: &App, inventory: &Inventory) -> Result<String, RecorderError> {
     all.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
     all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
-    let connections = app.counts.connections.load(Ordering::Relaxed);
+    let connections = answered.connections.load(Ordering::Relaxed);
     all.gauge("connections", "Connections that are open.", connections as f64);
-    let rebinds = vec![(Labels::new(), app.counts.socket_rebinds.load(Ordering::Relaxed) as f64)];
+    let rebinds = vec![(Labels::new(), answered.socket_rebinds.load(Ordering::Relaxed) as f64)];
     let help = "How often the socket was removed and bound again since the start.";
     all.add("socket_rebinds", help, MetricType::Counter, rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
@@ -264,8 +264,8 @@ fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Code;
     use super::*;
+    use crate::http::error::Code;
 
     #[test]
     fn every_route_and_every_status_has_a_counter_of_its_own() {

@@ -1,26 +1,16 @@
 //! The local API: HTTP/1.1 over a Unix socket.
 //!
-//! Reads requests, asks who is asking, calls the parts, writes answers. Knows no SQL, no crypto, no plugin.
+//! Reads requests, asks who is asking, calls the services of `app`, writes answers. What is done, they know.
 
-pub mod account;
-pub mod admission;
-pub mod audit;
-pub mod configuration;
-pub mod connection;
+mod context;
 pub mod endpoints;
-pub mod error;
 pub mod events;
-pub mod identity;
-pub mod inline;
 pub mod listener;
 pub mod metrics;
-pub mod peer;
-pub mod plugins;
 pub mod refusal;
 pub mod request;
+pub mod response;
 pub mod routes;
-pub mod usage;
-pub mod view;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -28,9 +18,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use http_body_util::{Either, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
@@ -41,26 +30,21 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use self::admission::{Admission, Ended, Holder, Slot};
-use self::configuration::Configuration;
-use self::error::{ApiError, Code};
-use self::identity::{LookUps, Rules};
+use self::context::RequestContext;
 use self::listener::Listener;
 use self::metrics::Counts;
-use self::peer::{Access, Peer};
 use self::refusal::Refusal;
+use self::response::{Body, IntoResponse};
 use self::routes::{Endpoint, Found, Router};
-use crate::config::Config;
-use crate::events::Events;
-use crate::inventory::InventoryHandle;
-use crate::resolve::Resolver;
+use crate::app::App;
+use crate::app::access::{Access, Peer, Principal};
+use crate::app::error::{AppError, ErrorCode};
+use crate::app::identity::{self, Rules};
+use crate::http::admission::{Admission, Ended, Holder, Slot};
+use crate::http::connection::Timed;
+use crate::http::error::{Code, HttpError};
 use crate::resolve::budget::{Reservation, SMALL};
-use crate::sync::SyncState;
 use crate::vault::usage::Caller;
-use guillemet_base::files::FileId;
-use guillemet_base::names::Millis;
-use guillemet_base::permissions::TrustedHome;
-use guillemet_plugin::registry::Registry;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -69,82 +53,15 @@ const TELL: Duration = Duration::from_secs(10);
 /// Of `Connection`: this answer is its last.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// A link to the console.
-#[derive(Debug, serde::Serialize)]
-pub struct Link {
-    /// Where to go.
-    pub url: String,
-    /// For how many seconds it is good.
-    pub expires_in: u64,
-}
-
-/// A wish for a link to the console.
-#[derive(Debug)]
-pub struct LinkWanted {
-    /// Whose it is.
-    pub caller: Caller,
-    /// Gets the link, or why there is none.
-    pub answer: oneshot::Sender<Result<Link, String>>,
-}
-
-/// What requests are answered from.
-pub struct App {
-    /// Where everything lies.
-    pub home: TrustedHome,
-    /// Which folder the home was at the start, whatever its path.
-    pub home_id: FileId,
-    /// Held while somebody looks at who can change templates.
-    pub template_check: Arc<tokio::sync::Mutex<()>>,
-    /// Why nobody can connect any more, while that is so.
-    pub socket_problem: ArcSwapOption<String>,
-    /// The user this daemon runs as.
-    pub own_uid: u32,
-    /// The configuration in force.
-    pub config: Arc<ArcSwap<Config>>,
-    /// Its rules, with the numbers that their users and groups have.
-    pub rules: ArcSwap<Rules>,
-    /// Who looks those numbers up.
-    pub look_ups: LookUps,
-    /// Which configuration is in force, and how it stands with the file.
-    pub configuration: Configuration,
-    /// To `serve`, which holds open connections against the rules in force at once, and answers when that is done.
-    pub gate: mpsc::Sender<oneshot::Sender<()>>,
-    /// Secrets and templates.
-    pub inventory: InventoryHandle,
-    /// Answers with values.
-    pub resolver: Arc<Resolver>,
-    /// The plugins.
-    pub registry: Registry,
-    /// Sync with the account.
-    pub sync: Arc<SyncState>,
-    /// How the vault is unlocked, for `status`.
-    pub unlock: &'static str,
-    /// When the daemon started.
-    pub started_at: Millis,
-    /// What was answered since then, for `/metrics`.
-    pub counts: Counts,
-    /// What a person should know, for `status`.
-    pub warnings: Vec<String>,
-    /// What has changed, for those who listen.
-    pub events: Arc<Events>,
-    /// Who reads templates again for a request.
-    pub rechecks: endpoints::Rechecks,
-    /// Who has an inline render under way.
-    pub inline: inline::Turns,
-    /// The pinned plugins; held while one is added or removed, or their files are looked at.
-    pub pins: tokio::sync::Mutex<Vec<guillemet_plugin::registry::Pin>>,
-    /// To the console, which opens with the first wish.
-    pub links: mpsc::Sender<LinkWanted>,
-}
-
 /// Serves until told to stop, then lets the requests under way end.
 pub async fn serve(
     app: Arc<App>,
+    counts: Arc<Counts>,
     mut listener: Listener,
     mut asked: mpsc::Receiver<oneshot::Sender<()>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut gate = Gate::new(app);
+    let mut gate = Gate::new(app, counts);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -188,6 +105,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Decides over who connects. Anybody may, so it does little for each, and nothing that waits.
 struct Gate {
     app: Arc<App>,
+    counts: Arc<Counts>,
     router: Arc<Router>,
     admission: Arc<Admission<Peer>>,
     /// The rules that open connections were last held against.
@@ -202,14 +120,14 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(app: Arc<App>) -> Self {
+    fn new(app: Arc<App>, counts: Arc<Counts>) -> Self {
         let rules = app.rules.load_full();
         Self {
             router: Arc::new(Router::new()),
             admission: Admission::new(rules.config.limits.connections, app.own_uid),
             rules,
             forbidden: Refusal::new(&no_rights()),
-            full: Arc::new(Refusal::new(&ApiError::new(
+            full: Arc::new(Refusal::new(&HttpError::new(
                 Code::RateLimited,
                 "all connections this caller can have are taken; use one connection for several requests, or raise \
                  limits.connections",
@@ -217,6 +135,7 @@ impl Gate {
             untold: None,
             told_at: Instant::now(),
             app,
+            counts,
         }
     }
 
@@ -224,17 +143,18 @@ impl Gate {
     fn receive(&mut self, stream: UnixStream) {
         let peer = Peer::of(&stream);
         let Some(holder) = self.holder(&peer) else {
-            self.app.counts.answered(None, StatusCode::FORBIDDEN);
+            self.counts.answered(None, StatusCode::FORBIDDEN);
             let count = self.untold.take().map_or(0, |(count, _)| count);
             self.untold = Some((count + 1, peer));
             return self.forbidden.send(stream);
         };
         let peer = peer.with_executable();
         let Some(slot) = self.admission.take(holder, peer.clone()) else {
-            self.app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
+            self.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
             return self.full.send(stream);
         };
-        let served = Served { app: Arc::clone(&self.app), router: Arc::clone(&self.router), peer, slot };
+        let (app, counts, router) = (Arc::clone(&self.app), Arc::clone(&self.counts), Arc::clone(&self.router));
+        let served = Served { app, counts, router, peer, slot };
         tokio::spawn(connection(served, stream, Arc::clone(&self.full)));
     }
 
@@ -273,14 +193,15 @@ impl Gate {
 }
 
 /// What a caller without any right is told.
-fn no_rights() -> ApiError {
+fn no_rights() -> HttpError {
     let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
-    ApiError::new(Code::Forbidden, message)
+    HttpError::new(Code::App(ErrorCode::Forbidden), message)
 }
 
 /// What the requests of a connection are answered with.
 struct Served {
     app: Arc<App>,
+    counts: Arc<Counts>,
     router: Arc<Router>,
     peer: Peer,
     slot: Slot<Peer>,
@@ -289,11 +210,11 @@ struct Served {
 async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) {
     let limits = served.app.config.load().limits;
     if !served.slot.is_free(limits.transfer).await {
-        served.app.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
+        served.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
         return full.send(stream);
     }
     let state = &served.slot.state;
-    let _counted = served.app.counts.connected();
+    let _counted = served.counts.connected();
     let service = service_fn(async |request| {
         state.asked();
         let mut answer = served.answer(request).await;
@@ -311,7 +232,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) 
         // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
         .writev(true)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(connection::Timed::new(stream, Arc::clone(state), limits.transfer)), service);
+        .serve_connection(TokioIo::new(Timed::new(stream, Arc::clone(state), limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         // First what has arrived, then whether it is the end.
@@ -338,9 +259,9 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) 
 }
 
 impl Served {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Either<Full<Bytes>, events::Stream>> {
-        let (parts, body) = request.into_parts();
-        let found = self.router.find(parts.method.as_str(), parts.uri.path());
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let found = self.router.find(head.method.as_str(), head.uri.path());
         // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
         let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let mut rules = self.app.rules.load_full();
@@ -348,30 +269,25 @@ impl Served {
             rules = identity::refresh(&self.app).await;
         }
         let response = match self.peer.access(self.app.own_uid, &rules) {
-            Some((caller, access)) => self.lead(found, &parts, body, caller, &access, &rules).await,
+            Some((caller, access)) => self.dispatch(found, &head, body, caller, &access, &rules).await,
             // It had rights when it connected. Without any it gets no connection, and so this one ends.
             None => {
                 if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(known) {
-                    self.app.resolver.forbid(caller, &endpoint.route(), None, std::iter::empty());
+                    self.app.resolver.forbid(caller, endpoint.route(), None, std::iter::empty());
                 }
-                let mut response = no_rights().response();
+                let mut response = no_rights().into_response();
                 response.headers_mut().insert(CONNECTION, CLOSE);
-                response.map(Either::Left)
+                response
             }
         };
-        let response = self.counted(&parts.method, known, response);
-        self.app.counts.answered(known, response.status());
+        let response = self.counted(&head.method, known, response);
+        self.counts.answered(known, response.status());
         tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
         response
     }
 
     /// Counts what an answer takes of memory until it has been written.
-    fn counted(
-        &self,
-        method: &Method,
-        endpoint: Option<Endpoint>,
-        response: Response<Either<Full<Bytes>, events::Stream>>,
-    ) -> Response<Either<Full<Bytes>, events::Stream>> {
+    fn counted(&self, method: &Method, endpoint: Option<Endpoint>, response: Response<Body>) -> Response<Body> {
         let resolved = matches!(endpoint, Some(Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve));
         let size = match response.body() {
             // Answers with values were counted before they were recorded.
@@ -387,7 +303,7 @@ impl Served {
             Ok(reservation) => reservation,
             // What has been changed has been, and is told.
             Err(_) if response.status().is_success() && method != Method::GET => budget.count(uid, size),
-            Err(exhausted) => return ApiError::from(exhausted).response().map(Either::Left),
+            Err(exhausted) => return HttpError::from(exhausted).into_response(),
         };
         response.map(|body| match body {
             Either::Left(body) => {
@@ -398,62 +314,46 @@ impl Served {
         })
     }
 
-    /// Where a path led.
-    async fn lead(
+    /// Answers a request of a caller that may ask for something, wherever its path led.
+    async fn dispatch(
         &self,
         found: Found<'_>,
-        parts: &Parts,
+        head: &Parts,
         body: Incoming,
         caller: &Caller,
         access: &Access<'_>,
         rules: &Arc<Rules>,
-    ) -> Response<Either<Full<Bytes>, events::Stream>> {
-        let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-        let result = match found {
-            Found::Nothing => Err(ApiError::new(Code::NotFound, "there is no such path; openapi.yaml lists them")),
-            Found::OtherMethods(methods) => {
-                let message = format!("this path knows {methods} only");
-                let mut response = ApiError::new(Code::MethodNotAllowed, message).response();
-                if let Ok(methods) = HeaderValue::from_str(&methods) {
-                    response.headers_mut().insert(ALLOW, methods);
-                }
-                return response.map(Either::Left);
+    ) -> Response<Body> {
+        let (endpoint, params) = match found {
+            Found::Endpoint(endpoint, params) => (endpoint, params),
+            Found::Nothing => {
+                let message = "there is no such path; openapi.yaml lists them";
+                return HttpError::from(AppError::NotFound(message.into())).into_response();
             }
-            Found::Endpoint(Endpoint::Events, _) if access.administers() => match self.stream(parts, rules) {
-                Ok(stream) => return stream.map(Either::Right),
-                Err(error) => Err(error),
-            },
-            Found::Endpoint(endpoint, params) => {
-                let peer = &self.peer;
-                let asked =
-                    endpoints::Asked { params: &params, parts, caller, access, config: &rules.config, rules, peer };
-                endpoints::answer(&self.app, endpoint, asked, body).await
-            }
+            Found::OtherMethods(methods) => return method_not_allowed(&methods),
         };
-        // Where nobody knew more of it than the route: the rules changed while the request was under way.
-        if let Err(error) = &result
-            && error.is_unrecorded_refusal()
-        {
-            let route = known.map(Endpoint::route).unwrap_or_default();
-            self.app.resolver.forbid(caller, &route, None, std::iter::empty());
-        }
-        result.unwrap_or_else(|error| error.response()).map(Either::Left)
+        let route = endpoint.route();
+        let principal = Principal { caller, access, rules, peer: &self.peer, route };
+        let (app, counts, slot) = (&self.app, &self.counts, &self.slot);
+        let context = RequestContext { app, counts, params, head, body, principal, slot };
+        endpoints::answer(endpoint, context).await.unwrap_or_else(|error| {
+            // Where nobody knew more of it than the route: the rules changed while the request was under way.
+            if error.is_unrecorded_refusal() {
+                self.app.resolver.forbid(caller, route, None, std::iter::empty());
+            }
+            error.into_response()
+        })
     }
+}
 
-    fn stream(&self, parts: &Parts, rules: &Arc<Rules>) -> Result<Response<events::Stream>, ApiError> {
-        let [] = request::query(parts.uri.query(), [])?;
-        if !self.slot.stream() {
-            let message = "this user has as many event streams as it gets; end one, or raise limits.connections";
-            return Err(ApiError::new(Code::RateLimited, message));
-        }
-        // From here on it ends when its caller loses the right; what changed before was not held against it.
-        let now = self.app.rules.load_full();
-        let still = |rules| self.peer.access(self.app.own_uid, rules).is_some_and(|(_, access)| access.administers());
-        if !Arc::ptr_eq(rules, &now) && !still(&now) {
-            return Err(ApiError::forbidden());
-        }
-        events::stream(&self.app.events)
+/// Returns the answer to a method that a path does not take.
+fn method_not_allowed(methods: &str) -> Response<Body> {
+    let message = format!("this path knows {methods} only");
+    let mut response = HttpError::new(Code::MethodNotAllowed, message).into_response();
+    if let Ok(methods) = HeaderValue::from_str(methods) {
+        response.headers_mut().insert(ALLOW, methods);
     }
+    response
 }
 
 /// Bytes of an answer, with the memory reserved for them.

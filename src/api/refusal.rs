@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::error::ApiError;
+use crate::http::error::HttpError;
 
 /// How many are waited for at once.
 const AT_ONCE: usize = 32;
@@ -31,7 +31,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Returns the refusal that says this.
-    pub fn new(error: &ApiError) -> Self {
+    pub fn new(error: &HttpError) -> Self {
         let (status, body) = (error.status(), error.body());
         let reason = status.canonical_reason().unwrap_or_default();
         let head = format!(
@@ -109,11 +109,12 @@ fn send_at_once(stream: &UnixStream, answer: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Code;
     use super::*;
+    use crate::app::error::ErrorCode;
+    use crate::http::error::Code;
 
     fn refusal() -> Refusal {
-        Refusal::new(&ApiError::new(Code::Forbidden, "no"))
+        Refusal::new(&HttpError::new(Code::App(ErrorCode::Forbidden), "no"))
     }
 
     const EXPECTED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n\

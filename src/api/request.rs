@@ -1,138 +1,70 @@
-//! Reading requests: parameters and bodies, within limits, everything wrong reported at once.
+//! Reading requests of the API: filters of listings, and JSON bodies field by field. Everything wrong is reported at
+//! once.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use super::error::{ApiError, Code};
+use crate::app::error::AppError;
+use crate::app::listing::Page;
+use crate::app::usage::Events;
+use crate::http::error::{Code, HttpError};
+use crate::http::request::{Intake, bytes, query};
 use crate::inventory::{Filter, SameName, Status};
-use crate::resolve::budget::{Budget, Reservation};
+use crate::resolve::budget::Reservation;
 use crate::vault::usage::{Class, EVENT_KINDS, Kind};
 use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
 
-/// The largest body, in bytes.
-pub const BODY_MAX: usize = 1 << 20;
 /// The most names in one resolve.
 const RESOLVE_MAX: usize = 1000;
 
-/// A part of the path, percent-decoded.
-///
-/// # Errors
-/// Not found: what is not UTF-8 names nothing.
-pub fn part(raw: &str) -> Result<Cow<'_, str>, ApiError> {
-    percent_decode_str(raw).decode_utf8().map_err(|_| ApiError::new(Code::NotFound, "the path is not UTF-8"))
-}
-
-/// The name in a path; what is no name names no secret.
-///
-/// # Errors
-/// Not found.
-pub fn name(raw: &str) -> Result<SecretName, ApiError> {
-    let text = part(raw)?;
-    text.parse().map_err(|invalid| ApiError::new(Code::NotFound, format!("there is no such secret: {invalid}")))
-}
-
-/// The query of a URL: each of `known` at most once, nothing else.
-///
-/// # Errors
-/// A bad request that names every parameter that is wrong.
-pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Option<String>; N], ApiError> {
-    let mut found = [const { None }; N];
-    let mut errors = Vec::new();
-    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decode =
-            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(|text| text.into_owned());
-        let (Ok(key), Ok(value)) = (decode(key), decode(value)) else {
-            errors.push((String::new(), "a parameter is not UTF-8".to_owned()));
-            continue;
-        };
-        match known.iter().position(|name| *name == key) {
-            None => errors.push((key, format!("there is no such parameter here; there are: {}", known.join(", ")))),
-            Some(index) if found[index].is_some() => errors.push((key, "given twice".to_owned())),
-            Some(index) => found[index] = Some(value),
+/// From `limit` (1–1000, default 100) and `offset`; what is wrong is added to `errors`.
+fn read_page(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String, String)>) -> Page {
+    let limit = match limit.map(str::parse) {
+        None => 100,
+        Some(Ok(limit @ 1..=1000)) => limit,
+        Some(_) => {
+            errors.push(("limit".into(), "a number from 1 to 1000 is needed".into()));
+            100
         }
-    }
-    if errors.is_empty() { Ok(found) } else { Err(ApiError::fields(errors)) }
-}
-
-/// Which part of a listing is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// How many, at most.
-    pub limit: usize,
-    /// From which on, counted from 0.
-    pub offset: usize,
-}
-
-impl Page {
-    /// From `limit` (1–1000, default 100) and `offset`; what is wrong is added to `errors`.
-    fn read(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String, String)>) -> Self {
-        let limit = match limit.map(str::parse) {
-            None => 100,
-            Some(Ok(limit @ 1..=1000)) => limit,
-            Some(_) => {
-                errors.push(("limit".into(), "a number from 1 to 1000 is needed".into()));
-                100
-            }
-        };
-        let offset = match offset.map(str::parse) {
-            None => 0,
-            Some(Ok(offset)) => offset,
-            Some(Err(_)) => {
-                errors.push(("offset".into(), "a number from 0 is needed".into()));
-                0
-            }
-        };
-        Self { limit, offset }
-    }
-
-    /// This page of all there are.
-    pub fn of<T>(self, all: Vec<T>) -> Listing<T> {
-        Listing { count: all.len(), items: all.into_iter().skip(self.offset).take(self.limit).collect() }
-    }
-}
-
-/// A page of a listing.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Listing<T> {
-    /// Of all pages.
-    pub count: usize,
-    /// Of this one.
-    pub items: Vec<T>,
+    };
+    let offset = match offset.map(str::parse) {
+        None => 0,
+        Some(Ok(offset)) => offset,
+        Some(Err(_)) => {
+            errors.push(("offset".into(), "a number from 0 is needed".into()));
+            0
+        }
+    };
+    Page { limit, offset }
 }
 
 /// The query of a listing without filters.
 ///
 /// # Errors
 /// As `query`.
-pub fn page(raw: Option<&str>) -> Result<Page, ApiError> {
+pub fn page(raw: Option<&str>) -> Result<Page, HttpError> {
     let [limit, offset] = query(raw, ["limit", "offset"])?;
     let mut errors = Vec::new();
-    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
-    if errors.is_empty() { Ok(page) } else { Err(ApiError::fields(errors)) }
+    let page = read_page(limit.as_deref(), offset.as_deref(), &mut errors);
+    if errors.is_empty() { Ok(page) } else { Err(AppError::Invalid(errors).into()) }
 }
 
 /// The query of the inventory.
 ///
 /// # Errors
 /// As `query`.
-pub fn inventory(raw: Option<&str>) -> Result<Filter, ApiError> {
+pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     let [limit, offset, text, status] = query(raw, ["limit", "offset", "query", "status"])?;
     let mut errors = Vec::new();
-    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
+    let page = read_page(limit.as_deref(), offset.as_deref(), &mut errors);
     let status = status.and_then(|wanted| {
         let known = Status::ALL.iter().find(|(name, _)| *name == wanted);
         if known.is_none() {
@@ -144,7 +76,7 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, ApiError> {
     if errors.is_empty() {
         Ok(Filter { query: text, status, offset: page.offset, limit: Some(page.limit) })
     } else {
-        Err(ApiError::fields(errors))
+        Err(AppError::Invalid(errors).into())
     }
 }
 
@@ -152,37 +84,24 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, ApiError> {
 ///
 /// # Errors
 /// A bad request when it is no text, or there are several.
-pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
     let mut tags = headers.get_all(IF_MATCH).iter();
     match (tags.next().map(HeaderValue::to_str), tags.next()) {
         (None, _) => Ok(None),
         (Some(Ok(tags)), None) => Ok(Some(tags.to_owned())),
-        _ => Err(ApiError::new(Code::BadRequest, "If-Match has to be one header of entity tags")),
+        _ => Err(HttpError::new(Code::BadRequest, "If-Match has to be one header of entity tags")),
     }
-}
-
-/// Which events of the audit trail are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct Events {
-    /// Of this secret.
-    pub secret: Option<SecretName>,
-    /// From then on.
-    pub since: Option<Millis>,
-    /// Of this class.
-    pub class: Option<Class>,
-    /// With this outcome.
-    pub outcome: Option<Kind>,
 }
 
 /// The query of the audit trail.
 ///
 /// # Errors
 /// As `query`.
-pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
+pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
     let [limit, offset, secret, since, class, outcome] =
         query(raw, ["limit", "offset", "secret", "since", "class", "outcome"])?;
     let mut errors = Vec::new();
-    let page = Page::read(limit.as_deref(), offset.as_deref(), &mut errors);
+    let page = read_page(limit.as_deref(), offset.as_deref(), &mut errors);
     let secret = secret.and_then(|name| {
         let name = name.parse().map_err(|invalid: InvalidName| errors.push(("secret".into(), invalid.to_string())));
         name.ok()
@@ -209,31 +128,10 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), ApiError> {
         }
         outcome
     });
-    if errors.is_empty() { Ok((page, Events { secret, since, class, outcome })) } else { Err(ApiError::fields(errors)) }
-}
-
-/// How a body may arrive.
-#[derive(Clone, Copy, Debug)]
-pub struct Intake<'a> {
-    /// How long it may take.
-    pub limit: Duration,
-    /// What it takes of memory is taken of this.
-    pub budget: &'a Arc<Budget>,
-    /// Whose it is.
-    pub uid: u32,
-}
-
-/// A body, wiped after use.
-pub struct Received {
-    bytes: Zeroizing<Vec<u8>>,
-    reservation: Reservation,
-}
-
-impl std::ops::Deref for Received {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
+    if errors.is_empty() {
+        Ok((page, Events { secret, since, class, outcome }))
+    } else {
+        Err(AppError::Invalid(errors).into())
     }
 }
 
@@ -241,38 +139,11 @@ impl std::ops::Deref for Received {
 ///
 /// # Errors
 /// As `bytes`, or not a JSON object.
-pub async fn object(body: Incoming, intake: Intake<'_>) -> Result<Fields, ApiError> {
+pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, HttpError> {
     let received = bytes(body, intake).await?;
     let mut fields = Fields::read(&received)?;
-    fields.reservation = Some(received.reservation);
+    fields.reservation = Some(received.into_reservation());
     Ok(fields)
-}
-
-/// The body.
-///
-/// # Errors
-/// Too large (after `BODY_MAX` bytes have been read), too slow, or more than there is room for.
-pub async fn bytes(body: Incoming, intake: Intake<'_>) -> Result<Received, ApiError> {
-    tokio::time::timeout(intake.limit, read(body, intake))
-        .await
-        .map_err(|_| ApiError::new(Code::BadRequest, "the body did not arrive in time"))?
-}
-
-async fn read(mut body: Incoming, intake: Intake<'_>) -> Result<Received, ApiError> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(BODY_MAX);
-    let mut reservation = intake.budget.take(intake.uid, announced)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::new(Code::BadRequest, "the body broke off"))?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > BODY_MAX {
-                return Err(ApiError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes")));
-            }
-            bytes.extend_from_slice(data);
-            reservation.resize(bytes.capacity())?;
-        }
-    }
-    Ok(Received { bytes, reservation })
 }
 
 /// The fields of a JSON object, read one by one; everything wrong is reported by `finish`.
@@ -289,12 +160,12 @@ impl Fields {
     ///
     /// # Errors
     /// Not a JSON object.
-    pub fn read(body: &[u8]) -> Result<Self, ApiError> {
+    pub fn read(body: &[u8]) -> Result<Self, HttpError> {
         // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
         match leaving_nothing(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
-            Ok(_) => Err(ApiError::new(Code::BadRequest, "the body has to be a JSON object")),
-            Err(error) => Err(ApiError::new(
+            Ok(_) => Err(HttpError::new(Code::BadRequest, "the body has to be a JSON object")),
+            Err(error) => Err(HttpError::new(
                 Code::BadRequest,
                 format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
             )),
@@ -454,10 +325,10 @@ impl Fields {
     ///
     /// # Errors
     /// Everything that was wrong, and every field nobody asked for.
-    pub fn finish(mut self) -> Result<(), ApiError> {
+    pub fn finish(mut self) -> Result<(), HttpError> {
         for field in self.fields.keys() {
             self.errors.push((field.clone(), "there is no such field here".into()));
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
+        if self.errors.is_empty() { Ok(()) } else { Err(AppError::Invalid(self.errors).into()) }
     }
 }

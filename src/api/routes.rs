@@ -1,117 +1,115 @@
-//! Which paths there are. `openapi.yaml` is held to this table by a test.
+//! Which endpoints there are: one table, from which paths, rights and functions follow. `openapi.yaml` is held to it by a
+//! test.
 
-/// What a path and a method lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+use hyper::Response;
+
+use super::context::RequestContext;
+use super::endpoints::{account, daemon, plugins, secrets, templates};
+use super::response::{Body, IntoResponse};
+use crate::http::error::HttpError;
+
+/// Makes `Endpoint`, `ROUTES` and what depends on the endpoint out of the table below.
+macro_rules! endpoints {
+    (@is_open open) => { true };
+    (@is_open admin) => { false };
+    ($($(#[$doc:meta])+ $name:ident = $method:literal $path:literal => $access:ident $function:path;)+) => {
+        /// What a path and a method lead to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Endpoint {
+            $($(#[$doc])+ $name,)+
+        }
+
+        /// Method, path, endpoint; in the order of the endpoints.
+        pub const ROUTES: [(&str, &str, Endpoint); [$(Endpoint::$name),+].len()] =
+            [$(($method, $path, Endpoint::$name)),+];
+
+        impl Endpoint {
+            /// Returns its method and path, with names in place of what stands in the path.
+            pub fn route(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($method, " ", $path),)+
+                }
+            }
+
+            /// Returns whether it decides itself who may ask; every other is administration.
+            pub fn is_open(self) -> bool {
+                match self {
+                    $(Self::$name => endpoints!(@is_open $access),)+
+                }
+            }
+
+            /// Calls its function.
+            pub(super) async fn call(self, context: RequestContext<'_>) -> Result<Response<Body>, HttpError> {
+                match self {
+                    $(Self::$name => $function(context).await.map(IntoResponse::into_response),)+
+                }
+            }
+        }
+    };
+}
+
+endpoints! {
     /// The inventory.
-    ListSecrets,
+    ListSecrets = "GET" "/v1/secrets" => admin secrets::list;
     /// A new secret.
-    CreateSecret,
+    CreateSecret = "POST" "/v1/secrets" => admin secrets::create;
     /// One secret with everything known about it.
-    ShowSecret,
+    ShowSecret = "GET" "/v1/secrets/{name}" => admin secrets::show;
     /// Another name or value; enable or disable.
-    ChangeSecret,
+    ChangeSecret = "PATCH" "/v1/secrets/{name}" => admin secrets::update;
     /// The value of a former version again.
-    RollBackSecret,
+    RollBackSecret = "POST" "/v1/secrets/{name}/rollback" => admin secrets::roll_back;
     /// Delete, unless referenced.
-    DeleteSecret,
+    DeleteSecret = "DELETE" "/v1/secrets/{name}" => admin secrets::delete;
     /// Values by name.
-    Resolve,
+    Resolve = "POST" "/v1/resolve" => open secrets::resolve;
     /// The templates.
-    ListTemplates,
+    ListTemplates = "GET" "/v1/templates" => admin templates::list;
     /// One template.
-    ShowTemplate,
+    ShowTemplate = "GET" "/v1/templates/{feature}/{name}" => admin templates::show;
     /// The document with the names where the values will stand.
-    Explain,
+    Explain = "GET" "/v1/templates/{feature}/{name}/explain" => admin templates::explain;
     /// The config itself.
-    Render,
+    Render = "GET" "/v1/render/{feature}/{name}" => open templates::render;
     /// A config of a template that comes with the request.
-    RenderInline,
+    RenderInline = "POST" "/v1/render" => open templates::render_inline;
     /// The plugins.
-    ListPlugins,
+    ListPlugins = "GET" "/v1/plugins" => admin plugins::list;
     /// Look at a plugin, or add it.
-    AddPlugin,
+    AddPlugin = "POST" "/v1/plugins" => admin plugins::add;
     /// Let an added plugin go.
-    RemovePlugin,
+    RemovePlugin = "DELETE" "/v1/plugins/{feature}" => admin plugins::remove;
     /// What changes from now on.
-    Events,
+    Events = "GET" "/v1/events" => admin daemon::events;
     /// The audit trail.
-    Usage,
+    Usage = "GET" "/v1/usage" => admin daemon::usage;
     /// How it stands with the account.
-    Account,
+    Account = "GET" "/v1/account" => admin account::show;
     /// A new account, or this vault in one that there is.
-    BeginAccount,
+    BeginAccount = "POST" "/v1/account" => admin account::begin;
     /// An invitation for another machine.
-    Invite,
+    Invite = "POST" "/v1/account/invitations" => admin account::invite;
     /// The devices of the account.
-    ListDevices,
+    ListDevices = "GET" "/v1/account/devices" => admin account::list_devices;
     /// Put a device out.
-    RevokeDevice,
+    RevokeDevice = "DELETE" "/v1/account/devices/{device}" => admin account::revoke_device;
     /// A recovery code.
-    Recovery,
+    Recovery = "POST" "/v1/account/recovery" => admin account::create_recovery_code;
     /// The way out after the server was set back.
-    Repair,
+    Repair = "POST" "/v1/account/repair" => admin account::repair;
     /// End the membership.
-    LeaveAccount,
+    LeaveAccount = "DELETE" "/v1/account" => admin account::leave;
     /// A link to the console.
-    Console,
+    Console = "POST" "/v1/console" => admin daemon::console;
     /// Read the configuration again.
-    Reload,
+    Reload = "POST" "/v1/reload" => admin daemon::reload;
     /// How things are.
-    Status,
+    Status = "GET" "/v1/status" => admin daemon::status;
     /// Whether requests are answered.
-    Health,
+    Health = "GET" "/healthz" => open daemon::health;
     /// Numbers for Prometheus.
-    Metrics,
+    Metrics = "GET" "/metrics" => admin daemon::metrics;
 }
-
-impl Endpoint {
-    /// Returns its method and path, with names in place of what stands in the path.
-    pub fn route(self) -> String {
-        // A test holds that the table is in the order of the endpoints.
-        let (method, path, _) = ROUTES[self as usize];
-        format!("{method} {path}")
-    }
-
-    /// Whether it decides itself who may ask; every other is administration.
-    pub fn is_open(self) -> bool {
-        matches!(self, Self::Render | Self::RenderInline | Self::Resolve | Self::Health)
-    }
-}
-
-/// Method, path, endpoint; in the order of the endpoints.
-pub const ROUTES: [(&str, &str, Endpoint); 30] = [
-    ("GET", "/v1/secrets", Endpoint::ListSecrets),
-    ("POST", "/v1/secrets", Endpoint::CreateSecret),
-    ("GET", "/v1/secrets/{name}", Endpoint::ShowSecret),
-    ("PATCH", "/v1/secrets/{name}", Endpoint::ChangeSecret),
-    ("POST", "/v1/secrets/{name}/rollback", Endpoint::RollBackSecret),
-    ("DELETE", "/v1/secrets/{name}", Endpoint::DeleteSecret),
-    ("POST", "/v1/resolve", Endpoint::Resolve),
-    ("GET", "/v1/templates", Endpoint::ListTemplates),
-    ("GET", "/v1/templates/{feature}/{name}", Endpoint::ShowTemplate),
-    ("GET", "/v1/templates/{feature}/{name}/explain", Endpoint::Explain),
-    ("GET", "/v1/render/{feature}/{name}", Endpoint::Render),
-    ("POST", "/v1/render", Endpoint::RenderInline),
-    ("GET", "/v1/plugins", Endpoint::ListPlugins),
-    ("POST", "/v1/plugins", Endpoint::AddPlugin),
-    ("DELETE", "/v1/plugins/{feature}", Endpoint::RemovePlugin),
-    ("GET", "/v1/events", Endpoint::Events),
-    ("GET", "/v1/usage", Endpoint::Usage),
-    ("GET", "/v1/account", Endpoint::Account),
-    ("POST", "/v1/account", Endpoint::BeginAccount),
-    ("POST", "/v1/account/invitations", Endpoint::Invite),
-    ("GET", "/v1/account/devices", Endpoint::ListDevices),
-    ("DELETE", "/v1/account/devices/{device}", Endpoint::RevokeDevice),
-    ("POST", "/v1/account/recovery", Endpoint::Recovery),
-    ("POST", "/v1/account/repair", Endpoint::Repair),
-    ("DELETE", "/v1/account", Endpoint::LeaveAccount),
-    ("POST", "/v1/console", Endpoint::Console),
-    ("POST", "/v1/reload", Endpoint::Reload),
-    ("GET", "/v1/status", Endpoint::Status),
-    ("GET", "/healthz", Endpoint::Health),
-    ("GET", "/metrics", Endpoint::Metrics),
-];
 
 /// The endpoints of one path, by method.
 type Methods = Vec<(&'static str, Endpoint)>;

@@ -1,11 +1,9 @@
 //! `openapi.yaml` says what the tables say.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use super::endpoints::in_time;
-use super::error::Code;
 use super::routes::{Found, ROUTES, Router};
+use crate::http::error::Code;
 
 fn openapi() -> serde_json::Value {
     serde_saphyr::from_str(include_str!("../../openapi.yaml")).unwrap()
@@ -45,17 +43,4 @@ fn every_route_is_found() {
     }
     assert!(matches!(router.find("PUT", "/v1/secrets"), Found::OtherMethods(methods) if methods == "GET, POST"));
     assert!(matches!(router.find("GET", "/v1/secrets/"), Found::Nothing));
-}
-
-#[test]
-fn on_an_old_head_nothing_is_served() {
-    let minute = Some(Duration::from_secs(60));
-    for (age, most) in [(None, None), (None, minute), (Some(0), minute), (Some(60_000), minute), (Some(u64::MAX), None)]
-    {
-        assert!(in_time(age, most).is_ok(), "{age:?} of {most:?}");
-    }
-    for age in [60_001, u64::MAX] {
-        let refused = format!("{:?}", in_time(Some(age), minute).unwrap_err());
-        assert!(refused.contains("Unavailable") && refused.contains("account.max_head_age_seconds is 60"), "{refused}");
-    }
 }

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
-use crate::api::endpoints::{SAME_TARGET, TARGET};
+use crate::api::response::{SAME_TARGET, TARGET};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::{files, permissions};

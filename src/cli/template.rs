@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
-use crate::api::configuration;
+use crate::config;
 use crate::daemon::{Checked, DaemonError};
 use guillemet_base::home::Home;
 
@@ -76,7 +76,7 @@ fn other_configuration(home: &Home) -> Option<String> {
     let status = client::call(home, Method::GET, "/v1/status", None).ok().filter(|answer| answer.status == 200)?;
     let status = status.json();
     let in_force = &status["configuration"];
-    let (_, text) = configuration::load(home).ok()?;
+    let (_, text) = config::load(home).ok()?;
     if !in_force["digest"].is_string() || in_force["digest"] == text.digest().to_string() {
         return None;
     }

@@ -5,7 +5,7 @@
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-use crate::api::error::{ApiError, Code};
+use crate::http::error::{Code, HttpError};
 
 /// The fields of a form, each at most once.
 pub struct Form(Vec<(String, Zeroizing<String>)>);
@@ -15,8 +15,8 @@ impl Form {
     ///
     /// # Errors
     /// A bad request; nothing of the body is in its message but a field's name that is known.
-    pub fn read(body: &[u8], known: &[&str]) -> Result<Self, ApiError> {
-        let wrong = |message: &str| ApiError::new(Code::BadRequest, message);
+    pub fn read(body: &[u8], known: &[&str]) -> Result<Self, HttpError> {
+        let wrong = |message: &str| HttpError::new(Code::BadRequest, message);
         let mut fields: Vec<(String, Zeroizing<String>)> = Vec::new();
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -54,13 +54,13 @@ impl Form {
     }
 }
 
-fn decode(raw: &[u8]) -> Result<Zeroizing<String>, ApiError> {
+fn decode(raw: &[u8]) -> Result<Zeroizing<String>, HttpError> {
     let spaced: Zeroizing<Vec<u8>> = Zeroizing::new(raw.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect());
     let bytes: Vec<u8> = percent_decode(&spaced).collect();
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text)),
         // The bytes are wiped with the error, by the allocator.
-        Err(_) => Err(ApiError::new(Code::BadRequest, "the form is not UTF-8")),
+        Err(_) => Err(HttpError::new(Code::BadRequest, "the form is not UTF-8")),
     }
 }
 

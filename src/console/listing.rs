@@ -5,8 +5,8 @@
 use serde::Serialize;
 
 use super::pages::part;
-use crate::api::error::{ApiError, Code};
-use crate::api::request;
+use crate::http::error::{Code, HttpError};
+use crate::http::request;
 use crate::inventory::{Filter, SecretView, Status};
 
 /// Rows of one page.
@@ -41,20 +41,20 @@ impl Listing {
     ///
     /// # Errors
     /// A bad request.
-    pub fn read(raw: Option<&str>) -> Result<Self, ApiError> {
+    pub fn read(raw: Option<&str>) -> Result<Self, HttpError> {
         let known = ["query", "status", "sort", "direction", "offset"];
         let [query, status, sort, direction, offset] = request::query(raw, known)?.map(Option::unwrap_or_default);
         let one_of = |name: &str, value: &str, known: &[&str]| {
             let message = || format!("`{name}` has to be one of {}", known.join(", "));
             let fits = value.is_empty() || known.contains(&value);
-            if fits { Ok(()) } else { Err(ApiError::new(Code::BadRequest, message())) }
+            if fits { Ok(()) } else { Err(HttpError::new(Code::BadRequest, message())) }
         };
         one_of("status", &status, &Status::ALL.map(|(name, _)| name))?;
         one_of("sort", &sort, &SORTS.map(|(name, _)| name))?;
         one_of("direction", &direction, &["asc", "desc"])?;
         let offset = match offset.as_str() {
             "" => 0,
-            digits => digits.parse().map_err(|_| ApiError::new(Code::BadRequest, "`offset` has to be a number"))?,
+            digits => digits.parse().map_err(|_| HttpError::new(Code::BadRequest, "`offset` has to be a number"))?,
         };
         let sort = if sort.is_empty() { SORTS[0].0.to_owned() } else { sort };
         Ok(Self { query, status, sort, descending: direction == "desc", offset })

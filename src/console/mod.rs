@@ -7,14 +7,17 @@
 //! Invariant: only connections of users who can have a link are served: the daemon's own, root, and who asked for one.
 
 mod actions;
+mod audit;
 mod form;
 mod listing;
-mod other;
 mod pages;
 mod peer;
+mod plugins;
+mod router;
 mod secrets;
 mod session;
-mod site;
+mod templates;
+mod visit;
 
 use std::collections::HashSet;
 use std::io;
@@ -34,16 +37,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
-use crate::api::admission::{Admission, Holder, Slot};
-use crate::api::connection::Timed;
-use crate::api::{App, Link, LinkWanted, audit};
+use crate::app::{self, App, Link, LinkRequest};
+use crate::http::admission::{Admission, Holder, Slot};
+use crate::http::connection::Timed;
 use crate::vault::audit::Change;
 use crate::vault::usage::{Caller, ChangeKind};
 use guillemet_base::time::now;
 
 /// Every path of the console, the methods it takes, and the fields of its form where it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
-    site::ROUTES.into_iter().map(|(path, route, fields)| (path, route.methods(fields), fields))
+    router::ROUTES.into_iter().map(|(path, route, fields)| (path, route.methods(fields), fields))
 }
 
 /// The most connections at once; for a further one the longest idle one ends.
@@ -76,10 +79,10 @@ impl Site {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers a wish for a link, which lets its caller connect.
-    fn give_link(&self, wanted: LinkWanted) {
-        self.visitors().extend(peer::visitors(&wanted.caller));
-        let _ = wanted.answer.send(Ok(self.link(&wanted.caller)));
+    /// Answers a request for a link, which lets its caller connect.
+    fn give_link(&self, request: LinkRequest) {
+        self.visitors().extend(peer::visitors(&request.caller));
+        let _ = request.answer.send(Ok(self.link(&request.caller)));
     }
 
     /// Records the sessions that have ended.
@@ -89,8 +92,8 @@ impl Site {
             return;
         }
         let closed = ended.iter().map(|actor| Change::new(ChangeKind::ConsoleClosed, actor, now()));
-        if let Err(error) = audit::record(&self.app, closed.collect()).await {
-            tracing::error!(error = error.message(), "the end of a console session could not be recorded");
+        if let Err(error) = app::audit::record(&self.app, closed.collect()).await {
+            tracing::error!(error = error.to_string(), "the end of a console session could not be recorded");
         }
     }
 
@@ -109,7 +112,7 @@ impl Site {
 }
 
 /// Opens the console whenever a link is wanted, until told to stop.
-pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkWanted>, mut stop: watch::Receiver<bool>) {
+pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut stop: watch::Receiver<bool>) {
     loop {
         let first = tokio::select! {
             () = stopped(&mut stop) => return,
@@ -142,7 +145,7 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkWanted>, mut stop
 async fn serve(
     site: &Arc<Site>,
     listeners: Listeners,
-    wanted: &mut mpsc::Receiver<LinkWanted>,
+    wanted: &mut mpsc::Receiver<LinkRequest>,
     stop: &mut watch::Receiver<bool>,
 ) {
     let mut look = tokio::time::interval(LOOK);
@@ -220,7 +223,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
     let state = &slot.state;
     let service = service_fn(async |request| {
         state.asked();
-        let mut answer = site::answer(site, request).await;
+        let mut answer = router::answer(site, request).await;
         if let Ok(answer) = &mut answer
             && state.is_last()
         {

@@ -1,6 +1,6 @@
 //! Settings → Developers → Secrets: the table and its forms.
 //!
-//! Invariant (promise Blind): no answer holds a value. What was typed into a value's field is never sent back,
+//! Invariant (promise 1): no answer holds a value. What was typed into a value's field is never sent back,
 //! whatever was wrong with it.
 
 use std::time::Instant;
@@ -18,9 +18,10 @@ use super::actions;
 use super::form::Form;
 use super::listing::Listing;
 use super::pages::{data, part};
-use super::site::{Answer, SECRETS, Visit};
-use crate::api::error::{ApiError, Code};
-use crate::api::{endpoints, request};
+use super::visit::{Answer, SECRETS, Visit};
+use crate::app::error::AppError;
+use crate::app::secrets as service;
+use crate::http::error::{Code, HttpError};
 use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::{ago, now, seconds};
@@ -42,7 +43,7 @@ struct Row {
     chart: Option<Chart>,
 }
 
-/// Uses per day, as bars.
+/// Resolutions per day, as bars.
 #[derive(Debug, Serialize)]
 struct Chart {
     from: String,
@@ -149,18 +150,18 @@ struct Entered {
 }
 
 /// The form of a new secret (`of` is `None`) or of one there is.
-fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, wrong: Option<&ApiError>) -> Response<Full<Bytes>> {
+fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, wrong: Option<&HttpError>) -> Response<Full<Bytes>> {
     let title = of.map_or_else(|| "New Secret".to_owned(), |name| format!("Edit {name}"));
     let shown = context! {
         of, name => entered.name.as_str(), enabled => entered.enabled, etag => entered.etag.as_str(),
         action => of.map_or_else(|| SECRETS.to_owned(), |name| format!("{SECRETS}/{}/edit", part(name))),
         ..wrongs(wrong, &["name", "value"])
     };
-    visit.page("secret.html", wrong.map_or(StatusCode::OK, ApiError::status), &title, SECTION, shown)
+    visit.page("secret.html", wrong.map_or(StatusCode::OK, HttpError::status), &title, SECTION, shown)
 }
 
 /// What is wrong with a form: at its fields, and what belongs to none of them.
-fn wrongs(error: Option<&ApiError>, fields: &[&str]) -> Value {
+fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
     let mut at: std::collections::BTreeMap<&str, String> = fields.iter().map(|name| (*name, String::new())).collect();
     let mut others = Vec::new();
     if let Some(error) = error {
@@ -184,7 +185,7 @@ fn wrongs(error: Option<&ApiError>, fields: &[&str]) -> Value {
 
 /// The form of a new secret; the name may be given, as it is for a missing one.
 pub fn new(visit: &Visit<'_>) -> Answer {
-    let [name] = request::query(visit.parts.uri.query(), ["name"])?;
+    let [name] = visit.query(["name"])?;
     Ok(form(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
 }
 
@@ -199,11 +200,11 @@ pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
     }
     let created = match parsed {
         Ok(name) if errors.is_empty() => {
-            endpoints::create(&visit.site.app, &visit.session.actor, name, value, enabled).await
+            service::create(&visit.site.app, &visit.session.actor, name, value, enabled).await
         }
-        _ => Err(ApiError::fields(errors)),
+        _ => Err(AppError::Invalid(errors)),
     };
-    match created {
+    match created.map_err(HttpError::from) {
         Ok(created) => Ok(visit.go(SECRETS, format!("{} was created.", created.secret.name))),
         Err(error) => {
             let entered = Entered { name: name.to_string(), enabled, etag: String::new() };
@@ -213,14 +214,14 @@ pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
 }
 
 /// The secret a path names, which has to be one that is kept: a missing one has to be created first.
-async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, ApiError> {
-    let detail = endpoints::show(&visit.site.app, request::name(visit.param("name"))?).await?;
+async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
+    let detail = service::show(&visit.site.app, visit.secret_name()?).await?;
     if detail.secret.id.is_some() {
         return Ok(detail);
     }
     let message =
         format!("`{}` is missing: templates name it, and there is no such secret. Create it first", detail.secret.name);
-    Err(ApiError::new(Code::NotFound, message))
+    Err(AppError::NotFound(message).into())
 }
 
 /// The form of a secret there is.
@@ -239,9 +240,9 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (name, value, etag) = (sent.take("name"), sent.value("value"), sent.take("etag"));
     let (enabled, rewrite) = (sent.is_ticked("enabled"), sent.is_ticked("rewrite"));
-    let old: SecretName = request::name(visit.param("name"))?;
+    let old: SecretName = visit.secret_name()?;
     let saved = match name.trim().parse::<SecretName>() {
-        Err(invalid) => Err(ApiError::fields(vec![("name".into(), invalid.to_string())])),
+        Err(invalid) => Err(AppError::Invalid(vec![("name".into(), invalid.to_string())])),
         Ok(new) => {
             // Only what differs: `Key` and `key` are the same name, but not the same spelling.
             let change = SecretChange {
@@ -250,10 +251,10 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
                 enabled: Some(enabled).filter(|enabled| Some(*enabled) != detail.secret.enabled),
                 rewrite,
             };
-            endpoints::update(&visit.site.app, &visit.session.actor, old, change, expected(&etag)).await
+            service::update(&visit.site.app, &visit.session.actor, old, change, expected(&etag)).await
         }
     };
-    match saved {
+    match saved.map_err(HttpError::from) {
         Ok(saved) => Ok(visit.go(SECRETS, told(&saved, &detail))),
         Err(error) => {
             let entered = Entered { name: name.to_string(), enabled, etag: etag.to_string() };
@@ -294,13 +295,13 @@ pub async fn rotate(visit: &Visit<'_>) -> Answer {
 
 /// The affected flows, before the value of a former version is served again.
 pub async fn roll_back(visit: &Visit<'_>) -> Answer {
-    let [version] = request::query(visit.parts.uri.query(), ["version"])?;
+    let [version] = visit.query(["version"])?;
     let detail = kept(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
     let version = version.and_then(|version| version.parse().ok());
     let is_former = |version: &u32| detail.versions.iter().any(|known| !known.current && known.version == *version);
     let Some(version) = version.filter(is_former) else {
-        return Err(ApiError::new(Code::NotFound, format!("`{}` has no such former version", detail.secret.name)));
+        return Err(AppError::NotFound(format!("`{}` has no such former version", detail.secret.name)).into());
     };
     Ok(back(visit, detail, &etag, version, None))
 }
@@ -310,10 +311,10 @@ fn back(
     detail: SecretDetail,
     etag: &str,
     version: u32,
-    wrong: Option<&ApiError>,
+    wrong: Option<&HttpError>,
 ) -> Response<Full<Bytes>> {
     let title = format!("Go back to version {version} of {}", detail.secret.name);
-    let status = wrong.map_or(StatusCode::OK, ApiError::status);
+    let status = wrong.map_or(StatusCode::OK, HttpError::status);
     let shown = context! { etag, version, row => data(Row::new(detail)), ..wrongs(wrong, &[]) };
     visit.page("rollback.html", status, &title, SECTION, shown)
 }
@@ -322,21 +323,21 @@ fn back(
 pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (version, etag) = (sent.take("version"), sent.take("etag"));
-    let version: u32 = version.parse().map_err(|_| ApiError::new(Code::BadRequest, "`version` has to be a number"))?;
-    let name = request::name(visit.param("name"))?;
-    match endpoints::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
+    let version: u32 = version.parse().map_err(|_| HttpError::new(Code::BadRequest, "`version` has to be a number"))?;
+    let name = visit.secret_name()?;
+    match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
         Ok(Changed { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
             let told = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
             Ok(visit.go(SECRETS, told))
         }
-        Err(error) => Ok(back(visit, detail, &etag, version, Some(&error))),
+        Err(error) => Ok(back(visit, detail, &etag, version, Some(&error.into()))),
     }
 }
 
-fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&ApiError>) -> Response<Full<Bytes>> {
+fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&HttpError>) -> Response<Full<Bytes>> {
     let title = format!("Rotate {}", detail.secret.name);
-    let status = wrong.map_or(StatusCode::OK, ApiError::status);
+    let status = wrong.map_or(StatusCode::OK, HttpError::status);
     let shown = context! { etag, row => data(Row::new(detail)), ..wrongs(wrong, &["value"]) };
     visit.page("rotate.html", status, &title, SECTION, shown)
 }
@@ -346,13 +347,13 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (value, etag) = (sent.value("value"), sent.take("etag"));
     let replaced = if value.is_empty() {
-        Err(ApiError::fields(vec![("value".into(), "a value cannot be empty".into())]))
+        Err(AppError::Invalid(vec![("value".into(), "a value cannot be empty".into())]))
     } else {
-        let name = request::name(visit.param("name"))?;
+        let name = visit.secret_name()?;
         let change = SecretChange { value: Some(value), ..SecretChange::default() };
-        endpoints::update(&visit.site.app, &visit.session.actor, name, change, expected(&etag)).await
+        service::update(&visit.site.app, &visit.session.actor, name, change, expected(&etag)).await
     };
-    match replaced {
+    match replaced.map_err(HttpError::from) {
         Ok(Changed { secret, .. }) => {
             let version = secret.version.unwrap_or_default();
             Ok(visit.go(SECRETS, format!("{} was rotated; its version is {version} now.", secret.name)))
@@ -374,7 +375,7 @@ enum Deletion<'a> {
     /// The secret was used after the page that was answered had been made.
     UsedMeanwhile,
     /// It was refused.
-    Refused(&'a ApiError),
+    Refused(&'a HttpError),
 }
 
 fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Response<Full<Bytes>> {
@@ -387,9 +388,9 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Respo
     let shown = context! {
         etag => detail.etag.clone().unwrap_or_default(),
         row => data(Row::new(detail)),
-        refused => refused.map(ApiError::message),
-        detail => refused.and_then(ApiError::detail),
-        blockers => data(refused.map(ApiError::errors).unwrap_or_default()),
+        refused => refused.map(HttpError::message),
+        detail => refused.and_then(HttpError::detail),
+        blockers => data(refused.map(HttpError::errors).unwrap_or_default()),
         meanwhile => matches!(why, Deletion::UsedMeanwhile),
     };
     visit.page("delete.html", status, &title, SECTION, shown)
@@ -404,19 +405,18 @@ pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
         return Ok(deletion(visit, SecretDetail { etag: Some(etag.to_string()), ..detail }, Deletion::UsedMeanwhile));
     }
     let expected = expected(&etag);
-    match endpoints::delete(&visit.site.app, &visit.session.actor, request::name(visit.param("name"))?, expected).await
-    {
+    match service::delete(&visit.site.app, &visit.session.actor, visit.secret_name()?, expected).await {
         Ok(()) => Ok(visit.go(SECRETS, format!("{} was deleted.", detail.secret.name))),
-        Err(error) => Ok(deletion(visit, detail, Deletion::Refused(&error))),
+        Err(error) => Ok(deletion(visit, detail, Deletion::Refused(&error.into()))),
     }
 }
 
 /// Enables or disables it, and goes back to the same rows.
 pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> Answer {
     let back = Listing::read(Some(&sent.take("back")))?.to_query();
-    let name = request::name(visit.param("name"))?;
+    let name = visit.secret_name()?;
     let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
-    let Changed { secret, .. } = endpoints::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
+    let Changed { secret, .. } = service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
     let done = if enabled { "enabled" } else { "disabled" };
     let to = if back.is_empty() { SECRETS.to_owned() } else { format!("{SECRETS}?{back}") };
     Ok(visit.go(&to, format!("{} is {done}.", secret.name)))

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use chacha20poly1305::aead::OsRng;
+use chacha20poly1305::aead::rand_core::RngCore;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::vault::audit::Actor;
 use crate::vault::usage::Caller;
-use guillemet_base::random::random;
+use guillemet_secret::crypto;
 
 /// Most links that wait to be used, and most sessions; the oldest gives way.
 const MOST: usize = 16;
@@ -39,13 +41,17 @@ impl Default for Times {
 
 /// A word nobody can guess: 256 bits.
 fn word() -> String {
-    BASE64URL_NOPAD.encode(&random::<32>())
+    let mut bytes = [0; 32];
+    OsRng.fill_bytes(&mut bytes);
+    BASE64URL_NOPAD.encode(&bytes)
 }
 
 /// A host name nobody can guess (128 bits): cookies do not know ports, so a name that others share would
 /// share its cookies with them.
 pub fn host() -> String {
-    format!("{}.localhost", BASE32_NOPAD.encode(&random::<16>()).to_ascii_lowercase())
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    format!("{}.localhost", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
 }
 
 /// What is kept of a word.
@@ -127,7 +133,7 @@ impl Sessions {
             self.ended.push(self.sessions.remove(stalest).actor);
         }
         let cookie = word();
-        let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&random::<8>()));
+        let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&crypto::random::<8>()));
         self.sessions.push(Session {
             cookie: Kept::of(&cookie),
             actor: actor.clone(),

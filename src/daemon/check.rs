@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use super::DaemonError;
 use super::trial::Trial;
-use crate::api::view;
+use crate::app::preview;
+use crate::app::templates::{self, Strays};
 use crate::config::Config;
 use guillemet_base::home::Home;
-use guillemet_plugin::canary;
+use guillemet_plugin::findings::Found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
+use guillemet_plugin::{canary, findings};
 use guillemet_template::catalog::Catalog;
 
 /// What a check found.
@@ -21,7 +23,7 @@ pub struct Checked {
     /// Each template with its problems, as JSON.
     pub templates: Vec<serde_json::Value>,
     /// Files that are no templates; none where ids were given.
-    pub strays: view::Strays,
+    pub strays: Strays,
     /// Folders in which nobody can look, with why and what to do.
     pub unreadable: Vec<String>,
 }
@@ -46,7 +48,7 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
         checked
     });
     let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
-    Ok(Checked { templates, strays: view::strays(&strays), unreadable: catalog.unreadable().collect() })
+    Ok(Checked { templates, strays: templates::strays(&strays), unreadable: catalog.unreadable().collect() })
 }
 
 /// One template with everything wrong with it.
@@ -59,12 +61,12 @@ async fn check_template(
     let found = match target {
         Some(id) => match prepared.plan(Some(id), registry, &config.variables).await {
             Ok(plan) => {
-                let warnings = plan.warnings.iter().cloned().chain(view::renamed(&plan, target)).collect();
-                view::Found { problems: canary::check(&plan), warnings }
+                let warnings = plan.warnings.iter().cloned().chain(preview::renamed(&plan, target)).collect();
+                Found { problems: canary::check(&plan), warnings }
             }
-            Err(unplanned) => view::Found { problems: view::problems(unplanned), warnings: Vec::new() },
+            Err(unplanned) => Found { problems: findings::problems(unplanned), warnings: Vec::new() },
         },
-        None => view::found(prepared.plans(registry, &config.variables).await, canary::check),
+        None => findings::found(prepared.plans(registry, &config.variables).await, canary::check),
     };
     let is_good = found.problems.is_empty();
     let elsewhere = match target {

@@ -8,7 +8,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::POLL;
-use crate::api::{App, configuration};
+use crate::app::{App, configuration};
 
 /// Puts what is in the file in force whenever it changes.
 pub(super) async fn configuration(app: Arc<App>) {

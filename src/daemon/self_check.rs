@@ -13,13 +13,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::DaemonError;
-use crate::api::{App, view};
+use crate::app::App;
 use crate::user_namespace::Unnamed;
-use guillemet_plugin::cache;
 use guillemet_plugin::cache::Both;
 use guillemet_plugin::client::{CompiledCache, NoCache};
 use guillemet_plugin::plans::{Source, Unplanned, plan_once};
 use guillemet_plugin::registry::Registry;
+use guillemet_plugin::{cache, findings};
 use guillemet_template::Format;
 use guillemet_template::lexer::lex;
 
@@ -84,7 +84,7 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
             Ok(_) => return Ok(()),
             Err(Unplanned::Plugin(message)) => reason = message,
             Err(unplanned) => {
-                let problems = view::problems(unplanned).into_iter().map(|problem| problem.message);
+                let problems = findings::problems(unplanned).into_iter().map(|problem| problem.message);
                 reason = problems.collect::<Vec<_>>().join(", ");
             }
         }

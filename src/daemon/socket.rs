@@ -20,8 +20,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::self_check::Address;
 use super::{DaemonError, file, private_dir};
-use crate::api::App;
 use crate::api::listener::Replacements;
+use crate::api::metrics::Counts;
+use crate::app::App;
 use crate::config::{NameOrNumber, Who};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
@@ -122,7 +123,13 @@ impl Socket {
     }
 
     /// Binds the socket again whenever it is gone, until the daemon stops.
-    pub(super) async fn keep(&mut self, app: Arc<App>, replacements: Replacements, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn keep(
+        &mut self,
+        app: Arc<App>,
+        counts: Arc<Counts>,
+        replacements: Replacements,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let Self::Own(own) = self else { return };
         let mut check = tokio::time::interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,7 +143,7 @@ impl Socket {
                 Ok(None) => own.without_group(),
                 Ok(Some(listener)) => {
                     tracing::warn!(socket = %own.home.socket().display(), "the socket was removed; it is bound again");
-                    app.counts.rebound();
+                    counts.rebound();
                     // An error says that nobody accepts any more: the daemon stops.
                     let _ = replacements.send(listener).await;
                     own.without_group()

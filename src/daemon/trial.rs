@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use tokio::runtime::Runtime;
 
 use super::{DaemonError, system};
-use crate::api::{configuration, view};
-use crate::config::Config;
+use crate::app::preview;
+use crate::config::{self, Config};
 use guillemet_base::home::Home;
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::fill;
 use guillemet_plugin::fill::{Unfit, Values};
 use guillemet_plugin::plans::{Source, plan_once};
 use guillemet_plugin::registry::Registry;
+use guillemet_plugin::{fill, findings};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::lex;
 use guillemet_template::{Format, Problem};
@@ -36,7 +36,7 @@ impl Trial {
     /// # Errors
     /// When the configuration cannot be read.
     pub fn new(home: &Home) -> Result<Self, DaemonError> {
-        let (config, _) = configuration::load(home)?;
+        let (config, _) = config::load(home)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(system("the runtime cannot be started"))?;
         Ok(Self { registry: Registry::unpinned(home.plugins()), config, runtime })
@@ -58,7 +58,7 @@ impl Trial {
         let lexed = lex(text)?;
         let source = Source { feature, format, lexed: &lexed };
         let planned = plan_once(source, Some(target), &self.registry, &self.config.variables);
-        self.runtime.block_on(planned).map_err(view::problems)
+        self.runtime.block_on(planned).map_err(findings::problems)
     }
 }
 
@@ -89,7 +89,7 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
 pub fn marked(plan: &Plan) -> String {
     let piece = |piece: &Piece| match piece {
         Piece::Text(text) => text.clone(),
-        Piece::Slot { expr, .. } => view::shown(expr, plan),
+        Piece::Slot { expr, .. } => preview::shown(expr, plan),
     };
     plan.pieces.iter().map(piece).collect()
 }

@@ -1,7 +1,8 @@
 //! A request that cannot be recorded is not answered (promise Recorded).
 
 use super::*;
-use crate::api::error::ApiError;
+use crate::app::error::AppError;
+use crate::http::error::HttpError;
 use crate::vault::usage::Options;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, Planned, PlannedSlot, Target};
@@ -73,7 +74,7 @@ fn what_the_journal_does_not_take_does_not_leave() {
     for (index, refused) in refused.into_iter().enumerate() {
         let refused = refused.unwrap_or_else(|| panic!("{index} has left without a record"));
         assert!(matches!(refused, Refused::Unrecorded(_)), "{index}: {refused:?}");
-        let error = ApiError::from(refused);
+        let error = HttpError::from(AppError::from(refused));
         let body = String::from_utf8(error.body()).unwrap();
         assert_eq!(error.status(), 503);
         assert!(body.contains(r#""code":"service_unavailable""#) && !body.contains(VALUE), "{body}");

@@ -33,7 +33,7 @@ use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
 
 pub use self::contact::run;
-pub use self::joining::{Joining, Wanted, create, invite, join, recover, recovery};
+pub use self::joining::{Joining, Printed, Wanted, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;

@@ -2,6 +2,8 @@
 //!
 //! Knows problems and target ids, and nothing of how they were found.
 
+use crate::plans::{Outcomes, Unplanned};
+use guillemet_plan::plan::Plan;
 use guillemet_template::Problem;
 
 /// Problems or warnings, in the order in which they were found.
@@ -38,6 +40,44 @@ impl Findings {
             problem
         });
         told.collect()
+    }
+}
+
+/// What was found about a template over the targets it is for.
+pub struct Found {
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// Worth telling, not an error.
+    pub warnings: Vec<Problem>,
+}
+
+/// Says everything that was found about a template; `also` looks for more in a plan.
+pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<Problem>) -> Found {
+    let outcomes = match outcomes {
+        Ok(outcomes) => outcomes,
+        Err(unplanned) => return Found { problems: problems(unplanned), warnings: Vec::new() },
+    };
+    let (mut wrong, mut warnings) = (Findings::new(outcomes.len()), Findings::new(outcomes.len()));
+    for (target, outcome) in outcomes {
+        match outcome {
+            Ok(plan) => {
+                warnings.add(&target.id, plan.warnings.clone());
+                wrong.add(&target.id, also(&plan));
+            }
+            Err(unplanned) => wrong.add(&target.id, problems(unplanned)),
+        }
+    }
+    Found { problems: wrong.told(), warnings: warnings.told() }
+}
+
+/// Why there is no plan, as problems.
+pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
+    match unplanned {
+        Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
+        Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
+        Unplanned::NoTarget(targets) => {
+            vec![Problem { message: format!("no such target; there are {}", targets.join(", ")), ..Problem::default() }]
+        }
     }
 }
 

@@ -9,15 +9,15 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::api::view;
+use crate::app::preview;
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use crate::config::Config;
 use guillemet_base::home::Home;
-use guillemet_plugin::cases;
 use guillemet_plugin::client::CompiledCache;
 use guillemet_plugin::plans::Prepared;
 use guillemet_plugin::registry::Registry;
+use guillemet_plugin::{cases, findings};
 use guillemet_template::Format;
 use guillemet_template::catalog::Catalog;
 
@@ -79,13 +79,13 @@ impl Preview {
         let prepared = Prepared::new(Arc::clone(template));
         match prepared.plan(self.target.as_deref(), &registry, &config.variables).await {
             Ok(plan) => {
-                let explained = view::explain(&prepared, &plan, self.target.as_deref());
+                let explained = preview::explain(&prepared, &plan, self.target.as_deref());
                 self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
                 self.show_problems(&id, "warning: ", &explained["warnings"]);
             }
             Err(unplanned) => {
                 output::line(&format!("plan     there is none of {file}"));
-                self.show_problems(&id, "", &serde_json::to_value(view::problems(unplanned))?);
+                self.show_problems(&id, "", &serde_json::to_value(findings::problems(unplanned))?);
             }
         }
         Ok(())

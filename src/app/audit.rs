@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::App;
-use super::error::{ApiError, Code};
+use super::error::AppError;
 use crate::resolve::Resolver;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::{ChangeKind, Subject};
@@ -43,14 +43,14 @@ pub async fn attempt<T>(
     app: &Arc<App>,
     actor: &Actor,
     wanted: &[(ChangeKind, About)],
-    change: impl Future<Output = Result<T, ApiError>>,
-) -> Result<T, ApiError> {
+    change: impl Future<Output = Result<T, AppError>>,
+) -> Result<T, AppError> {
     let done = change.await;
     if let Err(error) = &done
         && !error.is_after_the_fact()
     {
         let failed = |(kind, about): &(ChangeKind, About)| {
-            Change::new(*kind, actor, now()).about(about.clone()).failed(error.code())
+            Change::new(*kind, actor, now()).about(about.clone()).failed(error.code().name())
         };
         record_failed(app, wanted.iter().map(failed).collect()).await;
     }
@@ -60,7 +60,7 @@ pub async fn attempt<T>(
 /// Records changes that were not made. Where that fails the log says so: whoever wanted them is told why they failed.
 pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
     if let Err(error) = record(app, changes).await {
-        tracing::error!(error = error.message(), "a change that failed could not be recorded");
+        tracing::error!(error = error.to_string(), "a change that failed could not be recorded");
     }
 }
 
@@ -68,13 +68,13 @@ pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
 ///
 /// # Errors
 /// Unavailable: the change must not be made then, or must not be acknowledged.
-pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), ApiError> {
+pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), AppError> {
     let resolver = Arc::clone(&app.resolver);
     let recorded = tokio::task::spawn_blocking(move || resolver.recorder.record_changes(&changes)).await;
     match recorded {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(ApiError::new(Code::Unavailable, unrecorded(&error))),
-        Err(_) => Err(ApiError::internal()),
+        Ok(Err(error)) => Err(AppError::Unavailable(unrecorded(&error))),
+        Err(_) => Err(AppError::internal()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `POST /v1/render`: a config of a template that comes with the request.
+//! Rendering a template that comes with the request.
 //!
 //! It sees no variables unless its caller administers, and needs the right to resolve every secret that is
 //! named anywhere in it by that name: who writes the template decides where a secret goes.
@@ -10,16 +10,17 @@ use serde_json::json;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use super::endpoints::{self, Answer, Asked, FORBIDDEN, FORBIDDEN_SECRET, PLAN_TIME};
-use super::error::{ApiError, Code};
-use super::routes::Endpoint;
-use super::{App, request};
+use super::App;
+use super::access::Principal;
+use super::error::{AppError, ForbiddenSecret, TemplateError};
+use super::secrets::forbidden_names;
+use super::serving::{PLAN_TIME, ensure_recent_head};
+use crate::resolve::Rendered;
 use crate::resolve::snapshot::State;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_plan::plan::Plan;
 use guillemet_plugin::plans::{Source, Unplanned, Variables, plan_once};
 use guillemet_template::Format;
-use guillemet_template::catalog::TEMPLATE_MAX;
 use guillemet_template::lexer::{Lexed, lex};
 
 /// How many planners of their own run at once, for callers who do not administer. Each user has one at most.
@@ -65,85 +66,95 @@ impl Turns {
     }
 }
 
-/// The body of the request.
-pub struct Inline {
-    feature: String,
-    format: Format,
-    text: String,
-    target: Option<String>,
-}
-
-impl Inline {
-    /// Reads the body; what is wrong with single fields is noted there.
-    ///
-    /// # Errors
-    /// When `finish` will tell more.
-    pub fn read(fields: &mut request::Fields) -> Result<Self, ApiError> {
-        let feature = fields.text("feature");
-        let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);
-        let text = fields.text("template");
-        if text.as_ref().is_some_and(|text| text.len() as u64 > TEMPLATE_MAX) {
-            fields.wrong("template", format!("a template may have at most {} KiB", TEMPLATE_MAX >> 10));
-        }
-        let target = fields.optional_text("target");
-        let format = format.as_deref().and_then(Format::from_extension);
-        match (feature, format, text) {
-            (Some(feature), Some(format), Some(text)) => Ok(Self { feature, format, text, target }),
-            _ => Err(ApiError::new(Code::Validation, "the request holds what it cannot hold")),
-        }
-    }
+/// A template that comes with a request.
+pub struct InlineTemplate {
+    /// The feature whose plugin renders it.
+    pub feature: String,
+    /// The format of the text.
+    pub format: Format,
+    /// The template itself.
+    pub text: String,
+    /// The target, by its present or a former name; the feature's default where there is none.
+    pub target: Option<String>,
 }
 
 /// Renders it. A caller who does not administer gets a planner of its own for it, which ends with the request: what its
-/// template does to a planner, it does to nobody else's template.
-pub async fn render(app: &Arc<App>, inline: Inline, asked: Asked<'_>) -> Answer {
-    let lexed = lex(&inline.text).map_err(|problems| ApiError::unplanned(None, &Unplanned::Problems(problems)))?;
-    permit(app, &app.resolver.current.load(), &lexed, asked)?;
+/// template does to a planner, it does to nobody else's template. `known` are the entity tags of the copies that the
+/// caller has.
+///
+/// # Errors
+/// `Unavailable`: this device has not heard of its account for too long, the plan takes too long, or nothing can be
+/// recorded. `Template`: it has no plan. `Forbidden`, with each secret it names that the caller may not resolve by name.
+/// `Invalid`: there is no such feature. `Busy`. `Secrets`. `Exhausted`.
+pub async fn render(
+    app: &Arc<App>,
+    inline: &InlineTemplate,
+    known: Option<&str>,
+    principal: Principal<'_>,
+) -> Result<(Rendered, Plan), AppError> {
+    ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
+    let lexed = lex(&inline.text).map_err(|problems| unplanned(Unplanned::Problems(problems)))?;
+    let lexed = Arc::new(lexed);
+    permit(app, &app.resolver.current.load(), &lexed, principal)?;
     if !app.registry.knows(&inline.feature) {
         let message = "there is no plugin for this feature; `guillemet plugin list` shows which there are";
-        return Err(ApiError::fields(vec![("feature".into(), message.into())]));
+        return Err(AppError::invalid("feature", message));
     }
+    let plan = plan_in_turn(app, inline, Arc::clone(&lexed), principal).await?;
+    let snapshot = app.resolver.current.load();
+    if principal.access.administers()
+        && !(std::ptr::eq(&*app.config.load_full(), principal.config())
+            && principal.recheck(app, |access| access.administers())?)
+    {
+        let message = "the configuration was changed while the template was worked out; try again";
+        return Err(AppError::Unavailable(message.into()));
+    }
+    // The names may have moved to other secrets meanwhile.
+    permit(app, &snapshot, &lexed, principal)?;
+    let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, principal.caller, known))?;
+    Ok((rendered, plan))
+}
+
+/// Plans the template when it is its user's turn.
+async fn plan_in_turn(
+    app: &Arc<App>,
+    inline: &InlineTemplate,
+    lexed: Arc<Lexed>,
+    principal: Principal<'_>,
+) -> Result<Plan, AppError> {
     let until = Instant::now() + PLAN_TIME;
-    let administers = asked.access.administers();
-    let turn = tokio::time::timeout_at(until, app.inline.turn(asked.caller.uid, !administers)).await;
+    let administers = principal.access.administers();
+    let turn = tokio::time::timeout_at(until, app.inline.turn(principal.caller.uid, !administers)).await;
     let turn = turn.map_err(|_| {
-        ApiError::busy(
+        AppError::Busy(
             "another template of this user is being worked out (POST /v1/render takes one at a time of each user), or all \
              planners for such templates are busy; try again",
         )
     })?;
-    let lexed = Arc::new(lexed);
     let planning = async {
         if administers {
             let _turn = turn;
             let source = Source { feature: &inline.feature, format: inline.format, lexed: &lexed };
-            return plan_once(source, inline.target.as_deref(), &app.registry, &asked.config.variables).await;
+            return plan_once(source, inline.target.as_deref(), &app.registry, &principal.config().variables).await;
         }
         let variables = Variables { vars: json!({}), ..Variables::default() };
-        plan_apart(app, &inline, &lexed, variables, turn).await
+        plan_apart(app, inline, &lexed, variables, turn).await
     };
-    let plan = tokio::time::timeout_at(until, planning)
+    tokio::time::timeout_at(until, planning)
         .await
-        .map_err(|_| ApiError::new(Code::Unavailable, "the template is still being worked out; try again"))?
-        .map_err(|unplanned| ApiError::unplanned(None, &unplanned))?;
-    let snapshot = app.resolver.current.load();
-    if administers
-        && !(std::ptr::eq(&*app.config.load_full(), asked.config) && asked.now(app, |access| access.administers())?)
-    {
-        let message = "the configuration was changed while the template was worked out; try again";
-        return Err(ApiError::new(Code::Unavailable, message));
-    }
-    // The names may have moved to other secrets meanwhile.
-    permit(app, &snapshot, &lexed, asked)?;
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, asked.caller, asked.known()))?;
-    Ok(endpoints::document(rendered, &plan.target, inline.target.as_deref()))
+        .map_err(|_| AppError::Unavailable("the template is still being worked out; try again".into()))?
+        .map_err(unplanned)
+}
+
+fn unplanned(cause: Unplanned) -> AppError {
+    AppError::Template(TemplateError::new(None, cause))
 }
 
 /// Plans in a planner of its own. The turn ends when that planner is gone, also where the caller went before: else who
 /// asks and goes would have more planners than its turn allows.
 async fn plan_apart(
     app: &Arc<App>,
-    inline: &Inline,
+    inline: &InlineTemplate,
     lexed: &Arc<Lexed>,
     variables: Variables,
     turn: Turn,
@@ -174,21 +185,18 @@ async fn plan_apart(
 }
 
 /// Refuses a template that names a secret, in whatever branch, that its caller may not resolve by name.
-fn permit(app: &App, state: &State, lexed: &Lexed, asked: Asked<'_>) -> Result<(), ApiError> {
+fn permit(app: &App, state: &State, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
     let references = &lexed.references;
     let names = || references.iter().map(|reference| &reference.name);
-    let refused = asked.now(app, |access| endpoints::refused(state, names(), access))?;
-    if refused.is_empty() {
+    let forbidden = principal.recheck(app, |access| forbidden_names(state, names(), access))?;
+    if forbidden.is_empty() {
         return Ok(());
     }
-    let names = refused.iter().map(|index| (&references[*index].name, ""));
-    app.resolver.forbid(asked.caller, &Endpoint::RenderInline.route(), None, names);
+    let names = forbidden.iter().map(|index| (&references[*index].name, ""));
+    app.resolver.forbid(principal.caller, principal.route, None, names);
     let entry = |index: &usize| {
         let reference = &references[*index];
-        json!({
-            "field": "template", "message": FORBIDDEN_SECRET, "name": reference.name,
-            "line": reference.line, "column": reference.column,
-        })
+        ForbiddenSecret::of_reference(reference.name.clone(), reference.line, reference.column)
     };
-    Err(ApiError::with(Code::Forbidden, FORBIDDEN, refused.iter().map(entry)).recorded())
+    Err(AppError::forbidden_and_recorded(forbidden.iter().map(entry).collect()))
 }

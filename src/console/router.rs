@@ -16,22 +16,18 @@ use minijinja::value::Value;
 use tokio::time::Instant;
 
 use super::form::Form;
-use super::session::{self, Seen};
-use super::{Site, other, pages, secrets};
-use crate::api::error::{ApiError, Code};
-use crate::api::{audit, request};
+use super::visit::{Answer, SECRETS, Visit, plain, see_other};
+use super::{Site, audit, plugins, secrets, session, templates};
+use crate::app;
+use crate::app::error::{AppError, ErrorCode};
+use crate::http::error::{Code, HttpError};
+use crate::http::request;
 use crate::vault::audit::Change;
 use crate::vault::usage::ChangeKind;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 
 const COOKIE: &str = "guillemet_session";
-/// Where a login leads.
-pub const SECRETS: &str = "/settings/developers/secrets";
-
-/// An answer, or what a person is told instead.
-pub type Answer = Result<Response<Full<Bytes>>, ApiError>;
-
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -85,54 +81,6 @@ impl Route {
             _ if fields.is_empty() => "GET, HEAD",
             _ => "GET, HEAD, POST",
         }
-    }
-}
-
-/// A request within a session.
-pub struct Visit<'a> {
-    /// Where.
-    pub site: &'a Arc<Site>,
-    /// Whose.
-    pub session: Seen,
-    /// What is asked.
-    pub parts: &'a Parts,
-    params: matchit::Params<'a, 'a>,
-}
-
-impl Visit<'_> {
-    /// A part of the path, still percent-encoded.
-    pub fn param(&self, name: &str) -> &str {
-        self.params.get(name).unwrap_or_default()
-    }
-
-    /// A page of this session.
-    pub fn page(
-        &self,
-        page: &str,
-        status: StatusCode,
-        title: &str,
-        section: &str,
-        data: Value,
-    ) -> Response<Full<Bytes>> {
-        let flash = self.site.sessions().take_flash(self.session.id);
-        let configuration = self.site.app.configuration_problems();
-        let data = context! { title, section, flash, configuration, session => true, refresh => false, csrf => self.session.csrf.as_str(), ..data };
-        self.site.pages.render(page, status, data)
-    }
-
-    /// To another page, which says this first.
-    pub fn go(&self, to: &str, flash: impl Into<String>) -> Response<Full<Bytes>> {
-        self.site.sessions().set_flash(self.session.id, flash.into());
-        see_other(to)
-    }
-
-    fn error(&self, error: &ApiError) -> Response<Full<Bytes>> {
-        let data = context! {
-            message => error.message(),
-            detail => error.detail(),
-            errors => pages::data(error.errors()),
-        };
-        self.page("message.html", error.status(), "This did not work", "", data)
     }
 }
 
@@ -194,13 +142,13 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     let Some(found) = found else {
         let nothing = matchit::Params::default();
         let visit = Visit { site, session, parts, params: nothing };
-        return visit.error(&ApiError::new(Code::NotFound, "there is no such page"));
+        return visit.error(&AppError::NotFound("there is no such page".into()).into());
     };
     let (route, fields) = *found.value;
     let visit = Visit { site, session, parts, params: found.params };
     let methods = route.methods(fields);
     if !methods.split(", ").any(|known| parts.method == *known) {
-        let error = ApiError::new(Code::MethodNotAllowed, format!("this page knows {methods} only"));
+        let error = HttpError::new(Code::MethodNotAllowed, format!("this page knows {methods} only"));
         return not_allowed(visit.error(&error), methods);
     }
     let answered =
@@ -219,35 +167,38 @@ async fn get(visit: &Visit<'_>, route: Route) -> Answer {
         Route::Rotate => secrets::rotate(visit).await,
         Route::RollBack => secrets::roll_back(visit).await,
         Route::Delete => secrets::delete(visit).await,
-        Route::Templates => other::templates(visit).await,
-        Route::Template => other::template(visit).await,
-        Route::Plugins => other::plugins(visit).await,
-        Route::Audit => other::audit(visit).await,
+        Route::Templates => templates::list(visit).await,
+        Route::Template => templates::show(visit).await,
+        Route::Plugins => plugins::list(visit).await,
+        Route::Audit => audit::list(visit).await,
         Route::Root | Route::LogIn | Route::LogOut | Route::Asset | Route::Enable | Route::Disable => {
             Ok(see_other(SECRETS))
         }
     }
 }
 
-async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) -> Answer {
+async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incoming) -> Answer {
     let headers = &visit.parts.headers;
     if !is_from(&visit.site.host, headers) {
         forbidden(visit, route);
-        return Err(ApiError::new(Code::Forbidden, "this form was not sent by the console; nothing was changed"));
+        return Err(HttpError::new(
+            Code::App(ErrorCode::Forbidden),
+            "this form was not sent by the console; nothing was changed",
+        ));
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(ApiError::new(Code::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
+        return Err(HttpError::new(Code::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
     }
     let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
-    let body = request::bytes(body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
-    let mut form = leaving_nothing(|| Form::read(&body, fields))?;
-    drop(body);
+    let sent = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
+    let mut form = leaving_nothing(|| Form::read(&sent, fields))?;
+    drop((sent, body));
     if !session::same(&form.take("csrf"), &visit.session.csrf) {
         forbidden(visit, route);
         let message = "this form is not of this session; nothing was changed. Go back, reload the page and try again";
-        return Err(ApiError::new(Code::Forbidden, message));
+        return Err(HttpError::new(Code::App(ErrorCode::Forbidden), message));
     }
     match route {
         Route::Secrets => secrets::create(visit, form).await,
@@ -259,7 +210,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], body: Incoming) 
         Route::Disable => secrets::set_enabled(visit, form, false).await,
         Route::LogOut => Ok(log_out(visit).await),
         // `methods` lets none of these through.
-        _ => Err(ApiError::new(Code::MethodNotAllowed, "this page takes no form")),
+        _ => Err(HttpError::new(Code::MethodNotAllowed, "this page takes no form")),
     }
 }
 
@@ -331,7 +282,7 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
         return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };
     let opened = Change::new(ChangeKind::ConsoleOpened, &actor, now());
-    if let Err(error) = audit::record(&site.app, vec![opened]).await {
+    if let Err(error) = app::audit::record(&site.app, vec![opened]).await.map_err(HttpError::from) {
         site.sessions().forget(&cookie);
         return outside(site, error.status(), "Not logged in", error.message(), false);
     }
@@ -375,20 +326,5 @@ fn outside(site: &Site, status: StatusCode, title: &str, message: &str, refresh:
 
 fn not_allowed(mut response: Response<Full<Bytes>>, methods: &'static str) -> Response<Full<Bytes>> {
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-    response
-}
-
-fn see_other(to: &str) -> Response<Full<Bytes>> {
-    let mut response = plain(StatusCode::SEE_OTHER, "");
-    if let Ok(to) = HeaderValue::from_str(to) {
-        response.headers_mut().insert(header::LOCATION, to);
-    }
-    response
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

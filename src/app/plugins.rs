@@ -3,13 +3,11 @@
 //! Whoever changes pins holds `App::pins` meanwhile, so that a file is never held against a pin that is just being
 //! replaced.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use hyper::StatusCode;
-
-use super::endpoints::{Answer, empty, json_answer};
-use super::error::{ApiError, Code};
-use super::{App, audit, request};
+use super::error::AppError;
+use super::{App, audit};
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::ChangeKind;
 use guillemet_base::time::now;
@@ -18,8 +16,8 @@ use guillemet_plugin::registry::{Candidate, Pin, PluginView};
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";
 
-/// Every plugin, as its file is now.
-pub(super) async fn list(app: &Arc<App>) -> Vec<PluginView> {
+/// Returns every plugin, as its file is now.
+pub async fn list(app: &Arc<App>) -> Vec<PluginView> {
     look_again(app).await;
     app.registry.list().await
 }
@@ -38,31 +36,35 @@ pub async fn look_again(app: &Arc<App>) {
     }
 }
 
-pub(super) async fn add(app: &Arc<App>, actor: &Actor, mut fields: request::Fields) -> Answer {
-    let file = fields.text("file");
-    let confirm = fields.flag("confirm").unwrap_or(false);
-    let digest = fields.optional_text("digest");
-    let replaces = fields.optional_text("replaces");
-    fields.finish()?;
-    let file = std::path::PathBuf::from(file.unwrap_or_default());
-    if !file.is_absolute() {
-        return Err(ApiError::fields(vec![("file".into(), "an absolute path is needed".into())]));
-    }
-    if !confirm {
-        return Ok(json_answer(StatusCode::OK, &app.registry.look(&file).await?));
-    }
-    let Some(digest) = digest else {
-        return Err(ApiError::fields(vec![("digest".into(), "the SHA-256 that was looked at is needed".into())]));
-    };
+/// Returns what a file would be as a plugin, for somebody who decides whether to add it.
+///
+/// # Errors
+/// `Plugin`: it cannot be read, or is no plugin.
+pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError> {
+    Ok(app.registry.look(file).await?)
+}
+
+/// Adds the plugin in a file. `digest` is the SHA-256 of the file that somebody has inspected, `replaces` that of the
+/// plugin whose place it may take.
+///
+/// # Errors
+/// `Plugin`: it cannot be read or kept, is no plugin, or is not what was inspected.
+pub async fn add(
+    app: &Arc<App>,
+    actor: &Actor,
+    file: &Path,
+    digest: &str,
+    replaces: Option<&str>,
+) -> Result<PluginView, AppError> {
     let kind = ChangeKind::PluginAdded;
     // Nobody waits while it is compiled.
-    let looked_at = async { Ok(app.registry.candidate(&file).await?) };
-    let candidate = audit::attempt(app, actor, &[(kind, About::Whole)], looked_at).await?;
+    let inspected = async { Ok(app.registry.candidate(file).await?) };
+    let candidate = audit::attempt(app, actor, &[(kind, About::Whole)], inspected).await?;
     let about = About::Plugin(candidate.feature().to_owned());
-    let adding = confirmed(app, actor, candidate, &digest, replaces.as_deref());
+    let adding = confirmed(app, actor, candidate, digest, replaces);
     let added = audit::attempt(app, actor, &[(kind, about)], adding).await?;
     forget_plans(app, &added.feature).await;
-    Ok(json_answer(StatusCode::CREATED, &added))
+    Ok(added)
 }
 
 /// Adds what somebody has looked at.
@@ -72,7 +74,7 @@ async fn confirmed(
     candidate: Candidate,
     digest: &str,
     replaces: Option<&str>,
-) -> Result<PluginView, ApiError> {
+) -> Result<PluginView, AppError> {
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
     let pin = async |pin: Pin| {
@@ -91,25 +93,29 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> Change {
     Change::new(kind, actor, now()).about(About::Plugin(feature.to_owned()))
 }
 
-pub(super) async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Answer {
+/// Removes the plugin that was added for a feature. A built-in one that it replaced is used again.
+///
+/// # Errors
+/// `NotFound`: none was added for it. `Unavailable`: that it is removed cannot be stored.
+pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let about = match app.registry.knows(feature) {
         true => About::Plugin(feature.to_owned()),
         false => audit::unknown(&app.resolver, actor, feature),
     };
     audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, about)], removed(app, actor, feature)).await?;
     forget_plans(app, feature).await;
-    Ok(empty(StatusCode::NO_CONTENT))
+    Ok(())
 }
 
-async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), ApiError> {
+async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
     let Some(at) = next.iter().position(|pin| pin.feature == feature) else {
         let message = format!("no plugin was added for the feature `{feature}`; built-in ones cannot be removed");
-        return Err(ApiError::new(Code::NotFound, message));
+        return Err(AppError::NotFound(message));
     };
     let change = of_plugin(ChangeKind::PluginRemoved, actor, feature).before(next.remove(at).digest);
-    store_pins(app, &next, change).await.map_err(|error| ApiError::new(Code::Unavailable, error))?;
+    store_pins(app, &next, change).await.map_err(AppError::Unavailable)?;
     app.registry.remove(feature).await;
     *pins = next;
     Ok(())

@@ -1,17 +1,33 @@
-//! `GET /v1/usage`: the audit trail, as the API shows it.
+//! The audit trail, as it is shown.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::request::{Events, Listing, Page};
+use super::App;
+use super::error::AppError;
+use super::listing::{Listing, Page};
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
 use crate::vault::audit::{About, Change, DeviceRef};
 use crate::vault::usage::{
     Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
 };
-use guillemet_base::names::SecretId;
+use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
 use serde::Serialize;
+
+/// Which events of the audit trail are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// Of this secret.
+    pub secret: Option<SecretName>,
+    /// From then on.
+    pub since: Option<Millis>,
+    /// Of this class.
+    pub class: Option<Class>,
+    /// With this outcome.
+    pub outcome: Option<Kind>,
+}
 
 /// One use of a secret, its refusal, or a change.
 #[derive(Debug, Default, Serialize)]
@@ -121,11 +137,20 @@ impl Picks for Wanted<'_> {
     }
 }
 
-/// The events that are wanted, newest first. Folds, and so blocks.
+/// Returns the events that are wanted, newest first.
+///
+/// # Errors
+/// `Inventory`, when usage cannot be folded or read.
+pub async fn list(app: &Arc<App>, page: Page, query: Events) -> Result<Listing<EventView>, AppError> {
+    let resolver = Arc::clone(&app.resolver);
+    super::blocking(app, move |_| Ok(events(&resolver, page, &query)?)).await
+}
+
+/// Returns the events that are wanted, newest first. Folds, and so blocks.
 ///
 /// # Errors
 /// When usage cannot be folded or read.
-pub fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<EventView>, RecorderError> {
+fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<EventView>, RecorderError> {
     let recorder = &resolver.recorder;
     let (_, deletions) = recorder.trail(&Deletions, 0, usize::MAX)?;
     let state = resolver.current.load();

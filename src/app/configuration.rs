@@ -15,14 +15,13 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use self::rest::{Next, REST, Rest};
-use super::error::{ApiError, Code};
+use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
-use crate::config::{Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::event::{Caller, ChangeKind};
 use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::files::Fingerprint;
-use guillemet_base::home::Home;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::Problem;
@@ -201,22 +200,13 @@ impl App {
     }
 }
 
-/// `POST /v1/reload`: reads the file now, and returns when it is in force.
+/// Reads the file now, for a caller that asked for it, and returns when it is in force.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub async fn answer(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, ApiError> {
-    let file = app.home.config_file();
-    reload(app, Cause::Asked(caller.clone())).await.map_err(|refused| {
-        let entry = |problem: &Problem| {
-            let mut entry = serde_json::to_value(problem).unwrap_or_default();
-            entry["field"] = problem.path.as_str().into();
-            entry["file"] = file.to_string_lossy().into();
-            entry
-        };
-        let message = "the configuration cannot be used, and the one in force stays; nothing was changed";
-        ApiError::with(Code::Validation, message, refused.problems.iter().map(entry))
-    })
+/// `Configuration`, with everything that is wrong with it.
+pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, AppError> {
+    let reloaded = reload(app, Cause::Asked(caller.clone())).await;
+    reloaded.map_err(|refused| AppError::Configuration { file: app.home.config_file(), refused })
 }
 
 /// Reads the file now, as it is, and returns when it is in force.
@@ -306,23 +296,8 @@ fn read(app: &App) -> Read {
             return Read { config: Err(error.into_problems()), digest: None, fingerprint: Fingerprint::of(&file).ok() };
         }
     };
-    let config = Config::of(&file, &text, environment).map_err(ConfigError::into_problems);
+    let config = Config::of(&file, &text, config::environment).map_err(ConfigError::into_problems);
     Read { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
-}
-
-/// A variable of this process's environment.
-pub fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// Reads and checks the configuration of a home, as the daemon does at its start.
-///
-/// # Errors
-/// `ConfigError`.
-pub fn load(home: &Home) -> Result<(Config, ConfigText), ConfigError> {
-    let file = home.config_file();
-    let text = ConfigText::read(&file)?;
-    Ok((Config::of(&file, &text, environment)?, text))
 }
 
 async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refused>> {
@@ -435,7 +410,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
 
 /// Records that the file was not put in force.
 async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
-    let refused = changed(&cause.actor(), before).failed(Code::Validation.name());
+    let refused = changed(&cause.actor(), before).failed(ErrorCode::Validation.name());
     audit::record_failed(app, vec![refused]).await;
 }
 

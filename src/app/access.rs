@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
+use super::App;
+use super::error::AppError;
 use super::identity::{Rules, is_named};
-use crate::config::{Rule, Who};
+use crate::config::{Config, Rule, Who};
 use crate::user_namespace::Unnamed;
 use crate::vault::usage::Caller;
 use guillemet_base::names::SecretName;
@@ -122,6 +124,53 @@ impl Access<'_> {
             rules.iter().flat_map(|rule| &rule.secrets).any(|pattern| pattern.matches(name.as_str()))
         };
         allowed(name) && present.is_none_or(allowed)
+    }
+}
+
+/// A caller, and what it may do by the rules that were in force when its request came.
+#[derive(Clone, Copy)]
+pub struct Principal<'a> {
+    /// Who it is, for the record.
+    pub caller: &'a Caller,
+    /// What it may do.
+    pub access: &'a Access<'a>,
+    /// The rules that say so.
+    pub rules: &'a Arc<Rules>,
+    /// Who it is, by the kernel's word.
+    pub peer: &'a Peer,
+    /// What it asks for, as the audit trail names that: a method and a path, without what stands in the path.
+    pub route: &'static str,
+}
+
+impl<'a> Principal<'a> {
+    /// Returns the configuration in force when the request came.
+    pub fn config(&self) -> &'a Config {
+        &self.rules.config
+    }
+
+    /// Decides by what the caller may do now: the rules may have changed while the request was under way. Whoever
+    /// decides over an answer takes its snapshot first. Then no answer leaves after a change of the rules was
+    /// acknowledged, unless these allow it.
+    ///
+    /// # Errors
+    /// `Forbidden`: the caller may do nothing any more.
+    pub fn recheck<T>(&self, app: &App, decide: impl FnOnce(&Access<'_>) -> T) -> Result<T, AppError> {
+        let rules = app.rules.load_full();
+        if Arc::ptr_eq(&rules, self.rules) {
+            return Ok(decide(self.access));
+        }
+        match self.peer.access(app.own_uid, &rules) {
+            Some((_, access)) => Ok(decide(&access)),
+            None => Err(AppError::forbidden()),
+        }
+    }
+
+    /// Returns an error unless the caller still has the right to administer.
+    ///
+    /// # Errors
+    /// `Forbidden`, which nobody has recorded yet.
+    pub fn recheck_administers(&self, app: &App) -> Result<(), AppError> {
+        if self.recheck(app, |access| access.administers())? { Ok(()) } else { Err(AppError::forbidden()) }
     }
 }
 

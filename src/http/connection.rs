@@ -1,7 +1,7 @@
 //! A connection that cannot be held up, and loses no request: an answer that is not taken in time ends it, and one that
 //! is ended while it is idle still gives what had arrived.
 //!
-//! A change waits for the answers made before it (promise At once); a caller that does not read must not be able
+//! A change waits for the answers made before it (promise 8); a caller that does not read must not be able
 //! to make it wait for ever.
 
 use std::io;
@@ -115,7 +115,7 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::api::admission::{Admission, Holder};
+    use crate::http::admission::{Admission, Holder};
 
     /// A connection that has just been ended for another one, and the peer's end of it.
     async fn ended(before: &[u8]) -> (Timed<UnixStream>, UnixStream) {

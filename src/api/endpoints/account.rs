@@ -1,0 +1,123 @@
+//! The account: how it stands, how it begins, who is in it.
+
+use serde::Serialize;
+
+use crate::account::code::Code;
+use crate::account::wire::DeviceId;
+use crate::api::context::RequestContext;
+use crate::api::response::{Created, Json};
+use crate::app::account;
+use crate::app::error::AppError;
+use crate::app::listing::Listing;
+use crate::http::error::HttpError;
+use crate::sync::{DeviceView, Plan, Status, Wanted};
+use guillemet_base::time::rfc3339;
+
+/// The longest name of a device, in bytes.
+const NAME_MAX: usize = 64;
+
+/// An invitation for another device.
+#[derive(Serialize)]
+pub struct Invitation {
+    code: String,
+    /// For how many seconds it is good.
+    expires_in: u64,
+}
+
+/// A revoked device, and the names of the secrets that it could read.
+#[derive(Debug, Serialize)]
+pub struct Revoked {
+    device: DeviceId,
+    secrets: Vec<String>,
+}
+
+/// A recovery code, and the head that it was made at.
+#[derive(Serialize)]
+pub struct RecoveryCode {
+    code: String,
+    seq: u64,
+    words: String,
+    made_at: String,
+}
+
+/// Whether the other devices know that this one has left.
+#[derive(Debug, Serialize)]
+pub struct Left {
+    told: bool,
+}
+
+/// `GET /v1/account`: how it stands with the account.
+pub async fn show(cx: RequestContext<'_>) -> Result<Json<Status>, HttpError> {
+    cx.query([])?;
+    Ok(Json(account::status(cx.app).await?))
+}
+
+/// `POST /v1/account`: a new account, or this vault in one that there is.
+pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpError> {
+    cx.query([])?;
+    let mut fields = cx.administrators_fields().await?;
+    let (text, name) = (fields.text("code"), fields.text("name"));
+    if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
+        fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
+    }
+    let request = Wanted {
+        name: guillemet_base::display::tidy(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
+        url: fields.optional_text("server"),
+        same_names: fields.same_names("same_names"),
+        otherwise: fields.same_name("all_same_names"),
+    };
+    let read = text.as_deref().map(Code::parse);
+    if let Some(Err(error)) = &read {
+        fields.wrong("code", error.to_string());
+    }
+    fields.finish()?;
+    let Some(Ok(code)) = read else {
+        return Err(AppError::Internal("a field was read twice").into());
+    };
+    account::begin(cx.app, &cx.actor(), code, &request).await?;
+    Ok(Created(account::status(cx.app).await?))
+}
+
+/// `POST /v1/account/invitations`: an invitation for another device.
+pub async fn invite(cx: RequestContext<'_>) -> Result<Created<Invitation>, HttpError> {
+    cx.query([])?;
+    let (code, expires_in) = account::invite(cx.app, &cx.actor()).await?;
+    Ok(Created(Invitation { code: code.to_string(), expires_in }))
+}
+
+/// `GET /v1/account/devices`: the devices of the account.
+pub async fn list_devices(cx: RequestContext<'_>) -> Result<Json<Listing<DeviceView>>, HttpError> {
+    cx.query([])?;
+    let items = account::devices(cx.app).await?;
+    Ok(Json(Listing { count: items.len(), items }))
+}
+
+/// `DELETE /v1/account/devices/{device}`: revokes a device.
+pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<Revoked>, HttpError> {
+    cx.query([])?;
+    let (device, secrets) = account::revoke(cx.app, &cx.actor(), &cx.param("device")?).await?;
+    Ok(Json(Revoked { device, secrets }))
+}
+
+/// `POST /v1/account/recovery`: a recovery code.
+pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<RecoveryCode>, HttpError> {
+    cx.query([])?;
+    let printed = account::recovery(cx.app, &cx.actor()).await?;
+    let (code, made_at) = (printed.code.to_string(), rfc3339(printed.made_at));
+    Ok(Created(RecoveryCode { code, seq: printed.seq, words: printed.words, made_at }))
+}
+
+/// `POST /v1/account/repair`: the way out after the server was set back.
+pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<Plan>, HttpError> {
+    cx.query([])?;
+    let mut fields = cx.administrators_fields().await?;
+    let confirmed = fields.optional_text("confirm");
+    fields.finish()?;
+    Ok(Json(account::repair(cx.app, &cx.actor(), confirmed.as_deref()).await?))
+}
+
+/// `DELETE /v1/account`: ends the membership.
+pub async fn leave(cx: RequestContext<'_>) -> Result<Json<Left>, HttpError> {
+    cx.query([])?;
+    Ok(Json(Left { told: account::leave(cx.app, &cx.actor()).await? }))
+}

@@ -1,0 +1,48 @@
+//! Plugins: listed, inspected, added and removed.
+
+use std::path::PathBuf;
+
+use http_body_util::Either;
+
+use crate::api::context::RequestContext;
+use crate::api::request;
+use crate::api::response::{Created, Json, NoContent};
+use crate::app::error::AppError;
+use crate::app::listing::Listing;
+use crate::app::plugins;
+use crate::http::error::HttpError;
+use guillemet_plugin::registry::PluginView;
+
+/// `GET /v1/plugins`: the plugins.
+pub async fn list(cx: RequestContext<'_>) -> Result<Json<Listing<PluginView>>, HttpError> {
+    let page = request::page(cx.raw_query())?;
+    Ok(Json(page.of(plugins::list(cx.app).await)))
+}
+
+/// `POST /v1/plugins`: inspects a plugin, or adds it once somebody has confirmed what was inspected.
+pub async fn add(mut cx: RequestContext<'_>) -> Result<Either<Json<PluginView>, Created<PluginView>>, HttpError> {
+    cx.query([])?;
+    let mut fields = cx.administrators_fields().await?;
+    let file = fields.text("file");
+    let confirm = fields.flag("confirm").unwrap_or(false);
+    let digest = fields.optional_text("digest");
+    let replaces = fields.optional_text("replaces");
+    fields.finish()?;
+    let file = PathBuf::from(file.unwrap_or_default());
+    if !file.is_absolute() {
+        return Err(AppError::invalid("file", "an absolute path is needed").into());
+    }
+    if !confirm {
+        return Ok(Either::Left(Json(plugins::inspect(cx.app, &file).await?)));
+    }
+    let digest = digest.ok_or_else(|| AppError::invalid("digest", "the SHA-256 that was looked at is needed"))?;
+    let added = plugins::add(cx.app, &cx.actor(), &file, &digest, replaces.as_deref()).await?;
+    Ok(Either::Right(Created(added)))
+}
+
+/// `DELETE /v1/plugins/{feature}`: removes an added plugin.
+pub async fn remove(cx: RequestContext<'_>) -> Result<NoContent, HttpError> {
+    cx.query([])?;
+    plugins::remove(cx.app, &cx.actor(), &cx.param("feature")?).await?;
+    Ok(NoContent)
+}

@@ -1,0 +1,94 @@
+//! Secrets: the inventory, changes, and values by name.
+
+use std::time::Instant;
+
+use crate::api::context::RequestContext;
+use crate::api::request;
+use crate::api::response::{Created, Json, LongJson, NoContent, Raw, Tagged};
+use crate::app::error::AppError;
+use crate::app::listing::Listing;
+use crate::app::secrets;
+use crate::http::error::HttpError;
+use crate::inventory::{Changed, SecretChange, SecretDetail, SecretView};
+
+/// How many bytes of JSON a row of the inventory takes, about.
+const ROW: usize = 384;
+
+/// `GET /v1/secrets`: the inventory.
+pub async fn list(cx: RequestContext<'_>) -> Result<LongJson<Listing<SecretView>>, HttpError> {
+    let (filter, since) = (request::inventory(cx.raw_query())?, Instant::now());
+    let (count, items) = secrets::list(cx.app, filter, since).await?;
+    let expected = 64 + ROW * items.len();
+    Ok(LongJson(Listing { count, items }, expected))
+}
+
+/// `POST /v1/secrets`: creates a secret.
+pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<Changed>>, HttpError> {
+    cx.query([])?;
+    let mut fields = cx.administrators_fields().await?;
+    let (name, value) = (fields.name("name"), fields.value("value"));
+    let enabled = fields.flag("enabled").unwrap_or(true);
+    fields.finish()?;
+    let (Some(name), Some(value)) = (name, value) else {
+        return Err(AppError::Internal("a field was read twice").into());
+    };
+    let created = secrets::create(cx.app, &cx.actor(), name, value, enabled).await?;
+    let etag = created.etag.clone();
+    Ok(Tagged(Created(created), Some(etag)))
+}
+
+/// `GET /v1/secrets/{name}`: one secret with everything known about it.
+pub async fn show(cx: RequestContext<'_>) -> Result<Tagged<Json<SecretDetail>>, HttpError> {
+    cx.query([])?;
+    let shown = secrets::show(cx.app, cx.secret_name()?).await?;
+    let etag = shown.etag.clone();
+    Ok(Tagged(Json(shown), etag))
+}
+
+/// `PATCH /v1/secrets/{name}`: another name or value; enables or disables it.
+pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>, HttpError> {
+    cx.query([])?;
+    let (name, expected) = (cx.secret_name()?, cx.if_match()?);
+    let mut fields = cx.administrators_fields().await?;
+    let change = SecretChange {
+        name: fields.optional_name("name"),
+        value: fields.optional_value("value"),
+        enabled: fields.flag("enabled"),
+        rewrite: fields.flag("rewrite").unwrap_or(false),
+    };
+    fields.finish()?;
+    Ok(changed(secrets::update(cx.app, &cx.actor(), name, change, expected).await?))
+}
+
+/// `POST /v1/secrets/{name}/rollback`: the value of a former version again.
+pub async fn roll_back(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>, HttpError> {
+    cx.query([])?;
+    let (name, expected) = (cx.secret_name()?, cx.if_match()?);
+    let mut fields = cx.administrators_fields().await?;
+    let version = fields.number("version");
+    fields.finish()?;
+    let version = version.unwrap_or_default();
+    Ok(changed(secrets::roll_back(cx.app, &cx.actor(), name, version, expected).await?))
+}
+
+/// `DELETE /v1/secrets/{name}`: deletes a secret that nothing references.
+pub async fn delete(cx: RequestContext<'_>) -> Result<NoContent, HttpError> {
+    cx.query([])?;
+    let (name, expected) = (cx.secret_name()?, cx.if_match()?);
+    secrets::delete(cx.app, &cx.actor(), name, expected).await?;
+    Ok(NoContent)
+}
+
+/// `POST /v1/resolve`: values by name.
+pub async fn resolve(mut cx: RequestContext<'_>) -> Result<Raw, HttpError> {
+    cx.query([])?;
+    let mut fields = cx.fields().await?;
+    let (names, reveal) = (fields.names("secrets"), fields.flag("reveal").unwrap_or(false));
+    fields.finish()?;
+    Ok(Raw(secrets::resolve(cx.app, cx.principal, &names, reveal).await?, "application/json"))
+}
+
+fn changed(changed: Changed) -> Tagged<Json<Changed>> {
+    let etag = changed.etag.clone();
+    Tagged(Json(changed), Some(etag))
+}

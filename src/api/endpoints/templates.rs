@@ -1,0 +1,76 @@
+//! Templates: shown, explained and rendered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::api::context::RequestContext;
+use crate::api::request::{self, Fields};
+use crate::api::response::{Document, Json, SAME_TARGET};
+use crate::app::error::AppError;
+use crate::app::inline::{self, InlineTemplate};
+use crate::app::preview;
+use crate::app::serving::{self, PLAN_TIME, RenderOptions};
+use crate::app::templates::{self, TemplateView, Templates};
+use crate::http::error::HttpError;
+use guillemet_template::Format;
+use guillemet_template::catalog::TEMPLATE_MAX;
+
+/// `GET /v1/templates`: the templates, and files in their folder that are none.
+pub async fn list(cx: RequestContext<'_>) -> Result<Json<Templates>, HttpError> {
+    let page = request::page(cx.raw_query())?;
+    let strays = templates::list_strays(cx.app).await?;
+    Ok(Json(Templates { page: page.of(templates::templates(cx.app).await), strays }))
+}
+
+/// `GET /v1/templates/{feature}/{name}`: one template.
+pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpError> {
+    cx.query([])?;
+    let (_, prepared) = serving::current(cx.app, &cx.template_id()?, Instant::now() + PLAN_TIME).await?;
+    Ok(Json(templates::template(cx.app, &prepared).await))
+}
+
+/// `GET /v1/templates/{feature}/{name}/explain`: the document with the names where the values will stand.
+pub async fn explain(cx: RequestContext<'_>) -> Result<Json<serde_json::Value>, HttpError> {
+    let [target] = cx.query(["target"])?;
+    let (_, prepared, plan) = serving::planned(cx.app, &cx.template_id()?, target.as_deref()).await?;
+    Ok(Json(preview::explain(&prepared, &plan, target.as_deref())))
+}
+
+/// `GET /v1/render/{feature}/{name}`: the config itself.
+pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
+    let [target] = cx.query(["target"])?;
+    let id = cx.template_id()?;
+    let options = RenderOptions {
+        target: target.as_deref(),
+        expected_target: cx.head.headers.get(SAME_TARGET).map(|name| name.as_bytes()),
+        known: cx.if_none_match(),
+    };
+    let (rendered, plan) = serving::render(cx.app, &id, options, cx.principal).await?;
+    Ok(Document { rendered, plan, requested: target })
+}
+
+/// `POST /v1/render`: a config of a template that comes with the request.
+pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpError> {
+    cx.query([])?;
+    let mut fields = cx.fields().await?;
+    let template = read_inline(&mut fields);
+    // The template waits for its turn.
+    let _reservation = fields.reservation();
+    fields.finish()?;
+    let template = template.ok_or_else(|| AppError::Invalid(Vec::new()))?;
+    let (rendered, plan) = inline::render(cx.app, &template, cx.if_none_match(), cx.principal).await?;
+    Ok(Document { rendered, plan: Arc::new(plan), requested: template.target })
+}
+
+/// Reads the template in a body; nothing where `finish` says what is wrong.
+fn read_inline(fields: &mut Fields) -> Option<InlineTemplate> {
+    let feature = fields.text("feature");
+    let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);
+    let text = fields.text("template");
+    if text.as_ref().is_some_and(|text| text.len() as u64 > TEMPLATE_MAX) {
+        fields.wrong("template", format!("a template may have at most {} KiB", TEMPLATE_MAX >> 10));
+    }
+    let target = fields.optional_text("target");
+    let format = format.as_deref().and_then(Format::from_extension);
+    Some(InlineTemplate { feature: feature?, format: format?, text: text?, target })
+}

@@ -1,0 +1,174 @@
+//! What endpoints return, and how it is written down.
+
+use std::sync::Arc;
+
+use http_body_util::{Either, Full};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, WARNING};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::events;
+use crate::app::error::AppError;
+use crate::http::error::HttpError;
+use crate::resolve::Rendered;
+use guillemet_plan::plan::Plan;
+
+/// Names the target that a config was rendered for, by its present name.
+pub const TARGET: HeaderName = HeaderName::from_static("guillemet-target");
+/// A condition of a render: that this is a name of the target too, the present one or a former one. Nothing is rendered
+/// otherwise.
+pub const SAME_TARGET: HeaderName = HeaderName::from_static("guillemet-if-target");
+
+/// How many bytes of JSON are expected where nothing more is known.
+const EXPECTED: usize = 512;
+
+/// The body of an answer: one that is there as a whole, or a stream of events.
+pub type Body = Either<Full<Bytes>, events::Stream>;
+
+/// What can be sent as an answer.
+pub trait IntoResponse {
+    /// Returns the answer.
+    fn into_response(self) -> Response<Body>;
+}
+
+/// 200 with JSON.
+pub struct Json<T>(pub T);
+
+/// 200 with JSON of about so many bytes, which grows into one buffer and not through many.
+pub struct LongJson<T>(pub T, pub usize);
+
+/// 201 with JSON.
+pub struct Created<T>(pub T);
+
+/// 204.
+pub struct NoContent;
+
+/// 200 with a body of this media type.
+pub struct Raw(pub Bytes, pub &'static str);
+
+/// An answer with the entity tag of what it shows, where that has one.
+pub struct Tagged<R>(pub R, pub Option<String>);
+
+/// A rendered config; 304 where the caller has a copy of it.
+pub struct Document {
+    /// The config.
+    pub rendered: Rendered,
+    /// The plan it was made by.
+    pub plan: Arc<Plan>,
+    /// The target as the caller named it.
+    pub requested: Option<String>,
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response<Body> {
+        json(StatusCode::OK, EXPECTED, &self.0)
+    }
+}
+
+impl<T: Serialize> IntoResponse for LongJson<T> {
+    fn into_response(self) -> Response<Body> {
+        json(StatusCode::OK, self.1, &self.0)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response<Body> {
+        json(StatusCode::CREATED, EXPECTED, &self.0)
+    }
+}
+
+impl IntoResponse for NoContent {
+    fn into_response(self) -> Response<Body> {
+        empty(StatusCode::NO_CONTENT)
+    }
+}
+
+impl IntoResponse for Raw {
+    fn into_response(self) -> Response<Body> {
+        with_body(self.0, self.1)
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for Tagged<R> {
+    fn into_response(self) -> Response<Body> {
+        let response = self.0.into_response();
+        match &self.1 {
+            Some(etag) => tagged(response, etag),
+            None => response,
+        }
+    }
+}
+
+impl<A: IntoResponse, B: IntoResponse> IntoResponse for Either<A, B> {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Left(answer) => answer.into_response(),
+            Self::Right(answer) => answer.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for Response<events::Stream> {
+    fn into_response(self) -> Response<Body> {
+        self.map(Either::Right)
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response<Body> {
+        self.response().map(Either::Left)
+    }
+}
+
+impl IntoResponse for Document {
+    fn into_response(self) -> Response<Body> {
+        let Self { rendered, plan, requested } = self;
+        let response = match rendered.body {
+            Some(body) => with_body(body, &rendered.media_type),
+            None => empty(StatusCode::NOT_MODIFIED),
+        };
+        let mut response = tagged(response, &rendered.etag);
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Ids and a sentence made of them: ASCII without quotes.
+        headers.extend(HeaderValue::from_str(&plan.target.id).ok().map(|id| (TARGET, id)));
+        // RFC 7234, section 5.5: a warning that lasts, by no agent in particular.
+        let renamed = plan.target.renamed(requested.as_deref());
+        let renamed = renamed.and_then(|text| HeaderValue::from_str(&format!("299 - \"{text}\"")).ok());
+        headers.extend(renamed.map(|warning| (WARNING, warning)));
+        response
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = status;
+    response
+}
+
+fn with_body(body: Bytes, media_type: &str) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    let media_type = HeaderValue::from_str(media_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+}
+
+fn tagged(mut response: Response<Body>, etag: &str) -> Response<Body> {
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}
+
+fn json<T: Serialize>(status: StatusCode, expected: usize, body: &T) -> Response<Body> {
+    let mut bytes = Vec::with_capacity(expected);
+    if let Err(error) = serde_json::to_writer(&mut bytes, body) {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        return HttpError::from(AppError::internal()).into_response();
+    }
+    bytes.push(b'\n');
+    let mut response = with_body(bytes.into(), "application/json");
+    *response.status_mut() = status;
+    response
+}

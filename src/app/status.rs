@@ -1,0 +1,99 @@
+//! The daemon's state, as it is shown.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::error::AppError;
+use super::{App, templates};
+use crate::inventory::Inventory;
+use guillemet_base::logging;
+use guillemet_base::time::rfc3339;
+use guillemet_template::catalog::Stray;
+
+/// How many of them a warning names.
+const STRAYS_NAMED: usize = 3;
+
+/// A warning where there are files that somebody may take for templates.
+fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
+    let told: Vec<&str> = all.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
+    let named = told[..told.len().min(STRAYS_NAMED)].join(", ");
+    let more = told.len().saturating_sub(STRAYS_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (number, are) = match told.len() {
+        0 => return None,
+        1 => ("one file".to_owned(), "is not a template"),
+        number => (format!("{number} files"), "are not templates"),
+    };
+    Some(format!("{number} in the templates' folder {are}: {named}{more}; `guillemet template list` shows why"))
+}
+
+/// For how long the status waits for a look at who can change templates.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// A warning where others can change templates now. Reads metadata of every file, one look at a time: where a file
+/// system hangs, so does the look, and nothing else. What hangs is a warning of its own.
+async fn changeable_templates(app: &Arc<App>) -> Option<String> {
+    let checked = async {
+        let turn = Arc::clone(&app.template_check).lock_owned().await;
+        let app = Arc::clone(app);
+        let look = move || {
+            let _turn = turn;
+            let snapshot = app.resolver.current.load();
+            app.home.template_warning(snapshot.templates.values().map(|prepared| prepared.template.path.as_path()))
+        };
+        tokio::task::spawn_blocking(look).await.ok().flatten()
+    };
+    tokio::time::timeout(WAIT, checked).await.ok().flatten()
+}
+
+/// How the daemon is.
+///
+/// # Errors
+/// When usage cannot be read.
+pub async fn status(app: &Arc<App>) -> Result<Value, AppError> {
+    let ([active, disabled, missing], unreadable, all_strays, unkept) = {
+        let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
+        let look = move |inventory: &Inventory| {
+            let unkept = resolver.recorder.problems();
+            (inventory.counts(since), inventory.unreadable(), inventory.strays(), unkept)
+        };
+        app.inventory.run(look).await.map_err(|_| AppError::Internal("the daemon failed inside; its log says where"))?
+    };
+    let changeable = changeable_templates(app).await;
+    let not_templates = stray_warning(&all_strays);
+    let refused = app.registry.refused();
+    let unlogged = match logging::dropped_lines() {
+        0 => None,
+        lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
+    };
+    let socket = app.socket_problem.load_full();
+    let configuration = app.configuration_warnings();
+    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
+        .chain(&unkept)
+        .chain(&unreadable)
+        .chain(&changeable)
+        .chain(&not_templates)
+        .chain(&refused)
+        .chain(&unlogged)
+        .collect();
+    let templates = templates::templates(app).await;
+    let broken = templates.iter().filter(|template| template.is_broken()).count();
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started_at": rfc3339(app.started_at),
+        "home": app.home.data().to_string_lossy(),
+        "secrets": {
+            "active": active,
+            "disabled": disabled,
+            "missing": missing,
+        },
+        "templates": {"ok": templates.len() - broken, "broken": broken, "strays": all_strays.len()},
+        "plugins": app.registry.count(),
+        "vault": {"format": crate::vault::store::FORMAT, "unlock": app.unlock},
+        "configuration": app.configuration_view(),
+        "warnings": warnings,
+    }))
+}

@@ -1,0 +1,144 @@
+//! Templates, and files in their folder that are none, as they are shown.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::error::AppError;
+use super::listing::Listing;
+use super::{App, blocking};
+use crate::config::Config;
+use crate::inventory::ReferenceView;
+use guillemet_plugin::findings::found;
+use guillemet_plugin::plans::{Prepared, Targets};
+use guillemet_plugin::registry::Registry;
+use guillemet_template::Problem;
+use guillemet_template::catalog::{Content, Stray};
+
+/// A template, as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct TemplateView {
+    id: String,
+    feature: String,
+    format: &'static str,
+    status: &'static str,
+    references: Vec<ReferenceView>,
+    targets: Vec<String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl TemplateView {
+    /// Returns whether the template cannot be rendered for some target it is for.
+    pub fn is_broken(&self) -> bool {
+        self.status == "broken"
+    }
+}
+
+/// The templates of a page, and files that are none.
+#[derive(Debug, Serialize)]
+pub struct Templates {
+    /// Of this page.
+    #[serde(flatten)]
+    pub page: Listing<TemplateView>,
+    /// Of the whole folder.
+    pub strays: Strays,
+}
+
+/// Files in the templates' folder that are no templates, as the API shows them.
+#[derive(Debug, Serialize)]
+pub struct Strays {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub items: Vec<StrayView>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub struct StrayView {
+    /// Its path inside the templates' folder.
+    pub path: String,
+    /// Why it is none, for programs.
+    pub reason: &'static str,
+    /// The same for people, and what to do.
+    pub message: String,
+}
+
+/// How many files that are no templates are shown.
+const STRAYS_SHOWN: usize = 100;
+
+/// Files that are no templates.
+pub fn strays(all: &[Arc<Stray>]) -> Strays {
+    let view =
+        |stray: &Arc<Stray>| StrayView { path: stray.path.clone(), reason: stray.why.code(), message: stray.message() };
+    Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
+}
+
+/// Returns the files in the templates' folder that are no templates, once what is known of the folder is up to date. A
+/// folder that does not answer soon is not waited for.
+///
+/// # Errors
+/// `Internal`, when the inventory fails.
+pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
+    let since = Instant::now();
+    let all = blocking(app, move |inventory| {
+        inventory.refresh(since);
+        Ok(inventory.strays())
+    });
+    Ok(strays(&all.await?))
+}
+
+/// Every template, by id. Waits for plans that are not made yet.
+pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
+    let snapshot = app.resolver.current.load();
+    let mut all: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
+    drop(snapshot);
+    all.sort_by(|a, b| a.template.id.cmp(&b.template.id));
+    let mut views = Vec::with_capacity(all.len());
+    for prepared in all {
+        views.push(template(app, &prepared).await);
+    }
+    views
+}
+
+/// One template.
+pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
+    let config = app.config.load_full();
+    let template = &prepared.template;
+    let found = found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+    let plan = prepared.any_ready();
+    let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
+    let references = match &template.content {
+        Content::Lexed(lexed) => lexed.references.as_slice(),
+        Content::Broken { .. } => &[],
+    };
+    let references = references.iter().enumerate().map(|(index, reference)| ReferenceView {
+        device: None,
+        template: template.id.clone(),
+        line: Some(reference.line),
+        column: Some(reference.column),
+        field: uses.iter().find(|usage| usage.reference == index).map(|usage| usage.field.clone()),
+        name: Some(reference.name.to_string()),
+    });
+    TemplateView {
+        id: template.id.clone(),
+        feature: template.feature.clone(),
+        format: template.format.extension(),
+        status: if found.problems.is_empty() { "ok" } else { "broken" },
+        references: references.collect(),
+        targets: targets(prepared, &app.registry, &config).await,
+        warnings: found.warnings,
+        problems: found.problems,
+    }
+}
+
+/// The ids of the targets that a template names, or of all there are of its feature; the template's default first.
+async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
+    let list = match prepared.targets(registry, &config.variables).await {
+        Ok(Targets { list, are_named: true }) => list.to_vec(),
+        _ => registry.targets(&prepared.template.feature).await.unwrap_or_default(),
+    };
+    list.into_iter().map(|target| target.id).collect()
+}

@@ -1,0 +1,45 @@
+//! The page of the audit trail. It shows; nothing is changed here.
+
+use hyper::StatusCode;
+use minijinja::context;
+
+use super::listing::ROWS;
+use super::pages::{data, part};
+use super::visit::{Answer, Visit};
+use crate::app::listing::Page;
+use crate::app::usage::{self, Events};
+use crate::vault::usage::Class;
+use guillemet_base::names::SecretName;
+
+/// The audit trail, of one secret or of all, of one class or of all.
+pub async fn list(visit: &Visit<'_>) -> Answer {
+    let [of, class, offset] = visit.query(["secret", "class", "offset"])?;
+    let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::named));
+    // What is no name was never that of a secret.
+    let (secret, wrong) = match of.trim().parse::<SecretName>() {
+        Ok(name) => (Some(name), None),
+        Err(_) if of.trim().is_empty() => (None, None),
+        Err(invalid) => (None, Some(invalid.to_string())),
+    };
+    let offset: usize = offset.filter(|_| wrong.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
+    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, class, ..Events::default() });
+    let trail = usage::list(&visit.site.app, page, wanted).await?;
+    let class = class.map_or("", Class::name);
+    let (before, behind) = neighbours(&of, class, offset, trail.count);
+    let shown = context! {
+        of, wrong, before, behind, class,
+        classes => Class::ALL.map(|(_, name, _)| name).to_vec(),
+        count => trail.count,
+        first => offset + 1,
+        last => offset + trail.items.len(),
+        events => data(&trail.items),
+    };
+    Ok(visit.page("audit.html", StatusCode::OK, "Audit trail", "audit", shown))
+}
+
+/// The queries of the page before and of the one behind, where there are any.
+fn neighbours(of: &str, class: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
+    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", part(of));
+    let behind = offset.saturating_add(ROWS);
+    ((offset > 0).then(|| at(offset.saturating_sub(ROWS))), (behind < count).then(|| at(behind)))
+}

@@ -1,0 +1,14 @@
+//! The page of plugins. It shows; nothing is changed here.
+
+use hyper::StatusCode;
+use minijinja::context;
+
+use super::pages::data;
+use super::visit::{Answer, Visit};
+
+/// The plugins.
+pub async fn list(visit: &Visit<'_>) -> Answer {
+    visit.query([])?;
+    let shown = context! { plugins => data(visit.site.app.registry.list().await) };
+    Ok(visit.page("plugins.html", StatusCode::OK, "Plugins", "plugins", shown))
+}

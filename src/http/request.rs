@@ -1,0 +1,118 @@
+//! Reading requests: paths, queries and bodies, within limits, everything wrong reported at once.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::error::{Code, HttpError};
+use crate::app::error::AppError;
+use crate::resolve::budget::{Budget, Reservation};
+use guillemet_base::names::SecretName;
+
+/// The largest body, in bytes.
+pub const BODY_MAX: usize = 1 << 20;
+
+/// A part of the path, percent-decoded.
+///
+/// # Errors
+/// Not found: what is not UTF-8 names nothing.
+pub fn part(raw: &str) -> Result<Cow<'_, str>, HttpError> {
+    percent_decode_str(raw).decode_utf8().map_err(|_| AppError::NotFound("the path is not UTF-8".into()).into())
+}
+
+/// The name in a path; what is no name names no secret.
+///
+/// # Errors
+/// Not found.
+pub fn name(raw: &str) -> Result<SecretName, HttpError> {
+    let text = part(raw)?;
+    text.parse().map_err(|invalid| AppError::NotFound(format!("there is no such secret: {invalid}")).into())
+}
+
+/// The query of a URL: each of `known` at most once, nothing else.
+///
+/// # Errors
+/// A bad request that names every parameter that is wrong.
+pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
+    let mut found = [const { None }; N];
+    let mut errors = Vec::new();
+    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(|text| text.into_owned());
+        let (Ok(key), Ok(value)) = (decode(key), decode(value)) else {
+            errors.push((String::new(), "a parameter is not UTF-8".to_owned()));
+            continue;
+        };
+        match known.iter().position(|name| *name == key) {
+            None => errors.push((key, format!("there is no such parameter here; there are: {}", known.join(", ")))),
+            Some(index) if found[index].is_some() => errors.push((key, "given twice".to_owned())),
+            Some(index) => found[index] = Some(value),
+        }
+    }
+    if errors.is_empty() { Ok(found) } else { Err(AppError::Invalid(errors).into()) }
+}
+
+/// How a body may arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct Intake<'a> {
+    /// How long it may take.
+    pub limit: Duration,
+    /// What it takes of memory is taken of this.
+    pub budget: &'a Arc<Budget>,
+    /// Whose it is.
+    pub uid: u32,
+}
+
+/// A body, wiped after use.
+pub struct Received {
+    bytes: Zeroizing<Vec<u8>>,
+    reservation: Reservation,
+}
+
+impl Received {
+    /// Returns what is reserved for the body, for whoever keeps a large part of it.
+    pub fn into_reservation(self) -> Reservation {
+        self.reservation
+    }
+}
+
+impl std::ops::Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// Too large (after `BODY_MAX` bytes have been read), too slow, or more than there is room for.
+pub async fn bytes(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
+    tokio::time::timeout(intake.limit, read(body, intake))
+        .await
+        .map_err(|_| HttpError::new(Code::BadRequest, "the body did not arrive in time"))?
+}
+
+async fn read(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(BODY_MAX);
+    let mut reservation = intake.budget.take(intake.uid, announced)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| HttpError::new(Code::BadRequest, "the body broke off"))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > BODY_MAX {
+                return Err(HttpError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes")));
+            }
+            bytes.extend_from_slice(data);
+            reservation.resize(bytes.capacity())?;
+        }
+    }
+    Ok(Received { bytes, reservation })
+}
