@@ -17,12 +17,12 @@ use toml::de::DeTable;
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{NameOrNumber, Rule, TemplatePattern, Who};
 use self::read::{Entries, Reader};
-use crate::vault::usage::{EVENTS, EVENTS_MAX};
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
 use guillemet_base::home::Home;
 use guillemet_plugin::plans::Variables;
 use guillemet_template::Problem;
+use guillemet_vault::usage::{EVENTS, EVENTS_MAX};
 
 /// The least memory that answers and request bodies can have, in MiB. The largest document (`resolve::fill::FILLED_MAX`
 /// and the text of a plan) has to fit into the share of a user other than the daemon's, which is three eighths.

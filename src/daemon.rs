@@ -33,11 +33,6 @@ use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::sync::{SyncHandle, SyncState};
-use crate::vault::audit::{Actor, Change};
-use crate::vault::keys::{NewUnlock, OpenedBy, UnlockWith};
-use crate::vault::lock::DaemonLock;
-use crate::vault::store::{USAGE_KEY, Vault, VaultError};
-use crate::vault::usage::{self, ChangeKind, Recorder, RecorderError};
 use crate::{api, console, sync};
 use guillemet_base::files;
 use guillemet_base::files::FileId;
@@ -51,6 +46,12 @@ use guillemet_plugin::findings;
 use guillemet_plugin::registry::{Pin, Registry};
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, WatchError, Watcher};
+use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::keys::{NewUnlock, OpenedBy, UnlockWith};
+use guillemet_vault::lock::DaemonLock;
+use guillemet_vault::store::{USAGE_KEY, Vault, VaultError};
+use guillemet_vault::usage;
+use guillemet_vault::usage::{ChangeKind, Recorder, RecorderError};
 
 /// How long after an event the folders are looked at: editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);

@@ -29,4 +29,3 @@ pub mod resolve;
 pub mod shares;
 pub mod sync;
 pub mod user_namespace;
-pub mod vault;

@@ -6,9 +6,9 @@ mod support;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use guillemet::account::code::Code;
-use guillemet::vault::keys::UnlockWith;
-use guillemet::vault::store::Vault;
 use guillemet_base::home::Home;
+use guillemet_vault::keys::UnlockWith;
+use guillemet_vault::store::Vault;
 use serde_json::{Value, json};
 use support::account::Place;
 use support::canary::{Canary, Scanner};

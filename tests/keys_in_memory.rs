@@ -6,11 +6,11 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
-use guillemet::vault::keys::UnlockWith;
-use guillemet::vault::store::Vault;
 use guillemet_base::home::Home;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::Key;
+use guillemet_vault::keys::UnlockWith;
+use guillemet_vault::store::Vault;
 use serde_json::json;
 use support::canary::{Canary, Scanner};
 use support::daemon::Guillemet;

@@ -8,9 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use guillemet::vault::keys::{METHODS, UnlockWith};
-use guillemet::vault::store::Vault;
 use guillemet_base::home::Home;
+use guillemet_vault::keys::{METHODS, UnlockWith};
+use guillemet_vault::store::Vault;
 use serde_json::json;
 use support::daemon::Guillemet;
 use support::strace::{self, Fault};

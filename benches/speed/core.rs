@@ -8,12 +8,12 @@ use guillemet::inventory;
 use guillemet::resolve::Resolver;
 use guillemet::resolve::budget::Budget;
 use guillemet::resolve::snapshot::{Current, State};
-use guillemet::vault::keys::UnlockWith;
-use guillemet::vault::store::Vault;
-use guillemet::vault::usage::{Caller, Recorder};
 use guillemet_base::home::Home;
 use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::Catalog;
+use guillemet_vault::keys::UnlockWith;
+use guillemet_vault::store::Vault;
+use guillemet_vault::usage::{Caller, Recorder};
 
 use super::home::BenchHome;
 use super::report::Report;

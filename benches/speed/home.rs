@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use guillemet::vault::keys::UnlockWith;
-use guillemet::vault::store::Vault;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_secret::record::Secret;
+use guillemet_vault::keys::UnlockWith;
+use guillemet_vault::store::Vault;
 
 use super::load::{self, Process, request};
 

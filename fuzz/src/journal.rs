@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use guillemet::vault::journal::{CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use guillemet_secret::crypto::Key;
+use guillemet_vault::journal::{CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use tempfile::TempDir;
 
 const VAULT: [u8; 16] = [3; 16];

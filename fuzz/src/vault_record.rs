@@ -3,13 +3,14 @@
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
-use guillemet::vault::event::{self, Caller, Event, Subject, Use};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::Key;
 use guillemet_secret::memory::SealedValue;
 use guillemet_secret::record::{Secret, VALUE_MAX, Version};
+use guillemet_vault::event;
+use guillemet_vault::event::{Caller, Event, Subject, Use};
 
 /// The first byte says how the others are read.
 pub fn holds(data: &[u8]) {

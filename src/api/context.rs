@@ -13,8 +13,8 @@ use crate::app::access::{Peer, Principal};
 use crate::http::admission::Slot;
 use crate::http::error::HttpError;
 use crate::http::request::{Intake, name, part, query};
-use crate::vault::audit::Actor;
 use guillemet_base::names::SecretName;
+use guillemet_vault::audit::Actor;
 
 /// What an endpoint knows of its request.
 pub struct RequestContext<'a> {

@@ -18,9 +18,9 @@ use crate::app::App;
 use crate::inventory::Inventory;
 use crate::resolve::snapshot::State;
 use crate::sync;
-use crate::vault::usage::{Class, RecorderError};
 use guillemet_base::logging;
 use guillemet_template::catalog::Content;
+use guillemet_vault::usage::{Class, RecorderError};
 
 /// What `text` is.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -44,7 +44,7 @@ use crate::http::admission::{Admission, Ended, Holder, Slot};
 use crate::http::connection::Timed;
 use crate::http::error::{Code, HttpError};
 use crate::resolve::budget::{Reservation, SMALL};
-use crate::vault::usage::Caller;
+use guillemet_vault::usage::Caller;
 
 /// How often silent connections are looked for.
 const LOOK: Duration = Duration::from_millis(250);

@@ -17,10 +17,10 @@ use crate::http::error::{Code, HttpError};
 use crate::http::request::{Intake, bytes, query};
 use crate::inventory::{Filter, SameName, Status};
 use crate::resolve::budget::Reservation;
-use crate::vault::usage::{Class, EVENT_KINDS, Kind};
 use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
+use guillemet_vault::usage::{Class, EVENT_KINDS, Kind};
 
 /// The most names in one resolve.
 const RESOLVE_MAX: usize = 1000;

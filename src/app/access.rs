@@ -14,8 +14,8 @@ use super::error::AppError;
 use super::identity::{Rules, is_named};
 use crate::config::{Config, Rule, Who};
 use crate::user_namespace::Unnamed;
-use crate::vault::usage::Caller;
 use guillemet_base::names::SecretName;
+use guillemet_vault::usage::Caller;
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]

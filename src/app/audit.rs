@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::App;
 use super::error::AppError;
 use crate::resolve::Resolver;
-use crate::vault::audit::{About, Actor, Change};
-use crate::vault::usage::{ChangeKind, Subject};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
+use guillemet_vault::audit::{About, Actor, Change};
+use guillemet_vault::usage::{ChangeKind, Subject};
 
 /// What a name in a request is of: a secret, or a name; one that nothing here has is not recorded itself.
 pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {

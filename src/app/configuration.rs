@@ -18,13 +18,13 @@ use self::rest::{Next, REST, Rest};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
 use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
-use crate::vault::audit::{Actor, Change};
-use crate::vault::event::{Caller, ChangeKind};
-use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::Problem;
+use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::event::{Caller, ChangeKind};
+use guillemet_vault::store::{Vault, VaultError, Writes};
 
 /// Under which the vault keeps the digest of the configuration that was last in force.
 const DOCUMENT: &str = "configuration";

@@ -32,11 +32,11 @@ use crate::events::Events;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, Panicked};
 use crate::resolve::Resolver;
 use crate::sync::SyncState;
-use crate::vault::usage::Caller;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_plugin::registry::Registry;
+use guillemet_vault::usage::Caller;
 
 /// A link to the console.
 #[derive(Debug, serde::Serialize)]

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::error::AppError;
 use super::{App, audit};
-use crate::vault::audit::{About, Actor, Change};
-use crate::vault::usage::ChangeKind;
 use guillemet_base::time::now;
 use guillemet_plugin::registry::{Candidate, Pin, PluginView};
+use guillemet_vault::audit::{About, Actor, Change};
+use guillemet_vault::usage::ChangeKind;
 
 /// Under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";

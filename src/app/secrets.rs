@@ -14,12 +14,12 @@ use super::{App, audit, blocking};
 use crate::inventory::{Changed, Filter, Inventory, InventoryError, SecretChange, SecretDetail, SecretView};
 use crate::resolve::snapshot::{Released, State};
 use crate::sync;
-use crate::vault::audit::{About, Actor, Change};
-use crate::vault::usage::ChangeKind;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
+use guillemet_vault::audit::{About, Actor, Change};
+use guillemet_vault::usage::ChangeKind;
 
 /// Returns how many secrets pass a filter, and those of its page. They are true to the templates as these were at `since`
 /// or later.

@@ -11,12 +11,12 @@ use super::{App, blocking, configuration};
 use crate::inventory::Inventory;
 use crate::resolve::Rendered;
 use crate::resolve::snapshot::Snapshot;
-use crate::vault::usage::Caller;
 use guillemet_base::names::Millis;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Target;
 use guillemet_plugin::plans::{Prepared, Unplanned};
+use guillemet_vault::usage::Caller;
 
 /// How long a request waits for a plan.
 pub const PLAN_TIME: Duration = Duration::from_secs(10);

@@ -92,7 +92,7 @@ pub async fn status(app: &Arc<App>) -> Result<Value, AppError> {
         },
         "templates": {"ok": templates.len() - broken, "broken": broken, "strays": all_strays.len()},
         "plugins": app.registry.count(),
-        "vault": {"format": crate::vault::store::FORMAT, "unlock": app.unlock},
+        "vault": {"format": guillemet_vault::store::FORMAT, "unlock": app.unlock},
         "configuration": app.configuration_view(),
         "warnings": warnings,
     }))

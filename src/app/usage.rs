@@ -8,12 +8,12 @@ use super::error::AppError;
 use super::listing::{Listing, Page};
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
-use crate::vault::audit::{About, Change, DeviceRef};
-use crate::vault::usage::{
-    Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
-};
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
+use guillemet_vault::audit::{About, Change, DeviceRef};
+use guillemet_vault::usage::{
+    Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
+};
 use serde::Serialize;
 
 /// Which events of the audit trail are wanted.

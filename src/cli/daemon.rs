@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::{Done, no_daemon, output, unlock};
-use crate::vault::keys::{Method, Needs};
-use crate::vault::store::Vault;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
+use guillemet_vault::keys::{Method, Needs};
+use guillemet_vault::store::Vault;
 
 #[derive(Args)]
 pub struct Init {

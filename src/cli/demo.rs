@@ -70,7 +70,7 @@ impl Demo {
         step(1, "A home: vault, key, configuration; and four templates");
         crate::daemon::init(
             &guillemet_base::permissions::TrustedHome::check(&home, false)?,
-            &crate::vault::keys::UnlockWith::KeyFile(home.key_file()).for_new()?,
+            &guillemet_vault::keys::UnlockWith::KeyFile(home.key_file()).for_new()?,
         )?;
         templates::write(&home)?;
         let values = values();

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::terminal::{self, Answer, Refusal, Session, Stop};
 use super::{Failure, output};
-use crate::vault::passphrase::Passphrase;
 use guillemet_secret::reader::{NotASecret, Reading, SECRET_MAX, read_file, secret_in};
+use guillemet_vault::passphrase::Passphrase;
 
 /// The longest answer to a question that is not a secret, in bytes.
 const ANSWER_MAX: usize = 256;

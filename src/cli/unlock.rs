@@ -4,10 +4,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::Failure;
 use super::prompt::{self, AskedPassphrase};
-use crate::vault::keys::{METHODS, Method, Needs, NewUnlock, UnlockWith};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_vault::keys::{METHODS, Method, Needs, NewUnlock, UnlockWith};
 
 /// How the passphrase of an existing or a new vault is asked for.
 const PASSPHRASE: AskedPassphrase = AskedPassphrase { question: "Passphrase: ", flag: "--passphrase-fd", twice: false };

@@ -5,15 +5,16 @@ use std::os::unix::fs::MetadataExt;
 use clap::{Args, Subcommand};
 
 use super::{Done, Failure, no_daemon, output, unlock};
-use crate::vault::audit::{Actor, Change};
-use crate::vault::event::ChangeKind;
-use crate::vault::keys::{Method, Needs};
-use crate::vault::lock::DaemonLock;
-use crate::vault::store::{self, VaultError};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::event::ChangeKind;
+use guillemet_vault::keys::{Method, Needs};
+use guillemet_vault::lock::DaemonLock;
+use guillemet_vault::store;
+use guillemet_vault::store::VaultError;
 
 #[derive(Subcommand)]
 pub enum Vault {

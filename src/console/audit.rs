@@ -8,8 +8,8 @@ use super::pages::{data, part};
 use super::visit::{Answer, Visit};
 use crate::app::listing::Page;
 use crate::app::usage::{self, Events};
-use crate::vault::usage::Class;
 use guillemet_base::names::SecretName;
+use guillemet_vault::usage::Class;
 
 /// The audit trail, of one secret or of all, of one class or of all.
 pub async fn list(visit: &Visit<'_>) -> Answer {

@@ -40,9 +40,9 @@ use self::session::{Sessions, Times};
 use crate::app::{self, App, Link, LinkRequest};
 use crate::http::admission::{Admission, Holder, Slot};
 use crate::http::connection::Timed;
-use crate::vault::audit::Change;
-use crate::vault::usage::{Caller, ChangeKind};
 use guillemet_base::time::now;
+use guillemet_vault::audit::Change;
+use guillemet_vault::usage::{Caller, ChangeKind};
 
 /// Every path of the console, the methods it takes, and the fields of its form where it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {

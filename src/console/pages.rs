@@ -14,10 +14,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::vault::usage::Kind;
 use guillemet_base::display::clean;
 use guillemet_base::time;
 use guillemet_base::time::now;
+use guillemet_vault::usage::Kind;
 
 /// All but RFC 3986 unreserved.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -6,10 +6,9 @@
 //! Invariant: a look-up that fails means no, and so does a user that the kernel cannot name in this namespace.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::{fs, io};
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -18,7 +17,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
 use crate::user_namespace::Unnamed;
-use crate::vault::usage::Caller;
+use guillemet_vault::usage::Caller;
 
 /// Of `loginuid`: nobody has logged in.
 const NOBODY: u32 = u32::MAX;

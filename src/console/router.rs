@@ -22,10 +22,10 @@ use crate::app;
 use crate::app::error::{AppError, ErrorCode};
 use crate::http::error::{Code, HttpError};
 use crate::http::request;
-use crate::vault::audit::Change;
-use crate::vault::usage::ChangeKind;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_vault::audit::Change;
+use guillemet_vault::usage::ChangeKind;
 
 const COOKIE: &str = "guillemet_session";
 /// What a path leads to.

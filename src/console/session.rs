@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use crate::vault::audit::Actor;
-use crate::vault::usage::Caller;
 use guillemet_secret::crypto;
+use guillemet_vault::audit::Actor;
+use guillemet_vault::usage::Caller;
 
 /// Most links that wait to be used, and most sessions; the oldest gives way.
 const MOST: usize = 16;

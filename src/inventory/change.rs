@@ -13,13 +13,13 @@ use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
-use crate::vault::audit::{Actor, Change as AuditChange};
-use crate::vault::event::ChangeKind;
-use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Blocker, Rewrite, Unwritable, finish};
+use guillemet_vault::audit::{Actor, Change as AuditChange};
+use guillemet_vault::event::ChangeKind;
+use guillemet_vault::store::{Vault, VaultError, Writes};
 
 /// The label of the document that lists the files which a rename is about to rewrite.
 const RENAME: &str = "rename";

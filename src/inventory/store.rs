@@ -18,12 +18,12 @@ use crate::account::intent::Intent;
 use crate::account::wire;
 use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
-use crate::vault::audit::{Actor, Change as AuditChange};
-use crate::vault::event::ChangeKind;
-use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
+use guillemet_vault::audit::{Actor, Change as AuditChange};
+use guillemet_vault::event::ChangeKind;
+use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 
 impl Inventory {
     /// Writes changed secrets, each with what it was before, a document with them, and the events of the audit trail, in

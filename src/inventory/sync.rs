@@ -27,14 +27,14 @@ use crate::account::engine::{
 use crate::account::intent::{Change as IntentChange, Intent};
 use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::resolve::snapshot::Released;
-use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
-use crate::vault::event::ChangeKind;
-use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::Template;
+use guillemet_vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
+use guillemet_vault::event::ChangeKind;
+use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 
 /// How many notices are kept.
 pub(super) const NOTICES: usize = 100;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::vault::usage::{Refusals, SecretUsage};
 use guillemet_base::time::rfc3339;
+use guillemet_vault::usage::{Refusals, SecretUsage};
 
 /// The uses of a secret, and the refusals.
 #[derive(Clone, Debug, Serialize)]

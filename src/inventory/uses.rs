@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::sync::{Joined, Report};
 use super::usage::DeviceUsage;
 use super::{Inventory, Owned};
-use crate::vault::usage::{AllTotals, RecorderError, Totals};
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_base::time::{now, rfc3339};
+use guillemet_vault::usage::{AllTotals, RecorderError, Totals};
 
 /// A report older than this, in milliseconds, no longer says what its device uses. Devices in contact report at least
 /// every ten minutes (`sync::usage`).

@@ -20,7 +20,6 @@ use serde::Serialize;
 
 use self::budget::{Budget, Exhausted, Reservation};
 use self::snapshot::{Current, Snapshot, State};
-use crate::vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
@@ -28,6 +27,7 @@ use guillemet_plan::plan;
 use guillemet_plan::plan::Plan;
 use guillemet_plugin::fill::{self, Unfit, Values};
 use guillemet_secret::record::Secret;
+use guillemet_vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
 
 /// A rendered config, or the confirmation that the caller's copy is still current.
 pub struct Rendered {

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Resolver;
 use super::snapshot::Snapshot;
-use crate::vault::usage::{Caller, Event, Outcome, Subject, Unrecorded, Use};
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::now;
+use guillemet_vault::usage::{Caller, Event, Outcome, Subject, Unrecorded, Use};
 
 const MINUTE: Millis = 60 * 1000;
 /// The most callers that are logged in one minute: a user can have any number of programs.

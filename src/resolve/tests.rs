@@ -3,11 +3,11 @@
 use super::*;
 use crate::app::error::AppError;
 use crate::http::error::HttpError;
-use crate::vault::usage::Options;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, Planned, PlannedSlot, Target};
 use guillemet_secret::crypto::Key;
 use guillemet_template::lexer::Reference;
+use guillemet_vault::usage::Options;
 
 const VALUE: &str = "canary-value";
 

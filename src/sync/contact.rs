@@ -13,8 +13,8 @@ use crate::account::client::{Client, Events};
 use crate::account::engine::Wish;
 use crate::account::wire::Told;
 use crate::inventory::{AccountState, Inventory};
-use crate::vault::audit::Actor;
 use guillemet_base::random::random;
+use guillemet_vault::audit::Actor;
 
 /// The delay after a failed session: the first, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));

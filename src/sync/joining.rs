@@ -19,12 +19,12 @@ use crate::account::wire::{
 };
 use crate::account::words::words;
 use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
-use crate::vault::audit::{Actor, Change};
-use crate::vault::usage::ChangeKind;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
 use guillemet_secret::crypto::{DeviceSecret, Key};
+use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::usage::ChangeKind;
 
 /// How long a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);

@@ -13,9 +13,9 @@ use crate::account::tree::Leaf;
 use crate::account::wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 use crate::account::words::words;
 use crate::inventory::AccountError;
-use crate::vault::audit::{Actor, Change};
-use crate::vault::usage::ChangeKind;
 use guillemet_base::time::now;
+use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::usage::ChangeKind;
 
 /// What a repair does, or has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

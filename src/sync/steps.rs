@@ -9,11 +9,11 @@ use crate::account::engine::{Engine, Wish};
 use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
 use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
 use crate::resolve::snapshot::Released;
-use crate::vault::audit::{Actor, Change};
-use crate::vault::usage::ChangeKind;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
+use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::usage::ChangeKind;
 
 /// How often a push is tried when other devices push first.
 const TRIES: u32 = 12;

@@ -102,8 +102,8 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
 mod tests {
     use super::*;
     use crate::account::wire::DeviceId;
-    use crate::vault::usage::{AllTotals, Totals};
     use guillemet_base::names::SecretId;
+    use guillemet_vault::usage::{AllTotals, Totals};
 
     #[test]
     fn a_report_is_due_when_it_is_new_and_again_after_a_while() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use guillemet::account::client::Client;
 use guillemet::account::server::tls::Certificate;
-use guillemet::vault::store::{VaultError, change, connect};
+use guillemet_vault::store::{VaultError, change, connect};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};

@@ -4,6 +4,8 @@
 //! Runs in the process that holds keys, so it only reads text: it never evaluates a template and never parses a config
 //! tree.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod catalog;
 pub mod filter;
 pub mod lexer;

@@ -73,7 +73,7 @@ pub fn show(office: &Home) -> Done {
     let laptop = Home::at(second.path());
     crate::daemon::init(
         &guillemet_base::permissions::TrustedHome::check(&laptop, false)?,
-        &crate::vault::keys::UnlockWith::KeyFile(laptop.key_file()).for_new()?,
+        &guillemet_vault::keys::UnlockWith::KeyFile(laptop.key_file()).for_new()?,
     )?;
     super::templates::write(&laptop)?;
     let _daemon = Daemon::start(&laptop)?;

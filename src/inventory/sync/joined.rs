@@ -10,9 +10,9 @@ use super::reports::Kept;
 use crate::account::engine::{Engine, Memory, Notice, Update};
 use crate::account::intent::Intent;
 use crate::account::wire::{self, Hash};
-use crate::vault::store::{Vault, VaultError, Writes};
 use guillemet_base::names::Millis;
 use guillemet_secret::record::Secret;
+use guillemet_vault::store::{Vault, VaultError, Writes};
 
 /// The label of the document with everything of the account but records and intents.
 pub(in crate::inventory) const ACCOUNT: &str = "account";

@@ -14,9 +14,9 @@ use crate::account::engine::Engine;
 use crate::account::seal::Kind;
 use crate::account::wire::{self, DeviceId};
 use crate::inventory::Inventory;
-use crate::vault::store::VaultError;
-use crate::vault::usage::{AllTotals, Totals};
 use guillemet_base::names::{Millis, SecretId};
+use guillemet_vault::store::VaultError;
+use guillemet_vault::usage::{AllTotals, Totals};
 
 /// What one device has used, as it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]

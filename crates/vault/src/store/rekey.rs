@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 
 use super::file::{change, wipe, write_seal};
 use super::{Boxes, DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, key_binding};
-use crate::vault::audit::Change;
-use crate::vault::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader};
-use crate::vault::trail;
+use crate::audit::Change;
+use crate::keys::{Method, NewUnlock, OpenedBy, PassphraseHeader};
+use crate::{keys, trail};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::Key;

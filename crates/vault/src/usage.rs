@@ -96,7 +96,7 @@ pub type AllTotals = HashMap<SecretId, Totals, foldhash::fast::RandomState>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretUsage {
     /// The totals on this device.
-    pub(in crate::vault) totals: Totals,
+    pub(crate) totals: Totals,
     /// By place, busiest first.
     pub by_template: Vec<PlaceUsage>,
     /// By caller, busiest first.

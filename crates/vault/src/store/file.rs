@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
-use crate::vault::keys::{Method, PassphraseHeader};
+use crate::keys::{Method, PassphraseHeader};
 use guillemet_base::files;
 use guillemet_base::files::Links;
 use guillemet_base::random::random;

@@ -662,7 +662,7 @@ mod tests {
         for (index, (class, name, _)) in Class::ALL.into_iter().enumerate() {
             assert_eq!((class as usize, class.name(), Class::named(name)), (index, name, Some(class)));
         }
-        let openapi = include_str!("../../openapi.yaml");
+        let openapi = include_str!("../../../openapi.yaml");
         let all = format!(
             "    Outcome:\n      type: string\n      enum:\n{}",
             names(&|_| true).iter().map(|name| format!("        - {name}\n")).collect::<String>()
@@ -677,10 +677,10 @@ mod tests {
             Some((last, first)) => format!("{} or {last}", first.join(", ")),
             None => String::new(),
         };
-        let help = include_str!("../cli/usage.rs");
+        let help = include_str!("../../../src/cli/usage.rs");
         assert!(help.contains(&listed(&names(&|row| row.class != Class::Change))), "the outcomes in `usage --help`");
         assert!(help.contains(&listed(&classes)), "the classes there");
-        let docs = include_str!("../../docs/usage.md");
+        let docs = include_str!("../../../docs/usage.md");
         for row in EVENT_KINDS {
             let row = format!("| `{}` | {} | {} |\n", row.name, row.class.name(), row.text);
             assert!(docs.contains(&row), "docs/usage.md lacks {row}");

@@ -1,7 +1,7 @@
 //! The bounds of the trail, and of the counters that callers can create.
 
 use super::*;
-use crate::vault::audit::Actor;
+use crate::audit::Actor;
 
 fn all(recorder: &Recorder) -> Vec<(Outcome, Millis)> {
     uses(recorder).into_iter().map(|event| (event.outcome, event.time)).collect()

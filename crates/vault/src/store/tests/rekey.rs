@@ -2,8 +2,8 @@
 //! Passphrases that earlier versions read with their line ends still open their vaults.
 
 use super::*;
-use crate::vault::audit::Actor;
-use crate::vault::event::ChangeKind;
+use crate::audit::Actor;
+use crate::event::ChangeKind;
 use guillemet_secret::crypto::PassphraseCost;
 
 fn pending(home: &Home) -> PathBuf {

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of templates, plugins or requests.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod audit;
 pub mod event;
 pub mod journal;

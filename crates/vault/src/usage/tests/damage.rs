@@ -1,7 +1,7 @@
 //! A damaged, lost or older journal, and a clock that jumps.
 
 use super::*;
-use crate::vault::trail;
+use crate::trail;
 
 /// Returns files whose journal has this many records after one that was folded.
 fn killed(records: u64) -> Files {

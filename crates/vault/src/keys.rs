@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn the_documents_name_every_method() {
         let names: Vec<&str> = METHODS.iter().map(|row| row.name).collect();
-        let api = include_str!("../../openapi.yaml");
+        let api = include_str!("../../../openapi.yaml");
         assert!(api.contains(&format!("unlock: {{ enum: [{}] }}", names.join(", "))), "openapi.yaml: {names:?}");
         for name in names {
             assert_eq!(Method::named(name).map(Method::name), Some(name));

@@ -86,7 +86,7 @@ pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultErro
 ///
 /// # Errors
 /// As `missing`, and the errors of SQLite.
-pub(in crate::vault) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(), VaultError> {
+pub(crate) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(), VaultError> {
     match missing(database)? {
         Some(make) => {
             database.execute_batch(&make)?;
