@@ -5,7 +5,7 @@ mod support;
 
 use guillemet::account::client::ClientError;
 use guillemet::account::code::{Code, Recovery};
-use guillemet::account::wire::Cursor;
+use guillemet_wire::Cursor;
 use serde_json::{Value, json};
 use support::account::{Place, Server};
 use support::team::{Machine, Team, in_sync, join, until};

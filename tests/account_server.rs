@@ -8,12 +8,10 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Instant;
 
-use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError};
-use guillemet::account::wire::{
-    AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage,
-};
 use guillemet_base::random::random;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage};
 use support::account::{
     Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
 };
@@ -435,7 +433,7 @@ async fn paged(place: &Place) {
         assert!(page.records.iter().all(|found| found.seq <= reached));
         heads.extend(page.heads.iter().map(|head| head.seq));
         for found in page.records {
-            records.retain(|known: &guillemet::account::wire::ChangedRecord| known.record.id != found.record.id);
+            records.retain(|known: &guillemet_wire::ChangedRecord| known.record.id != found.record.id);
             records.push(found);
         }
         pages += 1;

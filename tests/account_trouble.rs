@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use guillemet::account::code::Code;
-use guillemet::account::wire::Cursor;
+use guillemet_wire::Cursor;
 use serde_json::{Value, json};
 use support::account::{Place, change, object, record};
 use support::daemon::Guillemet;

@@ -5,14 +5,14 @@ mod support;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
-use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::Client;
 use guillemet::account::seal::{EpochKey, Kind};
-use guillemet::account::wire::{AccountId, DeviceId, Usage};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto::Key;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, DeviceId, Usage};
 use serde_json::{Value, json};
 use support::account::{Place, Server};
 use support::browser::{Browser, Page, SECRETS};

@@ -4,10 +4,8 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
-use guillemet::account::api_key::ApiKey;
 use guillemet::account::code::{Code, Creation, Invitation, Place, Recovery};
 use guillemet::account::seal::EpochKey;
-use guillemet::account::wire::{AccountId, DeviceId, Newest, PublicKey};
 use guillemet::api::request::Fields;
 use guillemet::daemon;
 use guillemet::resolve::budget::Budget;
@@ -28,6 +26,8 @@ use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::passphrase::Passphrase;
 use guillemet_vault::store::Vault;
 use guillemet_vault::usage::Recorder;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, DeviceId, Newest, PublicKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;

@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 
 use self::connect::Way;
 pub use self::events::Events;
-use super::api_key::ApiKey;
-use super::wire::{
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{
     AccountId, BODY_MAX, Changes, Current, Cursor, DeviceId, Enrolment, Hash, Invite, Listing, Newest, Push, Usage,
     Wrap,
 };

@@ -11,11 +11,11 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::api_key::ApiKey;
-use super::wire::{AccountId, DeviceId, Newest, PublicKey};
 use guillemet_base::display::is_unfit;
 use guillemet_base::names::Millis;
 use guillemet_secret::crypto::DeviceSecret;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, DeviceId, Newest, PublicKey};
 
 /// The longest address of a server, in bytes.
 const URL_MAX: usize = 512;
@@ -69,7 +69,7 @@ pub struct Creation {
     pub api_key: ApiKey,
 }
 
-/// A code that invites a device. It can be used once, within [`INVITE_SECONDS`](super::wire::INVITE_SECONDS).
+/// A code that invites a device. It can be used once, within [`INVITE_SECONDS`](guillemet_wire::INVITE_SECONDS).
 pub struct Invitation {
     /// The account to join, and its server.
     pub place: Place,

@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
-use super::wire::IntentId;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::{Malformed, Reader, Secret, Version, pad, put_text};
+use guillemet_wire::IntentId;
 
 const LAYOUT: u8 = 1;
 

@@ -9,14 +9,14 @@ mod tests;
 
 use sha2::{Digest, Sha256};
 
-use super::api_key::{ApiKey, is_id};
 use super::code::Invitation;
 use super::seal::{pad, unpad};
-use super::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed};
 use guillemet_base::display::tidy;
 use guillemet_base::random::random;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::Key;
+use guillemet_wire::api_key::{ApiKey, is_id};
+use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed};
 
 /// The prefix of what is hashed for the key, and of what the HMAC covers.
 const PREFIX: &[u8] = b"guillemet join 1\0";

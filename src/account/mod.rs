@@ -14,7 +14,6 @@
 //!
 //! docs/account-protocol.md is the specification.
 
-pub mod api_key;
 pub mod client;
 pub mod code;
 pub mod engine;
@@ -24,5 +23,4 @@ mod reader;
 pub mod seal;
 pub mod server;
 pub mod tree;
-pub mod wire;
 pub mod words;

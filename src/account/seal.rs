@@ -12,12 +12,12 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 pub use self::wrap::{BadWrap, open_wrap};
-use super::wire::{AccountId, DeviceId, Hash, Link, Sealed};
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::KEY_LEN;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::{Key, NONCE_LEN, Unopened};
 use guillemet_secret::record::padded;
+use guillemet_wire::{AccountId, DeviceId, Hash, Link, Sealed};
 
 /// The kinds of boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

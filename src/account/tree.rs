@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::wire::{Hash, ObjectId, Sealed};
+use guillemet_wire::{Hash, ObjectId, Sealed};
 
 /// The number of buckets.
 const BUCKETS: usize = 1 << 10;

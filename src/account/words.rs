@@ -2,7 +2,7 @@
 
 use bip39::Language;
 
-use super::wire::Hash;
+use guillemet_wire::Hash;
 
 /// The number of bits that one word encodes.
 const BITS: usize = 11;

@@ -8,11 +8,11 @@ use super::error::AppError;
 use super::{App, audit};
 use crate::account::code::Code;
 use crate::account::engine::Unprepared;
-use crate::account::wire::DeviceId;
 use crate::inventory::{AccountError, Inventory};
 use crate::sync::{self, SyncError, Wanted};
 use guillemet_vault::audit::{About, Actor, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
+use guillemet_wire::DeviceId;
 
 /// Creates, joins or recovers an account, as the code says. What this vault brings is in the account when this returns,
 /// where the server can be reached.

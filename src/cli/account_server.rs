@@ -15,7 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
-use crate::account::api_key::ApiKey;
 use crate::account::code::{Code, Creation, Place as CodePlace};
 use crate::account::server::limits::Limits;
 use crate::account::server::storage::postgres::Postgres;
@@ -23,11 +22,12 @@ use crate::account::server::storage::sqlite::{DATABASE, Sqlite};
 use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
 use crate::account::server::tls::{Certificate, own_files, own_pin};
 use crate::account::server::{self, App};
-use crate::account::wire::{AccountId, Hash};
 use guillemet_base::home::Home;
 use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_base::{files, permissions};
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, Hash};
 
 /// The name of the file in the server's folder that is locked while a server or a copy uses the folder.
 const LOCK: &str = "account.lock";

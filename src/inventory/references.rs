@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::sync::Joined;
 use super::views::{BlockerView, ReferenceView};
 use crate::account::engine::{Blocked, Named, References, Words};
-use crate::account::wire::DeviceId;
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::{Catalog, Content, Names, Reason};
+use guillemet_wire::DeviceId;
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
 /// one record.

@@ -15,7 +15,6 @@ use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::account::engine::{Update, Written};
 use crate::account::intent::Intent;
-use crate::account::wire;
 use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
 use guillemet_base::names::{SecretId, SecretName};
@@ -24,6 +23,7 @@ use guillemet_secret::record::Secret;
 use guillemet_vault::audit::{Actor, Change as AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
+use guillemet_wire;
 
 impl Inventory {
     /// Writes changed secrets, each with what it was before, a document with them, and the events of the audit trail, in
@@ -140,7 +140,7 @@ impl Inventory {
         };
         let mut kept = std::mem::take(&mut joined.kept);
         let settled: HashSet<_> = update.settled.iter().collect();
-        let gone = |(id, _): &(wire::IntentId, String)| settled.contains(id);
+        let gone = |(id, _): &(guillemet_wire::IntentId, String)| settled.contains(id);
         let mut forgotten = Vec::new();
         // What is settled is the oldest, nearly always; and there may be very many behind.
         while let Some(oldest) = kept.pop_front_if(|kept| gone(kept)) {
@@ -152,7 +152,7 @@ impl Inventory {
         }
         // Labels are in the order of the intents: what comes before others is written again with them. What is kept
         // is pending in the same order, so that nothing is between as soon as the last of both is the same.
-        let is_last = |(id, _): &(wire::IntentId, String)| {
+        let is_last = |(id, _): &(guillemet_wire::IntentId, String)| {
             joined.engine.pending().nth(kept.len() - 1).is_some_and(|pending| pending.id == *id)
         };
         if !kept.back().is_none_or(is_last) {

@@ -25,7 +25,6 @@ use crate::account::engine::{
     Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
 };
 use crate::account::intent::{Change as IntentChange, Intent};
-use crate::account::wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 use crate::resolve::snapshot::Released;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
@@ -35,6 +34,7 @@ use guillemet_template::catalog::Template;
 use guillemet_vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
+use guillemet_wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
 
 /// How many notices are kept.
 pub(super) const NOTICES: usize = 100;
@@ -96,7 +96,7 @@ pub struct AccountState {
     /// The newest head, with its hash.
     pub head: Option<(Head, Hash)>,
     /// The account, and the id of this device in it.
-    pub me: (wire::AccountId, DeviceId),
+    pub me: (guillemet_wire::AccountId, DeviceId),
     /// How many intents the account does not have yet.
     pub pending: usize,
     /// What a person should know, newest last.

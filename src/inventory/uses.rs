@@ -117,7 +117,7 @@ impl Inventory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::wire::DeviceId;
+    use guillemet_wire::DeviceId;
 
     const NOW: Millis = 1_800_000_000_000;
     const MINUTE: Millis = 60_000;

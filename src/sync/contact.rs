@@ -11,10 +11,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
 use crate::account::client::{Client, Events};
 use crate::account::engine::Wish;
-use crate::account::wire::Told;
 use crate::inventory::{AccountState, Inventory};
 use guillemet_base::random::random;
 use guillemet_vault::audit::Actor;
+use guillemet_wire::Told;
 
 /// The delay after a failed session: the first, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -136,7 +136,7 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     }
 }
 
-async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: crate::account::wire::AccountId) -> SyncError {
+async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wire::AccountId) -> SyncError {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
         // A proxy in between may not let them through.

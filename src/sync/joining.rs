@@ -8,15 +8,11 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, steps};
-use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
 use crate::account::engine::{Engine, Me, References, Wish, Written};
 use crate::account::join as joins;
 use crate::account::seal::{EpochKey, open_wrap};
-use crate::account::wire::{
-    AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap,
-};
 use crate::account::words::words;
 use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
 use guillemet_base::names::{Millis, SecretName};
@@ -25,6 +21,8 @@ use guillemet_base::time::now;
 use guillemet_secret::crypto::{DeviceSecret, Key};
 use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::usage::ChangeKind;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap};
 
 /// How long a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);

@@ -21,16 +21,16 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
-use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::Refusal;
-use crate::account::wire::{AccountId, Hash};
 use crate::account::words::words;
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, Hash};
 
 pub use self::contact::run;
 pub use self::joining::{Joining, Printed, Wanted, create, invite, join, recover, recovery};

@@ -10,12 +10,12 @@ use super::{SyncError, SyncState, connect, steps};
 use crate::account::client::Client;
 use crate::account::engine::{Engine, Wish};
 use crate::account::tree::Leaf;
-use crate::account::wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 use crate::account::words::words;
 use crate::inventory::AccountError;
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::usage::ChangeKind;
+use guillemet_wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 
 /// What a repair does, or has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

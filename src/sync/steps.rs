@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::{SyncError, SyncState, is_final};
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::{Engine, Wish};
-use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
 use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
 use crate::resolve::snapshot::Released;
 use guillemet_base::names::{SecretId, SecretName};
@@ -14,6 +13,7 @@ use guillemet_base::time::now;
 use guillemet_secret::crypto;
 use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::usage::ChangeKind;
+use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
 
 /// How often a push is tried when other devices push first.
 const TRIES: u32 = 12;

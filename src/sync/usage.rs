@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::{SyncError, SyncState};
 use crate::account::client::{Client, ClientError};
 use crate::account::seal::Kind;
-use crate::account::wire::Usage;
 use crate::inventory::{AccountError, Inventory, Report};
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
+use guillemet_wire::Usage;
 
 /// After how many milliseconds a device reports again though it has used nothing new: one that stays silent for longer is
 /// out of contact.
@@ -101,9 +101,9 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::wire::DeviceId;
     use guillemet_base::names::SecretId;
     use guillemet_vault::usage::{AllTotals, Totals};
+    use guillemet_wire::DeviceId;
 
     #[test]
     fn a_report_is_due_when_it_is_new_and_again_after_a_while() {

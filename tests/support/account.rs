@@ -6,17 +6,17 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, ClientError, Events};
 use guillemet::account::code::Creation;
 use guillemet::account::server::storage::Storage;
 use guillemet::account::server::storage::postgres::Postgres as PostgresStorage;
 use guillemet::account::server::storage::sqlite::Sqlite;
-use guillemet::account::wire::{
+use guillemet_base::random::random;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{
     AccountId, ChangedRecord, Cursor, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, Push, Sealed,
     SealedHead, SealedRecord, Told, Wrap,
 };
-use guillemet_base::random::random;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::{Client, Events};
-use guillemet::account::wire::{AccountId, Cursor, DeviceId, Hash, Push, Sealed, SealedHead};
 use guillemet_base::random::random;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, Cursor, DeviceId, Hash, Push, Sealed, SealedHead};
 
 use super::super::RENDER;
 use super::super::load::{Server, request};

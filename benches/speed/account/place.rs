@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use guillemet::account::api_key::ApiKey;
 use guillemet::account::client::Client;
 use guillemet::account::code::Creation;
-use guillemet::account::wire::Hash;
+use guillemet_wire::Hash;
+use guillemet_wire::api_key::ApiKey;
 use serde_json::{Value, json};
 
 use super::super::home::{BenchHome, PROGRAM};

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::ClientError;
-use crate::account::wire::Hash;
+use guillemet_wire::Hash;
 
 /// The time limit for a connection, its TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{ClientError, malformed};
-use crate::account::wire::Told;
+use guillemet_wire::Told;
 
 /// The longest silence in a stream. The server sends something every 15 seconds.
 const SILENT: Duration = Duration::from_secs(45);

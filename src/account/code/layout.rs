@@ -6,10 +6,10 @@ use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
 use super::{BadCode, Code, CodeKind, Creation, Invitation, Place, Recovery};
-use crate::account::api_key::ApiKey;
 use crate::account::reader::Reader;
-use crate::account::wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
 use guillemet_secret::crypto::DeviceSecret;
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
 
 /// The version of the layout that this program writes.
 const LAYOUT: u8 = 1;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::account::wire::Hash;
+use guillemet_wire::Hash;
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
     std::array::from_fn(|index| from.wrapping_add(index as u8))

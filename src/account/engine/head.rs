@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Author, DeviceChange};
 
-use crate::account::wire::{DeviceId, Hash, IntentId, ObjectId, PublicKey};
 use guillemet_base::names::Millis;
+use guillemet_wire::{DeviceId, Hash, IntentId, ObjectId, PublicKey};
 
 /// The plaintext of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

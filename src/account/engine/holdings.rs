@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::references::References;
 use crate::account::intent::{Change, Intent};
-use crate::account::wire::DeviceId;
 use guillemet_base::names::{Millis, NAME_MAX, SecretId, SecretName};
 use guillemet_secret::record::Secret;
+use guillemet_wire::DeviceId;
 
 type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 

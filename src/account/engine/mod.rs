@@ -42,10 +42,10 @@ pub use self::stored::{Memory, Unreadable};
 use super::intent::Intent;
 use super::seal::EpochKey;
 use super::tree::{Leaf, Tree};
-use super::wire::{AccountId, Cursor, DeviceId, Hash, IntentId, Newest, ObjectId, Sealed};
 use guillemet_base::names::SecretId;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_secret::record::Secret;
+use guillemet_wire::{AccountId, Cursor, DeviceId, Hash, IntentId, Newest, ObjectId, Sealed};
 
 /// The identity of this device.
 pub struct Me {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::holdings::Deleted;
 use super::references::References;
-use crate::account::wire::DeviceId;
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::{Malformed, Reader, Secret};
+use guillemet_wire::DeviceId;
 
 const SECRET: u8 = 1;
 const DELETED: u8 = 2;

@@ -9,7 +9,7 @@ use super::object::Object;
 use super::rescue::rescue;
 use super::*;
 use crate::account::seal::{Kind, NO_ID, open_wrap};
-use crate::account::wire::{ChangedRecord, Changes, Link, SealedHead, SealedRecord, Wrap};
+use guillemet_wire::{ChangedRecord, Changes, Link, SealedHead, SealedRecord, Wrap};
 
 const GOES_BACK: &str = "a record goes back";
 

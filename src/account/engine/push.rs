@@ -7,10 +7,10 @@ use super::pull::leaves;
 use super::*;
 use crate::account::intent::Change;
 use crate::account::seal::{Kind, NO_ID};
-use crate::account::wire::{DeviceKey, PublicKey, Push, RECORDS_MAX, SealedHead, SealedRecord, Wrap};
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
 use guillemet_secret::crypto;
+use guillemet_wire::{DeviceKey, PublicKey, Push, RECORDS_MAX, SealedHead, SealedRecord, Wrap};
 
 /// The approximate limit for the boxes of one push, in bytes.
 const BYTES_MAX: usize = 6 << 20;

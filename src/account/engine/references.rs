@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::wire::DeviceId;
 use guillemet_base::names::SecretName;
+use guillemet_wire::DeviceId;
 
 /// The references of one device, as they are published to the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::account::wire::{Newest, PublicKey, Wrap};
 use guillemet_secret::crypto::{DeviceSecret, WeakKey, wrap_with};
+use guillemet_wire::{Newest, PublicKey, Wrap};
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
     std::array::from_fn(|index| from.wrapping_add(index as u8))

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
 use crate::account::reader::Reader;
-use crate::account::wire::{Newest, PublicKey, Wrap};
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::{DeviceSecret, WeakKey};
+use guillemet_wire::{Newest, PublicKey, Wrap};
 
 /// The prefix of the plaintext.
 const PREFIX: &[u8] = b"guillemet wrap 1\0";

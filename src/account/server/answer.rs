@@ -20,8 +20,8 @@ use super::limits::Who;
 use super::routes::{Endpoint, Found};
 use super::storage::{KeyKind, Pushing, StorageError};
 use super::{App, check, events, metrics, request};
-use crate::account::wire::{AccountId, Current, DeviceId, Enrolment, Hash, Invite, Listing, Push, Usage};
 use guillemet_base::time::now;
+use guillemet_wire::{AccountId, Current, DeviceId, Enrolment, Hash, Invite, Listing, Push, Usage};
 
 /// The body of an answer: complete, or a stream of events.
 pub type AnswerBody = Either<Full<Bytes>, events::Stream>;

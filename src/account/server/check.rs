@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use super::error::ServerError;
-use crate::account::api_key::is_id;
-use crate::account::wire::{BOX_MAX, Enrolment, INVITE_SECONDS, Invite, Push, RECORDS_MAX, Sealed, Usage};
+use guillemet_wire::api_key::is_id;
+use guillemet_wire::{BOX_MAX, Enrolment, INVITE_SECONDS, Invite, Push, RECORDS_MAX, Sealed, Usage};
 
 /// The largest number that a database can store.
 const NUMBER_MAX: u64 = i64::MAX as u64;
@@ -145,7 +145,7 @@ pub fn usage(usage: &Usage) -> Result<(), ServerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::wire::{DeviceId, Hash, Link, ObjectId, SealedHead, SealedRecord, Wrap};
+    use guillemet_wire::{DeviceId, Hash, Link, ObjectId, SealedHead, SealedRecord, Wrap};
 
     #[test]
     fn everything_wrong_is_told_at_once() {

@@ -20,7 +20,7 @@ use super::answer::Caller;
 use super::error::{Code, ServerError};
 use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
-use crate::account::wire::Told;
+use guillemet_wire::Told;
 
 /// The time after which something is sent if nothing happens, so that each end notices when the other is gone.
 const ALIVE: Duration = Duration::from_secs(15);

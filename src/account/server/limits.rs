@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::storage::Bounds;
-use crate::account::wire::{AccountId, BODY_MAX};
+use guillemet_wire::{AccountId, BODY_MAX};
 
 /// The number of bodies of the largest size that are read at the same time.
 const BODIES: usize = 16;

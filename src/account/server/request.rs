@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Code, ServerError};
 use super::limits::Turns;
-use crate::account::api_key::ApiKey;
-use crate::account::wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
+use guillemet_wire::api_key::ApiKey;
+use guillemet_wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
 
 /// The time limit for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::stopped;
-use crate::account::wire::Hash;
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
+use guillemet_wire::Hash;
 
 /// The interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::account::code::Code;
-use crate::account::wire::DeviceId;
 use crate::api::context::RequestContext;
 use crate::api::response::{Created, Json};
 use crate::app::account;
@@ -12,6 +11,7 @@ use crate::app::listing::Listing;
 use crate::http::error::HttpError;
 use crate::sync::{DeviceView, Plan, Status, Wanted};
 use guillemet_base::time::rfc3339;
+use guillemet_wire::DeviceId;
 
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;

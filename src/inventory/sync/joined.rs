@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::reports::Kept;
 use crate::account::engine::{Engine, Memory, Notice, Update};
 use crate::account::intent::Intent;
-use crate::account::wire::{self, Hash};
 use guillemet_base::names::Millis;
 use guillemet_secret::record::Secret;
 use guillemet_vault::store::{Vault, VaultError, Writes};
+use guillemet_wire::{self, Hash};
 
 /// The label of the document with everything of the account but records and intents.
 pub(in crate::inventory) const ACCOUNT: &str = "account";
@@ -78,7 +78,7 @@ pub(in crate::inventory) struct Joined {
     /// The number of the next intent's document.
     pub(in crate::inventory) next: u64,
     /// The pending intents that are written down, each with its label, in the order of the engine.
-    pub(in crate::inventory) kept: VecDeque<(wire::IntentId, String)>,
+    pub(in crate::inventory) kept: VecDeque<(guillemet_wire::IntentId, String)>,
     /// The newest report of each device.
     pub(super) usage: Vec<Kept>,
 }
@@ -107,9 +107,9 @@ pub(in crate::inventory) fn load(
         intents.push(intent);
     }
     let records = vault.account_records()?.into_iter().filter_map(|record| {
-        let sealed = wire::Sealed(record.sealed?);
+        let sealed = guillemet_wire::Sealed(record.sealed?);
         let leaf = crate::account::tree::Leaf::of(record.revision, record.epoch, &sealed);
-        Some((wire::ObjectId(record.id), leaf, sealed))
+        Some((guillemet_wire::ObjectId(record.id), leaf, sealed))
     });
     let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)

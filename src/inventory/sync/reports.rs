@@ -12,11 +12,11 @@ use super::AccountError;
 use super::joined::{Joined, USAGE};
 use crate::account::engine::Engine;
 use crate::account::seal::Kind;
-use crate::account::wire::{self, DeviceId};
 use crate::inventory::Inventory;
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_vault::store::VaultError;
 use guillemet_vault::usage::{AllTotals, Totals};
+use guillemet_wire::{self, DeviceId};
 
 /// What one device has used, as it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Report {
         self.totals == other.totals
     }
 
-    fn open(engine: &Engine, told: &wire::Usage) -> Option<Self> {
+    fn open(engine: &Engine, told: &guillemet_wire::Usage) -> Option<Self> {
         let key = engine.key_of(told.epoch)?;
         let opened = key.open(Kind::Usage, engine.me().account, told.device.0, told.counter, &told.sealed).ok()?;
         Self::read(told.device, told.counter, &opened)
@@ -102,14 +102,14 @@ impl Report {
 
 /// A report, sealed and opened.
 pub(super) struct Kept {
-    sealed: wire::Usage,
+    sealed: guillemet_wire::Usage,
     report: Arc<Report>,
 }
 
 impl Kept {
     /// Opens reports, and drops those that do not open: a server can send anything.
-    pub(super) fn open_all(engine: &Engine, told: Vec<wire::Usage>) -> Vec<Self> {
-        let open = |sealed: wire::Usage| {
+    pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::Usage>) -> Vec<Self> {
+        let open = |sealed: guillemet_wire::Usage| {
             let report = Arc::new(Report::open(engine, &sealed)?);
             Some(Self { sealed, report })
         };
@@ -146,10 +146,10 @@ impl Inventory {
     ///
     /// # Errors
     /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn keep_reports(&self, told: Vec<wire::Usage>) -> Result<(), AccountError> {
+    pub fn keep_reports(&self, told: Vec<guillemet_wire::Usage>) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let is_known = |told: &wire::Usage| {
+        let is_known = |told: &guillemet_wire::Usage| {
             joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
         };
         let newer: Vec<_> = told.into_iter().filter(|told| !is_known(told)).collect();
@@ -159,7 +159,7 @@ impl Inventory {
         }
         joined.usage.retain(|kept| !newer.iter().any(|newer| newer.report.device == kept.report.device));
         joined.usage.extend(newer);
-        let sealed: Vec<&wire::Usage> = joined.usage.iter().map(|kept| &kept.sealed).collect();
+        let sealed: Vec<&guillemet_wire::Usage> = joined.usage.iter().map(|kept| &kept.sealed).collect();
         let bytes = serde_json::to_vec(&sealed).map_err(VaultError::Unserializable)?;
         Ok(owned.vault.set_document(USAGE, &bytes)?)
     }

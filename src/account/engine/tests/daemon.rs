@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::super::*;
 use crate::account::intent::Intent;
-use crate::account::wire::{Changes, ObjectId, Sealed};
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::Secret;
+use guillemet_wire::{Changes, ObjectId, Sealed};
 
 /// More versions than any test makes, so that nothing is pruned.
 pub const KEEP: usize = 1000;

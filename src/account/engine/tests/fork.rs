@@ -5,8 +5,8 @@ use super::super::*;
 use super::daemon::{Daemon, shown};
 use super::scene::{Past, Scene};
 use super::world::{World, admit};
-use crate::account::wire::Changes;
 use crate::account::words::words;
+use guillemet_wire::Changes;
 
 const A: usize = 0;
 const B: usize = 1;

@@ -7,8 +7,8 @@ use super::super::*;
 use super::daemon::Daemon;
 use super::scene::{Past, Scene, past};
 use crate::account::seal::{Kind, NO_ID};
-use crate::account::wire::{Changes, Hash, Sealed, SealedHead};
 use guillemet_base::random::random;
+use guillemet_wire::{Changes, Hash, Sealed, SealedHead};
 
 /// The expected result of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,7 +125,7 @@ impl Lies<'_> {
     }
 
     fn of_records(&mut self) {
-        let with_box = |(index, changed): (usize, &crate::account::wire::ChangedRecord)| {
+        let with_box = |(index, changed): (usize, &guillemet_wire::ChangedRecord)| {
             changed.record.sealed.is_some().then_some(index)
         };
         let boxes: Vec<_> = self.whole.records.iter().enumerate().filter_map(with_box).collect();

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::server::Refused;
 use super::world::{World, admit, me};
-use crate::account::wire::Changes;
+use guillemet_wire::Changes;
 
 const A: usize = 0;
 const B: usize = 1;

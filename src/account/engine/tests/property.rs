@@ -8,8 +8,8 @@ use super::daemon::Daemon;
 use super::ledger::Ledger;
 use super::server::{Pages, Refused};
 use super::world::{World, admit, me};
-use crate::account::wire::{Changes, Cursor, Hash, Push};
 use guillemet_base::names::SecretId;
+use guillemet_wire::{Changes, Cursor, Hash, Push};
 
 const NAMES: [&str; 6] = ["cal", "sip", "CAL", "mcp", "bot", "Sip-2"];
 const TEMPLATES: [&str; 2] = ["cal-com/a", "sip-trunk/b"];

@@ -7,7 +7,7 @@ use super::super::*;
 use super::daemon::Daemon;
 use super::server::{Pages, Server};
 use super::world::{Failed, World};
-use crate::account::wire::Changes;
+use guillemet_wire::Changes;
 
 const A: usize = 0;
 const B: usize = 1;

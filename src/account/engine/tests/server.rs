@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::account::wire::{
+use guillemet_wire::{
     AccountId, BODY_MAX, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Push, RECORDS_MAX,
     SealedHead, SealedRecord, Wrap,
 };

@@ -3,7 +3,7 @@
 
 use super::super::object::Object;
 use super::super::*;
-use crate::account::wire::{AccountId, Hash, PublicKey, Sealed, SealedHead};
+use guillemet_wire::{AccountId, Hash, PublicKey, Sealed, SealedHead};
 
 const HEAD: &str = concat!(
     r#"{"seq":7,"epoch":2,"prev":"1111111111111111111111111111111111111111111111111111111111111111","#,

@@ -4,9 +4,9 @@ use super::super::*;
 use super::daemon::{Daemon, KEEP, shown};
 use super::server::{Refused, Server};
 use crate::account::seal::open_wrap;
-use crate::account::wire::{AccountId, Changes, PublicKey};
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
+use guillemet_wire::{AccountId, Changes, PublicKey};
 
 pub struct World {
     pub server: Server,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
-use crate::account::wire::{AccountId, DeviceId};
+use guillemet_wire::{AccountId, DeviceId};
 
 /// The number of changes that a slow listener can be behind. One that is further behind looks up everything.
 const KEPT: usize = 32;

@@ -18,8 +18,8 @@ use std::pin::Pin;
 use serde::Serialize;
 
 pub use self::hub::{Hub, Wake};
-use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Push, Usage, Wrap};
 use guillemet_base::names::Millis;
+use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Push, Usage, Wrap};
 
 /// The future of a storage call.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;

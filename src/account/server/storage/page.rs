@@ -5,7 +5,7 @@
 //! read. So a device that follows `next` to the end has every head up to the newest one of the last page, and of every
 //! record that these heads changed the form that is valid at that head.
 
-use crate::account::wire::{ChangedRecord, Cursor, ObjectId};
+use guillemet_wire::{ChangedRecord, Cursor, ObjectId};
 
 /// The most heads in one page.
 pub const HEADS_MAX: usize = 1000;

@@ -22,8 +22,8 @@ use tokio_postgres::{Config, IsolationLevel, Row};
 
 use self::tls::Tls;
 use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
-use crate::account::wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
 use guillemet_base::names::Millis;
+use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
 
 /// The number of connections that one server has to the database, in addition to the one that listens.
 const CONNECTIONS: usize = 16;

@@ -5,8 +5,8 @@ use deadpool_postgres::{GenericClient, Transaction};
 use super::push::put_key;
 use super::{big, bytes, number, row, rows, run, some_bytes};
 use crate::account::server::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
-use crate::account::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
 use guillemet_base::names::Millis;
+use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
 
 pub(super) async fn key(on: &impl GenericClient, id: &str) -> Result<Option<KnownKey>, StorageError> {
     let text = "SELECT account, hash, kind, device FROM keys WHERE id = $1 AND ended IS NULL";

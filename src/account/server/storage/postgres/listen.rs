@@ -11,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Config};
 
 use super::tls::Tls;
 use crate::account::server::storage::{Hub, StorageError, Wake};
-use crate::account::wire::AccountId;
+use guillemet_wire::AccountId;
 
 /// The channel of the notifications.
 const CHANNEL: &str = "guillemet_account";
@@ -93,7 +93,7 @@ fn read(text: &str) -> Option<(AccountId, Wake)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::wire::DeviceId;
+    use guillemet_wire::DeviceId;
 
     #[test]
     fn what_is_told_is_heard() {

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::{big, bytes, number, row, rows};
 use crate::account::server::storage::StorageError;
 use crate::account::server::storage::page::{HEADS_MAX, Room, behind, next};
-use crate::account::wire::{
+use guillemet_wire::{
     AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, ObjectId, Sealed, SealedHead, SealedRecord, Wrap,
 };
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::file::TABLES;
 use super::push::run;
 use crate::account::server::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
-use crate::account::wire::{AccountId, Hash, Newest};
+use guillemet_wire::{AccountId, Hash, Newest};
 
 pub(super) fn create(database: &Connection, account: &NewAccount) -> Result<(), StorageError> {
     let insert = "INSERT INTO accounts (id, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";

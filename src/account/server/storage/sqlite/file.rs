@@ -1,15 +1,14 @@
 //! The database file: its tables, its format, and how it is opened.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::account::server::storage::{Found, StorageError};
-use crate::account::wire::{AccountId, Hash, Newest};
+use guillemet_wire::{AccountId, Hash, Newest};
 
 /// The name of the database file.
 pub const DATABASE: &str = "account.db";

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::push::{put_key, run};
 use crate::account::server::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
-use crate::account::wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
 use guillemet_base::names::Millis;
+use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
 
 pub(super) fn key(database: &Connection, id: &str) -> Result<Option<KnownKey>, StorageError> {
     let text = "SELECT account, hash, kind, device FROM keys WHERE id = ?1 AND ended IS NULL";

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::account::server::storage::StorageError;
 use crate::account::server::storage::page::{HEADS_MAX, Room, behind, next};
-use crate::account::wire::{
+use guillemet_wire::{
     AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Sealed, SealedHead,
     SealedRecord, Wrap,
 };

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::file;
 use crate::account::server::storage::{KeyKind, Pushing, StorageError, refused, within};
-use crate::account::wire::{AccountId, DeviceKey, Newest, SealedRecord};
+use guillemet_wire::{AccountId, DeviceKey, Newest, SealedRecord};
 
 /// Accepts a push. Any failure rolls everything back.
 pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<Newest, StorageError> {

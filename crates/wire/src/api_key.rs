@@ -7,7 +7,7 @@ use std::fmt;
 use data_encoding::BASE64URL_NOPAD;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::wire::{DeviceId, DeviceKey, Hash};
+use crate::{DeviceId, DeviceKey, Hash};
 use guillemet_base::random::random;
 
 /// The prefix of every key.

@@ -3,6 +3,10 @@
 //!
 //! Knows no key: the server knows everything in here.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod api_key;
+
 use std::fmt;
 use std::str::FromStr;
 
