@@ -21,6 +21,5 @@ pub mod intent;
 pub mod join;
 mod reader;
 pub mod seal;
-pub mod server;
 pub mod tree;
 pub mod words;

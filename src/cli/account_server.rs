@@ -16,12 +16,12 @@ use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
 use crate::account::code::{Code, Creation, Place as CodePlace};
-use crate::account::server::limits::Limits;
-use crate::account::server::storage::postgres::Postgres;
-use crate::account::server::storage::sqlite::{DATABASE, Sqlite};
-use crate::account::server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
-use crate::account::server::tls::{Certificate, own_files, own_pin};
-use crate::account::server::{self, App};
+use guillemet_account_server::limits::Limits;
+use guillemet_account_server::storage::postgres::Postgres;
+use guillemet_account_server::storage::sqlite::{DATABASE, Sqlite};
+use guillemet_account_server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
+use guillemet_account_server::tls::{Certificate, own_files, own_pin};
+use guillemet_account_server::{self, App};
 use guillemet_base::home::Home;
 use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};
@@ -225,7 +225,7 @@ impl Serve {
         })?;
         let address = listener.local_addr()?;
         let app = Arc::new(App::new(storage, self.limits.limits()));
-        let serving = tokio::spawn(server::serve(app, listener, Arc::clone(&certificate), stopped));
+        let serving = tokio::spawn(guillemet_account_server::serve(app, listener, Arc::clone(&certificate), stopped));
         output::notice(&format!("listening on https://{address}, pin sha256:{}", certificate.pin()));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {

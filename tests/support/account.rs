@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use guillemet::account::client::{Client, ClientError, Events};
 use guillemet::account::code::Creation;
-use guillemet::account::server::storage::Storage;
-use guillemet::account::server::storage::postgres::Postgres as PostgresStorage;
-use guillemet::account::server::storage::sqlite::Sqlite;
+use guillemet_account_server::storage::Storage;
+use guillemet_account_server::storage::postgres::Postgres as PostgresStorage;
+use guillemet_account_server::storage::sqlite::Sqlite;
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{

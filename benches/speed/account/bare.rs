@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guillemet::account::client::Client;
-use guillemet::account::server::tls::Certificate;
+use guillemet_account_server::tls::Certificate;
 use guillemet_vault::store::{VaultError, change, connect};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};

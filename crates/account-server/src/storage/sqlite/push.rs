@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::file;
-use crate::account::server::storage::{KeyKind, Pushing, StorageError, refused, within};
+use crate::storage::{KeyKind, Pushing, StorageError, refused, within};
 use guillemet_wire::{AccountId, DeviceKey, Newest, SealedRecord};
 
 /// Accepts a push. Any failure rolls everything back.

@@ -4,8 +4,8 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::{big, bytes, number, row, rows};
-use crate::account::server::storage::StorageError;
-use crate::account::server::storage::page::{HEADS_MAX, Room, behind, next};
+use crate::storage::StorageError;
+use crate::storage::page::{HEADS_MAX, Room, behind, next};
 use guillemet_wire::{
     AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, ObjectId, Sealed, SealedHead, SealedRecord, Wrap,
 };

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::file::TABLES;
 use super::push::run;
-use crate::account::server::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
+use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
 use guillemet_wire::{AccountId, Hash, Newest};
 
 pub(super) fn create(database: &Connection, account: &NewAccount) -> Result<(), StorageError> {

@@ -3,6 +3,8 @@
 //! It stores sealed boxes, numbers and hashes, and replaces heads. It has no key to any box, and learns neither a name
 //! nor a value (promise Zero knowledge).
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod answer;
 pub mod check;
 pub mod error;

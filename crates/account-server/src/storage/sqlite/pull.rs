@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, params};
 
-use crate::account::server::storage::StorageError;
-use crate::account::server::storage::page::{HEADS_MAX, Room, behind, next};
+use crate::storage::StorageError;
+use crate::storage::page::{HEADS_MAX, Room, behind, next};
 use guillemet_wire::{
     AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Sealed, SealedHead,
     SealedRecord, Wrap,

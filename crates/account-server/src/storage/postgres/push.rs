@@ -4,7 +4,7 @@
 use deadpool_postgres::{GenericClient, Transaction};
 
 use super::{big, number, row, rows, run, some_bytes};
-use crate::account::server::storage::{Found, KeyKind, Pushing, StorageError, refused, within};
+use crate::storage::{Found, KeyKind, Pushing, StorageError, refused, within};
 use guillemet_wire::{AccountId, DeviceId, DeviceKey, Hash, Newest, SealedRecord};
 
 /// Returns the newest head of an account.

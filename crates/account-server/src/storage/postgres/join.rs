@@ -4,7 +4,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 
 use super::push::put_key;
 use super::{big, bytes, number, row, rows, run, some_bytes};
-use crate::account::server::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
+use crate::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
 use guillemet_base::names::Millis;
 use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
 

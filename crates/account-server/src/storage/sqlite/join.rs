@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::push::{put_key, run};
-use crate::account::server::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
+use crate::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
 use guillemet_base::names::Millis;
 use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
 

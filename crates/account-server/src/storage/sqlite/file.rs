@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use crate::account::server::storage::{Found, StorageError};
+use crate::storage::{Found, StorageError};
 use guillemet_wire::{AccountId, Hash, Newest};
 
 /// The name of the database file.
@@ -73,7 +73,7 @@ const SCHEMA: &str = "
     ) STRICT;
 ";
 /// Every table except `accounts`. Each has a column `account`.
-pub(in crate::account::server::storage) const TABLES: [&str; 8] =
+pub(in crate::storage) const TABLES: [&str; 8] =
     ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
 
 /// Creates the file if it does not exist (folder 0700, file 0600), and checks that it can be used.
@@ -104,7 +104,7 @@ pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
 }
 
 /// Opens the file in a folder for reading only.
-pub(in crate::account::server::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
+pub(in crate::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
     let path = folder.join(DATABASE);
     if !path.exists() {
         return Err(StorageError::Database(format!("there is none in {}", folder.display())));

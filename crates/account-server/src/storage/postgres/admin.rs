@@ -4,7 +4,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 
 use super::schema::TABLES;
 use super::{big, bytes, number, row, rows, run, some_bytes};
-use crate::account::server::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
+use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
 use guillemet_wire::{AccountId, Hash, Newest};
 
 pub(super) async fn create(on: &Transaction<'_>, account: &NewAccount) -> Result<(), StorageError> {

@@ -2,7 +2,7 @@
 
 use deadpool_postgres::ClientWrapper;
 
-use crate::account::server::storage::StorageError;
+use crate::storage::StorageError;
 
 /// The advisory lock held while tables are created, so that servers that start at the same time do not create them
 /// twice.

@@ -10,7 +10,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::{AsyncMessage, Config};
 
 use super::tls::Tls;
-use crate::account::server::storage::{Hub, StorageError, Wake};
+use crate::storage::{Hub, StorageError, Wake};
 use guillemet_wire::AccountId;
 
 /// The channel of the notifications.
