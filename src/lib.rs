@@ -10,7 +10,6 @@
 // The print macros panic where standard output or error cannot be written; `cli::output` and `logging` do not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod account;
 pub mod api;
 pub mod app;
 pub mod cli;

@@ -5,7 +5,7 @@
 mod support;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
-use guillemet::account::code::Code;
+use guillemet_account::code::Code;
 use guillemet_base::home::Home;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;

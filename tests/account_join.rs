@@ -3,7 +3,7 @@
 
 mod support;
 
-use guillemet::account::code::{Code, Invitation};
+use guillemet_account::code::{Code, Invitation};
 use guillemet_base::random::random;
 use serde_json::{Value, json};
 use support::account::Place;

@@ -3,8 +3,8 @@
 
 mod support;
 
-use guillemet::account::client::ClientError;
-use guillemet::account::code::{Code, Recovery};
+use guillemet_account::client::ClientError;
+use guillemet_account::code::{Code, Recovery};
 use guillemet_wire::Cursor;
 use serde_json::{Value, json};
 use support::account::{Place, Server};

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Instant;
 
-use guillemet::account::client::{Client, ClientError};
+use guillemet_account::client::{Client, ClientError};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage};

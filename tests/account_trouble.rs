@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use guillemet::account::code::Code;
+use guillemet_account::code::Code;
 use guillemet_wire::Cursor;
 use serde_json::{Value, json};
 use support::account::{Place, change, object, record};

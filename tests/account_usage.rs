@@ -5,8 +5,8 @@ mod support;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
-use guillemet::account::client::Client;
-use guillemet::account::seal::{EpochKey, Kind};
+use guillemet_account::client::Client;
+use guillemet_account::seal::{EpochKey, Kind};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto::Key;
 use guillemet_vault::keys::UnlockWith;

@@ -4,13 +4,13 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
-use guillemet::account::code::{Code, Creation, Invitation, Place, Recovery};
-use guillemet::account::seal::EpochKey;
 use guillemet::api::request::Fields;
 use guillemet::daemon;
 use guillemet::resolve::budget::Budget;
 use guillemet::resolve::snapshot::{Current, Snapshot, State};
 use guillemet::resolve::{Rendered, Resolver};
+use guillemet_account::code::{Code, Creation, Invitation, Place, Recovery};
+use guillemet_account::seal::EpochKey;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::memory::{Clear, SecretPage};

@@ -6,10 +6,10 @@ use zeroize::Zeroizing;
 
 use super::error::AppError;
 use super::{App, audit};
-use crate::account::code::Code;
-use crate::account::engine::Unprepared;
 use crate::inventory::{AccountError, Inventory};
 use crate::sync::{self, SyncError, Wanted};
+use guillemet_account::code::Code;
+use guillemet_account::engine::Unprepared;
 use guillemet_vault::audit::{About, Actor, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::DeviceId;

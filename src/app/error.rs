@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::configuration::Refused as RefusedConfiguration;
-use crate::account::client::ClientError;
-use crate::account::engine::Unprepared;
 use crate::inventory::{AccountError, InventoryError};
 use crate::resolve::budget::Exhausted;
 use crate::resolve::{Fault, Reason, Refused};
 use crate::sync::SyncError;
+use guillemet_account::client::ClientError;
+use guillemet_account::engine::Unprepared;
 use guillemet_base::names::SecretName;
 use guillemet_plugin::plans::Unplanned;
 use guillemet_plugin::registry::AddError;

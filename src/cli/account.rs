@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::client::{self, part};
 use super::{Done, Failure, account_server, output, prompt};
-use crate::account::code::{Code, CodeKind, Recovery};
-use crate::account::words::words;
+use guillemet_account::code::{Code, CodeKind, Recovery};
+use guillemet_account::words::words;
 use guillemet_base::home::Home;
 use guillemet_base::time::{now, rfc3339};
 

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
-use crate::account::code::{Code, Creation, Place as CodePlace};
+use guillemet_account::code::{Code, Creation, Place as CodePlace};
 use guillemet_account_server::limits::Limits;
 use guillemet_account_server::storage::postgres::Postgres;
 use guillemet_account_server::storage::sqlite::{DATABASE, Sqlite};

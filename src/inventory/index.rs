@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::uses::AllUses;
 use super::views::{ReferenceView, SecretView, Status, field};
-use crate::account::engine::{Named, References};
 use crate::resolve::snapshot::State;
+use guillemet_account::engine::{Named, References};
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, Template};

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::sync::Joined;
 use super::views::{BlockerView, ReferenceView};
-use crate::account::engine::{Blocked, Named, References, Words};
+use guillemet_account::engine::{Blocked, Named, References, Words};
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::{Catalog, Content, Names, Reason};
 use guillemet_wire::DeviceId;

@@ -21,11 +21,11 @@ pub use self::reports::Report;
 use super::references::local_references;
 use super::store::of_secrets;
 use super::{Inventory, InventoryError, Owned};
-use crate::account::engine::{
+use crate::resolve::snapshot::Released;
+use guillemet_account::engine::{
     Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
 };
-use crate::account::intent::{Change as IntentChange, Intent};
-use crate::resolve::snapshot::Released;
+use guillemet_account::intent::{Change as IntentChange, Intent};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;

@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::usage::UsageView;
-use crate::account::engine::Named;
 use crate::resolve::snapshot::State;
+use guillemet_account::engine::Named;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;

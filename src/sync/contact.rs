@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
-use crate::account::client::{Client, Events};
-use crate::account::engine::Wish;
 use crate::inventory::{AccountState, Inventory};
+use guillemet_account::client::{Client, Events};
+use guillemet_account::engine::Wish;
 use guillemet_base::random::random;
 use guillemet_vault::audit::Actor;
 use guillemet_wire::Told;

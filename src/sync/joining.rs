@@ -8,13 +8,13 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, steps};
-use crate::account::client::{Client, ClientError};
-use crate::account::code::{Code, Creation, Invitation, Place, Recovery};
-use crate::account::engine::{Engine, Me, References, Wish, Written};
-use crate::account::join as joins;
-use crate::account::seal::{EpochKey, open_wrap};
-use crate::account::words::words;
 use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
+use guillemet_account::client::{Client, ClientError};
+use guillemet_account::code::{Code, Creation, Invitation, Place, Recovery};
+use guillemet_account::engine::{Engine, Me, References, Wish, Written};
+use guillemet_account::join as joins;
+use guillemet_account::seal::{EpochKey, open_wrap};
+use guillemet_account::words::words;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
@@ -277,7 +277,7 @@ async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<
 
 /// Runs work of the engine, which takes a while in a large account, on a thread that may block.
 async fn worked_out<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::account::engine::Refusal> + Send + 'static,
+    work: impl FnOnce() -> Result<T, guillemet_account::engine::Refusal> + Send + 'static,
 ) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|_| SyncError::Other("a part of the daemon failed; its log says where".into()))?;

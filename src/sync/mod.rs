@@ -21,11 +21,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
-use crate::account::client::{Client, ClientError};
-use crate::account::engine::Refusal;
-use crate::account::words::words;
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
+use guillemet_account::client::{Client, ClientError};
+use guillemet_account::engine::Refusal;
+use guillemet_account::words::words;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
@@ -345,7 +345,7 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
     let read = |inventory: &Inventory| Ok((inventory.account().ok_or(AccountError::None)?, inventory.reports()));
     let (AccountState { head, me, seen, .. }, reports) = sync.run(read).await?;
     let devices = head.map(|(head, _)| head.devices).unwrap_or_default();
-    let view = |device: crate::account::engine::Device| {
+    let view = |device: guillemet_account::engine::Device| {
         let seen = seen.iter().find(|(id, ..)| *id == device.id);
         DeviceView {
             this: device.id == me.1,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{SyncError, SyncState, connect, steps};
-use crate::account::client::Client;
-use crate::account::engine::{Engine, Wish};
-use crate::account::tree::Leaf;
-use crate::account::words::words;
 use crate::inventory::AccountError;
+use guillemet_account::client::Client;
+use guillemet_account::engine::{Engine, Wish};
+use guillemet_account::tree::Leaf;
+use guillemet_account::words::words;
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::usage::ChangeKind;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState, is_final};
-use crate::account::client::{Client, ClientError};
-use crate::account::engine::{Engine, Wish};
 use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
 use crate::resolve::snapshot::Released;
+use guillemet_account::client::{Client, ClientError};
+use guillemet_account::engine::{Engine, Wish};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState};
-use crate::account::client::{Client, ClientError};
-use crate::account::seal::Kind;
 use crate::inventory::{AccountError, Inventory, Report};
+use guillemet_account::client::{Client, ClientError};
+use guillemet_account::seal::Kind;
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
 use guillemet_wire::Usage;

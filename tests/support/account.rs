@@ -6,8 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guillemet::account::client::{Client, ClientError, Events};
-use guillemet::account::code::Creation;
+use guillemet_account::client::{Client, ClientError, Events};
+use guillemet_account::code::Creation;
 use guillemet_account_server::storage::Storage;
 use guillemet_account_server::storage::postgres::Postgres as PostgresStorage;
 use guillemet_account_server::storage::sqlite::Sqlite;

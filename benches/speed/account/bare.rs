@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use guillemet::account::client::Client;
+use guillemet_account::client::Client;
 use guillemet_account_server::tls::Certificate;
 use guillemet_vault::store::{VaultError, change, connect};
 use http_body_util::{BodyExt, Full};

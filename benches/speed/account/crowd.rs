@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use guillemet::account::client::{Client, Events};
+use guillemet_account::client::{Client, Events};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, Cursor, DeviceId, Hash, Push, Sealed, SealedHead};

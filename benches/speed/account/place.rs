@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use guillemet::account::client::Client;
-use guillemet::account::code::Creation;
+use guillemet_account::client::Client;
+use guillemet_account::code::Creation;
 use guillemet_wire::Hash;
 use guillemet_wire::api_key::ApiKey;
 use serde_json::{Value, json};

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::account::code::Code;
 use crate::api::context::RequestContext;
 use crate::api::response::{Created, Json};
 use crate::app::account;
@@ -10,6 +9,7 @@ use crate::app::error::AppError;
 use crate::app::listing::Listing;
 use crate::http::error::HttpError;
 use crate::sync::{DeviceView, Plan, Status, Wanted};
+use guillemet_account::code::Code;
 use guillemet_base::time::rfc3339;
 use guillemet_wire::DeviceId;
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::reports::Kept;
-use crate::account::engine::{Engine, Memory, Notice, Update};
-use crate::account::intent::Intent;
+use guillemet_account::engine::{Engine, Memory, Notice, Update};
+use guillemet_account::intent::Intent;
 use guillemet_base::names::Millis;
 use guillemet_secret::record::Secret;
 use guillemet_vault::store::{Vault, VaultError, Writes};
@@ -108,7 +108,7 @@ pub(in crate::inventory) fn load(
     }
     let records = vault.account_records()?.into_iter().filter_map(|record| {
         let sealed = guillemet_wire::Sealed(record.sealed?);
-        let leaf = crate::account::tree::Leaf::of(record.revision, record.epoch, &sealed);
+        let leaf = guillemet_account::tree::Leaf::of(record.revision, record.epoch, &sealed);
         Some((guillemet_wire::ObjectId(record.id), leaf, sealed))
     });
     let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();

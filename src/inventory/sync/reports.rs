@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::AccountError;
 use super::joined::{Joined, USAGE};
-use crate::account::engine::Engine;
-use crate::account::seal::Kind;
 use crate::inventory::Inventory;
+use guillemet_account::engine::Engine;
+use guillemet_account::seal::Kind;
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_vault::store::VaultError;
 use guillemet_vault::usage::{AllTotals, Totals};

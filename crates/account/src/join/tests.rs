@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::account::code::Place;
+use crate::code::Place;
 use guillemet_secret::crypto::DeviceSecret;
 
 fn count<const N: usize>(from: u8) -> [u8; N] {

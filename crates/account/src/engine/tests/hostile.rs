@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::daemon::Daemon;
 use super::scene::{Past, Scene, past};
-use crate::account::seal::{Kind, NO_ID};
+use crate::seal::{Kind, NO_ID};
 use guillemet_base::random::random;
 use guillemet_wire::{Changes, Hash, Sealed, SealedHead};
 

@@ -8,7 +8,7 @@ use super::holdings::Holdings;
 use super::object::Object;
 use super::rescue::rescue;
 use super::*;
-use crate::account::seal::{Kind, NO_ID, open_wrap};
+use crate::seal::{Kind, NO_ID, open_wrap};
 use guillemet_wire::{ChangedRecord, Changes, Link, SealedHead, SealedRecord, Wrap};
 
 const GOES_BACK: &str = "a record goes back";

@@ -8,7 +8,7 @@ use super::super::*;
 use super::daemon::{Daemon, text};
 use super::server::Server;
 use super::world::World;
-use crate::account::intent::Change;
+use crate::intent::Change;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_secret::record::Secret;
 

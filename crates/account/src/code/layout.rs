@@ -6,7 +6,7 @@ use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
 use super::{BadCode, Code, CodeKind, Creation, Invitation, Place, Recovery};
-use crate::account::reader::Reader;
+use crate::reader::Reader;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, DeviceId, Hash, Newest, PublicKey};

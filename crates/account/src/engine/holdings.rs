@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::references::References;
-use crate::account::intent::{Change, Intent};
+use crate::intent::{Change, Intent};
 use guillemet_base::names::{Millis, NAME_MAX, SecretId, SecretName};
 use guillemet_secret::record::Secret;
 use guillemet_wire::DeviceId;

@@ -5,7 +5,7 @@ use super::super::*;
 use super::daemon::{Daemon, shown};
 use super::scene::{Past, Scene};
 use super::world::{World, admit};
-use crate::account::words::words;
+use crate::words::words;
 use guillemet_wire::Changes;
 
 const A: usize = 0;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::pull::place;
 use super::*;
-use crate::account::seal::Kind;
+use crate::seal::Kind;
 use guillemet_secret::crypto::Key;
 
 /// Everything of an engine except records, secrets and intents. It contains keys, so the caller has to seal it.

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::daemon::{Taken, shown};
 use super::world::{World, admit, me};
-use crate::account::intent::Intent;
+use crate::intent::Intent;
 
 const A: usize = 0;
 const B: usize = 1;

@@ -14,6 +14,8 @@
 //!
 //! docs/account-protocol.md is the specification.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod client;
 pub mod code;
 pub mod engine;

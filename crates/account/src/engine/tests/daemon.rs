@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::*;
-use crate::account::intent::Intent;
+use crate::intent::Intent;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::Secret;

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::daemon::{Daemon, KEEP, shown};
 use super::server::{Refused, Server};
-use crate::account::seal::open_wrap;
+use crate::seal::open_wrap;
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
 use guillemet_wire::{AccountId, Changes, PublicKey};

@@ -5,8 +5,8 @@
 use super::object::Object;
 use super::pull::leaves;
 use super::*;
-use crate::account::intent::Change;
-use crate::account::seal::{Kind, NO_ID};
+use crate::intent::Change;
+use crate::seal::{Kind, NO_ID};
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
 use guillemet_secret::crypto;

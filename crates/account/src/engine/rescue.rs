@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::holdings::Holdings;
-use crate::account::intent::{Change, Intent};
+use crate::intent::{Change, Intent};
 use guillemet_base::random::random;
 use guillemet_secret::record::{Secret, Version};
 
