@@ -10,21 +10,8 @@
 // The print macros panic where standard output or error cannot be written; `cli::output` and `logging` do not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod api;
-pub mod app;
 pub mod cli;
-pub mod config;
-pub mod console;
-pub mod daemon;
-pub mod events;
-pub mod http;
-pub mod inventory;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
 #[path = "../tests/support/missing.rs"]
 mod missing;
-pub mod pattern;
-pub mod resolve;
-pub mod shares;
-pub mod sync;
-pub mod user_namespace;

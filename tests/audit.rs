@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
-use guillemet::api::routes::{Endpoint, ROUTES};
+use guillemet_daemon::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
 use support::account::Place;
 use support::browser::{Browser, SECRETS};

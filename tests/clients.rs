@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use guillemet::api::routes::{Endpoint, ROUTES};
+use guillemet_daemon::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
 use support::daemon::{Guillemet, PROGRAM};
 use support::listening::Listening;

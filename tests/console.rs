@@ -48,7 +48,7 @@ fn these_tests_know_every_path() {
     let known: HashSet<(&str, &str)> =
         PATHS.iter().map(|(method, path)| (*method, path.split('?').next().unwrap())).collect();
     let mut count = 0;
-    for (path, methods, _) in guillemet::console::routes().filter(|(path, ..)| !path.starts_with("/assets/")) {
+    for (path, methods, _) in guillemet_daemon::console::routes().filter(|(path, ..)| !path.starts_with("/assets/")) {
         let path = path.replace("{feature}/{name}", "mcp-server/a").replace("{name}", "cal-key");
         for method in methods.split(", ").filter(|method| *method != "HEAD") {
             assert!(known.contains(&(method, path.as_str())), "{method} {path} is in no test");
@@ -312,7 +312,8 @@ fn filled<'a>(fields: &[&'a str], name: &'a str) -> Vec<(&'a str, &'a str)> {
 fn no_form_is_taken_without_the_token_of_its_session() {
     let guillemet = Guillemet::start();
     let others = Browser::open(&guillemet).csrf();
-    let forms: Vec<_> = guillemet::console::routes().filter(|(_, methods, _)| methods.contains("POST")).collect();
+    let forms: Vec<_> =
+        guillemet_daemon::console::routes().filter(|(_, methods, _)| methods.contains("POST")).collect();
     assert!(forms.len() > 7, "{forms:?}");
     for (number, (path, _, fields)) in forms.into_iter().enumerate() {
         // Each request has its own secret, with a former version; for one that enables, it was disabled.

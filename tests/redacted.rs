@@ -4,16 +4,16 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
-use guillemet::api::request::Fields;
-use guillemet::daemon;
-use guillemet::resolve::budget::Budget;
-use guillemet::resolve::snapshot::{Current, Snapshot, State};
-use guillemet::resolve::{Rendered, Resolver};
 use guillemet_account::code::{Code, Creation, Invitation, Place, Recovery};
 use guillemet_account::seal::EpochKey;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::memory::{Clear, SecretPage};
+use guillemet_daemon;
+use guillemet_daemon::api::request::Fields;
+use guillemet_daemon::resolve::budget::Budget;
+use guillemet_daemon::resolve::snapshot::{Current, Snapshot, State};
+use guillemet_daemon::resolve::{Rendered, Resolver};
 use guillemet_plan::encode;
 use guillemet_plan::encode::Source;
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part};
@@ -188,7 +188,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
     let folder = tempfile::tempdir().unwrap();
     let home = Home::at(folder.path().join("home"));
     let key_file = UnlockWith::KeyFile(home.key_file()).for_new().unwrap();
-    daemon::init(&TrustedHome::check(&home, false).unwrap(), &key_file).unwrap();
+    guillemet_daemon::init(&TrustedHome::check(&home, false).unwrap(), &key_file).unwrap();
     let (vault, _) = Vault::open(&home, UnlockWith::KeyFile(home.key_file())).unwrap();
     let recorder =
         Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage")).unwrap();

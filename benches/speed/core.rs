@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use guillemet::config::Config;
-use guillemet::inventory;
-use guillemet::resolve::Resolver;
-use guillemet::resolve::budget::Budget;
-use guillemet::resolve::snapshot::{Current, State};
 use guillemet_base::home::Home;
+use guillemet_daemon::config::Config;
+use guillemet_daemon::inventory;
+use guillemet_daemon::resolve::Resolver;
+use guillemet_daemon::resolve::budget::Budget;
+use guillemet_daemon::resolve::snapshot::{Current, State};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::Catalog;
 use guillemet_vault::keys::UnlockWith;

@@ -45,7 +45,7 @@ impl BenchHome {
         let home = Home::at(bench.path());
         let key = || UnlockWith::KeyFile(home.key_file());
         let new_key = key().for_new().expect("a key file");
-        guillemet::daemon::init(&TrustedHome::check(&home, false).expect("a home of ours"), &new_key).expect("a home");
+        guillemet_daemon::init(&TrustedHome::check(&home, false).expect("a home of ours"), &new_key).expect("a home");
         for (name, text) in EXAMPLES {
             let path = home.templates().join(name);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use guillemet::config::Config;
 use guillemet_base::home::Home;
+use guillemet_daemon::config::Config;
 use guillemet_plugin::plans::{Source, plan_once};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::Format;

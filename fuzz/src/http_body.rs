@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use guillemet::api::request::{self as api_request, Fields};
-use guillemet::api::routes::{Found, ROUTES, Router};
-use guillemet::http::error::{Code, HttpError};
-use guillemet::http::request;
+use guillemet_daemon::api::request as api_request;
+use guillemet_daemon::api::request::Fields;
+use guillemet_daemon::api::routes::{Found, ROUTES, Router};
+use guillemet_daemon::http::error::{Code, HttpError};
+use guillemet_daemon::http::request;
 use guillemet_secret::record::VALUE_MAX;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};

@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{Failure, no_daemon, output};
-use crate::api::response::{SAME_TARGET, TARGET};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::{files, permissions};
+use guillemet_daemon::api::response::{SAME_TARGET, TARGET};
 use guillemet_template::catalog::{TEMPLATE_MAX, files_of};
 
 /// The characters to percent-encode: all but the unreserved characters of RFC 3986, section 2.3.

@@ -24,7 +24,7 @@ pub struct Init {
 impl Init {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        crate::daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
+        guillemet_daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
         output::note(&format!("made {}", home.data().display()));
         if self.unlock.row().needs == Needs::KeyFile {
             output::note(&unlock::keep_a_copy(home));
@@ -57,6 +57,6 @@ impl Run {
         }
         let home = &TrustedHome::check(home, self.group_may_write)?;
         let unlock = unlock::present(home, Vault::method(home)?, self.passphrase_fd)?;
-        Ok(crate::daemon::run(home, unlock)?)
+        Ok(guillemet_daemon::run(home, unlock)?)
     }
 }

@@ -68,7 +68,7 @@ impl Demo {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
         step(1, "A home: vault, key, configuration; and four templates");
-        crate::daemon::init(
+        guillemet_daemon::init(
             &guillemet_base::permissions::TrustedHome::check(&home, false)?,
             &guillemet_vault::keys::UnlockWith::KeyFile(home.key_file()).for_new()?,
         )?;

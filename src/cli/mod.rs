@@ -1,6 +1,6 @@
 //! The command line: parses arguments, calls the daemon's API and prints the answers.
 //!
-//! Only `init`, `demo` and `vault rekey` make or open a vault here; `daemon` hands the key over to `crate::daemon`.
+//! Only `init`, `demo` and `vault rekey` make or open a vault here; `daemon` hands the key over to `guillemet_daemon`.
 //! `account serve` and `account admin` open the account server's database. `adopt`, `template new`, `template check`
 //! and the `plugin` commands for authors plan templates and run components without a vault.
 

@@ -5,8 +5,8 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{Done, client, output};
-use crate::config::located;
 use guillemet_base::home::Home;
+use guillemet_daemon::config::located;
 use guillemet_template::Problem;
 
 #[derive(Args)]

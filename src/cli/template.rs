@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
-use crate::config;
-use crate::daemon::{Checked, DaemonError};
 use guillemet_base::home::Home;
+use guillemet_daemon::{Checked, DaemonError, config};
 
 #[derive(Subcommand)]
 pub enum Template {
@@ -150,7 +149,7 @@ impl List {
 impl Check {
     fn run(self, home: &Home) -> Done {
         let Checked { templates: checked, strays, unreadable } =
-            match crate::daemon::check_templates(home, &self.ids, self.target.as_deref()) {
+            match guillemet_daemon::check_templates(home, &self.ids, self.target.as_deref()) {
                 Err(DaemonError::Config(error)) => {
                     return Err(Failure::new(format!(
                         "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded \

@@ -23,12 +23,13 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{Done, Failure, client, output, prompt, secret};
-use crate::daemon::trial::{self, Trial};
 use config::Reading;
 use find::{Choices, Findings};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
+use guillemet_daemon::trial;
+use guillemet_daemon::trial::Trial;
 use guillemet_plan::description::SecretFields;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Description;

@@ -71,7 +71,7 @@ pub fn show(office: &Home) -> Done {
     client::json(office, Method::POST, "/v1/account", Some(&json!({"code": code, "name": "office"})))?;
 
     let laptop = Home::at(second.path());
-    crate::daemon::init(
+    guillemet_daemon::init(
         &guillemet_base::permissions::TrustedHome::check(&laptop, false)?,
         &guillemet_vault::keys::UnlockWith::KeyFile(laptop.key_file()).for_new()?,
     )?;

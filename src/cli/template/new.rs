@@ -8,10 +8,11 @@ use clap::Args;
 
 use super::starter::Starter;
 use crate::cli::{Done, Failure, adopt, output};
-use crate::daemon::{check_templates, trial::Trial};
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
+use guillemet_daemon::check_templates;
+use guillemet_daemon::trial::Trial;
 use guillemet_plan::description::{id_rule, is_id};
 use guillemet_template::Format;
 use guillemet_template::catalog::files_of;

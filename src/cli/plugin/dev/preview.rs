@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::app::preview;
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
-use crate::config::Config;
 use guillemet_base::home::Home;
+use guillemet_daemon::app::preview;
+use guillemet_daemon::config::Config;
 use guillemet_plugin::client::CompiledCache;
 use guillemet_plugin::plans::Prepared;
 use guillemet_plugin::registry::Registry;

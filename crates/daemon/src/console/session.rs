@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use chacha20poly1305::aead::OsRng;
-use chacha20poly1305::aead::rand_core::RngCore;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
+use guillemet_base::random::random;
 use guillemet_secret::crypto;
 use guillemet_vault::audit::Actor;
 use guillemet_vault::usage::Caller;
@@ -41,17 +40,13 @@ impl Default for Times {
 
 /// A word nobody can guess: 256 bits.
 fn word() -> String {
-    let mut bytes = [0; 32];
-    OsRng.fill_bytes(&mut bytes);
-    BASE64URL_NOPAD.encode(&bytes)
+    BASE64URL_NOPAD.encode(&random::<32>())
 }
 
 /// A host name nobody can guess (128 bits): cookies do not know ports, so a name that others share would
 /// share its cookies with them.
 pub fn host() -> String {
-    let mut bytes = [0; 16];
-    OsRng.fill_bytes(&mut bytes);
-    format!("{}.localhost", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+    format!("{}.localhost", BASE32_NOPAD.encode(&random::<16>()).to_ascii_lowercase())
 }
 
 /// What is kept of a word.

@@ -6,7 +6,7 @@ use super::routes::{Found, ROUTES, Router};
 use crate::http::error::Code;
 
 fn openapi() -> serde_json::Value {
-    serde_saphyr::from_str(include_str!("../../openapi.yaml")).unwrap()
+    serde_saphyr::from_str(include_str!("../../../../openapi.yaml")).unwrap()
 }
 
 #[test]

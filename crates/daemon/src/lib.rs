@@ -1,10 +1,27 @@
-//! Wires the parts together: the only place that knows them all.
+//! The daemon: the services (`app`), what they work on (`inventory`, `resolve`, `sync`), how they are reached (`api`,
+//! `console`), and this module, which wires them together.
+//!
+//! Runs no template engine and no plugin, and knows nothing of the command line.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod api;
+pub mod app;
 mod check;
+pub mod config;
+pub mod console;
+pub mod events;
 mod follow;
+pub mod http;
+pub mod inventory;
+pub mod pattern;
+pub mod resolve;
 mod self_check;
+pub mod shares;
 mod socket;
+pub mod sync;
 pub mod trial;
+pub mod user_namespace;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -24,16 +41,15 @@ use crate::api::listener::Listener;
 use crate::api::metrics::Counts;
 use crate::app::configuration::{self, Cause, Configuration};
 use crate::app::identity::{self, LookUps, Rules};
-use crate::app::{self, App, LinkRequest};
-use crate::config::{self, ConfigError};
+use crate::app::{App, LinkRequest};
+use crate::config::ConfigError;
 use crate::events::Events;
-use crate::inventory::{self, Inventory, InventoryError, InventoryHandle, StoredSync};
+use crate::inventory::{Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::Told;
 use crate::resolve::snapshot::{Current, State};
 use crate::sync::{SyncHandle, SyncState};
-use crate::{api, console, sync};
 use guillemet_base::files;
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
