@@ -33,7 +33,7 @@ target:
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM) || rustup target add $(WASM)
 
 fmt:
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path plugins/Cargo.toml --all
 	$(CARGO) fmt --manifest-path tests/plugins/Cargo.toml --all
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
