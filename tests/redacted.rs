@@ -9,7 +9,6 @@ use guillemet_account::seal::EpochKey;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::memory::{Clear, SecretPage};
-use guillemet_daemon;
 use guillemet_daemon::api::request::Fields;
 use guillemet_daemon::resolve::budget::Budget;
 use guillemet_daemon::resolve::snapshot::{Current, Snapshot, State};

@@ -1,5 +1,5 @@
-//! How long an author waits: from `plugin new` to cases that hold, in each language, when its tools are installed and
-//! have run before. `tests/authors/tools` installs them; a language without is left out.
+//! The time that an author waits: from `plugin new` to cases that hold, in each language, if its tools are installed
+//! and have run before. `tests/authors/tools` installs them. A language whose tools are missing is left out.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use super::home::PROGRAM;
 use super::report::Report;
 
-/// A language as it is measured.
+/// A language, and how it is measured.
 struct Language {
     flag: &'static str,
-    /// For people.
+    /// The name for people.
     name: &'static str,
-    /// What it needs of `target/authors`, and the name that has in a project.
+    /// What it needs from `target/authors`, and the name of that in a project.
     needs: Option<(&'static str, &'static str)>,
     /// Whether what cargo has compiled for another project is used again.
     shared: bool,
@@ -28,7 +28,7 @@ const LANGUAGES: [Language; 5] = [
     Language { flag: "python", name: "Python", needs: Some(("venv", ".venv")), shared: true },
 ];
 
-/// One way from nothing to cases that hold.
+/// The times of one run from nothing to cases that hold.
 struct Way {
     build: Duration,
     test: Duration,
@@ -36,7 +36,7 @@ struct Way {
     size: u64,
 }
 
-/// Measures it for each language.
+/// Measures this for each language.
 pub fn authors(report: &mut Report, quick: bool) {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/authors");
     for language in LANGUAGES {
@@ -45,7 +45,7 @@ pub fn authors(report: &mut Report, quick: bool) {
             println!("a plugin in {name}: left out; tests/authors/tools installs what it needs");
             continue;
         }
-        // What is compiled only once is compiled by then.
+        // One run in advance, so that everything that is compiled only once has been compiled.
         way(&tools, &language);
         let mut ways: Vec<Way> = (0..if quick { 1 } else { 5 }).map(|_| way(&tools, &language)).collect();
         ways.sort_by_key(|way| way.all);
@@ -61,7 +61,7 @@ fn way(tools: &Path, language: &Language) -> Way {
     let above = tempfile::tempdir().expect("a folder");
     let project = above.path().join("hook");
     let cargo = if language.shared { tools.join("cargo") } else { project.join("target") };
-    // Compiled forms of a run before do not count.
+    // A new cache, so that compiled plugins of an earlier run are not used.
     let cache = above.path().join("cache");
     let run = |dir: &Path, arguments: &[&str]| run([&cargo, &tools.join("zig"), &cache], dir, arguments);
     let begin = Instant::now();

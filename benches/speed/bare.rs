@@ -1,4 +1,4 @@
-//! The reference: hyper on a Unix socket with the settings it comes with, answering fixed bytes.
+//! The reference to compare with: hyper on a Unix socket with default settings, which answers fixed bytes.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Server for Bare {
     }
 }
 
-/// Starts a server that gives this very answer, to whatever it is asked, and computes for so long before it.
+/// Starts a server that gives exactly this answer to every request, and computes for `work` before each.
 pub fn start(home: &BenchHome, kind: &str, answer: &[u8], work: Duration) -> Bare {
     let socket = home.path().join(format!("bare-{kind}"));
     std::fs::write(home.path().join(format!("bare-{kind}.answer")), answer).expect("the answer is kept");
@@ -46,7 +46,7 @@ pub fn start(home: &BenchHome, kind: &str, answer: &[u8], work: Duration) -> Bar
     Bare { socket, process }
 }
 
-/// The server itself; ends with its parent's signal.
+/// Runs the server itself, until it is killed.
 pub fn serve(socket: &Path, kind: &str, work: Duration) {
     let answer = std::fs::read(socket.with_file_name(format!("bare-{kind}.answer"))).expect("an answer to give");
     let head = String::from_utf8_lossy(&answer[..head_len(&answer)]).into_owned();

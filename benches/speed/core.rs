@@ -1,4 +1,4 @@
-//! The core without HTTP, in this process and one thread: what a resolve and a render cost by themselves.
+//! The core without HTTP, in this process and on one thread: what a resolve and a render cost by themselves.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub fn core(report: &mut Report, quick: bool) {
     let recorder = Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage"));
     let mut catalog = Catalog::new(home.templates());
     let found = catalog.rescan(Instant::now());
-    // A file that was written just now is not trusted by its looks until it rests.
+    // The metadata of a file that was just written is not trusted until some time has passed.
     while !catalog.get("mcp-server/calendar").is_some_and(|template| template.is_current()) {
         catalog.rescan(Instant::now());
     }

@@ -13,23 +13,23 @@ use super::load::{self, Process, request};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
-/// The example templates.
+/// The path and text of each example template.
 const EXAMPLES: [(&str, &str); 4] = [
     ("cal-com/frontdesk.toml", include_str!("../../templates/cal-com/frontdesk.toml")),
     ("custom-action/crm-lookup.json", include_str!("../../templates/custom-action/crm-lookup.json")),
     ("mcp-server/calendar.jsonc", include_str!("../../templates/mcp-server/calendar.jsonc")),
     ("sip-trunk/carrier.yaml", include_str!("../../templates/sip-trunk/carrier.yaml")),
 ];
-/// The secrets that the one of them that is rendered names.
+/// The secrets that the rendered example references.
 const NAMED: [&str; 3] = ["calendar-token-production", "calendar-tenant-production", "calendar-workspace-production"];
 
-/// A home with secrets and templates; removed when dropped.
+/// A home with secrets and templates, which is removed on drop.
 pub struct BenchHome(tempfile::TempDir);
 
 impl BenchHome {
-    /// With so many secrets, and so many templates beside the examples.
+    /// Makes a home with this many secrets, and this many templates besides the examples.
     pub fn new(secrets: usize, templates: usize) -> Self {
-        // In memory where that can be: a disk that is busy with others would be measured too.
+        // In memory if possible, because the load of other programs on the disk would be measured too.
         let shared = Path::new("/dev/shm");
         let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
         let bench = Self::at(dir.expect("a folder"), secrets.max(NAMED.len()));
@@ -39,7 +39,7 @@ impl BenchHome {
         bench
     }
 
-    /// With so many secrets, in a folder of which somebody says where it is; `NAMED` are the first.
+    /// Makes a home with this many secrets in a given folder. The first secrets are those in `NAMED`.
     pub fn at(folder: tempfile::TempDir, secrets: usize) -> Self {
         let bench = Self(folder);
         let home = Home::at(bench.path());
@@ -74,7 +74,7 @@ impl BenchHome {
         Home::at(self.path()).socket()
     }
 
-    /// Templates that reference every secret of a home with ten times as many, each once.
+    /// Writes templates that together reference ten times as many secrets, each once.
     pub fn write_references(&self, templates: usize) {
         for number in 0..templates {
             let headers = (0..10).map(|header| {
@@ -89,19 +89,19 @@ impl BenchHome {
         }
     }
 
-    /// A template with one secret; `number` makes its text another.
+    /// Writes a template with one secret. A different `number` gives a different text.
     pub fn write_template(&self, name: &str, number: usize) {
         let text = format!(
             "name = \"calendar-{number}\"\nurl = \"https://mcp.example.com/mcp/{number}\"\n\n[headers]\n\
              Authorization = \"Bearer << secret \"calendar-token-production\" >>\"\n"
         );
         let path = self.path().join(format!("templates/mcp-server/{name}.toml"));
-        // Whole or not at all: the daemon looks while this is written.
+        // Complete or not at all, because the daemon may read it at any moment.
         let draft = path.with_extension("draft");
         std::fs::write(&draft, text).and_then(|()| std::fs::rename(draft, path)).expect("a template");
     }
 
-    /// Starts the daemon and does not wait.
+    /// Starts the daemon without waiting for it.
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(PROGRAM);
         command.arg("--home").arg(self.path()).arg("daemon").stdin(Stdio::null()).stderr(Stdio::null());
@@ -115,7 +115,7 @@ impl BenchHome {
         daemon
     }
 
-    /// Waits for the socket, and for an answer that is a 200.
+    /// Waits for the socket, and for a response with status 200.
     pub fn wait_for(&self, request: &[u8]) {
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
             std::thread::sleep(std::time::Duration::from_micros(200));

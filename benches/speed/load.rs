@@ -1,4 +1,4 @@
-//! A client that costs little: whole requests out, whole answers of known length in.
+//! A client with little overhead: it sends complete requests and reads complete responses of known length.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -8,24 +8,24 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A request as bytes; the connection is kept.
+/// Returns a request as bytes, without closing the connection.
 pub fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     [format!("{method} {path} HTTP/1.1\r\nhost: guillemet\r\n{length}\r\n").as_bytes(), body].concat()
 }
 
-/// The length of an answer's head, with the empty line.
+/// Returns the length of a response's head, including the empty line.
 pub fn head_len(answer: &[u8]) -> usize {
     answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4
 }
 
-/// Asks once on a connection of its own; the whole answer.
+/// Sends a request on a new connection, and returns the complete response.
 pub fn ask(socket: &Path, request: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(socket).expect("the server listens");
     answer(&mut stream, request)
 }
 
-/// Asks on a connection that is kept; the whole answer.
+/// Sends a request on an open connection, and returns the complete response.
 pub fn answer(stream: &mut UnixStream, request: &[u8]) -> Vec<u8> {
     stream.write_all(request).expect("the request leaves");
     let mut bytes = Vec::new();
@@ -44,11 +44,11 @@ pub fn answer(stream: &mut UnixStream, request: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A process of which the work is measured.
+/// A process whose work is measured.
 pub trait Server {
     fn pid(&self) -> u32;
 
-    /// The time its threads have run.
+    /// Returns the time that its threads have run.
     fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
         let spent = |path: PathBuf| std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
@@ -59,17 +59,17 @@ pub trait Server {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// Resident bytes: all, and those that are no file's.
+    /// Returns its resident bytes: all of them, and those that belong to no file.
     fn memory(&self) -> (u64, u64) {
         (self.status("VmRSS:"), self.status("RssAnon:"))
     }
 
-    /// The most resident bytes there ever were.
+    /// Returns the most resident bytes that it ever had.
     fn peak(&self) -> u64 {
         self.status("VmHWM:")
     }
 
-    /// A size that the system tells of it, in bytes.
+    /// Returns a size from its `/proc` status, in bytes.
     fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -77,7 +77,7 @@ pub trait Server {
     }
 }
 
-/// A child that is ended when dropped.
+/// A child process that is killed on drop.
 pub struct Process(Child);
 
 impl Process {
@@ -99,13 +99,13 @@ impl Drop for Process {
     }
 }
 
-/// What one round gave.
+/// The result of one round.
 pub struct Round {
     pub per_second: f64,
     pub cpu_per_request: Duration,
 }
 
-/// Connections that ask the same thing again and again.
+/// Connections that send the same request again and again.
 pub struct Load {
     streams: Vec<UnixStream>,
     request: Vec<u8>,
@@ -121,7 +121,7 @@ impl Load {
         Self { streams, request: request.to_owned(), answer_len: lens[0] }
     }
 
-    /// Asks for so long, on all connections at once.
+    /// Sends requests for this long, on all connections at once.
     pub fn run(&self, server: &impl Server, time: Duration) -> Round {
         let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
         let begin = Barrier::new(self.streams.len() + 1);
@@ -149,7 +149,7 @@ impl Load {
                 .collect();
             begin.wait();
             let (began, cpu_before) = (Instant::now(), server.cpu());
-            // A span of time is what is wanted here.
+            // A sleep, because the round is defined by a span of time.
             std::thread::sleep(time);
             stop.store(true, Ordering::Relaxed);
             for thread in threads {

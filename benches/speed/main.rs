@@ -1,7 +1,7 @@
-//! `make bench`: how fast Guillemet is, beside a bare reference in the same run.
+//! `make bench`: measures how fast Guillemet is, next to a bare reference in the same run.
 //!
-//! Prints a table and writes `target/bench.json`. Judges nothing: machines differ, so ratios are told.
-//! `QUICK=1` takes a few seconds and says less.
+//! Prints a table and writes `target/bench.json`. Passes no judgment: machines differ, so it reports ratios. `QUICK=1`
+//! takes only a few seconds and is less precise.
 
 mod account;
 mod authors;
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 const RESOLVE: &[u8] = br#"{"secrets":["calendar-token-production"]}"#;
 const RENDER: &str = "/v1/render/mcp-server/calendar";
 
-/// Resolve and render against a bare server that answers the same bytes, in turns.
+/// Compares resolve and render with a bare server that answers the same bytes, in turns.
 fn serving(report: &mut Report, quick: bool) {
     let (rounds, time) = if quick { (3, Duration::from_millis(200)) } else { (11, Duration::from_secs(1)) };
     let home = BenchHome::new(1_000, 0);
@@ -102,7 +102,8 @@ fn serving(report: &mut Report, quick: bool) {
     }
 }
 
-/// What a known amount of work costs such a server where its clients share its cores: how to read `serving`.
+/// Measures what a known amount of work costs such a server if its clients share its cores. This shows how to read
+/// `serving`.
 fn work(report: &mut Report, quick: bool) {
     let (rounds, time) = if quick { (3, Duration::from_millis(200)) } else { (11, Duration::from_secs(1)) };
     let home = BenchHome::new(10, 0);
@@ -120,7 +121,7 @@ fn work(report: &mut Report, quick: bool) {
     }
 }
 
-/// Rounds of both, one after the other in changing order; the first warms up and does not count.
+/// Runs rounds of both, one after the other in alternating order. The first round warms up and does not count.
 fn in_turns(
     (theirs, bare): (&Load, &impl Server),
     (ours, server): (&Load, &impl Server),
@@ -143,7 +144,7 @@ fn in_turns(
     results
 }
 
-/// How long from a new or changed template to its first render.
+/// Measures from a new or changed template to its first render.
 fn planning(report: &mut Report, quick: bool) {
     let many = if quick { 100 } else { 1_000 };
     let home = BenchHome::new(100, 0);
@@ -168,7 +169,7 @@ fn planning(report: &mut Report, quick: bool) {
     report.time(&format!("{many} new templates until each is rendered"), begin.elapsed());
 }
 
-/// From the start of the process to the first render, and what it takes of memory.
+/// Measures from the start of the process to the first render, and the memory that it takes.
 fn start(report: &mut Report, quick: bool) {
     let (secrets, templates) = if quick { (1_000, 100) } else { (10_000, 1_000) };
     let home = BenchHome::new(secrets, templates);
@@ -190,7 +191,7 @@ fn start(report: &mut Report, quick: bool) {
     }
 }
 
-/// Commands, over a process that does nothing.
+/// Measures commands, compared with a process that does nothing.
 fn processes(report: &mut Report, quick: bool) {
     let secrets = if quick { 1_000 } else { 10_000 };
     let home = BenchHome::new(secrets, 0);
@@ -208,7 +209,7 @@ fn processes(report: &mut Report, quick: bool) {
     report.difference("guillemet --version", version, bare);
     let render = report::median(rounds, || run(PROGRAM, &["--home", &at, "render", "mcp-server/calendar"]));
     report.difference("guillemet render", render, bare);
-    // The first listing looks at what has just been written; every secret is used once, so that each has a count.
+    // The first listing reads what has just been written. Every secret is used once, so that each has a count.
     let wanted = request("GET", "/v1/templates?limit=1", b"");
     load::ask(&home.socket(), &wanted);
     for number in 0..secrets / 10 {
@@ -222,7 +223,7 @@ fn processes(report: &mut Report, quick: bool) {
     }
 }
 
-/// What grows with the number of secrets.
+/// Measures what grows with the number of secrets.
 fn growth(report: &mut Report, sizes: &[usize]) {
     let mut rows = Vec::new();
     for &size in sizes {

@@ -1,6 +1,6 @@
-//! What a plan costs, for each built-in plugin and target: a call of its planner, which renders, reads the tree,
-//! runs the plugin and writes the document anew. Beside it a child that gives the document's bytes back over a
-//! pipe, which is the least that another process costs.
+//! The cost of a plan for each built-in plugin and target: a call of its planner, which renders, reads the tree, runs
+//! the plugin and writes the document. To compare with: a child that sends the document's bytes back over a pipe, which
+//! is the least that a separate process costs.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -21,10 +21,10 @@ use super::report::{self, Report};
 /// The size of the large templates, in bytes.
 const LARGE: usize = 64 << 10;
 
-/// A line of a template, by its number.
+/// A function that returns a line of a template by its number.
 type Line = fn(usize) -> String;
 
-/// An example for each feature, and what makes it large: one of as many more fields as fit.
+/// The feature, the text of a small template, and the line that is repeated as often as it fits to make it large.
 const EXAMPLES: [(&str, &str, Line); 4] = [
     ("cal-com", "api_key = \"<< secret 'a-b-c' >>\"\nevent_type_id = 12\ntimezone = \"Europe/Berlin\"\n", |number| {
         format!("# {number}: a note about how the front desk books its meetings, for those who come after\n")
@@ -58,7 +58,7 @@ fn example(feature: usize, large: bool) -> String {
     text + end
 }
 
-/// A child that gives back what it is given.
+/// A child process that sends back what it receives.
 struct Echo {
     child: Child,
 }
@@ -103,7 +103,7 @@ pub fn plugins(report: &mut Report, quick: bool) {
             let plan = |lexed: &Lexed, rounds: usize| {
                 let source = Source { feature, format: Format::Toml, lexed };
                 let work = || runtime.block_on(plan_once(source, Some(&target.id), &registry, &config.variables));
-                // What a target cannot hold is refused; that costs the same way.
+                // A target may refuse the config, which costs the same work.
                 let document: usize = work().map_or(0, |plan| plan.literal_len);
                 let time = report::median(rounds, || drop(work()));
                 (time, document)
@@ -124,7 +124,7 @@ pub fn plugins(report: &mut Report, quick: bool) {
     }
 }
 
-/// Lines of a plugin's source.
+/// Returns the number of lines in a plugin's source.
 fn lines(feature: &str) -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(feature).join("src");
     let files = std::fs::read_dir(folder).expect("a plugin").map(|entry| entry.expect("a file").path());

@@ -1,4 +1,4 @@
-//! What was measured, as a table for people and as JSON for programs.
+//! The results, as a table for people and as JSON for programs.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::load::Round;
 
-/// The times of a piece of work, the shortest first.
+/// Returns the times of a piece of work, the shortest first.
 pub fn times(rounds: usize, mut work: impl FnMut()) -> Vec<Duration> {
     let time = |_| {
         let begin = Instant::now();
@@ -18,13 +18,14 @@ pub fn times(rounds: usize, mut work: impl FnMut()) -> Vec<Duration> {
     times
 }
 
-/// The median time of a piece of work.
+/// Returns the median time of a piece of work.
 pub fn median(rounds: usize, work: impl FnMut()) -> Duration {
     let times = times(rounds, work);
     times[times.len() / 2]
 }
 
-/// The same of work for which the daemon scans its templates. Scans begin 250 ms apart: the rounds do too, as people do.
+/// Returns the same for work that makes the daemon scan its templates. Scans begin at least 250 ms apart, so the rounds
+/// do too, like the commands of a person.
 pub fn median_apart(rounds: usize, mut work: impl FnMut()) -> Duration {
     let mut round = || {
         std::thread::sleep(Duration::from_millis(300));
@@ -40,7 +41,7 @@ fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// One size of the growth table.
+/// One row of the growth table.
 pub struct Growth {
     pub size: usize,
     pub first_render: Duration,
@@ -53,10 +54,10 @@ pub struct Growth {
     pub memory: u64,
 }
 
-/// One size of the account's table.
+/// One row of the account's growth table.
 pub struct AccountGrowth {
     pub size: usize,
-    /// How long it took; the longest resolve and the longest change meanwhile.
+    /// The time that it took, and the longest resolve and the longest change during it.
     pub push: [Duration; 3],
     pub sync: [Duration; 3],
     pub acknowledged: Duration,
@@ -67,7 +68,7 @@ pub struct AccountGrowth {
     pub server_peak: u64,
 }
 
-/// Collects and prints.
+/// Collects and prints the results.
 pub struct Report {
     entries: Vec<Value>,
 }
@@ -101,7 +102,7 @@ impl Report {
         self.line(name, &ms(time), json!({"ms": time.as_secs_f64() * 1e3}));
     }
 
-    /// The middle, the 99th of a hundred and the longest of times that are in order.
+    /// Reports the median, the 99th percentile and the longest of times in ascending order.
     pub fn spread(&mut self, name: &str, times: &[Duration]) {
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
         let (p50, p99, longest) = (at(0.5), at(0.99), at(1.0));
@@ -140,7 +141,7 @@ impl Report {
         self.line(name, &format!("{} ({} over a bare process)", ms(time), ms(over)), value);
     }
 
-    /// Throughput and work beside the bare server's; the median of the rounds.
+    /// Reports throughput and work compared with the bare server: the median of the rounds.
     pub fn serving(&mut self, name: &str, rounds: &[(Round, Round)]) {
         let of = |pick: fn(&(Round, Round)) -> f64| middle(rounds.iter().map(pick).collect());
         let ratio = of(|(bare, ours)| ours.per_second / bare.per_second);
@@ -220,7 +221,7 @@ impl Report {
         println!();
     }
 
-    /// Writes `target/bench.json`.
+    /// Writes the results to `target/bench.json`.
     pub fn finish(self) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench.json");
         let text = serde_json::to_string_pretty(&self.entries).expect("JSON");

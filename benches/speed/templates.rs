@@ -1,4 +1,4 @@
-//! What it costs that no edit of a template is missed: scans, and a daemon of which nobody asks anything.
+//! What it costs to miss no edit of a template: scans, and a daemon without requests.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::home::BenchHome;
 use super::load::{self, Server, request};
 use super::report::{self, Report};
 
-/// How long the daemon is watched: several scans.
+/// How long the idle daemon is watched, which is several scans.
 const IDLE: Duration = Duration::from_secs(20);
 
 pub fn templates(report: &mut Report, quick: bool) {
@@ -18,13 +18,13 @@ pub fn templates(report: &mut Report, quick: bool) {
     let mut catalog = Catalog::new(Home::at(bench.path()).templates());
     let first = report::median(1, || drop(catalog.rescan(Instant::now())));
     report.time(&format!("the first scan of {many} templates, which reads them"), first);
-    // What was written just now is read once more.
+    // Files that were just written are read once more.
     catalog.rescan(Instant::now());
     let again = report::median(11, || assert!(catalog.rescan(Instant::now()).is_empty()));
     report.time(&format!("a scan of {many} templates in which nothing changed"), again);
 
     let daemon = bench.start();
-    // It works every template out first.
+    // This request makes the daemon plan every template first.
     load::ask(&bench.socket(), &request("GET", "/v1/status", b""));
     let (cpu, begin) = (daemon.cpu(), Instant::now());
     std::thread::sleep(if quick { IDLE / 4 } else { IDLE });

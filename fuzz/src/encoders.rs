@@ -1,7 +1,7 @@
-//! Encoders: what a consumer reads is the value, or the value is refused.
+//! Encoders: a consumer reads back exactly the value, or the value is refused.
 //!
-//! Every reader here is another implementation than the encoder's own, or is written from what the
-//! consumer documents.
+//! Every reader here is independent of the encoder: another implementation, or one written from the consumer's
+//! documentation.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -11,8 +11,8 @@ use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_template::ValueFilter;
 use sha2::Digest;
 
-/// The first byte chooses the encoder, the second where literal text ends and the value begins; then
-/// texts, with a byte between them that no text holds.
+/// The first byte selects the encoder. The second says where literal text ends and the value begins. The rest are
+/// texts, separated by a byte that no text contains.
 pub fn holds(data: &[u8]) {
     let [which, cut, texts @ ..] = data else { return };
     let texts = texts.split(|b| *b == 0xff).map(|text| std::str::from_utf8(text).ok());
@@ -54,7 +54,7 @@ pub fn holds(data: &[u8]) {
             assert_eq!(whole, placed, "literal text and a value are encoded in one way");
             match &placed {
                 Ok(written) => read_back(&op, args, written),
-                // The words of a refusal are ASCII: of a value that is not, nothing can be in them by chance.
+                // Messages of refusals are ASCII, so part of a value that is not ASCII cannot be in them by chance.
                 Err(Refusal { reason }) => assert!(reason.is_ascii() && !reason.is_empty()),
             }
         }
@@ -73,7 +73,7 @@ fn secret(emission: usize) -> Part {
     Part::Expr(Expr::Secret(u32::try_from(emission).unwrap()))
 }
 
-/// The encoder, and how many texts it takes.
+/// Returns the encoder, and how many texts it takes.
 fn op(which: u8, texts: &[&str]) -> (Op, usize) {
     let reason = || "that cannot stand here".to_owned();
     match which % 22 {
@@ -105,7 +105,7 @@ fn op(which: u8, texts: &[&str]) -> (Op, usize) {
     }
 }
 
-/// Literal text, a value, literal text; and the value.
+/// Splits a text into literal text, a value and literal text. Returns it with the value.
 fn cut_up(text: &str, cut: u8) -> (Text, &str) {
     let from = text.floor_char_boundary(text.len() * usize::from(cut & 15) / 15);
     let to = text.floor_char_boundary(from + (text.len() - from) * usize::from(cut >> 4) / 15);
@@ -120,7 +120,7 @@ fn forbidden(outcome: &Result<String, Refusal>, text: &str, refused: bool, reaso
     }
 }
 
-/// Whether the sequence stands in the text other than inside one of its literals.
+/// Returns whether the sequence occurs in the text other than inside one of its literals.
 fn brings_in(text: &Text, value: &str, sequence: &str) -> bool {
     let [Part::Literal(before), _, Part::Literal(behind)] = text.as_slice() else { unreachable!() };
     let all = [before.as_str(), value, behind].concat();
@@ -235,8 +235,9 @@ fn read_back(op: &Op, args: &[&str], written: &str) {
     }
 }
 
-/// What stands between two double quotes, the second at the end: curl's `unslashquote`, and the string state of
-/// Kamailio's lexer, as far as `\"` and `\\` go. `meant` is what a character behind `\` stands for.
+/// Reads the text between two double quotes, the second of which has to be the end: like curl's `unslashquote`, and
+/// like Kamailio's lexer in a string as far as `\"` and `\\` are concerned. `meant` returns what a character behind `\`
+/// stands for.
 fn between_quotes(written: &str, meant: impl Fn(char) -> char) -> String {
     let mut chars = written.strip_prefix('"').expect("a quote").chars();
     let mut text = String::new();
@@ -251,8 +252,8 @@ fn between_quotes(written: &str, meant: impl Fn(char) -> char) -> String {
     text
 }
 
-/// The parameters of an accounts line (libre: msg_param_decode). A name is found wherever `;` stands before it,
-/// inside of a value too.
+/// Reads the parameters of an accounts line (libre: msg_param_decode). A name is recognized after any `;`, even inside
+/// a value.
 fn baresip(line: &str) -> Vec<(&str, &str)> {
     let blank = [' ', '\t', '\r', '\n'];
     let mut found = Vec::new();
@@ -278,7 +279,7 @@ fn baresip(line: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// A URL is kept as it is, and where browsers can read it, they see no other path than is written.
+/// Checks that a URL is kept as it is and, if browsers can read it, that they see the path that is written.
 fn absolute(text: &str, written: &str) {
     assert_eq!(written, text);
     let Ok(url) = url::Url::parse(text) else { return };
@@ -290,10 +291,9 @@ fn absolute(text: &str, written: &str) {
     assert!(!text.contains(|c: char| c.is_whitespace() || c.is_control() || "\"<>\\^`|".contains(c)));
 }
 
-/// python-dotenv 1.x (parser.py and variables.py): its regular expressions, by hand. `None` as a key would
-/// stand for a line that it cannot read.
+/// Reads like python-dotenv 1.x (parser.py and variables.py), with its regular expressions written out by hand.
 fn python_dotenv(file: &str) -> Vec<(String, String)> {
-    // `\s` of Python also takes the separators U+001C to U+001F.
+    // In Python, `\s` also matches the separators U+001C to U+001F.
     let blank = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
     let inner = |c: char| blank(c) && !matches!(c, '\r' | '\n');
     let (mut rest, mut pairs) = (file, Vec::new());
@@ -333,7 +333,7 @@ fn python_dotenv(file: &str) -> Vec<(String, String)> {
     }
 }
 
-/// Takes `\` away before one of `known`; the letters among them stand for control characters.
+/// Removes each `\` before one of the `known` characters. The letters among them stand for control characters.
 fn unescape(text: &str, known: &str) -> String {
     let (mut out, mut chars) = (String::new(), text.chars().peekable());
     while let Some(c) = chars.next() {
@@ -352,7 +352,7 @@ fn unescape(text: &str, known: &str) -> String {
     out
 }
 
-/// Node's `--env-file` (src/node_dotenv.cc).
+/// Reads like Node's `--env-file` (src/node_dotenv.cc).
 fn node_dotenv(file: &str) -> Vec<(String, String)> {
     const BLANKS: [char; 3] = [' ', '\t', '\n'];
     let file = file.replace('\r', "");
@@ -385,8 +385,8 @@ fn node_dotenv(file: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// systemd's `EnvironmentFile=` (`parse_env_file_internal` of src/basic/env-file.c), without comments and keys that it
-/// would refuse.
+/// Reads like systemd's `EnvironmentFile=` (`parse_env_file_internal` of src/basic/env-file.c), but without comments
+/// and without the keys that it would refuse.
 fn systemd_environment(file: &str) -> Vec<(String, String)> {
     const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
     let mut pairs = Vec::new();
@@ -432,7 +432,7 @@ fn systemd_environment(file: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// A POSIX shell that sources the file; nothing in it may be live.
+/// Reads like a POSIX shell that sources the file, and fails if anything in it would be executed or expanded.
 fn shell(file: &str) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut chars = file.chars().peekable();
@@ -472,8 +472,8 @@ fn shell(file: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// The value of a line as Asterisk reads it (main/config.c, `config_text_file_load` and `process_text_line`):
-/// comments first, in place, as it does.
+/// Returns the value of a line as Asterisk reads it (main/config.c, `config_text_file_load` and `process_text_line`):
+/// removes comments first, in place, as Asterisk does.
 fn asterisk(mut line: Vec<u8>) -> Vec<u8> {
     let mut from = 0;
     while let Some(at) = line[from..].iter().position(|b| *b == b';').map(|found| from + found) {

@@ -1,5 +1,5 @@
-//! Requests of the API: what is taken is what was sent, what is refused is refused in one shape, and no
-//! refusal holds a value.
+//! Requests of the API: what is accepted is what was sent, every refusal has the same form, and no refusal contains a
+//! value.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use guillemet_secret::record::VALUE_MAX;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
-/// The first byte says how the others are read.
+/// The first byte selects how the others are read.
 pub fn holds(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     if kind % 2 == 0 {
@@ -40,7 +40,7 @@ fn paths(path: &str) {
     }
 }
 
-/// A part of the path: read as every client means it, and a name only where it is one.
+/// A part of the path is read as every client means it, and is a name only if it is a valid one.
 fn part(raw: &str) {
     assert!(!raw.contains('/'));
     match request::part(raw) {
@@ -78,7 +78,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 fn queries(raw: Option<&str>) {
     const KNOWN: [&str; 4] = ["limit", "offset", "query", "status"];
     match request::query(raw, KNOWN) {
-        // The same as the reader of browsers sees.
+        // The same pairs as a browser's parser sees.
         Ok(found) => {
             let mut pairs: Vec<_> = url::form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).collect();
             pairs.sort();
@@ -125,7 +125,7 @@ fn body(bytes: &[u8]) {
             blind(&sent);
         }
         Ok(_) => assert!(create.is_err()),
-        // Two numbers, and nothing of what was sent.
+        // The message contains two numbers and nothing of what was sent.
         Err(broken) => {
             let told = answer(&create.expect_err("it is not JSON"));
             let place = format!("the body is not JSON: line {}, column {}", broken.line(), broken.column());
@@ -135,7 +135,7 @@ fn body(bytes: &[u8]) {
     }
 }
 
-/// Reads a new secret, as the endpoint does.
+/// Reads a new secret as the endpoint does.
 fn create(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let (name, value) = (fields.name("name"), fields.value("value"));
@@ -148,7 +148,8 @@ fn create(bytes: &[u8]) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// Reads a change, as the endpoint does: what is absent, null or, of a value, empty is left as it is.
+/// Reads a change as the endpoint does: a field that is absent or null leaves things as they are, and so does an empty
+/// value.
 fn change(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let (name, value) = (fields.optional_name("name"), fields.optional_value("value"));
@@ -162,7 +163,7 @@ fn change(bytes: &[u8]) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// Reads which version is wanted, as the endpoint does.
+/// Reads the wanted version as the endpoint does.
 fn rollback(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let version = fields.number("version");
@@ -173,7 +174,7 @@ fn rollback(bytes: &[u8]) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// Reads names to resolve, as the endpoint does.
+/// Reads the names to resolve as the endpoint does.
 fn resolve(bytes: &[u8]) -> Result<(), HttpError> {
     let mut fields = Fields::read(bytes)?;
     let names = fields.names("secrets");
@@ -191,7 +192,7 @@ fn exactly(sent: &Map<String, Value>, known: &[&str]) {
     assert!(sent.keys().all(|key| known.contains(&key.as_str())), "a field nobody asked for was taken");
 }
 
-/// What a text holds changes nothing in the answer to it, as long as it stays as wrong as it was.
+/// Checks that another text of the same length gets the same response, as long as it is wrong in the same way.
 fn blind(sent: &Map<String, Value>) {
     let Some(Value::String(value)) = sent.get("value") else { return };
     let mut other = sent.clone();
@@ -203,7 +204,7 @@ fn blind(sent: &Map<String, Value>) {
     assert_eq!(told(sent), told(&other), "an answer depends on a value");
 }
 
-/// The one shape of every error.
+/// Checks the one form that every error has.
 fn refusal(error: &HttpError) {
     let told = answer(error);
     let status = error.response().status().as_u16();

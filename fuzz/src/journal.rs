@@ -1,4 +1,5 @@
-//! The usage journal: any file is read as what it is or refused and left alone, and it goes on from there.
+//! The usage journal: any file is either read as what it is or refused and left alone, and a file that was read can be
+//! continued.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,13 +10,13 @@ use guillemet_vault::journal::{CONTENT_MAX, Journal, JournalError, Pending, Posi
 use tempfile::TempDir;
 
 const VAULT: [u8; 16] = [3; 16];
-/// Bytes of the header.
+/// The size of the header, in bytes.
 const HEADER: usize = 4096;
-/// Bytes of an area: room for a few records, so that areas are switched often.
+/// The size of an area, in bytes. It has room for only a few records, so that areas are switched often.
 const AREA: usize = 512;
 const LEN: usize = HEADER + 2 * AREA;
 
-/// The first byte says how the others are read.
+/// The first byte selects how the others are read.
 pub fn holds(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     match kind % 4 {
@@ -25,13 +26,13 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// A file in memory where there is a file system for it: what is tested is what is written, not the disk.
+/// Returns a path in memory if there is a file system for that: the test is about what is written, not about the disk.
 fn path() -> PathBuf {
     static DIR: LazyLock<TempDir> = LazyLock::new(|| {
         let memory = tempfile::tempdir_in("/dev/shm");
         memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder")
     });
-    // One for each process and thread: tests run side by side.
+    // A separate file for each process and thread, because tests run at the same time.
     DIR.path().join(format!("{:?}", std::thread::current().id()))
 }
 
@@ -39,8 +40,8 @@ fn open(folded: Position) -> Result<Journal, JournalError> {
     Journal::open(&path(), VAULT, &Key::from_bytes(&mut [5; 32]), LEN, |_| folded)
 }
 
-/// A file of the right length, of the format with records in the clear: a good header, areas of these bytes with good
-/// generations, and changes to the header.
+/// Makes a file of the right length, in the format with records in the clear: a valid header, areas with these bytes
+/// and valid generations, and then a change to the header.
 fn image(bytes: &[u8]) -> Vec<u8> {
     let (changes, bytes) = bytes.split_at(bytes.len().min(2));
     let mut image = vec![0; LEN];
@@ -51,7 +52,7 @@ fn image(bytes: &[u8]) -> Vec<u8> {
     let checksum = u64::from(crc32(&image[..48]));
     image[48..56].copy_from_slice(&checksum.to_le_bytes());
     for (at, b) in bytes.iter().enumerate().take(2 * AREA) {
-        // The first half of the bytes fills one area, the second the other.
+        // The first half of the bytes fills one area, and the second half the other.
         let half = bytes.len().min(2 * AREA).div_ceil(2);
         let to = if at < half { HEADER + at } else { HEADER + AREA + at - half };
         image[to] = *b;
@@ -66,7 +67,7 @@ fn image(bytes: &[u8]) -> Vec<u8> {
     image
 }
 
-/// A file of any bytes.
+/// Opens a file of any bytes.
 fn opened(bytes: &[u8]) {
     let path = path();
     fs::write(&path, bytes).unwrap();
@@ -78,7 +79,7 @@ fn opened(bytes: &[u8]) {
         }
         Ok(journal) => {
             let (records, _) = all(&journal);
-            // Whoever does not have the key makes no sealed record.
+            // Without the key, nobody can make a sealed record.
             let expected = if journal.is_clear() { read(bytes) } else { Vec::new() };
             assert_eq!(records, expected, "the records of the file, and no other");
             records
@@ -98,7 +99,7 @@ fn opened(bytes: &[u8]) {
         }
         expected.clear();
     }
-    // It goes on: what is appended stands behind what was there, in this process and the next.
+    // The journal can be continued: what is appended follows what was there, in this process and in the next.
     for content in [&b"appended"[..], b"", b"and another"] {
         match journal.append_record(content) {
             Ok(_) => expected.push(content.to_vec()),
@@ -124,14 +125,14 @@ fn all(journal: &Journal) -> (Vec<Vec<u8>>, Position) {
     (pending.iter().map(<[u8]>::to_vec).collect(), position)
 }
 
-/// The committed records of a file, read as the format is described: the older generation first.
+/// Reads the committed records of a file as the format is described, the older generation first.
 fn read(file: &[u8]) -> Vec<Vec<u8>> {
     let mut areas = [&file[HEADER..HEADER + AREA], &file[HEADER + AREA..]];
     areas.sort_by_key(|area| generation(area));
     areas.into_iter().filter(|area| generation(area) != 0).flat_map(read_area).collect()
 }
 
-/// The generation of an area, without its checksum.
+/// Returns the generation of an area, without its checksum.
 fn generation(area: &[u8]) -> u64 {
     word(area, 0) & u64::from(u32::MAX)
 }
@@ -162,13 +163,13 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// CRC-32 of IEEE 802.3, bit by bit.
+/// Computes the CRC-32 of IEEE 802.3, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(u32::MAX, |crc, b| (0..8).fold(crc ^ u32::from(*b), step))
 }
 
-/// Appending, folding, opening anew, a record that breaks off, and a bit that turns over, in any order.
+/// Appends, folds, opens again, tears a record and flips a bit, in any order.
 fn steps(steps: &[u8]) {
     let path = path();
     let _ = fs::remove_file(&path);
@@ -188,7 +189,7 @@ fn steps(steps: &[u8]) {
                 drop(journal);
                 journal = open(folded).expect("it was open before");
             }
-            // The process is killed in the middle of the next record: some of its words are there.
+            // The process is killed in the middle of the next record: only some of its words have been written.
             2 => {
                 let before = fs::read(&path).unwrap();
                 let appended = journal.append_record(&[0xaa; 40]);
@@ -205,7 +206,7 @@ fn steps(steps: &[u8]) {
                 fs::write(&path, torn).unwrap();
                 journal = open(folded).expect("it was open before");
             }
-            // The last step: a bit turns over. Records may be lost, none is made up.
+            // The last step flips a bit. Records may be lost, but none may be made up.
             3 => {
                 drop(journal);
                 let mut bytes = fs::read(&path).unwrap();

@@ -1,5 +1,5 @@
-//! Template text: the lexer takes it apart without losing or inventing anything, the template engine sees
-//! the same tags, and the guard misses no name.
+//! Template text: the lexer splits it without losing or inventing anything, the template engine sees the same tags, and
+//! the guard misses no name.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use guillemet_template::{Problem, ValueFilter};
 use minijinja::Environment;
 use minijinja::syntax::SyntaxConfig;
 
-/// Takes any text apart.
+/// Lexes any text and checks the result.
 pub fn holds(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match lex(text) {
@@ -27,7 +27,7 @@ pub fn holds(data: &[u8]) {
     guard_misses_nothing(text);
 }
 
-/// Every problem is at a place that the text has.
+/// Checks that every problem is at a place in the text.
 fn inside(text: &str, problems: &[Problem]) {
     for problem in problems {
         let (line, column) = (problem.line.unwrap() as usize, problem.column.unwrap() as usize);
@@ -36,8 +36,8 @@ fn inside(text: &str, problems: &[Problem]) {
     }
 }
 
-/// Walks the engine's text and the source side by side: text is text, tags are tags, a reference is what
-/// its tag says. Returns the number of references met.
+/// Walks through the engine's text and the source side by side: text has to be text, tags have to be tags, and each
+/// reference what its tag says. Returns the number of references.
 fn reassemble(source: &str, lexed: &Lexed) -> usize {
     let (mut at, mut met, mut raw) = (0, 0, false);
     let mut engine = lexed.engine_text.as_str();
@@ -64,7 +64,7 @@ fn reassemble(source: &str, lexed: &Lexed) -> usize {
             assert!(source[from..].starts_with(tag), "what the engine evaluates is what was written");
             from + tag.len()
         } else {
-            // Neither a name nor a filter nor `raw` can hold the closer; a comment ends at the first.
+            // A name, a filter and `raw` cannot contain the closing delimiter, and a comment ends at the first one.
             from + source[from..].find(closer).expect("a tag is closed")
         };
         let written = &source[from..to];
@@ -90,19 +90,19 @@ fn reassemble(source: &str, lexed: &Lexed) -> usize {
     met
 }
 
-/// Text that is no tag: the same in both, and nothing in it opens one or was meant to.
+/// Checks text that is not a tag: it is the same in both, and nothing in it opens a tag or was meant to.
 fn plain(source: &str, at: usize, text: &str, raw: bool) -> usize {
     assert!(source[at..].starts_with(text), "text stays as it is");
     if !raw {
         for (begin, _) in text.match_indices('<').filter(|(begin, _)| !text[..*begin].ends_with('<')) {
-            // What the text is cut from decides: a tag may follow at once.
+            // Use the source, of which this text is only a part: a tag may follow directly.
             not_meant(&source[at + begin..], &text[begin..]);
         }
     }
     at + text.len()
 }
 
-/// Behind a run of `<` stands nothing that opens a tag, or looks as if it were to.
+/// Checks that a run of `<` is not followed by anything that opens a tag or looks as if it should.
 fn not_meant(source: &str, text: &str) {
     let run = text.bytes().take_while(|b| *b == b'<').count();
     let rest = &text[run..];
@@ -128,14 +128,14 @@ fn not_meant(source: &str, text: &str) {
     }
 }
 
-/// Whether text behind `<<` is an expression without strings and signs that is closed on its line.
+/// Returns whether the text behind `<<` is an expression without strings and signs that is closed on its line.
 fn is_closed(inner: &str) -> bool {
     let line = inner.split('\n').next().unwrap_or_default();
     let Some((content, _)) = line.split_once(">>") else { return false };
     content.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'.' | b'_' | b'|'))
 }
 
-/// The tag of a reference, read without the lexer.
+/// Checks the tag of a reference, which is read here without the lexer.
 fn says(written: &str, reference: &Reference) {
     let inner = written.strip_prefix('-').unwrap_or(written);
     let inner = inner.strip_suffix('-').unwrap_or(inner).trim();
@@ -154,7 +154,7 @@ fn first(text: &str) -> char {
     text.chars().next().unwrap()
 }
 
-/// Where the engine can parse its text, it knows the same calls, and no name that the lexer has not noted.
+/// Checks that, if the engine can parse its text, it has the same calls and no name that the lexer has not noted.
 fn engine_agrees(lexed: &Lexed) {
     let mut engine = Environment::new();
     let syntax = SyntaxConfig::builder()
@@ -174,7 +174,7 @@ fn engine_agrees(lexed: &Lexed) {
     assert!(named.is_subset(&roots), "the engine sees names that the lexer did not: {named:?}, {roots:?}");
 }
 
-/// Whatever looks like a reference, in a text that can be taken apart or not, is found by its name.
+/// Checks that everything that looks like a reference is found by its name, whether the text can be lexed or not.
 fn guard_misses_nothing(text: &str) {
     for (at, word) in text.match_indices("secret").take(64) {
         let behind = &text[at + word.len()..];

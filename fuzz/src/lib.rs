@@ -1,7 +1,7 @@
-//! What holds of whatever bytes reach the product, one module for each kind of input.
+//! The invariants that hold for any bytes that reach the product, with one module for each kind of input.
 //!
-//! Shared by the fuzz targets, which look for bytes that break it, and by `tests/fuzz_corpus.rs`, which
-//! runs the corpus with every build. `holds` returns when the invariants hold and panics when one does not.
+//! Shared by the fuzz targets, which look for bytes that break them, and by `tests/fuzz_corpus.rs`, which runs the
+//! corpus with every test run. `holds` returns if the invariants hold and panics if one does not.
 
 pub mod encoders;
 pub mod http_body;
@@ -13,7 +13,7 @@ pub mod vault_record;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-/// The output of a future that has all it needs.
+/// Returns the output of a future that never has to wait.
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -21,7 +21,7 @@ fn now<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Line and column (in characters) of a byte offset, from 1; counted the plain way.
+/// Returns the line and the column (in characters) of a byte offset, both counted from 1, by simple counting.
 fn position(text: &str, at: usize) -> (u32, u32) {
     let before = &text[..at];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,5 +1,5 @@
-//! Answers of a planner: believed only where every rule holds, and what is believed stays what it says,
-//! whatever the values are.
+//! Answers of a planner: they are accepted only if every rule holds, and an accepted plan stays what it says, whatever
+//! the values are.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,10 +19,10 @@ use serde_json::Value;
 
 mod made;
 
-/// How deep a document may nest: no deeper than every reader of JSON follows.
+/// The deepest nesting of a document: no deeper than every JSON reader supports.
 const DEPTH_MAX: usize = 128;
 
-/// Values that would be syntax somewhere.
+/// Values that would be syntax in some place.
 const HOSTILE: [&str; 6] = [
     "plain",
     "\"},{\"x\":[\\\"",
@@ -32,7 +32,7 @@ const HOSTILE: [&str; 6] = [
     "https://h/a?b=c#d'`",
 ];
 
-/// The first byte says how the others are read.
+/// The first byte selects how the others are read.
 pub fn holds(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     match kind % 4 {
@@ -55,7 +55,7 @@ fn framed(frame: &[u8]) -> Vec<u8> {
     [&u32::try_from(frame.len()).unwrap().to_le_bytes(), frame].concat()
 }
 
-/// Whatever comes out of a planner's pipe.
+/// Checks what comes out of a planner's pipe.
 fn pipe(bytes: &[u8]) {
     let mut rest = bytes;
     let answer = match super::now(read_answer(&mut rest)) {
@@ -112,7 +112,7 @@ fn target(id: &str) -> Target {
     }
 }
 
-/// What people are shown.
+/// Checks the problems that people are shown.
 fn shown(problems: &[Problem]) {
     assert!(problems.len() <= PROBLEMS_MAX);
     for problem in problems {
@@ -126,7 +126,7 @@ fn is_shown(text: &str, most: usize) -> bool {
     text.chars().count() <= most && !text.contains(drives)
 }
 
-/// The template that the planner was asked about.
+/// Returns the references of the template that the planner was asked about.
 fn references() -> Vec<Reference> {
     let filters = [vec![], vec![], vec![ValueFilter::Trim, ValueFilter::Base64], vec![ValueFilter::Url]];
     let reference = |(index, filters): (usize, Vec<ValueFilter>)| Reference {
@@ -170,7 +170,7 @@ fn check(planned: Planned) {
     }
 }
 
-/// The pieces are the document: text as it stands there, and every slot of the list once.
+/// Checks that the pieces make up the document: text as it is there, and every listed slot once.
 fn taken_apart(plan: &Plan, document: &str, slots: &HashMap<String, Expr>) {
     let (mut rest, mut literal, mut met) = (document, 0, HashSet::new());
     for piece in &plan.pieces {
@@ -191,8 +191,8 @@ fn taken_apart(plan: &Plan, document: &str, slots: &HashMap<String, Expr>) {
     assert_eq!((rest, met.len(), literal), ("", slots.len(), plan.literal_len));
 }
 
-/// Counts the secrets of an expression; each stands behind exactly the filters of its template, and no
-/// filter anywhere else.
+/// Counts the secrets of an expression. Checks that each has exactly the filters of its template, and that there is no
+/// other filter.
 fn counted(expr: &Expr, depth: usize, plan: &Plan, references: &[Reference], counts: &mut [u32]) {
     assert!(depth <= EXPR_DEPTH_MAX);
     let (mut inner, mut filters) = (expr, Vec::new());
@@ -221,7 +221,7 @@ fn counted(expr: &Expr, depth: usize, plan: &Plan, references: &[Reference], cou
     }
 }
 
-/// How deep a JSON document nests.
+/// Returns how deep a JSON document nests.
 fn depth(document: &str) -> usize {
     let (mut depth, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
     for b in document.bytes() {
@@ -238,8 +238,8 @@ fn depth(document: &str) -> usize {
     deepest
 }
 
-/// With hostile values, the document is the one that was checked: the same text, or the same tree, with
-/// each value encoded in its place.
+/// Checks that, with hostile values, the filled document is the one that was checked: the same text or the same tree,
+/// with each value encoded in its place.
 fn filled(plan: &Plan, document: &str, slots: &HashMap<String, Expr>, first: usize) {
     let sealed: Vec<SealedValue> =
         (0..plan.uses.len()).map(|index| SealedValue::seal(HOSTILE[(first + index) % HOSTILE.len()])).collect();
@@ -251,7 +251,7 @@ fn filled(plan: &Plan, document: &str, slots: &HashMap<String, Expr>, first: usi
     };
     let out = match fill(plan, &values) {
         Ok(out) => String::from_utf8(out.to_vec()).expect("text gives text"),
-        // What takes too much is not gone on with.
+        // Filling stops at a value that takes too much, so the other refusals are not complete.
         Err(unfit) if unfit.iter().any(|unfit| unfit.refusal.reason == encode::TOO_MUCH) => return,
         Err(unfit) => {
             assert_eq!(unfit.len(), slots.values().filter(|expr| written(expr).is_err()).count());
@@ -271,7 +271,7 @@ fn filled(plan: &Plan, document: &str, slots: &HashMap<String, Expr>, first: usi
     if plan.kind == DocumentKind::Text {
         return assert_eq!(out, place(document));
     }
-    // A number out of range, or half of a surrogate pair, is nothing that a tree can hold.
+    // A tree cannot hold a number that is out of range or half of a surrogate pair.
     let Ok(mut expected) = serde_json::from_str::<Value>(document) else {
         return assert!(serde_json::from_str::<serde::de::IgnoredAny>(&out).is_ok());
     };
@@ -281,11 +281,11 @@ fn filled(plan: &Plan, document: &str, slots: &HashMap<String, Expr>, first: usi
         met += plan::find_slots(text).count();
         *text = place(text);
     });
-    // A slot that was written with escapes is text for us and a slot for the reader above.
+    // A slot that was written with escapes is text for us, but a slot for the reader above.
     if met == slots.len() {
         assert_eq!(placed, expected, "a value became syntax");
     }
-    // Whatever stands in its strings, the tree has the same keys, lists and numbers.
+    // Apart from its strings, the tree has the same keys, lists and numbers.
     each_string(&mut expected, &mut String::clear);
     each_string(&mut placed, &mut String::clear);
     assert_eq!(placed, expected, "a value is somewhere else than in a string");

@@ -1,4 +1,4 @@
-//! What is read back from the vault: records, events and boxes are what was written, or refused.
+//! What is read from the vault: records, events and boxes are either what was written or refused.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use guillemet_secret::record::{Secret, VALUE_MAX, Version};
 use guillemet_vault::event;
 use guillemet_vault::event::{Caller, Event, Subject, Use};
 
-/// The first byte says how the others are read.
+/// The first byte selects how the others are read.
 pub fn holds(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     match kind % 4 {
@@ -28,7 +28,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// Any plaintext: refused, or exactly the one way in which this secret is written.
+/// Checks that any plaintext is either refused or exactly the one form in which this secret is written.
 fn plaintext(bytes: &[u8]) {
     let Ok(secret) = Secret::decode(bytes, 7) else { return };
     let written = secret.encode();
@@ -38,7 +38,7 @@ fn plaintext(bytes: &[u8]) {
     same(&Secret::decode(&written, 7).unwrap(), &secret);
 }
 
-/// Without the padding.
+/// Returns the bytes without the padding.
 fn content(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)]
 }
@@ -58,7 +58,7 @@ fn same(a: &Secret, b: &Secret) {
     assert!(a.versions.iter().map(opened).eq(b.versions.iter().map(opened)));
 }
 
-/// Any record of the journal: no event, or exactly the one way in which this event is written.
+/// Checks that any record of the journal is either not an event or exactly the one form in which this event is written.
 fn event(record: &[u8]) {
     let Some(decoded) = event::decode(record) else { return };
     let texts = [Some(decoded.exe), decoded.template, decoded.target, decoded.route];
@@ -67,11 +67,11 @@ fn event(record: &[u8]) {
         Subject::Secret(_) | Subject::Unknown(_) => 0,
     };
     if decoded.uses.iter().any(|usage| name(usage) > 1024) {
-        return; // Never written: longer texts are cut.
+        return; // Never written, because longer texts are cut.
     }
     let fields = decoded.uses.iter().map(|usage| Some(usage.field));
     if texts.into_iter().chain(fields).flatten().any(|text| text.len() > 1024) {
-        return; // Never written: longer texts are cut.
+        return; // Never written, because longer texts are cut.
     }
     let caller = Caller { uid: decoded.uid, gid: decoded.gid, pid: decoded.pid, exe: decoded.exe.into() };
     let event = Event {
@@ -85,7 +85,7 @@ fn event(record: &[u8]) {
     };
     let mut written = Vec::new();
     assert_eq!(event::encode(&event, &decoded.uses, usize::MAX, &mut written), decoded.uses.len());
-    // Whatever order the record had them in, and however many names it said there were.
+    // The order in the record, and the number of names that it announced, make no difference.
     let again = event::decode(&written).expect("it was written so");
     assert_eq!(
         (again.time, again.outcome, again.uid, again.gid, again.pid),
@@ -98,8 +98,8 @@ fn event(record: &[u8]) {
     assert_eq!(again.uses, decoded.uses);
 }
 
-/// Any bytes are no box; a box opens as it was sealed, and not when a bit of it, its length or its place
-/// is another.
+/// Checks that random bytes are not a box, and that a box opens as it was sealed, but not after a change to one of its
+/// bits, its length or its place.
 fn boxed(data: &[u8]) {
     static KEY: LazyLock<Key> = LazyLock::new(Key::random);
     assert!(crypto::open(&KEY, b"place", data).is_err());

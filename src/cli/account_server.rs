@@ -16,12 +16,12 @@ use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
 use guillemet_account::code::{Code, Creation, Place as CodePlace};
+use guillemet_account_server::App;
 use guillemet_account_server::limits::Limits;
 use guillemet_account_server::storage::postgres::Postgres;
 use guillemet_account_server::storage::sqlite::{DATABASE, Sqlite};
 use guillemet_account_server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
 use guillemet_account_server::tls::{Certificate, own_files, own_pin};
-use guillemet_account_server::{self, App};
 use guillemet_base::home::Home;
 use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};

@@ -1,4 +1,5 @@
-//! The references: a bare TLS server on loopback, and transactions of SQLite that are on disk when they end.
+//! The references to compare with: a bare TLS server on loopback, and transactions of SQLite that are on disk when they
+//! end.
 
 use std::convert::Infallible;
 use std::io::BufReader;
@@ -23,10 +24,10 @@ use super::super::load::Process;
 use super::super::report::{self, Report};
 use super::place;
 
-/// What any account's server could answer; the client reads it as it reads everything.
+/// An answer that any account's server could give. The client parses it like any other.
 const ANSWER: &[u8] = br#"{"id":"00112233445566778899aabbccddeeff","admitted":true}"#;
 
-/// A bare server that runs.
+/// A running bare server.
 pub struct Bare {
     pub process: Process,
     url: String,
@@ -34,7 +35,7 @@ pub struct Bare {
     _folder: tempfile::TempDir,
 }
 
-/// Starts it: hyper over rustls, with settings as they come.
+/// Starts the server: hyper over rustls, with default settings.
 pub fn start() -> Bare {
     let folder = place::folder();
     let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -50,7 +51,7 @@ impl Bare {
     }
 }
 
-/// The server itself; ends with its parent's signal.
+/// Runs the server itself, until it is killed.
 pub fn serve(folder: &Path) {
     let certificate = Certificate::own(folder, vec!["127.0.0.1".into()]).expect("a certificate");
     let certificate = Arc::new(certificate);
@@ -78,7 +79,7 @@ pub fn serve(folder: &Path) {
     });
 }
 
-/// The parts of a change's way that anybody would have.
+/// The times of the steps that a change goes through in any implementation.
 #[derive(Clone, Copy)]
 pub struct Parts {
     round_trip: Duration,
@@ -87,7 +88,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// A push is written down before it is sent, taken by the server, told, pulled, and written down.
+    /// Returns the time of the whole way: a push is written down before it is sent, accepted by the server, announced,
+    /// pulled, and written down again.
     pub fn sum(self) -> Duration {
         self.round_trip * 2 + self.server + self.vault * 2
     }
@@ -128,7 +130,7 @@ pub fn references(report: &mut Report, quick: bool) -> Parts {
     Parts { round_trip, server, vault }
 }
 
-/// A database as the account's server opens its own.
+/// Opens a database with the settings of the account's server.
 fn connect_new(path: &Path) -> Connection {
     let database = Connection::open(path).expect("a database");
     database.pragma_update(None, "journal_mode", "WAL").expect("a log");

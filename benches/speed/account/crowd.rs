@@ -1,4 +1,4 @@
-//! Many devices at one server: idle ones, and ones that are told of a change.
+//! Many devices on one server: idle ones, and ones that receive a change.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,10 +16,10 @@ use super::super::report::Report;
 use super::place::{self, AccountServer, Member};
 use super::{bare, sync};
 
-/// How long the server takes to end a connection for requests that is silent, and a little more.
+/// A little more than the time after which the server ends a silent connection for requests.
 const SILENT: Duration = Duration::from_secs(80);
 
-/// Real daemons, each with a vault on the same disk, told of one change: until the last renders it.
+/// Measures one change with real daemons, each with a vault on the same disk: until the last one renders it.
 pub fn told(report: &mut Report, devices: usize) {
     let server = AccountServer::start();
     let office = Member::new(100);
@@ -38,19 +38,19 @@ pub fn told(report: &mut Report, devices: usize) {
     report.spread("  until the last renders it", &last);
 }
 
-/// How long after each acknowledged change the first and the last device rendered it.
+/// Returns how long after each acknowledged change the first and the last device rendered it.
 fn tell(office: &Member, others: &[Member], rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
     let (told, arrivals) = channel();
     let (mut first, mut last) = (Vec::new(), Vec::new());
     std::thread::scope(|scope| {
         for other in others {
             let (mut events, mut line) = (Listening::new(other), other.line());
-            // The first render of a home compiles the plugins.
+            // The first render in a home compiles the plugins.
             line.ask("GET", RENDER, b"");
             let told = told.clone();
             scope.spawn(move || {
                 for round in 0..rounds {
-                    // Whoever is told by its daemon need not ask it again and again, which would cost the others.
+                    // Wait for the daemon's event instead of polling, because polling would slow down the others.
                     events.next();
                     assert!(sync::renders(&mut line, &sync::value(round)), "what was told is rendered");
                     told.send(Instant::now()).expect("somebody waits for it");
@@ -77,7 +77,7 @@ fn tell(office: &Member, others: &[Member], rounds: usize) -> (Vec<Duration>, Ve
     (first, last)
 }
 
-/// A daemon's stream of events.
+/// The event stream of a daemon.
 struct Listening(UnixStream, Vec<u8>);
 
 impl Listening {
@@ -108,8 +108,8 @@ impl Listening {
     }
 }
 
-/// Devices that have pulled, listen, and have nothing to say. A daemon's connection for requests is ended by the server
-/// when it has been silent for a while; the stream of events stays.
+/// Measures devices that have pulled, that listen, and that have nothing to push. The server ends a daemon's connection
+/// for requests after some silence; the event stream stays.
 pub fn idle(report: &mut Report, devices: usize, quick: bool) {
     let server = AccountServer::start();
     let runtime = place::runtime();
@@ -128,7 +128,7 @@ pub fn idle(report: &mut Report, devices: usize, quick: bool) {
     let connected = for_each(server.memory().1);
 
     let (cpu, begin) = (server.cpu(), Instant::now());
-    // Somebody has to read what shows that the server lives.
+    // The events that show that the server is alive have to be read.
     let read = |mut events: Events| runtime.spawn(async move { while events.next().await.is_ok() {} });
     let reading: Vec<_> = streams.drain(..).map(read).collect();
     std::thread::sleep(if quick { Duration::from_secs(1) } else { SILENT });
@@ -142,7 +142,7 @@ pub fn idle(report: &mut Report, devices: usize, quick: bool) {
     report.bytes("  a bare TLS server, for each connection", bare_memory(&runtime, devices));
 }
 
-/// What a bare server needs for each of so many connections.
+/// Returns the memory that a bare server needs for each of this many connections.
 fn bare_memory(runtime: &tokio::runtime::Runtime, connections: usize) -> u64 {
     let bare = bare::start();
     runtime.block_on(bare.client().current()).expect("an answer");
@@ -154,7 +154,7 @@ fn bare_memory(runtime: &tokio::runtime::Runtime, connections: usize) -> u64 {
     bare.process.memory().1.saturating_sub(before) / connections as u64
 }
 
-/// An account with so many devices; what is in its boxes nobody opens.
+/// Creates an account with this many devices. Its boxes contain random bytes, because nothing opens them.
 async fn enrol(server: &AccountServer, devices: usize) -> (AccountId, Vec<ApiKey>) {
     let creation = server.creation();
     let account = creation.place.account();

@@ -1,8 +1,8 @@
-//! The account: how long a change is on its way from one machine to another, how that grows with the vault and with
-//! the number of devices, and what devices cost the server.
+//! The account: how long a change takes from one machine to another, how that grows with the vault and the number of
+//! devices, and what devices cost the server.
 //!
-//! Everything is real: a server process, daemons, TLS on loopback, files on the disk that holds `target`. What the
-//! way of a change is made of is measured beside it: a round trip to a bare TLS server, and transactions of SQLite.
+//! Everything is real: a server process, daemons, TLS on loopback, files on the disk that holds `target`. The parts of
+//! a change's way are measured separately: a round trip to a bare TLS server, and transactions of SQLite.
 
 mod bare;
 mod crowd;
@@ -30,7 +30,7 @@ pub fn account(report: &mut Report, quick: bool, wanted: impl Fn(&str) -> bool) 
     }
 }
 
-/// From an acknowledged rotate on one machine to the new render on another.
+/// Measures from an acknowledged rotation on one machine to the new render on another.
 fn crossing(report: &mut Report, quick: bool, known: bare::Parts) {
     let server = AccountServer::start();
     let office = Member::new(1_000);

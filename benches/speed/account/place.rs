@@ -1,4 +1,4 @@
-//! A real account server, and machines with daemons that are in its account.
+//! A real account server, and machines whose daemons are in its account.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use super::super::home::{BenchHome, PROGRAM};
 use super::super::load::{self, Process, Server, request};
 
-/// The longest anything may take.
+/// The longest time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// A folder on the disk that holds `target`.
+/// Makes a folder on the disk that holds `target`.
 pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
@@ -26,7 +26,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
-/// What a server says when it listens: where, and with which certificate.
+/// Reads what a server prints when it listens: its URL and the pin of its certificate.
 pub fn listening(output: &mut impl BufRead) -> (String, String) {
     let mut line = String::new();
     output.read_line(&mut line).expect("its output");
@@ -35,7 +35,7 @@ pub fn listening(output: &mut impl BufRead) -> (String, String) {
     (url.to_owned(), pin.to_owned())
 }
 
-/// `guillemet account serve`, as it comes.
+/// A running `guillemet account serve`, with default settings.
 pub struct AccountServer {
     process: Process,
     url: String,
@@ -60,7 +60,7 @@ impl AccountServer {
         Self { process: Process::new(child), url, pin: pin.parse().expect("a hash"), folder }
     }
 
-    /// A code for a new account.
+    /// Returns a code for a new account.
     pub fn create_account(&self) -> String {
         let mut command = Command::new(PROGRAM);
         command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(self.folder.path());
@@ -69,7 +69,7 @@ impl AccountServer {
         String::from_utf8_lossy(&made.stdout).trim().to_owned()
     }
 
-    /// The same, read.
+    /// Returns a code for a new account, parsed.
     pub fn creation(&self) -> Creation {
         Creation::parse(&self.create_account()).expect("a code")
     }
@@ -79,17 +79,17 @@ impl AccountServer {
     }
 }
 
-/// A machine: a vault and a daemon.
+/// A machine with a vault and a daemon.
 pub struct Member {
     pub home: BenchHome,
     pub daemon: Process,
 }
 
-/// A connection to a daemon that is kept.
+/// An open connection to a daemon.
 pub struct Line(UnixStream);
 
 impl Line {
-    /// The answer's body, which has to be a good one.
+    /// Sends a request, and returns the body of the response, whose status has to be 2xx.
     pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let answer = load::answer(&mut self.0, &request(method, path, body));
         let text = String::from_utf8_lossy(&answer);
@@ -104,7 +104,7 @@ impl Line {
 }
 
 impl Member {
-    /// With so many secrets; with none it can still join.
+    /// Starts a machine with this many secrets. With none, it can still join an account.
     pub fn new(secrets: usize) -> Self {
         let home = BenchHome::at(folder(), secrets);
         let daemon = home.spawn();
@@ -128,12 +128,12 @@ impl Member {
         invited["code"].as_str().expect("a code").to_owned()
     }
 
-    /// Brings the vault into the account of a code.
+    /// Brings the vault into the account that the code is for.
     pub fn join(&self, code: &str) {
         self.line().json("POST", "/v1/account", &json!({"code": code, "name": "laptop"}));
     }
 
-    /// Waits until it knows an account with so many secrets, and has no more to say.
+    /// Waits until the daemon is connected and knows an account with this many secrets.
     pub fn wait_until_it_has(&self, secrets: usize) {
         let (mut line, begin) = (self.line(), Instant::now());
         loop {

@@ -10,11 +10,11 @@ use super::super::load::Server;
 use super::super::report::{AccountGrowth, Report};
 use super::place::{AccountServer, Line, Member};
 
-/// What is rotated, and rendered on the other machine.
+/// The secret that is rotated, and rendered on the other machine.
 pub const ROTATED: &str = "calendar-token-production";
-/// How long between two looks whether a change has arrived.
+/// The time between two checks for whether a change has arrived.
 const LOOK: Duration = Duration::from_micros(200);
-/// How long between two changes: what one causes has ended when the next begins.
+/// The time between two changes, so that the effects of one have ended when the next begins.
 const PAUSE: Duration = Duration::from_millis(40);
 
 pub fn value(number: usize) -> String {
@@ -25,20 +25,20 @@ pub fn set(line: &mut Line, secret: &str, value: &str) {
     line.json("PATCH", &format!("/v1/secrets/{secret}"), &json!({"value": value}));
 }
 
-/// Whether a value is rendered.
+/// Returns whether the value is rendered.
 pub fn renders(line: &mut Line, value: &str) -> bool {
     line.ask("GET", RENDER, b"").windows(value.len()).any(|window| window == value.as_bytes())
 }
 
-/// How long each rotation took until it was acknowledged, and from then on until the other machine rendered it.
+/// Returns how long each rotation took until it was acknowledged, and from then until the other machine rendered it.
 pub fn rotate(office: &Member, laptop: &Member, rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
     let (mut here, mut there) = (office.line(), laptop.line());
     let (mut acknowledged, mut crossed) = (Vec::new(), Vec::new());
-    // The first render of a home compiles the plugins.
+    // The first render in a home compiles the plugins.
     there.ask("GET", RENDER, b"");
     for number in 0..rounds {
         let value = value(number);
-        // Not always at the same moment of what else happens.
+        // Vary the moment relative to whatever else happens periodically.
         std::thread::sleep(PAUSE + Duration::from_micros((number as u64 * 7_919) % 5_000));
         let begin = Instant::now();
         set(&mut here, ROTATED, &value);
@@ -54,16 +54,16 @@ pub fn rotate(office: &Member, laptop: &Member, rounds: usize) -> (Vec<Duration>
     (acknowledged, crossed)
 }
 
-/// What was measured beside a piece of work.
+/// The measurements during a piece of work.
 struct Beside {
     time: Duration,
-    /// The longest that a resolve took meanwhile.
+    /// The longest time that a resolve took during the work.
     resolve: Duration,
-    /// The longest that a change took meanwhile.
+    /// The longest time that a change took during the work.
     change: Duration,
 }
 
-/// Does the work, and resolves and changes a secret of the machine meanwhile.
+/// Does the work, and resolves and changes a secret of the machine at the same time.
 fn beside(member: &Member, secret: &str, work: impl FnOnce()) -> Beside {
     let stop = AtomicBool::new(false);
     let longest = |act: &mut dyn FnMut(usize)| {
@@ -108,7 +108,7 @@ pub fn growth(report: &mut Report, sizes: &[usize]) {
             office.wait_until_it_has(size);
         });
 
-        // It has a secret of its own, so that there is something to change while it joins.
+        // It has one secret, so that there is something to change while it joins.
         let laptop = Member::new(0);
         let own = "laptop-production";
         laptop.line().json("POST", "/v1/secrets", &json!({"name": own, "value": value(0)}));
@@ -134,7 +134,7 @@ pub fn growth(report: &mut Report, sizes: &[usize]) {
     report.account_growth(rows);
 }
 
-/// From the start of the process to the first render, in the account.
+/// Measures from the start of the process to the first render, in the account.
 fn restart(member: Member) -> Duration {
     let Member { home, daemon } = member;
     drop(daemon);

@@ -1,6 +1,7 @@
-//! `template check`: what is wrong with templates, found without daemon and vault.
+//! `template check`: finds what is wrong with templates, without a daemon and a vault.
 //!
-//! Plans as the daemon does, in planners of its own, and fills nothing.
+//! Plans as the daemon does, in separate planners. Places no value of the vault: the checks fill with canary values
+//! only.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,21 +18,21 @@ use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{canary, findings};
 use guillemet_template::catalog::Catalog;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Checked {
     /// Each template with its problems, as JSON.
     pub templates: Vec<serde_json::Value>,
-    /// Files that are no templates; none where ids were given.
+    /// The files that are not templates; empty if ids were given.
     pub strays: Strays,
-    /// Folders in which nobody can look, with why and what to do.
+    /// The folders that cannot be read, each with the reason and what to do.
     pub unreadable: Vec<String>,
 }
 
-/// Checks templates for the targets they are for, or for one that is named.
+/// Checks templates for their targets, or for the one target that is given. Without ids, checks all templates.
 ///
 /// # Errors
-/// When the configuration cannot be read, or an id names no template.
+/// If the configuration cannot be read, or an id names no template.
 pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Result<Checked, DaemonError> {
     let Trial { registry, config, runtime } = Trial::new(home)?;
     let mut catalog = Catalog::new(home.templates());
@@ -51,7 +52,7 @@ pub fn check_templates(home: &Home, ids: &[String], target: Option<&str>) -> Res
     Ok(Checked { templates, strays: templates::strays(&strays), unreadable: catalog.unreadable().collect() })
 }
 
-/// One template with everything wrong with it.
+/// Checks one template. Returns it with everything that is wrong, as JSON.
 async fn check_template(
     prepared: &Prepared,
     target: Option<&str>,
@@ -84,7 +85,7 @@ async fn check_template(
     })
 }
 
-/// The targets that a template is good for, where it names none and is not good for the default.
+/// Returns the targets that a template is good for, if it names no targets itself and is not good for the default.
 async fn good_elsewhere(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
     let Ok(Targets { are_named: false, .. }) = prepared.targets(registry, &config.variables).await else {
         return Vec::new();

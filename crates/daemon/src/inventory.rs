@@ -1,16 +1,16 @@
 //! The inventory: which secrets exist, who uses them, and whether one can be deleted.
 //!
-//! Owns the vault and the catalog behind one mutex: whatever changes either is one critical section, and
-//! the snapshot that answers are made from is replaced inside it. Files of templates are read beside the mutex, and what
-//! was found is applied under it. All of it blocks: async code has an `InventoryHandle`, which calls it on a blocking thread,
-//! and awaits the returned `Released` before it acknowledges a change (promise 8).
+//! Owns the vault and the catalog behind one mutex: every change of either is one critical section, which also replaces
+//! the snapshot that answers are made from. Template files are read without the mutex, and the result is applied under
+//! it. All calls block: async code uses an [`InventoryHandle`], which calls the inventory on a blocking thread, and
+//! awaits the returned [`Released`] before it acknowledges a change (promise At once).
 //!
-//! `views` is what is shown, `uses` how often a secret was used on all devices, `index` the rows in order, `change` what
-//! can be changed, `store` how a change is written, `sync` the vault in an account, `references` what devices tell each
-//! other of their templates, `scans` how the files are read.
+//! `views` has the forms in which it is shown, `uses` the number of uses on all devices, `index` the rows in order,
+//! `change` the changes of a secret, `store` the way they are written, `sync` the vault in an account, `references` the
+//! references that devices publish to each other, and `scans` the scans of the files.
 //!
-//! Invariant (promise Guarded): before `delete` removes a secret, a scan that began after the request has ended. Its
-//! result, and any later one, is checked in the same critical section in which the secret is removed.
+//! Invariant (promise Guarded): before `delete` removes a secret, it waits for a scan that began after the request. The
+//! result of that scan, or a later one, is checked in the same critical section in which the secret is removed.
 
 mod change;
 mod handle;
@@ -55,9 +55,9 @@ pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
 
-/// The time that a change which depends on references waits for a scan.
+/// The longest time that a change which depends on references waits for a scan.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The time that a caller who only reads waits for a scan.
+/// The longest time that a caller who only reads waits for a scan.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// The reasons why a call to the inventory was refused.
@@ -161,9 +161,9 @@ pub struct Filter {
 struct Owned {
     vault: Vault,
     catalog: Catalog,
-    /// The account, where the vault is in one.
+    /// The account; `None` if the vault is in none.
     sync: Option<Joined>,
-    /// The rows, until something changes.
+    /// The rows, kept until something changes.
     index: Option<Arc<Index>>,
 }
 
@@ -239,8 +239,8 @@ impl Inventory {
         scanned.is_ok()
     }
 
-    /// Scans like [`Self::rescan`], for a caller who only reads and prefers what is known to a long wait. After a scan,
-    /// it is what the files contained at `since`, the time of the call, or later.
+    /// Scans like [`Self::rescan`], for a caller who only reads and prefers the known state to a long wait. After a
+    /// scan, the state is that of the files at `since`, the time of the call, or later.
     pub fn refresh(&self, since: Instant) {
         if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(since, GLANCE) {
             self.note_unanswered(unanswered);

@@ -69,80 +69,81 @@ use guillemet_vault::store::{USAGE_KEY, Vault, VaultError};
 use guillemet_vault::usage;
 use guillemet_vault::usage::{ChangeKind, Recorder, RecorderError};
 
-/// How long after an event the folders are looked at: editors and git change many files at once.
+/// How long to wait after an event before scanning the folders, because editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
-/// How often the folders are looked at where the kernel cannot tell of changes, and the files of added plugins.
+/// How often to scan the folders if the kernel cannot report changes, and to check the files of added plugins.
 const POLL: Duration = Duration::from_secs(2);
-/// How often the journal is handed to the disk: what a power cut may cost.
+/// How often the journal is synced to the disk: what a power cut can cost.
 const SYNC: Duration = Duration::from_secs(1);
 /// How often recorded usage is folded into the vault's counters.
 const FOLD: Duration = Duration::from_secs(30);
 
-/// How long a daemon that stops waits for its threads.
+/// The longest time that a stopping daemon waits for its threads.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Descriptors beside those of connections: the vault, the journal, watched folders, three for each planner.
+/// The descriptors needed besides those of connections: the vault, the journal, watched folders, three for each
+/// planner.
 const DESCRIPTORS: u64 = 256;
 
-/// Why the daemon did not start, or could not be set up.
+/// The error of a daemon that did not start, or of a home that could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The configuration.
+    /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Others can change the home.
+    /// Other users can change the home.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
-    /// The vault.
+    /// The vault cannot be opened or written.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The usage journal.
+    /// The usage journal cannot be opened or written.
     #[error(transparent)]
     Usage(#[from] RecorderError),
-    /// The inventory.
+    /// The inventory cannot be set up.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// A file or folder.
+    /// A file or folder cannot be created or read.
     #[error("{path}: {source}. Check that it is yours and that the disk has room")]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The socket.
+    /// The socket cannot be used.
     #[error("the socket {path} cannot be used: {problem}")]
     Socket {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why, and what to do.
+        /// What is wrong and what to do about it.
         problem: String,
     },
-    /// This machine lacks something without which the daemon would serve nobody.
+    /// This machine lacks something that the daemon needs to serve anyone. Holds what it is.
     #[error("the daemon cannot work here: {0}")]
     CannotWork(String),
-    /// No such template.
+    /// No template has this id.
     #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
     NoTemplate(String),
-    /// The system does not give enough descriptors.
+    /// The system does not allow enough descriptors.
     #[error(
         "limits.connections = {connections} needs {needed} descriptors, and this process may have {most}; \
          lower it, or raise LimitNOFILE"
     )]
     Descriptors {
-        /// The limit of the configuration.
+        /// `limits.connections` of the configuration.
         connections: u64,
-        /// What it takes.
+        /// The number of descriptors that this needs.
         needed: u64,
-        /// What there is.
+        /// The most that this process may have.
         most: u64,
     },
-    /// The operating system.
+    /// A call to the operating system failed.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// What could not be done.
         what: &'static str,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -155,12 +156,12 @@ fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
     move |source| DaemonError::File { path: path.to_owned(), source }
 }
 
-/// Makes a home: folders (0700), configuration, key, and last the vault, so that an attempt that broke off can be
-/// repeated. What is there already is left as it is. The templates' folder is empty: a template that nobody uses would
-/// be secrets that are missing, and in an account it would keep other devices from deleting them.
+/// Sets up a home: folders (0700), configuration, key, and the vault last, so that an interrupted attempt can be
+/// repeated. Existing files are left as they are. The templates' folder stays empty: a template that nobody uses would
+/// list secrets as missing, and in an account it would keep other devices from deleting them.
 ///
 /// # Errors
-/// When there is a vault already, or something cannot be written.
+/// If there is a vault already, or something cannot be written.
 pub fn init(home: &TrustedHome, unlock: &NewUnlock) -> Result<(), DaemonError> {
     for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
@@ -170,8 +171,8 @@ pub fn init(home: &TrustedHome, unlock: &NewUnlock) -> Result<(), DaemonError> {
     Ok(Vault::create(home, unlock)?)
 }
 
-/// Takes the folder of the socket back from the group that may write the home: Kubernetes gives a group everything in
-/// a volume whenever it is mounted. Where that fails, the socket is refused with the reason.
+/// Makes the socket's folder private again in a home that a group may write: Kubernetes gives a group everything in a
+/// volume whenever it is mounted. If this fails, the socket is refused later with the reason.
 fn unshare_runtime(home: &Home) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let _ = rustix::fs::open(home.runtime(), flags, Mode::empty()).and_then(|dir| rustix::fs::fchmod(dir, Mode::RWXU));
@@ -191,20 +192,20 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Why it did not start; nothing has been changed then.
+/// The reason why it did not start, or what could not be stored when it stopped.
 pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     guillemet_base::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
     guillemet_base::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
     quiet_panics();
     self_check::system()?;
-    // Whatever is created from here on, the socket above all, is this user's alone.
+    // Files that are created from here on are accessible to this user only, above all the socket.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let activated = socket::activated()?;
     let _lock = DaemonLock::acquire(home)?;
     if home.group_may_write() {
         unshare_runtime(home);
     }
-    // It tries what this kernel can do while the vault is opened.
+    // Tests what this kernel supports, while the vault is opened.
     let confinement = confinement::try_confinement().map_err(system("planners cannot be started"))?;
     let (config, config_text) = config::load(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
@@ -230,7 +231,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let registry = Registry::new(home.plugins(), &pins, Arc::clone(&cache) as _);
 
     match inventory::finish_rename(&mut vault) {
-        // The templates are as they should be; what is noted of them is looked at again at the next start.
+        // The templates themselves are as they should be; the note about the rename is read again at the next start.
         Err(VaultError::Unwritable(_)) => {}
         finished => finished?,
     }
@@ -249,7 +250,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     }
     let unlocked = Change::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
     if let Err(error) = recorder.record_changes_in_time(vec![unlocked]) {
-        // It has nothing to be taken back, and serving needs the journal alone.
+        // The start has no change to take back, and serving needs only the journal.
         warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
     }
     if let Err(error) = noted {
@@ -277,7 +278,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let (gate, gate_asked) = mpsc::channel(1);
     let handle = SyncHandle::of(&inventory);
-    // Nothing calls the inventory directly from here on.
+    // From here on nothing calls the inventory directly, because its calls block.
     let inventory = InventoryHandle::new(inventory);
     let in_force = Arc::new(ArcSwap::new(Arc::clone(&config)));
     let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&in_force), handle });
@@ -312,12 +313,12 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .build()
         .map_err(system("the runtime cannot be started"))?;
     let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked, cache));
-    // Not for ever: a thread may wait for a file system that does not answer.
+    // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
     ended
 }
 
-/// As many descriptors as the limits of the configuration can need, and no more: a leak shows early.
+/// Limits descriptors to as many as the configuration can need, so that a leak shows early.
 fn limit_descriptors(connections: u64) -> Result<(), DaemonError> {
     let (needed, inherited) = (connections + DESCRIPTORS, getrlimit(Resource::Nofile));
     if let Some(most) = inherited.maximum.filter(|most| *most < needed) {
@@ -327,7 +328,7 @@ fn limit_descriptors(connections: u64) -> Result<(), DaemonError> {
         .map_err(|error| system("descriptors cannot be limited")(error.into()))
 }
 
-/// A panic is logged with its place and without its message, which could hold anything.
+/// Logs a panic with its place but without its message, which could contain anything.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -346,7 +347,7 @@ async fn live(
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
     let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
-    // Until here only the rules with numbers hold.
+    // Until here only rules with numbers apply.
     identity::put_in_force(&app, app.config.load_full()).await;
     let (listener, replacements) = Listener::new(socket.listen()?);
     let address = socket.address()?;
@@ -408,7 +409,7 @@ async fn live(
     kept
 }
 
-/// Folds what was recorded of use, as the last thing that a daemon does.
+/// Folds the recorded usage, as the last thing that a daemon does.
 async fn fold_usage(app: &App) -> Result<(), DaemonError> {
     let resolver = Arc::clone(&app.resolver);
     match tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await {
@@ -417,13 +418,13 @@ async fn fold_usage(app: &App) -> Result<(), DaemonError> {
     }
 }
 
-/// Tells the service manager, where there is one.
+/// Notifies the service manager, if there is one.
 fn notify_manager(state: sd_notify::NotifyState<'_>) {
     let _ = sd_notify::notify(&[state]);
 }
 
-/// Keeps templates up to date: by events of the kernel, and by scans for what it does not tell of. Edits of what a link
-/// leads to, for one, and those made on another machine.
+/// Keeps templates up to date: by events of the kernel, and by scans for changes that it does not report, such as edits
+/// of a file behind a link, or on another machine.
 async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Result<Watcher, WatchError>) {
     if let Err(error) = &watcher {
         tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
@@ -455,8 +456,7 @@ async fn keep_plans(app: Arc<App>) {
     }
 }
 
-/// Works out every template for the targets it is for, so that a first render finds its plan and the
-/// inventory its fields.
+/// Plans every template for its targets, so that a first render finds its plan and the inventory its fields.
 async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
@@ -478,7 +478,7 @@ async fn follow_plugins(app: Arc<App>) {
     }
 }
 
-/// Hands the journal to the disk every second, and folds it now and then.
+/// Syncs the journal to the disk every second, and folds it from time to time.
 async fn keep_usage(app: Arc<App>) {
     let mut tick = tokio::time::interval(SYNC);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

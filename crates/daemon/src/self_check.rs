@@ -1,5 +1,5 @@
-//! What has to work before the daemon says that it is ready, tried once at each start: a template is planned in a real
-//! planner, and the daemon asks itself something over its socket.
+//! Tries once at each start what has to work before the daemon reports that it is ready: it plans a template in a real
+//! planner, and sends itself a request over its socket.
 //!
 //! Knows what a machine can lack, and says what to do about it. Must not know how any of it works.
 
@@ -23,20 +23,20 @@ use guillemet_plugin::{cache, findings};
 use guillemet_template::Format;
 use guillemet_template::lexer::lex;
 
-/// A template with a secret, of the built-in feature whose plugin is the smallest: where no compiled form is kept yet, it
-/// is compiled for this.
+/// The feature and text of a template with a secret. Of the built-in features, this one has the smallest plugin: if no
+/// compiled form is stored yet, it has to be compiled.
 const TEMPLATE: (&str, &str) = ("cal-com", "api_key = '<< secret \"check\" >>'\n");
-/// How often a planner may be too slow, as on a machine that is just being started.
+/// How often the check is tried: a planner may be too slow on a machine that is just starting.
 const ATTEMPTS: usize = 3;
-/// How long an answer over the socket may take.
+/// The longest time to wait for a response over the socket.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes.
+/// The most bytes to read of a response.
 const ANSWER_MAX: u64 = 16 << 10;
 
-/// Whether the system shows what the daemon has to know of itself and of others.
+/// Checks that the system shows what the daemon has to know about itself and about others.
 ///
 /// # Errors
-/// What is missing, and what to do.
+/// [`DaemonError::CannotWork`] with what is missing and what to do.
 pub(super) fn system() -> Result<(), DaemonError> {
     std::fs::metadata("/proc/self/exe").map_err(|error| {
         DaemonError::CannotWork(format!(
@@ -55,24 +55,24 @@ pub(super) fn system() -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Whether a template can be planned, and a request be answered.
+/// Checks that a template can be planned and a request answered.
 ///
 /// # Errors
-/// What does not work, and why.
+/// [`DaemonError::CannotWork`] with what does not work and why.
 pub(super) async fn run(app: &Arc<App>, address: &Address, cache: Arc<dyn CompiledCache>) -> Result<(), DaemonError> {
     let (planned, answered) = tokio::join!(plan(app, cache), answer(app, address));
     let failed: Vec<String> = [planned, answered].into_iter().filter_map(Result::err).collect();
     if failed.is_empty() { Ok(()) } else { Err(DaemonError::CannotWork(failed.join("; "))) }
 }
 
-/// Plans the template in a planner of its own, with the built-in plugins.
+/// Plans the template in a separate planner, with the built-in plugins.
 async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     let (feature, text) = TEMPLATE;
     let lexed = lex(text).map_err(|_| "its own template cannot be read; report this".to_owned())?;
     let source = Source { feature, format: Format::Toml, lexed: &lexed };
     let config = app.config.load_full();
-    // A new home has compiled nothing yet. No value is near: what other homes of this user, and its commands, have
-    // compiled will do.
+    // A new home has no compiled plugins yet. No value is involved here, so those that other homes and commands of this
+    // user have compiled will do.
     let of_user = tokio::task::spawn_blocking(cache::of_user).await.unwrap_or_else(|_| Arc::new(NoCache));
     let cache: Arc<dyn CompiledCache> = Arc::new(Both(cache, of_user));
     let mut reason = String::new();
@@ -92,15 +92,15 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     Err(format!("no template can be planned: {reason}"))
 }
 
-/// Where the daemon listens, as it can connect to it itself.
+/// The address at which the daemon itself can connect to its socket.
 pub(super) struct Address {
-    /// The address, if it has one.
+    /// The address of the socket; unnamed for some sockets of a service manager.
     pub(super) address: SocketAddr,
-    /// Whether the socket is a service manager's, whose name may lie where the daemon cannot see it or pass.
+    /// Whether the socket belongs to a service manager. Its path may then be one that the daemon cannot see or reach.
     pub(super) is_activated: bool,
 }
 
-/// Asks over the socket, as the daemon's own user.
+/// Sends a request over the socket, as the daemon's own user.
 async fn answer(app: &App, address: &Address) -> Result<(), String> {
     let place = match address.address.as_pathname() {
         Some(path) => format!("the socket {}", path.display()),
@@ -124,19 +124,19 @@ async fn answer(app: &App, address: &Address) -> Result<(), String> {
     match status {
         "200" if answer.contains(&app.home_id.to_string()) => Ok(()),
         "200" => Err(format!("another daemon answers at {place}")),
-        // Others were faster, and have all the connections there are.
+        // Other callers were faster and have taken all connections.
         "429" => Ok(()),
         status => Err(format!("the daemon's own user is answered {status} at {place}")),
     }
 }
 
-/// Whether an error of a connection may be one of this process alone.
+/// Returns whether an error of a connection may concern only this process.
 fn is_out_of_reach(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 async fn connect(address: SocketAddr) -> io::Result<UnixStream> {
-    // It waits where many others connect.
+    // Blocks if many others are connecting.
     let connecting = tokio::task::spawn_blocking(move || {
         let stream = StdStream::connect_addr(&address)?;
         stream.set_nonblocking(true)?;

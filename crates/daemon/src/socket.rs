@@ -1,7 +1,7 @@
-//! The listening socket: who can reach it is settled before it listens, and checked. Knows nothing of requests.
+//! The listening socket. Who can reach it is set and checked before it listens. Knows nothing of requests.
 //!
-//! Invariant: whoever holds the lock beside the socket, and nobody else, binds it, replaces it and removes it. Two
-//! homes may share a runtime folder, so a lock in the home is not enough. The holder removes only the socket it bound.
+//! Invariant: only the holder of the lock beside the socket binds, replaces and removes it. Two homes may share a
+//! runtime folder, so a lock in the home is not enough. The holder removes only the socket that it bound.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -28,43 +28,43 @@ use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::lock_file::{Holder, LockError, LockFile};
 
-/// How many connections wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// How often it is checked whether the socket is still where clients look for it.
+/// How often to check that the socket is still where clients look for it.
 const CHECK: Duration = Duration::from_secs(2);
 
 const UNUSABLE: &str = "the socket of the service manager cannot be used";
 
-/// The right to listen at a home's socket, and the socket.
+/// The right to listen on a home's socket, and the socket itself.
 pub(super) enum Socket {
-    /// The daemon's own.
+    /// A socket of the daemon.
     Own(OwnSocket),
-    /// One of a service manager, which binds and removes it.
+    /// A socket of a service manager, which binds and removes it.
     Activated { listener: StdListener, _lock: Option<LockFile> },
 }
 
-/// A socket that the daemon binds, looks after and removes.
+/// A socket that the daemon binds, restores and removes.
 pub(super) struct OwnSocket {
     home: Home,
-    /// Which folder the home is; a socket is not bound for one that was removed.
+    /// The device and inode of the home folder. No socket is bound for a home that was removed.
     home_id: FileId,
     /// The group that may connect, as the configuration names it.
     wanted_group: Option<NameOrNumber>,
-    /// Its number, once there is such a group.
+    /// The number of that group, once it exists.
     group: Option<u32>,
     lock: LockFile,
-    /// What was bound last.
+    /// The device and inode of the socket that was bound last.
     bound: Option<FileId>,
 }
 
 impl Socket {
     /// Takes the right to listen, before anything else is done. Does not listen yet.
     ///
-    /// The folder is its owner's alone (0700), and the socket too (0600); with a group, its members can pass the one
-    /// (0710) and connect to the other (0660).
+    /// The folder is accessible to its owner only (0700), and so is the socket (0600). With a group, its members can
+    /// pass the folder (0710) and connect to the socket (0660).
     ///
     /// # Errors
-    /// When another daemon listens there, or others could reach it.
+    /// If another daemon listens there, or other users could reach the socket.
     pub(super) fn claim(
         home: &Home,
         home_id: FileId,
@@ -73,7 +73,7 @@ impl Socket {
     ) -> Result<Self, DaemonError> {
         if let Some(listener) = activated {
             let address = listener.local_addr().map_err(super::system(UNUSABLE))?;
-            // The folder may be the service manager's, where no other daemon can take the socket's place either.
+            // The folder may belong to the service manager: then no other daemon can replace the socket either.
             let lock = match address.as_pathname().map(|path| lock(path, home)) {
                 Some(Err(error @ DaemonError::Socket { .. })) => return Err(error),
                 lock => lock.and_then(Result::ok),
@@ -82,7 +82,7 @@ impl Socket {
         }
         let group = wanted_group.as_ref().and_then(number);
         let is_ours_to_set = check_folder(home)?;
-        // Before anything changes: until here the folder may be another daemon's.
+        // Before anything changes, because until here the folder may belong to another daemon.
         let lock = lock(&home.socket(), home)?;
         if is_ours_to_set {
             open_folders(home, group)?;
@@ -90,10 +90,10 @@ impl Socket {
         Ok(Self::Own(OwnSocket { home: home.clone(), home_id, wanted_group, group, lock, bound: None }))
     }
 
-    /// Listens.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why it cannot listen.
     pub(super) fn listen(&mut self) -> Result<UnixListener, DaemonError> {
         match self {
             Self::Own(own) => own.bind(),
@@ -104,10 +104,10 @@ impl Socket {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     ///
     /// # Errors
-    /// The kernel's.
+    /// If the path is too long, or the kernel does not report the address.
     pub(super) fn address(&self) -> Result<Address, DaemonError> {
         match self {
             Self::Own(own) => {
@@ -135,7 +135,7 @@ impl Socket {
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // An error says that the daemon is gone.
+                // An error means that the daemon is gone.
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = check.tick() => {}
             }
@@ -144,7 +144,7 @@ impl Socket {
                 Ok(Some(listener)) => {
                     tracing::warn!(socket = %own.home.socket().display(), "the socket was removed; it is bound again");
                     counts.rebound();
-                    // An error says that nobody accepts any more: the daemon stops.
+                    // An error means that nothing accepts connections any more, because the daemon is stopping.
                     let _ = replacements.send(listener).await;
                     own.without_group()
                 }
@@ -157,7 +157,7 @@ impl Socket {
         }
     }
 
-    /// Returns why members of the group that may connect cannot reach the socket, if they cannot.
+    /// Returns why members of the group that may connect cannot reach the socket; `None` if they can.
     pub(super) fn unreachable(&self) -> Option<String> {
         let Self::Own(own) = self else { return None };
         own.group.and_then(|group| unreachable(&own.home, group))
@@ -173,12 +173,12 @@ impl Socket {
 }
 
 impl OwnSocket {
-    /// Whether the socket's name leads to what was bound.
+    /// Returns whether the socket's path leads to the socket that was bound.
     fn is_bound(&self) -> bool {
         self.bound.is_some() && FileId::of_name(&self.home.socket()).ok() == self.bound
     }
 
-    /// Lets the group in that may connect, as soon as there is one of its name.
+    /// Gives the configured group access, as soon as a group of that name exists.
     fn let_group_in(&mut self) -> Result<(), DaemonError> {
         if self.group.is_some() {
             return Ok(());
@@ -193,14 +193,14 @@ impl OwnSocket {
         open_to(&self.home.socket(), self.group, [0o600, 0o660])
     }
 
-    /// Returns that the group that may connect does not exist.
+    /// Returns the problem that the configured group does not exist; `None` if it does.
     fn without_group(&self) -> Option<String> {
         let wanted = self.wanted_group.as_ref().filter(|_| self.group.is_none())?;
         let group = Who::Group(wanted.clone());
         Some(format!("there is no {group} on this machine (api.group), so only the daemon's user can connect"))
     }
 
-    /// Sees to it that lock and socket are in place; a socket that had to be bound again.
+    /// Puts the lock and the socket back in place. Returns the socket if it had to be bound again.
     fn restore(&mut self) -> Result<Option<UnixListener>, DaemonError> {
         if self.lock.is_in_place() && self.is_bound() {
             return Ok(None);
@@ -223,7 +223,7 @@ impl OwnSocket {
         let path = self.home.socket();
         let refused = |problem: String| DaemonError::Socket { path: path.clone(), problem };
         match fs::symlink_metadata(&path) {
-            // The lock says that no daemon lives behind it.
+            // We hold the lock, so no daemon serves this socket.
             Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
             Ok(_) => return Err(refused("something else than a socket lies there; move it away".into())),
             Err(_) => {}
@@ -236,7 +236,7 @@ impl OwnSocket {
         let failed = |error: rustix::io::Errno| refused(error.to_string());
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
-        // The umask is 077 since the start: there is no moment in which another user could connect.
+        // The umask is 077 since the start, so at no moment can another user connect.
         rustix::net::bind(&socket, &address).map_err(failed)?;
         self.bound = Some(FileId::of_name(&path).map_err(file(&path))?);
         let ready = open_to(&path, self.group, [0o600, 0o660]).and_then(|()| {
@@ -249,8 +249,9 @@ impl OwnSocket {
     }
 }
 
-/// Makes the socket's folder where there is none, and sees to it that nobody else can put anything there. Whether its
-/// rights are the daemon's to set: a folder that the socket was only put into may hold files for others.
+/// Creates the socket's folder if there is none, and checks that nobody else can put anything into it. Returns whether
+/// the daemon may set the folder's permissions: a folder that only happens to contain the socket may hold files for
+/// others.
 fn check_folder(home: &Home) -> Result<bool, DaemonError> {
     let folder = home.runtime();
     let is_ours_to_set = home.owns_runtime() || fs::symlink_metadata(folder).is_err();
@@ -265,10 +266,10 @@ fn check_folder(home: &Home) -> Result<bool, DaemonError> {
     Ok(is_ours_to_set)
 }
 
-/// Lets a group pass the folders above the socket, or nobody else.
+/// Lets a group pass the folders above the socket, or only their owner.
 fn open_folders(home: &Home, group: Option<u32>) -> Result<(), DaemonError> {
     open_to(home.runtime(), group, [0o700, 0o710])?;
-    // With --home the folder lies in the home, whose other folders and files stay their owner's.
+    // With --home, this folder is in the home, whose other folders and files stay private.
     if let Some(group) = group.filter(|_| home.owns_runtime() && home.runtime().parent() == Some(home.data())) {
         open_to(home.data(), Some(group), [0o700, 0o710])?;
     }
@@ -294,7 +295,7 @@ fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
     })
 }
 
-/// Gives a folder or socket to its owner alone, or to a group too, and checks that the file system did so.
+/// Gives a folder or socket to its owner only, or to a group too, and checks that the file system did so.
 fn open_to(path: &Path, group: Option<u32>, [own, shared]: [u32; 2]) -> Result<(), DaemonError> {
     let mode = if group.is_some() { shared } else { own };
     if let Some(group) = group {
@@ -311,7 +312,7 @@ fn open_to(path: &Path, group: Option<u32>, [own, shared]: [u32; 2]) -> Result<(
     Ok(())
 }
 
-/// Returns the number of a group; `None` where there is none of its name.
+/// Returns the number of a group; `None` if no group has its name.
 fn number(group: &NameOrNumber) -> Option<u32> {
     match group {
         NameOrNumber::Number(number) => Some(*number),
@@ -319,7 +320,7 @@ fn number(group: &NameOrNumber) -> Option<u32> {
     }
 }
 
-/// Why members of a group cannot reach the socket, if they cannot: a folder above that they may not pass.
+/// Returns why members of a group cannot reach the socket, if a folder above it is closed to them.
 fn unreachable(home: &Home, group: u32) -> Option<String> {
     let ours = |dir: &Path| dir == home.data() || dir == home.runtime() && home.owns_runtime();
     let passable = |dir: &Path| {
@@ -332,12 +333,13 @@ fn unreachable(home: &Home, group: u32) -> Option<String> {
     ))
 }
 
-/// Takes the socket of systemd's socket activation (sd_listen_fds), if there is one. Before this process opens anything:
-/// a service manager that promises a descriptor and hands over none must not get at one of ours.
+/// Takes the socket of systemd's socket activation (sd_listen_fds), if there is one. Call it before this process opens
+/// anything: if a service manager announces a descriptor and passes none, the number must not turn out to be one of
+/// ours.
 ///
 /// # Errors
-/// When there is none under the number that was promised, when it is something else than a Unix stream socket that
-/// listens, and when there is more than one.
+/// [`DaemonError::CannotWork`] if there is no open descriptor under the announced number, if it is not a listening Unix
+/// stream socket, or if there is more than one.
 pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
     let wrong = |problem: String| DaemonError::CannotWork(format!("{UNUSABLE}: {problem}"));
     let mut fds = sd_notify::listen_fds().map_err(|error| wrong(format!("LISTEN_FDS and LISTEN_PID: {error}")))?;
@@ -360,7 +362,7 @@ pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
     Ok(Some(listener))
 }
 
-/// What a descriptor is, unless it is a Unix stream socket that listens.
+/// Describes a descriptor; `None` if it is a listening Unix stream socket.
 fn other_than_listener(fd: impl AsFd) -> Option<String> {
     let Ok(family) = sockopt::socket_domain(&fd) else {
         let kind = rustix::fs::fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -383,7 +385,7 @@ fn other_than_listener(fd: impl AsFd) -> Option<String> {
     }
     match sockopt::socket_acceptconn(&fd) {
         Ok(false) => Some("a Unix stream socket that does not listen, such as a connection (Accept=yes)".into()),
-        // A kernel that does not say lets it be tried.
+        // A kernel that does not report this: try it.
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
-//! A text worked out and filled without daemon and vault: what a command compares before it changes anything.
+//! Plans and fills a text without a daemon and a vault, so that a command can compare the results before it changes
+//! anything.
 //!
-//! Knows nothing of what is compared. As everywhere, the planner gets the text and never a value; values are
-//! placed here, as `resolve` places them.
+//! Knows nothing of the comparison. As everywhere, the planner gets the text and never a value (promise Blind): the
+//! values are placed here, as `resolve` places them.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +23,8 @@ use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::lex;
 use guillemet_template::{Format, Problem};
 
-/// The plugins of a home, each with a planner of its own. Files in the folder of plugins count whether or not
-/// they are pinned: no value of the vault is near.
+/// The plugins of a home, each with a separate planner. Files in the plugins' folder count even if they are not pinned,
+/// because no value of the vault is involved.
 pub struct Trial {
     pub(super) registry: Registry,
     pub(super) config: Config,
@@ -31,10 +32,10 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Begins; no planner runs yet.
+    /// Prepares the plugins; no planner runs yet.
     ///
     /// # Errors
-    /// When the configuration cannot be read.
+    /// If the configuration cannot be read.
     pub fn new(home: &Home) -> Result<Self, DaemonError> {
         let (config, _) = config::load(home)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -42,15 +43,15 @@ impl Trial {
         Ok(Self { registry: Registry::unpinned(home.plugins()), config, runtime })
     }
 
-    /// What the plugin of a feature says of itself.
+    /// Returns what the plugin of a feature says about itself.
     ///
     /// # Errors
-    /// Why there is none, for people.
+    /// The reason why it cannot be asked, for people.
     pub fn describe(&self, feature: &str) -> Result<Description, String> {
         self.runtime.block_on(self.registry.describe(feature))
     }
 
-    /// Works the text of a template out.
+    /// Plans the text of a template.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -62,10 +63,10 @@ impl Trial {
     }
 }
 
-/// Fills a plan with values of the caller's, by the key of their names (`SecretName::key`).
+/// Fills a plan with values of the caller, by the key of their names (`SecretName::key`).
 ///
 /// # Errors
-/// Every value that its place cannot hold, with its field and the reason; and every one that is not there.
+/// Every value that its place cannot hold, with its field and the reason, and every value that is missing.
 pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear, Vec<Problem>> {
     let of_use = |index: usize, message: String| {
         let usage = &plan.uses[index];
@@ -85,7 +86,7 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
     Err(problems)
 }
 
-/// The document with `«name»` where a value will stand.
+/// Returns the document with `«name»` in place of each value.
 pub fn marked(plan: &Plan) -> String {
     let piece = |piece: &Piece| match piece {
         Piece::Text(text) => text.clone(),

@@ -1,5 +1,5 @@
-//! Plans made of the fuzzer's bytes: honest ones, so that the rules behind the first are reached, with a
-//! few lies among them.
+//! Makes plans from the fuzzer's bytes. Most are honest, so that the rules behind the first ones are reached, but a few
+//! lies are among them.
 
 use arbitrary::{Result, Unstructured};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
@@ -9,7 +9,7 @@ use guillemet_plan::protocol::{
 use guillemet_template::{Problem, ValueFilter};
 use serde_json::Value;
 
-/// Text that means something to one of the readers.
+/// Texts that are syntax for one of the readers.
 const WORDS: [&str; 16] =
     ["", "a", "x=", "https://h/", "/", "?k=", "\"", "\\", "\\u005a", "é", "\n", "\u{1b}[2J", "<a>", ":", "${", "z00"];
 
@@ -17,7 +17,7 @@ fn word(u: &mut Unstructured<'_>) -> Result<String> {
     if rarely(u, 8)? { u.arbitrary() } else { Ok((*u.choose(&WORDS)?).to_owned()) }
 }
 
-/// One time in so many; never when there are no bytes left to be told so.
+/// Returns true about once in `of` times, and never if there are no bytes left.
 fn rarely(u: &mut Unstructured<'_>, of: u8) -> Result<bool> {
     Ok(!u.is_empty() && u.ratio(1, of)?)
 }
@@ -26,7 +26,7 @@ fn slot(number: usize) -> String {
     format!("Z{number:039}")
 }
 
-/// A plan of up to four slots; each lie is one time in sixteen.
+/// Makes a plan with up to four slots. Each lie occurs about once in sixteen times.
 pub fn planned(bytes: &[u8]) -> Result<Planned> {
     let u = &mut Unstructured::new(bytes);
     let kind = if u.arbitrary()? { DocumentKind::Json } else { DocumentKind::Text };
@@ -95,7 +95,7 @@ fn lie(
     Ok(())
 }
 
-/// An expression; a secret stands behind the filters of its reference most of the time.
+/// Makes an expression. Most of the time, a secret has the filters of its reference.
 fn expr(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -> Result<Expr> {
     if depth > 30 || u.ratio(1, 3)? {
         let emission = u32::try_from(emissions.len()).unwrap();
@@ -147,7 +147,7 @@ fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
     })
 }
 
-/// An answer as JSON, in which a few things are of another kind than they should be.
+/// Makes an answer as JSON in which a few things have another type than they should.
 pub fn spoiled(bytes: &[u8]) -> Result<Value> {
     let (head, body) = bytes.split_at(bytes.len().min(16));
     let u = &mut Unstructured::new(head);
@@ -182,7 +182,7 @@ fn description(u: &mut Unstructured<'_>) -> Result<Description> {
     })
 }
 
-/// Goes down at random and changes what it finds there.
+/// Descends at random and changes what it finds.
 fn spoil(u: &mut Unstructured<'_>, value: &mut Value) -> Result<()> {
     match value {
         Value::Array(items) if !items.is_empty() && u.ratio(3, 4)? => {

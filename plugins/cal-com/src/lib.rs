@@ -1,11 +1,11 @@
 //! Cal.com, API v2: availability and bookings.
 //!
-//! As documented in 2026-07 [cal.com/docs/api-reference/v2]: a key goes out as `Authorization: Bearer`,
-//! and every endpoint wants the header `cal-api-version` with a version of its own. Bookings are documented
-//! with 2026-02-25 as well; it takes another body, so a client asks for it with `api_versions`.
+//! As documented in 2026-07 [cal.com/docs/api-reference/v2]: a key is sent as `Authorization: Bearer`, and every
+//! endpoint needs the header `cal-api-version` with a version of its own. Bookings are also documented with 2026-02-25,
+//! which takes another body, so a client selects it with `api_versions`.
 //!
-//! `dotenv`, once called `env` (`x-target-aliases` of schema.json), holds the credentials alone. `retell` writes for
-//! Retell.
+//! `dotenv`, formerly called `env` (`x-target-aliases` of schema.json), contains only the credentials. `retell` writes
+//! for Retell.
 
 mod retell;
 
@@ -17,7 +17,7 @@ struct CalCom;
 
 guillemet_plugin::export!(CalCom);
 
-/// The version each endpoint is documented with.
+/// The version that each endpoint is documented with.
 const API_VERSIONS: [(&str, &str); 4] =
     [("slots", "2024-09-04"), ("bookings", "2024-08-13"), ("event-types", "2024-06-14"), ("me", "2024-06-14")];
 
@@ -75,7 +75,7 @@ impl Feature for CalCom {
     }
 }
 
-/// What the config says, read once for every target.
+/// The fields of the config, read once for every target.
 struct Account<'a> {
     api_key: Option<Text<'a>>,
     client_id: Option<Text<'a>>,
@@ -106,7 +106,7 @@ impl<'a> Account<'a> {
         Self { api_key, client_id, secret_key, webhook_secret, base_url, event_type_id, timezone, api_versions }
     }
 
-    /// A dotenv file.
+    /// Writes the target `dotenv`.
     fn dotenv(&self) -> Document {
         let variables = [
             ("CAL_API_KEY", &self.api_key),
@@ -119,7 +119,7 @@ impl<'a> Account<'a> {
         Document::Text(variables.into_iter().filter_map(line).collect())
     }
 
-    /// What an HTTP client needs.
+    /// Writes the target `json`: what an HTTP client needs.
     fn json(self) -> Value {
         let authorization = self.api_key.map(|key| encode::header_value(&format!("Bearer {}", &*key)));
         present(json!({
@@ -135,7 +135,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// The version of each endpoint, with those the config sets.
+/// Returns the version of each endpoint: the config's, or else the default.
 fn api_versions(config: &Fields) -> Map<String, Value> {
     let table = config.table("api_versions");
     let version = |(endpoint, default): (&'static str, &'static str)| {
@@ -151,7 +151,8 @@ fn is_date(text: &str) -> bool {
         && text.bytes().enumerate().all(|(i, b)| if matches!(i, 4 | 7) { b == b'-' } else { b.is_ascii_digit() })
 }
 
-/// The form of a zone's name: an area and places. Which places there are changes every year.
+/// Returns whether a text has the form of a time zone's name: an area and places. Does not check the places, because
+/// their list changes every year.
 fn is_time_zone(text: &str) -> bool {
     let place = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+".contains(&b));
     matches!(text, "UTC" | "GMT")

@@ -1,19 +1,19 @@
-//! Retell, which holds the key itself.
+//! The targets for Retell, which stores the key itself.
 //!
-//! `retell` is the pair of tools an agent's `general_tools` had [retell-sdk 5.66.1, 2026-09-11]. Retell has
-//! taken them no more since 2026-09-30, and turned those there were into its Cal.com integration on
-//! 2026-10-31 [docs.retellai.com/deprecation-notice/2026/10-31_legacy_calcom_tools].
+//! `retell` is the pair of tools that an agent's `general_tools` had [retell-sdk 5.66.1, 2026-09-11]. Retell has not
+//! accepted them since 2026-09-30, and converted existing ones to its Cal.com integration on 2026-10-31
+//! [docs.retellai.com/deprecation-notice/2026/10-31_legacy_calcom_tools].
 //!
-//! `retell-connection` is for that integration: the body of `PATCH /update-app/{app_id}`, which gives a
-//! connection its key [retell-sdk 6.2.13, 2026-10-26]. The key stands there once; its tools name the
-//! connection. Its name for Cal.com's own hosts is not public, so a connection is made in the dashboard.
+//! `retell-connection` is for that integration: the body of `PATCH /update-app/{app_id}`, which gives a connection its
+//! key [retell-sdk 6.2.13, 2026-10-26]. The connection contains the key once, and its tools name the connection. The
+//! name of a connection to Cal.com's own hosts is not public, so the connection has to be created in the dashboard.
 
 use guillemet_plugin::variables::{self, BRACES};
 use guillemet_plugin::{Fields, Value, encode, json, present};
 
 use crate::Account;
 
-/// An agent's `general_tools`.
+/// Writes the target `retell`: the `general_tools` of an agent.
 pub fn tools(config: &Fields, account: &Account) -> Value {
     config.notes().warning(
         "",
@@ -29,7 +29,7 @@ pub fn tools(config: &Fields, account: &Account) -> Value {
             "type": kind,
             "name": name,
             "description": description,
-            // Each tool has a key of its own: the secret is placed twice.
+            // Each tool has a separate key, so the secret is placed twice.
             "cal_api_key": account.api_key.as_ref().map(|key| variables::kept(key, &[BRACES])),
             "event_type_id": account.event_type_id,
             "timezone": account.timezone.as_deref(),
@@ -41,7 +41,7 @@ pub fn tools(config: &Fields, account: &Account) -> Value {
     ])
 }
 
-/// What gives a connection its key.
+/// Writes the target `retell-connection`: the key of a connection.
 pub fn connection(config: &Fields, account: &Account) -> Value {
     keeps_to_itself(config, account);
     for (name, given) in [("event_type_id", account.event_type_id.is_some()), ("timezone", account.timezone.is_some())]
@@ -53,7 +53,7 @@ pub fn connection(config: &Fields, account: &Account) -> Value {
     json!({ "auth_config": { "type": "api_key", "api_key": account.api_key.as_deref() } })
 }
 
-/// Says what Retell has no place for. A secret must not get lost on the way.
+/// Notes the fields that Retell has no place for. A secret among them is a problem, because it must not get lost.
 fn keeps_to_itself(config: &Fields, account: &Account) {
     let credentials = [&account.client_id, &account.secret_key, &account.webhook_secret];
     for text in credentials.into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! The config of an action, read once for every target: what no HTTP client could send is noted here.
-//! Knows the targets by what they expand only.
+//! The config of an action, read once for every target. Notes everything that no HTTP client could send. Knows nothing
+//! of the targets but what they expand in texts.
 
 use guillemet_plugin::http::{self, Headers, Timeout};
 use guillemet_plugin::variables::{self, BRACES, Expansion, Piece};
@@ -9,7 +9,7 @@ use crate::agent::Parameters;
 use crate::auth;
 use crate::body::Body;
 
-/// An action, ready to be written down.
+/// An action that has been read and can be written for a target.
 pub struct Action<'a> {
     pub config: &'a Fields<'a>,
     /// What the consumer expands in texts.
@@ -19,25 +19,25 @@ pub struct Action<'a> {
     pub method: Option<&'static str>,
     pub request: Request<'a>,
     pub body: Option<Body<'a>>,
-    /// What a signer needs, where the request is to be signed.
+    /// What a signer needs; `None` if the request is not signed.
     pub signing: Option<Value>,
-    /// What the agent passes.
+    /// The parameters that the agent passes.
     pub parameters: Parameters<'a>,
     pub timeout: Timeout<'a>,
 }
 
-/// What the config and its `auth` add to.
+/// The parts of the request that both the config and its `auth` add to.
 pub struct Request<'a> {
     url: Option<Text<'a>>,
     pub headers: Headers,
-    /// In the order of the config, as it stands there.
+    /// The query parameters in the order of the config, unencoded.
     pub query: Vec<(String, Text<'a>)>,
-    /// The texts that headers were made of.
+    /// The texts that the headers were made from.
     pub header_texts: Vec<Text<'a>>,
 }
 
 impl<'a> Action<'a> {
-    /// Reads all fields.
+    /// Reads all fields of the config.
     pub fn read(config: &'a Fields<'a>, expansions: &'static [Expansion]) -> Self {
         let tool =
             |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -55,8 +55,8 @@ impl<'a> Action<'a> {
         Self { config, expansions, name, description, method, request, body, signing, parameters, timeout }
     }
 
-    /// The URL without what `query_params` add: a secret as a whole, or text that may hold
-    /// percent-encoded secrets.
+    /// Returns the URL without what `query_params` add: a secret as a whole, or text that may contain percent-encoded
+    /// secrets.
     pub fn url(&self) -> Option<String> {
         let url = self.request.url.as_ref()?;
         if encode::whole_secret(url) {
@@ -65,7 +65,7 @@ impl<'a> Action<'a> {
         Some(if encode::has_secret(url) { encode::url(url) } else { url.get().into() })
     }
 
-    /// The URL with its query, percent-encoded but for the variables that the target fills in.
+    /// Returns the URL with its query, percent-encoded except for the variables that the target fills in.
     pub fn url_with_query(&self) -> Option<String> {
         let url = self.request.url.as_ref()?;
         if self.request.query.is_empty() {
@@ -82,7 +82,7 @@ impl<'a> Action<'a> {
         Some(if encode::has_secret(&url) { encode::url(&url) } else { url })
     }
 
-    /// A query value, percent-encoded; a secret in it can bring in no variable.
+    /// Percent-encodes a query value. A secret in it cannot add a variable, because its braces are encoded.
     fn encoded(&self, value: &Text) -> String {
         if !self.expansions.contains(&BRACES) {
             return encode::url_query(value);
@@ -90,7 +90,7 @@ impl<'a> Action<'a> {
         variables::check(value, self.expansions);
         let piece = |piece: &Piece| match piece {
             Piece::Text(text) => encode::url_query(text),
-            // `check` has told.
+            // `check` has noted this as a problem.
             Piece::Variable(name) if encode::has_secret(name) => encode::url_query(name),
             Piece::Variable(name) => {
                 if name.contains(char::is_whitespace) {
@@ -102,14 +102,14 @@ impl<'a> Action<'a> {
         variables::pieces(value).iter().map(piece).collect()
     }
 
-    /// The query by name, unencoded: the client encodes it, once its variables are known.
+    /// Returns the query by name, unencoded: the client encodes it once it knows its variables.
     pub fn query(&self) -> Option<Map<String, Value>> {
         let entry = |(name, value): &(String, Text)| (name.clone(), variables::kept(value, self.expansions).into());
         let query: Map<_, _> = self.request.query.iter().map(entry).collect();
         (!query.is_empty()).then_some(query)
     }
 
-    /// Adds the type of the body, where nothing else says it.
+    /// Returns the headers, with a type for the body if the config gives none.
     pub fn headers_with_type(&self) -> Headers {
         let mut headers = self.request.headers.clone();
         if self.body.is_some() && !headers.has("Content-Type") {
@@ -118,7 +118,7 @@ impl<'a> Action<'a> {
         headers
     }
 
-    /// Refuses to sign, for a target that cannot.
+    /// Notes that the target cannot sign, if the config asks for a signature.
     pub fn cannot_sign(&self, why: &str) {
         if self.signing.is_some() {
             let help = "the target `json` holds what a signer needs, in `signing`";
@@ -150,17 +150,17 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// The URL as the config has it.
+    /// Returns the URL as the config has it.
     pub fn url_text(&self) -> Option<&Text<'a>> {
         self.url.as_ref()
     }
 
-    /// The texts a variable may stand in, but for those of `auth`.
+    /// Returns the texts that may contain variables, except for those of `auth`.
     pub fn texts(&self) -> impl Iterator<Item = &Text<'a>> {
         self.url.iter().chain(&self.header_texts).chain(self.query.iter().map(|(_, text)| text))
     }
 
-    /// Adds a query parameter; no name stands twice.
+    /// Adds a query parameter. A name that is given twice is noted.
     pub fn add_query(&mut self, name: &str, value: Text<'a>) {
         if encode::has_secret(&value) {
             warn_of_query(&value);

@@ -1,7 +1,7 @@
-//! What the agent passes: the parameters of the tool, and where a platform puts them.
+//! The parameters that the agent passes to the tool, and where a platform puts them.
 //!
-//! The config names them twice: `parameters` says what they are, `{{name}}` where they go. Platforms know
-//! fields of a body that the agent fills in, so a text that is one parameter becomes such a field.
+//! The config mentions each twice: `parameters` describes it, and `{{name}}` says where it goes. On the platforms, the
+//! agent fills in fields of the body, so a text that is exactly one parameter becomes such a field.
 
 use std::cell::RefCell;
 
@@ -10,23 +10,23 @@ use guillemet_plugin::{Fields, Map, Text, Value, json};
 
 use crate::body::{Body, Node};
 
-/// The `parameters` of the config.
+/// The `parameters` of the config, a JSON Schema.
 pub struct Parameters<'a> {
     schema: Option<&'a Map<String, Value>>,
     placed: RefCell<Vec<&'a str>>,
 }
 
-/// A body as the platforms know it.
+/// A body in the form that the platforms know.
 pub struct Split<'a> {
-    /// What the agent fills in: schemas by the names of fields, and those it has to.
+    /// The fields that the agent fills in: their schemas by name. `required` lists those that it has to.
     pub passed: Map<String, Value>,
     pub required: Vec<String>,
-    /// What is the same for every call.
+    /// The fields that are the same for every call.
     pub fixed: Vec<(&'a str, Node<'a>)>,
 }
 
 impl<'a> Parameters<'a> {
-    /// Reads the JSON Schema.
+    /// Reads the JSON Schema of the config.
     pub fn read(config: &Fields<'a>) -> Self {
         let schema = config.value("parameters");
         if schema.is_some_and(|schema| schema.get("type").and_then(Value::as_str) != Some("object")) {
@@ -35,7 +35,7 @@ impl<'a> Parameters<'a> {
         Self { schema: schema.and_then(Value::as_object), placed: RefCell::default() }
     }
 
-    /// The schema as it stands in the config.
+    /// Returns the schema as the config has it.
     pub fn schema(&self) -> Option<&'a Map<String, Value>> {
         self.schema
     }
@@ -44,7 +44,7 @@ impl<'a> Parameters<'a> {
         self.schema?.get("properties")?.as_object()
     }
 
-    /// The parameter a text consists of, which has its place thereby.
+    /// Returns the parameter that a text consists of, and marks it as placed.
     pub fn place(&self, text: &str) -> Option<(&'a str, &'a Value)> {
         let name = variables::whole(text)?;
         let (name, schema) = self.properties()?.get_key_value(name)?;
@@ -52,20 +52,21 @@ impl<'a> Parameters<'a> {
         Some((name, schema))
     }
 
-    /// Whether the agent has to pass it.
+    /// Returns whether the agent has to pass a parameter.
     pub fn is_required(&self, name: &str) -> bool {
         let required = self.schema.and_then(|schema| schema.get("required")?.as_array());
         required.is_some_and(|names| names.iter().any(|known| known == name))
     }
 
-    /// The parameters that have no place yet.
+    /// Returns the parameters that have no place yet.
     pub fn rest(&self) -> Vec<(&'a str, &'a Value)> {
         let placed = self.placed.borrow();
         let all = self.properties().into_iter().flatten().map(|(name, schema)| (name.as_str(), schema));
         all.filter(|(name, _)| !placed.contains(name)).collect()
     }
 
-    /// Fields that are one parameter, and the others; parameters without a place become fields as well.
+    /// Splits a body into fields that are exactly one parameter, and all others. Parameters without a place become
+    /// fields too.
     pub fn split(&self, body: Option<&Body<'a>>, who: &str) -> Split<'a> {
         let mut split = Split { passed: Map::new(), required: Vec::new(), fixed: Vec::new() };
         for (field, node) in body.map(|body| body.fields(who)).unwrap_or_default() {
@@ -80,7 +81,7 @@ impl<'a> Parameters<'a> {
         split
     }
 
-    /// Warns where a text names a parameter that the platform does not fill in there.
+    /// Warns if a text names a parameter that the platform does not fill in there.
     pub fn warn(&self, text: &Text, who: &str) {
         let Some(properties) = self.properties() else { return };
         for piece in variables::pieces(text) {
@@ -103,7 +104,7 @@ impl Split<'_> {
         }
     }
 
-    /// A JSON Schema of what the agent fills in.
+    /// Returns a JSON Schema of the fields that the agent fills in.
     pub fn schema(&self) -> Option<Value> {
         if self.passed.is_empty() {
             return None;

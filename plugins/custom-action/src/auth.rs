@@ -1,4 +1,4 @@
-//! How a request proves who makes it.
+//! The authentication of a request: bearer token, basic, API key or HMAC signature.
 
 use guillemet_plugin::http::is_token;
 use guillemet_plugin::variables::{self, BRACES, Expansion};
@@ -6,7 +6,7 @@ use guillemet_plugin::{Fields, Text, Value, encode, json, present};
 
 use crate::action::Request;
 
-/// Adds to the request what `auth` says. Gives the signing of the request, where it is to be signed.
+/// Adds what `auth` describes to the request. Returns what a signer needs, if the request is to be signed.
 pub fn apply<'a>(auth: &Fields<'a>, request: &mut Request<'a>, expansions: &[Expansion]) -> Option<Value> {
     if auth.value("type").is_none() {
         auth.problem("type", "is required");
@@ -44,7 +44,7 @@ pub fn apply<'a>(auth: &Fields<'a>, request: &mut Request<'a>, expansions: &[Exp
         }
         Some("hmac") => return hmac(auth, request, expansions),
         Some(_) => {}
-        // Without a type nobody knows which of the others belong.
+        // Without a type, it is unknown which of the other fields belong.
         None => FIELDS.iter().for_each(|field| _ = auth.value(field)),
     }
     None
@@ -69,7 +69,8 @@ fn secret<'a>(auth: &Fields<'a>, name: &'static str) -> Option<Text<'a>> {
     Some(auth.required(name)?.credential())
 }
 
-/// The key goes out as key material of the signer, in a field of its own, never as text of the request.
+/// Returns what a signer needs. The key is in a separate field of the result, as key material, never in a text of the
+/// request.
 fn hmac(auth: &Fields, request: &Request, expansions: &[Expansion]) -> Option<Value> {
     let header = |text: Option<Text>| {
         let text = text?;
@@ -104,7 +105,7 @@ fn hmac(auth: &Fields, request: &Request, expansions: &[Expansion]) -> Option<Va
     })))
 }
 
-/// What is signed: text with `{timestamp}`, `{method}`, `{path}` and `{body}`.
+/// Checks the text that is signed, which may contain `{timestamp}`, `{method}`, `{path}` and `{body}`.
 fn check_payload(payload: &Text, timestamp: bool) {
     let mut known = payload.get().to_owned();
     for name in ["{timestamp}", "{method}", "{path}", "{body}"] {

@@ -1,4 +1,4 @@
-//! The body: a JSON tree whose texts may hold variables and secrets.
+//! The body: a JSON tree whose texts may contain variables and secrets.
 
 use guillemet_plugin::variables::{self, Expansion};
 use guillemet_plugin::{Fields, Map, Notes, Text, Value};
@@ -10,7 +10,7 @@ pub struct Body<'a> {
     expansions: &'static [Expansion],
 }
 
-/// A value of the tree, and where it stands.
+/// A value of the tree, with its path in the config.
 #[derive(Clone)]
 pub struct Node<'a> {
     pub value: &'a Value,
@@ -18,7 +18,7 @@ pub struct Node<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Reads it; a GET has none.
+    /// Reads the body; a GET has none.
     pub fn read(config: &Fields<'a>, method: Option<&str>, expansions: &'static [Expansion]) -> Option<Self> {
         let tree = config.value("body")?;
         if !tree.is_object() && !tree.is_array() {
@@ -32,12 +32,12 @@ impl<'a> Body<'a> {
         Some(Self { tree, notes: config.notes(), expansions })
     }
 
-    /// The whole of it.
+    /// Returns the root of the tree.
     pub fn root(&self) -> Node<'a> {
         Node { value: self.tree, path: "body".into() }
     }
 
-    /// Its fields, for targets that know bodies as fields only. What is no table is noted.
+    /// Returns the fields of the body, for targets that support only fields. A body that is not a table is noted.
     pub fn fields(&self, who: &str) -> Vec<(&'a str, Node<'a>)> {
         match self.tree {
             Value::Object(object) => self.root().members(object),
@@ -48,18 +48,18 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The text of a node; an empty one is no text.
+    /// Returns the text of a node; `None` if it is not text or empty.
     pub fn text(&self, node: &Node<'a>) -> Option<Text<'a>> {
         let given = node.value.as_str().is_some_and(|text| !text.is_empty());
         given.then(|| Text::read(node.value, node.path.clone(), self.notes)).flatten()
     }
 
-    /// The tree below a node, with its texts as the target may have them.
+    /// Returns the tree below a node, with its texts in a form that is safe for the target.
     pub fn written(&self, node: &Node<'a>) -> Value {
         self.mapped(node, &|text| variables::kept(text, self.expansions).into())
     }
 
-    /// Looks at every text below a node.
+    /// Calls `look` with every text below a node.
     pub fn each(&self, node: &Node<'a>, look: &dyn Fn(&Text)) {
         self.mapped(node, &|text| {
             look(text);
@@ -67,7 +67,7 @@ impl<'a> Body<'a> {
         });
     }
 
-    /// The tree below a node, with something else for its texts.
+    /// Returns the tree below a node, with each text replaced by the result of `each`.
     pub fn mapped(&self, node: &Node<'a>, each: &dyn Fn(&Text) -> Value) -> Value {
         if let Some(text) = self.text(node) {
             return each(&text);
@@ -84,7 +84,7 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// The members of an object that stands here.
+    /// Returns the members of the object at this node.
     pub fn members(&self, object: &'a Map<String, Value>) -> Vec<(&'a str, Self)> {
         let member = |(name, value): (&'a String, &'a Value)| {
             (name.as_str(), Self { value, path: format!("{}.{name}", self.path) })
@@ -92,7 +92,7 @@ impl<'a> Node<'a> {
         object.iter().map(member).collect()
     }
 
-    /// The items of a list that stands here.
+    /// Returns the items of the list at this node.
     pub fn items(&self, list: &'a [Value]) -> Vec<Self> {
         let item = |(index, value)| Self { value, path: format!("{}.{index}", self.path) };
         list.iter().enumerate().map(item).collect()

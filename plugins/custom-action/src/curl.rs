@@ -1,8 +1,7 @@
-//! `curl`: a file for `curl --config`, so that `curl -K FILE` makes the call [curl.se/docs/manpage.html,
-//! 2026-07].
+//! `curl`: a file for `curl --config`, so that `curl -K FILE` makes the request [curl.se/docs/manpage.html, 2026-07].
 //!
-//! curl fills in no `{{…}}` and knows no agent. Without `globoff` it would take braces and brackets of the
-//! URL for patterns. The body is JSON inside of a quoted value.
+//! curl does not fill in `{{…}}` and knows no agent. Without `globoff` it would read braces and brackets of the URL as
+//! patterns. The body is JSON inside a quoted value.
 
 use guillemet_plugin::variables::BRACES;
 use guillemet_plugin::{Text, Value, encode, http};
@@ -10,7 +9,7 @@ use guillemet_plugin::{Text, Value, encode, http};
 use crate::action::Action;
 use crate::body::{Body, Node};
 
-/// Writes the file.
+/// Writes the file for curl.
 pub fn write(action: &Action) -> String {
     action.cannot_sign("curl cannot sign a request");
     if action.parameters.schema().is_some() {
@@ -43,7 +42,7 @@ pub fn write(action: &Action) -> String {
     file
 }
 
-/// JSON text; a secret in it is escaped when it is known.
+/// Writes JSON text. A secret in it is escaped when its value is filled in.
 fn json(body: &Body, node: &Node) -> String {
     if let Some(text) = body.text(node) {
         return format!("\"{}\"", encode::json_string(&text));
@@ -62,7 +61,7 @@ fn json(body: &Body, node: &Node) -> String {
     }
 }
 
-/// Says where `{{…}}` would be sent as it is.
+/// Warns about each `{{…}}`, which curl would send as it is.
 fn warn_of_variables(action: &Action) {
     let warn = |text: &Text| {
         if BRACES.is_in(text) {

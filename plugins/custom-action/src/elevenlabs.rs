@@ -1,8 +1,8 @@
 //! `elevenlabs`: a webhook tool [elevenlabs 2.78.0, 2026-11-12; elevenlabs.io/docs/eleven-agents].
 //!
-//! A field of the query or the body has one source: `constant_value`, `dynamic_variable`, or a
-//! `description` for the model, which then fills it in. In the URL `{name}` is a parameter of the path.
-//! A timeout is whole seconds from 5 to 300. A variable is a plain name and a whole value.
+//! A field of the query or the body has one source: `constant_value`, `dynamic_variable`, or a `description` for the
+//! model, which then fills it in. In the URL, `{name}` is a parameter of the path. A timeout is in whole seconds from 5
+//! to 300. A variable has a plain name and is a whole value.
 
 use guillemet_plugin::variables::{self, BRACES, Piece};
 use guillemet_plugin::{Map, Text, Value, encode, json, present};
@@ -12,7 +12,7 @@ use crate::body::{Body, Node};
 
 const WHO: &str = "ElevenLabs";
 
-/// Fields with their sources, as ElevenLabs describes an object.
+/// Fields with their sources, in the form in which ElevenLabs describes an object.
 #[derive(Default)]
 struct Object {
     properties: Map<String, Value>,
@@ -32,7 +32,7 @@ impl Object {
     }
 }
 
-/// Writes the tool: what `POST /v1/convai/tools` takes as `tool_config`.
+/// Writes the tool: the `tool_config` of `POST /v1/convai/tools`.
 pub fn write(action: &Action) -> Value {
     if action.description.is_none() && action.config.value("description").is_none() {
         action.config.problem("description", "is required for ElevenLabs: it tells the agent when to call");
@@ -71,7 +71,7 @@ pub fn write(action: &Action) -> Value {
     }))
 }
 
-/// The URL, with `{name}` for `{{name}}`.
+/// Returns the URL, with `{name}` for each `{{name}}`.
 fn url(action: &Action, path: &mut Map<String, Value>) -> Option<String> {
     let text = action.request.url_text()?;
     if encode::whole_secret(text) {
@@ -97,7 +97,7 @@ fn url(action: &Action, path: &mut Map<String, Value>) -> Option<String> {
     Some(if encode::has_secret(&url) { encode::url(&url) } else { url })
 }
 
-/// Headers; one that is a variable has a form of its own.
+/// Returns the headers. A header that is exactly one variable has a special form.
 fn headers(action: &Action) -> Option<Value> {
     action.request.header_texts.iter().for_each(warn_of_mixture);
     let mut headers = action.request.headers.clone().into_json()?;
@@ -109,7 +109,7 @@ fn headers(action: &Action) -> Option<Value> {
     Some(headers)
 }
 
-/// What fills in a variable: the agent, or the conversation.
+/// Returns the source of a variable: the agent, or the conversation.
 fn source(action: &Action, name: &str) -> Value {
     match action.parameters.place(&format!("{{{{{name}}}}}")) {
         Some((name, schema)) => described(action, name, schema),
@@ -117,7 +117,7 @@ fn source(action: &Action, name: &str) -> Value {
     }
 }
 
-/// A text as a field.
+/// Returns a text as a field.
 fn leaf(action: &Action, text: &Text) -> Value {
     if let Some(name) = variables::whole(text) {
         check_name(text, name);
@@ -139,7 +139,7 @@ fn check_name(text: &Text, name: &str) {
     }
 }
 
-/// The fields of a body.
+/// Returns the fields of a body.
 fn object(action: &Action, body: &Body, members: Vec<(&str, Node)>) -> Object {
     let mut object = Object::default();
     for (name, node) in &members {
@@ -180,7 +180,8 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A parameter as ElevenLabs describes one. Keywords of JSON Schema it does not know are left out.
+/// Returns a parameter in the form in which ElevenLabs describes one. Leaves out keywords of JSON Schema that it does
+/// not support.
 fn described(action: &Action, name: &str, schema: &Value) -> Value {
     let known = ["type", "description", "enum", "properties", "required", "items"];
     let left_out: Vec<&str> = schema

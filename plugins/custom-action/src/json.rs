@@ -1,13 +1,13 @@
-//! `json`: the request as a client is to make it.
+//! `json`: the request as a client should make it.
 //!
-//! The query stands apart and unencoded: the client encodes it once its variables are known. `signing`
-//! tells a signer what to do; `schema.json` describes it under `auth`.
+//! The query is separate and unencoded: the client encodes it once it knows its variables. `signing` tells a signer
+//! what to do; `schema.json` describes it under `auth`.
 
 use guillemet_plugin::{Value, json, present};
 
 use crate::action::Action;
 
-/// Writes the request.
+/// Writes the request as JSON.
 pub fn write(action: &Action) -> Value {
     present(json!({
         "name": action.name.as_deref(),

@@ -1,9 +1,9 @@
 //! Custom actions: one HTTP request that an agent makes as a tool.
 //!
-//! `json` is the request as a client is to make it, `curl` a file that makes it; `vapi`, `retell` and
-//! `elevenlabs` are tools of those platforms, and each says which documentation it follows, and when that
-//! was read. Text may hold `{{variable}}`, which the agent platform fills in when it calls: such text goes
-//! through untouched, and no secret may bring in one.
+//! `json` is the request as a client should make it, and `curl` a file that makes it. `vapi`, `retell` and `elevenlabs`
+//! are tools of those platforms; each module names the documentation it follows and when it was read. Texts may contain
+//! `{{variable}}`, which the agent platform fills in for each call: the template's own variables stay as they are, and
+//! no secret may add one.
 
 mod action;
 mod agent;
@@ -65,5 +65,5 @@ impl Feature for CustomAction {
     }
 }
 
-/// What an agent platform expands.
+/// The variables that agent platforms expand.
 const PLATFORM: &[Expansion] = &[BRACES];

@@ -1,8 +1,8 @@
-//! `retell`: a custom function [retell-sdk 6.2.13, 2026-10-26; docs.retellai.com/build/single-multi-prompt/
-//! custom-function].
+//! `retell`: a custom function [retell-sdk 6.2.13, 2026-10-26;
+//! docs.retellai.com/build/single-multi-prompt/custom-function].
 //!
-//! Retell sends what the agent passes, at the root of the body, and nothing else; the query stands apart,
-//! unencoded. A timeout is 1 second to 10 minutes. It signs with its own API key only.
+//! Retell sends what the agent passes at the root of the body, and nothing else. The query is separate and unencoded. A
+//! timeout is from 1 second to 10 minutes. Retell signs only with its own API key.
 
 use guillemet_plugin::{Value, json, present};
 
@@ -10,7 +10,7 @@ use crate::action::Action;
 
 const WHO: &str = "Retell";
 
-/// Writes the tool.
+/// Writes the tool for Retell.
 pub fn write(action: &Action) -> Value {
     action.cannot_sign("Retell signs with its own API key only");
     let split = action.parameters.split(action.body.as_ref(), WHO);

@@ -1,8 +1,8 @@
 //! `vapi`: an API request tool [@vapi-ai/server-sdk 2.0.1, 2026-10-12; docs.vapi.ai/tools/api-request].
 //!
-//! Headers are a JSON Schema whose properties have a `value`. `body` is the schema of what the model fills
-//! in, and `parameters` the fields it never sees; those win. All texts are Liquid, filled in from the call
-//! and not from what the model passes. A name has at most 40 characters, a timeout 1 to 300 seconds.
+//! Headers are a JSON Schema whose properties have a `value`. `body` is the schema of what the model fills in, and
+//! `parameters` are fields that the model never sees and that take precedence. All texts are Liquid, filled in from the
+//! call and not from what the model passes. A name has at most 40 characters, and a timeout is from 1 to 300 seconds.
 
 use guillemet_plugin::{Map, Value, http, json, present};
 
@@ -10,7 +10,7 @@ use crate::action::Action;
 
 const WHO: &str = "Vapi";
 
-/// Writes the tool.
+/// Writes the tool for Vapi.
 pub fn write(action: &Action) -> Value {
     if action.name.as_deref().is_some_and(|name| name.len() > 40) {
         action.config.problem("name", "may have at most 40 characters for Vapi");

@@ -1,20 +1,20 @@
-//! Runs the cases of a plugin: a config, and the document, problems or warnings it has to lead to.
+//! Runs the cases of a plugin: each is a config, and the document, problems or warnings that it should lead to.
 //!
 //! A file `cases/*.toml` holds `[[case]]` tables:
 //! ```toml
 //! [[case]]
 //! name = "a bearer token"
-//! target = "vscode"                       # the default target where it is left out
+//! target = "vscode" # the default target if left out
 //! config = { url = "https://example.com", headers = { Authorization = "Bearer «token»" } }
 //! document = '{"headers": {"Authorization": "«header-value(Bearer «token»)»"}}'
-//! warnings = ["url: not encrypted"]       # `field: part of the text`, all of them, in order
-//! problems = []                           # instead of a document, in any order
+//! warnings = ["url: not encrypted"] # `field: part of the text`, all of them, in order problems = [] # instead of a
+//! document, in any order
 //! ```
-//! In the config `«name»` is a secret. In the document it is that secret as it is, and
-//! `«operation(argument; …)»` what `encode` does to its arguments; the reasons of `forbid` and
-//! `forbid-sequence` are left out. JSON documents are compared as trees, with the order of their members.
-//! `": part of the text"` stands for one or more problems of any field. What `encode` itself refuses in literal
-//! text is placed and worded by the host: `guillemet plugin test` compares it, here it has to be expected somehow.
+//! In the config, `«name»` is a secret. In the document it is that secret as it is, and `«operation(argument; …)»` is
+//! the result of that function of `encode`; the reasons of `forbid` and `forbid-sequence` are left out. JSON documents
+//! are compared as trees, including the order of their members. `": part of the text"` stands for one or more problems
+//! of any field. If `encode` refuses literal text, the host decides the place and the wording: `guillemet plugin test`
+//! compares them, while here the problem only has to be expected in some form.
 
 use std::fmt::Write as _;
 
@@ -45,7 +45,7 @@ struct Case {
 /// Runs every case of a folder.
 ///
 /// # Panics
-/// With all that differs, when a case fails, a file cannot be read, or a target has no case.
+/// If a case fails, a file cannot be read, or a target has no case. The message lists every difference.
 pub fn run<F: Feature>(folder: &str) {
     let schema: Value = serde_json::from_str(F::SCHEMA).expect("the schema is JSON");
     let mut untried: Vec<&str> = F::TARGETS.iter().map(|target| target.id).collect();
@@ -103,7 +103,7 @@ fn run_case<F: Feature>(case: &Case, target: String) -> Result<(), String> {
     if expected == found { Ok(()) } else { Err(format!("--- expected\n{expected}\n--- found\n{found}\n")) }
 }
 
-/// What a host holds every document to.
+/// Checks a document for what a host requires of every document.
 fn contract(state: &encode::State, text: &str, is_text: bool, secrets: usize) -> Result<(), String> {
     let mut placed: Vec<usize> = encode::slots(text).into_iter().map(|(_, slot)| slot).collect();
     placed.sort_unstable();
@@ -121,7 +121,7 @@ fn contract(state: &encode::State, text: &str, is_text: bool, secrets: usize) ->
     }
 }
 
-/// Puts a slot where `«name»` stands.
+/// Replaces each `«name»` by a slot.
 fn place_secrets(
     value: &mut Value,
     path: &str,
@@ -172,7 +172,7 @@ fn told(problem: &Problem) -> String {
     format!("{}: {} {}", problem.path, problem.message, problem.help.as_deref().unwrap_or_default())
 }
 
-/// Whether a problem is what `field: part of the text` means.
+/// Returns whether a problem matches `field: part of the text`.
 fn means(expected: &str, found: &str) -> bool {
     let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
     let of_field = || found.strip_prefix(path)?.strip_prefix(": ");
@@ -186,8 +186,8 @@ fn compare_warnings(expected: &[String], found: &[String]) -> Result<(), String>
     Err(differs("warnings", expected, found))
 }
 
-/// Every problem is expected, and every expectation is a problem. Those of the encoders are the host's to place and
-/// to word: what is expected beside the plugin's own has to be one of them.
+/// Checks that every problem is expected and every expectation is met. The host decides the place and wording of the
+/// encoders' problems, so expectations that match none of the plugin's own problems have to be for those.
 fn compare_problems(expected: &[String], own: &[String], encoders: &[String]) -> Result<(), String> {
     let mut left = own.to_vec();
     let mut others = 0;

@@ -1,8 +1,8 @@
-//! The encoders as the cases see them: outside of a host a secret is a name, and what is done to it is
-//! written down instead of done.
+//! The encoders as the cases see them: outside a host a secret is only a name, and an operation on it is written down
+//! instead of carried out.
 //!
-//! Text that holds a slot becomes a new slot for `«operation(arguments)»`; literal text is encoded at
-//! once, as a host does it. The state is that of the thread.
+//! A text that contains a slot becomes a new slot for `«operation(arguments)»`. Literal text is encoded at once, as a
+//! host does it. The state belongs to the thread.
 
 use std::cell::RefCell;
 
@@ -12,18 +12,18 @@ use sha2::{Sha256, Sha512_256};
 
 /// What a slot stands for.
 pub(crate) struct Slot {
-    /// `«name»` or `«operation(…)»`.
+    /// The notation for messages and documents: `«name»` or `«operation(…)»`.
     pub notation: String,
-    /// Whether the outermost operation may end in a text document.
+    /// Whether the outermost operation is a terminal encoder, so the slot may be placed in a text document.
     pub terminal: bool,
-    /// The slots of the config that are in it.
+    /// The slots of the config that it is made of.
     pub secrets: Vec<usize>,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub slots: Vec<Slot>,
-    /// What literal text could not hold.
+    /// The problems of literal text that an encoder refused.
     pub problems: Vec<String>,
 }
 
@@ -34,12 +34,12 @@ thread_local! {
 /// A slot is `Z` and this many digits.
 const DIGITS: usize = 39;
 
-/// Begins anew; gives what had been noted.
+/// Starts with an empty state, and returns the former one.
 pub(crate) fn reset() -> State {
     STATE.take()
 }
 
-/// A slot for a secret of the config.
+/// Makes a slot for a secret of the config.
 pub(crate) fn secret(name: &str) -> String {
     STATE.with_borrow_mut(|state| {
         let secrets = vec![state.slots.len()];
@@ -52,7 +52,7 @@ fn push(state: &mut State, slot: Slot) -> String {
     format!("Z{:0DIGITS$}", state.slots.len() - 1)
 }
 
-/// Where slots stand in a text, and which they are.
+/// Returns the slots in a text: the position and the number of each.
 pub(crate) fn slots(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -67,7 +67,7 @@ pub(crate) fn slots(text: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// The text with each slot replaced by what it stands for.
+/// Returns the text with each slot replaced by its notation.
 pub(crate) fn written(state: &State, text: &str) -> String {
     let mut out = String::new();
     let mut from = 0;
@@ -84,8 +84,8 @@ struct Operation {
     terminal: bool,
 }
 
-/// Encodes literal text; writes down what is to be done to text with slots. `shown` are arguments that
-/// are no text.
+/// Encodes literal text; for text with slots, writes the operation down in a new slot. `shown` are the arguments that
+/// are not text.
 fn apply(
     operation: Operation,
     shown: &[&str],
@@ -119,12 +119,12 @@ const fn terminal(name: &'static str) -> Operation {
     Operation { name, terminal: true }
 }
 
-/// Whether the text holds at least one secret.
+/// Returns whether the text contains at least one secret.
 pub fn has_secret(text: &str) -> bool {
     !slots(text).is_empty()
 }
 
-/// Whether the text is exactly one secret and nothing else.
+/// Returns whether the text is exactly one secret and nothing else.
 pub fn whole_secret(text: &str) -> bool {
     text.len() == 1 + DIGITS && has_secret(text)
 }
@@ -134,12 +134,12 @@ fn percent(text: &str) -> String {
     text.bytes().map(|b| if unreserved(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Percent-encodes all but the unreserved characters of RFC 3986.
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
 pub fn url_query(text: &str) -> String {
     apply(inner("url-query"), &[], &[text], || Ok(percent(text)))
 }
 
-/// As `url_query`; a whole segment `.` or `..` is refused.
+/// Percent-encodes like `url_query`, and refuses the segments `.` and `..`.
 pub fn url_path_segment(text: &str) -> String {
     apply(inner("url-path-segment"), &[], &[text], || match text {
         "." | ".." => Err("a path segment must not be `.` or `..`"),
@@ -147,7 +147,8 @@ pub fn url_path_segment(text: &str) -> String {
     })
 }
 
-/// An absolute http(s) URL, kept as it is. A secret inside a longer one must be percent-encoded.
+/// Checks that the text is an absolute http(s) URL, and keeps it as it is. A secret inside a longer URL has to be
+/// percent-encoded.
 pub fn url(text: &str) -> String {
     let bare = STATE.with_borrow(|state| {
         let encoded = |slot: usize| state.slots.get(slot).is_some_and(|slot| slot.notation.starts_with("«url-"));
@@ -163,7 +164,7 @@ pub fn url(text: &str) -> String {
     })
 }
 
-/// A field value of RFC 9110.
+/// Checks that the text is a field value of RFC 9110, and keeps it as it is.
 pub fn header_value(text: &str) -> String {
     apply(inner("header-value"), &[], &[text], || {
         let blank = |b: &u8| matches!(b, b' ' | b'\t');
@@ -173,12 +174,12 @@ pub fn header_value(text: &str) -> String {
     })
 }
 
-/// Base64 with padding.
+/// Encodes as Base64 with padding.
 pub fn base64(text: &str) -> String {
     apply(inner("base64"), &[], &[text], || Ok(BASE64.encode(text.as_bytes())))
 }
 
-/// Base64 of `user:password`.
+/// Encodes `user:password` as Base64, for basic authentication.
 pub fn basic_credentials(user: &str, password: &str) -> String {
     apply(inner("basic-credentials"), &[], &[user, password], || {
         let encoded = BASE64.encode(format!("{user}:{password}").as_bytes());
@@ -186,7 +187,7 @@ pub fn basic_credentials(user: &str, password: &str) -> String {
     })
 }
 
-/// The hash over `user:realm:password` of RFC 8760, in lower-case hex.
+/// Returns the hash of `user:realm:password` (RFC 8760), in lower-case hexadecimal.
 pub fn sip_digest_ha1(user: &str, realm: &str, password: &str, algorithm: &str) -> String {
     apply(inner("sip-digest-ha1"), &[algorithm], &[user, realm, password], || {
         let text = format!("{user}:{realm}:{password}");
@@ -199,7 +200,7 @@ pub fn sip_digest_ha1(user: &str, realm: &str, password: &str, algorithm: &str) 
     })
 }
 
-/// What stands between the quotes of a JSON string.
+/// Escapes the text for the inside of a JSON string, without its quotes.
 pub fn json_string(text: &str) -> String {
     apply(inner("json-string"), &[], &[text], || {
         let quoted = serde_json::Value::from(text).to_string();
@@ -207,29 +208,29 @@ pub fn json_string(text: &str) -> String {
     })
 }
 
-/// Refuses a value that holds one of the characters.
+/// Refuses a value that contains one of the characters.
 pub fn forbid(text: &str, characters: &str, _reason: &str) -> String {
     apply(inner("forbid"), &[characters], &[text], || {
         if text.contains(|c| characters.contains(c)) { Err("holds a forbidden character") } else { Ok(text.into()) }
     })
 }
 
-/// Refuses a value that brings in the sequence; literal text may hold it.
+/// Refuses a secret's value that contains the sequence. Literal text may contain it.
 pub fn forbid_sequence(text: &str, sequence: &str, _reason: &str) -> String {
     apply(inner("forbid-sequence"), &[sequence], &[text], || Ok(text.into()))
 }
 
-/// Refuses a text that comes to more than so many bytes.
+/// Refuses a text that is longer than this many bytes.
 pub fn at_most(text: &str, bytes: u32, _reason: &str) -> String {
     apply(inner("at-most"), &[&bytes.to_string()], &[text], || {
         if text.len() > bytes as usize { Err("is too long") } else { Ok(text.into()) }
     })
 }
 
-/// What the author should hear when the plugin is about to give up. Here a panic tells it anyway.
+/// Reports a panic to the plugin's author. Does nothing here, because the panic itself is visible.
 pub fn panic(_message: &str) {}
 
-/// XML character data or attribute value.
+/// Escapes the text for XML character data or attribute values.
 pub fn xml(text: &str) -> String {
     apply(terminal("xml"), &[], &[text], || {
         let escape = |c| match c {
@@ -245,8 +246,8 @@ pub fn xml(text: &str) -> String {
     })
 }
 
-/// The value of a dotenv line: bare, or in quotes that every reader of such a file takes as they are. A host takes some
-/// more.
+/// Writes the value of a dotenv line: without quotes, or in quotes that every reader of such files takes literally. A
+/// host accepts some more values.
 pub fn dotenv(text: &str) -> String {
     apply(terminal("dotenv"), &[], &[text], || {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./+=:@%,-".contains(&b);
@@ -261,7 +262,7 @@ pub fn dotenv(text: &str) -> String {
     })
 }
 
-/// The value of a line of an Asterisk configuration file.
+/// Writes the value of a line in an Asterisk configuration file.
 pub fn asterisk_value(text: &str) -> String {
     apply(terminal("asterisk-value"), &[], &[text], || {
         let fits = text.trim() == text && !text.contains(['\r', '\n', '\0']);
@@ -269,7 +270,7 @@ pub fn asterisk_value(text: &str) -> String {
     })
 }
 
-/// A string of a Kamailio configuration, with its quotes.
+/// Writes a string of a Kamailio configuration, with its quotes.
 pub fn kamailio_string(text: &str) -> String {
     apply(terminal("kamailio-string"), &[], &[text], || {
         let fits = !text.contains(['\r', '\n', '\0']);
@@ -277,7 +278,7 @@ pub fn kamailio_string(text: &str) -> String {
     })
 }
 
-/// A parameter of a baresip account, in quotes where it needs them. A host takes some more.
+/// Writes a parameter of a baresip account, in quotes if needed. A host accepts some more values.
 pub fn baresip_parameter(text: &str) -> String {
     apply(terminal("baresip-parameter"), &[], &[text], || {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~%+@*!".contains(c);
@@ -290,7 +291,7 @@ pub fn baresip_parameter(text: &str) -> String {
     })
 }
 
-/// A value of `curl --config`, with its quotes.
+/// Writes a value for `curl --config`, with its quotes.
 pub fn curl_config(text: &str) -> String {
     apply(terminal("curl-config"), &[], &[text], || {
         let lines = quoted(text).replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t").replace('\u{b}', "\\v");

@@ -1,7 +1,7 @@
-//! Reads a config, field by field, and finds everything that is wrong with it.
+//! Reads a config field by field, and finds everything that is wrong with it.
 //!
-//! A wrong field is noted and reads as absent. A field nobody asked for is noted when its table is
-//! dropped, so no plugin can forget to.
+//! A wrong field is noted and reads as absent. A field that was never read is noted when its table is dropped, so no
+//! plugin can forget to check for unknown fields.
 
 use std::cell::RefCell;
 use std::ops::{Deref, RangeInclusive};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{Notes, encode};
 
-/// A table of the config.
+/// A table of the config, which notes unknown fields when it is dropped.
 pub struct Fields<'a> {
     object: &'a Map<String, Value>,
     path: String,
@@ -18,7 +18,7 @@ pub struct Fields<'a> {
     asked: RefCell<Vec<&'static str>>,
 }
 
-/// Text of the config: never empty, and it may hold secrets.
+/// A text of the config. It is never empty, and may contain secrets.
 #[derive(Clone)]
 pub struct Text<'a> {
     text: &'a str,
@@ -31,27 +31,27 @@ impl<'a> Fields<'a> {
         Self { object, path, notes, asked: RefCell::default() }
     }
 
-    /// The path of one of its fields: `auth.token`.
+    /// Returns the path of a field of this table, such as `auth.token`.
     pub fn path(&self, name: &str) -> String {
         join(&self.path, name)
     }
 
-    /// Notes what is wrong with a field.
+    /// Notes a problem with a field, which makes the plan fail.
     pub fn problem(&self, name: &str, message: impl Into<String>) {
         self.notes.problem(&self.path(name), message, None);
     }
 
-    /// Notes what a person should know about a field.
+    /// Notes a warning about a field.
     pub fn warning(&self, name: &str, message: impl Into<String>) {
         self.notes.warning(&self.path(name), message, None);
     }
 
-    /// Where problems and warnings go.
+    /// Returns the notes that problems and warnings go to.
     pub fn notes(&self) -> &'a Notes {
         self.notes
     }
 
-    /// Any value.
+    /// Reads a field of any type. Null counts as a problem.
     pub fn value(&self, name: &'static str) -> Option<&'a Value> {
         self.asked.borrow_mut().push(name);
         let value = self.object.get(name)?;
@@ -62,12 +62,12 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// Text.
+    /// Reads an optional text.
     pub fn text(&self, name: &'static str) -> Option<Text<'a>> {
         Text::read(self.value(name)?, self.path(name), self.notes)
     }
 
-    /// Text that must be there.
+    /// Reads a required text.
     pub fn required(&self, name: &'static str) -> Option<Text<'a>> {
         if !self.object.contains_key(name) {
             self.problem(name, "is required");
@@ -75,7 +75,7 @@ impl<'a> Fields<'a> {
         self.text(name)
     }
 
-    /// One of a few words.
+    /// Reads an optional text that has to be one of `words`.
     pub fn choice(&self, name: &'static str, words: &[&'static str]) -> Option<&'static str> {
         let text = self.text(name)?;
         let word = words.iter().copied().find(|&word| word == &*text);
@@ -87,7 +87,7 @@ impl<'a> Fields<'a> {
         word
     }
 
-    /// True or false.
+    /// Reads an optional boolean.
     pub fn flag(&self, name: &'static str) -> Option<bool> {
         let flag = self.value(name)?.as_bool();
         if flag.is_none() {
@@ -96,7 +96,7 @@ impl<'a> Fields<'a> {
         flag
     }
 
-    /// A whole number within bounds.
+    /// Reads an optional whole number within bounds.
     pub fn number(&self, name: &'static str, bounds: RangeInclusive<u64>) -> Option<u64> {
         let number = self.value(name)?.as_u64().filter(|number| bounds.contains(number));
         if number.is_none() {
@@ -106,7 +106,7 @@ impl<'a> Fields<'a> {
         number
     }
 
-    /// A list of texts; an absent one is empty.
+    /// Reads a list of texts; empty if it is absent.
     pub fn texts(&self, name: &'static str) -> Vec<Text<'a>> {
         let Some(value) = self.value(name) else { return Vec::new() };
         let Some(list) = value.as_array() else {
@@ -117,7 +117,7 @@ impl<'a> Fields<'a> {
         list.iter().enumerate().filter_map(|(index, value)| Text::read(value, path(index), self.notes)).collect()
     }
 
-    /// A table whose names are free and whose values are texts; an absent one is empty.
+    /// Reads a table with any names and with texts as values; empty if it is absent.
     pub fn entries(&self, name: &'static str) -> Vec<(&'a str, Text<'a>)> {
         let Some(object) = self.object_at(name) else { return Vec::new() };
         let entry = |(key, value): (&'a String, &'a Value)| {
@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
         object.iter().filter_map(entry).collect()
     }
 
-    /// A table of known fields.
+    /// Reads an optional table of known fields.
     pub fn table(&self, name: &'static str) -> Option<Fields<'a>> {
         Some(Fields::new(self.object_at(name)?, self.path(name), self.notes))
     }
@@ -150,7 +150,7 @@ impl Drop for Fields<'_> {
 }
 
 impl<'a> Text<'a> {
-    /// Text that stands at `path`; what is not text, or empty, is noted.
+    /// Reads the text at `path`. A value that is not text, or is empty, is noted.
     pub fn read(value: &'a Value, path: String, notes: &'a Notes) -> Option<Self> {
         match value {
             Value::String(text) if !text.is_empty() => Some(Self { text, path, notes }),
@@ -169,27 +169,28 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The text itself.
+    /// Returns the text itself, in which secrets are slots.
     pub fn get(&self) -> &'a str {
         self.text
     }
 
-    /// Where it stands: `headers.Authorization`.
+    /// Returns the path of the text in the config, such as `headers.Authorization`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Notes what is wrong with it.
+    /// Notes a problem with this text, which makes the plan fail.
     pub fn problem(&self, message: impl Into<String>) {
         self.notes.problem(&self.path, message, None);
     }
 
-    /// Notes what a person should know about it.
+    /// Notes a warning about this text.
     pub fn warning(&self, message: impl Into<String>) {
         self.notes.warning(&self.path, message, None);
     }
 
-    /// Wants literal text to look right. Text with a secret is not known yet and passes.
+    /// Checks literal text with `fits`, and notes `message` if it fails. A text with a secret passes, because its value
+    /// is not known yet.
     pub fn check(self, fits: impl Fn(&str) -> bool, message: &str) -> Self {
         if !encode::has_secret(self.text) && !fits(self.text) {
             self.problem(message);
@@ -197,7 +198,7 @@ impl<'a> Text<'a> {
         self
     }
 
-    /// Warns where what ought to be a secret is written in the template in the clear.
+    /// Warns if a credential is written in the template itself instead of in the vault.
     pub fn credential(self) -> Self {
         if !encode::has_secret(self.text) {
             let help = "keep it in the vault and write << secret \"name\" >> in its place";
@@ -215,12 +216,12 @@ impl Deref for Text<'_> {
     }
 }
 
-/// The path of a member.
+/// Returns the path of a member.
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
-/// The word that was probably meant.
+/// Returns a suggestion of the word that was probably meant.
 fn did_you_mean(word: &str, words: &[&str]) -> Option<String> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     let distance = |known: &&str| edit_distance(&word, &known.to_ascii_lowercase().replace('-', "_"));
@@ -228,7 +229,7 @@ fn did_you_mean(word: &str, words: &[&str]) -> Option<String> {
     (near.0 <= 2 && near.0 < near.1.len()).then(|| format!("did you mean `{}`?", near.1))
 }
 
-/// The Levenshtein distance, of words short enough to be names.
+/// Returns the Levenshtein distance of two names. A longer text counts as far from every name.
 fn edit_distance(a: &str, b: &str) -> usize {
     if a.len() > 64 {
         return usize::MAX;

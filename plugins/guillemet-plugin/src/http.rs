@@ -1,4 +1,4 @@
-//! What plugins of HTTP consumers share: header names, URLs, queries, timeouts.
+//! Helpers for plugins whose consumers use HTTP: names of headers, URLs, queries, timeouts.
 
 use std::ops::RangeInclusive;
 
@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::{Fields, Notes, Text, encode};
 
-/// Headers of a request, in the order of the config. No name stands twice, whatever its case.
+/// The headers of a request, in the order of the config. No name occurs twice, ignoring case.
 #[derive(Clone, Default)]
 pub struct Headers(Map<String, Value>);
 
 impl Headers {
-    /// Adds a header that the config gives at `path`. `value` must be encoded already.
+    /// Adds a header that the config gives at `path`. `value` has to be encoded already.
     pub fn add(&mut self, notes: &Notes, path: &str, name: &str, value: String) {
         if !is_token(name) {
             let help = "use letters, digits and !#$%&'*+-.^_`|~";
@@ -23,28 +23,28 @@ impl Headers {
         self.0.insert(name.into(), value.into());
     }
 
-    /// Whether there is a header of this name, whatever its case.
+    /// Returns whether there is a header of this name, ignoring case.
     pub fn has(&self, name: &str) -> bool {
         self.0.keys().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// As a JSON object; `None` where there are none.
+    /// Returns the headers as a JSON object; `None` if there are none.
     pub fn into_json(self) -> Option<Value> {
         (!self.0.is_empty()).then_some(Value::Object(self.0))
     }
 }
 
-/// Whether the text is a token of RFC 9110, section 5.6.2, as names of headers are.
+/// Returns whether the text is a token (RFC 9110, section 5.6.2), as names of headers have to be.
 pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// Wants a literal URL that an HTTP client takes: absolute, http or https, without blanks and without
-/// `user:password@`. Warns where it is not encrypted and leaves the machine. Secrets inside of it are
-/// looked at when they are known.
+/// Checks that a literal URL is one that HTTP clients accept: absolute, http or https, without spaces and without
+/// `user:password@`. Warns if it is not encrypted and leaves the machine. Secrets inside it are checked when their
+/// values are filled in.
 pub fn check_url(url: &Text) {
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
-        // What begins with a secret is not known yet.
+        // If it begins with a secret, its scheme is not known yet.
         if !encode::has_secret(url) {
             url.problem("must be an absolute URL that begins with https:// or http://");
         }
@@ -65,7 +65,7 @@ pub fn check_url(url: &Text) {
     }
 }
 
-/// Whether the template's own text says that the URL is not encrypted.
+/// Returns whether the literal text says that the URL is not encrypted.
 pub fn is_plain(url: &str) -> bool {
     url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http"))
 }
@@ -84,13 +84,13 @@ fn is_loopback(authority: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether the URL has a secret in its query.
+/// Returns whether the query of the URL contains a secret.
 pub fn secret_in_query(url: &str) -> bool {
     let url = url.split('#').next().unwrap_or_default();
     url.split_once('?').is_some_and(|(_, query)| encode::has_secret(query))
 }
 
-/// Appends to the query of a URL, which may have one already, and a fragment. `query` is encoded.
+/// Appends `query`, which has to be encoded, to a URL that may already have a query and a fragment.
 pub fn append_query(url: &str, query: &str) -> String {
     if query.is_empty() {
         return url.into();
@@ -104,10 +104,10 @@ pub fn append_query(url: &str, query: &str) -> String {
     format!("{base}{joint}{query}{fragment}")
 }
 
-/// The field of a timeout, in milliseconds.
+/// The field with a timeout in milliseconds.
 const TIMEOUT: &str = "timeout_ms";
 
-/// A config's `timeout_ms`, for consumers that take a part of what it may be, or none.
+/// The `timeout_ms` of a config, for consumers that accept only some timeouts or none.
 #[derive(Clone, Copy)]
 pub struct Timeout<'a> {
     config: &'a Fields<'a>,
@@ -115,17 +115,17 @@ pub struct Timeout<'a> {
 }
 
 impl<'a> Timeout<'a> {
-    /// Reads it; `bounds` are those of the feature.
+    /// Reads the field. `bounds` are those of the feature, in milliseconds.
     pub fn read(config: &'a Fields<'a>, bounds: RangeInclusive<u64>) -> Self {
         Self { config, milliseconds: config.number(TIMEOUT, bounds) }
     }
 
-    /// For a consumer that takes any.
+    /// Returns the milliseconds, for a consumer that accepts any timeout.
     pub fn milliseconds(&self) -> Option<u64> {
         self.milliseconds
     }
 
-    /// For a consumer that takes so much of it.
+    /// Returns the milliseconds, for a consumer (`who`) that accepts only these bounds.
     pub fn within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
         let milliseconds = self.milliseconds?;
         if !bounds.contains(&milliseconds) {
@@ -135,7 +135,7 @@ impl<'a> Timeout<'a> {
         Some(milliseconds)
     }
 
-    /// The same in whole seconds, rounded up.
+    /// Returns the timeout in whole seconds, rounded up. `bounds` are in milliseconds.
     pub fn seconds_within(&self, bounds: RangeInclusive<u64>, who: &str) -> Option<u64> {
         let milliseconds = self.within(bounds, who)?;
         let seconds = milliseconds.div_ceil(1000);
@@ -145,7 +145,7 @@ impl<'a> Timeout<'a> {
         Some(seconds)
     }
 
-    /// For a consumer that has no place for it.
+    /// Warns that the timeout is left out, for a consumer that does not support one.
     pub fn without(&self, why: &str) {
         if self.milliseconds.is_some() {
             self.config.warning(TIMEOUT, format!("is left out: {why}"));
@@ -153,7 +153,7 @@ impl<'a> Timeout<'a> {
     }
 }
 
-/// A time in seconds, for consumers that take those: whole where it can be.
+/// Returns a time in seconds: a whole number if possible, or else a fraction.
 pub fn seconds(milliseconds: u64) -> Value {
     if milliseconds.is_multiple_of(1000) {
         Value::from(milliseconds / 1000)

@@ -1,14 +1,14 @@
-//! What a Guillemet plugin is written with.
+//! The library for writing Guillemet plugins.
 //!
-//! A plugin knows one feature. It implements [`Feature`] and names itself in [`export!`]; [`Fields`]
-//! reads its config and finds everything that is wrong with it; [`encode`] turns text that may hold
-//! secrets into what a place of the document can hold.
+//! A plugin knows one feature. It implements [`Feature`] and names itself in [`export!`]; [`Fields`] reads its config
+//! and finds everything that is wrong with it; [`encode`] turns text that may contain secrets into what a place in the
+//! document can hold.
 //!
-//! A secret never reaches a plugin. Where one stands, the config holds a slot: `Z` and 39 digits inside
-//! an ordinary string. So a plugin places text, wraps it with `encode`, and asks [`encode::has_secret`]
-//! before it judges text by its looks: [`Text::check`] does that by itself.
+//! A secret never reaches a plugin. In its place the config has a slot: `Z` and 39 digits inside an ordinary string. So
+//! a plugin places text, wraps it with `encode`, and asks [`encode::has_secret`] before it judges text by its
+//! appearance; [`Text::check`] does that itself.
 //!
-//! Knows nothing of any feature, nor of what becomes of a plan.
+//! Knows nothing of any feature, nor of what happens to a plan.
 
 #[allow(missing_docs)]
 #[doc(hidden)]
@@ -27,7 +27,7 @@ pub mod http;
 mod notes;
 pub mod variables;
 
-/// The encoders for text that may hold secrets; `wit/feature.wit` tells what each one does.
+/// The encoders for text that may contain secrets; `wit/feature.wit` describes each.
 #[cfg(target_arch = "wasm32")]
 pub use bindings::guillemet::feature::encode;
 
@@ -43,47 +43,47 @@ pub use serde_json::{Map, Value, json};
 
 use bindings::exports::guillemet::feature::plugin as contract;
 
-/// A consumer's format.
+/// An output format for one consumer.
 pub struct Target {
-    /// What `--target` takes.
+    /// The id that `--target` takes.
     pub id: &'static str,
-    /// For people.
+    /// The name for people.
     pub title: &'static str,
-    /// Of the rendered config.
+    /// The media type of the rendered config.
     pub media_type: &'static str,
-    /// A usual name for the file.
+    /// The usual name of the file.
     pub file_name: &'static str,
 }
 
-/// One kind of integration.
+/// One kind of integration, such as an MCP server.
 pub trait Feature {
-    /// The folder of its templates.
+    /// The id of the feature, and the name of the folder for its templates.
     const FEATURE: &'static str;
-    /// For people.
+    /// The name for people.
     const TITLE: &'static str;
-    /// The plugin's own version: `env!("CARGO_PKG_VERSION")`.
+    /// The version of the plugin: `env!("CARGO_PKG_VERSION")`.
     const VERSION: &'static str;
-    /// JSON Schema of the config.
+    /// The JSON Schema of the config.
     const SCHEMA: &'static str;
-    /// Where a secret may stand: `auth.token`, `headers.*` (one level), `body.**` (any depth).
+    /// The fields that may contain secrets: `auth.token`, `headers.*` (one level), `body.**` (any depth).
     const SECRET_FIELDS: &'static [&'static str];
-    /// The first is the default.
+    /// The supported targets. The first is the default.
     const TARGETS: &'static [Target];
 
     /// Writes the config for a target, which is one of [`Self::TARGETS`].
     ///
-    /// What is wrong goes to `config`, which reads a wrong field as if it were empty, so that a plugin
-    /// goes on and the person hears of everything at once. The document counts only when nothing was
-    /// wrong, and every secret of the config must stand in it, each slot once.
+    /// What is wrong goes to `config`, which reads a wrong field as absent, so that the plugin continues and the person
+    /// sees everything at once. The document counts only if nothing was wrong. Every secret of the config has to be in
+    /// it, and each slot exactly once.
     fn plan(config: &Fields, target: &str) -> Document;
 }
 
-/// A JSON document: the host writes it anew, with the escapes of the format.
+/// Makes a JSON document. The host writes it again, with the escapes of the format.
 pub fn json_document(value: Value) -> Document {
     Document::Json(value.to_string())
 }
 
-/// An object without those of its members that are null: fields the config leaves out.
+/// Returns an object without its null members, which are fields that the config leaves out.
 pub fn present(mut object: Value) -> Value {
     if let Value::Object(members) = &mut object {
         members.retain(|_, value| !value.is_null());
@@ -91,7 +91,7 @@ pub fn present(mut object: Value) -> Value {
     object
 }
 
-/// Has the host hear why a plugin gives up, and where. Every call begins in a new instance.
+/// Makes the host learn why and where a plugin panics. Set for each call, because every call gets a new instance.
 #[cfg(target_arch = "wasm32")]
 fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -101,7 +101,7 @@ fn tell_panics() {
     }));
 }
 
-/// Elsewhere the program that runs the cases tells it.
+/// Does nothing: outside a host, the program that runs the cases shows panics.
 #[cfg(not(target_arch = "wasm32"))]
 fn tell_panics() {}
 
@@ -130,7 +130,7 @@ impl<F: Feature> contract::Guest for F {
         tell_panics();
         let notes = Notes::default();
         let document = if !F::TARGETS.iter().any(|known| known.id == target) {
-            // A host asks for no other; as it says it.
+            // A host asks for no other target. The message is the host's own.
             let targets: Vec<_> = F::TARGETS.iter().map(|known| known.id).collect();
             let message = format!("the feature {} has no target \"{target}\"", F::FEATURE);
             notes.problem("", message, Some(format!("choose one of: {}", targets.join(", "))));
@@ -152,7 +152,7 @@ macro_rules! export {
         #[cfg(target_arch = "wasm32")]
         $crate::bindings::export_component!($feature with_types_in $crate::bindings);
 
-        // Elsewhere only the cases call it, but it is not dead code.
+        // Elsewhere only the cases call it; this keeps it from counting as dead code.
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn(&$crate::Fields, &str) -> $crate::Document = <$feature as $crate::Feature>::plan;
 

@@ -1,4 +1,4 @@
-//! What a plan has to tell the person: problems, which make it fail, and warnings.
+//! The messages of a plan: problems, which make it fail, and warnings.
 
 use std::cell::RefCell;
 
@@ -12,17 +12,17 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Something that makes the plan fail, at the field `path` (`headers.Authorization`).
+    /// Notes a problem, which makes the plan fail, with the field `path` (`headers.Authorization`).
     pub fn problem(&self, path: &str, message: impl Into<String>, help: Option<String>) {
         note(&self.problems, path, message.into(), help);
     }
 
-    /// Something worth telling that does not stand in the way.
+    /// Notes a warning, which does not make the plan fail.
     pub fn warning(&self, path: &str, message: impl Into<String>, help: Option<String>) {
         note(&self.warnings, path, message.into(), help);
     }
 
-    /// The document when nothing was wrong, else everything that was.
+    /// Returns the document if there were no problems, or else all problems.
     pub(crate) fn into_result(self, document: Option<Document>) -> Result<Planned, Vec<Problem>> {
         match document {
             Some(document) if self.problems.borrow().is_empty() => {
@@ -33,7 +33,7 @@ impl Notes {
     }
 }
 
-/// Says a thing once: a field read for two places of a document is judged twice.
+/// Notes a message once, because a field that is read for two places of a document is checked twice.
 fn note(notes: &RefCell<Vec<Problem>>, path: &str, message: String, help: Option<String>) {
     let mut notes = notes.borrow_mut();
     if !notes.iter().any(|known| known.path == path && known.message == message) {

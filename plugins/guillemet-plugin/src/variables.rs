@@ -1,11 +1,12 @@
-//! Variables of a consumer, `{{variable}}` or `${VARIABLE}`, which it fills in when it reads or calls.
+//! Variables of a consumer, `{{variable}}` or `${VARIABLE}`, which the consumer fills in when it reads the config or
+//! makes a call.
 //!
-//! The template's own go through untouched. A secret must not bring in one, because its value would be
-//! read as syntax; nor may it stand inside of one, where it would be a name. Knows no consumer.
+//! The template's own variables stay as they are. A secret must not add one, because its value would be read as syntax,
+//! nor be inside one, where it would be a name. Knows no particular consumer.
 
 use crate::{Text, encode};
 
-/// What a consumer expands in the texts it reads.
+/// A form of variables that a consumer expands in texts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Expansion {
     open: &'static str,
@@ -13,31 +14,31 @@ pub struct Expansion {
     reason: &'static str,
 }
 
-/// `{{…}}` of agent platforms.
+/// The `{{…}}` of agent platforms.
 pub const BRACES: Expansion =
     Expansion { open: "{{", close: "}}", reason: "the agent platform would expand `{{…}}` in it" };
 
-/// `{%…%}`, which platforms that render Liquid run as well.
+/// The `{%…%}` of platforms that render Liquid.
 pub const LIQUID_TAGS: Expansion =
     Expansion { open: "{%", close: "%}", reason: "the agent platform would run `{%…%}` in it as Liquid" };
 
-/// `${…}` of MCP clients.
+/// The `${…}` of MCP clients.
 pub const DOLLAR: Expansion =
     Expansion { open: "${", close: "}", reason: "the MCP client would expand `${…}` in it" };
 
 impl Expansion {
-    /// Whether the text has a variable.
+    /// Returns whether the text contains a variable.
     pub fn is_in(&self, text: &str) -> bool {
         text.contains(self.open)
     }
 
-    /// How a variable looks, for messages: `{{…}}`.
+    /// Returns the form of a variable for messages: `{{…}}`.
     pub fn shown(&self) -> String {
         format!("`{}…{}`", self.open, self.close)
     }
 }
 
-/// Text whose own variables stay as they are, and whose secrets bring in none.
+/// Returns the text with its own variables as they are, and refuses secrets whose values would add one.
 pub fn kept(text: &Text, expansions: &[Expansion]) -> String {
     check(text, expansions);
     expansions
@@ -45,7 +46,7 @@ pub fn kept(text: &Text, expansions: &[Expansion]) -> String {
         .fold(text.get().to_owned(), |text, expansion| encode::forbid_sequence(&text, expansion.open, expansion.reason))
 }
 
-/// Refuses a secret inside of a variable, where it would be a name or part of an expression.
+/// Notes a problem if a secret is inside a variable, where it would be a name or part of an expression.
 pub fn check(text: &Text, expansions: &[Expansion]) {
     for expansion in expansions {
         let mut rest = text.get();
@@ -60,22 +61,22 @@ pub fn check(text: &Text, expansions: &[Expansion]) {
     }
 }
 
-/// The name of the variable a text consists of: `{{ name }}`.
+/// Returns the name of the variable that a text consists of: `{{ name }}`. `None` if there is anything else in it.
 pub fn whole(text: &str) -> Option<&str> {
     let inside = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
     (!inside.is_empty() && !inside.contains(['{', '}']) && !encode::has_secret(inside)).then_some(inside)
 }
 
-/// A piece of text.
+/// A piece of a text, split at its variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Text beside variables; may hold secrets.
+    /// Text beside variables, which may contain secrets.
     Text(&'a str),
-    /// What stands between `{{` and `}}`, without outer blanks.
+    /// The text between `{{` and `}}`, without outer spaces.
     Variable(&'a str),
 }
 
-/// The pieces of a text with `{{…}}`, in order. Braces that do not close are text.
+/// Splits a text at its `{{…}}`. Braces that do not close are text.
 pub fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;

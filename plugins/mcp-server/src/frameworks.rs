@@ -1,28 +1,27 @@
-//! Agent frameworks, whose program makes the connection: the arguments it passes.
+//! Agent frameworks, where a program makes the connection: the arguments that it passes.
 //!
-//! `livekit`: keyword arguments of `MCPServerHTTP` [livekit-agents 1.8.9, 2026-10-24]. Without
-//! `transport_type` it guesses from the path and takes server-sent events for most. `timeout` is that of a
-//! connection, `client_session_timeout_seconds` that of a call; both in seconds. Its `repr`, which ends up
-//! in logs, prints the URL.
+//! `livekit`: keyword arguments of `MCPServerHTTP` [livekit-agents 1.8.9, 2026-10-24]. Without `transport_type` it
+//! guesses from the path, and guesses server-sent events for most. `timeout` is that of a connection,
+//! `client_session_timeout_seconds` that of a call, both in seconds. Its `repr`, which ends up in logs, prints the URL.
 //!
-//! `openai`: a tool of type `mcp` of the Responses and Realtime APIs [openai 3.57.0, 2026-11-20]. It has no
-//! timeout, and finds the transport out by itself.
+//! `openai`: a tool of type `mcp` of the Responses and Realtime APIs [openai 3.57.0, 2026-11-20]. It has no timeout,
+//! and detects the transport itself.
 
 use guillemet_plugin::{Value, http, json, present};
 
 use crate::server::{Server, Site};
 
-/// How LiveKit's framework reads.
+/// How LiveKit's framework reads the config.
 pub const LIVEKIT: Site = Site {
     expansions: &[],
     query_apart: false,
     url_warning: Some("is printed with the URL by the `repr` of `MCPServerHTTP`, and so by logs; prefer a header"),
 };
 
-/// How OpenAI's API reads.
+/// How OpenAI's API reads the config.
 pub const OPENAI: Site = Site { expansions: &[], query_apart: false, url_warning: None };
 
-/// `MCPServerHTTP(**…)`.
+/// Writes the arguments of `MCPServerHTTP(**…)`.
 pub fn livekit(server: &Server) -> Value {
     let timeout = server.timeout.milliseconds().map(http::seconds);
     present(json!({
@@ -35,7 +34,7 @@ pub fn livekit(server: &Server) -> Value {
     }))
 }
 
-/// An entry of `tools`.
+/// Writes an entry of `tools`.
 pub fn openai(server: &Server) -> Value {
     server.timeout.without("OpenAI's tools have no such field");
     server.without_transport("OpenAI finds out by itself whether a server speaks it");

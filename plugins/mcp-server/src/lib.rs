@@ -1,8 +1,8 @@
 //! Remote MCP servers, for the clients and agents that connect to them.
 //!
-//! `files` writes what clients read from a file, `frameworks` the arguments of agent frameworks,
-//! `platforms` the objects of hosted agents; each says which documentation it follows, and when that was
-//! read. `server` reads the config, once for all of them.
+//! `files` writes files that clients read, `frameworks` the arguments of agent frameworks, and `platforms` the objects
+//! of hosted agents. Each module names the documentation it follows and when it was read. `server` reads the config,
+//! once for all targets.
 
 mod files;
 mod frameworks;

@@ -1,31 +1,31 @@
-//! Hosted agent platforms, which make the connection themselves. All of them fill in `{{…}}` in texts, so
-//! no secret may bring one in.
+//! Hosted agent platforms, which make the connection themselves. All of them fill in `{{…}}` in texts, so no secret may
+//! add one.
 //!
-//! `retell`: an entry of `mcps` [retell-sdk 6.2.13, 2026-10-26]. The query stands apart, unencoded;
-//! `timeout_ms` is that of the connection. Tools are picked one by one on the agent.
+//! `retell`: an entry of `mcps` [retell-sdk 6.2.13, 2026-10-26]. The query is separate and unencoded. `timeout_ms` is
+//! that of the connection. Tools are selected one by one on the agent.
 //!
-//! `elevenlabs`: the `config` of a server [elevenlabs 2.78.0, 2026-11-12]. The URL must be https, the
-//! timeout whole seconds from 5 to 300; tools are approved by the hash of what they are. A header that is
-//! one variable has a form of its own.
+//! `elevenlabs`: the `config` of a server [elevenlabs 2.78.0, 2026-11-12]. The URL has to be https, and the timeout
+//! whole seconds from 5 to 300. Tools are approved by a hash of their definition. A header that is exactly one variable
+//! has a special form.
 //!
-//! `vapi`: a tool of type `mcp` with its `server` [@vapi-ai/server-sdk 2.0.1, 2026-10-12]. The timeout is
-//! 1 to 300 seconds; every tool of the server is offered to the model.
+//! `vapi`: a tool of type `mcp` with its `server` [@vapi-ai/server-sdk 2.0.1, 2026-10-12]. The timeout is from 1 to 300
+//! seconds. Every tool of the server is offered to the model.
 
 use guillemet_plugin::variables::{self, BRACES, LIQUID_TAGS};
 use guillemet_plugin::{Value, http, json, present};
 
 use crate::server::{Server, Site};
 
-/// How Retell reads.
+/// How Retell reads the config.
 pub const RETELL: Site = Site { expansions: &[BRACES], query_apart: true, url_warning: None };
 
-/// How ElevenLabs reads.
+/// How ElevenLabs reads the config.
 pub const ELEVENLABS: Site = Site { expansions: &[BRACES], query_apart: false, url_warning: None };
 
-/// How Vapi reads: Liquid.
+/// How Vapi reads the config: as Liquid.
 pub const VAPI: Site = Site { expansions: &[BRACES, LIQUID_TAGS], query_apart: false, url_warning: None };
 
-/// An entry of `mcps`.
+/// Writes an entry of `mcps`.
 pub fn retell(server: &Server) -> Value {
     server.without_transport("Retell has no such field");
     server.without_tools("Retell's tools are picked on the agent");
@@ -38,7 +38,7 @@ pub fn retell(server: &Server) -> Value {
     }))
 }
 
-/// What `POST /v1/convai/mcp-servers` takes as `config`.
+/// Writes the `config` of `POST /v1/convai/mcp-servers`.
 pub fn elevenlabs(server: &Server) -> Value {
     server.needs_https("ElevenLabs");
     server.without_tools("ElevenLabs approves tools by their hash, after it has seen them");
@@ -59,7 +59,7 @@ pub fn elevenlabs(server: &Server) -> Value {
     }))
 }
 
-/// An entry of a model's `tools`.
+/// Writes an entry of a model's `tools`.
 pub fn vapi(server: &Server) -> Value {
     server.without_tools("Vapi offers every tool of the server");
     json!({

@@ -1,4 +1,5 @@
-//! The config of a server, read once for every target. Knows the targets by what they expand only.
+//! The config of a server, read once for every target. Knows nothing of the targets but what they expand and how they
+//! take the query.
 
 use guillemet_plugin::http::{self, Headers, Timeout};
 use guillemet_plugin::variables::{self, DOLLAR, Expansion};
@@ -6,23 +7,23 @@ use guillemet_plugin::{Fields, Map, Text, Value, encode};
 
 /// How the consumer of a target reads its texts.
 pub struct Site {
-    /// What it expands.
+    /// The variables that it expands.
     pub expansions: &'static [Expansion],
-    /// Whether it takes the query apart from the URL, and encodes it.
+    /// Whether it takes the query separately from the URL, and encodes it.
     pub query_apart: bool,
-    /// What it does with a URL that a person should know, where a secret is in it.
+    /// A warning about what it does with a URL that contains a secret.
     pub url_warning: Option<&'static str>,
 }
 
-/// A server, ready to be written down.
+/// A server that has been read and can be written for a target.
 pub struct Server<'a> {
     config: &'a Fields<'a>,
     pub name: String,
     pub url: Option<String>,
     pub headers: Option<Value>,
-    /// Empty where the query is part of the URL.
+    /// The query by name; empty if it is part of the URL.
     pub query: Map<String, Value>,
-    /// Server-sent events, instead of streamable HTTP.
+    /// Whether to use server-sent events instead of streamable HTTP.
     pub sse: bool,
     plain: bool,
     pub timeout: Timeout<'a>,
@@ -30,7 +31,7 @@ pub struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    /// Reads all fields; notes what no consumer could use.
+    /// Reads all fields, and notes what no consumer could use.
     pub fn read(config: &'a Fields<'a>, site: &Site) -> Self {
         let named =
             |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -46,26 +47,26 @@ impl<'a> Server<'a> {
         Self { config, name, url, headers, query, sse, plain, timeout, tools }
     }
 
-    /// The allowed tools, for a target that can restrict them.
+    /// Returns the allowed tools, for a target that can restrict them; `None` for all.
     pub fn tools(&self) -> Option<&[String]> {
         (!self.tools.is_empty()).then_some(&*self.tools)
     }
 
-    /// Says that the target has no place for a list of tools.
+    /// Warns that the target does not support a list of tools.
     pub fn without_tools(&self, why: &str) {
         if !self.tools.is_empty() {
             self.config.warning("tools", format!("is left out: {why}"));
         }
     }
 
-    /// Says that the target has no place for `transport: sse`.
+    /// Warns that the target does not support `transport: sse`.
     pub fn without_transport(&self, why: &str) {
         if self.sse {
             self.config.warning("transport", format!("is left out: {why}"));
         }
     }
 
-    /// Says that the target refuses a URL that is not encrypted.
+    /// Notes that the target refuses a URL that is not encrypted.
     pub fn needs_https(&self, who: &str) {
         if self.plain {
             self.config.problem("url", format!("must begin with https:// for {who}"));
@@ -73,7 +74,7 @@ impl<'a> Server<'a> {
     }
 }
 
-/// The URL with its query, or without where it is taken apart. One that is a secret as a whole is kept
+/// Returns the URL with its query, or without it if the target takes that separately. A URL that is one secret is kept
 /// as it is.
 fn url(config: &Fields, site: &Site, apart: &mut Map<String, Value>) -> Option<String> {
     let query = config.entries("query_params");
@@ -120,13 +121,13 @@ fn headers(config: &Fields, site: &Site) -> Option<Value> {
     headers.into_json()
 }
 
-/// Text whose secrets must not bring in what the consumer would expand.
+/// Returns the text, and refuses secrets whose values the consumer would expand.
 fn kept(text: &Text, site: &Site) -> String {
     warn_of_dollar(text, site);
     variables::kept(text, site.expansions)
 }
 
-/// `${…}` takes from the environment of whoever runs the client, which is rarely what was meant.
+/// Warns about `${…}`, which a client expands from its own environment: that is rarely intended.
 fn warn_of_dollar(text: &Text, site: &Site) {
     if site.expansions.contains(&DOLLAR) && DOLLAR.is_in(text) {
         text.warning("holds `${…}`, which the MCP client expands from its own environment");

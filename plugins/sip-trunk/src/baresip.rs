@@ -1,23 +1,23 @@
 //! baresip: a line of its accounts file.
 //!
-//! Facts [baresip 1.0.0 and main: src/account.c, modules/account/account.c; libre 1.1.0: src/sip/auth.c; read
-//! 2026-11; tried with Debian's baresip 1.0.0 by tests/consumers_sip.rs]: `encode::baresip_parameter` tells how
-//! values are read. A line is cut after 511 bytes. The user that logs in is `auth_user`, written into a header
-//! between quotes without escapes; the one of the address stands in a URI, so it is percent-encoded.
+//! Facts [baresip 1.0.0 and main: src/account.c, modules/account/account.c; libre 1.1.0: src/sip/auth.c; read 2026-11;
+//! tried with Debian's baresip 1.0.0 by tests/consumers_sip.rs]: `encode::baresip_parameter` describes how values are
+//! read. A line is cut after 511 bytes. The user that logs in is `auth_user`, which is written into a header between
+//! quotes without escapes. The user of the address is in a URI, so it is percent-encoded.
 
 use guillemet_plugin::{Document, Fields, encode};
 
 use crate::{Trunk, without};
 
-/// Most bytes of a line.
+/// The most bytes of a line.
 const LINE: usize = 511;
-/// Most bytes that `baresip_parameter` makes of a secret.
+/// The most bytes that `baresip_parameter` makes of a secret.
 const VALUE: usize = 128;
 
 const USER: &[(&str, &str)] =
     &[("\"\\", "a baresip user may not hold `\"` or `\\`: it goes into a header without escapes")];
 
-/// Writes the account.
+/// Writes the line of the account.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     trunk.must_call_out(config, "baresip asks nobody who calls in");
     trunk.must_know_who_registers(config);

@@ -1,14 +1,15 @@
-//! FreeSWITCH: a gateway of a SIP profile, as XML that `sip_profiles/external/*.xml` takes in.
+//! FreeSWITCH: a gateway of a SIP profile, as XML that `sip_profiles/external/*.xml` includes.
 //!
 //! Facts [signalwire/freeswitch: sofia.c, sofia_reg.c, switch_xml.c; sofia-sip: auth_client.c, auc_credentials;
 //! Debian's sofia-sip 1.12.11; read 2026-11]:
-//! - The lines are looked at before the XML is parsed: `$${x}` is expanded, a line with `<include>` is left
-//!   out, and one with `X-PRE-PROCESS` is a command. `encode::xml` writes nothing that looks like one.
-//! - User and password go to sofia-sip in one text, `scheme:"realm":user:password`, which it cuts up at each
-//!   `:`. A password behind its first `:` is lost without a word.
-//! - sofia-sip writes the user between quotes, without escapes. The user of an address is `username`, the one
-//!   that logs in `auth-username`, so the first is percent-encoded.
-//! - The text is cut after 255 bytes. The realm is the one that the carrier names, so room is left for one of 64.
+//! - Lines are processed before the XML is parsed: `$${x}` is expanded, a line with `<include>` is left out, and one
+//!   with `X-PRE-PROCESS` is a command. `encode::xml` writes nothing that looks like these.
+//! - User and password go to sofia-sip in one text, `scheme:"realm":user:password`, which it splits at each `:`. The
+//!   part of a password behind its first `:` is lost silently.
+//! - sofia-sip writes the user between quotes, without escapes. The user of an address is `username`, and the one that
+//!   logs in is `auth-username`, so the first is percent-encoded.
+//! - The text is cut after 255 bytes. The realm is the one that the carrier names, so there is room for one of 64
+//!   bytes.
 
 use guillemet_plugin::{Document, Fields, encode};
 
@@ -21,13 +22,13 @@ const USER: &[(&str, &str)] = &[
 const PASSWORD: &[(&str, &str)] =
     &[(":", "a FreeSWITCH password may not hold `:`: what stands behind it would be cut off without a word")];
 
-/// Most bytes of user and password: with `Digest:""::` and a realm of 64 bytes they come to 255.
+/// The most bytes of a user. With `PASSWORD_MAX`, `Digest:""::` and a realm of 64 bytes, the text has 255 bytes.
 const USER_MAX: u32 = 64;
 const PASSWORD_MAX: u32 = 116;
 const LENGTH: &str = "too long for FreeSWITCH, which cuts realm, user and password off after 255 bytes together: 64 bytes of \
                       user and 116 of password are sure to fit";
 
-/// Writes the gateway.
+/// Writes the gateway as XML.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let name = trunk.word("the gateway in dial strings");
     trunk.must_call_out(config, "FreeSWITCH knows who calls in by its directory or by an ACL, not by a gateway");

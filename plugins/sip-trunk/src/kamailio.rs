@@ -1,22 +1,22 @@
 //! Kamailio: what its `uac` module needs to log in at a carrier, as a file that `kamailio.cfg` includes.
 //!
-//! Facts [kamailio 5.6.3 and main: src/core/cfg.lex, src/modules/uac/{auth,auth_hdr,uac_reg}.c and its README,
-//! read 2026-11; tried with Debian's kamailio 5.6.3 by tests/consumers_sip.rs]:
-//! - `credential` is `user:realm:password`. User and realm end at a `:` or a blank, the password at a blank.
-//!   A credential is found by the realm that the carrier names.
-//! - Where the realm is known, HA1 stands in the password's place; `uac_auth("1")` takes it as such.
-//! - A registration is a row of `uacreg`, which `uac.reg_add` adds while Kamailio runs; its `auth_ha1` comes
-//!   before its `auth_password`. Here it is JSON in a string with pseudo-variables, where `$$` is a `$`.
+//! Facts [kamailio 5.6.3 and main: src/core/cfg.lex, src/modules/uac/{auth,auth_hdr,uac_reg}.c and its README, read
+//! 2026-11; tried with Debian's kamailio 5.6.3 by tests/consumers_sip.rs]:
+//! - `credential` is `user:realm:password`. User and realm end at a `:` or a blank, the password at a blank. A
+//!   credential is found by the realm that the carrier names.
+//! - If the realm is known, HA1 takes the place of the password; `uac_auth("1")` reads it as such.
+//! - A registration is a row of `uacreg`, which `uac.reg_add` adds while Kamailio runs; its `auth_ha1` takes precedence
+//!   over its `auth_password`. Here it is JSON in a string with pseudo-variables, where `$$` is a `$`.
 //! - The user is written into a header between quotes, without escapes.
 
 use guillemet_plugin::{Document, Fields, Text, encode, json};
 
 use crate::{Trunk, without};
 
-/// Seconds until a registration is renewed.
+/// The number of seconds until a registration is renewed.
 const EXPIRES: u64 = 3600;
 
-/// What C takes for blanks.
+/// The characters that C counts as blanks.
 const BLANKS: &str = " \t\n\r\u{b}\u{c}";
 
 const USER: &[(&str, &str)] = &[
@@ -31,7 +31,7 @@ const PASSWORD: &[(&str, &str)] = &[(
     "a Kamailio password may not hold a blank, which ends it; give `realm`, and a digest stands in its place",
 )];
 
-/// Writes the file: a credential, a way to the carrier, and a registration where one is wanted.
+/// Writes the file: a route to the carrier, a credential, and a registration if one is wanted.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let name = trunk.word("routes of kamailio.cfg");
     trunk.must_call_out(config, "Kamailio asks in its script who calls in");
@@ -64,7 +64,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     Document::Text(file)
 }
 
-/// What a challenge is answered with.
+/// Writes the credential that answers a challenge.
 fn credential(file: &mut String, config: &Fields, trunk: &Trunk, (username, password): (&Text, &Text)) {
     let user = without(username, USER);
     let (triple, mode) = match trunk.digest_realm() {
@@ -98,13 +98,13 @@ fn credential(file: &mut String, config: &Fields, trunk: &Trunk, (username, pass
     ));
 }
 
-/// A route that adds the trunk to what Kamailio registers.
+/// Writes a route that adds the trunk to what Kamailio registers.
 fn registration(file: &mut String, trunk: &Trunk, name: &str, server: &str, (username, password): (&Text, &Text)) {
     let (Some(realm), Some(host)) = (&trunk.realm, &trunk.termination_uri) else { return };
     let ha1 = encode::sip_digest_ha1(username, realm, password, "MD5");
     let user = without(username, REGISTERED_USER);
-    // l_uuid, l_username, l_domain, r_username, r_domain, realm, auth_username, auth_password, auth_ha1,
-    // auth_proxy, expires, flags, reg_delay, socket, contact_addr; a dot leaves a value out.
+    // l_uuid, l_username, l_domain, r_username, r_domain, realm, auth_username, auth_password, auth_ha1, auth_proxy,
+    // expires, flags, reg_delay, socket, contact_addr; a dot leaves a value out.
     let row = json!([
         name,
         name,

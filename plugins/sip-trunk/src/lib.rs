@@ -1,10 +1,10 @@
 //! SIP trunks: calls in and out through a carrier.
 //!
-//! One module for each target; here is what they have in common: the config, and what looks right in it.
+//! Each target has a module; this file has what they share: the config and its checks.
 //!
-//! Who may log in is said by a user and a password, or by HA1, the digest of user, realm and password. HA1
-//! is as good as the password for its realm, so it is a secret too; but it opens no other door of the same
-//! password, and it holds no character that a format could trip over. So a target that takes HA1 gets it.
+//! A trunk logs in with a user and a password, or with HA1, the digest of user, realm and password. HA1 is as good as
+//! the password for its realm, so it is a secret too. But it gives no access anywhere else that has the same password,
+//! and it contains no character that a format could misread. So a target that accepts HA1 gets it.
 
 mod baresip;
 mod freeswitch;
@@ -23,7 +23,7 @@ struct SipTrunk;
 
 guillemet_plugin::export!(SipTrunk);
 
-/// The config, read.
+/// The fields of the config.
 struct Trunk<'a> {
     name: Option<Text<'a>>,
     termination_uri: Option<Text<'a>>,
@@ -95,13 +95,13 @@ impl<'a> Trunk<'a> {
         trunk
     }
 
-    /// User and password.
+    /// Returns the user and the password, if both are given.
     fn credentials(&self) -> Option<(&Text<'a>, &Text<'a>)> {
         self.username.as_ref().zip(self.password.as_ref())
     }
 
-    /// The name, where it is of letters, digits, `-` and `_`; any other is noted. `names` says what of the
-    /// target has this name.
+    /// Returns the name if it consists of letters, digits, `-` and `_`; any other is noted. `names` says what the
+    /// target calls by this name.
     fn word(&self, names: &str) -> &str {
         let Some(name) = &self.name else { return "" };
         if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
@@ -111,7 +111,7 @@ impl<'a> Trunk<'a> {
         ""
     }
 
-    /// The carrier's host, and its port.
+    /// Returns the carrier's host, and its port if one is given.
     fn server(&self) -> Option<(&str, Option<&str>)> {
         let uri = self.termination_uri.as_deref()?;
         let host = uri.len() - uri.rsplit(']').next().map_or(0, str::len);
@@ -119,12 +119,12 @@ impl<'a> Trunk<'a> {
         Some((&uri[..at], uri.get(at + 1..)))
     }
 
-    /// `;transport=tls`, where the config says how SIP travels.
+    /// Returns `;transport=tls` or similar, if the config sets the transport.
     fn transport_parameter(&self) -> String {
         self.transport.map(|transport| format!(";transport={transport}")).unwrap_or_default()
     }
 
-    /// Wants a trunk that calls out or registers. `otherwise` says how the target knows who calls in.
+    /// Notes a problem unless the trunk calls out or registers. `otherwise` says how the target recognizes callers.
     fn must_call_out(&self, config: &Fields, otherwise: &str) {
         if self.inbound && !self.register {
             let message = format!("must be `outbound` for this target, or `register` true: {otherwise}");
@@ -132,14 +132,14 @@ impl<'a> Trunk<'a> {
         }
     }
 
-    /// Wants somebody to register as.
+    /// Notes a problem if the trunk registers without a user and a password.
     fn must_know_who_registers(&self, config: &Fields) {
         if self.register && self.credentials().is_none() {
             config.problem("register", "needs `username` and `password`");
         }
     }
 
-    /// The realm of a digest that is made here.
+    /// Returns the realm for a digest that is computed here.
     fn digest_realm(&self) -> Option<&Text<'a>> {
         let realm = self.realm.as_ref()?;
         if realm.contains(':') {
@@ -148,7 +148,7 @@ impl<'a> Trunk<'a> {
         Some(realm)
     }
 
-    /// Says of fields that are given why the target does not get them.
+    /// Warns about fields that are given but left out, each with the reason.
     fn leaves_out(&self, config: &Fields, fields: &[(&'static str, &str)]) {
         let given = |name: &str| match name {
             "termination_uri" => self.termination_uri.is_some(),
@@ -165,11 +165,11 @@ impl<'a> Trunk<'a> {
     }
 }
 
-/// The text without characters that a target cannot hold: each of `refused` names some, and why. What is
-/// in the clear is a problem of the field; what is in a secret is found when it is filled in.
+/// Returns the text without characters that a target cannot hold: each entry of `refused` has such characters and the
+/// reason. Literal text with one of them is a problem of the field; a secret's value is checked when it is filled in.
 fn without(text: &Text, refused: &[(&str, &str)]) -> String {
     refused.iter().fold(text.get().to_owned(), |value, (characters, reason)| {
-        // No slot holds one of them.
+        // A slot contains none of these characters.
         if text.contains(|c| characters.contains(c)) {
             text.problem(*reason);
         } else if encode::has_secret(text) {
@@ -179,7 +179,8 @@ fn without(text: &Text, refused: &[(&str, &str)]) -> String {
     })
 }
 
-/// `host` or `host:port`: a name, an IPv4 address, or an IPv6 address in brackets.
+/// Returns whether a text is `host` or `host:port`. The host is a name, an IPv4 address, or an IPv6 address in
+/// brackets.
 fn is_host_port(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, port)) if v6.parse::<std::net::Ipv6Addr>().is_ok() => {
@@ -197,13 +198,13 @@ fn is_host_port(text: &str) -> bool {
     port && host.len() <= 253 && host.split('.').all(label)
 }
 
-/// `+` and up to fifteen digits, the first not zero.
+/// Returns whether a text is `+` and two to fifteen digits, the first of which is not zero.
 fn is_e164(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
     (2..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// An address, or a network in CIDR notation.
+/// Returns whether a text is an IP address, or a network in CIDR notation.
 fn is_network(text: &str) -> bool {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let Ok(address) = address.parse::<IpAddr>() else { return false };

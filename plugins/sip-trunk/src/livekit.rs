@@ -1,13 +1,13 @@
 //! LiveKit SIP: the body of the request that creates a trunk.
 //!
-//! Facts [livekit/protocol, livekit_sip.proto: SIPOutboundTrunkInfo, SIPInboundTrunkInfo, 2026-07]: the trunk
-//! is state on the server, so a new password means an update call. JSON holds any value.
+//! Facts [livekit/protocol, livekit_sip.proto: SIPOutboundTrunkInfo, SIPInboundTrunkInfo, 2026-07]: the trunk is state
+//! on the server, so a new password needs an update call. JSON can hold any value.
 
 use guillemet_plugin::{Document, Fields, Text, json, json_document, present};
 
 use crate::Trunk;
 
-/// `SIPOutboundTrunkInfo` or `SIPInboundTrunkInfo`, in the request that creates it.
+/// Writes `SIPOutboundTrunkInfo` or `SIPInboundTrunkInfo`, in the request that creates it.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let texts =
         |texts: &[Text]| (!texts.is_empty()).then(|| texts.iter().map(|text| json!(text.get())).collect::<Vec<_>>());

@@ -1,14 +1,14 @@
 //! Asterisk's res_pjsip: sections that `pjsip.conf` includes.
 //!
 //! Facts [docs.asterisk.org, 2026-07]: `auth_type = digest` is known since 20.12, 21.7 and 22.2, and so is
-//! `password_digest = MD5:…`, which stands for a password of one realm. What stands in a URI of a `key = value`
-//! line goes through `asterisk_value`, for a bare `;` begins a comment.
+//! `password_digest = MD5:…`, which replaces the password for one realm. URIs in a `key = value` line go through
+//! `asterisk_value`, because a bare `;` begins a comment.
 
 use guillemet_plugin::{Document, Fields, Text, encode};
 
 use crate::Trunk;
 
-/// Writes the sections of a trunk: endpoint and aor under its name, and what belongs to them.
+/// Writes the sections of a trunk: endpoint and aor under its name, and the sections that belong to them.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let name = trunk.word("sections of Asterisk's configuration");
     let credentials = trunk.credentials();
@@ -46,7 +46,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     file.line("allow", "ulaw,alaw");
     file.line("aors", name);
     if credentials.is_some() {
-        // A carrier that is registered with, or called, asks us; one that only calls in is asked by us.
+        // A carrier that we register with or call asks us to log in; one that only calls in is asked by us.
         let asked = if trunk.inbound && !trunk.register { "auth" } else { "outbound_auth" };
         file.line(asked, &format!("{name}-auth"));
         if asked == "auth" {
@@ -71,13 +71,13 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     Document::Text(file.0)
 }
 
-/// A SIP URI; the user is percent-encoded, RFC 3261 section 19.1.2.
+/// Returns a SIP URI. The user is percent-encoded (RFC 3261, section 19.1.2).
 fn uri(user: Option<&Text>, host: &str, trunk: &Trunk) -> String {
     let user = user.map(|user| format!("{}@", encode::url_query(user))).unwrap_or_default();
     format!("sip:{user}{host}{}", trunk.transport_parameter())
 }
 
-/// The file as it grows.
+/// The file while it is written.
 struct Sections(String);
 
 impl Sections {
@@ -86,7 +86,7 @@ impl Sections {
         self.line("type", kind);
     }
 
-    /// `key = value`, with the blanks: without them a leading `>` of the value is eaten.
+    /// Writes `key = value` with the spaces: without them, a leading `>` of the value would be lost.
     fn line(&mut self, key: &str, value: &str) {
         self.0.push_str(&format!("{key} = {}\n", encode::asterisk_value(value)));
     }

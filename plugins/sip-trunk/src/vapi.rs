@@ -2,8 +2,8 @@
 //!
 //! Facts [@vapi-ai/server-sdk 2.0.1, 2026-09: CreateByoSipTrunkCredentialDto, SipTrunkGateway,
 //! SipTrunkOutboundAuthenticationPlan, SipTrunkOutboundSipRegisterPlan]: a gateway that may call in has an IPv4
-//! address, one that is only called may have a name; user and password are for calls out and for
-//! registering; numbers are objects of their own that name the credential. JSON holds any value.
+//! address, and one that is only called may have a name. User and password are for calls out and for registering.
+//! Numbers are separate objects that name the credential. JSON can hold any value.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +11,7 @@ use guillemet_plugin::{Document, Fields, Value, encode, json, json_document, pre
 
 use crate::Trunk;
 
-/// Writes the credential.
+/// Writes the credential as JSON.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     trunk.must_know_who_registers(config);
     trunk.leaves_out(config, &[("numbers", "Vapi keeps numbers apart: create them with this credential's id")]);
@@ -59,7 +59,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
         let registration = trunk.register.then(|| {
             present(json!({
                 "domain": trunk.server().map(|(host, _)| host),
-                // A slot of its own, for the second place.
+                // A second slot, because each slot may be in the document only once.
                 "username": encode::forbid(username, "\r\n\0", "a SIP user may not hold a line break or NUL"),
                 "realm": trunk.realm.as_deref(),
             }))

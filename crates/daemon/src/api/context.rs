@@ -1,4 +1,4 @@
-//! A request of the API on its way to its endpoint, and who asks.
+//! One request of the API: its parts, and who sent it.
 
 use std::sync::Arc;
 
@@ -16,39 +16,39 @@ use crate::http::request::{Intake, name, part, query};
 use guillemet_base::names::SecretName;
 use guillemet_vault::audit::Actor;
 
-/// What an endpoint knows of its request.
+/// A request as its endpoint sees it.
 pub struct RequestContext<'a> {
-    /// What requests are answered from.
+    /// The state of the daemon.
     pub app: &'a Arc<App>,
-    /// What was answered since the start.
+    /// The counters of responses since the start.
     pub counts: &'a Arc<Counts>,
     /// The parameters of the path, still percent-encoded.
     pub params: matchit::Params<'a, 'a>,
     /// Method, path, query and headers.
     pub head: &'a Parts,
-    /// What has not been read yet of the body.
+    /// The part of the body that has not been read yet.
     pub body: Incoming,
-    /// Who asks, and what it may do.
+    /// The caller and its rights.
     pub principal: Principal<'a>,
-    /// The slot of its connection.
+    /// The slot of the connection that the request came on.
     pub slot: &'a Slot<Peer>,
 }
 
 impl RequestContext<'_> {
-    /// Returns the caller as the audit trail keeps it.
+    /// Returns the caller as the audit trail records it.
     pub fn actor(&self) -> Actor {
         Actor::caller(self.principal.caller)
     }
 
-    /// Reads the parameters of the query.
+    /// Reads the parameters of the query, each of `known` at most once.
     ///
     /// # Errors
-    /// Invalid fields: one is unknown, or given twice.
+    /// A validation error that lists every parameter that is unknown, given twice or not UTF-8.
     pub fn query<const N: usize>(&self, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
         query(self.raw_query(), known)
     }
 
-    /// Returns the query as it was sent.
+    /// Returns the query as it was sent, still percent-encoded.
     pub fn raw_query(&self) -> Option<&str> {
         self.head.uri.query()
     }
@@ -56,36 +56,36 @@ impl RequestContext<'_> {
     /// Returns a parameter of the path, percent-decoded.
     ///
     /// # Errors
-    /// Not found: it is not UTF-8.
+    /// Not found, if it is not UTF-8.
     pub fn param(&self, name: &str) -> Result<String, HttpError> {
         Ok(part(self.params.get(name).unwrap_or_default())?.into_owned())
     }
 
-    /// Returns the secret's name in the path.
+    /// Returns the name of the secret in the path.
     ///
     /// # Errors
-    /// Not found: no secret can have it.
+    /// Not found, if no secret can have that name.
     pub fn secret_name(&self) -> Result<SecretName, HttpError> {
         name(self.params.get("name").unwrap_or_default())
     }
 
-    /// Returns the id of the template in the path.
+    /// Returns the id of the template in the path, `feature/name`.
     ///
     /// # Errors
-    /// Not found: it is not UTF-8.
+    /// Not found, if it is not UTF-8.
     pub fn template_id(&self) -> Result<String, HttpError> {
         Ok([&*self.param("feature")?, "/", &*self.param("name")?].concat())
     }
 
-    /// Returns the entity tags of the copies that the caller has.
+    /// Returns the entity tags of the copies that the caller has (`If-None-Match`).
     pub fn if_none_match(&self) -> Option<&str> {
         self.head.headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok())
     }
 
-    /// Returns the entity tags of the state that a change is made for.
+    /// Returns the entity tags of the state that the caller wants to change (`If-Match`).
     ///
     /// # Errors
-    /// As `request::if_match`.
+    /// Those of [`request::if_match`].
     pub fn if_match(&self) -> Result<Option<String>, HttpError> {
         request::if_match(&self.head.headers)
     }
@@ -93,7 +93,7 @@ impl RequestContext<'_> {
     /// Reads the body as a JSON object.
     ///
     /// # Errors
-    /// As `request::object`.
+    /// Those of [`request::object`].
     pub async fn fields(&mut self) -> Result<Fields, HttpError> {
         let app = self.app;
         let (limit, budget) = (self.principal.config().limits.transfer, &app.resolver.budget);
@@ -101,11 +101,11 @@ impl RequestContext<'_> {
         request::object(&mut self.body, intake).await
     }
 
-    /// Reads the body of an administrator's request as a JSON object. The caller must still administer when it has
-    /// arrived.
+    /// Reads the body of an administrator's request as a JSON object, and checks that the caller still administers once
+    /// the body has arrived.
     ///
     /// # Errors
-    /// As `fields`; forbidden, when the caller lost the right meanwhile.
+    /// Those of [`Self::fields`]; forbidden, if the caller lost the right meanwhile.
     pub async fn administrators_fields(&mut self) -> Result<Fields, HttpError> {
         let fields = self.fields().await?;
         self.principal.recheck_administers(self.app)?;

@@ -1,4 +1,4 @@
-//! What each endpoint does: it reads its request, calls a service, and says how the result is answered.
+//! The endpoints: each reads its request, calls a service of `app`, and decides how to send the result.
 
 pub mod account;
 pub mod daemon;
@@ -16,10 +16,10 @@ use crate::app::serving;
 use crate::http::error::HttpError;
 use crate::http::request::part;
 
-/// Answers one request of a caller that may ask for something.
+/// Handles a request of a caller that has some right.
 ///
 /// # Errors
-/// What the caller is told instead.
+/// The error that the caller gets as the response.
 pub(super) async fn answer(endpoint: Endpoint, context: RequestContext<'_>) -> Result<Response<Body>, HttpError> {
     if !endpoint.is_open() && !context.principal.access.administers() {
         return Err(forbidden(&context).into());
@@ -27,7 +27,7 @@ pub(super) async fn answer(endpoint: Endpoint, context: RequestContext<'_>) -> R
     endpoint.call(context).await
 }
 
-/// Notes that a caller was refused what takes the right to administer.
+/// Records that a caller without the right to administer asked for an endpoint that needs it.
 fn forbidden(context: &RequestContext<'_>) -> AppError {
     let (app, caller, route) = (context.app, context.principal.caller, context.principal.route);
     let resolver = &app.resolver;

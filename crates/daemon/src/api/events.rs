@@ -1,4 +1,4 @@
-//! `GET /v1/events`: changes as server-sent events (WHATWG HTML, section 9.2).
+//! `GET /v1/events`: sends changes as server-sent events (WHATWG HTML, section 9.2).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use crate::app::error::AppError;
 use crate::events::Events;
 use crate::http::error::HttpError;
 
-/// How often something is sent when nothing happens, so that each end notices that the other is gone.
+/// How often a comment is sent when nothing happens, so that each end notices when the other is gone.
 const ALIVE: Duration = Duration::from_secs(15);
-/// How many events wait for a listener that does not read.
+/// The number of events that wait for a listener that does not read.
 const WAITING: usize = 16;
 
-/// The body of the answer.
+/// The body of the response: a stream of events.
 pub struct Stream(mpsc::Receiver<Bytes>);
 
 impl Body for Stream {
@@ -32,10 +32,10 @@ impl Body for Stream {
     }
 }
 
-/// Everything that changes from now on, until the caller goes or the daemon stops.
+/// Returns a stream of everything that changes from now on, until the caller disconnects or the daemon stops.
 ///
 /// # Errors
-/// When it stops already.
+/// Unavailable, if the daemon is stopping already.
 pub fn stream(events: &Events) -> Result<Response<Stream>, HttpError> {
     let stops = || AppError::Unavailable("the daemon is stopping; try again when it is back".into());
     let listening = events.listen().ok_or_else(stops)?;
@@ -48,7 +48,7 @@ pub fn stream(events: &Events) -> Result<Response<Stream>, HttpError> {
 }
 
 async fn forward(mut listening: Receiver<crate::events::Event>, sender: mpsc::Sender<Bytes>) {
-    // What happens after this line has been read will be told.
+    // Once the caller has read this line, it gets every later event.
     let mut next = Bytes::from_static(b"retry: 1000\n: ready\n\n");
     loop {
         if sender.send(next).await.is_err() {

@@ -1,4 +1,4 @@
-//! A listening socket that can be replaced while it is accepted from. Knows neither where it listens nor why it is
+//! A listening socket that can be replaced while connections are accepted from it. Knows neither its path nor why it is
 //! replaced.
 
 use std::io;
@@ -6,30 +6,30 @@ use std::io;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-/// Where connections come from.
+/// Accepts connections from the socket in use.
 pub struct Listener {
     current: UnixListener,
     next: mpsc::Receiver<UnixListener>,
 }
 
-/// Puts another socket in a listener's place. Connections of the former one go on.
+/// Replaces the socket of a [`Listener`]. Connections accepted from the former one stay open.
 pub type Replacements = mpsc::Sender<UnixListener>;
 
 impl Listener {
-    /// Begins with a socket, and returns what replaces it.
+    /// Starts with a socket. Returns the listener and the sender that replaces its socket.
     pub fn new(first: UnixListener) -> (Self, Replacements) {
         let (sender, next) = mpsc::channel(1);
         (Self { current: first, next }, sender)
     }
 
-    /// Returns the next connection. Nothing is lost when it is given up early.
+    /// Returns the next connection. Can be cancelled without losing one.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub async fn accept(&mut self) -> io::Result<UnixStream> {
         loop {
             tokio::select! {
-                // First who waits already: dropping the former socket ends those.
+                // Connections that wait on the former socket go first: dropping it would end them.
                 biased;
                 accepted = self.current.accept() => return accepted.map(|(stream, _)| stream),
                 Some(next) = self.next.recv() => self.current = next,

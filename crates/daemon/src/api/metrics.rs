@@ -1,7 +1,7 @@
-//! `GET /metrics`: numbers for Prometheus, as OpenMetrics text.
+//! `GET /metrics`: counters and gauges for Prometheus, as OpenMetrics text.
 //!
-//! No name of a secret is in it unless the configuration asks for it. Counting a request takes neither a
-//! lock nor memory; everything else is put together when it is asked for.
+//! The text contains no name of a secret unless the configuration asks for it. Counting a request takes no lock and no
+//! memory; everything else is collected when the metrics are requested.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,13 +22,14 @@ use guillemet_base::logging;
 use guillemet_template::catalog::Content;
 use guillemet_vault::usage::{Class, RecorderError};
 
-/// What `text` is.
+/// The media type of what [`text`] returns.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Every status the API answers with; another one would be counted as the last.
+/// Every status of the API's responses. Any other status would be counted as the last one.
 const STATUSES: [u16; 15] = [200, 201, 204, 304, 400, 403, 404, 405, 409, 413, 422, 429, 502, 503, 500];
 
-/// What was answered, by route and status; the last row is of no route.
+/// The numbers of responses by route and status, of open connections and of socket rebinds. The last row of responses
+/// is for requests that no route took.
 pub struct Counts {
     answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
     connections: AtomicU64,
@@ -45,7 +46,7 @@ impl Default for Counts {
     }
 }
 
-/// A connection that is counted until this is dropped.
+/// An open connection, which is counted until this is dropped.
 pub struct Connected<'a>(&'a AtomicU64);
 
 impl Drop for Connected<'_> {
@@ -55,7 +56,7 @@ impl Drop for Connected<'_> {
 }
 
 impl Counts {
-    /// Counts an answer.
+    /// Counts a response by its route and status.
     pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
         let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
@@ -67,7 +68,7 @@ impl Counts {
         self.socket_rebinds.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a connection.
+    /// Counts a connection as open until the result is dropped.
     pub fn connected(&self) -> Connected<'_> {
         self.connections.fetch_add(1, Ordering::Relaxed);
         Connected(&self.connections)
@@ -76,7 +77,7 @@ impl Counts {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// One metric with its samples.
+/// A metric and its samples.
 #[derive(Debug)]
 struct Metric {
     name: &'static str,
@@ -132,13 +133,13 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
     }
 }
 
-/// Everything, up to the last answer. Folds, and so blocks.
+/// Returns all metrics, including the latest uses. Folds the journal, so it blocks.
 ///
 /// # Errors
-/// When usage cannot be folded or read.
+/// If usage cannot be folded or read.
 pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
-    // Before the sums fold it.
+    // Read before `sums` folds the journal.
     let (used, size) = recorder.journal_fill();
     let sums = recorder.sums()?;
     let state = app.resolver.current.load();
@@ -190,7 +191,7 @@ pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<Strin
     let mut registry = Registry::with_prefix("guillemet");
     registry.register_collector(Box::new(all));
     let mut text = String::new();
-    // A text takes everything that is written to it.
+    // Writing to a string cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     Ok(text)
 }
@@ -211,7 +212,7 @@ fn requests(counts: &Counts) -> Vec<(Labels, f64)> {
     samples
 }
 
-/// As the last look at the templates found them.
+/// Counts secrets by status, as the last scan of the templates found them.
 fn secrets(state: &State) -> [(&'static str, f64); 3] {
     let active = state.secrets.values().filter(|secret| secret.enabled).count();
     let mut missing = HashSet::new();
@@ -225,7 +226,7 @@ fn secrets(state: &State) -> [(&'static str, f64); 3] {
     [("active", active as f64), ("disabled", disabled as f64), ("missing", missing.len() as f64)]
 }
 
-/// Without waiting for a plan: `pending` are those that have none yet.
+/// Counts templates by status. Does not wait for plans: templates without one count as `pending`.
 fn templates(state: &State) -> [(&'static str, f64); 3] {
     let (mut ok, mut broken, mut pending) = (0.0, 0.0, 0.0);
     for prepared in state.templates.values() {
@@ -245,7 +246,7 @@ fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<
     secrets.sort_by_key(|secret| secret.name.key());
     for secret in secrets {
         let labels = || vec![("secret", secret.name.to_string())];
-        // Those of this device: whoever collects from every device adds them up.
+        // Only the uses on this device: a collector that reads the metrics of every device adds them up.
         counts.push((labels(), uses.on_this_device(secret.id).count as f64));
         if let Some((last, _)) = uses.of(secret.id).last {
             used.push((labels(), last as f64 / 1000.0));

@@ -1,6 +1,7 @@
 //! The local API: HTTP/1.1 over a Unix socket.
 //!
-//! Reads requests, asks who is asking, calls the services of `app`, writes answers. What is done, they know.
+//! Reads requests, finds out who sent them, calls the services of `app`, and writes the responses. What a request does
+//! is decided in those services.
 
 mod context;
 pub mod endpoints;
@@ -46,14 +47,14 @@ use crate::http::error::{Code, HttpError};
 use crate::resolve::budget::{Reservation, SMALL};
 use guillemet_vault::usage::Caller;
 
-/// How often silent connections are looked for.
+/// How often silent connections are looked for, and other periodic work is done.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often the log tells of callers without any right, at most: they decide how many they are.
+/// The shortest time between log lines about callers without any right, because those callers decide how many they are.
 const TELL: Duration = Duration::from_secs(10);
-/// Of `Connection`: this answer is its last.
+/// The `Connection` header of the last response on a connection.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Serves until told to stop, then lets the requests under way end.
+/// Serves until told to stop, then lets the requests in progress finish.
 pub async fn serve(
     app: Arc<App>,
     counts: Arc<Counts>,
@@ -75,7 +76,7 @@ pub async fn serve(
                 let (admission, ended) = (Arc::clone(&gate.admission), gate.look());
                 tokio::spawn(async move {
                     admission.have_ended(&ended).await;
-                    // Whoever asked may have left.
+                    // The caller of the reload may have disconnected.
                     let _ = held.send(());
                 });
                 continue;
@@ -85,7 +86,7 @@ pub async fn serve(
         match accepted {
             Ok(stream) => gate.receive(stream),
             Err(error) => {
-                // Out of descriptors, most likely: give connections time to end rather than spin.
+                // Most likely out of descriptors: give connections time to end rather than spin.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -96,25 +97,25 @@ pub async fn serve(
     gate.admission.stop().await;
 }
 
-/// Returns when the daemon is to stop.
+/// Returns when the daemon stops.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error says that the sender is gone, and the daemon with it.
+    // An error means that the sender is gone, and the daemon with it.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Decides over who connects. Anybody may, so it does little for each, and nothing that waits.
+/// Admits or refuses new connections. Anyone can connect, so the work per connection is small and never blocks.
 struct Gate {
     app: Arc<App>,
     counts: Arc<Counts>,
     router: Arc<Router>,
     admission: Arc<Admission<Peer>>,
-    /// The rules that open connections were last held against.
+    /// The rules that open connections were last checked against.
     rules: Arc<Rules>,
-    /// For callers without any right.
+    /// The response to callers without any right.
     forbidden: Refusal,
-    /// For callers that have as many connections as they get.
+    /// The response to callers that already have all the connections they may have.
     full: Arc<Refusal>,
-    /// Callers without any right that the log has not told yet: how many, and the last one.
+    /// The callers without any right that have not been logged yet: their number, and the last one.
     untold: Option<(u64, Peer)>,
     told_at: Instant,
 }
@@ -158,15 +159,15 @@ impl Gate {
         tokio::spawn(connection(served, stream, Arc::clone(&self.full)));
     }
 
-    /// Who it is, if it may ask for anything. Nobody is asked which number a name has now: that is done for a request.
+    /// Returns who the peer is, if it has any right. Does not look up names again: that is done for each request.
     fn holder(&self, peer: &Peer) -> Option<Holder> {
         let rules = self.app.rules.load();
         let (caller, _) = peer.access(self.app.own_uid, &rules)?;
         Some(Holder { uid: caller.uid, pid: caller.pid })
     }
 
-    /// What is done now and then: ends connections that are silent for too long, and after a change of the rules those
-    /// of callers without any right. Returns the numbers of the event streams among these.
+    /// Does the periodic work: ends connections that are silent for too long, and after a change of the rules those of
+    /// callers that lost their right. Returns the numbers of the event streams among the latter.
     fn look(&mut self) -> Vec<u64> {
         let rules = self.app.rules.load_full();
         let mut ended = Vec::new();
@@ -192,13 +193,13 @@ impl Gate {
     }
 }
 
-/// What a caller without any right is told.
+/// Makes the error for a caller without any right.
 fn no_rights() -> HttpError {
     let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
     HttpError::new(Code::App(ErrorCode::Forbidden), message)
 }
 
-/// What the requests of a connection are answered with.
+/// A connection that is served, and what its requests need.
 struct Served {
     app: Arc<App>,
     counts: Arc<Counts>,
@@ -221,21 +222,23 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) 
         if state.is_last() {
             answer.headers_mut().insert(CONNECTION, CLOSE);
         }
-        // A stream of events is under way for as long as it lasts.
+        // A stream of events counts as a request in progress for as long as it lasts.
         if let Either::Left(_) = answer.body() {
             state.answered();
         }
         Ok::<_, Infallible>(answer)
     });
-    // No timer of hyper's: it would be set and unset with each request, and `state` knows what is silent.
+    // No timer of hyper's: it would be set and cleared with each request, and `state` knows which connections are
+    // silent.
     let connection = http1::Builder::new()
-        // The answer's own buffer is written, not a copy: it wipes itself and lets its snapshot go when it has left.
+        // Write the response's own buffer, not a copy: that buffer wipes itself and releases its snapshot when it has
+        // been written.
         .writev(true)
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(Timed::new(stream, Arc::clone(state), limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        // First what has arrived, then whether it is the end.
+        // First read what has arrived, then check whether the connection has to end.
         biased;
         ended = connection.as_mut() => ended,
         reason = state.ended() => {
@@ -262,7 +265,8 @@ impl Served {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let found = self.router.find(head.method.as_str(), head.uri.path());
-        // For the log: what stands in a path or a method may be a value that was pasted into the wrong place.
+        // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
+        // place.
         let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let mut rules = self.app.rules.load_full();
         if self.peer.is_known_by_name(&rules) && !rules.are_current() {
@@ -270,7 +274,7 @@ impl Served {
         }
         let response = match self.peer.access(self.app.own_uid, &rules) {
             Some((caller, access)) => self.dispatch(found, &head, body, caller, &access, &rules).await,
-            // It had rights when it connected. Without any it gets no connection, and so this one ends.
+            // The caller had rights when it connected. It has none now, so it keeps no connection either.
             None => {
                 if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(known) {
                     self.app.resolver.forbid(caller, endpoint.route(), None, std::iter::empty());
@@ -286,11 +290,11 @@ impl Served {
         response
     }
 
-    /// Counts what an answer takes of memory until it has been written.
+    /// Reserves memory for a response until it has been written.
     fn counted(&self, method: &Method, endpoint: Option<Endpoint>, response: Response<Body>) -> Response<Body> {
         let resolved = matches!(endpoint, Some(Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve));
         let size = match response.body() {
-            // Answers with values were counted before they were recorded.
+            // Responses with values have been counted before their uses were recorded.
             Either::Left(body) if !(resolved && response.status().is_success()) => body.size_hint().exact(),
             _ => None,
         };
@@ -301,7 +305,7 @@ impl Served {
         let (budget, uid) = (&self.app.resolver.budget, self.peer.caller.as_ref().map_or(0, |caller| caller.uid));
         let reservation = match budget.take(uid, size) {
             Ok(reservation) => reservation,
-            // What has been changed has been, and is told.
+            // A change has been made already, so its result is sent even without room for it.
             Err(_) if response.status().is_success() && method != Method::GET => budget.count(uid, size),
             Err(exhausted) => return HttpError::from(exhausted).into_response(),
         };
@@ -314,7 +318,7 @@ impl Served {
         })
     }
 
-    /// Answers a request of a caller that may ask for something, wherever its path led.
+    /// Handles a request of a caller that has some right, whether or not its path exists.
     async fn dispatch(
         &self,
         found: Found<'_>,
@@ -337,7 +341,7 @@ impl Served {
         let (app, counts, slot) = (&self.app, &self.counts, &self.slot);
         let context = RequestContext { app, counts, params, head, body, principal, slot };
         endpoints::answer(endpoint, context).await.unwrap_or_else(|error| {
-            // Where nobody knew more of it than the route: the rules changed while the request was under way.
+            // The rules changed while the request was in progress: only the route is known, so that is recorded.
             if error.is_unrecorded_refusal() {
                 self.app.resolver.forbid(caller, route, None, std::iter::empty());
             }
@@ -346,7 +350,7 @@ impl Served {
     }
 }
 
-/// Returns the answer to a method that a path does not take.
+/// Returns the response to a method that a path does not support.
 fn method_not_allowed(methods: &str) -> Response<Body> {
     let message = format!("this path knows {methods} only");
     let mut response = HttpError::new(Code::MethodNotAllowed, message).into_response();
@@ -356,7 +360,7 @@ fn method_not_allowed(methods: &str) -> Response<Body> {
     response
 }
 
-/// Bytes of an answer, with the memory reserved for them.
+/// The bytes of a response, with the memory reserved for them.
 struct Counted {
     bytes: Bytes,
     _reservation: Reservation,
@@ -368,7 +372,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// What is in a body that is there as a whole.
+/// Returns the bytes of a body that is complete in memory.
 fn whole(mut body: Full<Bytes>) -> Bytes {
     match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),

@@ -1,7 +1,7 @@
-//! Answers to callers that get no connection: who has no right at all, and who has as many as it gets.
+//! Responses to callers that get no connection: those without any right, and those that have as many as they may have.
 //!
-//! Knows nothing of what they want to ask. Must hold no slot for them, and bound what they cost: so many are answered
-//! at once with patience, for so long each; the others get what can be written at once.
+//! Knows nothing of their requests. Must not hold a slot for them, and bounds what they cost: a limited number get a
+//! patient response, each for a limited time; the others get only what can be written at once.
 
 use std::io;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use tokio::time::timeout;
 
 use crate::http::error::HttpError;
 
-/// How many are waited for at once.
+/// The number of callers that get a patient response at the same time.
 const AT_ONCE: usize = 32;
-/// How long the head of a request is waited for, and how long for the caller to take the answer.
+/// How long to wait for the head of a request, and again for the caller to take the response.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The most that is read of a request that is not answered, in bytes.
+/// The most bytes to read of a request that is refused.
 const DRAINED: usize = 2 << 20;
 
-/// One kind of refusal.
+/// A response that refuses a connection.
 pub struct Refusal {
     answer: Bytes,
     under_way: Arc<Semaphore>,
 }
 
 impl Refusal {
-    /// Returns the refusal that says this.
+    /// Makes a refusal that sends this error.
     pub fn new(error: &HttpError) -> Self {
         let (status, body) = (error.status(), error.body());
         let reason = status.canonical_reason().unwrap_or_default();
@@ -42,7 +42,7 @@ impl Refusal {
         Self { answer: [head.as_bytes(), &body].concat().into(), under_way: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Answers a caller and ends its connection.
+    /// Sends the refusal to a caller and ends its connection.
     pub fn send(&self, stream: UnixStream) {
         match Arc::clone(&self.under_way).try_acquire_owned() {
             Ok(permit) => {
@@ -59,8 +59,9 @@ impl Refusal {
     }
 }
 
-/// Lets a caller send its request before it is answered, since not all look for an answer before; then lets it take the
-/// answer, since what is unread when a connection is closed may cost the peer what it has not read yet.
+/// Reads the head of the request before sending the response, because some clients look for a response only after they
+/// have sent it. Then waits until the caller has taken the response: closing a connection with unread data can destroy
+/// what the peer has not read yet.
 async fn deliver(mut stream: UnixStream, answer: &[u8]) -> io::Result<()> {
     let _ = timeout(PATIENCE, read_head(&mut stream)).await;
     timeout(PATIENCE, async {
@@ -77,11 +78,11 @@ async fn deliver(mut stream: UnixStream, answer: &[u8]) -> io::Result<()> {
     .await?
 }
 
-/// Reads until an empty line, or as much as a head may have.
+/// Reads until an empty line or the end of the stream.
 async fn read_head(stream: &mut UnixStream) -> io::Result<()> {
     let (mut head, mut len) = ([0; 4096], 0);
     while !head[..len].windows(4).any(|end| end == b"\r\n\r\n") {
-        // Of a head that is longer the last bytes are kept: they may be a part of its end.
+        // Of a longer head, keep the last bytes: they may be part of its end.
         if len == head.len() {
             head.copy_within(len - 3.., 0);
             len = 3;
@@ -94,8 +95,8 @@ async fn read_head(stream: &mut UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The same without waiting: with what the system takes and has. By its own calls, since the runtime does not know yet
-/// whether it would have to wait.
+/// Does the same without waiting, as far as the system can take and give data at once. Uses system calls directly,
+/// because the runtime does not know yet whether the socket is ready.
 fn send_at_once(stream: &UnixStream, answer: &[u8]) {
     let _ = send(stream, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     let _ = shutdown(stream, Shutdown::Write);
@@ -158,7 +159,7 @@ mod tests {
             })
             .collect();
         assert_eq!(refusal.under_way.available_permits(), 0, "they are waited for");
-        // Nobody waits for another one: it has the answer when this returns, also one that has sent something.
+        // The next caller is not waited for: it has its response when this returns, even if it has sent something.
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         refusal.send(ours);

@@ -1,5 +1,5 @@
-//! Reading requests of the API: filters of listings, and JSON bodies field by field. Everything wrong is reported at
-//! once.
+//! Reads the requests of the API: filters of listings, and JSON bodies field by field. Reports everything that is wrong
+//! at once.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_vault::usage::{Class, EVENT_KINDS, Kind};
 
-/// The most names in one resolve.
+/// The most names that one request may resolve.
 const RESOLVE_MAX: usize = 1000;
 
-/// From `limit` (1–1000, default 100) and `offset`; what is wrong is added to `errors`.
+/// Reads `limit` (1–1000, default 100) and `offset` (default 0). Adds what is wrong to `errors`.
 fn read_page(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String, String)>) -> Page {
     let limit = match limit.map(str::parse) {
         None => 100,
@@ -46,10 +46,10 @@ fn read_page(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String
     Page { limit, offset }
 }
 
-/// The query of a listing without filters.
+/// Reads the query of a listing without filters.
 ///
 /// # Errors
-/// As `query`.
+/// A validation error that lists every parameter that is wrong.
 pub fn page(raw: Option<&str>) -> Result<Page, HttpError> {
     let [limit, offset] = query(raw, ["limit", "offset"])?;
     let mut errors = Vec::new();
@@ -57,10 +57,10 @@ pub fn page(raw: Option<&str>) -> Result<Page, HttpError> {
     if errors.is_empty() { Ok(page) } else { Err(AppError::Invalid(errors).into()) }
 }
 
-/// The query of the inventory.
+/// Reads the query of the inventory.
 ///
 /// # Errors
-/// As `query`.
+/// A validation error that lists every parameter that is wrong.
 pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     let [limit, offset, text, status] = query(raw, ["limit", "offset", "query", "status"])?;
     let mut errors = Vec::new();
@@ -80,10 +80,10 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     }
 }
 
-/// The state that a change was made for (RFC 9110, section 13.1.1).
+/// Returns the entity tags in `If-Match` (RFC 9110, section 13.1.1); `None` if there is no such header.
 ///
 /// # Errors
-/// A bad request when it is no text, or there are several.
+/// A bad request, if the header is not text or there are several.
 pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
     let mut tags = headers.get_all(IF_MATCH).iter();
     match (tags.next().map(HeaderValue::to_str), tags.next()) {
@@ -93,10 +93,10 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
     }
 }
 
-/// The query of the audit trail.
+/// Reads the query of the audit trail.
 ///
 /// # Errors
-/// As `query`.
+/// A validation error that lists every parameter that is wrong.
 pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
     let [limit, offset, secret, since, class, outcome] =
         query(raw, ["limit", "offset", "secret", "since", "class", "outcome"])?;
@@ -107,7 +107,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         name.ok()
     });
     let since = since.and_then(|time| {
-        // A `+` that was not percent-encoded has become a blank, and no such time holds one.
+        // A `+` that was not percent-encoded has become a space, and no valid time contains one.
         let time = OffsetDateTime::parse(&time.replace(' ', "+"), &Rfc3339);
         let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
@@ -135,10 +135,10 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
     }
 }
 
-/// The body as a JSON object.
+/// Reads a body as a JSON object.
 ///
 /// # Errors
-/// As `bytes`, or not a JSON object.
+/// Those of [`bytes()`]; a bad request, if the body is not a JSON object.
 pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, HttpError> {
     let received = bytes(body, intake).await?;
     let mut fields = Fields::read(&received)?;
@@ -146,9 +146,9 @@ pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, H
     Ok(fields)
 }
 
-/// The fields of a JSON object, read one by one; everything wrong is reported by `finish`.
+/// The fields of a JSON object, read one by one. [`Self::finish`] reports everything that is wrong.
 ///
-/// Freed memory is wiped (`sys::memory`), so a value that passes through here leaves nothing behind.
+/// A value that passes through here leaves nothing behind, because the allocator wipes freed memory (`sys::memory`).
 pub struct Fields {
     fields: Map<String, Value>,
     errors: Vec<(String, String)>,
@@ -156,12 +156,12 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Of a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// Not a JSON object.
+    /// A bad request, if the body is not a JSON object.
     pub fn read(body: &[u8]) -> Result<Self, HttpError> {
-        // serde_json's own message can quote the body, and the body can hold a value: only the place is told.
+        // serde_json's own message can quote the body, which may contain a value: report only the place.
         match leaving_nothing(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
             Ok(_) => Err(HttpError::new(Code::BadRequest, "the body has to be a JSON object")),
@@ -172,7 +172,7 @@ impl Fields {
         }
     }
 
-    /// A text that has to be there.
+    /// Returns a required string. `None` means that it is missing or wrong, which `finish` reports.
     pub fn text(&mut self, field: &str) -> Option<String> {
         let found = self.optional_text(field);
         if found.is_none() && !self.errors.iter().any(|(known, _)| known == field) {
@@ -181,7 +181,7 @@ impl Fields {
         found
     }
 
-    /// A text that may be absent or null.
+    /// Returns an optional string; `None` if it is absent, null or wrong.
     pub fn optional_text(&mut self, field: &str) -> Option<String> {
         match self.fields.remove(field) {
             None | Some(Value::Null) => None,
@@ -193,7 +193,7 @@ impl Fields {
         }
     }
 
-    /// A text out of a list.
+    /// Returns a required string that has to be one of `known`.
     pub fn one_of(&mut self, field: &str, known: &[&str]) -> Option<String> {
         let text = self.text(field)?;
         if known.contains(&text.as_str()) {
@@ -203,7 +203,7 @@ impl Fields {
         None
     }
 
-    /// A yes or no that may be absent or null.
+    /// Returns an optional boolean; `None` if it is absent, null or wrong.
     pub fn flag(&mut self, field: &str) -> Option<bool> {
         match self.fields.remove(field) {
             None | Some(Value::Null) => None,
@@ -215,19 +215,19 @@ impl Fields {
         }
     }
 
-    /// The name of a secret.
+    /// Returns the required name of a secret.
     pub fn name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.text(field)?;
         text.parse().map_err(|invalid: InvalidName| self.wrong(field, invalid.to_string())).ok()
     }
 
-    /// The name of a secret that may be absent or null.
+    /// Returns the name of a secret; `None` if it is absent, null or wrong.
     pub fn optional_name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.optional_text(field)?;
         text.parse().map_err(|invalid: guillemet_base::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
     }
 
-    /// A value that can be kept.
+    /// Returns a required value that can be stored: not empty, and at most `VALUE_MAX` bytes.
     pub fn value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = Zeroizing::new(self.text(field)?);
         if text.is_empty() {
@@ -237,7 +237,7 @@ impl Fields {
         self.fitting(field, text)
     }
 
-    /// A value that can be kept; absent, null or empty where the present one stays.
+    /// Returns a value that can be stored; `None` if it is absent, null or empty, which keeps the present value.
     pub fn optional_value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = self.optional_text(field).map(Zeroizing::new).filter(|text| !text.is_empty())?;
         self.fitting(field, text)
@@ -251,7 +251,7 @@ impl Fields {
         Some(text)
     }
 
-    /// A whole number from 1 that has to be there.
+    /// Returns a required whole number from 1.
     pub fn number(&mut self, field: &str) -> Option<u32> {
         let number =
             self.fields.remove(field).map(|value| value.as_u64().and_then(|number| u32::try_from(number).ok()));
@@ -263,7 +263,7 @@ impl Fields {
         None
     }
 
-    /// Names of secrets, each once, in order.
+    /// Returns a list of 1 to `RESOLVE_MAX` names of secrets in order, without duplicates.
     pub fn names(&mut self, field: &str) -> Vec<SecretName> {
         let items = match self.fields.remove(field) {
             Some(Value::Array(items)) if !items.is_empty() && items.len() <= RESOLVE_MAX => items,
@@ -289,7 +289,8 @@ impl Fields {
         names
     }
 
-    /// What becomes of secrets that are on both sides, by name: an object, or absent.
+    /// Returns the decisions about secrets that exist both here and in the account, by name; empty if the field is
+    /// absent.
     pub fn same_names(&mut self, field: &str) -> BTreeMap<String, SameName> {
         let decided = match self.fields.remove(field) {
             None | Some(Value::Null) => return BTreeMap::new(),
@@ -301,7 +302,7 @@ impl Fields {
         })
     }
 
-    /// The same of all of them.
+    /// Returns the decision that applies to all such secrets; `None` if it is absent, null or wrong.
     pub fn same_name(&mut self, field: &str) -> Option<SameName> {
         let text = self.optional_text(field)?;
         let known = serde_json::from_value(Value::String(text)).ok();
@@ -311,7 +312,7 @@ impl Fields {
         known
     }
 
-    /// Returns what was reserved for the body, for whoever keeps a large part of it.
+    /// Returns the memory reserved for the body, for a caller that keeps a large part of it.
     pub fn reservation(&mut self) -> Option<Reservation> {
         self.reservation.take()
     }
@@ -324,7 +325,7 @@ impl Fields {
     /// Ends the reading.
     ///
     /// # Errors
-    /// Everything that was wrong, and every field nobody asked for.
+    /// A validation error with everything that was wrong, and every field that was not read.
     pub fn finish(mut self) -> Result<(), HttpError> {
         for field in self.fields.keys() {
             self.errors.push((field.clone(), "there is no such field here".into()));

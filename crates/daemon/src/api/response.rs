@@ -1,4 +1,4 @@
-//! What endpoints return, and how it is written down.
+//! The results that endpoints return, and how each is written as a response.
 
 use std::sync::Arc;
 
@@ -14,49 +14,49 @@ use crate::http::error::HttpError;
 use crate::resolve::Rendered;
 use guillemet_plan::plan::Plan;
 
-/// Names the target that a config was rendered for, by its present name.
+/// The response header with the present id of the target that a config was rendered for.
 pub const TARGET: HeaderName = HeaderName::from_static("guillemet-target");
-/// A condition of a render: that this is a name of the target too, the present one or a former one. Nothing is rendered
-/// otherwise.
+/// The request header with a name of the expected target, present or former. The render is refused for any other
+/// target.
 pub const SAME_TARGET: HeaderName = HeaderName::from_static("guillemet-if-target");
 
-/// How many bytes of JSON are expected where nothing more is known.
+/// The expected size of a JSON body, in bytes, if nothing more is known.
 const EXPECTED: usize = 512;
 
-/// The body of an answer: one that is there as a whole, or a stream of events.
+/// The body of a response: bytes that are complete in memory, or a stream of events.
 pub type Body = Either<Full<Bytes>, events::Stream>;
 
-/// What can be sent as an answer.
+/// A result that can be sent as a response.
 pub trait IntoResponse {
-    /// Returns the answer.
+    /// Makes the response for this result.
     fn into_response(self) -> Response<Body>;
 }
 
-/// 200 with JSON.
+/// A 200 response with JSON.
 pub struct Json<T>(pub T);
 
-/// 200 with JSON of about so many bytes, which grows into one buffer and not through many.
+/// A 200 response with JSON of about this many bytes, for which one buffer is allocated in advance.
 pub struct LongJson<T>(pub T, pub usize);
 
-/// 201 with JSON.
+/// A 201 response with JSON.
 pub struct Created<T>(pub T);
 
-/// 204.
+/// A 204 response without a body.
 pub struct NoContent;
 
-/// 200 with a body of this media type.
+/// A 200 response with a body of this media type.
 pub struct Raw(pub Bytes, pub &'static str);
 
-/// An answer with the entity tag of what it shows, where that has one.
+/// A response with the entity tag of what it shows; `None` if that has no tag.
 pub struct Tagged<R>(pub R, pub Option<String>);
 
-/// A rendered config; 304 where the caller has a copy of it.
+/// A rendered config, or a 304 response if the caller has a copy of it.
 pub struct Document {
-    /// The config.
+    /// The rendered config and its entity tag.
     pub rendered: Rendered,
-    /// The plan it was made by.
+    /// The plan that it was rendered with.
     pub plan: Arc<Plan>,
-    /// The target as the caller named it.
+    /// The target as the caller named it; `None` if it named none.
     pub requested: Option<String>,
 }
 
@@ -131,9 +131,9 @@ impl IntoResponse for Document {
         let mut response = tagged(response, &rendered.etag);
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Ids and a sentence made of them: ASCII without quotes.
+        // Both values are ids and a sentence made of ids: ASCII without quotes.
         headers.extend(HeaderValue::from_str(&plan.target.id).ok().map(|id| (TARGET, id)));
-        // RFC 7234, section 5.5: a warning that lasts, by no agent in particular.
+        // RFC 7234, section 5.5: 299 is a persistent warning, and `-` stands for an unnamed agent.
         let renamed = plan.target.renamed(requested.as_deref());
         let renamed = renamed.and_then(|text| HeaderValue::from_str(&format!("299 - \"{text}\"")).ok());
         headers.extend(renamed.map(|warning| (WARNING, warning)));

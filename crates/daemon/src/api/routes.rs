@@ -1,5 +1,5 @@
-//! Which endpoints there are: one table, from which paths, rights and functions follow. `openapi.yaml` is held to it by a
-//! test.
+//! The routes of the API: one table, which gives each endpoint its path, right and function. A test compares
+//! `openapi.yaml` with it.
 
 use hyper::Response;
 
@@ -8,37 +8,37 @@ use super::endpoints::{account, daemon, plugins, secrets, templates};
 use super::response::{Body, IntoResponse};
 use crate::http::error::HttpError;
 
-/// Makes `Endpoint`, `ROUTES` and what depends on the endpoint out of the table below.
+/// Generates `Endpoint`, `ROUTES` and everything that depends on the endpoint from the table below.
 macro_rules! endpoints {
     (@is_open open) => { true };
     (@is_open admin) => { false };
     ($($(#[$doc:meta])+ $name:ident = $method:literal $path:literal => $access:ident $function:path;)+) => {
-        /// What a path and a method lead to.
+        /// The endpoint of a path and a method.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Endpoint {
             $($(#[$doc])+ $name,)+
         }
 
-        /// Method, path, endpoint; in the order of the endpoints.
+        /// The method, path and endpoint of every route, in the order of the endpoints.
         pub const ROUTES: [(&str, &str, Endpoint); [$(Endpoint::$name),+].len()] =
             [$(($method, $path, Endpoint::$name)),+];
 
         impl Endpoint {
-            /// Returns its method and path, with names in place of what stands in the path.
+            /// Returns its method and path, with placeholders for the parameters in the path.
             pub fn route(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!($method, " ", $path),)+
                 }
             }
 
-            /// Returns whether it decides itself who may ask; every other is administration.
+            /// Returns whether the endpoint itself decides who may call it. All others need the right to administer.
             pub fn is_open(self) -> bool {
                 match self {
                     $(Self::$name => endpoints!(@is_open $access),)+
                 }
             }
 
-            /// Calls its function.
+            /// Calls the function of the endpoint.
             pub(super) async fn call(self, context: RequestContext<'_>) -> Result<Response<Body>, HttpError> {
                 match self {
                     $(Self::$name => $function(context).await.map(IntoResponse::into_response),)+
@@ -49,86 +49,86 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    /// The inventory.
+    /// Lists the secrets of the inventory.
     ListSecrets = "GET" "/v1/secrets" => admin secrets::list;
-    /// A new secret.
+    /// Creates a secret with its first value.
     CreateSecret = "POST" "/v1/secrets" => admin secrets::create;
-    /// One secret with everything known about it.
+    /// Returns one secret with everything known about it.
     ShowSecret = "GET" "/v1/secrets/{name}" => admin secrets::show;
-    /// Another name or value; enable or disable.
+    /// Renames a secret, gives it another value, enables or disables it.
     ChangeSecret = "PATCH" "/v1/secrets/{name}" => admin secrets::update;
-    /// The value of a former version again.
+    /// Restores the value of a former version.
     RollBackSecret = "POST" "/v1/secrets/{name}/rollback" => admin secrets::roll_back;
-    /// Delete, unless referenced.
+    /// Deletes a secret that nothing references.
     DeleteSecret = "DELETE" "/v1/secrets/{name}" => admin secrets::delete;
-    /// Values by name.
+    /// Returns values by name.
     Resolve = "POST" "/v1/resolve" => open secrets::resolve;
-    /// The templates.
+    /// Lists the templates and their problems.
     ListTemplates = "GET" "/v1/templates" => admin templates::list;
-    /// One template.
+    /// Returns one template with its problems.
     ShowTemplate = "GET" "/v1/templates/{feature}/{name}" => admin templates::show;
-    /// The document with the names where the values will stand.
+    /// Returns the document with names in place of the values.
     Explain = "GET" "/v1/templates/{feature}/{name}/explain" => admin templates::explain;
-    /// The config itself.
+    /// Renders a stored template.
     Render = "GET" "/v1/render/{feature}/{name}" => open templates::render;
-    /// A config of a template that comes with the request.
+    /// Renders a template that comes with the request.
     RenderInline = "POST" "/v1/render" => open templates::render_inline;
-    /// The plugins.
+    /// Lists the plugins with their targets.
     ListPlugins = "GET" "/v1/plugins" => admin plugins::list;
-    /// Look at a plugin, or add it.
+    /// Inspects a plugin, or adds it.
     AddPlugin = "POST" "/v1/plugins" => admin plugins::add;
-    /// Let an added plugin go.
+    /// Removes an added plugin.
     RemovePlugin = "DELETE" "/v1/plugins/{feature}" => admin plugins::remove;
-    /// What changes from now on.
+    /// Streams the changes that happen from now on.
     Events = "GET" "/v1/events" => admin daemon::events;
-    /// The audit trail.
+    /// Lists events of the audit trail.
     Usage = "GET" "/v1/usage" => admin daemon::usage;
-    /// How it stands with the account.
+    /// Returns the state of sync with the account.
     Account = "GET" "/v1/account" => admin account::show;
-    /// A new account, or this vault in one that there is.
+    /// Creates an account, or joins this vault to an existing one.
     BeginAccount = "POST" "/v1/account" => admin account::begin;
-    /// An invitation for another machine.
+    /// Creates an invitation for another device.
     Invite = "POST" "/v1/account/invitations" => admin account::invite;
-    /// The devices of the account.
+    /// Lists the devices of the account.
     ListDevices = "GET" "/v1/account/devices" => admin account::list_devices;
-    /// Put a device out.
+    /// Revokes a device of the account.
     RevokeDevice = "DELETE" "/v1/account/devices/{device}" => admin account::revoke_device;
-    /// A recovery code.
+    /// Creates a recovery code.
     Recovery = "POST" "/v1/account/recovery" => admin account::create_recovery_code;
-    /// The way out after the server was set back.
+    /// Repairs the account after its server was set back.
     Repair = "POST" "/v1/account/repair" => admin account::repair;
-    /// End the membership.
+    /// Removes this device from the account.
     LeaveAccount = "DELETE" "/v1/account" => admin account::leave;
-    /// A link to the console.
+    /// Returns a link to the console.
     Console = "POST" "/v1/console" => admin daemon::console;
-    /// Read the configuration again.
+    /// Reads the configuration again.
     Reload = "POST" "/v1/reload" => admin daemon::reload;
-    /// How things are.
+    /// Returns the state of the daemon.
     Status = "GET" "/v1/status" => admin daemon::status;
-    /// Whether requests are answered.
+    /// Confirms that the daemon answers requests.
     Health = "GET" "/healthz" => open daemon::health;
-    /// Numbers for Prometheus.
+    /// Returns the metrics for Prometheus.
     Metrics = "GET" "/metrics" => admin daemon::metrics;
 }
 
-/// The endpoints of one path, by method.
+/// The endpoints of one path, each with its method.
 type Methods = Vec<(&'static str, Endpoint)>;
 
 /// Finds the endpoint of a request.
 pub struct Router(matchit::Router<Methods>);
 
-/// What a path led to.
+/// The result of looking up a method and a path.
 pub enum Found<'a> {
-    /// An endpoint, with the path's parameters (still percent-encoded).
+    /// An endpoint, with the parameters of the path (still percent-encoded).
     Endpoint(Endpoint, matchit::Params<'a, 'a>),
-    /// The path knows these methods only.
+    /// The path exists, but only for these methods, separated by commas.
     OtherMethods(String),
-    /// There is no such path.
+    /// No route has this path.
     Nothing,
 }
 
 impl Router {
-    /// Of `ROUTES`.
+    /// Makes the router for [`ROUTES`].
     pub fn new() -> Self {
         let mut by_path: Vec<(&'static str, Methods)> = Vec::new();
         for (method, path, endpoint) in ROUTES {
@@ -145,7 +145,7 @@ impl Router {
         Self(router)
     }
 
-    /// Where this method and path lead.
+    /// Returns what this method and path lead to.
     pub fn find<'a>(&'a self, method: &str, path: &'a str) -> Found<'a> {
         let Ok(matched) = self.0.at(path) else {
             return Found::Nothing;

@@ -1,4 +1,4 @@
-//! `openapi.yaml` says what the tables say.
+//! Compares `openapi.yaml` with the tables of routes and error codes.
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,10 @@
-//! Who is on the other end of a connection, by the kernel's word, and what it may do.
+//! Who is on the other end of a connection, as reported by the kernel, and what that caller may do.
 //!
-//! The kernel settles user and groups when the peer connects (`SO_PEERCRED`, `SO_PEERGROUPS`), so they are
-//! asked for once; the rules are those in force at each request.
+//! The kernel fixes user and groups when the peer connects (`SO_PEERCRED`, `SO_PEERGROUPS`), so they are read once for
+//! each connection. The rules that apply are those in force at each request.
 //!
-//! Invariant: a look-up that fails means no, and so does a user or group that the kernel cannot name in this namespace.
+//! Invariant: a failed look-up grants nothing. Neither does a user or group that the kernel cannot name in this
+//! namespace.
 
 use std::sync::Arc;
 
@@ -20,25 +21,26 @@ use guillemet_vault::usage::Caller;
 /// The peer of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Who, for the record; `None` when the kernel did not say.
+    /// The user, group and process, for the audit trail; `None` if the kernel did not report them.
     pub caller: Option<Caller>,
-    /// Its groups beside its own one; `None` when the kernel did not say.
+    /// Its supplementary groups; `None` if the kernel did not report them.
     groups: Option<Vec<u32>>,
-    /// Numbers that may stand for anybody.
+    /// The numbers that may stand for more than one user or group.
     unnamed: Unnamed,
 }
 
-/// What a caller may do.
+/// The rights of a caller.
 #[derive(Clone, Debug)]
 pub enum Access<'a> {
-    /// Everything.
+    /// The right to everything.
     All,
-    /// What the rules say that are about it.
+    /// The rights that these `[[client]]` rules grant, all of which apply to the caller.
     Rules(Vec<&'a Rule>),
 }
 
 impl Peer {
-    /// Asks the kernel who it is. That is little work, since anybody may connect; its executable is not looked at.
+    /// Asks the kernel who the peer is. Anyone can connect, so this does little work: it does not look at the
+    /// executable.
     pub fn of(stream: &UnixStream) -> Self {
         let caller = stream.peer_cred().ok().map(|peer| {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
@@ -47,7 +49,7 @@ impl Peer {
         Self { caller, groups: guillemet_base::sys::peer::groups(stream).ok(), unnamed: Unnamed::here() }
     }
 
-    /// Looks at its executable too, for the record.
+    /// Looks up the executable too, for the audit trail.
     #[must_use]
     pub fn with_executable(mut self) -> Self {
         if let Some(caller) = &mut self.caller {
@@ -56,7 +58,7 @@ impl Peer {
         self
     }
 
-    /// The caller and what it may do; `None` for nothing. The daemon's own user may do everything, unless a
+    /// Returns the caller and its rights, or `None` if it has none. The daemon's own user has every right, unless a
     /// rule names it.
     pub fn access<'a>(&self, own_uid: u32, rules: &'a Rules) -> Option<(&Caller, Access<'a>)> {
         let caller = self.caller.as_ref().filter(|caller| !self.unnamed.is_user(caller.uid))?;
@@ -71,12 +73,12 @@ impl Peer {
         }
     }
 
-    /// Whether it owes anything to a rule with a name, which another user may have by now.
+    /// Returns whether any right of the caller comes from a rule with a name. Another user may have that name by now.
     pub fn is_known_by_name(&self, rules: &Rules) -> bool {
         self.caller.as_ref().is_some_and(|caller| self.rules(caller, rules).any(is_named))
     }
 
-    /// The rules that are about it.
+    /// Returns the rules that apply to this caller.
     fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a Rule> {
         rules.all().filter(|(rule, number)| self.is(caller, &rule.who, *number)).map(|(rule, _)| rule)
     }
@@ -93,12 +95,14 @@ impl Peer {
 }
 
 impl Access<'_> {
-    /// Whether it may do more than render and resolve.
+    /// Returns whether the caller may do more than render and resolve.
     pub fn administers(&self) -> bool {
         matches!(self, Self::All)
     }
 
-    /// Whether it may render a template, for the target of these names or, while that is not known, for any.
+    /// Returns whether the caller may render a template for a target. `target` holds the names of the target, the
+    /// present one and former ones; `None` means that the target is not known yet, and then the right to any target is
+    /// enough.
     pub fn may_render(&self, id: &str, target: Option<&[&str]>) -> bool {
         let Self::Rules(rules) = self else { return true };
         rules.iter().flat_map(|rule| &rule.templates).any(|pattern| {
@@ -110,14 +114,15 @@ impl Access<'_> {
         })
     }
 
-    /// Whether it may render a template for every target.
+    /// Returns whether the caller may render a template for every target.
     pub fn may_render_any(&self, id: &str) -> bool {
         let Self::Rules(rules) = self else { return true };
         let mut patterns = rules.iter().flat_map(|rule| &rule.templates);
         patterns.any(|pattern| pattern.target.is_none() && pattern.id.matches(id))
     }
 
-    /// Whether it may resolve a secret by this name, `present` being what it is called now.
+    /// Returns whether the caller may resolve a secret by this name. `present` is the secret's present name, if it
+    /// exists.
     pub fn may_resolve(&self, name: &SecretName, present: Option<&SecretName>) -> bool {
         let Self::Rules(rules) = self else { return true };
         let allowed = |name: &SecretName| {
@@ -127,33 +132,33 @@ impl Access<'_> {
     }
 }
 
-/// A caller, and what it may do by the rules that were in force when its request came.
+/// A caller and its rights under the rules that were in force when its request arrived.
 #[derive(Clone, Copy)]
 pub struct Principal<'a> {
-    /// Who it is, for the record.
+    /// The user, group, process and executable, for the audit trail.
     pub caller: &'a Caller,
-    /// What it may do.
+    /// The rights of the caller.
     pub access: &'a Access<'a>,
-    /// The rules that say so.
+    /// The rules that grant these rights.
     pub rules: &'a Arc<Rules>,
-    /// Who it is, by the kernel's word.
+    /// The peer as reported by the kernel.
     pub peer: &'a Peer,
-    /// What it asks for, as the audit trail names that: a method and a path, without what stands in the path.
+    /// The request as the audit trail names it: method and path, with placeholders for the parameters in the path.
     pub route: &'static str,
 }
 
 impl<'a> Principal<'a> {
-    /// Returns the configuration in force when the request came.
+    /// Returns the configuration that was in force when the request arrived.
     pub fn config(&self) -> &'a Config {
         &self.rules.config
     }
 
-    /// Decides by what the caller may do now: the rules may have changed while the request was under way. Whoever
-    /// decides over an answer takes its snapshot first. Then no answer leaves after a change of the rules was
-    /// acknowledged, unless these allow it.
+    /// Decides by the caller's present rights, because the rules may have changed since the request arrived. Take the
+    /// snapshot for an answer before you call this: then no answer that the new rules forbid leaves after the change of
+    /// the rules was acknowledged.
     ///
     /// # Errors
-    /// `Forbidden`: the caller may do nothing any more.
+    /// [`AppError::Forbidden`] if the caller has no rights any more.
     pub fn recheck<T>(&self, app: &App, decide: impl FnOnce(&Access<'_>) -> T) -> Result<T, AppError> {
         let rules = app.rules.load_full();
         if Arc::ptr_eq(&rules, self.rules) {
@@ -165,16 +170,17 @@ impl<'a> Principal<'a> {
         }
     }
 
-    /// Returns an error unless the caller still has the right to administer.
+    /// Checks that the caller still has the right to administer.
     ///
     /// # Errors
-    /// `Forbidden`, which nobody has recorded yet.
+    /// [`AppError::Forbidden`] if it does not. The refusal has not been recorded yet.
     pub fn recheck_administers(&self, app: &App) -> Result<(), AppError> {
         if self.recheck(app, |access| access.administers())? { Ok(()) } else { Err(AppError::forbidden()) }
     }
 }
 
-/// The executable of a process, for the audit trail only: it proves nothing.
+/// Returns the path of a process's executable, or nothing if it cannot be read. For the audit trail only: it proves
+/// nothing.
 fn executable(pid: u32) -> Arc<str> {
     let link = std::fs::read_link(format!("/proc/{pid}/exe"));
     link.map_or_else(|_| Arc::from(""), |path| path.to_string_lossy().replace(char::is_control, "\u{fffd}").into())
@@ -191,7 +197,7 @@ mod tests {
         Rules::of_numbers(Arc::new(Config::load(file.path(), |_| None).unwrap()), 0)
     }
 
-    /// What stands for those the kernel cannot name.
+    /// The number that the kernel shows for users and groups it cannot name.
     const OVERFLOW: u32 = 65_534;
 
     fn peer(uid: u32, gid: u32, groups: Option<&[u32]>) -> Peer {
@@ -244,12 +250,12 @@ mod tests {
         ] {
             assert!(nobody.access(0, &rules).is_none(), "{nobody:?}");
         }
-        // Where every user has a name, the number is one like any other.
+        // Where every user has a name, this number is like any other.
         let named = Peer { unnamed: Unnamed::of(None, None), ..peer(OVERFLOW, 0, Some(&[])) };
         assert!(named.access(0, &rules).is_some_and(|(_, access)| access.administers()));
         let named = Peer { unnamed: Unnamed::of(None, None), ..peer(8, OVERFLOW, Some(&[])) };
         assert!(named.access(0, &rules).is_some_and(|(_, access)| access.administers()));
-        // A former name opens no door that the present one does not.
+        // A former name gives no access that the present name does not give.
         let (_, access) = by_user.access(0, &rules).unwrap();
         assert!(access.may_resolve(&name("a1"), Some(&name("a2"))));
         assert!(!access.may_resolve(&name("a1"), Some(&name("root-key"))));

@@ -1,4 +1,4 @@
-//! The account this vault is in: what a caller may do about it, with a record of what failed. `sync` does it.
+//! The services for the account that this vault is in: each calls `sync`, and records the changes that fail.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use guillemet_vault::audit::{About, Actor, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::DeviceId;
 
-/// Creates, joins or recovers an account, as the code says. What this vault brings is in the account when this returns,
-/// where the server can be reached.
+/// Creates, joins or recovers an account, depending on the code. If the server can be reached, the account has this
+/// vault's secrets when this returns.
 ///
 /// # Errors
-/// `Sync` and `Inventory`; this vault is in no account then.
+/// [`AppError::Sync`] and [`AppError::Inventory`]. This vault is then in no account.
 pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &Wanted) -> Result<(), AppError> {
     let kind = match &code {
         Code::Creation(_) => ChangeKind::AccountCreated,
@@ -38,10 +38,10 @@ pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &Wanted) 
     Ok(())
 }
 
-/// Invites a device. Returns the code for it, and for how many seconds that is good.
+/// Invites a device. Returns the code for it, and for how many seconds the code is valid.
 ///
 /// # Errors
-/// `Sync`: there is no account, or no contact with its server.
+/// [`AppError::Sync`] if the vault is in no account, or there is no contact with the account's server.
 pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), AppError> {
     let invite = async { Ok(sync::invite(&app.sync, actor).await?) };
     audit::attempt(app, actor, &[(ChangeKind::DeviceInvited, About::Whole)], invite).await
@@ -50,7 +50,7 @@ pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>,
 /// Returns the state of sync with the account.
 ///
 /// # Errors
-/// `Sync`: the state cannot be read.
+/// [`AppError::Sync`] if the state cannot be read.
 pub async fn status(app: &App) -> Result<sync::Status, AppError> {
     Ok(sync::status(&app.sync).await?)
 }
@@ -58,15 +58,15 @@ pub async fn status(app: &App) -> Result<sync::Status, AppError> {
 /// Returns the devices of the account.
 ///
 /// # Errors
-/// `Sync`: this vault is in none.
+/// [`AppError::Sync`] if this vault is in no account.
 pub async fn devices(app: &App) -> Result<Vec<sync::DeviceView>, AppError> {
     Ok(sync::devices(&app.sync).await?)
 }
 
-/// Revokes a device. Returns it, and the names of the secrets it could read, which should be rotated.
+/// Revokes a device. Returns its id and the names of the secrets it could read, which should be rotated.
 ///
 /// # Errors
-/// `Sync`: there is no such device, or no contact with the account's server.
+/// [`AppError::Sync`] if there is no such device, or no contact with the account's server.
 pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(DeviceId, Vec<String>), AppError> {
     let about = about_device(app, actor, device).await;
     let revoke = async {
@@ -77,20 +77,20 @@ pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(Devi
     audit::attempt(app, actor, &[(ChangeKind::DeviceRevoked, about)], revoke).await
 }
 
-/// Makes a recovery code.
+/// Makes a recovery code for the account.
 ///
 /// # Errors
-/// `Sync`: the account has to know of it.
+/// [`AppError::Sync`] if there is no contact with the account's server, which has to learn of the code.
 pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, AppError> {
     let print = async { Ok(sync::recovery(&app.sync, actor).await?) };
     audit::attempt(app, actor, &[(ChangeKind::RecoveryCodeMade, About::Whole)], print).await
 }
 
-/// Repairs the account after its server was set back. Without the words that confirm it, it is a question, and what it
-/// would do is returned.
+/// Repairs the account after its server was set back to an older state. Without the words that confirm it, nothing is
+/// changed: the plan that is returned says what the repair would do.
 ///
 /// # Errors
-/// `Sync`.
+/// [`AppError::Sync`].
 pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<sync::Plan, AppError> {
     let repair = async { Ok(sync::repair(&app.sync, actor, confirmed).await?) };
     let whole = [(ChangeKind::AccountRepaired, About::Whole)];
@@ -98,16 +98,16 @@ pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> R
     audit::attempt(app, actor, recorded, repair).await
 }
 
-/// Ends the membership of this device. Returns whether the others have been told.
+/// Removes this device from the account. Returns whether the other devices have been told.
 ///
 /// # Errors
-/// `Sync`: this vault is in no account. `Inventory`: the vault cannot be written.
+/// [`AppError::Sync`] if this vault is in no account. [`AppError::Inventory`] if the vault cannot be written.
 pub async fn leave(app: &Arc<App>, actor: &Actor) -> Result<bool, AppError> {
     let leave = async { Ok(sync::leave(&app.sync, actor).await?) };
     audit::attempt(app, actor, &[(ChangeKind::AccountLeft, About::Whole)], leave).await
 }
 
-/// Returns the device that a caller means; one that is none of the account is not recorded as it was typed.
+/// Returns the device for the audit trail. An id that no device of the account has is not recorded as it was typed.
 async fn about_device(app: &App, actor: &Actor, id: &str) -> About {
     let state = app.inventory.run(Inventory::account).await.ok().flatten();
     let head = state.and_then(|state| state.head);

@@ -1,7 +1,7 @@
-//! What the audit trail tells of changes that a caller wanted and did not get.
+//! What the audit trail records about changes that a caller asked for and did not get.
 //!
-//! A change that is made is recorded where it is made, in its transaction. One that fails is recorded here, with the code
-//! that the caller is told. Knows no change: whoever asks for one says what it would have been.
+//! A change that succeeds is recorded where it is made, in the same transaction. One that fails is recorded here, with
+//! the error code that the caller gets. Knows no particular change: the caller of this module describes it.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use guillemet_base::time::now;
 use guillemet_vault::audit::{About, Actor, Change};
 use guillemet_vault::usage::{ChangeKind, Subject};
 
-/// What a name in a request is of: a secret, or a name; one that nothing here has is not recorded itself.
+/// Returns what a name in a request refers to: a secret, or a name in use. A name that is not known here is hashed.
 pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {
     let state = resolver.current.load();
     if let Some(secret) = state.secret(&name.key()) {
@@ -26,7 +26,7 @@ pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {
     unknown(resolver, actor, name.as_str())
 }
 
-/// What stands for a text that nothing here has.
+/// Returns the keyed hash that is recorded in place of a text that is not known here.
 pub fn unknown(resolver: &Resolver, actor: &Actor, asked: &str) -> About {
     let uid = actor.caller.as_ref().map_or(0, |caller| caller.uid);
     match resolver.recorder.unknown(uid, asked, now()) {
@@ -35,10 +35,10 @@ pub fn unknown(resolver: &Resolver, actor: &Actor, asked: &str) -> About {
     }
 }
 
-/// Awaits a change, and records that it was not made where it fails: one event for each kind.
+/// Awaits a change. If it fails, records one failed event for each kind in `wanted`.
 ///
 /// # Errors
-/// The change's.
+/// Those of the change.
 pub async fn attempt<T>(
     app: &Arc<App>,
     actor: &Actor,
@@ -57,17 +57,18 @@ pub async fn attempt<T>(
     done
 }
 
-/// Records changes that were not made. Where that fails the log says so: whoever wanted them is told why they failed.
+/// Records changes that were not made. If that fails, it is logged only: the caller already gets the reason for the
+/// failure.
 pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
     if let Err(error) = record(app, changes).await {
         tracing::error!(error = error.to_string(), "a change that failed could not be recorded");
     }
 }
 
-/// Records changes that change nothing in the vault's own records. They are on disk when this returns.
+/// Records changes that have no transaction of the vault to be recorded in. The events are on disk when this returns.
 ///
 /// # Errors
-/// Unavailable: the change must not be made then, or must not be acknowledged.
+/// [`AppError::Unavailable`] if they cannot be written. The change must then not be made, or not be acknowledged.
 pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), AppError> {
     let resolver = Arc::clone(&app.resolver);
     let recorded = tokio::task::spawn_blocking(move || resolver.recorder.record_changes(&changes)).await;
@@ -78,7 +79,7 @@ pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), AppError
     }
 }
 
-/// What is told of a change that is not made because it cannot be recorded.
+/// Returns the message for a change that is not made because it cannot be recorded.
 pub fn unrecorded(error: &dyn Display) -> String {
     format!("the change cannot be recorded in the audit trail, so it is not made: {error}")
 }

@@ -1,8 +1,8 @@
-//! The configuration in force, and how another one takes its place while the daemon runs.
+//! The configuration in force, and how a new one replaces it while the daemon runs.
 //!
-//! Invariant: one that cannot be used changes nothing, and is shown until it can be, or is gone again. A change is
-//! acknowledged when nothing that was decided under the former one can still leave: answers (`resolve::snapshot`) and
-//! streams of callers that lost their right.
+//! Invariant: a configuration that cannot be used changes nothing. It is shown as refused until it can be used or the
+//! file is put back. A change is acknowledged only when nothing that was decided under the former configuration can
+//! still leave: answers (`resolve::snapshot`) and event streams of callers that lost their right.
 
 mod rest;
 
@@ -26,60 +26,60 @@ use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::event::{Caller, ChangeKind};
 use guillemet_vault::store::{Vault, VaultError, Writes};
 
-/// Under which the vault keeps the digest of the configuration that was last in force.
+/// The label under which the vault keeps the digest of the configuration that was last in force.
 const DOCUMENT: &str = "configuration";
 
-/// The configuration in force, and the file.
+/// The configuration in force, and how it compares with the file.
 pub struct Configuration {
-    /// Held by who reads the file and puts what is in it in force.
+    /// Held while the file is read and its configuration put in force.
     turn: tokio::sync::Mutex<()>,
     loaded: ArcSwap<Loaded>,
-    /// Why the file is not what is in force.
+    /// Why the file is not in force; empty if it is.
     refused: ArcSwapOption<Refused>,
-    /// How the file looked when it was last read, where the next change will look different.
+    /// The fingerprint of the file when it was last read. `None` if a later change might not show in the fingerprint.
     read: Mutex<Option<Fingerprint>>,
-    /// What was in force at the start.
+    /// The configuration that the daemon started with.
     at_start: Arc<Config>,
 }
 
-/// Which configuration is in force.
+/// Identifies the configuration in force.
 #[derive(Clone, Copy, Debug)]
 pub struct Loaded {
-    /// Of the file's bytes.
+    /// The digest of the file's bytes.
     pub digest: ConfigDigest,
-    /// When it was loaded.
+    /// The time at which it was loaded.
     pub at: Millis,
 }
 
-/// Why what is in the file is not in force.
+/// Why the file's configuration is not in force.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Of the file's bytes, where they were read.
+    /// The digest of the file's bytes; `None` if they could not be read.
     pub digest: Option<ConfigDigest>,
-    /// Everything that is wrong.
+    /// Everything that is wrong with the file.
     pub problems: Vec<Problem>,
 }
 
 impl Refused {
-    /// With one problem of the file as a whole.
+    /// Returns a refusal with one problem that concerns the whole file.
     fn whole(digest: Option<ConfigDigest>, message: String) -> Self {
         Self { digest, problems: vec![Problem { message, ..Problem::default() }] }
     }
 }
 
-/// Why the file is read.
+/// The reason for reading the file.
 #[derive(Clone, Debug)]
 pub enum Cause {
-    /// SIGHUP.
+    /// The daemon received SIGHUP.
     Signal,
-    /// It changed.
+    /// The file changed on the disk.
     Changed,
-    /// A caller asked for it.
+    /// This caller asked for a reload.
     Asked(Caller),
 }
 
 impl Cause {
-    /// Who makes the daemon read it.
+    /// Returns whom the audit trail names as the one who changed the configuration.
     fn actor(&self) -> Actor {
         match self {
             Self::Signal | Self::Changed => Actor::own(),
@@ -88,21 +88,21 @@ impl Cause {
     }
 }
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Debug, Serialize)]
 pub struct Reloaded {
     file: String,
     digest: String,
     loaded_at: String,
-    /// The keys that are not what they were.
+    /// The keys whose values changed.
     changed: Vec<&'static str>,
-    /// The keys that the daemon reads at its start alone, and that are not what they were then.
+    /// The keys that the daemon reads only when it starts, and whose values are no longer those it started with.
     needs_restart: Vec<&'static str>,
-    /// What a person should look at.
+    /// Problems that do not prevent the use of the file, such as rules that apply to nobody.
     warnings: Vec<Problem>,
 }
 
-/// What `status` shows.
+/// The configuration as `status` shows it.
 #[derive(Debug, Serialize)]
 pub struct View {
     file: String,
@@ -114,19 +114,19 @@ pub struct View {
 }
 
 impl Configuration {
-    /// Begins with what the daemon started with.
+    /// Starts with the configuration that the daemon started with.
     pub fn new(config: Arc<Config>, text: &ConfigText) -> Self {
         let read = Mutex::new(text.fingerprint.filter(Fingerprint::is_settled));
         let loaded = ArcSwap::from_pointee(Loaded { digest: text.digest(), at: now() });
         Self { turn: tokio::sync::Mutex::default(), loaded, refused: ArcSwapOption::empty(), read, at_start: config }
     }
 
-    /// Which one is in force.
+    /// Returns which configuration is in force.
     pub fn loaded(&self) -> Loaded {
         **self.loaded.load()
     }
 
-    /// Whether the file is what is in force, or was when it was last read.
+    /// Returns whether the file, as it was last read, is in force.
     pub fn is_valid(&self) -> bool {
         self.refused.load().is_none()
     }
@@ -146,7 +146,7 @@ impl Configuration {
 }
 
 impl App {
-    /// What `status` shows of the configuration.
+    /// Returns the configuration as `status` shows it.
     pub fn configuration_view(&self) -> View {
         let Loaded { digest, at } = self.configuration.loaded();
         let refused = self.configuration.refused.load();
@@ -160,7 +160,7 @@ impl App {
         }
     }
 
-    /// Returns why the file is not in force, a line for each problem; nothing where it is.
+    /// Returns why the file is not in force, one line for each problem; empty if it is in force.
     pub fn configuration_problems(&self) -> Vec<String> {
         let file = self.home.config_file();
         let refused = self.configuration.refused.load();
@@ -168,7 +168,7 @@ impl App {
         problems.map(|problem| located(&file, problem)).collect()
     }
 
-    /// Returns what a person should know of the configuration, a line each.
+    /// Returns the warnings about the configuration, one line for each.
     pub fn configuration_warnings(&self) -> Vec<String> {
         let file = self.home.config_file();
         let mut warnings = self.configuration_problems();
@@ -189,7 +189,7 @@ impl App {
         warnings
     }
 
-    /// Returns what to add to an error that variables may have caused, where the file is not in force.
+    /// Returns a hint for an error that variables may have caused; `None` if the file is in force.
     pub fn configuration_hint(&self) -> Option<String> {
         let problems = self.configuration_problems();
         let first = problems.first()?;
@@ -200,22 +200,22 @@ impl App {
     }
 }
 
-/// Reads the file now, for a caller that asked for it, and returns when it is in force.
+/// Reads the file now, for a caller that asked for it, and returns once it is in force.
 ///
 /// # Errors
-/// `Configuration`, with everything that is wrong with it.
+/// [`AppError::Configuration`] with everything that is wrong with the file.
 pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, AppError> {
     let reloaded = reload(app, Cause::Asked(caller.clone())).await;
     reloaded.map_err(|refused| AppError::Configuration { file: app.home.config_file(), refused })
 }
 
-/// Reads the file now, as it is, and returns when it is in force.
+/// Reads the file now, even if it is still being written, and returns once it is in force.
 ///
 /// # Errors
-/// Everything that is wrong with it; nothing has changed then.
+/// Everything that is wrong with the file. Nothing has changed then.
 pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refused>> {
     let app = Arc::clone(app);
-    // Whoever asked may leave: what is begun is brought to its end all the same.
+    // The caller may disconnect: a reload that has begun is finished all the same.
     let reloading = tokio::spawn(async move {
         let _turn = app.configuration.turn.lock().await;
         reload_in_turn(&app, cause).await
@@ -226,8 +226,8 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refuse
     })
 }
 
-/// Reads the file again where it changed since it was last read, once it rests. What was refused is tried again too: the
-/// reason may lie elsewhere, such as in the rights of a folder.
+/// Reads the file again if it changed since it was last read, once it has stopped changing. Tries a refused file again
+/// even if it did not change, because the reason may be elsewhere, such as in the permissions of a folder.
 pub async fn follow(app: &Arc<App>) {
     let settled = |seen: Option<Fingerprint>| seen == app.configuration.last_read() && seen.is_some();
     let seen = look(app).await;
@@ -252,29 +252,29 @@ pub async fn follow(app: &Arc<App>) {
     }
 }
 
-/// Returns when the file is in force as it is now, if it can be: for a caller whose template cannot be worked out. A
-/// variable that was just added is no reason to refuse.
+/// Puts the file in force if it changed. Called for a template that cannot be planned, so that a variable that was just
+/// added to the file does not fail a render.
 pub async fn catch_up(app: &Arc<App>) {
     let seen = look(app).await;
     if seen.is_some() && seen != app.configuration.last_read() {
         follow(app).await;
     }
-    // What is being put in force is waited for.
+    // A reload may be under way: wait for it.
     drop(app.configuration.turn.lock().await);
 }
 
 async fn retry(app: &Arc<App>) {
-    // What is wrong with it is logged, and shown until it is corrected.
+    // The problems are logged, and shown until they are corrected.
     let _ = reload(app, Cause::Changed).await;
 }
 
-/// How the file looks, if it is there.
+/// Returns the file's fingerprint, or `None` if it does not exist.
 async fn look(app: &Arc<App>) -> Option<Fingerprint> {
     let file = app.home.config_file();
     tokio::task::spawn_blocking(move || Fingerprint::of(&file).ok()).await.ok().flatten()
 }
 
-/// The file, checked in every way.
+/// The contents of the file, or what is wrong with them.
 struct Read {
     config: Result<Config, Vec<Problem>>,
     digest: Option<ConfigDigest>,
@@ -283,7 +283,7 @@ struct Read {
 
 fn read(app: &App) -> Read {
     let file = app.home.config_file();
-    // Others may have been allowed to write it since the start: then it is not even read.
+    // Since the start, others may have been given permission to write the file: then it is not even read.
     if let Err(untrusted) = app.home.again() {
         let findings = untrusted.findings().iter();
         let problems = findings.map(|finding| Problem { message: finding.to_string(), ..Problem::default() });
@@ -313,7 +313,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Re
         Ok(config) => {
             let after = digest.unwrap_or(before);
             let was_refused = app.configuration.refused.swap(None).is_some();
-            // A file that was written again with the same in it is no change.
+            // A file that was written again with the same contents is no change.
             if after == before && !was_refused && matches!(cause, Cause::Changed) {
                 return Ok(reloaded(app, Vec::new()));
             }
@@ -335,11 +335,11 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Re
     }
 }
 
-/// Shows why the file is not in force, and tells where that is news.
+/// Keeps the refusal so that it is shown, and logs and records it if it is new.
 async fn refuse(app: &Arc<App>, cause: &Cause, refused: Refused) -> Arc<Refused> {
     let refused = Arc::new(refused);
     let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
-    // What is tried again and again is told once.
+    // The file is tried again and again: report the same refusal only once.
     if known.as_deref() != Some(&*refused) || !matches!(cause, Cause::Changed) {
         for problem in app.configuration_problems() {
             tracing::error!("the configuration stays as it was: {problem}");
@@ -361,12 +361,12 @@ fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
     }
 }
 
-/// Puts a configuration in force, and returns when nothing of the former one can still leave.
+/// Puts a configuration in force, and returns when nothing decided under the former one can still leave.
 async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     app.inventory.keep_former_versions(config.former_versions);
     app.resolver.budget.set_total(config.limits.in_flight);
     let crate::config::Usage { events, changes } = config.usage;
-    // First the configuration and its rules, then the state: whoever answers from the new state finds both.
+    // First the configuration and its rules, then the state: whatever answers from the new state must see both.
     identity::put_in_force(app, config).await;
     let keep_events = changed.contains(&"usage.events") || changed.contains(&"usage.changes");
     let plan_again = changed.contains(&"vars") || changed.contains(&"env.allow");
@@ -388,16 +388,16 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
         app.inventory.template_changes().notify_one();
     }
     let (held, answered) = oneshot::channel();
-    // An error says that nobody is served any more.
+    // An error means that the server has stopped.
     if app.gate.send(held).await.is_ok() {
         let _ = answered.await;
     }
 }
 
-/// Records that another configuration comes into force, and which one, before it does.
+/// Records that the configuration changes, before the new one comes into force.
 ///
 /// # Errors
-/// Why not: then it must not.
+/// The reason as text. The new configuration must then not come into force.
 async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
     let change = changed(&cause.actor(), before).after(after.to_string());
     let recorded =
@@ -408,7 +408,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
     }
 }
 
-/// Records that the file was not put in force.
+/// Records that the file was refused.
 async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
     let refused = changed(&cause.actor(), before).failed(ErrorCode::Validation.name());
     audit::record_failed(app, vec![refused]).await;
@@ -418,11 +418,11 @@ fn changed(actor: &Actor, before: ConfigDigest) -> Change {
     Change::new(ChangeKind::ConfigurationChanged, actor, now()).before(before.to_string())
 }
 
-/// Notes in the vault which configuration a daemon starts with. Where it is another one than that which was last in force,
-/// the audit trail tells.
+/// Notes in the vault which configuration the daemon starts with. If it is not the one that was last in force, records
+/// the change in the audit trail.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If the vault cannot be read or written.
 pub fn note_start(vault: &mut Vault, text: &ConfigText) -> Result<(), VaultError> {
     let after = text.digest().to_string();
     let before = vault.document(DOCUMENT)?;

@@ -1,7 +1,7 @@
-//! Why a service of the daemon did not do what it was asked for.
+//! The errors of the daemon's services.
 //!
-//! Knows neither who asks nor over what: the API makes an answer of an error, the console a page. Holds no value, since
-//! the modules it comes from never had one.
+//! Knows neither the caller nor HTTP: the API turns an error into a response, the console into a page. Holds no value
+//! (promise Blind), because the modules that errors come from never had one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,38 +21,39 @@ use guillemet_plugin::plans::Unplanned;
 use guillemet_plugin::registry::AddError;
 use guillemet_template::Problem;
 
-/// After how many seconds a caller may try again for whose bytes there is no room: most answers are taken within one.
+/// Seconds after which a caller may try again if memory for answers has run out. Most answers are taken within one
+/// second.
 const RETRY_SECONDS: u32 = 1;
-/// What a caller is told that may not.
+/// The message for a caller that lacks a right.
 const FORBIDDEN: &str = "this caller may not do that; a [[client]] rule of guillemet.toml can allow it";
-/// The same of one secret.
+/// The message for one secret that a caller may not resolve.
 const FORBIDDEN_SECRET: &str = "no rule allows this caller to resolve this secret by its name";
 
 /// The kind of an error, for programs. The audit trail keeps its name with a change that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// The caller lacks the right.
+    /// The caller lacks the right to do this.
     Forbidden,
-    /// There is no such thing.
+    /// The thing that was asked for does not exist.
     NotFound,
-    /// The present state does not allow it.
+    /// The present state does not allow the request.
     Conflict,
     /// A secret is missing or disabled.
     SecretUnavailable,
-    /// A field is invalid.
+    /// Something in the request, the configuration or a plugin is invalid.
     Validation,
     /// A template cannot be rendered.
     TemplateInvalid,
-    /// A plugin failed.
+    /// A plugin failed, or could not run.
     PluginFailed,
-    /// It cannot be done now, and may be tried again.
+    /// The request cannot be served now, and may be tried again.
     Unavailable,
-    /// The daemon failed inside.
+    /// The daemon failed internally; the log says where.
     Internal,
 }
 
 impl ErrorCode {
-    /// Returns the code as the API and the audit trail spell it.
+    /// Returns the name of the code in the API and the audit trail.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
@@ -68,53 +69,53 @@ impl ErrorCode {
     }
 }
 
-/// Why a service failed. `Display` says what is wrong and what to do about it.
+/// The error of a service. `Display` says what is wrong and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The inventory refused a change, or cannot be read.
+    /// The inventory refused a change or could not be read.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// The account, or the way to its server.
+    /// The account refused, or its server could not be reached.
     #[error("{}", sync_message(.0))]
     Sync(SyncError),
-    /// A plugin cannot be added.
+    /// A plugin could not be added.
     #[error(transparent)]
     Plugin(#[from] AddError),
-    /// The configuration file has mistakes; what was in force still is.
+    /// The configuration file has mistakes; the former configuration stays in force.
     #[error("the configuration cannot be used, and the one in force stays; nothing was changed")]
     Configuration {
-        /// The file.
+        /// The path of the configuration file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Everything that is wrong with it.
         refused: Arc<RefusedConfiguration>,
     },
-    /// Secrets of a render or a resolve cannot be used.
+    /// Secrets of a render or a resolve cannot be used. Lists all of them.
     #[error("{}", faults_message(.0))]
     Secrets(Vec<Fault>),
-    /// A template has no plan.
+    /// A template could not be planned.
     #[error("{}", .0.message())]
     Template(TemplateError),
     /// The caller lacks the right. The message is the same whatever it asked for.
     #[error("{FORBIDDEN}")]
     Forbidden {
-        /// The secrets it may not resolve, where these are the reason.
+        /// The secrets that it may not resolve; empty if they are not the reason.
         secrets: Vec<ForbiddenSecret>,
         /// Whether the refusal is in the audit trail already.
         is_recorded: bool,
     },
-    /// Fields that are invalid, each with what is wrong with it.
+    /// Fields of the request are invalid. Each entry has the name of the field and what is wrong with it.
     #[error("the request holds what it cannot hold")]
     Invalid(Vec<(String, String)>),
-    /// There is no such thing.
+    /// The thing that was asked for does not exist. Holds the message.
     #[error("{0}")]
     NotFound(String),
-    /// The target a template is rendered for, given by its id, is not the one that the caller has a copy of.
+    /// The template's target is not the one that the caller has a copy of. Holds the id of the target.
     #[error("the target `{0}` is not the one of guillemet-if-target")]
     OtherTarget(String),
-    /// It cannot be done now.
+    /// The request cannot be served now. Holds the message.
     #[error("{0}")]
     Unavailable(String),
-    /// It cannot be done now, and a moment later it can be.
+    /// The request cannot be served now, but can be a moment later. Holds the message.
     #[error("{0}")]
     Busy(&'static str),
     /// The caller's user has no memory left for answers.
@@ -123,7 +124,7 @@ pub enum AppError {
          or try again"
     )]
     Exhausted,
-    /// The daemon failed inside.
+    /// The daemon failed internally. Holds the message.
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -131,7 +132,7 @@ pub enum AppError {
 /// A secret that a caller may not resolve by the name it used.
 #[derive(Clone, Debug, Serialize)]
 pub struct ForbiddenSecret {
-    /// The field of the request that names it.
+    /// The field of the request that names the secret.
     field: String,
     message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,7 +144,7 @@ pub struct ForbiddenSecret {
 }
 
 impl ForbiddenSecret {
-    /// Describes an entry of a list in the request.
+    /// Describes an entry of a list in the request, such as `secrets.3`.
     pub fn of_field(field: String) -> Self {
         Self { field, message: FORBIDDEN_SECRET, name: None, line: None, column: None }
     }
@@ -155,32 +156,32 @@ impl ForbiddenSecret {
     }
 }
 
-/// Why a template has no plan, and how much of that the caller may read.
+/// The reason why a template could not be planned, and how much of it the caller may read.
 #[derive(Debug)]
 pub struct TemplateError {
-    /// Its id; `None` where the template came with the request.
+    /// The template's id; `None` if the template came with the request.
     template: Option<String>,
     cause: Unplanned,
-    /// What else may be the reason.
+    /// Another possible reason, such as a configuration that is not in force.
     hint: Option<String>,
-    /// Whether the caller may render the template and not read it.
+    /// Whether details are left out, because the caller may render the template but not read it.
     is_redacted: bool,
 }
 
 impl TemplateError {
-    /// Returns the error of a stored template, or of one that came with the request (`None`).
+    /// Makes the error for a stored template, or with `None` for one that came with the request.
     pub fn new(template: Option<&str>, cause: Unplanned) -> Self {
         Self { template: template.map(str::to_owned), cause, hint: None, is_redacted: false }
     }
 
-    /// Adds what else may be the reason.
+    /// Adds another possible reason.
     #[must_use]
     pub fn with_hint(self, hint: Option<String>) -> Self {
         Self { hint, ..self }
     }
 
-    /// Returns the same for a caller who may render the template and not read it: where it is wrong, and nothing that
-    /// could quote it. Parsers and plugins write what they like.
+    /// Removes everything that could quote the template, and keeps line and column: for a caller who may render the
+    /// template but not read it. Messages of parsers and plugins can contain any text.
     #[must_use]
     pub fn without_quotes(self) -> Self {
         match self.cause {
@@ -238,22 +239,22 @@ impl TemplateError {
 }
 
 impl AppError {
-    /// Returns the error of a caller that lacks the right, which nobody has recorded yet.
+    /// Makes the error for a caller that lacks the right, if the refusal has not been recorded yet.
     pub fn forbidden() -> Self {
         Self::Forbidden { secrets: Vec::new(), is_recorded: false }
     }
 
-    /// Returns the same for a refusal that is in the audit trail, with the secrets that are the reason.
+    /// Makes the error for a refusal that is in the audit trail. `secrets` are the reason, if there are any.
     pub fn forbidden_and_recorded(secrets: Vec<ForbiddenSecret>) -> Self {
         Self::Forbidden { secrets, is_recorded: true }
     }
 
-    /// Returns the error of a service whose thread failed.
+    /// Makes the error of a service that panicked.
     pub fn internal() -> Self {
         Self::Internal("the request failed inside; the daemon's log says where")
     }
 
-    /// Returns the error of one field.
+    /// Makes the error for one invalid field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid(vec![(field.into(), message.into())])
     }
@@ -281,7 +282,7 @@ impl AppError {
         }
     }
 
-    /// Returns what more there is to say, for people.
+    /// Returns further advice for people; `None` if there is none.
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::Inventory(InventoryError::Referenced { .. }) => Some(
@@ -298,7 +299,7 @@ impl AppError {
         }
     }
 
-    /// Returns everything that is wrong, one object each. Each has a `field`, which may be null, and a `message`.
+    /// Returns everything that is wrong, one object for each. Each has a `field`, which may be null, and a `message`.
     pub fn entries(&self) -> Vec<Value> {
         match self {
             Self::Inventory(error) => inventory_entries(error),
@@ -321,17 +322,17 @@ impl AppError {
         }
     }
 
-    /// Returns after how many seconds the caller may try again, where that is known.
+    /// Returns after how many seconds the caller may try again; `None` if that is not known.
     pub fn retry_after(&self) -> Option<u32> {
         matches!(self, Self::Busy(_) | Self::Exhausted).then_some(RETRY_SECONDS)
     }
 
-    /// Returns whether the change was made, and only something behind it failed.
+    /// Returns whether the change was made, and only a later step failed.
     pub fn is_after_the_fact(&self) -> bool {
         matches!(self, Self::Inventory(InventoryError::NotRewritten { .. }))
     }
 
-    /// Returns the same for a caller who may render a template and not read it.
+    /// Removes what could quote a template, as [`TemplateError::without_quotes`] does; leaves other errors as they are.
     #[must_use]
     pub fn without_quotes(self) -> Self {
         match self {
@@ -370,7 +371,7 @@ fn as_values<T: Serialize>(all: &[T]) -> Vec<Value> {
     all.iter().map(|one| serde_json::to_value(one).unwrap_or_default()).collect()
 }
 
-/// Returns a problem as an entry, whose field is the problem's path.
+/// Returns a problem as an entry, with the problem's path as its `field`.
 fn problem_entry(problem: &Problem) -> Value {
     let mut entry = serde_json::to_value(problem).unwrap_or_default();
     entry["field"] = problem.path.as_str().into();

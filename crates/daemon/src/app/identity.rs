@@ -1,11 +1,11 @@
-//! Which numbers the users and groups of the rules have now, and so what the rules mean.
+//! Looks up the numbers of the users and groups that rules name, and so decides what the rules mean now.
 //!
-//! The kernel knows callers by number, and a number that is free goes to the next user that is made. So a rule with a
-//! name holds for the number that the name has at the moment of the request, and for nobody where there is no such name.
-//! Looking a name up may ask a directory service: never on a thread that serves, and never for long.
+//! The kernel knows callers by number, and a free number goes to the next user that is created. So a rule with a name
+//! applies to the number that the name has at the moment of the request, and to nobody if the name does not exist. A
+//! look-up may ask a directory service, so it never runs on a thread that serves, and never for long.
 //!
-//! Invariant: before a rule with a name gives anybody anything, the look-up it rests on is known to be newer than the
-//! last change of the files that name users, and at most `GOOD_FOR` old. A look-up that fails means no.
+//! Invariant: a rule with a name grants something only by a look-up that is newer than the last change of the files
+//! that name users, and at most `GOOD_FOR` old. A failed look-up grants nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,36 +17,36 @@ use crate::config::{Config, NameOrNumber, Rule, Who};
 use guillemet_base::files::Fingerprint;
 use guillemet_template::Problem;
 
-/// The files that name users and groups. Other sources tell nobody of a change.
+/// The files that name users and groups. Other sources of names do not report changes.
 const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];
-/// After how long names are looked up again, for sources other than files.
+/// The age at which names are looked up again, because sources other than files do not report changes.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// How old a look-up may be for a caller to get something by it.
+/// The age up to which a look-up may grant something.
 const GOOD_FOR: Duration = Duration::from_secs(15);
-/// How long a look-up may take.
+/// The time that a look-up may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is known of one name.
+/// The result of looking up one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// It has this number.
+    /// The name has this number.
     Number(u32),
-    /// Nobody has it.
+    /// No user or group has the name.
     Nobody,
-    /// The system has not answered.
+    /// The system has not answered yet.
     Unanswered,
 }
 
-/// The names of the rules that are being looked up, or were and got no answer yet. Each at most once at a time, so that
-/// a directory service that hangs holds up one thread for each name, however often they are asked for.
+/// The names of rules whose look-up has not returned yet. Each name is looked up at most once at a time, so a directory
+/// service that hangs blocks one thread for each name, however often the name is asked for.
 #[derive(Default)]
 pub struct LookUps {
-    /// Held by who looks names up and by who puts other rules in force.
+    /// Held while names are looked up, and while other rules are put in force.
     turn: tokio::sync::Mutex<()>,
     pending: Arc<Mutex<HashSet<Who>>>,
 }
 
-/// When names were looked up, and how the files looked before.
+/// The time of a look-up, and the state of the files just before it.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     at: Instant,
@@ -64,18 +64,18 @@ impl Asked {
 
 /// The rules in force, with the numbers that their users and groups have.
 pub struct Rules {
-    /// Where they are from.
+    /// The configuration that the rules come from.
     pub config: Arc<Config>,
-    /// What is known of each rule, in their order.
+    /// The look-up results, in the order of the rules.
     found: Vec<Found>,
-    /// Whether a rule names the daemon's own user. Stays so when the name is gone: it binds, and a look-up that fails
-    /// must not free it.
+    /// Whether a rule names the daemon's own user. Stays true when the name disappears: the rule restricts that user,
+    /// and a failed look-up must not lift the restriction.
     binds_owner: bool,
     asked: Mutex<Asked>,
 }
 
 impl Rules {
-    /// Returns the rules of a configuration before anything was looked up: only those with numbers hold.
+    /// Returns the rules of a configuration before any name was looked up: only rules with numbers apply.
     pub fn of_numbers(config: Arc<Config>, own_uid: u32) -> Self {
         Self::new(config, &HashMap::new(), None, own_uid, Asked::now())
     }
@@ -100,12 +100,13 @@ impl Rules {
         Self { config, found, binds_owner, asked: Mutex::new(asked) }
     }
 
-    /// Whether a rule names the user this daemon runs as, which may do everything otherwise.
+    /// Returns whether a rule names the user that this daemon runs as. Without such a rule, that user may do
+    /// everything.
     pub fn bind_owner(&self) -> bool {
         self.binds_owner
     }
 
-    /// Returns every rule whose user or group has a number now, with that number.
+    /// Returns every rule whose user or group has a number now, together with that number.
     pub fn all(&self) -> impl Iterator<Item = (&Rule, u32)> {
         self.config.clients.iter().zip(&self.found).filter_map(|(rule, found)| match found {
             Found::Number(number) => Some((rule, *number)),
@@ -113,23 +114,23 @@ impl Rules {
         })
     }
 
-    /// Whether a name that had a number got no answer this time.
+    /// Returns whether a name that had a number got no answer this time.
     fn lost_an_answer(&self, before: &Self) -> bool {
         let lost = |(now, before): (&Found, &Found)| *now == Found::Unanswered && matches!(before, Found::Number(_));
         self.found.iter().zip(&before.found).any(lost)
     }
 
-    /// Whether any rule has a name.
+    /// Returns whether any rule names a user or group.
     fn have_names(&self) -> bool {
         self.config.clients.iter().any(is_named)
     }
 
-    /// Whether names still have the numbers they were found with, as far as that can be told without asking again.
+    /// Returns whether the look-up is recent enough to grant something, as far as can be known without another look-up.
     pub fn are_current(&self) -> bool {
         !self.have_names() || self.is_current_for(GOOD_FOR)
     }
 
-    /// Whether names should be looked up now, though nobody waits for it.
+    /// Returns whether names should be looked up now, even though no request needs it yet.
     pub fn are_due(&self) -> bool {
         self.have_names() && !self.is_current_for(ASK_AGAIN)
     }
@@ -139,7 +140,7 @@ impl Rules {
         asked.is_settled && asked.at.elapsed() < time && asked.files == Asked::now().files
     }
 
-    /// Returns the rules that hold for nobody now, and why, each with its place in the file.
+    /// Returns the rules that apply to nobody now and why, each with its place in the file.
     pub fn warnings(&self) -> Vec<Problem> {
         let warning = |(index, (rule, found)): (usize, (&Rule, &Found))| {
             let message = match found {
@@ -159,17 +160,17 @@ impl Rules {
     }
 }
 
-/// Whether a rule has a name.
+/// Returns whether a rule names its user or group, rather than giving a number.
 pub fn is_named(rule: &Rule) -> bool {
     matches!(rule.who, Who::User(NameOrNumber::Name(_)) | Who::Group(NameOrNumber::Name(_)))
 }
 
-/// Whether somebody is looking names up now.
+/// Returns whether names are being looked up now.
 pub fn is_busy(app: &App) -> bool {
     app.look_ups.turn.try_lock().is_err()
 }
 
-/// Returns the rules in force after their names were looked up again, unless that has just been done.
+/// Returns the rules in force after looking up their names again. Does nothing if that has just been done.
 pub async fn refresh(app: &App) -> Arc<Rules> {
     let _turn = app.look_ups.turn.lock().await;
     let rules = app.rules.load_full();
@@ -178,11 +179,11 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
     }
     let looked_up = look_up(app, &rules.config, Some(&rules)).await;
     if rules.are_current() && looked_up.lost_an_answer(&rules) {
-        // For as long as the former answer is good, a directory service may be slow.
+        // While the former answer is still good, a directory service may be slow.
         return rules;
     }
     if looked_up.found == rules.found && looked_up.binds_owner == rules.binds_owner {
-        // Whoever compares the rules in force with those it knows has nothing to do.
+        // Keep the same `Arc`: code that compares the rules in force with those it knows then sees no change.
         let asked = *looked_up.asked.lock().unwrap_or_else(PoisonError::into_inner);
         *rules.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         return rules;
@@ -193,7 +194,7 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
     looked_up
 }
 
-/// Puts the rules of a configuration in force, and everything else that is asked of `App::config`.
+/// Puts a configuration in force, with its rules and everything else that is read from `App::config`.
 pub async fn put_in_force(app: &App, config: Arc<Config>) -> Arc<Rules> {
     let _turn = app.look_ups.turn.lock().await;
     let rules = Arc::new(look_up(app, &config, None).await);
@@ -203,16 +204,16 @@ pub async fn put_in_force(app: &App, config: Arc<Config>) -> Arc<Rules> {
     rules
 }
 
-/// Logs which rules hold for nobody.
+/// Logs the rules that apply to nobody.
 fn tell(app: &App, rules: &Rules) {
     for warning in rules.warnings() {
         tracing::warn!("{}", crate::config::located(&app.home.config_file(), &warning));
     }
 }
 
-/// Looks every name of a configuration up, each on a thread of its own.
+/// Looks up every name of a configuration, each on its own thread.
 async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rules {
-    // Before the look-ups: what changes meanwhile is noticed afterwards.
+    // Taken before the look-ups, so that a change during them is noticed afterwards.
     let asked = Asked::now();
     let names: HashSet<&Who> = config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.who).collect();
     let mut answers = Vec::with_capacity(names.len());
@@ -231,7 +232,7 @@ async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rul
     Rules::new(Arc::clone(config), &found, before, app.own_uid, asked)
 }
 
-/// Begins to look a name up, unless an earlier look-up of it has not come back yet.
+/// Begins to look up a name. Returns `None` if an earlier look-up of it has not returned yet.
 fn begin(pending: &Arc<Mutex<HashSet<Who>>>, who: &Who) -> Option<tokio::task::JoinHandle<Found>> {
     let is_new = pending.lock().unwrap_or_else(PoisonError::into_inner).insert(who.clone());
     let (pending, who) = (Arc::clone(pending), who.clone());
@@ -276,7 +277,7 @@ mod tests {
         let warnings = rules.warnings();
         assert_eq!((warnings.len(), warnings[0].line, warnings[0].path.as_str()), (1, Some(5), "client[2].group"));
         assert!(warnings[0].message.starts_with("there is no group `gone`"), "{warnings:?}");
-        // Nothing was asked yet.
+        // Nothing has been looked up yet.
         let rules = Rules::of_numbers(Arc::clone(&rules.config), 0);
         assert_eq!((rules.all().count(), rules.warnings().len()), (1, 2));
     }
@@ -289,7 +290,7 @@ mod tests {
         assert!(rules.bind_owner());
         let gone = Rules::new(config, &HashMap::new(), Some(&rules), 5, Asked::now());
         assert!(gone.bind_owner() && gone.all().next().is_none());
-        // Another file, other rules.
+        // A different configuration has different rules.
         let other = Rules::new(Arc::new(Config::clone(&gone.config)), &HashMap::new(), Some(&gone), 5, Asked::now());
         assert!(!other.bind_owner());
     }

@@ -1,7 +1,7 @@
-//! Rendering a template that comes with the request.
+//! Renders a template that comes with the request.
 //!
-//! It sees no variables unless its caller administers, and needs the right to resolve every secret that is
-//! named anywhere in it by that name: who writes the template decides where a secret goes.
+//! Such a template sees no variables unless its caller administers. The caller needs the right to resolve, by that
+//! name, every secret that the template names anywhere, because the author of a template decides where a secret goes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -23,16 +23,16 @@ use guillemet_plugin::plans::{Source, Unplanned, Variables, plan_once};
 use guillemet_template::Format;
 use guillemet_template::lexer::{Lexed, lex};
 
-/// How many planners of their own run at once, for callers who do not administer. Each user has one at most.
+/// The most planners that run at once for templates of callers who do not administer. Each user has at most one.
 const PLANNERS: usize = 4;
 
-/// One inline render at a time for each user, so that none of them keeps planners from the others by starting processes.
+/// Allows one inline render at a time for each user, so that no user can take all planners by starting processes.
 pub struct Turns {
     users: Mutex<HashMap<u32, Weak<tokio::sync::Mutex<()>>>>,
     planners: Arc<Semaphore>,
 }
 
-/// A user's turn, and a place for a planner of its own where it needs one. Given back when dropped.
+/// The turn of a user, and its place for a separate planner if it needs one. Both are given back on drop.
 struct Turn {
     _user: OwnedMutexGuard<()>,
     _planner: Option<OwnedSemaphorePermit>,
@@ -56,11 +56,12 @@ impl Turns {
         turn
     }
 
-    /// Waits for the turn of a user; with a planner of its own, for a place for that too. Whoever waits for a place has
-    /// its user's turn, so users get places in the order in which they came, whatever each of them asks for.
+    /// Waits for the turn of a user, and with `has_own_planner` also for a planner's place. A request that waits for a
+    /// place already has its user's turn, so users get places in the order in which they came, however many requests
+    /// each sends.
     async fn turn(&self, uid: u32, has_own_planner: bool) -> Turn {
         let user = self.of(uid).lock_owned().await;
-        // An error would say that there are no places, and they are never taken away.
+        // An error would mean that the semaphore was closed, which never happens.
         let planner = if has_own_planner { Arc::clone(&self.planners).acquire_owned().await.ok() } else { None };
         Turn { _user: user, _planner: planner }
     }
@@ -72,20 +73,25 @@ pub struct InlineTemplate {
     pub feature: String,
     /// The format of the text.
     pub format: Format,
-    /// The template itself.
+    /// The text of the template.
     pub text: String,
-    /// The target, by its present or a former name; the feature's default where there is none.
+    /// The name of the target, present or former; `None` for the feature's default.
     pub target: Option<String>,
 }
 
-/// Renders it. A caller who does not administer gets a planner of its own for it, which ends with the request: what its
-/// template does to a planner, it does to nobody else's template. `known` are the entity tags of the copies that the
-/// caller has.
+/// Renders an inline template. If the caller does not administer, the template gets a separate planner that ends with
+/// the request, so a template that attacks its planner cannot affect other templates (promise Isolated). `known` holds
+/// the entity tags of the copies that the caller has.
 ///
 /// # Errors
-/// `Unavailable`: this device has not heard of its account for too long, the plan takes too long, or nothing can be
-/// recorded. `Template`: it has no plan. `Forbidden`, with each secret it names that the caller may not resolve by name.
-/// `Invalid`: there is no such feature. `Busy`. `Secrets`. `Exhausted`.
+/// - [`AppError::Unavailable`]: this device has had no news of its account for too long, the planning takes too long,
+///   the configuration changed meanwhile, or the uses cannot be recorded.
+/// - [`AppError::Template`]: the template could not be planned.
+/// - [`AppError::Forbidden`]: lists each secret it names that the caller may not resolve by that name.
+/// - [`AppError::Invalid`]: there is no such feature.
+/// - [`AppError::Busy`]: no turn or planner became free in time.
+/// - [`AppError::Secrets`]: secrets are unavailable, or do not fit where they are placed.
+/// - [`AppError::Exhausted`]: there is no memory left for the answer.
 pub async fn render(
     app: &Arc<App>,
     inline: &InlineTemplate,
@@ -109,13 +115,13 @@ pub async fn render(
         let message = "the configuration was changed while the template was worked out; try again";
         return Err(AppError::Unavailable(message.into()));
     }
-    // The names may have moved to other secrets meanwhile.
+    // Names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, principal)?;
     let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, principal.caller, known))?;
     Ok((rendered, plan))
 }
 
-/// Plans the template when it is its user's turn.
+/// Plans the template when its user's turn comes.
 async fn plan_in_turn(
     app: &Arc<App>,
     inline: &InlineTemplate,
@@ -150,8 +156,8 @@ fn unplanned(cause: Unplanned) -> AppError {
     AppError::Template(TemplateError::new(None, cause))
 }
 
-/// Plans in a planner of its own. The turn ends when that planner is gone, also where the caller went before: else who
-/// asks and goes would have more planners than its turn allows.
+/// Plans in a separate planner. The turn ends when that planner has ended, even if the caller disconnected earlier:
+/// otherwise a caller that asks and disconnects again and again would have more planners than its turn allows.
 async fn plan_apart(
     app: &Arc<App>,
     inline: &InlineTemplate,
@@ -184,7 +190,7 @@ async fn plan_apart(
     wanted.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner was lost; try again".into())))
 }
 
-/// Refuses a template that names a secret, in whatever branch, that its caller may not resolve by name.
+/// Refuses a template that names, in any branch, a secret that its caller may not resolve by that name.
 fn permit(app: &App, state: &State, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
     let references = &lexed.references;
     let names = || references.iter().map(|reference| &reference.name);

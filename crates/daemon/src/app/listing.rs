@@ -1,26 +1,26 @@
-//! Pages of listings.
+//! The pages of a listing.
 
-/// Which part of a listing is wanted.
+/// The part of a listing that a caller asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// How many, at most.
+    /// The most items to return.
     pub limit: usize,
-    /// From which on, counted from 0.
+    /// The number of items to skip at the beginning.
     pub offset: usize,
 }
 
 impl Page {
-    /// This page of all there are.
+    /// Returns this page of all items.
     pub fn of<T>(self, all: Vec<T>) -> Listing<T> {
         Listing { count: all.len(), items: all.into_iter().skip(self.offset).take(self.limit).collect() }
     }
 }
 
-/// A page of a listing.
+/// One page of a listing.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Listing<T> {
-    /// Of all pages.
+    /// The number of items on all pages.
     pub count: usize,
-    /// Of this one.
+    /// The items of this page.
     pub items: Vec<T>,
 }

@@ -1,7 +1,7 @@
-//! The services of the daemon: what the API and the console do for their callers, and what may be done for whom.
+//! The services of the daemon: what the API and the console do for their callers, and what each caller may do.
 //!
-//! Knows neither who carries a request here nor how its answer is written down. Knows no SQL, no crypto, no plugin: the
-//! parts below do that.
+//! Knows neither HTTP nor whether a request came through the API or the console. Knows no SQL, no cryptography and no
+//! WebAssembly: the modules it calls do.
 
 pub mod access;
 pub mod account;
@@ -41,74 +41,74 @@ use guillemet_vault::usage::Caller;
 /// A link to the console.
 #[derive(Debug, serde::Serialize)]
 pub struct Link {
-    /// Where to go.
+    /// The URL to open in a browser.
     pub url: String,
-    /// For how many seconds it is good.
+    /// The number of seconds for which the link is valid.
     pub expires_in: u64,
 }
 
 /// A request for a link to the console.
 #[derive(Debug)]
 pub struct LinkRequest {
-    /// Whose it is.
+    /// The caller that asked for the link.
     pub caller: Caller,
-    /// Gets the link, or why there is none.
+    /// Receives the link, or the reason why there is none.
     pub answer: oneshot::Sender<Result<Link, String>>,
 }
 
-/// What requests are answered from.
+/// The state of the running daemon that every request uses.
 pub struct App {
-    /// Where everything lies.
+    /// The home folder, checked for who can write to it.
     pub home: TrustedHome,
-    /// Which folder the home was at the start, whatever its path.
+    /// The device and inode of the home folder at the start, whatever its path is now.
     pub home_id: FileId,
-    /// Held while somebody looks at who can change templates.
+    /// Held while a check for who can change templates is running.
     pub template_check: Arc<tokio::sync::Mutex<()>>,
-    /// Why nobody can connect any more, while that is so.
+    /// Why nobody can connect any more; empty while the socket works.
     pub socket_problem: ArcSwapOption<String>,
-    /// The user this daemon runs as.
+    /// The user that this daemon runs as.
     pub own_uid: u32,
     /// The configuration in force.
     pub config: Arc<ArcSwap<Config>>,
-    /// Its rules, with the numbers that their users and groups have.
+    /// The rules in force, with the numbers that their users and groups have.
     pub rules: ArcSwap<Rules>,
-    /// Who looks those numbers up.
+    /// The look-ups of those numbers.
     pub look_ups: LookUps,
-    /// Which configuration is in force, and how it stands with the file.
+    /// Which configuration is in force, and whether it matches the file.
     pub configuration: Configuration,
-    /// To whoever serves connections: it holds open ones against the rules in force at once, and answers when that is
-    /// done.
+    /// Asks the API's server to check open connections against the rules in force. The server answers once the event
+    /// streams of callers that lost their right have ended.
     pub gate: mpsc::Sender<oneshot::Sender<()>>,
-    /// Secrets and templates.
+    /// The secrets and templates.
     pub inventory: InventoryHandle,
-    /// Answers with values.
+    /// Makes the answers that contain values.
     pub resolver: Arc<Resolver>,
-    /// The plugins.
+    /// The known plugins and their planners.
     pub registry: Registry,
     /// Sync with the account.
     pub sync: Arc<SyncState>,
     /// How the vault is unlocked, for `status`.
     pub unlock: &'static str,
-    /// When the daemon started.
+    /// The time at which the daemon started.
     pub started_at: Millis,
-    /// What a person should know, for `status`.
+    /// Warnings that do not change while the daemon runs, for `status`.
     pub warnings: Vec<String>,
-    /// What has changed, for those who listen.
+    /// Sends an event for each change to those who listen.
     pub events: Arc<Events>,
-    /// Who reads templates again for a request.
+    /// Limits how many requests re-read their template at the same time.
     pub rechecks: serving::Rechecks,
-    /// Who has an inline render under way.
+    /// The turns of users for inline renders.
     pub inline: inline::Turns,
-    /// The pinned plugins; held while one is added or removed, or their files are looked at.
+    /// The pinned plugins. Locked while one is added or removed, and while their files are checked.
     pub pins: tokio::sync::Mutex<Vec<guillemet_plugin::registry::Pin>>,
-    /// To the console, which opens with the first request.
+    /// Sends requests for links to the console, which opens with the first one.
     pub links: mpsc::Sender<LinkRequest>,
 }
 
 /// Calls the inventory on a thread that may block.
 ///
 /// # Errors
-/// `Inventory`, as the call returns it; `Internal` when the call panics.
+/// [`AppError::Inventory`] as the call returns it; [`AppError::Internal`] if the call panics.
 pub async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
     call: impl FnOnce(&Inventory) -> Result<T, InventoryError> + Send + 'static,
@@ -119,10 +119,10 @@ pub async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Returns a link to the console, which opens for it.
+/// Returns a link to the console, and opens the console for it.
 ///
 /// # Errors
-/// `Unavailable`: the console cannot be opened, or the daemon is stopping.
+/// [`AppError::Unavailable`] if the console cannot be opened or the daemon is stopping.
 pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<Link, AppError> {
     let closed = || AppError::Unavailable("the console is not to be had: the daemon is stopping".into());
     let (answer, link) = oneshot::channel();

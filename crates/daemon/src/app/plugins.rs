@@ -1,6 +1,6 @@
-//! The plugins of users: listed, added, let go, and refused when their files change.
+//! The plugins that users added: listed, added, removed, and refused when their files change.
 //!
-//! Whoever changes pins holds `App::pins` meanwhile, so that a file is never held against a pin that is just being
+//! `App::pins` is locked for every change of the pins, so that a file is never compared with a pin that is just being
 //! replaced.
 
 use std::path::Path;
@@ -13,17 +13,17 @@ use guillemet_plugin::registry::{Candidate, Pin, PluginView};
 use guillemet_vault::audit::{About, Actor, Change};
 use guillemet_vault::usage::ChangeKind;
 
-/// Under which the vault keeps the pinned plugins.
+/// The label under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";
 
-/// Returns every plugin, as its file is now.
+/// Returns every plugin, after checking the files of the added ones again.
 pub async fn list(app: &Arc<App>) -> Vec<PluginView> {
     look_again(app).await;
     app.registry.list().await
 }
 
-/// Holds the files of the added plugins against their pins. What has changed is refused from now on, and what is as
-/// it was added is used again.
+/// Compares the files of the added plugins with their pins. A plugin whose file has changed is refused from now on; one
+/// whose file matches its pin again is used again.
 pub async fn look_again(app: &Arc<App>) {
     let pins = app.pins.lock().await;
     if pins.is_empty() {
@@ -36,19 +36,19 @@ pub async fn look_again(app: &Arc<App>) {
     }
 }
 
-/// Returns what a file would be as a plugin, for somebody who decides whether to add it.
+/// Returns what a file would be as a plugin, for a person who decides whether to add it.
 ///
 /// # Errors
-/// `Plugin`: it cannot be read, or is no plugin.
+/// [`AppError::Plugin`] if the file cannot be read or is not a plugin.
 pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError> {
     Ok(app.registry.look(file).await?)
 }
 
-/// Adds the plugin in a file. `digest` is the SHA-256 of the file that somebody has inspected, `replaces` that of the
-/// plugin whose place it may take.
+/// Adds the plugin in a file. `digest` is the SHA-256 of the file that a person has inspected; `replaces` is that of
+/// the plugin that it may replace.
 ///
 /// # Errors
-/// `Plugin`: it cannot be read or kept, is no plugin, or is not what was inspected.
+/// [`AppError::Plugin`] if the file cannot be read, stored or used as a plugin, or differs from what was inspected.
 pub async fn add(
     app: &Arc<App>,
     actor: &Actor,
@@ -57,7 +57,7 @@ pub async fn add(
     replaces: Option<&str>,
 ) -> Result<PluginView, AppError> {
     let kind = ChangeKind::PluginAdded;
-    // Nobody waits while it is compiled.
+    // Compiled without the lock on `App::pins`, so that nobody waits for it.
     let inspected = async { Ok(app.registry.candidate(file).await?) };
     let candidate = audit::attempt(app, actor, &[(kind, About::Whole)], inspected).await?;
     let about = About::Plugin(candidate.feature().to_owned());
@@ -67,7 +67,7 @@ pub async fn add(
     Ok(added)
 }
 
-/// Adds what somebody has looked at.
+/// Adds a plugin that a person has inspected.
 async fn confirmed(
     app: &Arc<App>,
     actor: &Actor,
@@ -93,10 +93,11 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> Change {
     Change::new(kind, actor, now()).about(About::Plugin(feature.to_owned()))
 }
 
-/// Removes the plugin that was added for a feature. A built-in one that it replaced is used again.
+/// Removes the plugin that was added for a feature. If it replaced a built-in plugin, that one is used again.
 ///
 /// # Errors
-/// `NotFound`: none was added for it. `Unavailable`: that it is removed cannot be stored.
+/// [`AppError::NotFound`] if no plugin was added for the feature. [`AppError::Unavailable`] if the removal cannot be
+/// stored.
 pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let about = match app.registry.knows(feature) {
         true => About::Plugin(feature.to_owned()),
@@ -129,7 +130,7 @@ async fn store_pins(app: &Arc<App>, pins: &[Pin], change: Change) -> Result<(), 
 
 async fn forget_plans(app: &Arc<App>, feature: &str) {
     let feature = feature.to_owned();
-    // A panic is in the log.
+    // A panic has been logged.
     if let Ok(released) = app.inventory.run(move |inventory| inventory.forget_plans(Some(&feature))).await {
         released.wait().await;
     }

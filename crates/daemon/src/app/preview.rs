@@ -1,4 +1,4 @@
-//! A plan as people read it: the document with `«name»` where a secret will stand. Knows no value.
+//! Shows a plan to people: the document with `«name»` where each secret will be. Knows no value.
 
 use serde_json::{Value, json};
 
@@ -9,8 +9,8 @@ use guillemet_plan::protocol::DocumentKind;
 use guillemet_plugin::plans::Prepared;
 use guillemet_template::Problem;
 
-/// The document with `«name»` where a secret will stand, and what happens to each. `asked` is the target as the caller
-/// named it: a former name is a warning.
+/// Returns the document with `«name»` in place of each secret, and how each is encoded. `asked` is the target as the
+/// caller named it: a former name adds a warning.
 pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Value {
     let mut warnings = plan.warnings.clone();
     warnings.extend(renamed(plan, asked));
@@ -51,13 +51,13 @@ pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Value {
     })
 }
 
-/// The warning for whoever asked for a target by a former name.
+/// Returns the warning for a caller that asked for a target by a former name.
 pub fn renamed(plan: &Plan, asked: Option<&str>) -> Option<Problem> {
     plan.target.renamed(asked).map(|message| Problem { message, ..Problem::default() })
 }
 
-/// An expression with names in place of values. Text beside them is shown as it will stand where its
-/// encoding does not depend on its neighbours, and left out where it does (base64, digests).
+/// Returns an expression with names in place of values. Text beside them appears as it will be in the document if its
+/// encoding does not depend on its neighbors, and is left out if it does (base64, digests).
 pub fn shown(expr: &Expr, plan: &Plan) -> String {
     match expr {
         Expr::Secret(index) => format!("«{}»", plan.uses[*index as usize].name),
@@ -88,13 +88,13 @@ pub fn shown(expr: &Expr, plan: &Plan) -> String {
                     },
                 }
             }
-            // These always write quotes; others do where they have to.
+            // These encoders always write quotes; others do so only when they have to.
             if matches!(op, Op::KamailioString | Op::CurlConfig) { format!("\"{out}\"") } else { out }
         }
     }
 }
 
-/// The operations around one use, the first applied first.
+/// Collects the names of the operations around one use, innermost first.
 fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
     if let Expr::Apply { op, args } = expr
         && expr.emissions().contains(&index)

@@ -1,4 +1,4 @@
-//! Secrets: shown, changed and resolved by name.
+//! The services for secrets: listing, changing, and resolving by name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,31 +21,32 @@ use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{About, Actor, Change};
 use guillemet_vault::usage::ChangeKind;
 
-/// Returns how many secrets pass a filter, and those of its page. They are true to the templates as these were at `since`
-/// or later.
+/// Returns how many secrets pass a filter, and those on its page. They reflect the templates as they were at `since` or
+/// later.
 ///
 /// # Errors
-/// `Inventory`, when usage cannot be read.
+/// [`AppError::Inventory`] if usage cannot be read.
 pub async fn list(app: &Arc<App>, filter: Filter, since: Instant) -> Result<(usize, Vec<SecretView>), AppError> {
     blocking(app, move |inventory| inventory.list(&filter, since)).await
 }
 
-/// A secret, or the row of a missing one, with the fields its references stand in, and with what the account's other
-/// devices have reported of its use until now: whoever rotates or deletes it decides by that.
+/// Returns a secret, or the row of a missing one. Includes the fields that its references are in, and what the
+/// account's other devices have reported of its use so far, because people decide by that whether to rotate or delete
+/// it.
 ///
 /// # Errors
-/// The inventory's.
+/// [`AppError::Inventory`] if there is no such secret, or usage cannot be read.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, AppError> {
     sync::refresh_reports(&app.sync).await;
     let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
     shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
 
-/// The same of each of these names that is there, true to the files as they were at `since` or later. Which fields
-/// references stand in is known once their templates are planned; what takes too long for that is shown without.
+/// Returns the details of each of these names that exists, for the files as they were at `since` or later. The field of
+/// a reference is known once its template has been planned; if that takes too long, the reference is shown without it.
 ///
 /// # Errors
-/// The inventory's, but for names that are not there.
+/// [`AppError::Inventory`], but not for names that do not exist.
 pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) -> Result<Vec<SecretDetail>, AppError> {
     let names: Arc<[SecretName]> = names.into();
     let look = |names: Arc<[SecretName]>| {
@@ -69,20 +70,20 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) ->
     Ok(shown)
 }
 
-/// Works templates out, so that the fields of their references are known.
+/// Plans templates, so that the fields of their references are known.
 async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
     let config = app.config.load_full();
     let plan = async {
         for prepared in unplanned {
-            // A template without a plan is shown without fields.
+            // References in a template that cannot be planned are shown without fields.
             let _ = prepared.plans(&app.registry, &config.variables).await;
         }
     };
     let _ = tokio::time::timeout(PLAN_TIME, plan).await;
 }
 
-/// Calls the inventory for a change of a secret. Returns when no answer of the old state can still leave; that it was
-/// not made is recorded.
+/// Changes a secret. Returns when no answer from the old state can still leave (promise At once). Records the change as
+/// failed if it was not made.
 async fn changed(
     app: &Arc<App>,
     actor: &Actor,
@@ -101,7 +102,7 @@ async fn changed(
 /// Creates a secret.
 ///
 /// # Errors
-/// The inventory's.
+/// [`AppError::Inventory`], such as for a name that is taken or a value that cannot be stored.
 pub async fn create(
     app: &Arc<App>,
     actor: &Actor,
@@ -113,10 +114,10 @@ pub async fn create(
     changed(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
 }
 
-/// Changes a secret, if it still is what `expected` says.
+/// Changes a secret, if its entity tag matches `expected`.
 ///
 /// # Errors
-/// The inventory's.
+/// [`AppError::Inventory`], such as for a secret that does not exist or was changed meanwhile.
 pub async fn update(
     app: &Arc<App>,
     actor: &Actor,
@@ -136,10 +137,10 @@ pub async fn update(
         .await
 }
 
-/// Gives a secret the value of a former version again, if it still is what `expected` says.
+/// Gives a secret the value of a former version again, if its entity tag matches `expected`.
 ///
 /// # Errors
-/// The inventory's.
+/// [`AppError::Inventory`], such as for a version that does not exist.
 pub async fn roll_back(
     app: &Arc<App>,
     actor: &Actor,
@@ -152,25 +153,27 @@ pub async fn roll_back(
         .await
 }
 
-/// Deletes a secret that nothing references, and what was resolved of it.
+/// Deletes a secret that no template references, and its usage counters.
 ///
 /// # Errors
-/// The inventory's.
+/// [`AppError::Inventory`], such as for references that block the delete; [`AppError::Sync`].
 pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), AppError> {
     let wanted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
     let deleting = async { Ok(sync::delete(&app.sync, actor, name, expected).await?) };
     let (id, released) = audit::attempt(app, actor, &wanted, deleting).await?;
     released.wait().await;
-    // After the last answer that could still have recorded one.
+    // Only now: before this, an answer that was still leaving could have recorded a use.
     blocking(app, move |inventory| inventory.forget_usage(id)).await
 }
 
-/// Returns the values of secrets by name, as the body of `{"secrets": {name: value}}`, and records each use. Where `reveal`
-/// says that a person will look at the values, a caller who administers has that recorded too.
+/// Returns the values of secrets by name, as the body of `{"secrets": {name: value}}`, and records each use. `reveal`
+/// says that a person will look at the values; for a caller who administers, that is recorded too.
 ///
 /// # Errors
-/// `Unavailable`: this device has not heard of its account for too long, or a use cannot be recorded. `Forbidden`, with
-/// each secret that the caller may not resolve. `Secrets`, with each that has no value to be had. `Exhausted`.
+/// - [`AppError::Unavailable`]: this device has had no news of its account for too long, or a use cannot be recorded.
+/// - [`AppError::Forbidden`]: lists each secret that the caller may not resolve.
+/// - [`AppError::Secrets`]: lists each secret that is unavailable.
+/// - [`AppError::Exhausted`]: there is no memory left for the answer.
 pub async fn resolve(
     app: &Arc<App>,
     principal: Principal<'_>,
@@ -193,8 +196,8 @@ pub async fn resolve(
     }
 }
 
-/// Resolves secrets for a person who looks at their values: that is recorded beside the use, and before the answer
-/// leaves.
+/// Resolves secrets for a person who looks at their values. That is recorded beside the uses, and before the answer
+/// leaves (promise Recorded).
 async fn revealed(
     app: &Arc<App>,
     actor: &Actor,
@@ -209,7 +212,7 @@ async fn revealed(
     Ok(body)
 }
 
-/// Returns the indexes of the secrets that a caller may not resolve by these names.
+/// Returns the indexes of the names by which the caller may not resolve a secret.
 pub(super) fn forbidden_names<'a>(
     state: &State,
     names: impl Iterator<Item = &'a SecretName>,

@@ -1,4 +1,4 @@
-//! Rendering stored templates: fresh, published, planned, permitted, and then filled.
+//! Renders stored templates: makes sure each is current, published, planned and permitted, and then fills it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,30 +18,36 @@ use guillemet_plan::protocol::Target;
 use guillemet_plugin::plans::{Prepared, Unplanned};
 use guillemet_vault::usage::Caller;
 
-/// How long a request waits for a plan.
+/// The longest time that a request waits for a plan.
 pub const PLAN_TIME: Duration = Duration::from_secs(10);
 
-/// How many requests read their template again at the same time, of those on this machine and of others.
+/// The most requests that re-read their template at the same time, for local file systems and again for remote ones.
 const RECHECKS: usize = 8;
 
-/// How a template is to be rendered.
+/// The options of a render.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderOptions<'a> {
-    /// The target, by its present or a former name; the template's default where there is none.
+    /// The name of the target, present or former; `None` for the template's default.
     pub target: Option<&'a str>,
-    /// A name of the target that the caller has a copy of. Nothing is rendered for another one.
+    /// A name of the target that the caller has a copy of. The render is refused for any other target.
     pub expected_target: Option<&'a [u8]>,
-    /// The entity tags of the copies that the caller has.
+    /// The entity tags of the copies that the caller has; `None` if it sent none.
     pub known: Option<&'a str>,
 }
 
-/// Renders a template for a caller, from its file as it is now, and records the uses of its secrets.
+/// Renders a template for a caller, from the file as it is now, and records the uses of its secrets.
 ///
 /// # Errors
-/// `Unavailable`: this device has not heard of its account for too long, other devices could not be told yet what the
-/// template names, it keeps changing, or nothing can be recorded. `Forbidden`. `NotFound`: there is no such template.
-/// `Template`: it has no plan for the target; a caller who does not administer reads nothing of it there. `OtherTarget`.
-/// `Secrets`: values are missing, or cannot stand in their places. `Exhausted`.
+/// - [`AppError::Unavailable`]: this device has had no news of its account for too long, the other devices could not
+///   yet be told what the template references, the file keeps changing, planning takes too long, or the uses cannot be
+///   recorded.
+/// - [`AppError::Forbidden`]: the caller may not render the template for this target.
+/// - [`AppError::NotFound`]: there is no such template.
+/// - [`AppError::Template`]: it could not be planned for the target. A caller who does not administer sees none of its
+///   text.
+/// - [`AppError::OtherTarget`]: the target is not the expected one.
+/// - [`AppError::Secrets`]: secrets are unavailable, or do not fit where they are placed.
+/// - [`AppError::Exhausted`]: there is no memory left for the answer.
 pub async fn render(
     app: &Arc<App>,
     id: &str,
@@ -55,7 +61,8 @@ pub async fn render(
     let (snapshot, prepared, plan) = planned(app, id, options.target)
         .await
         .map_err(|error| if principal.access.administers() { error } else { error.without_quotes() })?;
-    // Another default, if the template was edited or the plugin replaced meanwhile; other rules, if the configuration was.
+    // The default target may have changed with the template or the plugin meanwhile, and the rules with the
+    // configuration.
     let names: Vec<&str> = plan.target.names().collect();
     if !principal.recheck(app, |access| access.may_render(id, Some(&names)))? {
         return Err(forbidden_template(app, principal.route, id, principal.caller));
@@ -66,7 +73,7 @@ pub async fn render(
     Ok((rendered, plan))
 }
 
-/// Refuses a render for another target than the one that its caller has a copy of.
+/// Refuses a render for another target than the one that the caller has a copy of.
 fn check_same_target(target: &Target, expected: Option<&[u8]>) -> Result<(), AppError> {
     match expected {
         Some(expected) if !target.names().any(|name| name.as_bytes() == expected) => {
@@ -76,13 +83,13 @@ fn check_same_target(target: &Target, expected: Option<&[u8]>) -> Result<(), App
     }
 }
 
-/// Whether a caller may render a template for a target. A problem of the template is nobody's business who may not, so
-/// nothing but its targets is looked at, and those only where a rule for one of them is all the caller has.
+/// Returns whether a caller may render a template for a target. A caller without the right must learn nothing about the
+/// template's problems, so this looks only at its targets, and only if the caller's rights depend on them.
 async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Access<'_>) -> bool {
     if access.administers() {
         return true;
     }
-    // Where it may not for any target, not even the plugin is asked.
+    // A caller that may render it for no target causes no call to the plugin.
     if !access.may_render(id, None) {
         return false;
     }
@@ -105,14 +112,14 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
     };
     let default = match tokio::time::timeout(PLAN_TIME, named).await.ok().flatten() {
         Some(targets) => targets.list.first().cloned(),
-        // It is not there, or broken: it is told as one without targets of its own.
+        // The template does not exist or is broken: treat it like one that names no targets.
         None => of_feature().await.into_iter().next(),
     };
     default.is_some_and(|default| access.may_render(id, Some(&default.names().collect::<Vec<_>>())))
 }
 
-/// Notes that a caller was refused a template. It is told the same whether there is one or not, and what it
-/// typed is kept only where there is.
+/// Records that a caller was refused a template. The answer is the same whether the template exists or not, and the id
+/// that was asked for is recorded only if it exists.
 pub fn forbidden_template(app: &Arc<App>, route: &str, id: &str, caller: &Caller) -> AppError {
     let snapshot = app.resolver.current.load();
     match snapshot.templates.get(id) {
@@ -126,11 +133,11 @@ pub fn forbidden_template(app: &Arc<App>, route: &str, id: &str, caller: &Caller
     AppError::forbidden_and_recorded(Vec::new())
 }
 
-/// Checks that this device has heard of its account lately enough to serve. `age` is how old the newest head is, in
-/// milliseconds, and `most` how old it may be.
+/// Checks that the newest head is recent enough to serve from. `age` is its age in milliseconds, or `None` without an
+/// account; `most` is `account.max_head_age_seconds`, or `None` for no limit.
 ///
 /// # Errors
-/// `Unavailable`: it is older.
+/// [`AppError::Unavailable`] if the head is older.
 pub(super) fn ensure_recent_head(age: Option<Millis>, most: Option<Duration>) -> Result<(), AppError> {
     let Some((age, most)) = age.zip(most).filter(|(age, most)| u128::from(*age) > most.as_millis()) else {
         return Ok(());
@@ -143,10 +150,11 @@ pub(super) fn ensure_recent_head(age: Option<Millis>, most: Option<Duration>) ->
     Err(AppError::Unavailable(message))
 }
 
-/// Returns a template that may be served: the account's other devices know what it names, or cannot be told now.
+/// Returns the template once it may be served: the account's other devices know its references, or cannot be told now
+/// (promise Guarded).
 ///
 /// # Errors
-/// `Unavailable`: they were not told in time.
+/// [`AppError::Unavailable`] if they could not be told in time.
 async fn ensure_published(
     app: &App,
     snapshot: Arc<Snapshot>,
@@ -156,7 +164,7 @@ async fn ensure_published(
     if app.sync.handle.is_settled(&prepared.template) {
         return Ok((snapshot, prepared));
     }
-    // Nothing of the old state is held while waiting: the account may change it.
+    // Hold nothing of the old state while waiting: the account may change it.
     drop(snapshot);
     if app.sync.handle.published(&prepared.template, until).await {
         return Ok((app.resolver.current.load(), prepared));
@@ -165,8 +173,8 @@ async fn ensure_published(
     Err(AppError::Unavailable(message.into()))
 }
 
-/// How many read a template again for a request at the same time. One that waits for a file system that hangs keeps its
-/// place, so those behind a network have places of their own.
+/// Limits how many requests re-read their template at the same time. A request that waits for a hanging file system
+/// keeps its place, so remote file systems have separate places.
 pub struct Rechecks {
     local: Arc<Semaphore>,
     remote: Arc<Semaphore>,
@@ -180,7 +188,7 @@ impl Default for Rechecks {
 }
 
 impl Rechecks {
-    /// Reads what may be the template `id` again.
+    /// Reads the file of template `id` again, whether or not the template is known.
     async fn recheck(&self, app: &Arc<App>, id: &str, is_local: bool, until: Instant) -> Result<(), AppError> {
         let late = || {
             let message = format!("the file of template `{id}` does not answer; try again when its file system does");
@@ -201,10 +209,11 @@ impl Rechecks {
     }
 }
 
-/// The newest form of a template: what is served is what is in the file now.
+/// Returns the newest form of a template, read from its file as it is now.
 ///
 /// # Errors
-/// There is none, or it does not rest.
+/// [`AppError::NotFound`] if there is no such template. [`AppError::Unavailable`] if its file keeps changing or does
+/// not answer, or the account's other devices could not be told in time.
 pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), AppError> {
     let mut read: Option<Arc<Prepared>> = None;
     let mut rechecked = false;
@@ -215,7 +224,7 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
             Some(prepared) if prepared.template.is_local && prepared.template.is_current() => {
                 return ensure_published(app, snapshot, prepared, until).await;
             }
-            // Not sure by its metadata, but it has been read since then and was as it had been.
+            // Its metadata is not conclusive, but the file has been read since then and was unchanged.
             Some(prepared) if read.as_ref().is_some_and(|read| Arc::ptr_eq(read, &prepared)) => {
                 return ensure_published(app, snapshot, prepared, until).await;
             }
@@ -227,7 +236,7 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
                 let message = format!("template `{id}` keeps changing; try again when it rests");
                 return Err(AppError::Unavailable(message));
             }
-            // Changed, gone or new since it was read; or nobody can tell without a wait.
+            // Changed, gone or new since it was read, or only a read that may wait can tell.
             found => {
                 let is_local = found.as_ref().is_none_or(|prepared| prepared.template.is_local);
                 read = found;
@@ -239,10 +248,11 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
     }
 }
 
-/// The newest form of a template with its plan for a target, and the snapshot both belong to.
+/// Returns the newest form of a template, its plan for a target, and the snapshot that both belong to.
 ///
 /// # Errors
-/// As `current`, or why there is no plan.
+/// Those of [`current`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that takes too
+/// long.
 pub async fn planned(
     app: &Arc<App>,
     id: &str,
@@ -267,7 +277,7 @@ pub async fn planned(
             }
             None => {}
         }
-        // Nothing of the old state is held while waiting, so that no change has to wait for this plan.
+        // Hold nothing of the old state while waiting, so that no change has to wait for this plan.
         drop(snapshot);
         let config = app.config.load_full();
         let making = prepared.plan(target, &app.registry, &config.variables);

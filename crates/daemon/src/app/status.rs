@@ -1,4 +1,4 @@
-//! The daemon's state, as it is shown.
+//! The state of the daemon, as `status` shows it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
 use guillemet_template::catalog::Stray;
 
-/// How many of them a warning names.
+/// The most files that the warning lists by name.
 const STRAYS_NAMED: usize = 3;
 
-/// A warning where there are files that somebody may take for templates.
+/// Returns a warning if the folder has files that a person may take for templates.
 fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
     let told: Vec<&str> = all.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
     let named = told[..told.len().min(STRAYS_NAMED)].join(", ");
@@ -29,11 +29,11 @@ fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
     Some(format!("{number} in the templates' folder {are}: {named}{more}; `guillemet template list` shows why"))
 }
 
-/// For how long the status waits for a look at who can change templates.
+/// The longest time that the status waits for the check of who can change templates.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// A warning where others can change templates now. Reads metadata of every file, one look at a time: where a file
-/// system hangs, so does the look, and nothing else. What hangs is a warning of its own.
+/// Returns a warning if other users can change templates now. Reads the metadata of every file, one check at a time: if
+/// a file system hangs, only the check hangs. The hanging file system has a warning of its own.
 async fn changeable_templates(app: &Arc<App>) -> Option<String> {
     let checked = async {
         let turn = Arc::clone(&app.template_check).lock_owned().await;
@@ -48,10 +48,10 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
     tokio::time::timeout(WAIT, checked).await.ok().flatten()
 }
 
-/// How the daemon is.
+/// Returns the state of the daemon, as JSON.
 ///
 /// # Errors
-/// When usage cannot be read.
+/// [`AppError::Internal`] if the inventory panics.
 pub async fn status(app: &Arc<App>) -> Result<Value, AppError> {
     let ([active, disabled, missing], unreadable, all_strays, unkept) = {
         let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());

@@ -1,4 +1,4 @@
-//! Templates, and files in their folder that are none, as they are shown.
+//! Templates, and the other files in their folder, as the API shows them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use guillemet_plugin::registry::Registry;
 use guillemet_template::Problem;
 use guillemet_template::catalog::{Content, Stray};
 
-/// A template, as the API shows it.
+/// A template as the API shows it.
 #[derive(Debug, Serialize)]
 pub struct TemplateView {
     id: String,
@@ -30,57 +30,57 @@ pub struct TemplateView {
 }
 
 impl TemplateView {
-    /// Returns whether the template cannot be rendered for some target it is for.
+    /// Returns whether the template cannot be rendered for one of its targets.
     pub fn is_broken(&self) -> bool {
         self.status == "broken"
     }
 }
 
-/// The templates of a page, and files that are none.
+/// One page of the templates, and the files in their folder that are not templates.
 #[derive(Debug, Serialize)]
 pub struct Templates {
-    /// Of this page.
+    /// The templates of this page.
     #[serde(flatten)]
     pub page: Listing<TemplateView>,
-    /// Of the whole folder.
+    /// The files of the whole folder that are not templates.
     pub strays: Strays,
 }
 
-/// Files in the templates' folder that are no templates, as the API shows them.
+/// The files in the templates' folder that are not templates, as the API shows them.
 #[derive(Debug, Serialize)]
 pub struct Strays {
-    /// How many there are.
+    /// The number of such files.
     pub count: usize,
-    /// The first of them.
+    /// The first of them, at most 100.
     pub items: Vec<StrayView>,
 }
 
-/// One of them.
+/// A file that is not a template.
 #[derive(Debug, Serialize)]
 pub struct StrayView {
-    /// Its path inside the templates' folder.
+    /// The path relative to the templates' folder.
     pub path: String,
-    /// Why it is none, for programs.
+    /// Why it is not a template, for programs.
     pub reason: &'static str,
-    /// The same for people, and what to do.
+    /// Why it is not a template and what to do, for people.
     pub message: String,
 }
 
-/// How many files that are no templates are shown.
+/// The most files that are shown.
 const STRAYS_SHOWN: usize = 100;
 
-/// Files that are no templates.
+/// Returns these files as the API shows them.
 pub fn strays(all: &[Arc<Stray>]) -> Strays {
     let view =
         |stray: &Arc<Stray>| StrayView { path: stray.path.clone(), reason: stray.why.code(), message: stray.message() };
     Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
 }
 
-/// Returns the files in the templates' folder that are no templates, once what is known of the folder is up to date. A
-/// folder that does not answer soon is not waited for.
+/// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does
+/// not answer soon, returns what is known.
 ///
 /// # Errors
-/// `Internal`, when the inventory fails.
+/// [`AppError::Internal`] if the inventory panics.
 pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
     let since = Instant::now();
     let all = blocking(app, move |inventory| {
@@ -90,7 +90,7 @@ pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
     Ok(strays(&all.await?))
 }
 
-/// Every template, by id. Waits for plans that are not made yet.
+/// Returns every template, by id. Waits for the plans that are not made yet.
 pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     let snapshot = app.resolver.current.load();
     let mut all: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
@@ -103,7 +103,7 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     views
 }
 
-/// One template.
+/// Returns one template. Waits for its plans if they are not made yet.
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
@@ -134,7 +134,8 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     }
 }
 
-/// The ids of the targets that a template names, or of all there are of its feature; the template's default first.
+/// Returns the ids of the targets that a template names, or else of all targets of its feature. The template's default
+/// is the first.
 async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
     let list = match prepared.targets(registry, &config.variables).await {
         Ok(Targets { list, are_named: true }) => list.to_vec(),

@@ -1,4 +1,4 @@
-//! The audit trail, as it is shown.
+//! The audit trail as the API and the console show it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,37 +16,37 @@ use guillemet_vault::usage::{
 };
 use serde::Serialize;
 
-/// Which events of the audit trail are wanted.
+/// The filter for events of the audit trail.
 #[derive(Clone, Debug, Default)]
 pub struct Events {
-    /// Of this secret.
+    /// Only events of this secret; `None` for any.
     pub secret: Option<SecretName>,
-    /// From then on.
+    /// Only events from this time on, in milliseconds since the epoch; `None` for any.
     pub since: Option<Millis>,
-    /// Of this class.
+    /// Only events of this class; `None` for any.
     pub class: Option<Class>,
-    /// With this outcome.
+    /// Only events with this outcome; `None` for any.
     pub outcome: Option<Kind>,
 }
 
-/// One use of a secret, its refusal, or a change.
+/// A use of a secret, a refusal, or a change, as the API shows it.
 #[derive(Debug, Default, Serialize)]
 pub struct EventView {
     time: String,
     class: &'static str,
     outcome: &'static str,
-    /// Why a change was not done.
+    /// The error code of a change that failed.
     error: Option<String>,
-    /// What the secret is called now; one that was deleted, what it was called. Where there was none, the name that was
-    /// asked for, or what stands for it.
+    /// The present name of the secret, or the last name of a deleted one. If there was no such secret, the name that
+    /// was asked for, or its keyed hash.
     secret: Option<String>,
     secret_id: Option<String>,
-    /// How many uses it stands for.
+    /// The number of uses that this event stands for.
     uses: u32,
     template: Option<String>,
     field: Option<String>,
     target: Option<String>,
-    /// The route that a caller may not use.
+    /// The route that the caller was refused.
     route: Option<String>,
     /// The plugin or device that was changed.
     subject: Option<String>,
@@ -54,7 +54,7 @@ pub struct EventView {
     after: Option<String>,
     caller: Option<CallerView>,
     session: Option<String>,
-    /// The device that made the change, where it was not this one.
+    /// The device that made the change, if it was not this one.
     device: Option<DeviceRef>,
 }
 
@@ -72,7 +72,7 @@ impl From<Caller> for CallerView {
     }
 }
 
-/// The deletions in the trail.
+/// Picks the successful deletions in the trail.
 struct Deletions;
 
 impl Picks for Deletions {
@@ -89,12 +89,12 @@ impl Picks for Deletions {
     }
 }
 
-/// What a query picks.
+/// Picks the events that a query asks for.
 struct Wanted<'a> {
     query: &'a Events,
-    /// The secrets that are called so, or were until they were deleted.
+    /// The secrets that have this name, or had it when they were deleted.
     ids: Vec<SecretId>,
-    /// What stands for the name while nothing has it.
+    /// The keyed hash of the name, for events of a time when nothing had it.
     unknown: Option<UnknownName>,
 }
 
@@ -137,19 +137,19 @@ impl Picks for Wanted<'_> {
     }
 }
 
-/// Returns the events that are wanted, newest first.
+/// Returns the events that match a query, newest first.
 ///
 /// # Errors
-/// `Inventory`, when usage cannot be folded or read.
+/// [`AppError::Inventory`] if usage cannot be folded or read.
 pub async fn list(app: &Arc<App>, page: Page, query: Events) -> Result<Listing<EventView>, AppError> {
     let resolver = Arc::clone(&app.resolver);
     super::blocking(app, move |_| Ok(events(&resolver, page, &query)?)).await
 }
 
-/// Returns the events that are wanted, newest first. Folds, and so blocks.
+/// Returns the events that match a query, newest first. Folds the journal, so it blocks.
 ///
 /// # Errors
-/// When usage cannot be folded or read.
+/// If usage cannot be folded or read.
 fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<EventView>, RecorderError> {
     let recorder = &resolver.recorder;
     let (_, deletions) = recorder.trail(&Deletions, 0, usize::MAX)?;
@@ -176,7 +176,7 @@ fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<Eve
 }
 
 fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, resolver: &Resolver) -> EventView {
-    // A name is shown while something has it: earlier versions recorded whatever was asked for.
+    // A name is shown only while something has it: earlier versions recorded whatever name was asked for.
     let name = event.name.map(|name| match state.knows(&name.to_ascii_lowercase()) {
         true => name,
         false => resolver.recorder.hashed(&name).to_string(),

@@ -1,6 +1,4 @@
-//! What the console asks of the inventory for its table. Changes it makes by the services that the API uses.
-//!
-//! Knows no page.
+//! Lists the rows of the table of secrets, through the services that the API uses too. Knows no page.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,13 +9,13 @@ use crate::inventory::{SecretDetail, SecretView};
 
 use super::listing::Listing;
 
-/// How many rows pass the filter, and those of this page, true to the files as they were at `since` or later.
+/// Returns how many rows pass the filter, and those of this page, for the files as they were at `since` or later.
 pub async fn list(app: &Arc<App>, listing: &Listing, since: Instant) -> Result<(usize, Vec<SecretView>), AppError> {
     let (count, rows) = secrets::list(app, listing.filter(), since).await?;
     Ok((count, listing.page(rows)))
 }
 
-/// How many rows pass the filter, and those of this page with everything known about them.
+/// Returns how many rows pass the filter, and those of this page with everything known about them.
 pub async fn list_whole(app: &Arc<App>, listing: &Listing) -> Result<(usize, Vec<SecretDetail>), AppError> {
     let since = Instant::now();
     let (count, rows) = list(app, listing, since).await?;

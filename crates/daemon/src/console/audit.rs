@@ -1,4 +1,4 @@
-//! The page of the audit trail. It shows; nothing is changed here.
+//! The page of the audit trail, which only shows and changes nothing.
 
 use hyper::StatusCode;
 use minijinja::context;
@@ -11,11 +11,11 @@ use crate::app::usage::{self, Events};
 use guillemet_base::names::SecretName;
 use guillemet_vault::usage::Class;
 
-/// The audit trail, of one secret or of all, of one class or of all.
+/// Shows the audit trail, of one secret or all, and of one class or all.
 pub async fn list(visit: &Visit<'_>) -> Answer {
     let [of, class, offset] = visit.query(["secret", "class", "offset"])?;
     let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::named));
-    // What is no name was never that of a secret.
+    // A text that is not a valid name was never the name of a secret.
     let (secret, wrong) = match of.trim().parse::<SecretName>() {
         Ok(name) => (Some(name), None),
         Err(_) if of.trim().is_empty() => (None, None),
@@ -37,7 +37,7 @@ pub async fn list(visit: &Visit<'_>) -> Answer {
     Ok(visit.page("audit.html", StatusCode::OK, "Audit trail", "audit", shown))
 }
 
-/// The queries of the page before and of the one behind, where there are any.
+/// Returns the queries of the previous and the next page, if there are such pages.
 fn neighbours(of: &str, class: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
     let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", part(of));
     let behind = offset.saturating_add(ROWS);

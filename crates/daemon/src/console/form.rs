@@ -1,4 +1,4 @@
-//! What a browser's form sends. Wiped after use: a value may be in it.
+//! Reads the forms that a browser sends. Their fields are wiped on drop, because one may be a value.
 //!
 //! Knows no page.
 
@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::http::error::{Code, HttpError};
 
-/// The fields of a form, each at most once.
+/// The fields of a form. Each name occurs at most once.
 pub struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
-    /// Reads an `application/x-www-form-urlencoded` body that may hold these fields.
+    /// Reads an `application/x-www-form-urlencoded` body, which may contain only these fields.
     ///
     /// # Errors
-    /// A bad request; nothing of the body is in its message but a field's name that is known.
+    /// A bad request. Its message contains nothing of the body.
     pub fn read(body: &[u8], known: &[&str]) -> Result<Self, HttpError> {
         let wrong = |message: &str| HttpError::new(Code::BadRequest, message);
         let mut fields: Vec<(String, Zeroizing<String>)> = Vec::new();
@@ -32,19 +32,20 @@ impl Form {
         Ok(Self(fields))
     }
 
-    /// A field's text, once; empty where there is none.
+    /// Removes a field and returns its text; empty if there is no such field.
     pub fn take(&mut self, name: &str) -> Zeroizing<String> {
         let found = self.0.iter().position(|(there, _)| there == name);
         found.map(|index| self.0.swap_remove(index).1).unwrap_or_default()
     }
 
-    /// Whether a box is ticked.
+    /// Returns whether a checkbox is checked. Removes the field.
     pub fn is_ticked(&mut self, name: &str) -> bool {
         !self.take(name).is_empty()
     }
 
-    /// A secret's value. Browsers send every line break of a text area as CR LF, whatever was typed or
-    /// pasted: they become LF again. One at the end is taken off, as it is from a file.
+    /// Removes a field and returns its text as the value of a secret. Browsers send every line break of a text area as
+    /// CR LF, whatever was typed or pasted, so these become LF again. A line break at the end is removed, as it is from
+    /// a file.
     pub fn value(&mut self, name: &str) -> Zeroizing<String> {
         let mut text = Zeroizing::new(self.take(name).replace("\r\n", "\n"));
         if text.ends_with('\n') {
@@ -59,7 +60,7 @@ fn decode(raw: &[u8]) -> Result<Zeroizing<String>, HttpError> {
     let bytes: Vec<u8> = percent_decode(&spaced).collect();
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text)),
-        // The bytes are wiped with the error, by the allocator.
+        // The allocator wipes the bytes when the error is dropped.
         Err(_) => Err(HttpError::new(Code::BadRequest, "the form is not UTF-8")),
     }
 }

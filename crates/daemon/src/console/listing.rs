@@ -1,6 +1,6 @@
-//! Which rows of the inventory a page shows, and in which order.
+//! Decides which rows of the inventory a page shows, and in which order.
 //!
-//! Knows no request but its query, and no page.
+//! Knows nothing of a request but its query, and knows no page.
 
 use serde::Serialize;
 
@@ -9,14 +9,14 @@ use crate::http::error::{Code, HttpError};
 use crate::http::request;
 use crate::inventory::{Filter, SecretView, Status};
 
-/// Rows of one page.
+/// The most rows on one page.
 pub const ROWS: usize = 50;
 
-/// By what rows are sorted.
+/// The columns that rows can be sorted by, each with its label. The first is the default.
 const SORTS: [(&str, &str); 4] =
     [("name", "Name"), ("status", "Status"), ("usage", "Usage count"), ("last_used", "Last used")];
 
-/// What a page of the inventory was asked to show.
+/// The rows that a page of the inventory has to show, as its query asks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Listing {
     query: String,
@@ -26,21 +26,21 @@ pub struct Listing {
     offset: usize,
 }
 
-/// The head of a column.
+/// The heading of a column.
 #[derive(Debug, Serialize)]
 pub struct Column {
     label: &'static str,
-    /// Sorts by it, the other way round where it is sorted by it already.
+    /// The query that sorts by this column, or reverses the order if the rows are sorted by it already.
     href: String,
-    /// As `aria-sort` wants it.
+    /// The value of `aria-sort`.
     sorted: &'static str,
 }
 
 impl Listing {
-    /// From the query of a URL. What is empty is as good as absent: forms send every field.
+    /// Reads the query of a URL. An empty parameter counts as absent, because forms send every field.
     ///
     /// # Errors
-    /// A bad request.
+    /// A validation error or a bad request, if a parameter is unknown, given twice or has an unknown value.
     pub fn read(raw: Option<&str>) -> Result<Self, HttpError> {
         let known = ["query", "status", "sort", "direction", "offset"];
         let [query, status, sort, direction, offset] = request::query(raw, known)?.map(Option::unwrap_or_default);
@@ -60,7 +60,7 @@ impl Listing {
         Ok(Self { query, status, sort, descending: direction == "desc", offset })
     }
 
-    /// The same as the query of a URL.
+    /// Returns the query of a URL that reads as this listing.
     pub fn to_query(&self) -> String {
         let mut pairs = Vec::new();
         let mut add = |name: &str, value: &str| pairs.push(format!("{name}={}", part(value)));
@@ -80,11 +80,11 @@ impl Listing {
         pairs.join("&")
     }
 
-    /// The heads of the columns.
+    /// Returns the headings of the columns.
     pub fn columns(&self) -> Vec<Column> {
         let column = |(sort, label): (&str, &'static str)| {
             let here = sort == self.sort;
-            // The most used and the latest first, the first of the alphabet first.
+            // The first click shows the most used or the latest first, but names from the beginning of the alphabet.
             let descending = if here { !self.descending } else { matches!(sort, "usage" | "last_used") };
             let other = Self { sort: sort.into(), descending, offset: 0, ..self.clone() };
             let sorted = match (here, self.descending) {
@@ -97,17 +97,17 @@ impl Listing {
         SORTS.map(column).into()
     }
 
-    /// What the inventory is asked for.
+    /// Returns the filter for the inventory.
     pub fn filter(&self) -> Filter {
         let status = Status::ALL.iter().find(|(name, _)| *name == self.status).map(|(_, status)| *status);
         let query = Some(self.query.clone()).filter(|query| !query.is_empty());
-        // All of them: they are sorted here.
+        // Without a page, because the rows are sorted here.
         Filter { query, status, ..Filter::default() }
     }
 
-    /// The rows of this page, out of all that pass the filter.
+    /// Returns the rows of this page, out of all that pass the filter.
     pub fn page(&self, mut rows: Vec<SecretView>) -> Vec<SecretView> {
-        // They come sorted by name, and stay so among equals.
+        // They arrive sorted by name, and a stable sort keeps that order among equals.
         match self.sort.as_str() {
             "status" => rows.sort_by_key(|row| row.status as u8),
             "usage" => rows.sort_by_key(|row| row.usage_count),
@@ -120,7 +120,7 @@ impl Listing {
         rows.into_iter().skip(self.offset).take(ROWS).collect()
     }
 
-    /// The queries of the page before and of the one behind, where there are any.
+    /// Returns the queries of the previous and the next page, if there are such pages.
     pub fn neighbours(&self, count: usize) -> (Option<String>, Option<String>) {
         let at = |offset| Self { offset, ..self.clone() }.to_query();
         let before = (self.offset > 0).then(|| at(self.offset.saturating_sub(ROWS)));
@@ -128,7 +128,7 @@ impl Listing {
         (before, (behind < count).then(|| at(behind)))
     }
 
-    /// The number of the first row, from 1.
+    /// Returns the number of the first row, counted from 1.
     pub fn first(&self) -> usize {
         self.offset + 1
     }

@@ -1,10 +1,12 @@
 //! The console: pages for operators, in a browser on this machine.
 //!
-//! This file owns the listener and its lifetime: it opens with the first link asked for and closes when no
-//! link and no session is left, so a daemon nobody administers has no TCP socket. Shows what the API shows,
-//! by the same inner functions; knows no vault and no SQL. Values go in, never out.
+//! This file owns the listeners and their lifetime. They open with the first link that is requested, and close when no
+//! link and no session is left, so a daemon that nobody administers has no TCP socket. The pages show what the API
+//! shows, through the same services (`app`). Knows no SQL, and of the vault only the types of the audit trail. Values
+//! go in, never out (promise Blind).
 //!
-//! Invariant: only connections of users who can have a link are served: the daemon's own, root, and who asked for one.
+//! Invariant: only connections of users who can have a link are served: the daemon's user, root, and users who
+//! requested one.
 
 mod actions;
 mod audit;
@@ -44,33 +46,33 @@ use guillemet_base::time::now;
 use guillemet_vault::audit::Change;
 use guillemet_vault::usage::{Caller, ChangeKind};
 
-/// Every path of the console, the methods it takes, and the fields of its form where it has one.
+/// Returns every path of the console with its methods (separated by commas) and the fields of its form, if it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
     router::ROUTES.into_iter().map(|(path, route, fields)| (path, route.methods(fields), fields))
 }
 
-/// The most connections at once; for a further one the longest idle one ends.
+/// The most connections at once. For another one, the connection that was idle longest is ended.
 const CONNECTIONS: usize = 32;
-/// How long a connection may be silent, or the head of a request take.
+/// The longest time that a connection may be silent, or take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// After which a connection ends with the request under way; browsers open another.
+/// The age at which a connection ends, after the request in progress. Browsers then open another one.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
-/// How long that request may still take.
+/// The longest time that this last request may still take.
 const LAST_REQUEST_TIME: Duration = Duration::from_secs(20);
-/// How long an answer may take to be taken.
+/// The longest time that a browser may take to accept a response.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// How often it is looked whether somebody is left, and who is silent.
+/// How often to check whether any link or session is left, and which connections are silent.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// One opening of the console.
+/// The console while it is open, from the first link to the last session.
 struct Site {
     app: Arc<App>,
     pages: Pages,
-    /// `NAME.localhost:PORT`, the one host it answers for.
+    /// `NAME.localhost:PORT`, the only host that it responds for.
     host: String,
     own_uid: u32,
     sessions: Mutex<Sessions>,
-    /// Who may connect beside the daemon's user and root: who asked for a link.
+    /// The users who requested a link, who may connect like root and the daemon's user.
     visitors: Mutex<HashSet<u32>>,
 }
 
@@ -79,7 +81,7 @@ impl Site {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers a request for a link, which lets its caller connect.
+    /// Responds to a request for a link, and lets its caller connect.
     fn give_link(&self, request: LinkRequest) {
         self.visitors().extend(peer::visitors(&request.caller));
         let _ = request.answer.send(Ok(self.link(&request.caller)));
@@ -111,7 +113,7 @@ impl Site {
     }
 }
 
-/// Opens the console whenever a link is wanted, until told to stop.
+/// Opens the console whenever a link is requested, until told to stop.
 pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut stop: watch::Receiver<bool>) {
     loop {
         let first = tokio::select! {
@@ -141,7 +143,7 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut sto
     }
 }
 
-/// Serves until nobody is left, or until told to stop.
+/// Serves until no link and no session is left, or until told to stop.
 async fn serve(
     site: &Arc<Site>,
     listeners: Listeners,
@@ -169,7 +171,7 @@ async fn serve(
             accepted = listeners.accept() => match accepted {
                 Ok((stream, owner)) => door.receive(stream, owner, stop.clone()),
                 Err(error) => {
-                    // Out of descriptors, most likely: give connections time to end rather than spin.
+                    // Most likely out of descriptors: give connections time to end rather than spin.
                     tracing::warn!(%error, "a connection to the console could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -184,12 +186,12 @@ async fn serve(
     site.record_ended().await;
 }
 
-/// Decides over who connects.
+/// Admits or refuses new connections.
 struct Door<'a> {
     site: &'a Arc<Site>,
     admission: &'a Arc<Admission<()>>,
     connections: JoinSet<()>,
-    /// Connections that were served. Browsers open several at once, so each counts as a process of its own.
+    /// The number of connections served so far. A browser opens several at once, so each counts as a separate process.
     count: u32,
 }
 
@@ -198,7 +200,7 @@ impl Door<'_> {
     fn receive(&mut self, stream: TcpStream, owner: io::Result<u32>, stop: watch::Receiver<bool>) {
         let uid = match owner {
             Ok(uid) if self.site.may_connect(uid) => uid,
-            // Anybody can make any number of them: not for a log that is read.
+            // Anyone can open any number of connections, so this is not for a log that people read.
             refused => return tracing::debug!(?refused, "a connection to the console of somebody else was ended"),
         };
         self.count = self.count.wrapping_add(1);
@@ -210,9 +212,9 @@ impl Door<'_> {
     }
 }
 
-/// Returns when the daemon is to stop.
+/// Returns when the daemon stops.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error says that the sender is gone, and the daemon with it.
+    // An error means that the sender is gone, and the daemon with it.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -237,7 +239,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
         .serve_connection(TokioIo::new(Timed::new(stream, Arc::clone(state), ANSWER_TIME)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        // First what has arrived, then whether it is the end.
+        // First read what has arrived, then check whether the connection has to end.
         biased;
         ended = connection.as_mut() => ended,
         _ = state.ended() => {
@@ -256,14 +258,14 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
     }
 }
 
-/// The loopback addresses of one port.
+/// The listeners on both loopback addresses of one port.
 ///
-/// Both of them: browsers take a name under `.localhost` for either, the newer protocol first. Were only one
-/// taken, another user of this machine could listen on the other, and be sent the link.
+/// Both are needed: browsers resolve a name under `.localhost` to either, the IPv6 address first. If the console took
+/// only one, another user of this machine could listen on the other and receive the link.
 struct Listeners {
     port: u16,
     v4: TcpListener,
-    /// `None` where the machine has no IPv6.
+    /// `None` if the machine has no IPv6.
     v6: Option<TcpListener>,
     owners: Owners,
 }
@@ -279,7 +281,7 @@ impl Listeners {
         Ok(Self { port, v4, v6, owners })
     }
 
-    /// Binds both addresses.
+    /// Binds both addresses to the same port.
     async fn bind() -> io::Result<(u16, TcpListener, Option<TcpListener>)> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..16 {
@@ -287,7 +289,7 @@ impl Listeners {
             let port = v4.local_addr()?.port();
             match TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)).await {
                 Ok(v6) => return Ok((port, v4, Some(v6))),
-                // Somebody has this port there: another one.
+                // Another process has this port on IPv6: try another port.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
                 Err(error) => {
                     tracing::debug!(%error, "the console listens on IPv4 only");
@@ -298,8 +300,8 @@ impl Listeners {
         Err(last)
     }
 
-    /// A way to ask whose a connection is, tried on one of our own: where it does not work nobody could come in, and
-    /// who asks for a link had better hear why.
+    /// Opens the way to ask for the owner of a connection, and tries it on one of our own: if it does not work, nobody
+    /// can connect, and the caller that requests a link should learn why.
     async fn owners(listener: SocketAddr) -> io::Result<Owners> {
         let owners = Owners::open()?;
         let own = TcpStream::connect(listener).await?;
@@ -307,7 +309,7 @@ impl Listeners {
         Ok(owners)
     }
 
-    /// The next connection, and whose it is.
+    /// Accepts a connection. Returns it with its owner.
     async fn accept(&self) -> io::Result<(TcpStream, io::Result<u32>)> {
         let v6 = async {
             match &self.v6 {

@@ -1,8 +1,8 @@
-//! Pages and the files they load. The only place in the daemon where a template engine runs, on these
-//! templates of ours alone.
+//! The pages, and the files that they load. The only place in the daemon that runs a template engine, and only on these
+//! templates, which come with the program (promise Isolated).
 //!
-//! Invariant: every text that is put into a page goes through one formatter, which replaces characters
-//! that control or turn text, and escapes it for HTML, whatever it is and wherever it comes from.
+//! Invariant: every text in a page goes through one formatter, whatever it is and wherever it comes from. The formatter
+//! replaces control characters and characters that change the direction of text, and escapes the text for HTML.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -19,7 +19,7 @@ use guillemet_base::time;
 use guillemet_base::time::now;
 use guillemet_vault::usage::Kind;
 
-/// All but RFC 3986 unreserved.
+/// Everything but the unreserved characters of RFC 3986.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 macro_rules! page {
@@ -35,7 +35,7 @@ macro_rules! page {
     };
 }
 
-/// Name and source: what all pages begin and end with is around each.
+/// The name and source of each page. The source includes the head and foot that all pages share.
 const PAGES: [(&str, &str); 10] = [
     page!("secrets.html"),
     page!("secret.html"),
@@ -49,19 +49,19 @@ const PAGES: [(&str, &str); 10] = [
     page!("message.html"),
 ];
 
-/// Name, media type, content.
+/// The name, media type and content of each asset.
 const ASSETS: [(&str, &str, &str); 3] = [
     ("style.css", "text/css; charset=utf-8", include_str!("static/style.css")),
     ("console.js", "text/javascript; charset=utf-8", include_str!("static/console.js")),
     ("icon.svg", "image/svg+xml", include_str!("static/icon.svg")),
 ];
 
-/// A text as part of a path or a query.
+/// Percent-encodes a text for use in a path or a query.
 pub fn part(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
-/// A text as it stands in HTML, between tags and between quotes. The engine's own escapes slashes as well,
+/// Escapes a text for HTML, both between tags and in quoted attributes. The engine's own function escapes slashes too,
 /// which makes every path in a page unreadable.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
@@ -78,24 +78,24 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// What a page shows, out of what the API shows.
+/// Returns the data for a page from a type that the API serializes.
 pub fn data<T: Serialize>(of: T) -> Value {
     Value::from(Serde(of))
 }
 
-/// The pages.
+/// The engine with all pages.
 pub struct Pages {
     engine: Environment<'static>,
-    /// What stands in the paths of the assets: it changes with them, so they can be kept for ever.
+    /// A digest of all assets, which is part of their paths. It changes with them, so browsers may keep them forever.
     digest: String,
 }
 
 impl Pages {
-    /// All of them.
+    /// Compiles the templates of all pages.
     pub fn new() -> Self {
         let mut engine = Environment::new();
         engine.set_auto_escape_callback(|_| AutoEscape::Html);
-        // What is not there may be asked for, and never printed.
+        // A page may test whether something is undefined, but never print it.
         engine.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         engine.set_formatter(|out, state, value| match value.as_str() {
             Some(text) if !value.is_safe() => Ok(out.write_str(&escaped(&clean(text)))?),
@@ -121,7 +121,7 @@ impl Pages {
         Self { engine, digest }
     }
 
-    /// A page.
+    /// Renders a page as a response.
     pub fn render(&self, page: &str, status: StatusCode, data: Value) -> Response<Full<Bytes>> {
         let assets = format!("/assets/{}", self.digest);
         let data = context! { assets, guillemet_version => env!("CARGO_PKG_VERSION"), ..data };
@@ -141,7 +141,7 @@ impl Pages {
         response
     }
 
-    /// A file that pages load, under the digest of now.
+    /// Returns a file that pages load, if the path has the current digest.
     pub fn asset(&self, digest: &str, name: &str) -> Option<Response<Full<Bytes>>> {
         let (_, media_type, content) = ASSETS.iter().find(|(known, ..)| digest == self.digest && *known == name)?;
         let mut response = Response::new(Full::new(Bytes::from_static(content.as_bytes())));
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(shown, "&lt;b title=&#39;&quot;&#39;&gt;&amp;\u{fffd}\u{fffd}");
     }
 
-    /// `safe` would let a text go around the formatter; a style or a script in a page would need a weaker policy.
+    /// `safe` would let a text bypass the formatter; a style or script in a page would need a weaker policy.
     #[test]
     fn no_page_has_a_way_around() {
         for (name, source) in PAGES {

@@ -1,9 +1,9 @@
-//! Whose a TCP connection of this machine is, by the kernel's word (sock_diag, Linux 3.3).
+//! Finds out which user owns a TCP connection of this machine, as reported by the kernel (sock_diag, Linux 3.3).
 //!
-//! Anybody on the machine can connect to a loopback port; a socket there has no `SO_PEERCRED`, but its other end is a
-//! socket of this machine too, which belongs to a user. Knows nothing of who may.
+//! Anyone on the machine can connect to a loopback port. A TCP socket has no `SO_PEERCRED`, but the other end is a
+//! socket of this machine too, and belongs to a user. Does not know which users may connect.
 //!
-//! Invariant: a look-up that fails means no, and so does a user that the kernel cannot name in this namespace.
+//! Invariant: a failed look-up grants nothing. Neither does a user that the kernel cannot name in this namespace.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -19,28 +19,29 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use crate::user_namespace::Unnamed;
 use guillemet_vault::usage::Caller;
 
-/// Of `loginuid`: nobody has logged in.
+/// The `loginuid` of a process that descends from no login.
 const NOBODY: u32 = u32::MAX;
-/// What `SocketId::cookie` holds where any socket will do.
+/// The `SocketId::cookie` that matches any socket.
 const ANY: [u8; 8] = [0xff; 8];
 
-/// Asks the kernel whose sockets are.
+/// A netlink socket that asks the kernel for the owners of sockets.
 pub struct Owners(OwnedFd);
 
 impl Owners {
-    /// Returns a way to ask.
+    /// Opens the netlink socket.
     ///
     /// # Errors
-    /// The kernel's, where it cannot be asked.
+    /// The kernel's error, if it cannot be asked.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?))
     }
 
-    /// Returns the user whose socket at `local` is connected to `remote`. The kernel answers at once.
+    /// Returns the user whose socket at `local` is connected to `remote`. Does not block, because the kernel answers at
+    /// once.
     ///
     /// # Errors
-    /// There is no such connection (any more), or the kernel does not say whose it is.
+    /// If there is no such connection (any more), or the kernel does not report its owner.
     pub fn of(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<u32> {
         let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
         let request = InetRequest {
@@ -63,7 +64,7 @@ impl Owners {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        // What is left of a request before this one, if that failed.
+        // Discard what is left from an earlier request that failed.
         let mut buffer = [0; 4096];
         while recv(&self.0, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
         send(&self.0, &bytes, SendFlags::empty())?;
@@ -71,8 +72,8 @@ impl Owners {
         let answer = buffer.get(..len).ok_or(io::ErrorKind::InvalidData)?;
         let answer = NetlinkMessage::<SockDiagMessage>::deserialize(answer).map_err(io::Error::other)?;
         match answer.payload {
-            // Where there is no connection, the kernel shows what listens at its address. One that was closed has no
-            // file and no owner any more: it shows root for that.
+            // If there is no such connection, the kernel reports the socket that listens at the address. A socket that
+            // was closed has no inode and no owner any more; the kernel reports root for it.
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
                 if found.header.socket_id.destination_port == remote.port()
                     && found.header.inode != 0
@@ -86,8 +87,8 @@ impl Owners {
     }
 }
 
-/// Returns the users whose browser may follow a link that this caller asked for: itself, and whoever logged in and
-/// became it (`sudo`), where the kernel knows.
+/// Returns the users whose browser may follow a link that this caller requested: the caller, and if the kernel knows
+/// it, the user who logged in and then became the caller (`sudo`).
 pub fn visitors(caller: &Caller) -> HashSet<u32> {
     let login = fs::read_to_string(format!("/proc/{}/loginuid", caller.pid)).ok();
     let login = login.and_then(|uid| uid.trim().parse().ok());
@@ -118,11 +119,11 @@ mod tests {
             let stream = TcpStream::connect(server).unwrap();
             let client = stream.local_addr().unwrap();
             assert_eq!(owners.of(client, server).unwrap(), own());
-            // What nobody has accepted yet is nobody's, and there is none to another port.
+            // A connection that nobody has accepted yet has no owner at that end, and there is none to another port.
             assert!(owners.of(server, client).is_err());
             assert!(owners.of(SocketAddr::new(address, 1), server).is_err());
             assert!(owners.of(server, SocketAddr::new(address, 1)).is_err());
-            // What has ended at this end has no owner.
+            // A connection that was closed at this end has no owner.
             let accepted = listener.accept().unwrap().0;
             drop(stream);
             assert!(owners.of(client, server).is_err());

@@ -1,4 +1,4 @@
-//! The page of plugins. It shows; nothing is changed here.
+//! The page of plugins, which only shows and changes nothing.
 
 use hyper::StatusCode;
 use minijinja::context;
@@ -6,7 +6,7 @@ use minijinja::context;
 use super::pages::data;
 use super::visit::{Answer, Visit};
 
-/// The plugins.
+/// Lists the plugins with their targets.
 pub async fn list(visit: &Visit<'_>) -> Answer {
     visit.query([])?;
     let shown = context! { plugins => data(visit.site.app.registry.list().await) };

@@ -1,7 +1,8 @@
-//! What stands before every page: the one host, the session, the token of forms, the headers of answers.
+//! Handles what comes before every page: the host, the session, the token of forms, and the headers of responses.
 //!
-//! Invariant: nothing is looked at before the host is ours, nothing shown before the cookie is a session's,
-//! and nothing changed before the form carries that session's token. Knows no page's content.
+//! Invariant: nothing is processed before the host is found to be ours, nothing is shown before the cookie is found to
+//! be that of a session, and nothing is changed before the form is found to carry that session's token. Knows no page's
+//! content.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use guillemet_vault::audit::Change;
 use guillemet_vault::usage::ChangeKind;
 
 const COOKIE: &str = "guillemet_session";
-/// What a path leads to.
+/// The action or page that a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     Root,
@@ -50,7 +51,7 @@ pub enum Route {
     Audit,
 }
 
-/// Path, what it leads to, and the fields of its form where it takes one.
+/// The path of each route, the route, and the fields of its form if it takes one.
 pub const ROUTES: [(&str, Route, &[&str]); 17] = [
     ("/", Route::Root, &[]),
     ("/login", Route::LogIn, &[]),
@@ -72,10 +73,10 @@ pub const ROUTES: [(&str, Route, &[&str]); 17] = [
 ];
 
 impl Route {
-    /// The methods it takes; `fields` are those of its form.
+    /// Returns the methods that the route supports, separated by commas. `fields` are those of its form.
     pub fn methods(self, fields: &[&str]) -> &'static str {
         match self {
-            // What looks at a link without going there must not use it up.
+            // No HEAD: a program that only looks at a link must not use it up.
             Self::LogIn => "GET",
             Self::LogOut | Self::Enable | Self::Disable => "POST",
             _ if fields.is_empty() => "GET, HEAD",
@@ -84,7 +85,7 @@ impl Route {
     }
 }
 
-/// Answers one request.
+/// Handles one request, and adds the headers that every response has.
 pub async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let mut response = unsealed(site, &parts, body).await;
@@ -96,7 +97,7 @@ pub async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Result<Resp
     Ok(response)
 }
 
-/// On every answer.
+/// The headers on every response.
 const SEAL: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -116,7 +117,7 @@ const SEAL: [(HeaderName, &str); 7] = [
 
 async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<Full<Bytes>> {
     if !is_for(&site.host, parts) {
-        // A page of another name that leads here (DNS rebinding). It is told nothing.
+        // A page under another name that leads here (DNS rebinding). The response tells it nothing.
         tracing::warn!("a request to the console for another host was refused");
         return plain(StatusCode::MISDIRECTED_REQUEST, "this is another host");
     }
@@ -135,7 +136,7 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
         }
         _ => {}
     }
-    // What the page asks by itself does not keep the session alive.
+    // Requests that a page makes by itself do not keep the session alive.
     let active = route != Some(Route::Live);
     let seen = cookie(&parts.headers).and_then(|cookie| site.sessions().find(cookie, active, Instant::now()));
     let Some(session) = seen else { return stranger(site, parts, route) };
@@ -214,7 +215,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
     }
 }
 
-/// Notes that a form was refused: it did not come from a page of this session.
+/// Records that a form was refused because it did not come from a page of this session.
 fn forbidden(visit: &Visit<'_>, route: Route) {
     let path = ROUTES.iter().find(|(_, known, _)| *known == route).map_or("", |(path, ..)| *path);
     if let Some(caller) = &visit.session.actor.caller {
@@ -234,14 +235,14 @@ fn router() -> &'static matchit::Router<(Route, &'static [&'static str])> {
     })
 }
 
-/// Whether a request is for this host, in its one `Host` and, where its target names one, there too.
+/// Returns whether a request is for this host: in its only `Host` header, and in its target if that contains a host.
 fn is_for(host: &str, parts: &Parts) -> bool {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let one = hosts.next().is_some_and(|named| named.as_bytes() == host.as_bytes()) && hosts.next().is_none();
     one && parts.uri.authority().is_none_or(|authority| authority.as_str() == host)
 }
 
-/// Whether a form comes from a page of this host, as far as the browser says.
+/// Returns whether a form comes from a page of this host, as far as the browser reports that.
 fn is_from(host: &str, headers: &HeaderMap) -> bool {
     let one = |name: HeaderName| -> Result<Option<&[u8]>, ()> {
         let mut all = headers.get_all(name).iter();
@@ -253,14 +254,14 @@ fn is_from(host: &str, headers: &HeaderMap) -> bool {
     };
     let same_site = site.map(|site| site == b"same-origin");
     match origin {
-        // Pages that give no referrer give no origin either: then it is `null`, and the other header tells.
+        // Pages that send no referrer send no origin either: it is `null` then, and the other header decides.
         Some(b"null") => same_site == Some(true),
         Some(origin) => origin == format!("http://{host}").as_bytes() && same_site != Some(false),
         None => same_site != Some(false),
     }
 }
 
-/// The session's cookie; none where there are several, since somebody else must have set one.
+/// Returns the session's cookie. Returns `None` if there are several, because then another page must have set one.
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut ours = pairs
@@ -272,7 +273,7 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
-    // A browser that only looks ahead has not followed the link.
+    // A browser that prefetches has not followed the link.
     let ahead = parts.headers.contains_key("sec-purpose");
     let token = parts.uri.query().and_then(|query| query.strip_prefix("token="));
     let begun = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
@@ -287,7 +288,8 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
         return outside(site, error.status(), "Not logged in", error.message(), false);
     }
     let mut response = see_other(SECRETS);
-    // Not `Secure`: this is plain HTTP, which never leaves the machine. Without `Domain` it is this host's alone.
+    // Not `Secure`, because this is plain HTTP, which never leaves the machine. Without `Domain`, the cookie is limited
+    // to this host.
     let cookie = format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -304,10 +306,10 @@ async fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
     response
 }
 
-/// What somebody without a session sees.
+/// Returns the page for a browser without a session.
 fn stranger(site: &Arc<Site>, parts: &Parts, route: Option<Route>) -> Response<Full<Bytes>> {
-    // A link that was followed from another site's page: the browser keeps the strict cookie back from the
-    // page the login leads to, and sends it with what that page itself asks for.
+    // The link was followed from a page of another site: the browser withholds the strict cookie from the page that the
+    // login leads to, and sends it with requests that this page itself makes. So let the page reload itself.
     let led = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     let again = led && route == Some(Route::Secrets) && parts.method == Method::GET;
     let message = "There is no session here, or it has ended.";

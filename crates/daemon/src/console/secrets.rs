@@ -1,7 +1,7 @@
 //! Settings → Developers → Secrets: the table and its forms.
 //!
-//! Invariant (promise 1): no answer holds a value. What was typed into a value's field is never sent back,
-//! whatever was wrong with it.
+//! Invariant (promise Blind): no response contains a value. What was typed into the field of a value is never sent
+//! back, whatever was wrong with it.
 
 use std::time::Instant;
 
@@ -28,22 +28,22 @@ use guillemet_base::time::{ago, now, seconds};
 
 const SECTION: &str = "secrets";
 
-/// Days in a chart.
+/// The number of days in a chart.
 const DAYS: u32 = 30;
-/// The height of its highest bar, and the distance between bars.
+/// The height of the highest bar. `STEP` is the distance between bars.
 const HEIGHT: u64 = 48;
 const STEP: u32 = 10;
 
-/// A row with everything known about it.
+/// A row of the table with everything known about the secret.
 #[derive(Serialize)]
 struct Row {
     #[serde(flatten)]
     detail: SecretDetail,
-    /// `None` where nothing was resolved in its time.
+    /// `None` if the secret was not resolved in the days of the chart.
     chart: Option<Chart>,
 }
 
-/// Resolutions per day, as bars.
+/// A bar chart of the resolutions per day.
 #[derive(Debug, Serialize)]
 struct Chart {
     from: String,
@@ -63,7 +63,7 @@ struct Bar {
 }
 
 impl Chart {
-    /// Of these days, up to today.
+    /// Draws the chart for the days up to today. Returns `None` if the secret was not resolved in them.
     fn new(by_day: &[DayView], today: OffsetDateTime) -> Option<Self> {
         let days = (0..DAYS).map(|index| {
             let date = (today - Duration::days(i64::from(DAYS - 1 - index))).date();
@@ -76,7 +76,7 @@ impl Chart {
         let bars: Vec<Bar> = days
             .into_iter()
             .map(|(index, day, count)| {
-                // A day with any use shows.
+                // Round up, so that a day with any use is visible.
                 let height = (u128::from(count) * u128::from(HEIGHT)).div_ceil(u128::from(most)) as u64;
                 Bar { day, count, x: index * STEP, y: HEIGHT - height, height }
             })
@@ -94,7 +94,7 @@ impl Row {
     }
 }
 
-/// The table.
+/// Shows the table of secrets.
 pub async fn table(visit: &Visit<'_>) -> Answer {
     let listing = Listing::read(visit.parts.uri.query())?;
     let (count, rows) = actions::list_whole(&visit.site.app, &listing).await?;
@@ -112,7 +112,7 @@ pub async fn table(visit: &Visit<'_>) -> Answer {
     Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, shown))
 }
 
-/// What changes in the table while it is looked at.
+/// Returns, as JSON, the cells of the table that change while it is open.
 pub async fn live(visit: &Visit<'_>) -> Answer {
     #[derive(Serialize)]
     struct Live {
@@ -142,14 +142,14 @@ pub async fn live(visit: &Visit<'_>) -> Answer {
     Ok(response)
 }
 
-/// What stands in the form of a secret: all but its value.
+/// The contents of a secret's form, except for its value.
 struct Entered {
     name: String,
     enabled: bool,
     etag: String,
 }
 
-/// The form of a new secret (`of` is `None`) or of one there is.
+/// Returns the form of a new secret (`of` is `None`) or of an existing one.
 fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, wrong: Option<&HttpError>) -> Response<Full<Bytes>> {
     let title = of.map_or_else(|| "New Secret".to_owned(), |name| format!("Edit {name}"));
     let shown = context! {
@@ -160,7 +160,7 @@ fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, wrong: Option<&H
     visit.page("secret.html", wrong.map_or(StatusCode::OK, HttpError::status), &title, SECTION, shown)
 }
 
-/// What is wrong with a form: at its fields, and what belongs to none of them.
+/// Returns the errors of a form for its page: those of each field, and those that belong to no field.
 fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
     let mut at: std::collections::BTreeMap<&str, String> = fields.iter().map(|name| (*name, String::new())).collect();
     let mut others = Vec::new();
@@ -168,7 +168,7 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
         let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         for entry in error.errors() {
             let (message, template) = (text(entry, "message"), text(entry, "template"));
-            // The field of what is wrong in a template is one of its config.
+            // A problem in a template has a field of the config, not of this form.
             match at.get_mut(text(entry, "field").as_str()).filter(|_| template.is_empty()) {
                 Some(there) => *there = message,
                 None if template.is_empty() => others.push(message),
@@ -183,13 +183,13 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
     context! { wrong => data(at), others, failed => error.is_some() }
 }
 
-/// The form of a new secret; the name may be given, as it is for a missing one.
+/// Shows the form of a new secret. The query may give the name, as it does for a missing secret.
 pub fn new(visit: &Visit<'_>) -> Answer {
     let [name] = visit.query(["name"])?;
     Ok(form(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
 }
 
-/// Creates a secret.
+/// Creates a secret from its form.
 pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let (name, value) = (sent.take("name"), sent.value("value"));
     let enabled = sent.is_ticked("enabled");
@@ -213,7 +213,7 @@ pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
     }
 }
 
-/// The secret a path names, which has to be one that is kept: a missing one has to be created first.
+/// Returns the stored secret that the path names. A missing one is an error, because it has to be created first.
 async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
     let detail = service::show(&visit.site.app, visit.secret_name()?).await?;
     if detail.secret.id.is_some() {
@@ -224,7 +224,7 @@ async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
     Err(AppError::NotFound(message).into())
 }
 
-/// The form of a secret there is.
+/// Shows the form of an existing secret.
 pub async fn edit(visit: &Visit<'_>) -> Answer {
     let detail = kept(visit).await?;
     let entered = Entered {
@@ -235,7 +235,7 @@ pub async fn edit(visit: &Visit<'_>) -> Answer {
     Ok(form(visit, Some(&detail.secret.name), &entered, None))
 }
 
-/// Saves it. A blank value keeps the current one.
+/// Saves the form of an existing secret. A blank value keeps the current one.
 pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (name, value, etag) = (sent.take("name"), sent.value("value"), sent.take("etag"));
@@ -244,7 +244,7 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let saved = match name.trim().parse::<SecretName>() {
         Err(invalid) => Err(AppError::Invalid(vec![("name".into(), invalid.to_string())])),
         Ok(new) => {
-            // Only what differs: `Key` and `key` are the same name, but not the same spelling.
+            // Only the differences. `Key` and `key` are the same name but not the same spelling, so that is one.
             let change = SecretChange {
                 name: Some(new).filter(|new| new.as_str() != detail.secret.name),
                 value: Some(value).filter(|value| !value.is_empty()),
@@ -263,7 +263,7 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
     }
 }
 
-/// What is said of a secret that was saved; after a rename also what still has its former name.
+/// Returns the message about a secret that was saved, which after a rename lists what still uses a former name.
 fn told(saved: &Changed, before: &SecretDetail) -> String {
     let (name, former) = (&saved.secret.name, &before.secret.name);
     let templates = saved.rewritten.len();
@@ -286,14 +286,14 @@ fn expected(etag: &str) -> Option<String> {
     Some(etag.to_owned()).filter(|etag| !etag.is_empty())
 }
 
-/// The affected flows, then the field of the new value.
+/// Shows the templates that a new value affects, then the field for it.
 pub async fn rotate(visit: &Visit<'_>) -> Answer {
     let detail = kept(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
     Ok(rotation(visit, detail, &etag, None))
 }
 
-/// The affected flows, before the value of a former version is served again.
+/// Shows the templates that are affected if the value of a former version is served again.
 pub async fn roll_back(visit: &Visit<'_>) -> Answer {
     let [version] = visit.query(["version"])?;
     let detail = kept(visit).await?;
@@ -319,7 +319,7 @@ fn back(
     visit.page("rollback.html", status, &title, SECTION, shown)
 }
 
-/// Goes back.
+/// Restores the value of a former version.
 pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (version, etag) = (sent.take("version"), sent.take("etag"));
@@ -342,7 +342,7 @@ fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&
     visit.page("rotate.html", status, &title, SECTION, shown)
 }
 
-/// Takes the new value.
+/// Stores the new value.
 pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (value, etag) = (sent.value("value"), sent.take("etag"));
@@ -362,19 +362,19 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
     }
 }
 
-/// Asks once more, with the references shown.
+/// Asks for confirmation, and shows the references.
 pub async fn delete(visit: &Visit<'_>) -> Answer {
     let detail = kept(visit).await?;
     Ok(deletion(visit, detail, Deletion::Asked))
 }
 
-/// Why the page of a deletion is shown.
+/// The reason why the page of a deletion is shown.
 enum Deletion<'a> {
-    /// Somebody wants to see it.
+    /// The operator asked for the page.
     Asked,
-    /// The secret was used after the page that was answered had been made.
+    /// The secret was used after the page that was confirmed had been made.
     UsedMeanwhile,
-    /// It was refused.
+    /// The delete was refused with this error.
     Refused(&'a HttpError),
 }
 
@@ -396,11 +396,11 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Respo
     visit.page("delete.html", status, &title, SECTION, shown)
 }
 
-/// Deletes it, or tells everything that has to be updated first.
+/// Deletes the secret, or shows everything that has to be updated first.
 pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let detail = kept(visit).await?;
     let (etag, last_used) = (sent.take("etag"), sent.take("last_used"));
-    // Whoever said yes did not know of a use that came after the question.
+    // The operator who confirmed did not know of a use that came after the page was made.
     if !last_used.is_empty() && detail.secret.last_used_at.as_deref().unwrap_or("never") != last_used.as_str() {
         return Ok(deletion(visit, SecretDetail { etag: Some(etag.to_string()), ..detail }, Deletion::UsedMeanwhile));
     }
@@ -411,7 +411,7 @@ pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
     }
 }
 
-/// Enables or disables it, and goes back to the same rows.
+/// Enables or disables the secret, and returns to the same rows.
 pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> Answer {
     let back = Listing::read(Some(&sent.take("back")))?.to_query();
     let name = visit.secret_name()?;

@@ -1,7 +1,7 @@
-//! Who may see the console: links that work once, and the sessions they begin.
+//! Links that work once, and the sessions that they begin.
 //!
-//! Knows no request and no clock: who asks says what time it is. Of a link's token and a session's cookie
-//! only the SHA-256 is kept, and compared in constant time.
+//! Knows no request and no clock: the caller passes the time. Only the SHA-256 of a link's token and of a session's
+//! cookie is kept, and it is compared in constant time.
 
 use std::time::Duration;
 
@@ -15,19 +15,21 @@ use guillemet_secret::crypto;
 use guillemet_vault::audit::Actor;
 use guillemet_vault::usage::Caller;
 
-/// Most links that wait to be used, and most sessions; the oldest gives way.
+/// The most unused links, and the most sessions. The oldest link or the session unused for longest gives way to a new
+/// one.
 const MOST: usize = 16;
 
-/// How long things are good.
+/// The lifetimes of links and sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// A link.
+    /// The time after which an unused link expires.
     pub link: Duration,
-    /// How long after a link was given its page still says that it is no longer good.
+    /// The time since the last link for which the console stays open, so that an expired link still leads to a page
+    /// that says so.
     pub linger: Duration,
-    /// A session that nothing is done with.
+    /// The time without use after which a session ends.
     pub idle: Duration,
-    /// Any session.
+    /// The age at which a session ends in any case.
     pub longest: Duration,
 }
 
@@ -38,18 +40,18 @@ impl Default for Times {
     }
 }
 
-/// A word nobody can guess: 256 bits.
+/// Returns a word that cannot be guessed: 256 random bits.
 fn word() -> String {
     BASE64URL_NOPAD.encode(&random::<32>())
 }
 
-/// A host name nobody can guess (128 bits): cookies do not know ports, so a name that others share would
-/// share its cookies with them.
+/// Returns a host name that cannot be guessed (128 random bits). Cookies ignore ports, so any other server under the
+/// same name would get the session's cookie.
 pub fn host() -> String {
     format!("{}.localhost", BASE32_NOPAD.encode(&random::<16>()).to_ascii_lowercase())
 }
 
-/// What is kept of a word.
+/// The hash that is kept of a word.
 #[derive(Clone, Copy)]
 pub struct Kept([u8; 32]);
 
@@ -71,7 +73,7 @@ struct Link {
 
 struct Session {
     cookie: Kept,
-    /// Who it is, for the audit trail.
+    /// The operator, for the audit trail.
     actor: Actor,
     csrf: String,
     began: Instant,
@@ -81,31 +83,31 @@ struct Session {
 
 /// A session as a request sees it.
 pub struct Seen {
-    /// Which.
+    /// The hash that identifies the session.
     pub id: Kept,
-    /// Who it is, for the audit trail.
+    /// The operator, for the audit trail.
     pub actor: Actor,
-    /// What its forms carry.
+    /// The token that its forms carry.
     pub csrf: String,
 }
 
-/// The links and sessions of one opening of the console.
+/// The links and sessions of the console while it is open.
 pub struct Sessions {
     times: Times,
     links: Vec<Link>,
     sessions: Vec<Session>,
-    /// Those that have ended, and that nobody has asked for.
+    /// The operators of ended sessions that [`Sessions::take_ended`] has not returned yet.
     ended: Vec<Actor>,
     last_link: Instant,
 }
 
 impl Sessions {
-    /// None yet.
+    /// Starts without links and sessions.
     pub fn new(times: Times, now: Instant) -> Self {
         Self { times, links: Vec::new(), sessions: Vec::new(), ended: Vec::new(), last_link: now }
     }
 
-    /// The token of a new link, which this caller asked for.
+    /// Makes a link for this caller and returns its token.
     pub fn link(&mut self, caller: &Caller, now: Instant) -> String {
         self.expire(now);
         if self.links.len() == MOST {
@@ -117,7 +119,8 @@ impl Sessions {
         token
     }
 
-    /// The cookie of a new session and who it is, if the token is that of a link not used yet; it is used up by this.
+    /// Uses up the link with this token and begins a session. Returns the cookie of the session and its operator, or
+    /// `None` if no unused link has the token.
     pub fn log_in(&mut self, token: &str, now: Instant) -> Option<(String, Actor)> {
         self.expire(now);
         let token = Kept::of(token);
@@ -140,7 +143,7 @@ impl Sessions {
         Some((cookie, actor))
     }
 
-    /// The session of a cookie. What a page asks by itself (`active` is false) does not keep it alive.
+    /// Returns the session of a cookie. Requests that a page makes by itself (`active` is false) do not keep it alive.
     pub fn find(&mut self, cookie: &str, active: bool, now: Instant) -> Option<Seen> {
         self.expire(now);
         let id = Kept::of(cookie);
@@ -151,42 +154,42 @@ impl Sessions {
         Some(Seen { id, actor: session.actor.clone(), csrf: session.csrf.clone() })
     }
 
-    /// What the next page says first.
+    /// Sets the message that the next page shows at its top.
     pub fn set_flash(&mut self, id: Kept, text: String) {
         if let Some(session) = self.get(id) {
             session.flash = Some(text);
         }
     }
 
-    /// What this page says first; said once.
+    /// Removes and returns the message for this page, so that it is shown once.
     pub fn take_flash(&mut self, id: Kept) -> Option<String> {
         self.get(id)?.flash.take()
     }
 
-    /// Ends a session.
+    /// Ends the session with this id.
     pub fn log_out(&mut self, id: Kept) {
         self.end(|session| session.cookie.is(&id));
     }
 
-    /// Ends one that is not to begin: nobody is told that it ended.
+    /// Removes a session that must not begin. It is not reported as ended.
     pub fn forget(&mut self, cookie: &str) {
         let id = Kept::of(cookie);
         self.sessions.retain(|session| !session.cookie.is(&id));
     }
 
-    /// Ends all.
+    /// Removes all links and ends all sessions.
     pub fn close(&mut self) {
         self.links.clear();
         self.end(|_| true);
     }
 
-    /// Whose sessions have ended since this was asked last.
+    /// Returns the operators of the sessions that have ended since the last call.
     pub fn take_ended(&mut self, now: Instant) -> Vec<Actor> {
         self.expire(now);
         std::mem::take(&mut self.ended)
     }
 
-    /// Whether nobody can need the console any more.
+    /// Returns whether the console can close: no link or session is left, and the last link expired long enough ago.
     pub fn are_over(&mut self, now: Instant) -> bool {
         self.expire(now);
         self.links.is_empty() && self.sessions.is_empty() && now >= self.last_link + self.times.linger
@@ -208,7 +211,7 @@ impl Sessions {
     }
 }
 
-/// Whether two words are the same, told in constant time.
+/// Compares two words in constant time.
 pub fn same(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
@@ -245,7 +248,7 @@ mod tests {
         let token = sessions.link(&caller(), now);
         let cookie = sessions.log_in(&token, now).unwrap().0;
         assert!(sessions.find("x", true, now).is_none());
-        // Used every 29 minutes it lives for twelve hours.
+        // If it is used every 29 minutes, it lasts for twelve hours.
         let mut at = now;
         while at + 29 * MINUTE < now + 720 * MINUTE {
             at += 29 * MINUTE;
@@ -255,7 +258,7 @@ mod tests {
 
         let token = sessions.link(&caller(), now);
         let cookie = sessions.log_in(&token, now).unwrap().0;
-        // What a page asks by itself keeps nothing alive.
+        // Requests that a page makes by itself do not keep it alive.
         assert!(sessions.find(&cookie, false, now + 29 * MINUTE).is_some());
         assert!(sessions.find(&cookie, true, now + 30 * MINUTE).is_none());
     }
@@ -278,7 +281,7 @@ mod tests {
         assert!(sessions.are_over(now + 10 * MINUTE));
     }
 
-    /// However a session ends, it is told once, as who it was.
+    /// However a session ends, it is reported once, with its operator.
     #[test]
     fn every_session_that_ended_is_told_once() {
         let (mut sessions, now) = sessions();

@@ -1,4 +1,4 @@
-//! The pages of templates. They show; nothing is changed here.
+//! The pages of templates, which only show and change nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use super::visit::{Answer, Visit};
 use crate::app::{preview, serving, templates};
 use crate::http::error::HttpError;
 
-/// How long a page waits for a template to rest.
+/// The longest time that a page waits for a template that keeps changing.
 const REST_TIME: Duration = Duration::from_secs(10);
-/// The longest part of a line that is shown.
+/// The most characters of a line that are shown.
 const LINE_MAX: usize = 200;
 
-/// Every template.
+/// Lists every template with its status.
 pub async fn list(visit: &Visit<'_>) -> Answer {
     visit.query([])?;
     let app = &visit.site.app;
@@ -25,7 +25,7 @@ pub async fn list(visit: &Visit<'_>) -> Answer {
     Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", shown))
 }
 
-/// One template: what is wrong with it, and what it comes to for a target, with «name» for each value.
+/// Shows one template: what is wrong with it, and its document for a target with «name» in place of each value.
 pub async fn show(visit: &Visit<'_>) -> Answer {
     let app = &visit.site.app;
     let [target] = visit.query(["target"])?;
@@ -58,7 +58,7 @@ pub async fn show(visit: &Visit<'_>) -> Answer {
     Ok(visit.page("template.html", status, &format!("Template {id}"), "templates", shown))
 }
 
-/// Problems, each with the line of the text that it means.
+/// Adds to each problem the line of the text that it refers to.
 fn with_lines(mut problems: serde_json::Value, text: &str) -> serde_json::Value {
     for problem in problems.as_array_mut().into_iter().flatten() {
         let line = problem["line"].as_u64().and_then(|line| usize::try_from(line).ok()?.checked_sub(1));

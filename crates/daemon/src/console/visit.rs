@@ -1,4 +1,4 @@
-//! A request within a session: what a page knows of it, and what every page can answer.
+//! A request within a session: what a page knows of it, and the responses that every page can give.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::http::error::HttpError;
 use crate::http::request;
 use guillemet_base::names::SecretName;
 
-/// Where a login leads.
+/// The path that a login leads to.
 pub const SECRETS: &str = "/settings/developers/secrets";
 
-/// An answer, or what a person is told instead.
+/// A response, or the error that is shown instead.
 pub type Answer = Result<Response<Full<Bytes>>, HttpError>;
 
 /// A request within a session.
 pub struct Visit<'a> {
-    /// Where.
+    /// The console that the request was made to.
     pub site: &'a Arc<Site>,
-    /// Whose.
+    /// The session of the request.
     pub session: Seen,
-    /// What is asked.
+    /// Method, path, query and headers.
     pub parts: &'a Parts,
     /// The parameters of the path, still percent-encoded.
     pub params: matchit::Params<'a, 'a>,
@@ -38,28 +38,28 @@ impl Visit<'_> {
     /// Returns a parameter of the path, percent-decoded.
     ///
     /// # Errors
-    /// Not found: it is not UTF-8.
+    /// Not found, if it is not UTF-8.
     pub fn param(&self, name: &str) -> Result<String, HttpError> {
         Ok(request::part(self.params.get(name).unwrap_or_default())?.into_owned())
     }
 
-    /// Returns the secret's name in the path.
+    /// Returns the name of the secret in the path.
     ///
     /// # Errors
-    /// Not found: no secret can have it.
+    /// Not found, if no secret can have that name.
     pub fn secret_name(&self) -> Result<SecretName, HttpError> {
         request::name(self.params.get("name").unwrap_or_default())
     }
 
-    /// Reads the parameters of the query.
+    /// Reads the parameters of the query, each of `known` at most once.
     ///
     /// # Errors
-    /// Invalid fields: one is unknown, or given twice.
+    /// A validation error that lists every parameter that is unknown, given twice or not UTF-8.
     pub fn query<const N: usize>(&self, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
         request::query(self.parts.uri.query(), known)
     }
 
-    /// Returns a page of this session.
+    /// Renders a page of this session.
     pub fn page(
         &self,
         page: &str,
@@ -74,13 +74,13 @@ impl Visit<'_> {
         self.site.pages.render(page, status, data)
     }
 
-    /// Leads to another page, which says this first.
+    /// Redirects to another page, which shows this message at its top.
     pub fn go(&self, to: &str, flash: impl Into<String>) -> Response<Full<Bytes>> {
         self.site.sessions().set_flash(self.session.id, flash.into());
         see_other(to)
     }
 
-    /// Returns the page of an error.
+    /// Renders the page of an error.
     pub fn error(&self, error: &HttpError) -> Response<Full<Bytes>> {
         let data = context! {
             message => error.message(),
@@ -91,7 +91,7 @@ impl Visit<'_> {
     }
 }
 
-/// Leads to another page.
+/// Redirects to another page (303).
 pub fn see_other(to: &str) -> Response<Full<Bytes>> {
     let mut response = plain(StatusCode::SEE_OTHER, "");
     if let Ok(to) = HeaderValue::from_str(to) {
@@ -100,7 +100,7 @@ pub fn see_other(to: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Returns a text that is no page.
+/// Returns a response of plain text.
 pub fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;

@@ -1,12 +1,12 @@
-//! Who holds the slots for connections, so that no user takes them all from the others, and what each connection is
-//! doing, so that only an idle one ends.
+//! Gives out the slots for connections, so that no user takes them all, and knows what each connection is doing, so
+//! that only an idle one is ended.
 //!
-//! Knows users and processes by their numbers. Must not know what they may do, nor what they ask.
+//! Knows users and processes by their numbers. Must not know their rights or what they ask for.
 //!
-//! Invariant: at most `limit` connections are served at once, and a quarter of them stays free for the owner
-//! ([`Shares`]). Where a newcomer finds no slot, an idle connection ends for it: one of the user that holds most, of that
-//! user's process that has most, the one that has been idle for longest. A newcomer whose user and process hold as much
-//! as anyone is refused. A connection with a request on it is never ended for another.
+//! Invariant (Fair): at most `limit` connections are served at once, and a quarter of them is reserved for the owner
+//! ([`Shares`]). If no slot is free for a new connection, an idle one is ended: of the user with the most connections,
+//! of that user's process with the most, the one that was idle longest. A new connection is refused if no other user or
+//! process has more connections than its own. A connection with a request on it is never ended for another one.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,34 +18,34 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::shares::Shares;
 
-/// Who connects: a process of a user, by the kernel's word.
+/// The holder of a slot: a process of a user, as reported by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
-    /// Its user.
+    /// The user id of the peer.
     pub uid: u32,
-    /// Its process; 0 where the kernel did not say.
+    /// The process id of the peer; 0 if the kernel did not report it.
     pub pid: u32,
 }
 
-/// Why a connection has to end.
+/// The reason why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Another caller has its slot.
+    /// Another connection gets its slot.
     Taken,
-    /// Nothing was asked on it for too long.
+    /// No request has arrived on it for too long.
     Silent,
-    /// Its peer lost the right to it.
+    /// The peer lost the right to it.
     Forbidden,
-    /// The daemon stops: requests under way are answered first.
+    /// The daemon stops. Requests in progress are answered first.
     Stop,
 }
 
-/// The slots. `T` is what is known of a connection beside its holder.
+/// The slots for connections. `T` is what is known of a connection besides its holder.
 pub struct Admission<T> {
     begin: Instant,
     limit: usize,
     table: Mutex<Table<T>>,
-    /// Told whenever a slot has been given back.
+    /// Notified whenever a slot is given back.
     given_back: Notify,
 }
 
@@ -54,7 +54,7 @@ struct Table<T> {
     shares: Shares,
     entries: HashMap<u64, Entry<T>>,
     by_process: HashMap<Holder, usize>,
-    /// Connections that are there, also those that are just ending.
+    /// The number of open connections, including those that are just ending.
     open: usize,
 }
 
@@ -65,18 +65,18 @@ struct Entry<T> {
     state: Arc<ConnectionState>,
 }
 
-/// One connection's slot; given back when dropped.
+/// The slot of one connection, which is given back on drop.
 pub struct Slot<T> {
     admission: Arc<Admission<T>>,
     number: u64,
-    /// Ends when the connection that had this slot has ended.
+    /// Resolves when the connection that had this slot before has ended.
     former: Option<oneshot::Receiver<()>>,
-    /// What the connection is doing.
+    /// What the connection is doing at the moment.
     pub state: Arc<ConnectionState>,
 }
 
 impl<T> Admission<T> {
-    /// Returns so many slots, a quarter of them for this user alone.
+    /// Makes `limit` slots, a quarter of them reserved for the user `owner`.
     pub fn new(limit: usize, owner: u32) -> Arc<Self> {
         let table = Table {
             next: 0,
@@ -92,7 +92,7 @@ impl<T> Admission<T> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a slot for a connection of this holder; `None` when it gets none.
+    /// Returns a slot for a connection of this holder, or `None` if it gets none.
     pub fn take(self: &Arc<Self>, holder: Holder, about: T) -> Option<Slot<T>> {
         let mut table = self.table();
         let former = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
@@ -105,7 +105,7 @@ impl<T> Admission<T> {
         Some(Slot { admission: Arc::clone(self), number, former, state })
     }
 
-    /// Ends connections that have been idle, or have been sending one head, for so long.
+    /// Ends connections that have been idle, or have been sending one head, for `limit`.
     pub fn end_silent(&self, limit: Duration) {
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         for entry in self.table().entries.values() {
@@ -113,8 +113,9 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Ends the idle connections and the streams for which this says so: it is given what is known of one, and whether
-    /// it is a stream. Returns the numbers of the streams, for `have_ended`.
+    /// Ends the idle connections and the streams for which `is_forbidden` returns true. It gets what is known of a
+    /// connection, and whether the connection is a stream. Returns the numbers of the ended streams, for
+    /// [`Self::have_ended`].
     pub fn end_forbidden(&self, is_forbidden: impl Fn(&T, bool) -> bool) -> Vec<u64> {
         let mut streams = Vec::new();
         for (number, entry) in &self.table().entries {
@@ -142,7 +143,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Ends all connections, and returns when they have ended.
+    /// Ends all connections, and returns when they are gone.
     pub async fn stop(&self) {
         for entry in self.table().entries.values() {
             entry.state.end(Ended::Stop);
@@ -158,7 +159,8 @@ impl<T> Admission<T> {
 }
 
 impl<T> Table<T> {
-    /// Ends an idle connection in favour of this holder; gives what ends when that one is gone.
+    /// Ends an idle connection to make room for this holder. Returns a receiver that resolves when that connection is
+    /// gone.
     fn make_room(&mut self, holder: Holder) -> Option<oneshot::Receiver<()>> {
         let shared = |uid| self.shares.shared_by(uid);
         let processes = |holder: &Holder| self.by_process.get(holder).copied().unwrap_or(0);
@@ -174,7 +176,7 @@ impl<T> Table<T> {
                     (shared(entry.holder.uid), processes(&entry.holder), Reverse(*since), Reverse(**number))
                 })?;
             let (gone, former) = oneshot::channel();
-            // Where a request has arrived this very moment, another one has to end.
+            // If a request has arrived on it at this very moment, another connection has to end.
             if entry.state.end_if_idle(Ended::Taken) {
                 let _ = entry.state.successor.set(gone);
                 let number = *number;
@@ -184,7 +186,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Frees a slot, if it is still held.
+    /// Frees a slot if it is still in use.
     fn remove(&mut self, number: u64) {
         let Some(Entry { holder, .. }) = self.entries.remove(&number) else { return };
         self.shares.remove(holder.uid, 1);
@@ -198,19 +200,20 @@ impl<T> Table<T> {
 }
 
 impl<T> Slot<T> {
-    /// Waits until the connection that had this slot has ended, for so long; whether it has.
+    /// Waits until the connection that had this slot before has ended. Returns whether it did so in time.
     pub async fn is_free(&mut self, within: Duration) -> bool {
         match self.former.take() {
-            // Nothing is ever sent: this ends with the other connection.
+            // Nothing is ever sent: the channel closes when the other connection ends.
             Some(former) => tokio::time::timeout(within, former).await.is_ok(),
             None => true,
         }
     }
 
-    /// Notes that an answer without an end begins on this connection; whether it may.
+    /// Notes that an endless response begins on this connection. Returns whether that is allowed.
     ///
-    /// A stream is under way for as long as it lasts, so they are counted: a user has an eighth of all slots for them
-    /// (half of what is kept for the owner), and all users but the owner half of what they share.
+    /// A stream keeps its slot busy for as long as it lasts, so streams are limited: each user may use an eighth of all
+    /// slots for them (half of what is reserved for the owner), and all users but the owner together half of the slots
+    /// that they share.
     pub fn stream(&self) -> bool {
         let mut table = self.admission.table();
         let limit = self.admission.limit;
@@ -228,7 +231,7 @@ impl<T> Slot<T> {
         true
     }
 
-    /// Whether an answer without an end is under way on this connection.
+    /// Returns whether an endless response is in progress on this connection.
     pub fn streams(&self) -> bool {
         self.admission.table().entries.get(&self.number).is_some_and(|entry| entry.streams)
     }
@@ -244,34 +247,34 @@ impl<T> Drop for Slot<T> {
     }
 }
 
-/// What a connection is doing: read by the table of slots, without a lock or a timer for each request.
+/// The state of a connection. The table of slots reads it; updating it takes no lock and no timer for a request.
 pub struct ConnectionState {
     begin: Instant,
-    /// Milliseconds from `begin` since which it has been idle, or one of those below.
+    /// Milliseconds from `begin` to when the connection became idle, or one of the constants below.
     now: AtomicU64,
     ended: OnceLock<Ended>,
     told: Notify,
-    /// Dropped with this: the connection that gets the slot of this one waits for that.
+    /// Dropped together with this state: the connection that gets this one's slot waits for that.
     successor: OnceLock<oneshot::Sender<()>>,
 }
 
-/// Set beside the time while a request's head arrives.
+/// Set in addition to the time while the head of a request arrives.
 const READING: u64 = 1 << 62;
 /// A request is being read or answered.
 const BUSY: u64 = u64::MAX;
-/// The answer is being written.
+/// The response is being written.
 const ANSWERED: u64 = u64::MAX - 1;
-/// It has been ended while it was idle: nothing more is read, but for what had arrived before.
+/// The connection was ended while idle. Nothing more is read except data that had arrived before.
 const ENDED: u64 = u64::MAX - 2;
 
-/// What a connection may read.
+/// How much a connection may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It was idle, and is so again where nothing comes ([`ConnectionState::nothing_read`]).
+    /// It was idle, and is idle again if nothing arrives ([`ConnectionState::nothing_read`]).
     FromIdle,
-    /// It was under way.
+    /// A request is in progress, so it may read more.
     More,
-    /// Nothing, but for what the system has of it already.
+    /// It may read only what had arrived before it was ended.
     Rest,
 }
 
@@ -292,7 +295,7 @@ impl ConnectionState {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(0).min(READING - 1)
     }
 
-    /// Notes that something is about to be read: from here on it is not idle, so that no request is lost between the
+    /// Notes that a read begins. From here on the connection is not idle, so that no request is lost between the
     /// system's buffer and ours.
     pub fn reading(&self) -> Reading {
         let now = self.now.load(Ordering::Acquire);
@@ -305,7 +308,7 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that nothing came: it is idle again, since when it was before.
+    /// Notes that nothing arrived: the connection is idle again, since the same time as before.
     pub fn nothing_read(&self) {
         let now = self.now.load(Ordering::Acquire);
         if (READING..ENDED).contains(&now) {
@@ -313,7 +316,7 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that a request had arrived before its connection was ended: it is answered as the last one.
+    /// Notes that a request had arrived before its connection was ended. It is answered as the last one.
     pub fn rest_arrived(&self) {
         self.now.store(self.elapsed() | READING, Ordering::Release);
     }
@@ -323,37 +326,37 @@ impl ConnectionState {
         self.now.store(BUSY, Ordering::Release);
     }
 
-    /// Notes that the answer is ready to be written.
+    /// Notes that the response is ready to be written.
     pub fn answered(&self) {
         self.now.store(ANSWERED, Ordering::Release);
     }
 
-    /// Notes that all that was to be written has been.
+    /// Notes that everything has been written, which makes the connection idle after a response.
     pub fn flushed(&self) {
         if self.now.load(Ordering::Acquire) == ANSWERED {
             self.now.store(self.elapsed(), Ordering::Release);
         }
     }
 
-    /// Whether a request is being answered on it.
+    /// Returns whether a request is being answered.
     pub fn is_busy(&self) -> bool {
         self.now.load(Ordering::Acquire) >= ANSWERED
     }
 
-    /// Whether, once ended, it still has to be waited for: a request is under way, or may have arrived unread. A part of
-    /// a head is nothing to wait for.
+    /// Returns whether an ended connection still has to be waited for: a request is in progress, or may have arrived
+    /// unread. A part of a head is not worth waiting for.
     pub fn has_rest(&self) -> bool {
         let now = self.now.load(Ordering::Acquire);
         let idle = now < READING && self.now.compare_exchange(now, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         idle || self.now.load(Ordering::Acquire) >= ENDED
     }
 
-    /// Whether it ends, if not at once then with the request that is under way.
+    /// Returns whether the connection ends, at once or after the request in progress.
     pub fn is_last(&self) -> bool {
         self.ended.get().is_some()
     }
 
-    /// Returns when the connection has to end, with the first reason.
+    /// Returns when the connection has to end, with the first reason for it.
     pub async fn ended(&self) -> Ended {
         loop {
             if let Some(ended) = self.ended.get() {
@@ -368,13 +371,13 @@ impl ConnectionState {
         (now < READING).then_some(now)
     }
 
-    /// Ends it, whatever it is doing.
+    /// Ends the connection, whatever it is doing.
     fn end(&self, reason: Ended) {
         let _ = self.ended.set(reason);
         self.told.notify_one();
     }
 
-    /// Ends it where it is idle; whether it was.
+    /// Ends the connection if it is idle. Returns whether it was.
     fn end_if_idle(&self, reason: Ended) -> bool {
         let Some(since) = self.idle_since() else { return false };
         let ended = self.now.compare_exchange(since, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -384,13 +387,13 @@ impl ConnectionState {
         ended
     }
 
-    /// Ends it where it has been idle, or has been sending one head, for so many milliseconds.
+    /// Ends the connection if it has been idle, or has been sending one head, for `limit` milliseconds.
     fn end_if_silent(&self, limit: u64) {
         let now = self.now.load(Ordering::Acquire);
         if now >= ENDED || self.elapsed().saturating_sub(now & !READING) < limit {
             return;
         }
-        // What arrives of a head now comes too late; one that has arrived is answered.
+        // A head that is incomplete now comes too late; a complete one is answered.
         if now < READING {
             self.end_if_idle(Ended::Silent);
         } else {

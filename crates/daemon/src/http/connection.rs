@@ -1,8 +1,8 @@
-//! A connection that cannot be held up, and loses no request: an answer that is not taken in time ends it, and one that
-//! is ended while it is idle still gives what had arrived.
+//! A connection that cannot be held up and loses no request: it ends when a response is not taken in time, and if it is
+//! ended while idle, what had arrived is still answered.
 //!
-//! A change waits for the answers made before it (promise 8); a caller that does not read must not be able
-//! to make it wait for ever.
+//! A change waits for the answers that were made before it (promise At once), so a caller that does not read must not
+//! be able to delay it forever.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,8 +18,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::admission::{ConnectionState, Reading};
 
-/// A stream that says what is done with it, and whose writes have a deadline, counted from when the peer first made no
-/// room until everything has been written.
+/// A stream that reports reads and writes to a [`ConnectionState`], and whose writes have a deadline. The deadline runs
+/// from when the peer first leaves no room until everything has been written.
 pub struct Timed<S> {
     stream: S,
     state: Arc<ConnectionState>,
@@ -28,7 +28,7 @@ pub struct Timed<S> {
 }
 
 impl<S> Timed<S> {
-    /// Around this stream; `limit` is how long its peer may take to make room for an answer.
+    /// Wraps a stream. `limit` is how long its peer may take to make room for a response.
     pub fn new(stream: S, state: Arc<ConnectionState>, limit: Duration) -> Self {
         Self { stream, state, limit, deadline: None }
     }
@@ -45,8 +45,8 @@ impl<S> Timed<S> {
 }
 
 impl<S: AsFd> Timed<S> {
-    /// Lets nothing more arrive; whether something had. From here on the peer's writes fail, so it knows which of its
-    /// requests are not answered.
+    /// Stops receiving. Returns whether something had arrived. From here on the peer's writes fail, so it knows which
+    /// of its requests get no response.
     fn has_rest(&self) -> bool {
         let _ = shutdown(&self.stream, Shutdown::Read);
         ioctl_fionread(&self.stream).is_ok_and(|unread| unread > 0)
@@ -68,7 +68,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Timed<S> {
         if reading == Reading::FromIdle && !came {
             self.state.nothing_read();
         }
-        // That nothing more comes is our own doing then, and no reason to give the answer up.
+        // Nothing more arrives because receiving was stopped, which is no reason to abort the response.
         if matches!(result, Poll::Ready(Ok(()))) && !came && self.state.is_last() && self.state.is_busy() {
             return Poll::Pending;
         }
@@ -96,7 +96,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Called when everything has been written.
+        // hyper flushes when everything has been written.
         self.deadline = None;
         self.state.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::http::admission::{Admission, Holder};
 
-    /// A connection that has just been ended for another one, and the peer's end of it.
+    /// Returns a connection that has just been ended for another one, and the peer's end of it.
     async fn ended(before: &[u8]) -> (Timed<UnixStream>, UnixStream) {
         let admission = Admission::new(1, 0);
         let slot = admission.take(Holder { uid: 1, pid: 1 }, ()).unwrap();
@@ -134,7 +134,7 @@ mod tests {
         let mut read = [0; 16];
         assert_eq!(timed.read(&mut read).await.unwrap(), 5);
         assert_eq!(theirs.write_all(b" HTTP/1.1").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
-        // While it is answered, the end is not told.
+        // While the request is being answered, the reader is not told of the end.
         timed.state.asked();
         assert!(tokio::time::timeout(Duration::from_millis(1), timed.read(&mut read)).await.is_err());
         timed.state.answered();

@@ -1,6 +1,6 @@
-//! The one shape of every error over HTTP, and the one place where an error of the application becomes HTTP.
+//! The one form of errors over HTTP, and the one place that turns an [`AppError`] into an HTTP response.
 //!
-//! Knows no value: messages come from modules that never had one.
+//! Holds no value (promise Blind), because the modules that messages come from never had one.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -11,28 +11,28 @@ use serde_json::{Value, json};
 use crate::app::error::{AppError, ErrorCode};
 use crate::resolve::budget::Exhausted;
 
-/// What went wrong, for programs.
+/// The kind of an error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The request is malformed.
+    /// The request is malformed or its body arrived too slowly.
     BadRequest,
-    /// The body is larger than 1 MiB.
+    /// The body is larger than `request::BODY_MAX`, 1 MiB.
     TooLarge,
-    /// The path does not take this method.
+    /// The path does not support this method.
     MethodNotAllowed,
-    /// The caller has as many connections or streams as it gets.
+    /// The caller already has all the connections or streams that it may have.
     RateLimited,
-    /// A service failed.
+    /// A service returned an error of this kind.
     App(ErrorCode),
 }
 
-/// A row of `Code::ALL`.
+/// Makes a row of [`Code::ALL`].
 const fn app(code: ErrorCode, status: u16) -> (Code, &'static str, u16) {
     (Code::App(code), code.name(), status)
 }
 
 impl Code {
-    /// All of them, with the code and the status of the answer.
+    /// All codes, each with its name and HTTP status.
     pub const ALL: [(Self, &'static str, u16); 13] = [
         (Self::BadRequest, "bad_request", 400),
         (Self::TooLarge, "bad_request", 413),
@@ -56,52 +56,52 @@ impl Code {
     }
 }
 
-/// An error on its way out: of a service, or of the request itself.
+/// An error as a response: of a service, or of the request itself.
 #[derive(Debug)]
 pub struct HttpError {
     code: Code,
     message: String,
     detail: Option<String>,
     errors: Vec<Value>,
-    /// Whether the refusal that this is has been recorded.
+    /// Whether it is a refusal that has been recorded in the audit trail.
     is_recorded: bool,
-    /// In seconds.
+    /// The value of `Retry-After`, in seconds.
     retry_after: Option<u32>,
 }
 
 impl HttpError {
-    /// Returns an error with nothing but a message, which ends with what to do.
+    /// Makes an error with only a message, which should end with what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message, detail: None, errors: Vec::new(), is_recorded: false, retry_after: None }
     }
 
-    /// Returns whether it is a refusal of the caller that nobody has recorded yet.
+    /// Returns whether it is a refusal that has not been recorded in the audit trail yet.
     pub fn is_unrecorded_refusal(&self) -> bool {
         self.code == Code::App(ErrorCode::Forbidden) && !self.is_recorded
     }
 
-    /// Returns the status of its answer.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         self.code.row().1
     }
 
-    /// Returns what is wrong, and what to do.
+    /// Returns what is wrong and what to do.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Returns what more there is to say.
+    /// Returns further advice, if there is any.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
-    /// Returns everything that is wrong, one entry each.
+    /// Returns everything that is wrong, one entry for each.
     pub fn errors(&self) -> &[Value] {
         &self.errors
     }
 
-    /// Returns the answer of the API.
+    /// Returns the error as a response of the API.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body().into()));
         *response.status_mut() = self.status();
@@ -112,7 +112,7 @@ impl HttpError {
         response
     }
 
-    /// Returns the body of that answer: JSON and a line end.
+    /// Returns the body of that response: JSON and a newline.
     pub fn body(&self) -> Vec<u8> {
         let (name, _) = self.code.row();
         let mut body = json!({"code": name, "message": self.message});

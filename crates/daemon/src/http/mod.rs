@@ -1,4 +1,5 @@
-//! What the API and the console share of HTTP: who holds a connection and for how long, reading requests, and errors.
+//! The parts of HTTP that the API and the console share: slots and deadlines of connections, reading requests, and
+//! errors.
 //!
 //! Knows no endpoint and no page.
 

@@ -1,4 +1,4 @@
-//! Reading requests: paths, queries and bodies, within limits, everything wrong reported at once.
+//! Reads requests: paths, queries and bodies, within limits. Reports everything that is wrong at once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use guillemet_base::names::SecretName;
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
 
-/// A part of the path, percent-decoded.
+/// Returns a part of the path, percent-decoded.
 ///
 /// # Errors
-/// Not found: what is not UTF-8 names nothing.
+/// Not found, because nothing has a name that is not UTF-8.
 pub fn part(raw: &str) -> Result<Cow<'_, str>, HttpError> {
     percent_decode_str(raw).decode_utf8().map_err(|_| AppError::NotFound("the path is not UTF-8".into()).into())
 }
 
-/// The name in a path; what is no name names no secret.
+/// Returns the name of a secret in the path.
 ///
 /// # Errors
-/// Not found.
+/// Not found, if no secret can have that name.
 pub fn name(raw: &str) -> Result<SecretName, HttpError> {
     let text = part(raw)?;
     text.parse().map_err(|invalid| AppError::NotFound(format!("there is no such secret: {invalid}")).into())
 }
 
-/// The query of a URL: each of `known` at most once, nothing else.
+/// Reads the query of a URL: each parameter of `known` at most once, and no others.
 ///
 /// # Errors
-/// A bad request that names every parameter that is wrong.
+/// A validation error that lists every parameter that is wrong.
 pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
     let mut found = [const { None }; N];
     let mut errors = Vec::new();
@@ -58,25 +58,25 @@ pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Opt
     if errors.is_empty() { Ok(found) } else { Err(AppError::Invalid(errors).into()) }
 }
 
-/// How a body may arrive.
+/// The limits that apply while a request body is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Intake<'a> {
-    /// How long it may take.
+    /// The time within which the whole body has to arrive.
     pub limit: Duration,
-    /// What it takes of memory is taken of this.
+    /// The budget that its memory is reserved from.
     pub budget: &'a Arc<Budget>,
-    /// Whose it is.
+    /// The user whose share of the budget it takes.
     pub uid: u32,
 }
 
-/// A body, wiped after use.
+/// A body that has been read. Its bytes are wiped on drop.
 pub struct Received {
     bytes: Zeroizing<Vec<u8>>,
     reservation: Reservation,
 }
 
 impl Received {
-    /// Returns what is reserved for the body, for whoever keeps a large part of it.
+    /// Returns the memory reserved for the body, for a caller that keeps a large part of it.
     pub fn into_reservation(self) -> Reservation {
         self.reservation
     }
@@ -93,7 +93,8 @@ impl std::ops::Deref for Received {
 /// Reads a body.
 ///
 /// # Errors
-/// Too large (after `BODY_MAX` bytes have been read), too slow, or more than there is room for.
+/// [`Code::TooLarge`] after `BODY_MAX` bytes have been read; [`Code::BadRequest`] if the body breaks off or is too
+/// slow; exhausted, if there is no memory left for it.
 pub async fn bytes(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
     tokio::time::timeout(intake.limit, read(body, intake))
         .await

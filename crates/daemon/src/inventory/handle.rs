@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::Inventory;
 use guillemet_base::sys::stack::leaving_nothing;
 
-/// The inventory, for async code. Cheap to clone.
+/// The inventory for async code. Cheap to clone.
 ///
 /// The inventory's mutex is held while a change is written to the disk, so whatever takes it goes through [`run`], the
 /// only way to an `&Inventory`. The other methods take no lock that is held for longer than a few instructions.
@@ -17,22 +17,22 @@ use guillemet_base::sys::stack::leaving_nothing;
 #[derive(Clone)]
 pub struct InventoryHandle(Arc<Inventory>);
 
-/// A call of the inventory panicked, or the daemon stops.
+/// The error of a call that panicked, or that the stopping daemon did not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a part of the daemon failed; its log says where")]
 pub struct Panicked;
 
 impl InventoryHandle {
-    /// Takes the inventory out of reach of anything but [`InventoryHandle::run`].
+    /// Wraps the inventory, so that only [`InventoryHandle::run`] can reach it.
     pub fn new(inventory: Arc<Inventory>) -> Self {
         Self(inventory)
     }
 
     /// Calls the inventory on a thread that may block, and leaves none of its values on the stack of that thread. The
-    /// call is not undone when the returned future is dropped.
+    /// call is not undone if the returned future is dropped.
     ///
     /// # Errors
-    /// `Panicked`.
+    /// [`Panicked`] if the call panics.
     pub async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Inventory) -> T + Send + 'static,
@@ -42,12 +42,12 @@ impl InventoryHandle {
         called.await.map_err(|_| Panicked)
     }
 
-    /// Notified whenever something may have to be pushed to the account.
+    /// Returns the notifier for whenever something may have to be pushed to the account.
     pub fn due(&self) -> &Notify {
         &self.0.due
     }
 
-    /// Notified whenever templates changed.
+    /// Returns the notifier for whenever templates have changed.
     pub fn template_changes(&self) -> &Notify {
         &self.0.changed
     }

@@ -1,4 +1,5 @@
-//! References between devices: what this device's templates name, for the others, and what theirs name, as it is shown.
+//! References between devices: publishes what this device's templates name, and shows what the templates of others
+//! name.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,8 @@
-//! The write path: each change of secrets is one transaction of the vault, in an account with the intents that tell the
-//! other devices of it, and an update from the account is applied the same way. Also what guards a deletion.
+//! The write path: each change of secrets is one transaction of the vault. In an account, the transaction also contains
+//! the intents that carry the change to the other devices. Updates from the account are applied in the same way. Also
+//! guards deletions (promise Guarded).
 //!
-//! Knows no server and no template file: the catalog is asked for blockers, and nothing is read here.
+//! Knows no server and reads no template file: it asks the catalog for blockers.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -23,14 +24,13 @@ use guillemet_secret::record::Secret;
 use guillemet_vault::audit::{Actor, Change as AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
-use guillemet_wire;
 
 impl Inventory {
-    /// Writes changed secrets, each with what it was before, a document with them, and the events of the audit trail, in
-    /// one transaction. In an account they become intents in the same transaction.
+    /// Writes changed secrets (each with its former state), a document and the events of the audit trail in one
+    /// transaction. In an account, the changes become intents in the same transaction.
     ///
     /// # Errors
-    /// `Vault`: nothing has changed.
+    /// [`InventoryError::Vault`] if the vault cannot be written. Nothing has changed then.
     pub(super) fn write(
         &self,
         owned: &mut Owned,
@@ -60,11 +60,12 @@ impl Inventory {
         Ok(())
     }
 
-    /// Returns the secret to delete: it is what the caller expects, and nothing references it, neither a template of this
-    /// device nor, in an account, one of another device as of the newest head.
+    /// Returns the secret to delete, after checking that it is in the expected state and that nothing references it: no
+    /// template of this device nor, in an account, of another device as of the newest head.
     ///
     /// # Errors
-    /// `NotFound`, `Missing`, `Renamed`, `Conflict`; `Referenced` with everything that stands in the way.
+    /// [`InventoryError::NotFound`], [`InventoryError::Missing`], [`InventoryError::Renamed`],
+    /// [`InventoryError::Conflict`]; [`InventoryError::Referenced`] with everything that blocks the delete.
     pub(super) fn guard(
         &self,
         owned: &mut Owned,
@@ -83,10 +84,11 @@ impl Inventory {
         }
     }
 
-    /// Writes an update of the account and the events of the audit trail in one transaction, then answers from it.
+    /// Writes an update of the account and the events of the audit trail in one transaction, then answers from the new
+    /// state.
     ///
     /// # Errors
-    /// The vault's. The engine is loaded again from what is written then.
+    /// If the vault cannot be written. The engine is then loaded again from the vault.
     pub(super) fn apply(
         &self,
         owned: &mut Owned,
@@ -95,7 +97,7 @@ impl Inventory {
     ) -> Result<Released, AccountError> {
         let written = Self::write_update(owned, &update, &audit);
         if let Err(error) = written {
-            // The engine is ahead of what is written: it is made again from that.
+            // The engine is ahead of the vault, so load it again from there.
             self.reload(owned);
             return Err(error.into());
         }
@@ -121,7 +123,7 @@ impl Inventory {
         }
         let joined = owned.sync.as_ref();
         if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {
-            // Others wait for a word from this device that it does not mean what was deleted.
+            // Other devices wait for this device to confirm that none of its templates means what was deleted.
             self.due.notify_one();
         }
         Ok(released)
@@ -142,7 +144,7 @@ impl Inventory {
         let settled: HashSet<_> = update.settled.iter().collect();
         let gone = |(id, _): &(guillemet_wire::IntentId, String)| settled.contains(id);
         let mut forgotten = Vec::new();
-        // What is settled is the oldest, nearly always; and there may be very many behind.
+        // Almost always the settled intents are the oldest, and there may be very many behind them.
         while let Some(oldest) = kept.pop_front_if(|kept| gone(kept)) {
             forgotten.push(oldest.1);
         }
@@ -150,8 +152,8 @@ impl Inventory {
             forgotten.extend(kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()));
             kept.retain(|kept| !gone(kept));
         }
-        // Labels are in the order of the intents: what comes before others is written again with them. What is kept
-        // is pending in the same order, so that nothing is between as soon as the last of both is the same.
+        // Labels are in the order of the intents, so intents behind an inserted one are written again. The kept ones
+        // are pending in the same order: if the last kept one is at its place, nothing was inserted between them.
         let is_last = |(id, _): &(guillemet_wire::IntentId, String)| {
             joined.engine.pending().nth(kept.len() - 1).is_some_and(|pending| pending.id == *id)
         };
@@ -175,7 +177,7 @@ impl Inventory {
         owned.vault.write(&writes)
     }
 
-    /// Loads the engine again from what is written, after a write has failed.
+    /// Loads the engine again from the vault, after a write has failed.
     fn reload(&self, owned: &mut Owned) {
         let state = self.resolver.current.load();
         let secrets: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
@@ -189,14 +191,14 @@ impl Inventory {
     }
 }
 
-/// Returns what stands in the way of deleting a secret on this device.
+/// Returns everything on this device that blocks the deletion of a secret.
 fn local_blockers(owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerView> {
     let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
     let blockers = owned.catalog.blockers(&names, Instant::now());
     blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()
 }
 
-/// Returns the events of the audit trail for the secrets of an update; `who` says who changed each.
+/// Returns the events of the audit trail for the secrets of an update. `who` returns who changed each secret.
 pub(super) fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
     let time = now();
     let replaced: HashMap<SecretId, &Secret> = update.replaced.iter().map(|before| (before.id, &**before)).collect();

@@ -1,7 +1,7 @@
 //! The vault in an account: pulls and pushes of the sync engine, and how a vault joins and leaves.
 //!
-//! Holds the engine behind the inventory's mutex; `store` writes what it says. Knows no server: `crate::sync` carries
-//! what goes in and out.
+//! Keeps the engine behind the inventory's mutex; `store` writes the engine's updates. Knows no server: `crate::sync`
+//! carries the data in and out.
 
 mod joined;
 mod reports;
@@ -34,51 +34,51 @@ use guillemet_template::catalog::Template;
 use guillemet_vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
-use guillemet_wire::{self, Changes, Cursor, DeviceId, Hash, Newest};
+use guillemet_wire::{Changes, Cursor, DeviceId, Hash, Newest};
 
-/// How many notices are kept.
+/// The most notices that are kept.
 pub(super) const NOTICES: usize = 100;
 
-/// What to do with a secret of this vault whose name is taken in the account.
+/// What to do with a secret of this vault whose name exists in the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameName {
-    /// Keep both: this one becomes `NAME-2`.
+    /// Keep both: this vault's secret becomes `NAME-2`.
     Both,
-    /// Keep the account's, and delete this one.
+    /// Keep the account's secret, and delete this vault's.
     Account,
-    /// Make the value of this one the newest version of the account's.
+    /// Make this vault's value the newest version of the account's secret.
     Mine,
 }
 
-/// A push that is written down and about to be sent.
+/// A push that has been written down and is about to be sent.
 pub struct Outgoing {
     /// The push, and the state it leads to.
     pub candidate: Candidate,
-    /// The references of this device's templates that it publishes, and those templates.
+    /// The references that it publishes, and the templates they are from (`told`).
     local: References,
     told: Vec<Arc<Template>>,
 }
 
-/// Why a step of a sync was not done.
+/// The reason why a step of a sync was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// What the server offers is not accepted.
+    /// The device refuses what the server offers.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The push cannot be prepared.
     #[error(transparent)]
     Unprepared(#[from] Unprepared),
-    /// The inventory refused it.
+    /// The inventory refused the step.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// This vault is in no account.
+    /// The vault is in no account.
     #[error("this vault is in no account; `guillemet account join` makes it part of one")]
     None,
-    /// This vault is in an account already.
+    /// The vault is in an account already.
     #[error("this vault is in an account already; `guillemet account leave` ends that first")]
     Already,
-    /// These names are on both sides, and it is undecided what to do with each.
+    /// These names exist both in this vault and in the account, and it is undecided what to do with each.
     #[error("secrets of this vault and of the account have the same name; say what is to become of each")]
     SameNames(Vec<String>),
 }
@@ -91,30 +91,31 @@ impl From<VaultError> for AccountError {
 
 /// The state of a vault in an account.
 pub struct AccountState {
-    /// The server, and this device as the server knows it.
+    /// The facts about the server, and about this device as the server knows it.
     pub facts: Facts,
     /// The newest head, with its hash.
     pub head: Option<(Head, Hash)>,
-    /// The account, and the id of this device in it.
+    /// The id of the account, and of this device in it.
     pub me: (guillemet_wire::AccountId, DeviceId),
-    /// How many intents the account does not have yet.
+    /// The number of intents that the account does not have yet.
     pub pending: usize,
-    /// What a person should know, newest last.
+    /// The notices for people, the newest last.
     pub notices: Vec<Notice>,
-    /// The devices that have published references, each with the number of the head it had seen and how many they are.
+    /// The devices that have published references, each with the number of the head it had seen and the number of its
+    /// references.
     pub seen: Vec<(DeviceId, u64, usize)>,
-    /// How many secrets the account holds.
+    /// The number of secrets in the account.
     pub secrets: usize,
 }
 
 impl Inventory {
-    /// Returns after what time a template that vanished no longer counts, so that the others can be told; `None` where none
-    /// vanished just now.
+    /// Returns the time after which a template that has just vanished no longer counts, so that this can be published;
+    /// `None` if no template has just vanished.
     pub fn vanishing(&self) -> Option<Duration> {
         self.owned().catalog.vanishing(Instant::now())
     }
 
-    /// Returns the state of the account; `None` in a vault that is in no account.
+    /// Returns the state of the account; `None` if the vault is in no account.
     pub fn account(&self) -> Option<AccountState> {
         let owned = self.owned();
         let joined = owned.sync.as_ref()?;
@@ -131,10 +132,10 @@ impl Inventory {
         })
     }
 
-    /// Changes the facts of the account, and writes them with the events of the audit trail.
+    /// Changes the facts of the account, and writes them together with the events of the audit trail.
     ///
     /// # Errors
-    /// `None`, and the vault's.
+    /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written.
     pub fn change_facts(&self, audit: &[AuditChange], change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
@@ -147,24 +148,25 @@ impl Inventory {
     /// Calls `look` with the engine, under the lock.
     ///
     /// # Errors
-    /// `None`.
+    /// [`AccountError::None`] without an account.
     pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
         Ok(look(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
     }
 
-    /// Returns from where to pull.
+    /// Returns the cursor to pull from.
     ///
     /// # Errors
-    /// `None`.
+    /// [`AccountError::None`] without an account.
     pub fn account_cursor(&self) -> Result<Cursor, AccountError> {
         self.with_engine(Engine::cursor)
     }
 
-    /// Applies what the server answered. On return it is on disk and new answers use it; await what is returned before you
-    /// acknowledge it.
+    /// Applies pages that the server sent. On return the update is on disk and new answers use it. Await the result
+    /// before you acknowledge the update.
     ///
     /// # Errors
-    /// `Refused`: nothing was applied. `None`, and the vault's.
+    /// [`AccountError::Refused`] if nothing was applied; [`AccountError::None`] without an account;
+    /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_pulled(&self, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
@@ -173,10 +175,10 @@ impl Inventory {
         self.apply(&mut owned, update, audit)
     }
 
-    /// Adopts the state of the server, whose fingerprint words a person has compared.
+    /// Adopts the state of the server, after a person has compared its fingerprint words.
     ///
     /// # Errors
-    /// As `account_pulled`.
+    /// Those of [`Self::account_pulled`].
     pub fn account_adopted(&self, newest: Newest, pages: &[Changes]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
@@ -186,18 +188,19 @@ impl Inventory {
         self.apply(&mut owned, update, audit)
     }
 
-    /// Prepares a push, and writes down that it is about to be sent. Returns `None` where there is nothing to push.
+    /// Prepares a push, and writes down that it is about to be sent. Returns `None` if there is nothing to push.
     ///
     /// # Errors
-    /// `Unprepared`, `None`, and the vault's.
+    /// [`AccountError::Unprepared`] if the push cannot be prepared; [`AccountError::None`] without an account;
+    /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_push(&self, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
-        // What is told of templates, and what is told to be without references to something deleted, is so after the
-        // question.
+        // A scan that begins now: published references, and the confirmation that nothing references a deleted secret,
+        // must be newer than the question.
         self.rescan();
         let mut owned = self.owned();
         let prepared = self.prepare(&mut owned, wish)?;
         if prepared.is_none() {
-            // Others know everything that is named here.
+            // Nothing to push means that the other devices know all references of these templates.
             for template in owned.catalog.templates() {
                 template.publish();
             }
@@ -218,11 +221,11 @@ impl Inventory {
         Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
     }
 
-    /// Prepares the push that deletes a secret, which no template of this device references and, at the head that the push
-    /// is made on, none of another device. Returns its id and the push.
+    /// Prepares the push that deletes a secret. No template of this device may reference the secret and, at the head
+    /// that the push is based on, none of another device. Returns the secret's id and the push.
     ///
     /// # Errors
-    /// As [`Inventory::delete`] and [`Inventory::account_push`].
+    /// Those of [`Inventory::delete`] and [`Inventory::account_push`].
     pub fn account_delete(
         &self,
         name: &SecretName,
@@ -238,17 +241,18 @@ impl Inventory {
     /// Applies a push of `actor` that the server has accepted.
     ///
     /// # Errors
-    /// `None`, and the vault's. The server has the push in any case, and the next pull brings it.
+    /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written. The
+    /// server has the push in any case, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.accepted(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
-        // Who leaves says so itself.
+        // A device that leaves records that itself.
         let others = update.devices.iter().filter(|change| change.device.id != joined.engine.me().device);
         audit.extend(others.map(|change| of_device(change, actor)));
         let released = self.apply(&mut owned, update, audit)?;
-        // A push with much that is pending carries no references yet.
+        // A push with many pending intents does not contain the references yet.
         let is_told = owned.sync.as_ref().is_some_and(|joined| {
             let known = joined.engine.base().references(joined.engine.me().device);
             known.is_some_and(|known| known.is_same(&prepared.local))
@@ -259,11 +263,12 @@ impl Inventory {
         Ok(released)
     }
 
-    /// Brings this vault into an account. The engine has pulled everything, or is that of a new account; it is taken out of
-    /// `engine` when nothing is undecided.
+    /// Brings this vault into an account. The engine has pulled everything, or belongs to a new account. It is taken
+    /// out of `engine` once nothing is undecided.
     ///
     /// # Errors
-    /// `Already`; `SameNames` with the names that are on both sides and that `decide` does not know; and the vault's.
+    /// [`AccountError::Already`] if the vault is in an account; [`AccountError::SameNames`] with the names that exist
+    /// on both sides and that `decide` does not decide; [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_begin(
         &self,
         engine: &mut Option<Engine>,
@@ -283,7 +288,7 @@ impl Inventory {
         let intents = intents_of(known, &mine, decide)?;
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
         let mut update = engine.bring(&mine, intents);
-        // Everything the account brings is new to this vault.
+        // Everything that the account contains is new to this vault.
         let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
         let is_mine: HashSet<_> = mine.iter().map(|secret| secret.id).collect();
@@ -299,7 +304,7 @@ impl Inventory {
             kept: VecDeque::new(),
             usage: Vec::new(),
         };
-        // What the account brings is told of as a whole; what becomes of the vault's own, each by itself.
+        // What the account brings is recorded as one event; each change of the vault's own secrets has its own event.
         let own = |change: &AuditChange| matches!(&change.about, About::Secret(id, _) if is_mine.contains(id));
         let mut audit = of_secrets(&update, |_| begun.actor.clone());
         audit.retain(own);
@@ -316,7 +321,7 @@ impl Inventory {
     /// Takes the vault out of its account. The secrets stay as they are.
     ///
     /// # Errors
-    /// The vault's.
+    /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_end(&self, left: AuditChange) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let Some(joined) = &owned.sync else { return Err(AccountError::None) };
@@ -334,16 +339,17 @@ impl Inventory {
     /// Returns all records of the account with their boxes, for a repair.
     ///
     /// # Errors
-    /// The vault's.
+    /// [`AccountError::Inventory`] if the vault cannot be read.
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
         Ok(self.owned().vault.account_records()?)
     }
 }
 
-/// Returns what to do with the secrets of a vault that joins an account, as intents. A secret without an intent goes.
+/// Returns what to do with the secrets of a vault that joins an account, as intents. A secret without an intent is
+/// dropped.
 ///
 /// # Errors
-/// `SameNames` with the names that `decide` does not know.
+/// [`AccountError::SameNames`] with the names that `decide` does not decide.
 fn intents_of(
     account: &Engine,
     mine: &[Arc<Secret>],
@@ -355,7 +361,7 @@ fn intents_of(
         let want = |id, change| Intent::new(id, now(), change);
         match there {
             None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
-            // This vault was part of the account before, and knows nothing that the account does not have.
+            // This vault was in the account before, and has nothing that the account does not have.
             Some(same) if same.id == secret.id && has_all_of(same, secret) => {
                 if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
                     intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
@@ -388,15 +394,16 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
     AuditChange::new(kind, actor, now()).about(about)
 }
 
-/// Returns the events of the audit trail for an update that other devices made. What an earlier push of this device did,
-/// whose answer was lost, is its own.
+/// Returns the events of the audit trail for an update. Changes of other devices name those devices. Changes of an
+/// earlier push of this device, whose response was lost, name this device.
 fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     let actor = |id: DeviceId, name: &str| match id == engine.me().device {
         true => Actor::own(),
         false => Actor::device(&id.to_string(), name),
     };
     let who = |secret| match (engine.base().deleted(secret), engine.head()) {
-        // Who deletes says so in the record; of anything else the server says which head brought it.
+        // The record of a deleted secret says who deleted it. For anything else, the server reports which head brought
+        // it.
         (Some(deleted), Some((head, _))) => actor(deleted.by, &head.name_of(deleted.by)),
         _ => update.authors.get(&secret).map_or_else(Actor::own, |author| actor(author.id, &author.name)),
     };
@@ -405,7 +412,7 @@ fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     audit
 }
 
-/// Returns whether a secret of the account has the current value and the name of the one in this vault.
+/// Returns whether the account's secret has the current value and the name of this vault's secret.
 fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
     let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
     let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);

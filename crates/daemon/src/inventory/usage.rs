@@ -8,15 +8,15 @@ use guillemet_vault::usage::{Refusals, SecretUsage};
 /// The uses of a secret, and the refusals.
 #[derive(Clone, Debug, Serialize)]
 pub struct UsageView {
-    /// By place, the most uses first.
+    /// The uses by place, the most used first.
     pub by_template: Vec<PlaceView>,
-    /// By caller, the most uses first.
+    /// The uses by caller, the most frequent first.
     pub by_caller: Vec<CallerView>,
-    /// By day in UTC, the newest first.
+    /// The uses by day in UTC, the newest first.
     pub by_day: Vec<DayView>,
-    /// The reports of the account's other devices, by the device's name.
+    /// The reports of the account's other devices, ordered by the device's name.
     pub by_device: Vec<DeviceUsage>,
-    /// By reason, place and caller, the most frequent first.
+    /// The refusals by reason, place and caller, the most frequent first.
     pub refusals: Vec<RefusalView>,
 }
 

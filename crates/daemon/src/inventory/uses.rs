@@ -98,7 +98,7 @@ impl Inventory {
         Ok(Self::uses_with(here, &self.owned()))
     }
 
-    /// Returns the same to a caller that holds the lock.
+    /// Returns the same for a caller that holds the lock.
     pub(super) fn uses_under_lock(&self, owned: &Owned) -> Result<AllUses, RecorderError> {
         Ok(Self::uses_with(self.totals()?, owned))
     }

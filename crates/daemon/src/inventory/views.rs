@@ -140,12 +140,12 @@ pub struct BlockerView {
     /// The reference, as far as it is known.
     #[serde(flatten)]
     pub reference: ReferenceView,
-    /// What blocks the change, and how to remove the blocker.
+    /// What blocks the change and how to remove the blocker, for people.
     pub message: String,
-    /// Its kind; the API has its code.
+    /// The kind of blocker; the API shows its code.
     #[serde(serialize_with = "code")]
     pub reason: Reason,
-    /// When to try again, where waiting is enough.
+    /// The time after which to try again, in milliseconds; absent if waiting does not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -154,7 +154,7 @@ fn code<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(reason.code())
 }
 
-/// Names a state of a secret, as an HTTP entity tag (RFC 9110, section 8.8.3): never made from a value.
+/// Returns the HTTP entity tag of a secret's state (RFC 9110, section 8.8.3). It is never derived from a value.
 pub fn etag(secret: &Secret) -> String {
     format!("\"{}-{}\"", secret.id, secret.revision)
 }

@@ -2,7 +2,7 @@
 //! order.
 //!
 //! This is the hot path. It reads one snapshot and appends to the journal; it never waits, plans or parses. Knows
-//! nothing of rules: the API checks what the caller may ask for before it calls this.
+//! nothing of rules: the services in `app` check what the caller may ask for before they call this.
 //!
 //! - Invariant (promise Recorded): an answer exists only after its uses have been recorded.
 //! - Invariant (promise Whole): a config is answered completely or not at all, and an error names everything that is

@@ -1,5 +1,5 @@
-//! The task that keeps the daemon in contact with its account's server. It listens to events, polls where there are
-//! none, and retries with growing delays when the server does not answer.
+//! The task that keeps the daemon in contact with its account's server. It listens to events, polls if the server sends
+//! none, and retries with growing delays if the server does not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,11 +20,11 @@ use guillemet_wire::Told;
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The longest delay after a session that had contact: a server that restarts is back soon.
 const RETURN: Duration = Duration::from_secs(2);
-/// How often the server is polled where it sends no events.
+/// How often the server is polled if it sends no events.
 const POLL: Duration = Duration::from_secs(5);
-/// How often new usage is reported, and the age of the head checked.
+/// How often new usage is reported and the age of the head checked.
 const TICK: Duration = Duration::from_secs(15);
-/// How long a silent event stream is trusted: the server sends something every few seconds.
+/// How long a silent event stream is trusted. The server normally sends something every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Keeps the daemon in contact with its account's server until `stop` becomes true.
@@ -61,7 +61,7 @@ pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
     keep_in_contact(contact, wait).await;
 }
 
-/// The end of a session.
+/// How a session ended.
 struct Ended {
     /// Whether something went wrong; otherwise this device joined, left or was repaired.
     is_trouble: bool,
@@ -78,8 +78,8 @@ enum Woken {
     Stop,
 }
 
-/// Runs one session after the other, with a growing delay after each that failed, until either says to stop. Reads no
-/// clock: a session says how long it lasted, and `wait` waits.
+/// Runs one session after another, with a growing delay after each failed one, until either closure says to stop. Reads
+/// no clock: a session reports how long it lasted, and `wait` waits.
 async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
     S: Future<Output = Option<Ended>>,
@@ -106,7 +106,8 @@ where
     }
 }
 
-/// Runs from no contact to no contact. Returns why it ended; `None` where this device joined, left or was repaired.
+/// Runs one session: connects, and returns when contact ends. Returns the reason, or `None` if this device joined, left
+/// or was repaired.
 async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     let account = match sync.account().await {
         Ok(account) => account,
@@ -139,7 +140,7 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
 async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wire::AccountId) -> SyncError {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
-        // A proxy in between may not let them through.
+        // A proxy in between may not let events through.
         Err(error) if !error.passes() && refused_by(&error).is_none() => None,
         Err(error) => return error.into(),
     };
@@ -156,7 +157,7 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
         steps::pull(sync, client).await?;
         steps::push(sync, client, &edits, &Actor::own()).await?;
     }
-    // From here on others can wait for what this device does.
+    // From here on, other parts of the daemon can wait for what this device exchanges.
     sync.handle.client.store(Some(Arc::clone(client)));
     sync.handle.set(Contact::Connected);
     tracing::info!("in contact with the account's server");
@@ -175,7 +176,7 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
             told = next(&mut events) => match told? {
                 Some(Told::Head { seq }) => {
                     let _turn = sync.handle.turn.lock().await;
-                    // A lower one may be late, or the server was set back: what it has now says which.
+                    // A lower number may be a late event, or the server was set back: a pull shows which.
                     if sync.run(Inventory::account_cursor).await?.heads_after == seq {
                         steps::heard(sync).await;
                     } else {
@@ -192,7 +193,7 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
                 let _turn = sync.handle.turn.lock().await;
                 steps::push(sync, client, &edits, &Actor::own()).await?;
             }
-            // References of a template that is gone for good no longer block anything, so this is published.
+            // The references of a template that is gone for good no longer block anything, so publish that.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
                 let _turn = sync.handle.turn.lock().await;
                 steps::push(sync, client, &edits, &Actor::own()).await?;
@@ -218,10 +219,10 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
     }
 }
 
-/// When other devices' usage was last fetched. Events only mark that there is more: many devices cost one fetch.
+/// The last fetch of other devices' usage. Events only mark that there is more, so that many devices cost one fetch.
 struct Heard {
     at: Instant,
-    /// Whether an event has said since that there is more.
+    /// Whether an event has reported new usage since the last fetch.
     is_told: bool,
 }
 
@@ -232,7 +233,7 @@ impl Heard {
     }
 }
 
-/// Returns the next event; never returns where there is no event stream.
+/// Returns the next event. Never returns without an event stream.
 async fn next(events: &mut Option<Events>) -> Result<Option<Told>, SyncError> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
@@ -240,7 +241,7 @@ async fn next(events: &mut Option<Events>) -> Result<Option<Told>, SyncError> {
     }
 }
 
-/// Pushes a new head where `max_head_age_seconds` is set and the newest head is older than half of that.
+/// Pushes a new head if `max_head_age_seconds` is set and the newest head is older than half of that.
 async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let Some(most) = sync.config.load().max_head_age else { return Ok(()) };
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
@@ -308,7 +309,7 @@ mod tests {
         // After long contact, the delays start again.
         let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
         assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
-        // So it is where this device joined, left or was repaired, in contact and while it waits.
+        // The same happens if this device joined, left or was repaired, both in contact and while it waits.
         let changed = (Ended { is_trouble: false, ..AT_ONCE }, Woken::InTime);
         assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
         let mended = (AT_ONCE, Woken::Changed);

@@ -24,30 +24,30 @@ use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap};
 
-/// How long a device waits to be admitted.
+/// The longest time that a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);
-/// The first and the longest interval at which it asks for that.
+/// The first and the longest interval at which it asks whether it was admitted.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A device that the account has admitted and that has pulled everything, but whose vault is not in the account yet.
+/// A device that the account has admitted and that has pulled everything, while its vault is not in the account yet.
 pub struct Joining {
     engine: Option<Engine>,
     facts: Facts,
     records: Vec<Written>,
-    /// The hash of the code it joined with: a request that decides about names carries the same code.
+    /// The hash of the code that it joined with. The request that decides about names carries the same code.
     code: Hash,
 }
 
-/// How a device is brought into an account.
+/// How to bring a device into an account.
 #[derive(Clone)]
 pub struct Wanted {
     /// The name of the device.
     pub name: String,
-    /// The URL of the server, where it is not the one in the code.
+    /// The URL of the server, if it is not the one in the code.
     pub url: Option<String>,
-    /// What to do with a secret whose name is on both sides, by name.
+    /// What to do with a secret whose name exists both here and in the account, by name.
     pub same_names: BTreeMap<String, SameName>,
-    /// What to do with all others.
+    /// What to do with all other such secrets.
     pub otherwise: Option<SameName>,
 }
 
@@ -75,7 +75,7 @@ fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
     }
 }
 
-/// Makes a client of a place's server.
+/// Makes a client for the server in a place.
 async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
     connect(url, pin, api_key.map(|key| key.expose().to_owned())).await
@@ -93,7 +93,7 @@ fn former_versions(sync: &SyncState) -> usize {
 /// Creates an account with the secrets of this vault.
 ///
 /// # Errors
-/// Any `SyncError`; the vault has not changed.
+/// Any [`SyncError`]; the vault has not changed.
 pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     if sync.account().await?.is_some() {
@@ -123,11 +123,11 @@ pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted
     begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
-/// Brings the vault into the account. Where a name is on both sides and undecided, `joining` is kept for the next
+/// Brings the vault into the account. If a name exists on both sides and is undecided, `joining` is kept for the next
 /// request with the same code.
 async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), SyncError> {
     let (state, wanted) = (Arc::clone(sync), wanted.clone());
-    // With what follows it: whoever asked may be gone before it is done.
+    // The steps that follow run in the same call, because the caller may disconnect before they are done.
     let begin = move |inventory: &Inventory| {
         let Joining { engine, facts, records, .. } = &mut joining;
         let begun = inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
@@ -145,7 +145,7 @@ async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, beg
     Ok(())
 }
 
-/// Takes the device that was admitted with this code before and waits for a decision about names.
+/// Removes and returns the device that was admitted with this code and waits for a decision about names.
 fn take_waiting(sync: &SyncState, code: &Hash) -> Option<Joining> {
     let mut waiting = sync.handle.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
@@ -155,10 +155,10 @@ fn code_hash(secret: &[u8]) -> Hash {
     Hash::of(&[b"guillemet joining\0", secret])
 }
 
-/// Creates an invitation for one device. Returns its code, and for how many seconds it is valid.
+/// Creates an invitation for one device. Returns its code, and for how many seconds the code is valid.
 ///
 /// # Errors
-/// Any `SyncError`: the server must register it.
+/// Any [`SyncError`], because the server has to register the invitation.
 pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<String>, u64), SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
@@ -197,11 +197,11 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
         });
         let id = enrolment.key.device;
         let Some((used, name)) = known else {
-            // The device was invited by another device, or by none. Its token expires by itself.
+            // Another device invited it, or none did. Its token expires by itself.
             tracing::warn!(device = %id, "a device wants to join that was not invited from here");
             continue;
         };
-        // An invitation is for one machine, whatever the server says.
+        // An invitation is for one machine, whatever the server sends.
         invited.retain(|invited| invited.secret != used);
         let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
         let _turn = sync.handle.turn.lock().await;
@@ -218,7 +218,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
 /// Joins the account of an invitation.
 ///
 /// # Errors
-/// Any `SyncError`; `AccountError::SameNames` where names are undecided: repeat the request with the same code.
+/// Any [`SyncError`]. After [`AccountError::SameNames`], repeat the request with decisions and the same code.
 pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountJoined, actor, now());
@@ -250,7 +250,7 @@ pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted
     begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Waits until this device is admitted, for a minute at most.
+/// Waits until this device is admitted, for `WAIT` at most.
 async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
@@ -262,20 +262,20 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
                 "the machine that invited this one did not let it in: its daemon has to run and be connected (`guillemet account status` there). Invite again".into(),
             ));
         }
-        // A device that is not admitted gets no events.
+        // Poll, because a device that is not admitted gets no events.
         tokio::time::sleep(look).await;
         look = (look * 2).min(LOOK.1);
     }
 }
 
-/// Pulls everything that the account holds.
+/// Pulls everything that the account contains.
 async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
-/// Runs work of the engine, which takes a while in a large account, on a thread that may block.
+/// Runs work of the engine on a thread that may block, because it can take long in a large account.
 async fn worked_out<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, guillemet_account::engine::Refusal> + Send + 'static,
 ) -> Result<T, SyncError> {
@@ -288,18 +288,18 @@ async fn worked_out<T: Send + 'static>(
 pub struct Printed {
     /// The text of the code.
     pub code: Zeroizing<String>,
-    /// The number of the head it was made at.
+    /// The number of the head that it was made for.
     pub seq: u64,
     /// The fingerprint words of that head.
     pub words: String,
-    /// When it was made, in milliseconds since the epoch.
+    /// The time at which it was made, in milliseconds since the epoch.
     pub made_at: Millis,
 }
 
-/// Creates a recovery code: a device of the account on paper.
+/// Creates a recovery code, which is a device of the account on paper.
 ///
 /// # Errors
-/// Any `SyncError`: the account must admit it.
+/// Any [`SyncError`], because the account has to admit it.
 pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
@@ -322,10 +322,10 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
 }
 
-/// Restores an account from a recovery code, as a new device of it.
+/// Restores the vault from a recovery code, as a new device of the account.
 ///
 /// # Errors
-/// As [`join`].
+/// Those of [`join`].
 pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
@@ -347,7 +347,7 @@ pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wante
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
-    // The paper device admits the new device, which is used like any other from then on.
+    // The paper device admits the new device, which is a device like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let wish = Wish::Admit {
         id: device,
@@ -371,9 +371,9 @@ pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wante
     begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
-/// Returns every page since a code was printed, with the head it begins at: that of the code or, where the server no
-/// longer keeps it, the newest. Whoever could make that one could have made all of them: it opens with the key the code
-/// was printed with, or not at all.
+/// Returns every page since a code was printed, and the head that they begin at: the code's head, or the newest head if
+/// the server no longer keeps the code's. Beginning at the newest is no weaker: the pages open with the key that the
+/// code was printed with or not at all, and a server that could forge the newest head could forge all of them.
 async fn since_printed(
     client: &Client,
     account: AccountId,
@@ -390,8 +390,8 @@ async fn since_printed(
     Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
-/// Returns the head to begin at: where a repair has left a gap, the first behind it, for the same reason. Drops the
-/// heads before.
+/// Returns the head to begin at: if a repair has left a gap, the first head behind it, for the same reason as in
+/// [`since_printed`]. Drops the heads before it.
 fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: Newest) -> Newest {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {

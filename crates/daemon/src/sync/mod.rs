@@ -1,11 +1,11 @@
-//! Sync with an account: stays in contact with its server, carries pushes and pulls between it and the inventory's
-//! engine, and brings devices in and out.
+//! Sync with an account: keeps contact with its server, carries pushes and pulls between the server and the inventory's
+//! engine, and adds and removes devices.
 //!
-//! Knows neither the API nor the console: everything it works on is in [`SyncState`].
+//! Knows neither the API nor the console: everything it works on is in [`SyncState`]. The engine, not this module,
+//! decides what is accepted as the state of the account.
 //!
-//! `contact` is the task that lives as long as the daemon. `steps` has pull, push and delete, `joining` creates accounts
-//! and admits devices, `repair` recovers from a server that was set back, `usage` exchanges usage reports. What is true
-//! of the account the engine decides, not this module.
+//! `contact` is the task that runs as long as the daemon. `steps` has pull, push and delete, `joining` creates accounts
+//! and admits devices, `repair` recovers from a server that was set back, and `usage` exchanges usage reports.
 
 mod contact;
 mod joining;
@@ -38,27 +38,27 @@ pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 
-/// How long a request waits for the first contact.
+/// The longest time that a request waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// Why a request to the account was not done.
+/// The reason why a request to the account was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    /// The server refused the request, or cannot be reached.
+    /// The server refused the request, or could not be reached.
     #[error(transparent)]
     Server(#[from] ClientError),
-    /// The inventory refused it: what the server offers is not accepted, or this vault is not in the right state.
+    /// The inventory refused it: the server's offer is not acceptable, or this vault is not in the right state.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// There is no contact with the server; why.
+    /// There is no contact with the server. Holds the reason.
     #[error("there is no contact with the account's server ({0}); `guillemet account status` shows when there is")]
     Offline(String),
-    /// A delete needs to know what other devices reference, and the server cannot be asked; why.
+    /// A delete needs to know what other devices reference, and the server cannot be asked. Holds the reason.
     #[error(
         "nobody knows now what other devices reference, so nothing was deleted; `guillemet secret disable` works at once. {0}"
     )]
     DeleteOffline(String),
-    /// The request was sent, and no answer came: it may have been done.
+    /// The request was sent, but no answer came: it may have been carried out.
     #[error(
         "the account's server did not answer, so nobody knows whether this was done; look again when `guillemet account status` says connected"
     )]
@@ -66,10 +66,10 @@ pub enum SyncError {
     /// Other devices pushed first at each of twelve attempts.
     #[error("other devices change the account all the time; nothing was done. Try again")]
     Crowded,
-    /// The inventory panicked.
+    /// A call to the inventory panicked.
     #[error(transparent)]
     Panicked(#[from] Panicked),
-    /// Anything else, as a message for a person.
+    /// Any other error, as a message for people.
     #[error("{0}")]
     Other(String),
 }
@@ -79,26 +79,26 @@ pub enum SyncError {
 pub enum Contact {
     /// This vault is in no account.
     None,
-    /// There is no contact; why, where an attempt has failed.
+    /// There is no contact; holds the reason if an attempt has failed.
     Offline(Option<String>),
     /// This device refuses what the server offers, or the server refuses this device.
     Refused {
-        /// The code, for programs.
+        /// The code of the refusal, for programs.
         code: &'static str,
-        /// What is wrong and what to do.
+        /// What is wrong and what to do about it.
         message: String,
     },
-    /// Changes are exchanged in both directions.
+    /// There is contact, and changes are exchanged in both directions.
     Connected,
 }
 
-/// Everything that sync works on. The daemon has one, in an account or not.
+/// Everything that sync works on. Exists in every daemon, in an account or not.
 pub struct SyncState {
-    /// The secrets and templates, with the account's engine.
+    /// The secrets and templates, and the account's engine.
     pub inventory: InventoryHandle,
     /// The configuration in force.
     pub config: Arc<ArcSwap<Config>>,
-    /// What other parts of the daemon see of the contact with the server.
+    /// The state of the contact with the server, for other parts of the daemon.
     pub handle: SyncHandle,
 }
 
@@ -106,7 +106,7 @@ impl SyncState {
     /// Calls the inventory on a thread that may block.
     ///
     /// # Errors
-    /// `Account` with the error of `call`; `Panicked` when it panicked.
+    /// [`SyncError::Account`] with the error of `call`; [`SyncError::Panicked`] if it panicked.
     async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Inventory) -> Result<T, AccountError> + Send + 'static,
@@ -114,41 +114,42 @@ impl SyncState {
         Ok(self.inventory.run(call).await??)
     }
 
-    /// Returns the state of the account; `None` in a vault that is in no account.
+    /// Returns the state of the account; `None` if the vault is in no account.
     async fn account(&self) -> Result<Option<AccountState>, SyncError> {
         Ok(self.inventory.run(Inventory::account).await?)
     }
 
-    /// Returns the client of the account's server, once there is contact. A daemon that has just started or joined gets
-    /// ten seconds for that.
+    /// Returns the client of the account's server once there is contact. Waits up to ten seconds for that if the daemon
+    /// has just started or joined.
     ///
     /// # Errors
-    /// `Account` in a vault that is in no account; `Offline`, or `Other` where the server is refused.
+    /// [`SyncError::Account`] if the vault is in no account; [`SyncError::Offline`] without contact;
+    /// [`SyncError::Other`] if this device or the server refuses the other.
     async fn client(&self) -> Result<Arc<Client>, SyncError> {
         self.run(|inventory| inventory.with_engine(|_| ())).await?;
         self.handle.client().await
     }
 }
 
-/// What other parts of the daemon see of the contact with the server. Never blocks.
+/// The state of the contact with the server, for other parts of the daemon. Reading it never blocks.
 pub struct SyncHandle {
     contact: watch::Sender<Contact>,
-    /// Whether `contact` is `Connected`: every render reads it.
+    /// Whether `contact` is `Connected`. Separate and atomic, because every render reads it.
     is_connected: AtomicBool,
-    /// When the newest head was made, in milliseconds since the epoch; 0 where there is none.
+    /// The time at which the newest head was made, in milliseconds since the epoch; 0 if there is none.
     made_at: AtomicU64,
-    /// When the server last confirmed the newest head, in milliseconds since the epoch; 0 before.
+    /// The time at which the server last confirmed the newest head, in milliseconds since the epoch; 0 before that.
     heard_at: AtomicU64,
     client: ArcSwapOption<Client>,
     /// Held during a pull or push.
     turn: tokio::sync::Mutex<()>,
     /// Notified when this device joined or left an account, or when its state was repaired.
     changed: Notify,
-    /// Notified when templates were published, or the contact changed.
+    /// Notified when templates were published or the contact changed.
     published: Notify,
-    /// The last fetch of other devices' reports for a request; held during a fetch.
+    /// The last fetch of other devices' reports for a request. Locked during a fetch.
     fetched: tokio::sync::Mutex<usage::Fetched>,
-    /// A machine that the account has admitted, and that waits for a decision about names.
+    /// This device, if the account has admitted it and it waits for a decision about names.
     joining: Mutex<Option<Joining>>,
 }
 
@@ -170,7 +171,7 @@ impl Default for SyncHandle {
 }
 
 impl SyncHandle {
-    /// Returns the handle of a daemon that starts. It knows the age of the newest head before the server has answered.
+    /// Makes the handle for a daemon that starts. It knows the age of the newest head before the server has answered.
     pub fn of(inventory: &Inventory) -> Self {
         let head = inventory.account().and_then(|state| state.head);
         Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
@@ -191,7 +192,7 @@ impl SyncHandle {
         self.made_at.store(made_at.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Returns the age of the newest head in milliseconds; `None` in a vault that is in no account.
+    /// Returns the age of the newest head in milliseconds; `None` if the vault is in no account.
     pub fn head_age(&self) -> Option<Millis> {
         match self.made_at.load(Ordering::Relaxed) {
             0 => None,
@@ -199,8 +200,8 @@ impl SyncHandle {
         }
     }
 
-    /// Waits until the other devices know what a template names, at most until `until`. Returns whether the template
-    /// may be served. Without contact it returns at once: the references are published when the contact is back.
+    /// Waits until the other devices know what a template references, at most until `until`. Returns whether the
+    /// template may be served. Returns at once without contact: the references are published when the contact is back.
     pub async fn published(&self, template: &Template, until: Instant) -> bool {
         loop {
             let told = self.published.notified();
@@ -220,7 +221,7 @@ impl SyncHandle {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
 
-    /// Returns the client once there is contact, as [`SyncState::client`].
+    /// Returns the client once there is contact, like [`SyncState::client`].
     async fn client(&self) -> Result<Arc<Client>, SyncError> {
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
@@ -238,7 +239,7 @@ impl SyncHandle {
     }
 }
 
-/// The state of sync, as the API shows it.
+/// The state of sync as the API shows it.
 #[derive(Serialize)]
 pub struct Status {
     joined: bool,
@@ -273,7 +274,7 @@ struct NoticeView {
     message: String,
 }
 
-/// A device of the account, as it is shown.
+/// A device of the account as the API shows it.
 #[derive(Serialize)]
 pub struct DeviceView {
     id: String,
@@ -286,15 +287,15 @@ pub struct DeviceView {
     usage_told_at: Option<String>,
 }
 
-/// Waits for the first contact, for ten seconds at most.
+/// Waits for the first contact, at most ten seconds.
 pub async fn first_contact(sync: &SyncState) {
     let _ = sync.client().await;
 }
 
-/// Returns the state of sync.
+/// Returns the state of sync with the account.
 ///
 /// # Errors
-/// `Panicked`.
+/// [`SyncError::Panicked`] if the inventory panics.
 pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
     let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = sync.account().await? else {
         return Ok(Status { joined: false, state: "none", code: None, message: None, account: None });
@@ -331,16 +332,16 @@ pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
     Ok(Status { joined: true, state, code, message, account: Some(account) })
 }
 
-/// Returns for metrics whether there is contact, and how many changes are pending; `None` without an account.
+/// Returns, for metrics, whether there is contact and how many changes are pending; `None` without an account.
 pub fn gauges(handle: &SyncHandle, inventory: &Inventory) -> Option<(bool, usize)> {
     let pending = inventory.with_engine(|engine| engine.pending().len()).ok()?;
     Some((handle.is_connected.load(Ordering::Relaxed), pending))
 }
 
-/// Returns the devices of the account, recovery codes among them.
+/// Returns the devices of the account, including recovery codes.
 ///
 /// # Errors
-/// `Account` with `AccountError::None` in a vault that is in no account.
+/// [`AccountError::None`] if the vault is in no account.
 pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
     let read = |inventory: &Inventory| Ok((inventory.account().ok_or(AccountError::None)?, inventory.reports()));
     let (AccountState { head, me, seen, .. }, reports) = sync.run(read).await?;
@@ -361,11 +362,11 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
     Ok(devices.into_iter().map(view).collect())
 }
 
-/// Makes a client of a server, with the text of an API key. Reads the machine's certificates, so it does that on a thread
-/// that may block.
+/// Makes a client for a server, with the text of an API key. Runs on a thread that may block, because it reads the
+/// machine's certificates.
 ///
 /// # Errors
-/// `Server` where URL, pin or certificates cannot be used; `Other` where the key is none.
+/// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
 async fn connect(url: String, pin: Option<Hash>, api_key: Option<String>) -> Result<Client, SyncError> {
     let opened = tokio::task::spawn_blocking(move || {
         let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
@@ -375,7 +376,7 @@ async fn connect(url: String, pin: Option<Hash>, api_key: Option<String>) -> Res
     opened.await.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))?
 }
 
-/// Returns what a refusal of the server's state means for the contact: its code, and what to do.
+/// Returns the code and message for the contact, if the error means that one side refuses the other.
 fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
     match trouble {
         SyncError::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
@@ -384,7 +385,7 @@ fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
     }
 }
 
-/// Returns the code of an answer that refuses the server, rather than one that says it cannot be reached.
+/// Returns the code of an error that means a refusal, rather than a server that cannot be reached.
 fn refused_by(error: &ClientError) -> Option<&'static str> {
     match error {
         ClientError::ContinuityLost => Some("continuity_lost"),
@@ -394,7 +395,7 @@ fn refused_by(error: &ClientError) -> Option<&'static str> {
     }
 }
 
-/// Returns whether a refusal stops the device until a person intervenes.
+/// Returns whether a refusal stops sync on this device until a person intervenes.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Cloned | Refusal::Revoked)
 }

@@ -1,5 +1,5 @@
-//! Repairs an account whose server was restored from a backup: a person compares the fingerprint words and confirms, the
-//! device with the newest state publishes it again, and the others adopt that.
+//! Repairs an account whose server was restored from a backup: a person compares the fingerprint words and confirms,
+//! the device with the newest state publishes it again, and the others adopt that state.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
 
-/// What a repair does, or has done.
+/// The plan of a repair, or its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// `none`, `publish` (this device is further), or `adopt` (the server has another state).
+    /// `none`, `publish` (this device has newer state), or `adopt` (the server has a different state).
     pub action: &'static str,
     /// The number of the newest head that this device has verified.
     pub seq: u64,
-    /// Its fingerprint words.
+    /// The fingerprint words of that head.
     pub words: String,
     /// The number of the server's newest head.
     pub server_seq: u64,
-    /// Its fingerprint words, which confirm the repair.
+    /// The fingerprint words of that head, which confirm the repair.
     pub server_words: String,
     /// Whether the repair was done.
     pub done: bool,
 }
 
-/// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
+/// Returns what a repair would do. With the fingerprint words of the server's head in `confirmed`, carries it out.
 ///
 /// # Errors
-/// Any `SyncError`; `Other` where the words are not those of the server's head.
+/// Any [`SyncError`]; [`SyncError::Other`] if the words are not those of the server's head.
 pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let state = sync.account().await?.ok_or(AccountError::None)?;

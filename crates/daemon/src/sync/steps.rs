@@ -1,4 +1,5 @@
-//! The steps of a sync: pull and push, and what takes a push: deleting a secret, revoking a device, leaving.
+//! The steps of a sync: pull and push, and the operations that need a push: deleting a secret, revoking a device,
+//! leaving.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +16,12 @@ use guillemet_vault::audit::{Actor, Change};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
 
-/// How often a push is tried when other devices push first.
+/// How often a push is tried if other devices push first.
 const TRIES: u32 = 12;
-/// How long a request waits for a server that limits its rate.
+/// The longest time that a request waits for a server that limits its rate.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Returns every page of what has changed since `cursor`.
+/// Returns every page of changes since `cursor`.
 pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
     let mut pages = Vec::new();
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
@@ -36,15 +37,15 @@ pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -
     Ok(pages)
 }
 
-/// Returns the newest head that the server has.
+/// Returns the newest head of the server.
 pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
-    // Past every head: nothing else.
+    // A cursor past every head and record, so that the answer contains nothing else.
     let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
 }
 
-/// Waits as long as the server asks for where it limits the rate, and returns whether to send the request again. A push
-/// that was refused so has not been taken.
+/// If the server limits the rate, waits as long as it asks for, and returns whether to send the request again. A push
+/// that was refused for this reason has not been accepted.
 async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
     match refused {
         Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
@@ -59,7 +60,7 @@ async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
 }
 
-/// Brings this device to the newest head. The caller holds `turn`.
+/// Brings this device to the newest head. The caller holds the lock `turn`.
 pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
     let (account, cursor) = sync.run(read).await?;
@@ -72,7 +73,7 @@ pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), S
             sync.run(|inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
         }
     }
-    // Nobody waits for what others have changed: it was acknowledged where it was changed.
+    // No caller waits for changes of other devices: they were acknowledged on those devices.
     drop(pulled?);
     heard(sync).await;
     Ok(())
@@ -85,11 +86,11 @@ pub(super) async fn heard(sync: &SyncState) {
     sync.handle.heard(made_at.ok().flatten());
 }
 
-/// Pushes what is pending, and `wish` with it, until nothing is pending. Returns the head of the first push; `None` where
-/// there was nothing to push. The caller holds `turn`.
+/// Pushes everything that is pending together with `wish`, until nothing is pending. Returns the head of the first
+/// push, or `None` if there was nothing to push. The caller holds the lock `turn`.
 ///
 /// # Errors
-/// Any `SyncError`; what is pending stays pending.
+/// Any [`SyncError`]. Edits that are pending stay pending.
 pub(super) async fn push(
     sync: &Arc<SyncState>,
     client: &Client,
@@ -106,11 +107,11 @@ pub(super) async fn push(
         };
         match send(sync, client, account, outgoing, actor).await? {
             Some((newest, released)) => {
-                // Edits were acknowledged when they were made.
+                // The edits were acknowledged when they were made.
                 drop(released);
                 pushed = pushed.or(Some(newest));
                 sync.handle.published.notify_waiters();
-                // What was typed meanwhile goes on its own.
+                // Edits that were made meanwhile go in a push without the wish.
                 let pending = |inventory: &Inventory| inventory.with_engine(|engine| engine.pending().len());
                 if sync.run(pending).await? == 0 {
                     return Ok(pushed);
@@ -125,7 +126,7 @@ pub(super) async fn push(
     pushed.map(Some).ok_or(SyncError::Crowded)
 }
 
-/// Sends a push. Returns `None` where another device has pushed first.
+/// Sends a push. Returns `None` if another device pushed first.
 async fn send(
     sync: &Arc<SyncState>,
     client: &Client,
@@ -153,17 +154,18 @@ async fn send(
     }
 }
 
-/// Waits a random time, longer with each attempt, so that devices that push at the same time drift apart.
+/// Waits for a random time, longer with each attempt, so that devices that push at the same time drift apart.
 async fn jitter(attempt: u32) {
     let random = u64::from(u32::from_le_bytes(crypto::random()));
     let most = 5u64 << attempt.min(8);
     tokio::time::sleep(Duration::from_millis(random % most)).await;
 }
 
-/// Deletes a secret that no template of any device references. In a vault that is in no account, only this device counts.
+/// Deletes a secret that no template of any device references (promise Guarded). In a vault that is in no account, only
+/// this device counts.
 ///
 /// # Errors
-/// Any `SyncError`. Nothing was deleted, except perhaps with `Unknown`.
+/// Any [`SyncError`]. Nothing was deleted, except perhaps after [`SyncError::Unknown`].
 pub async fn delete(
     sync: &Arc<SyncState>,
     actor: &Actor,
@@ -200,10 +202,10 @@ pub async fn delete(
 }
 
 /// Revokes a device, and encrypts the account under a new key. Returns the names of the secrets that the device could
-/// read: rotate them.
+/// read, which should be rotated.
 ///
 /// # Errors
-/// Any `SyncError`; without the newest head nothing is done.
+/// Any [`SyncError`]. Does nothing without the newest head.
 pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, SyncError> {
     let client = sync.client().await?;
     let _turn = sync.handle.turn.lock().await;
@@ -220,11 +222,11 @@ pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> R
     sync.run(move |inventory| inventory.with_engine(names)).await
 }
 
-/// Takes this device out of its account. Secrets stay as they are. Returns whether the other devices know: where not,
-/// one of them must revoke this device.
+/// Removes this device from its account. The secrets stay in the vault. Returns whether the other devices know; if not,
+/// one of them has to revoke this device.
 ///
 /// # Errors
-/// `Account` where this vault is in no account, or cannot be written.
+/// [`SyncError::Account`] if the vault is in no account or cannot be written.
 pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncError> {
     if sync.account().await?.is_none() {
         return Err(AccountError::None.into());

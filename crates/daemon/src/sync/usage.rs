@@ -11,17 +11,18 @@ use guillemet_base::names::Millis;
 use guillemet_base::time::now;
 use guillemet_wire::Usage;
 
-/// After how many milliseconds a device reports again though it has used nothing new: one that stays silent for longer is
-/// out of contact.
+/// Milliseconds after which a device reports again even without new usage. A device that is silent for longer is out of
+/// contact.
 const AGAIN: Millis = 10 * 60 * 1000;
-/// How long a request waits for the reports of others. Then what is known is shown, with its age.
+/// The longest time that a request waits for the reports of other devices. After that, the known ones are shown with
+/// their age.
 const WAIT: Duration = Duration::from_secs(2);
-/// The shortest time between two fetches for requests: well within the server's rate limit for a device.
+/// The shortest time between two fetches for requests, well within the server's rate limit for a device.
 const PACE: Duration = Duration::from_millis(50);
-/// For how long no request fetches again after the server did not answer in time.
+/// The time without fetches for requests after the server did not answer in time.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Reports what was used on this device, where that is new or the last report is old.
+/// Reports the usage of this device, if it is new or the last report is old.
 pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
     let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
@@ -46,15 +47,15 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     let usage = Usage { device: me, counter, epoch, sealed };
     match client.put_usage(account, &usage).await {
         Ok(()) => sync.run(move |inventory| inventory.keep_reports(vec![usage])).await,
-        // The server has a higher one: what it has is heard next, and the one after that is higher still.
+        // The server has a higher counter. The next fetch brings it, and the next report counts on from there.
         Err(ClientError::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Returns whether a report is due after the last one: it counts other uses, or that one is ten minutes old.
+/// Returns whether a new report is due: it counts other uses than the last one, or that one is ten minutes old.
 fn is_due(last: &Report, report: &Report) -> bool {
-    // The lower bound covers a clock that was set back.
+    // The lower bound handles a clock that was set back.
     !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
 
@@ -69,19 +70,19 @@ pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
 #[derive(Default)]
 pub(super) struct Fetched {
     began: Option<Instant>,
-    /// No request fetches before this: the server did not answer in time.
+    /// No request fetches before this time, because the server did not answer in time.
     not_before: Option<Instant>,
 }
 
-/// Brings the reports of other devices up to date for a request that decides by them: they are those that the server had
-/// when it was made, or later. Without contact, and where the server does not answer within two seconds, they stay as
-/// they are: the age of each report shows it.
+/// Updates the reports of other devices for a request that bases a decision on them: afterwards they are at least as
+/// new as those that the server had when the request was made. Without contact, or if the server does not answer within
+/// two seconds, they stay as they are, and the age of each report shows that.
 pub async fn refresh_reports(sync: &Arc<SyncState>) {
     let Some(client) = sync.handle.client.load_full() else { return };
     let since = Instant::now();
     let refreshed = async {
         let mut fetched = sync.handle.fetched.lock().await;
-        // What was fetched for others meanwhile will do.
+        // A fetch that began for another request meanwhile is recent enough.
         if fetched.began.is_some_and(|began| began > since) || fetched.not_before.is_some_and(|until| since < until) {
             return;
         }

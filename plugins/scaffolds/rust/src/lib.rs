@@ -1,6 +1,6 @@
-//! @title@: where a platform sends its events, and the token it sends with them.
+//! @title@: the URL that a platform sends its events to, and the token that it sends with them.
 //!
-//! `json` is the body of a request that registers the webhook, `env` what a service reads at its start.
+//! `json` is the body of a request that registers the webhook, and `env` is what a service reads when it starts.
 
 use guillemet_plugin::http;
 use guillemet_plugin::{Document, Feature, Fields, Target, Text, encode, json, json_document, present};
@@ -42,7 +42,7 @@ impl Feature for Plugin {
     }
 }
 
-/// The URL: one with a secret is looked at when the secret is filled in, any other here.
+/// Returns the URL. One with a secret is checked when its value is filled in, any other here.
 fn url(url: Text) -> String {
     http::check_url(&url);
     if encode::has_secret(&url) { encode::url(&url) } else { url.get().to_owned() }

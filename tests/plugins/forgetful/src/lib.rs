@@ -1,5 +1,5 @@
-//! A plugin whose documents hold to the contract, but for the encoders that some of its targets forgot. Its config
-//! is `{"token": SECRET}`.
+//! A plugin whose documents keep the contract, except that some of its targets forget an encoder. Its config is
+//! `{"token": SECRET}`.
 
 wit_bindgen::generate!({ path: "../../../wit", world: "feature" });
 
@@ -8,7 +8,7 @@ use guillemet::feature::encode;
 
 struct Plugin;
 
-/// Id, media type and file name of each target.
+/// The id, media type and file name of each target.
 const TARGETS: [(&str, &str, &str); 10] = [
     ("json", "application/json", "a.json"),
     ("xml", "application/xml", "a.xml"),
@@ -41,7 +41,7 @@ impl Guest for Plugin {
     }
 
     fn plan(config: String, target: String) -> Result<Planned, Vec<Problem>> {
-        // `{"token":"…"}`: what stands between the third and the fourth quote.
+        // In `{"token":"…"}`, the text between the third and the fourth quote.
         let token = config.split('"').nth(3).unwrap_or_default();
         let document = match target.as_str() {
             "json" => Document::Json(format!(

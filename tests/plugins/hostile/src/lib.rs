@@ -1,7 +1,7 @@
-//! A plugin whose target says how it behaves: `ok` as the contract asks, each other one breaks one rule.
-//! What it does before a target is named (`mode`) is said by a few bytes that the tests write over.
+//! A plugin whose target selects its behavior: `ok` and `text` keep the contract, and each other target breaks one
+//! rule. A few bytes that the tests overwrite (`mode`) select what it does before it gets a target.
 //!
-//! It knows no JSON: the config is looked at as text, and every JSON document it writes is a string.
+//! It knows no JSON: it searches the config as text, and writes every JSON document as a string.
 
 mod mode;
 
@@ -12,7 +12,7 @@ use guillemet::feature::encode;
 
 struct Plugin;
 
-/// What each target does. `ok` and `text` keep the contract.
+/// The behavior of each target. `ok` and `text` keep the contract.
 const TARGETS: [&str; 45] = [
     "ok",
     "text",
@@ -109,7 +109,7 @@ impl Guest for Plugin {
                 description.schema = r#"{"type":"object","properties":{"targets":{"type":"array"}}}"#.into();
             }
             "schema-texts" => description.schema = format!("{{\"title\":\"\\u001b[2J{HOSTILE_C1}\"}}"),
-            // Says that nothing may stand where `token` does, and sends the reader elsewhere.
+            // Says that `token` may hold nothing, and refers the reader to another place.
             "schema-lies" => {
                 description.schema =
                     r#"{"$ref":"http://127.0.0.1:9/schema","type":"array","not":{},"properties":{"token":false}}"#
@@ -138,7 +138,7 @@ impl Plugin {
             format!("[{}]", items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(","))
         };
         match target {
-            // The config itself is a JSON document that holds every slot once.
+            // The config itself is a JSON document that contains every slot once.
             "ok" => json(config),
             "text" => text(slots.iter().map(|slot| format!("v = {}\n", encode::asterisk_value(slot))).collect()),
             "encoded" => json(list(
@@ -178,7 +178,7 @@ impl Plugin {
             "wrapped-url" => json(list(&[&format!("<{}>", encode::url(first()))])),
             "url" => json(list(&[&encode::url(&format!("https://example.org/{}", first()))])),
             "nest" => json(list(&[&(0..40).fold(first().to_owned(), |inner, _| encode::base64(&inner))])),
-            // Each doubles the escapes of the one before.
+            // Each call doubles the escapes of the one before.
             "swell" => json(list(&[&(0..15).fold(first().to_owned(), |inner, _| encode::json_string(&inner))])),
             "slots" => json(list(&[&(0..20_000).map(|_| encode::base64(first())).collect::<String>()])),
             "abyss" => json("[".repeat(3 << 20)),
@@ -231,7 +231,7 @@ impl Plugin {
     }
 }
 
-/// The slots of a text, in order.
+/// Returns the slots of a text, in order.
 fn slots(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -247,10 +247,10 @@ fn slots(text: &str) -> Vec<&str> {
     found
 }
 
-/// What could clear a terminal, forge a line, or turn the direction of what is shown.
+/// Text that could clear a terminal, forge a line, or change the direction of what is shown.
 const HOSTILE_TEXT: &str =
     "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nerror: forged\u{9b}31m\u{202e}\u{2066}\u{61c}\u{200f}\u{0}\u{7f}";
-/// Control characters that JSON lets stand as they are.
+/// Control characters that JSON allows unescaped.
 const HOSTILE_C1: &str = "\u{9b}2J\u{7f}\u{202e}";
 
 fn endless() -> ! {
@@ -266,17 +266,17 @@ fn hoard() -> ! {
     }
 }
 
-/// A `String` that is none: what crosses to the host is a pointer and a length all the same.
+/// Returns a `String` that is not UTF-8. What crosses to the host is still a pointer and a length.
 fn not_utf8() -> String {
     unsafe { String::from_utf8_unchecked(vec![b'"', 0xff, 0xfe, 0xc0, 0x80, b'"']) }
 }
 
-/// A `String` that ends far outside of this plugin's memory.
+/// Returns a `String` that ends far outside this plugin's memory.
 fn beyond_memory() -> String {
     unsafe { String::from_raw_parts(16 as *mut u8, 0x7fff_ff00, 0x7fff_ff00) }
 }
 
-/// Division without the check that Rust puts before it.
+/// Divides without the check that Rust inserts.
 #[inline(never)]
 fn divide(a: i32, b: i32) -> i32 {
     if b == 0 {

@@ -1,10 +1,10 @@
-//! What the plugin does before a target is named: when it is started, described, and when the host asks it
-//! for memory.
+//! What the plugin does before it gets a target: when it is instantiated, when it is described, and when the host asks
+//! it for memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The tests write a mode over the part behind the colon.
+/// The tests overwrite the part behind the colon with a mode.
 #[used]
 static MODE: [u8; 32] = *b"hostile-mode:                   ";
 
@@ -13,7 +13,7 @@ pub fn mode() -> &'static str {
     std::str::from_utf8(&bytes[13..]).unwrap_or_default().trim_end()
 }
 
-/// Which part of a call this instance is in. The very first memory of `plan` is asked for by the host.
+/// The part of a call that this instance is in. In `plan`, the first allocation is the host's.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Beginning,
@@ -23,7 +23,7 @@ enum Part {
 
 struct Shared(Cell<Part>);
 
-// SAFETY: there are no threads here.
+// SAFETY: the component has no threads.
 unsafe impl Sync for Shared {}
 
 static PART: Shared = Shared(Cell::new(Part::Beginning));
@@ -32,7 +32,7 @@ pub fn describing() {
     PART.0.set(Part::Own);
 }
 
-/// From here on memory is freed for the host alone.
+/// Notes that from here on, only the host frees memory.
 pub fn answered() {
     PART.0.set(Part::Answered);
 }
@@ -55,7 +55,7 @@ struct Allocator;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-// SAFETY: where it breaks the contract, it does so for the host to see.
+// SAFETY: it breaks the contract only where the host should notice.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if PART.0.replace(if PART.0.get() == Part::Beginning { Part::Own } else { PART.0.get() }) == Part::Beginning {

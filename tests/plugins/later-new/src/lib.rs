@@ -1,4 +1,4 @@
-//! Made for guillemet:feature@1.7.0, and uses what is new in it. It wants a config of one field: `{"token": "…"}`.
+//! A plugin for guillemet:feature@1.7.0 that uses what is new in it. Its config has one field: `{"token": "…"}`.
 
 wit_bindgen::generate!({ path: "../later/wit", world: "feature" });
 

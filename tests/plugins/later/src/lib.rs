@@ -1,4 +1,4 @@
-//! Made for guillemet:feature@1.7.0, and uses nothing that 1.0.0 does not have. It wants a config of one field: `{"token": "…"}`.
+//! A plugin for guillemet:feature@1.7.0 that uses only what 1.0.0 has. Its config has one field: `{"token": "…"}`.
 
 wit_bindgen::generate!({ path: "wit", world: "feature" });
 

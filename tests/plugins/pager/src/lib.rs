@@ -1,4 +1,4 @@
-//! A plugin as a stranger writes one: alerts for a pager. It has a mistake that its schema and its cases do not
+//! A plugin as a third party might write one: alerts for a pager. It has a mistake that its schema and its cases do not
 //! show: a `level` of 3 or more has no name.
 
 use guillemet_plugin::{Document, Feature, Fields, Target, encode, json, json_document, present};

@@ -1,4 +1,4 @@
-//! The account: how it stands, how it begins, who is in it.
+//! The endpoints of the account: its state, its devices, and joining, repairing and leaving it.
 
 use serde::Serialize;
 
@@ -16,22 +16,22 @@ use guillemet_wire::DeviceId;
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;
 
-/// An invitation for another device.
+/// The response with an invitation for another device.
 #[derive(Serialize)]
 pub struct Invitation {
     code: String,
-    /// For how many seconds it is good.
+    /// The number of seconds for which the code is valid.
     expires_in: u64,
 }
 
-/// A revoked device, and the names of the secrets that it could read.
+/// The response for a revoked device, with the names of the secrets that it could read.
 #[derive(Debug, Serialize)]
 pub struct Revoked {
     device: DeviceId,
     secrets: Vec<String>,
 }
 
-/// A recovery code, and the head that it was made at.
+/// The response with a recovery code, and with the head of the account for which it was made.
 #[derive(Serialize)]
 pub struct RecoveryCode {
     code: String,
@@ -40,19 +40,19 @@ pub struct RecoveryCode {
     made_at: String,
 }
 
-/// Whether the other devices know that this one has left.
+/// The response to leaving the account: whether the other devices have been told.
 #[derive(Debug, Serialize)]
 pub struct Left {
     told: bool,
 }
 
-/// `GET /v1/account`: how it stands with the account.
+/// `GET /v1/account`: returns the state of sync with the account.
 pub async fn show(cx: RequestContext<'_>) -> Result<Json<Status>, HttpError> {
     cx.query([])?;
     Ok(Json(account::status(cx.app).await?))
 }
 
-/// `POST /v1/account`: a new account, or this vault in one that there is.
+/// `POST /v1/account`: creates an account, or joins this vault to an existing one.
 pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
@@ -78,14 +78,14 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpEr
     Ok(Created(account::status(cx.app).await?))
 }
 
-/// `POST /v1/account/invitations`: an invitation for another device.
+/// `POST /v1/account/invitations`: creates an invitation for another device.
 pub async fn invite(cx: RequestContext<'_>) -> Result<Created<Invitation>, HttpError> {
     cx.query([])?;
     let (code, expires_in) = account::invite(cx.app, &cx.actor()).await?;
     Ok(Created(Invitation { code: code.to_string(), expires_in }))
 }
 
-/// `GET /v1/account/devices`: the devices of the account.
+/// `GET /v1/account/devices`: lists the devices of the account.
 pub async fn list_devices(cx: RequestContext<'_>) -> Result<Json<Listing<DeviceView>>, HttpError> {
     cx.query([])?;
     let items = account::devices(cx.app).await?;
@@ -99,7 +99,7 @@ pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<Revoked>, Http
     Ok(Json(Revoked { device, secrets }))
 }
 
-/// `POST /v1/account/recovery`: a recovery code.
+/// `POST /v1/account/recovery`: creates a recovery code.
 pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<RecoveryCode>, HttpError> {
     cx.query([])?;
     let printed = account::recovery(cx.app, &cx.actor()).await?;
@@ -107,7 +107,7 @@ pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<Reco
     Ok(Created(RecoveryCode { code, seq: printed.seq, words: printed.words, made_at }))
 }
 
-/// `POST /v1/account/repair`: the way out after the server was set back.
+/// `POST /v1/account/repair`: repairs the account after its server was set back.
 pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<Plan>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
@@ -116,7 +116,7 @@ pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<Plan>, HttpError>
     Ok(Json(account::repair(cx.app, &cx.actor(), confirmed.as_deref()).await?))
 }
 
-/// `DELETE /v1/account`: ends the membership.
+/// `DELETE /v1/account`: removes this device from the account.
 pub async fn leave(cx: RequestContext<'_>) -> Result<Json<Left>, HttpError> {
     cx.query([])?;
     Ok(Json(Left { told: account::leave(cx.app, &cx.actor()).await? }))

@@ -1,4 +1,4 @@
-//! The daemon itself: its events, audit trail, configuration, state and numbers.
+//! The endpoints of the daemon itself: events, audit trail, console, configuration, status, health and metrics.
 
 use std::sync::Arc;
 
@@ -14,56 +14,57 @@ use crate::app::usage::EventView;
 use crate::app::{Link, blocking, console_link};
 use crate::http::error::{Code, HttpError};
 
-/// The answer of `GET /healthz`.
+/// The response of `GET /healthz`.
 #[derive(Debug, Serialize)]
 pub struct Health {
     status: &'static str,
-    /// Which folder the home is.
+    /// The device and inode of the home folder. A command compares them with those of its own home.
     home: String,
 }
 
-/// `GET /v1/events`: what changes from now on.
+/// `GET /v1/events`: streams the changes that happen from now on.
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, HttpError> {
     cx.query([])?;
     if !cx.slot.stream() {
         let message = "this user has as many event streams as it gets; end one, or raise limits.connections";
         return Err(HttpError::new(Code::RateLimited, message));
     }
-    // From here on it ends when its caller loses the right; what changed before was not held against it.
+    // From here on, the stream ends when its caller loses the right. A change of the rules before that did not see it
+    // yet.
     cx.principal.recheck_administers(cx.app)?;
     events::stream(&cx.app.events)
 }
 
-/// `GET /v1/usage`: the audit trail.
+/// `GET /v1/usage`: lists events of the audit trail.
 pub async fn usage(cx: RequestContext<'_>) -> Result<Json<Listing<EventView>>, HttpError> {
     let (page, filter) = request::events(cx.raw_query())?;
     Ok(Json(crate::app::usage::list(cx.app, page, filter).await?))
 }
 
-/// `POST /v1/console`: a link to the console.
+/// `POST /v1/console`: returns a link to the console.
 pub async fn console(cx: RequestContext<'_>) -> Result<Json<Link>, HttpError> {
     cx.query([])?;
     Ok(Json(console_link(cx.app, cx.principal.caller).await?))
 }
 
-/// `POST /v1/reload`: reads the configuration again, and answers when it is in force.
+/// `POST /v1/reload`: reads the configuration again, and responds once it is in force.
 pub async fn reload(cx: RequestContext<'_>) -> Result<Json<Reloaded>, HttpError> {
     cx.query([])?;
     Ok(Json(configuration::reload_for(cx.app, cx.principal.caller).await?))
 }
 
-/// `GET /v1/status`: the daemon's state.
+/// `GET /v1/status`: returns the state of the daemon.
 pub async fn status(cx: RequestContext<'_>) -> Result<Json<serde_json::Value>, HttpError> {
     cx.query([])?;
     Ok(Json(crate::app::status::status(cx.app).await?))
 }
 
-/// `GET /healthz`: that requests are answered.
+/// `GET /healthz`: confirms that the daemon answers requests.
 pub async fn health(cx: RequestContext<'_>) -> Result<Json<Health>, HttpError> {
     Ok(Json(Health { status: "ok", home: cx.app.home_id.to_string() }))
 }
 
-/// `GET /metrics`: numbers for Prometheus.
+/// `GET /metrics`: returns the metrics for Prometheus.
 pub async fn metrics(cx: RequestContext<'_>) -> Result<Raw, HttpError> {
     cx.query([])?;
     let (app, counts) = (Arc::clone(cx.app), Arc::clone(cx.counts));

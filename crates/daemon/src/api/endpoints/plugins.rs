@@ -1,4 +1,4 @@
-//! Plugins: listed, inspected, added and removed.
+//! The endpoints of plugins: list, inspect, add and remove.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use crate::app::plugins;
 use crate::http::error::HttpError;
 use guillemet_plugin::registry::PluginView;
 
-/// `GET /v1/plugins`: the plugins.
+/// `GET /v1/plugins`: lists the plugins.
 pub async fn list(cx: RequestContext<'_>) -> Result<Json<Listing<PluginView>>, HttpError> {
     let page = request::page(cx.raw_query())?;
     Ok(Json(page.of(plugins::list(cx.app).await)))
 }
 
-/// `POST /v1/plugins`: inspects a plugin, or adds it once somebody has confirmed what was inspected.
+/// `POST /v1/plugins`: inspects a plugin, or adds it once a person has confirmed what was inspected.
 pub async fn add(mut cx: RequestContext<'_>) -> Result<Either<Json<PluginView>, Created<PluginView>>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;

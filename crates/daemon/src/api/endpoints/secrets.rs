@@ -1,4 +1,4 @@
-//! Secrets: the inventory, changes, and values by name.
+//! The endpoints of secrets: the inventory, changes, and values by name.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use crate::app::secrets;
 use crate::http::error::HttpError;
 use crate::inventory::{Changed, SecretChange, SecretDetail, SecretView};
 
-/// How many bytes of JSON a row of the inventory takes, about.
+/// The approximate size of one row of the inventory, in bytes of JSON.
 const ROW: usize = 384;
 
-/// `GET /v1/secrets`: the inventory.
+/// `GET /v1/secrets`: lists the inventory.
 pub async fn list(cx: RequestContext<'_>) -> Result<LongJson<Listing<SecretView>>, HttpError> {
     let (filter, since) = (request::inventory(cx.raw_query())?, Instant::now());
     let (count, items) = secrets::list(cx.app, filter, since).await?;
@@ -37,7 +37,7 @@ pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<Changed
     Ok(Tagged(Created(created), Some(etag)))
 }
 
-/// `GET /v1/secrets/{name}`: one secret with everything known about it.
+/// `GET /v1/secrets/{name}`: returns one secret with everything known about it.
 pub async fn show(cx: RequestContext<'_>) -> Result<Tagged<Json<SecretDetail>>, HttpError> {
     cx.query([])?;
     let shown = secrets::show(cx.app, cx.secret_name()?).await?;
@@ -45,7 +45,7 @@ pub async fn show(cx: RequestContext<'_>) -> Result<Tagged<Json<SecretDetail>>, 
     Ok(Tagged(Json(shown), etag))
 }
 
-/// `PATCH /v1/secrets/{name}`: another name or value; enables or disables it.
+/// `PATCH /v1/secrets/{name}`: renames a secret, gives it another value, enables or disables it.
 pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>, HttpError> {
     cx.query([])?;
     let (name, expected) = (cx.secret_name()?, cx.if_match()?);
@@ -60,7 +60,7 @@ pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>,
     Ok(changed(secrets::update(cx.app, &cx.actor(), name, change, expected).await?))
 }
 
-/// `POST /v1/secrets/{name}/rollback`: the value of a former version again.
+/// `POST /v1/secrets/{name}/rollback`: restores the value of a former version.
 pub async fn roll_back(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>, HttpError> {
     cx.query([])?;
     let (name, expected) = (cx.secret_name()?, cx.if_match()?);
@@ -79,7 +79,7 @@ pub async fn delete(cx: RequestContext<'_>) -> Result<NoContent, HttpError> {
     Ok(NoContent)
 }
 
-/// `POST /v1/resolve`: values by name.
+/// `POST /v1/resolve`: returns values by name.
 pub async fn resolve(mut cx: RequestContext<'_>) -> Result<Raw, HttpError> {
     cx.query([])?;
     let mut fields = cx.fields().await?;

@@ -1,4 +1,4 @@
-//! Templates: shown, explained and rendered.
+//! The endpoints of templates: list, show, explain and render.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,28 +15,28 @@ use crate::http::error::HttpError;
 use guillemet_template::Format;
 use guillemet_template::catalog::TEMPLATE_MAX;
 
-/// `GET /v1/templates`: the templates, and files in their folder that are none.
+/// `GET /v1/templates`: lists the templates, and the files in their folder that are not templates.
 pub async fn list(cx: RequestContext<'_>) -> Result<Json<Templates>, HttpError> {
     let page = request::page(cx.raw_query())?;
     let strays = templates::list_strays(cx.app).await?;
     Ok(Json(Templates { page: page.of(templates::templates(cx.app).await), strays }))
 }
 
-/// `GET /v1/templates/{feature}/{name}`: one template.
+/// `GET /v1/templates/{feature}/{name}`: returns one template.
 pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpError> {
     cx.query([])?;
     let (_, prepared) = serving::current(cx.app, &cx.template_id()?, Instant::now() + PLAN_TIME).await?;
     Ok(Json(templates::template(cx.app, &prepared).await))
 }
 
-/// `GET /v1/templates/{feature}/{name}/explain`: the document with the names where the values will stand.
+/// `GET /v1/templates/{feature}/{name}/explain`: returns the document with names in place of the values.
 pub async fn explain(cx: RequestContext<'_>) -> Result<Json<serde_json::Value>, HttpError> {
     let [target] = cx.query(["target"])?;
     let (_, prepared, plan) = serving::planned(cx.app, &cx.template_id()?, target.as_deref()).await?;
     Ok(Json(preview::explain(&prepared, &plan, target.as_deref())))
 }
 
-/// `GET /v1/render/{feature}/{name}`: the config itself.
+/// `GET /v1/render/{feature}/{name}`: renders a stored template.
 pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
     let [target] = cx.query(["target"])?;
     let id = cx.template_id()?;
@@ -49,12 +49,12 @@ pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
     Ok(Document { rendered, plan, requested: target })
 }
 
-/// `POST /v1/render`: a config of a template that comes with the request.
+/// `POST /v1/render`: renders a template that comes with the request.
 pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpError> {
     cx.query([])?;
     let mut fields = cx.fields().await?;
     let template = read_inline(&mut fields);
-    // The template waits for its turn.
+    // Kept while the template waits for its turn, because its text stays in memory for that time.
     let _reservation = fields.reservation();
     fields.finish()?;
     let template = template.ok_or_else(|| AppError::Invalid(Vec::new()))?;
@@ -62,7 +62,7 @@ pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpE
     Ok(Document { rendered, plan: Arc::new(plan), requested: template.target })
 }
 
-/// Reads the template in a body; nothing where `finish` says what is wrong.
+/// Reads the template in a body. Returns `None` if a field is missing or wrong, which `finish` then reports.
 fn read_inline(fields: &mut Fields) -> Option<InlineTemplate> {
     let feature = fields.text("feature");
     let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);

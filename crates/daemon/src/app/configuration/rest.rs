@@ -1,29 +1,29 @@
-//! Whether the file rests, by what looks at it show: editors write in steps, and take a file away before they put
-//! another one there. Reads no clock and no file.
+//! Decides when a changing file is at rest, so that it can be read: editors write in steps, and remove a file before
+//! they put another one in its place. Reads no clock and no file.
 
 use std::time::{Duration, Instant};
 
 use guillemet_base::files::Fingerprint;
 
-/// For how long the file has to look the same before it is read.
+/// How long the file has to look the same before it is read.
 pub(super) const REST: Duration = Duration::from_millis(100);
-/// For how long it may be gone.
+/// How long the file has to be missing before its absence counts.
 const GONE: Duration = Duration::from_secs(2);
-/// For how long it is waited for to rest, before somebody else has to begin again.
+/// How long a file may go on changing before this attempt ends. The next change or poll starts another.
 const RESTLESS: Duration = Duration::from_secs(5);
 
-/// What is to be done after a look.
+/// The next step after a look at the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Look again, after `REST`.
+    /// Look again after [`REST`].
     Look,
-    /// Read it.
+    /// Read the file now.
     Read,
-    /// Nothing for now.
+    /// Do nothing for now.
     GiveUp,
 }
 
-/// What looks have shown since the file changed.
+/// The looks at the file since it changed.
 #[derive(Debug)]
 pub(super) struct Rest {
     begun: Instant,
@@ -32,12 +32,12 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Begins with a first look; `None` where there is no file.
+    /// Starts with the first look; `None` if there is no file.
     pub(super) fn new(seen: Option<Fingerprint>, now: Instant) -> Self {
         Self { begun: now, seen, since: now }
     }
 
-    /// Takes another look in.
+    /// Takes in another look, and returns the next step.
     pub(super) fn look(&mut self, seen: Option<Fingerprint>, now: Instant) -> Next {
         if seen != self.seen {
             (self.seen, self.since) = (seen, now);
@@ -52,7 +52,7 @@ impl Rest {
 mod tests {
     use super::*;
 
-    /// Fingerprints of files that look different.
+    /// Returns the fingerprints of three files that all look different.
     fn looks() -> [Option<Fingerprint>; 3] {
         [1, 2, 3].map(|size| {
             let file = tempfile::NamedTempFile::new().unwrap();

@@ -18,18 +18,19 @@ fn is_taken(slot: &Slot<()>) -> bool {
     reason(slot) == Some(Ended::Taken)
 }
 
-/// What a newcomer gets.
+/// The outcome for a new connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Got {
-    /// A slot that was free.
+    /// It gets a slot that was free.
     Free,
-    /// The slot of the connection with this index.
+    /// It gets the slot of the connection with this index.
     Of(usize),
-    /// Nothing.
+    /// It gets no slot.
     Nothing,
 }
 
-/// Connections in the order of their idle time, longest first (uid, pid, busy); then who comes, and what it gets.
+/// A name; the limit; the connections (uid, pid, busy), the longest idle first; the new connection (uid, pid); its
+/// outcome.
 type Case = (&'static str, usize, &'static [(u32, u32, bool)], (u32, u32), Got);
 
 const CASES: &[Case] = &[
@@ -119,7 +120,7 @@ fn one_user_alone_leaves_slots_for_the_next_even_with_requests_on_all_of_its_own
     };
     let (first, second, third) = (busy(1), busy(2), busy(3));
     assert_eq!([first.len(), second.len(), third.len()], [96, 48, 24]);
-    // And all of its quarter for the owner, beside what the others left.
+    // The owner still gets its whole quarter, and what the others left.
     assert_eq!(busy(OWNER).len(), 256 - 96 - 48 - 24);
 }
 
@@ -135,7 +136,7 @@ async fn a_slot_is_free_when_the_connection_that_had_it_is_gone() {
     drop(former);
     let (free, mut slot) = waiting.await.unwrap();
     assert!(free && slot.is_free(Duration::ZERO).await);
-    // One that does not go in time is not waited for.
+    // A connection that does not end in time is not waited for.
     let mut next = admission.take(holder(2, 2), ()).unwrap();
     assert!(is_taken(&slot) && !next.is_free(Duration::from_millis(1)).await);
     drop(slot);
@@ -151,7 +152,7 @@ fn only_an_idle_connection_is_ended_for_its_silence() {
     assert_eq!(spared.state.reading(), Reading::FromIdle);
     spared.state.nothing_read();
     admission.end_silent(Duration::ZERO);
-    // A part of a head is not a request.
+    // A part of a head does not count as a request.
     assert_eq!(
         [&busy, &idle, &reading, &spared].map(reason),
         [None, Some(Ended::Silent), Some(Ended::Silent), Some(Ended::Silent)]
@@ -179,7 +180,7 @@ fn streams_leave_slots_for_requests() {
     assert_eq!([&own, &first, &second].map(|slots| streams(slots)), [2, 2, 2]);
     drop(first);
     assert_eq!(streams(&second), 0, "two for each, and these go on");
-    // A peer that lost its rights loses the stream at once, and an idle connection.
+    // A peer that lost its rights loses its streams at once, and its idle connections.
     second[0].state.asked();
     admission.end_forbidden(|(), streams| streams);
     assert_eq!(own.iter().filter(|slot| reason(slot) == Some(Ended::Forbidden)).count(), 2);

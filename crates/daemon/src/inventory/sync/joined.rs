@@ -12,7 +12,7 @@ use guillemet_account::intent::Intent;
 use guillemet_base::names::Millis;
 use guillemet_secret::record::Secret;
 use guillemet_vault::store::{Vault, VaultError, Writes};
-use guillemet_wire::{self, Hash};
+use guillemet_wire::Hash;
 
 /// The label of the document with everything of the account but records and intents.
 pub(in crate::inventory) const ACCOUNT: &str = "account";
@@ -33,9 +33,9 @@ pub struct Facts {
     pub api_key: String,
     /// The name of this device.
     pub name: String,
-    /// Why this device has stopped syncing, where it has.
+    /// Why this device has stopped syncing; `None` while it syncs.
     pub stopped: Option<Stopped>,
-    /// Invitations from this device that nobody has used yet.
+    /// The invitations from this device that have not been used yet.
     pub invited: Vec<Invited>,
     /// The counter of the last usage report.
     pub usage_counter: u64,
@@ -46,22 +46,22 @@ pub struct Facts {
 pub struct Stopped {
     /// The code of the refusal, for programs.
     pub code: String,
-    /// What happened, and what to do about it.
+    /// What happened and what to do about it.
     pub message: String,
-    /// When it stopped.
+    /// The time at which it stopped, in milliseconds since the epoch.
     pub at: Millis,
 }
 
-/// An invitation that nobody has used yet.
+/// An invitation that has not been used yet.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Invited {
     /// The secret of the invitation, in hexadecimal digits.
     pub secret: String,
-    /// When it expires.
+    /// The time at which it expires, in milliseconds since the epoch.
     pub until: Millis,
 }
 
-/// The stored form.
+/// The form in which the account is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -79,14 +79,14 @@ pub(in crate::inventory) struct Joined {
     pub(in crate::inventory) next: u64,
     /// The pending intents that are written down, each with its label, in the order of the engine.
     pub(in crate::inventory) kept: VecDeque<(guillemet_wire::IntentId, String)>,
-    /// The newest report of each device.
+    /// The newest usage report of each device.
     pub(super) usage: Vec<Kept>,
 }
 
-/// Reads the account of a vault; `None` where it is in none.
+/// Reads the account of a vault; `None` if the vault is in none.
 ///
 /// # Errors
-/// `Damaged`.
+/// [`VaultError::Damaged`] if it cannot be read.
 pub(in crate::inventory) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
@@ -124,14 +124,14 @@ pub(in crate::inventory) fn label(number: u64) -> String {
     format!("{INTENT}{number:016x}")
 }
 
-/// The account of a vault that has just been opened, or none.
+/// The account of a vault that has just been opened; `None` inside if the vault is in none.
 pub struct StoredSync(pub(in crate::inventory) Option<Joined>);
 
 impl StoredSync {
-    /// Reads it, and brings `secrets` to what it says.
+    /// Reads the account of a vault, and brings `secrets` to its state.
     ///
     /// # Errors
-    /// [`VaultError`] if it is damaged, or cannot be written.
+    /// [`VaultError`] if it is damaged or cannot be written.
     pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, keep: usize) -> Result<Self, VaultError> {
         let Some((joined, update)) = load(vault, secrets, keep)? else { return Ok(Self(None)) };
         // Secrets and membership are written in one transaction, so there is nothing to correct, unless this version

@@ -1,6 +1,6 @@
-//! Usage reports of devices: one sealed document each, of which the newest counts.
+//! Usage reports of devices: one sealed document for each device, of which only the newest counts.
 //!
-//! Opens what comes in and keeps it; `uses` adds it up, and `sync::usage` carries it.
+//! Opens and stores the reports; `uses` adds them up, and `sync::usage` sends and fetches them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,21 +16,21 @@ use guillemet_account::seal::Kind;
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_vault::store::VaultError;
 use guillemet_vault::usage::{AllTotals, Totals};
-use guillemet_wire::{self, DeviceId};
+use guillemet_wire::DeviceId;
 
-/// What one device has used, as it reports.
+/// The usage of one device, as it reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The device.
+    /// The device that made the report.
     pub device: DeviceId,
-    /// The number of the report, which rises with each report of the device.
+    /// The number of the report, which increases with each report of the device.
     pub counter: u64,
-    /// When it was made, by the device's clock.
+    /// The time at which it was made, by the device's clock.
     pub at: Millis,
     totals: AllTotals,
 }
 
-/// The sealed form of a report.
+/// The form in which a report is sealed.
 #[derive(Serialize, Deserialize)]
 struct Document {
     at: Millis,
@@ -39,8 +39,8 @@ struct Document {
 }
 
 impl Report {
-    /// The most secrets in one report. If there are more, it contains those used last. The bound exists because the
-    /// reports of all devices come in one answer.
+    /// The most secrets in one report. If there are more, it contains those used last. The limit exists because the
+    /// reports of all devices come in one response.
     pub const SECRETS_MAX: usize = 10_000;
 
     /// Returns the report of a device with these totals.
@@ -71,10 +71,10 @@ impl Report {
         })
     }
 
-    /// Returns the bytes that are sealed.
+    /// Returns the bytes to seal.
     ///
     /// # Errors
-    /// `Unserializable`.
+    /// If the report cannot be serialized.
     pub fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
         let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
         let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
@@ -100,14 +100,14 @@ impl Report {
     }
 }
 
-/// A report, sealed and opened.
+/// A report in sealed and in opened form.
 pub(super) struct Kept {
     sealed: guillemet_wire::Usage,
     report: Arc<Report>,
 }
 
 impl Kept {
-    /// Opens reports, and drops those that do not open: a server can send anything.
+    /// Opens reports, and drops those that do not open, because a server can send anything.
     pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::Usage>) -> Vec<Self> {
         let open = |sealed: guillemet_wire::Usage| {
             let report = Arc::new(Report::open(engine, &sealed)?);
