@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use guillemet_wire::{Hash, Invite, Newest, Push};
+use guillemet_wire::{Hash, InviteRegistration, Newest, Push};
 use support::account::{Device, Place, Server, change, object, record, sealed};
 use support::missing;
 
@@ -23,10 +23,10 @@ async fn account(server: &Server, place: &Place) -> (Device, Newest, [u8; 32]) {
     let (device, at_1) = Device::first(server, place).await;
     let push = change(at_1, (0..20).map(|_| record(object(), 1)).collect());
     let newest = device.push(at_1, &Push { wraps: vec![device.wrap(1)], ..push }).await.unwrap();
-    let usage = guillemet_wire::Usage { device: device.id, counter: 1, epoch: 1, sealed: sealed(300) };
+    let usage = guillemet_wire::UsageUpload { device: device.id, counter: 1, epoch: 1, sealed: sealed(300) };
     device.client.put_usage(device.account, &usage).await.unwrap();
     for token in [[1; 32], [2; 32]] {
-        let invite = Invite { token_hash: Hash::of(&[&token]), expires_in: 600 };
+        let invite = InviteRegistration { token_hash: Hash::of(&[&token]), expires_in: 600 };
         device.client.invite(device.account, &invite).await.unwrap();
     }
     let waits = Device::new(server, device.account);

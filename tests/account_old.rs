@@ -5,7 +5,7 @@ mod support;
 
 use guillemet_account::client::ClientError;
 use guillemet_account::code::{Code, Recovery};
-use guillemet_wire::Cursor;
+use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
 use support::account::{Place, Server};
 use support::team::{Machine, Team, in_sync, join, until};
@@ -34,7 +34,7 @@ fn is_cleared(server: &Server, paper: &str) {
     let client = server.client(Some(&paper.api_key));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     until("heads are cleared out", || {
-        let asked = runtime.block_on(client.changes(paper.place.account(), &Cursor::default(), 1));
+        let asked = runtime.block_on(client.changes(paper.place.account(), &PullCursor::default(), 1));
         matches!(asked, Err(ClientError::ContinuityLost)).then_some(())
     });
 }

@@ -11,15 +11,18 @@ use std::time::Instant;
 use guillemet_account::client::{Client, ClientError};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, Cursor, Hash, Invite, Link, Newest, Push, SealedHead, SealedRecord, Told, Usage};
+use guillemet_wire::{
+    AccountId, Hash, InviteRegistration, Link, Newest, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
+    UsageUpload,
+};
 use support::account::{
     Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
 };
 use support::daemon::PROGRAM;
 use support::users::{AGENT, can};
 
-fn after(seq: u64) -> Cursor {
-    Cursor { heads_after: seq, records_after: seq, after_id: None }
+fn after(seq: u64) -> PullCursor {
+    PullCursor { heads_after: seq, records_after: seq, after_id: None }
 }
 
 #[tokio::test]
@@ -51,7 +54,7 @@ async fn story(place: &Place) {
     // Another server on the same storage has the same state.
     let server = Server::start(place);
     let first = first.at(&server);
-    assert_eq!(first.pull(Cursor::default(), 1000).await.unwrap().newest, Some(at_4_again));
+    assert_eq!(first.pull(PullCursor::default(), 1000).await.unwrap().newest, Some(at_4_again));
     an_account_is_removed(place, &first).await;
     assert!(server.stop());
 }
@@ -62,7 +65,7 @@ async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, N
     let current = client.current().await.unwrap();
     assert_eq!((current.id, current.device, current.admitted), (account, None, false));
     // The key that an account is made with allows only one push.
-    assert_eq!(status(client.changes(account, &Cursor::default(), 10).await), 403);
+    assert_eq!(status(client.changes(account, &PullCursor::default(), 10).await), 403);
     assert_eq!(status(client.events(account).await), 403);
     assert_eq!(status(client.push(account, &head(1, Hash::default()), Some(Hash([1; 32]))).await), 403);
     let device = Device::new(server, account);
@@ -75,7 +78,7 @@ async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, N
 
     let current = device.client.current().await.unwrap();
     assert_eq!((current.id, current.device, current.admitted), (account, Some(device.id), true));
-    let pulled = device.pull(Cursor::default(), 1000).await.unwrap();
+    let pulled = device.pull(PullCursor::default(), 1000).await.unwrap();
     assert_eq!((pulled.newest, pulled.heads, pulled.wraps), (Some(newest), vec![push.head], push.wraps));
     (device, creation, newest)
 }
@@ -96,7 +99,7 @@ async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
     assert_eq!(found, wanted);
     assert_eq!(since.heads, [push.head]);
     // From the beginning, in the smallest pages, a pull returns the newest form of each record.
-    let all = device.pull(Cursor::default(), 1).await.unwrap();
+    let all = device.pull(PullCursor::default(), 1).await.unwrap();
     assert_eq!((all.heads.len(), all.records.len(), all.newest), (3, 3, Some(at_3)));
     assert!(all.records.iter().any(|found| found.seq == 2 && found.record == kept));
     assert_eq!(device.pull(after(3), 1000).await.unwrap().records, []);
@@ -159,9 +162,9 @@ async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &De
     let (other, _) = Device::first(server, place).await;
     let nowhere = AccountId(random());
     let text = |result: Result<_, ClientError>| result.err().map(|error| error.to_string());
-    let of_another = text(device.client.changes(other.account, &Cursor::default(), 1).await);
+    let of_another = text(device.client.changes(other.account, &PullCursor::default(), 1).await);
     assert!(of_another.as_ref().is_some_and(|text| text.contains("403 forbidden")), "{of_another:?}");
-    assert_eq!(of_another, text(device.client.changes(nowhere, &Cursor::default(), 1).await));
+    assert_eq!(of_another, text(device.client.changes(nowhere, &PullCursor::default(), 1).await));
     assert_eq!(status(device.client.push(other.account, &head(2, Hash::default()), Some(Hash([0; 32]))).await), 403);
 
     for key in [None, Some(ApiKey::random()), Some(with_another_secret(&device.key))] {
@@ -180,14 +183,21 @@ async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &De
 
 async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newest) -> (Device, Newest) {
     let mut events = first.events().await;
-    assert_eq!(told(&mut events).await, Told::Head { seq: on.seq });
+    assert_eq!(told(&mut events).await, ServerEvent::Head { seq: on.seq });
     let account = first.account;
     let (second, stranger) = (Device::new(server, account), Device::new(server, account));
     let token: &[u8; 32] = &random();
     let enrolment = second.enrolment();
     assert_eq!(status(second.client.enrol(account, token, &enrolment).await), 403);
-    assert_eq!(status(first.client.invite(account, &Invite { token_hash: Hash([0; 32]), expires_in: 601 }).await), 422);
-    first.client.invite(account, &Invite { token_hash: Hash::of(&[token]), expires_in: 600 }).await.unwrap();
+    assert_eq!(
+        status(first.client.invite(account, &InviteRegistration { token_hash: Hash([0; 32]), expires_in: 601 }).await),
+        422
+    );
+    first
+        .client
+        .invite(account, &InviteRegistration { token_hash: Hash::of(&[token]), expires_in: 600 })
+        .await
+        .unwrap();
     assert_eq!(status(second.client.enrol(account, &random(), &enrolment).await), 403);
     assert_eq!(status(second.client.enrol(AccountId(random()), token, &enrolment).await), 403);
     second.client.enrol(account, token, &enrolment).await.unwrap();
@@ -196,13 +206,13 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     let storage = place.storage().await;
     storage.invite(account, Hash::of(&[&[7; 32]]), 1_000).await.unwrap();
     assert_eq!(status(stranger.client.enrol(account, &[7; 32], &stranger.enrolment()).await), 403);
-    assert_eq!(told(&mut events).await, Told::Enrolment);
+    assert_eq!(told(&mut events).await, ServerEvent::Enrolment);
     assert_eq!(first.client.enrolments(account).await.unwrap(), std::slice::from_ref(&enrolment));
 
     // Until it is admitted it may ask for its wrap, and there is none yet.
     assert!(!second.client.current().await.unwrap().admitted);
     assert_eq!(second.client.wrap(account).await.unwrap(), None);
-    assert_eq!(status(second.client.changes(account, &Cursor::default(), 1).await), 403);
+    assert_eq!(status(second.client.changes(account, &PullCursor::default(), 1).await), 403);
     assert_eq!(status(second.client.enrolments(account).await), 403);
     let wrap = second.wrap(1);
     let push = Push { wraps: vec![wrap.clone()], admitted: vec![second.id], ..change(on, vec![]) };
@@ -213,23 +223,27 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     // The same enrolment again has no effect. A device of the account does not wait a second time.
     second.client.enrol(account, token, &enrolment).await.unwrap();
     assert_eq!(first.client.enrolments(account).await.unwrap(), []);
-    let pulled = second.pull(Cursor { heads_after: on.seq, ..Cursor::default() }, 2).await.unwrap();
+    let pulled = second.pull(PullCursor { heads_after: on.seq, ..PullCursor::default() }, 2).await.unwrap();
     assert_eq!((pulled.heads, pulled.wraps), (vec![push.head], vec![wrap]));
     assert!(pulled.records.len() >= 3, "every record since the beginning");
-    while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
+    while told(&mut events).await != (ServerEvent::Head { seq: newest.seq }) {}
 
     // Another device waits and is refused.
-    first.client.invite(account, &Invite { token_hash: Hash::of(&[&[8; 32]]), expires_in: 1 }).await.unwrap();
+    first
+        .client
+        .invite(account, &InviteRegistration { token_hash: Hash::of(&[&[8; 32]]), expires_in: 1 })
+        .await
+        .unwrap();
     stranger.client.enrol(account, &[8; 32], &stranger.enrolment()).await.unwrap();
-    assert_eq!(told(&mut events).await, Told::Enrolment);
+    assert_eq!(told(&mut events).await, ServerEvent::Enrolment);
     assert!(first.client.turn_away(account, stranger.id).await.unwrap());
     assert!(!first.client.turn_away(account, stranger.id).await.unwrap());
     assert!(matches!(stranger.client.current().await, Err(ClientError::Unauthorized)));
 
     // Reports of use: one document per device, the one with the highest counter.
-    let usage = |device: &Device, counter| Usage { device: device.id, counter, epoch: 1, sealed: sealed(512) };
+    let usage = |device: &Device, counter| UsageUpload { device: device.id, counter, epoch: 1, sealed: sealed(512) };
     second.client.put_usage(account, &usage(&second, 2)).await.unwrap();
-    while told(&mut events).await != Told::Usage {}
+    while told(&mut events).await != ServerEvent::Usage {}
     assert_eq!(status(second.client.put_usage(account, &usage(&second, 2)).await), 409);
     assert_eq!(status(second.client.put_usage(account, &usage(first, 9)).await), 422);
     let newer = usage(&second, 3);
@@ -240,7 +254,7 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
 
 async fn a_device_is_revoked(first: &Device, second: &Device, on: Newest) -> Newest {
     let mut events = second.events().await;
-    assert_eq!(told(&mut events).await, Told::Head { seq: on.seq });
+    assert_eq!(told(&mut events).await, ServerEvent::Head { seq: on.seq });
     let head = SealedHead { epoch: 2, ..change(on, vec![]).head };
     let link = Link { epoch: 2, sealed: sealed(300) };
     let push =
@@ -266,25 +280,25 @@ fn keys_are_not_kept(place: &Place, keys: &[&ApiKey]) {
 
 async fn a_head_is_restored(place: &Place, first: &Device, second: &Device, at_3: Newest, at_6: Newest) -> Newest {
     let mut events = first.events().await;
-    assert_eq!(told(&mut events).await, Told::Head { seq: at_6.seq });
+    assert_eq!(told(&mut events).await, ServerEvent::Head { seq: at_6.seq });
     let account = first.account.to_string();
     let refused = place.admin(&["restore-head", &account, "3"]);
     assert_eq!(refused.status.code(), Some(1), "nobody has confirmed it");
     assert_eq!(place.admin(&["restore-head", &account, "77", "--yes"]).status.code(), Some(1));
     let done = place.admin(&["restore-head", &account, "5", "--yes"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    while told(&mut events).await != (Told::Head { seq: 5 }) {}
+    while told(&mut events).await != (ServerEvent::Head { seq: 5 }) {}
     // The device that head 6 revoked is a device again, and the changes of head 6 are gone.
     assert!(second.client.current().await.unwrap().admitted);
     assert!(second.client.wrap(second.account).await.unwrap().is_some());
-    let pulled = first.pull(Cursor::default(), 1000).await.unwrap();
+    let pulled = first.pull(PullCursor::default(), 1000).await.unwrap();
     assert_eq!((pulled.newest.unwrap().seq, pulled.links), (5, 0));
     // At head 3 there was no second device; the records are those of that head.
     let done = place.admin(&["restore-head", &account, "3", "--yes"]);
     assert!(done.status.success());
-    while told(&mut events).await != (Told::Head { seq: 3 }) {}
+    while told(&mut events).await != (ServerEvent::Head { seq: 3 }) {}
     assert!(matches!(second.client.current().await, Err(ClientError::Unauthorized)));
-    let pulled = first.pull(Cursor::default(), 1000).await.unwrap();
+    let pulled = first.pull(PullCursor::default(), 1000).await.unwrap();
     assert_eq!((pulled.newest, pulled.heads.len(), pulled.records.len()), (Some(at_3), 3, 3));
     at_3
 }
@@ -317,9 +331,9 @@ async fn two_servers_on_one_database_are_one() {
     let (first, at_1) = Device::first(&one, &place).await;
     let there = first.at(&other);
     let mut events = there.events().await;
-    assert_eq!(told(&mut events).await, Told::Head { seq: 1 });
+    assert_eq!(told(&mut events).await, ServerEvent::Head { seq: 1 });
     let at_2 = first.push(at_1, &change(at_1, vec![record(object(), 1)])).await.unwrap();
-    assert_eq!(told(&mut events).await, Told::Head { seq: 2 });
+    assert_eq!(told(&mut events).await, ServerEvent::Head { seq: 2 });
     assert_eq!(there.pull(after(1), 10).await.unwrap().records.len(), 1);
 
     // Of two pushes onto one head, one through each server, one is accepted.
@@ -330,7 +344,7 @@ async fn two_servers_on_one_database_are_one() {
         let won: Vec<Newest> = futures_of(ways).await.into_iter().filter_map(Result::ok).collect();
         assert_eq!(won.len(), 1);
         newest = won[0];
-        while told(&mut events).await != (Told::Head { seq: newest.seq }) {}
+        while told(&mut events).await != (ServerEvent::Head { seq: newest.seq }) {}
     }
 
     // The database is gone for a moment. Missed events arrive later, and requests in that time are answered late.
@@ -338,7 +352,7 @@ async fn two_servers_on_one_database_are_one() {
     let seq = newest.seq + 1;
     newest = until(async || first.push(newest, &change(newest, vec![])).await.ok()).await;
     assert_eq!(newest.seq, seq);
-    while told(&mut events).await != (Told::Head { seq }) {}
+    while told(&mut events).await != (ServerEvent::Head { seq }) {}
 
     // A device that is revoked through one server is disconnected by the other.
     let revoked = Device::new(&other, first.account);
@@ -390,7 +404,7 @@ async fn killed(place: &Place) {
         server.kill();
         server = Server::start(place);
         device = device.at(&server);
-        let pulled = device.pull(Cursor::default(), 7).await.unwrap();
+        let pulled = device.pull(PullCursor::default(), 7).await.unwrap();
         for (seq, record) in &acknowledged {
             let kept = pulled.records.iter().any(|found| found.seq == *seq && found.record == *record);
             assert!(kept, "round {round}: the push with head {seq} is lost");
@@ -418,7 +432,7 @@ async fn paged(place: &Place) {
         newest = device.push(newest, &change(newest, some.iter().map(|id| record(*id, 1)).collect())).await.unwrap();
     }
     // Small pages, with another change before each of them.
-    let (mut next, mut records, mut heads) = (Some(Cursor::default()), Vec::new(), Vec::new());
+    let (mut next, mut records, mut heads) = (Some(PullCursor::default()), Vec::new(), Vec::new());
     let mut pages = 0;
     let told = loop {
         let Some(from) = next else { break newest };
@@ -442,7 +456,7 @@ async fn paged(place: &Place) {
     };
     assert!(pages > 10);
     assert_eq!(heads, (1..=told.seq).collect::<Vec<_>>());
-    let mut whole = device.pull(Cursor::default(), 1000).await.unwrap().records;
+    let mut whole = device.pull(PullCursor::default(), 1000).await.unwrap().records;
     for list in [&mut whole, &mut records] {
         list.sort_by_key(|found| found.record.id);
     }
@@ -671,7 +685,7 @@ async fn kept_for_a_while(place: &Place) {
     for revision in 3..=10 {
         newest = device.push(newest, &change(newest, vec![record(changed, revision)])).await.unwrap();
     }
-    let before = device.pull(Cursor::default(), 1000).await.unwrap();
+    let before = device.pull(PullCursor::default(), 1000).await.unwrap();
     assert_eq!((newest.seq, before.heads.len(), before.records.len()), (11, 11, 2));
     assert!(server.stop());
 
@@ -679,7 +693,7 @@ async fn kept_for_a_while(place: &Place) {
     for (days, heads) in [("0", "11"), ("1", "2")] {
         let server = Server::start_with(place, &["--retention", days, "--keep-heads", heads]);
         let device = device.at(&server);
-        assert_eq!(device.pull(Cursor::default(), 1000).await.unwrap().heads.len(), 11);
+        assert_eq!(device.pull(PullCursor::default(), 1000).await.unwrap().heads.len(), 11);
         assert!(server.stop());
     }
     let server = Server::start_with(place, &["--retention", "0", "--keep-heads", "4"]);
@@ -688,7 +702,7 @@ async fn kept_for_a_while(place: &Place) {
     assert!(matches!(lost, ClientError::ContinuityLost), "{lost}");
     assert_eq!(device.pull(after(7), 1000).await.unwrap().heads.len(), 4);
     // A device that joins begins at a kept head and gets every record, with marks for removed ones.
-    let joined = device.pull(Cursor { heads_after: 10, ..Cursor::default() }, 1000).await.unwrap();
+    let joined = device.pull(PullCursor { heads_after: 10, ..PullCursor::default() }, 1000).await.unwrap();
     assert_eq!((joined.heads.len(), joined.records), (1, before.records));
     // A restore can go back only as far as heads are kept.
     let account = device.account.to_string();
@@ -722,7 +736,7 @@ async fn a_server_tells_how_it_is_and_ends_what_is_under_way() {
     let other = server.plain(&place).await.ask("PATCH", "/healthz", &[], b"").await;
     assert_eq!((nothing.status, other.status, &*other.headers["allow"]), (404, 405, "GET"));
     let mut events = device.events().await;
-    assert_eq!(told(&mut events).await, Told::Head { seq: 1 });
+    assert_eq!(told(&mut events).await, ServerEvent::Head { seq: 1 });
     let metrics = server.plain(&place).await.ask("GET", "/metrics", &[], b"").await.text();
     for line in [
         "guillemet_account_heads_total 1",
@@ -763,9 +777,9 @@ async fn accounts_move_to_postgresql() {
     let (device, at_1) = Device::first(&server, &small).await;
     let removed = SealedRecord { sealed: None, ..record(object(), 1) };
     device.push(at_1, &change(at_1, vec![record(object(), 1), removed])).await.unwrap();
-    let usage = Usage { device: device.id, counter: 1, epoch: 1, sealed: sealed(300) };
+    let usage = UsageUpload { device: device.id, counter: 1, epoch: 1, sealed: sealed(300) };
     device.client.put_usage(device.account, &usage).await.unwrap();
-    let before = device.pull(Cursor::default(), 1000).await.unwrap();
+    let before = device.pull(PullCursor::default(), 1000).await.unwrap();
     let refused = small.admin(&["copy", "--database", &database]);
     assert_eq!(refused.status.code(), Some(1), "the server runs");
     assert!(server.stop());
@@ -775,7 +789,7 @@ async fn accounts_move_to_postgresql() {
 
     let server = Server::start(&place);
     let device = device.at(&server);
-    let pulled = device.pull(Cursor::default(), 1000).await.unwrap();
+    let pulled = device.pull(PullCursor::default(), 1000).await.unwrap();
     assert_eq!((pulled.heads, pulled.records, pulled.wraps), (before.heads, before.records, before.wraps));
     assert_eq!(device.client.usage(device.account).await.unwrap(), [usage]);
     let newest = pulled.newest.unwrap();

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use guillemet_account::code::Code;
-use guillemet_wire::Cursor;
+use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
 use support::account::{Place, change, object, record};
 use support::daemon::Guillemet;
@@ -280,7 +280,7 @@ fn what_a_stolen_key_has_pushed_is_undone() {
     let (account, client) = (stolen.place.account(), team.servers()[0].client(Some(&stolen.api_key)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let at = runtime.block_on(async {
-        let at = client.changes(account, &Cursor::default(), 1000).await.unwrap().newest.unwrap();
+        let at = client.changes(account, &PullCursor::default(), 1000).await.unwrap().newest.unwrap();
         let garbage = change(at, vec![record(object(), 1)]);
         client.push(account, &garbage, Some(at.hash)).await.unwrap();
         at

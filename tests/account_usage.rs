@@ -6,13 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use guillemet_account::client::Client;
-use guillemet_account::seal::{EpochKey, Kind};
+use guillemet_account::seal::{BoxKind, EpochKey};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto::Key;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, DeviceId, Usage};
+use guillemet_wire::{AccountId, DeviceId, UsageUpload};
 use serde_json::{Value, json};
 use support::account::{Place, Server};
 use support::browser::{Browser, Page, SECRETS};
@@ -167,8 +167,8 @@ fn report_as(machine: &Machine, server: &Server, minutes: u64, secrets: Value) {
         let known = client.usage(account).await.unwrap();
         let counter = known.iter().find(|usage| usage.device == device).map_or(1, |usage| usage.counter + 1);
         let report = json!({"at": now() - minutes * 60_000, "secrets": secrets}).to_string();
-        let sealed = key.seal(Kind::Usage, account, device.0, counter, report.as_bytes());
-        client.put_usage(account, &Usage { device, counter, epoch: key.epoch(), sealed }).await.unwrap();
+        let sealed = key.seal(BoxKind::Usage, account, device.0, counter, report.as_bytes());
+        client.put_usage(account, &UsageUpload { device, counter, epoch: key.epoch(), sealed }).await.unwrap();
     });
 }
 

@@ -4,14 +4,14 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
-use guillemet_account::code::{Code, Creation, Invitation, Place, Recovery};
+use guillemet_account::code::{AccountAddress, Code, Creation, InvitationCode, Recovery};
 use guillemet_account::seal::EpochKey;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::memory::{Clear, SecretPage};
 use guillemet_daemon::api::request::Fields;
 use guillemet_daemon::resolve::budget::Budget;
-use guillemet_daemon::resolve::snapshot::{Current, Snapshot, State};
+use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, State};
 use guillemet_daemon::resolve::{Rendered, Resolver};
 use guillemet_plan::encode;
 use guillemet_plan::encode::Source;
@@ -52,7 +52,7 @@ never!(Values<'static>: Debug, Display, Serialize);
 never!(Rendered: Debug, Display, Serialize, Clone);
 never!(State: Debug, Display, Serialize);
 never!(Snapshot: Debug, Display, Serialize);
-never!(Current: Debug, Display, Serialize);
+never!(CurrentSnapshot: Debug, Display, Serialize);
 never!(SecretPage<[u8; 32]>: Debug, Display, Serialize, Clone);
 never!(Clear: Display, Serialize, Clone, PartialEq, std::hash::Hash);
 // These types are printed without their values (below), and cannot be written in any other way.
@@ -65,7 +65,7 @@ never!(EpochKey: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::De
 never!(ApiKey: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
 never!(Code: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Creation: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
-never!(Invitation: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
+never!(InvitationCode: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Recovery: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Vault: Display, Serialize, Clone);
 never!(UnlockWith: Display, Serialize, Clone);
@@ -131,7 +131,7 @@ fn what_can_be_printed_prints_no_value() {
 fn nothing_of_an_account_prints_a_key() {
     let plain: [u8; 32] = std::array::from_fn(|index| 100 + index as u8);
     let device = || DeviceSecret::from_bytes(&mut { plain });
-    let place = || Place::new(AccountId([1; 16]), "https://account.example", None).unwrap();
+    let place = || AccountAddress::new(AccountId([1; 16]), "https://account.example", None).unwrap();
     let text = format!("sk-c4n4ry77.{}", data_encoding::BASE64URL_NOPAD.encode(&plain));
     let api_key = || ApiKey::parse(&text).unwrap();
     let epoch = EpochKey::new(1, Key::from_bytes(&mut { plain }));
@@ -141,7 +141,7 @@ fn nothing_of_an_account_prints_a_key() {
         let secret: [u8; 16] = plain[..16].try_into().unwrap();
         (
             Creation { place: place(), api_key: api_key() },
-            Invitation {
+            InvitationCode {
                 place: place(),
                 inviter: DeviceId([2; 16]),
                 inviter_key,
@@ -197,7 +197,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
     shows_nothing(
         "Resolver",
         &printed(&Resolver {
-            current: Current::new(state),
+            current: CurrentSnapshot::new(state),
             recorder,
             budget: Budget::new(1 << 20),
             told: Default::default(),

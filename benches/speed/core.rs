@@ -8,7 +8,7 @@ use guillemet_daemon::config::Config;
 use guillemet_daemon::inventory;
 use guillemet_daemon::resolve::Resolver;
 use guillemet_daemon::resolve::budget::Budget;
-use guillemet_daemon::resolve::snapshot::{Current, State};
+use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, State};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::Catalog;
 use guillemet_vault::keys::UnlockWith;
@@ -35,7 +35,7 @@ pub fn core(report: &mut Report, quick: bool) {
     inventory::update_templates(&mut state, &catalog, &found);
     let budget = Budget::new(256 << 20);
     let resolver = Resolver {
-        current: Current::new(state),
+        current: CurrentSnapshot::new(state),
         recorder: recorder.expect("a journal"),
         budget,
         told: Default::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use guillemet_daemon::api::request as api_request;
 use guillemet_daemon::api::request::Fields;
-use guillemet_daemon::api::routes::{Found, ROUTES, Router};
+use guillemet_daemon::api::routes::{ROUTES, RouteMatch, Router};
 use guillemet_daemon::http::error::{Code, HttpError};
 use guillemet_daemon::http::request;
 use guillemet_secret::record::VALUE_MAX;
@@ -28,14 +28,14 @@ fn paths(path: &str) {
     let router = Router::new();
     for method in ["GET", "POST", "PATCH", "DELETE", "PUT"] {
         match router.find(method, path) {
-            Found::Endpoint(endpoint, params) => {
+            RouteMatch::Endpoint(endpoint, params) => {
                 assert!(ROUTES.iter().any(|(known, _, leads)| *known == method && *leads == endpoint));
                 for (_, raw) in params.iter() {
                     part(raw);
                 }
             }
-            Found::OtherMethods(methods) => assert!(!methods.split(", ").any(|known| known == method)),
-            Found::Nothing => {}
+            RouteMatch::OtherMethods(methods) => assert!(!methods.split(", ").any(|known| known == method)),
+            RouteMatch::Nothing => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
@@ -13,7 +13,7 @@ use guillemet_plugin::client::{Lost, believed, named, read_answer};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::Reference;
-use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
+use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
 use guillemet_template::{Problem, ValueFilter};
 use serde_json::Value;
 
@@ -66,7 +66,7 @@ fn pipe(bytes: &[u8]) {
     assert_eq!(bytes.len() - rest.len(), 4 + announced, "one frame, no more");
     match answer {
         Answer::Planned(planned) => check(planned),
-        Answer::Problems(problems) => shown(&tidy_problems(problems)),
+        Answer::Problems(problems) => shown(&sanitize_problems(problems)),
         Answer::Targets(ids) => {
             let description = Description {
                 feature: "a".into(),
@@ -80,7 +80,9 @@ fn pipe(bytes: &[u8]) {
             let once: HashSet<&String> = named.iter().map(|target| &target.id).collect();
             assert!(once.len() == ids.len() && named.iter().all(|target| description.targets.contains(target)));
         }
-        Answer::Broken { rule: message } | Answer::Failed { message } => assert!(is_shown(&tidy(&message, 2000), 2001)),
+        Answer::Broken { rule: message } | Answer::Failed { message } => {
+            assert!(is_shown(&sanitize(&message, 2000), 2001))
+        }
         Answer::Loaded(report) => {
             let Some(report) = believed(report) else { return };
             let functions = report.imports.iter().flat_map(|import| &import.functions);

@@ -10,7 +10,7 @@ use guillemet_secret::crypto::Key;
 use guillemet_secret::memory::SealedValue;
 use guillemet_secret::record::{Secret, VALUE_MAX, Version};
 use guillemet_vault::event;
-use guillemet_vault::event::{Caller, Event, Subject, Use};
+use guillemet_vault::event::{Caller, RecordedUse, RequestEvent, Subject};
 
 /// The first byte selects how the others are read.
 pub fn holds(data: &[u8]) {
@@ -62,7 +62,7 @@ fn same(a: &Secret, b: &Secret) {
 fn event(record: &[u8]) {
     let Some(decoded) = event::decode(record) else { return };
     let texts = [Some(decoded.exe), decoded.template, decoded.target, decoded.route];
-    let name = |usage: &Use<'_>| match usage.subject {
+    let name = |usage: &RecordedUse<'_>| match usage.subject {
         Subject::Name(name) => name.len(),
         Subject::Secret(_) | Subject::Unknown(_) => 0,
     };
@@ -74,7 +74,7 @@ fn event(record: &[u8]) {
         return; // Never written, because longer texts are cut.
     }
     let caller = Caller { uid: decoded.uid, gid: decoded.gid, pid: decoded.pid, exe: decoded.exe.into() };
-    let event = Event {
+    let event = RequestEvent {
         time: decoded.time,
         outcome: decoded.outcome,
         caller: &caller,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::client::{self, part};
 use super::{Done, Failure, account_server, output, prompt};
 use guillemet_account::code::{Code, CodeKind, Recovery};
-use guillemet_account::words::words;
+use guillemet_account::words::fingerprint_words;
 use guillemet_base::home::Home;
 use guillemet_base::time::{now, rfc3339};
 
@@ -270,7 +270,7 @@ impl Join {
             "this code was printed at {}, at head {} of the account: {}",
             rfc3339(code.made_at),
             code.head.seq,
-            words(&code.head.hash)
+            fingerprint_words(&code.head.hash)
         ));
         output::note("a server could show it a state as old as that, and nothing older");
         prompt::confirm("Are date and words those on your paper?", self.yes)

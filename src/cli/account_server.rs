@@ -15,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
-use guillemet_account::code::{Code, Creation, Place as CodePlace};
-use guillemet_account_server::App;
-use guillemet_account_server::limits::Limits;
+use guillemet_account::code::{AccountAddress as CodePlace, Code, Creation};
+use guillemet_account_server::ServerState;
+use guillemet_account_server::limits::ServerLimits;
 use guillemet_account_server::storage::postgres::Postgres;
 use guillemet_account_server::storage::sqlite::{DATABASE, Sqlite};
 use guillemet_account_server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
@@ -72,34 +72,34 @@ pub struct Serve {
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
     /// Objects in one account.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().bounds.objects)]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().bounds.objects)]
     objects: u64,
     /// Bytes of all boxes in one account, former ones too.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().bounds.bytes)]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().bounds.bytes)]
     bytes: u64,
     /// Requests of one API key a second; of one account ten times as many.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().requests, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().requests, value_parser = clap::value_parser!(u32).range(1..))]
     requests: u32,
     /// Connections at once.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().connections)]
     connections: usize,
     /// How many days former heads and forms are kept.
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     retention: u64,
     /// How many heads are kept, however old.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().keep_heads)]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().keep_heads)]
     keep_heads: u64,
 }
 
 impl LimitArguments {
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> ServerLimits {
+        ServerLimits {
             bounds: Bounds { objects: self.objects, bytes: self.bytes },
             requests: self.requests,
             connections: self.connections,
             retention: Duration::from_secs(self.retention.saturating_mul(24 * 3600)),
             keep_heads: self.keep_heads,
-            ..Limits::default()
+            ..ServerLimits::default()
         }
     }
 }
@@ -224,7 +224,7 @@ impl Serve {
             Failure::new(format!("{} cannot be listened on: {error}; choose another with --listen", self.listen))
         })?;
         let address = listener.local_addr()?;
-        let app = Arc::new(App::new(storage, self.limits.limits()));
+        let app = Arc::new(ServerState::new(storage, self.limits.limits()));
         let serving = tokio::spawn(guillemet_account_server::serve(app, listener, Arc::clone(&certificate), stopped));
         output::notice(&format!("listening on https://{address}, pin sha256:{}", certificate.pin()));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -340,5 +340,5 @@ fn source_line(templates: &Path, template: &str, line: u64) -> Option<String> {
     files.push(templates.join(template));
     let text = files.into_iter().find_map(|file| files::read_text(&file, TEMPLATE_MAX).ok())?;
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-    Some(output::clean(&line.chars().take(200).collect::<String>()).replace('\t', " "))
+    Some(output::sanitize_multiline(&line.chars().take(200).collect::<String>()).replace('\t', " "))
 }

@@ -12,13 +12,13 @@ use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-pub use guillemet_base::display::clean;
-use guillemet_base::display::{is_hidden, is_unfit};
+pub use guillemet_base::display::sanitize_multiline;
+use guillemet_base::display::{is_hidden, is_unprintable};
 use guillemet_base::time;
 
 /// Reports whether a character other than a line break could drive a terminal or change the direction of text.
 fn moves(c: char) -> bool {
-    is_unfit(c) && c != '\n'
+    is_unprintable(c) && c != '\n'
 }
 
 /// Returns JSON text with such characters escaped. They can occur only inside JSON strings, where an escape has the
@@ -126,23 +126,23 @@ pub fn usage(error: &clap::Error) -> io::Result<()> {
 /// Prints a message to standard error, after a red `error:`.
 pub fn error(text: &str) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {}", clean(text));
+    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {}", sanitize_multiline(text));
 }
 
 /// Prints a note to standard error.
 pub fn note(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{}", clean(text));
+    let _ = writeln!(anstream::stderr(), "{}", sanitize_multiline(text));
 }
 
 /// Prints a notice of a server that is starting to standard output. A failure to print it is ignored: the server runs
 /// without it.
 pub fn notice(text: &str) {
-    let _ = writeln!(io::stdout(), "{}", clean(text));
+    let _ = writeln!(io::stdout(), "{}", sanitize_multiline(text));
 }
 
 /// Prints one line of the requested output to standard output.
 pub fn line(text: &str) {
-    wrote(writeln!(io::stdout(), "{}", clean(text)));
+    wrote(writeln!(io::stdout(), "{}", sanitize_multiline(text)));
 }
 
 /// The color of a line on a terminal.
@@ -164,7 +164,7 @@ pub fn coloured(colour: Colour, text: &str) {
         Colour::Green => anstyle::AnsiColor::Green,
     };
     let style = anstyle::Style::new().fg_color(Some(colour.into()));
-    wrote(writeln!(anstream::stdout(), "{style}{}{style:#}", clean(text)));
+    wrote(writeln!(anstream::stdout(), "{style}{}{style:#}", sanitize_multiline(text)));
 }
 
 /// Prints one line of a diff. `sign` is `-` for a removed line, `+` for an added one, and a space for an unchanged one.
@@ -203,8 +203,10 @@ pub fn is_terminal() -> bool {
 
 /// Prints rows under a header: aligned on a terminal, separated by tabs in a pipe.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|row| row.iter().map(|cell| clean(cell).replace(['\n', '\t'], " ")).collect()).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|row| row.iter().map(|cell| sanitize_multiline(cell).replace(['\n', '\t'], " ")).collect())
+        .collect();
     if is_terminal() {
         let mut table = Table::new();
         table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::terminal::{self, Answer, Refusal, Session, Stop};
 use super::{Failure, output};
-use guillemet_secret::reader::{NotASecret, Reading, SECRET_MAX, read_file, secret_in};
+use guillemet_secret::reader::{NotASecret, SECRET_MAX, SecretRule, read_file, secret_in};
 use guillemet_vault::passphrase::Passphrase;
 
 /// The longest answer to a question that is not a secret, in bytes.
@@ -63,7 +63,7 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 /// # Errors
 /// When there is no answer.
 pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
-    let question = output::clean(question);
+    let question = output::sanitize_multiline(question);
     terminal::talk(|session| session.ask(&question, Answer::Shown, ANSWER_MAX)).map_err(|refusal| refused(refusal, ""))
 }
 
@@ -74,7 +74,7 @@ pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
 /// When the value cannot be read, is not UTF-8, is longer than [`SECRET_MAX`] bytes, or is typed differently the second
 /// time.
 pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure> {
-    let reading = if from.exact { Reading::Exact } else { Reading::Text };
+    let reading = if from.exact { SecretRule::Exact } else { SecretRule::Text };
     match &from.from_file {
         Some(path) if path.as_os_str() != "-" => {
             let file = File::open(path).map_err(|error| unreadable(&path.display(), error.into()))?;
@@ -100,7 +100,7 @@ pub fn new_value(name: &str, from: &ValueFrom) -> Result<Option<Zeroizing<String
 fn value_of(
     what: &dyn std::fmt::Display,
     from: BorrowedFd<'_>,
-    reading: Reading,
+    reading: SecretRule,
 ) -> Result<Zeroizing<String>, Failure> {
     let file = read_file(from).map_err(|error| unreadable(what, error))?;
     let value = secret_in(&file, reading).map_err(|error| unreadable(what, error))?;
@@ -128,7 +128,7 @@ pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
         return typed(&format!("{what}: "), Answer::Line, false, "Pipe the code in");
     }
     let file = read_file(io::stdin().as_fd()).map_err(|error| unreadable(&"standard input", error))?;
-    let code = secret_in(&file, Reading::Text).map_err(|error| unreadable(&"standard input", error))?;
+    let code = secret_in(&file, SecretRule::Text).map_err(|error| unreadable(&"standard input", error))?;
     match std::str::from_utf8(code) {
         Ok(text) if !text.trim().is_empty() => Ok(Zeroizing::new(text.to_owned())),
         _ => Err(Failure::new("no code came from standard input; type it at the prompt, or pipe it in")),
@@ -181,7 +181,7 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
 /// Asks for a secret without echo. With `twice` set, asks for it again unless nothing was typed. `instead` names
 /// another way to pass the secret, for messages.
 fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
-    let question = output::clean(question);
+    let question = output::sanitize_multiline(question);
     let both = |session: &mut Session<'_>| -> Result<_, Stop> {
         let first = session.ask(&question, answer, SECRET_MAX)?;
         if twice && !first.is_empty() && *first != *session.ask("The same again: ", answer, SECRET_MAX)? {

@@ -9,7 +9,7 @@ use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
-use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::keys::{Method, Needs};
 use guillemet_vault::lock::DaemonLock;
@@ -68,7 +68,7 @@ impl Rekey {
         let present = unlock::present(home, former, self.passphrase_fd)?;
         let (mut vault, _) = leaving_nothing(|| store::Vault::open(home, present))?;
         let event =
-            Change::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
+            AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
         let failed = |vault: &mut store::Vault, code: &str| {
             // If nothing can be written, the failure leaves no event either; the reason is printed all the same.
             let _ = vault.record(&[event.clone().failed(code)]);

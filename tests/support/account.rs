@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guillemet_account::client::{Client, ClientError, Events};
+use guillemet_account::client::{Client, ClientError, HeadEvents};
 use guillemet_account::code::Creation;
 use guillemet_account_server::storage::Storage;
 use guillemet_account_server::storage::postgres::Postgres as PostgresStorage;
@@ -14,8 +14,8 @@ use guillemet_account_server::storage::sqlite::Sqlite;
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, ChangedRecord, Cursor, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, Push, Sealed,
-    SealedHead, SealedRecord, Told, Wrap,
+    AccountId, ChangedRecord, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, PullCursor, Push,
+    Sealed, SealedHead, SealedRecord, ServerEvent, Wrap,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
@@ -320,12 +320,12 @@ impl Device {
         Self { id: self.id, key: ApiKey::parse(self.key.expose()).unwrap(), account: self.account, client }
     }
 
-    pub async fn events(&self) -> Events {
+    pub async fn events(&self) -> HeadEvents {
         self.client.events(self.account).await.unwrap()
     }
 
     /// Pulls every page, with at most `limit` records in each.
-    pub async fn pull(&self, from: Cursor, limit: usize) -> Result<Pulled, ClientError> {
+    pub async fn pull(&self, from: PullCursor, limit: usize) -> Result<Pulled, ClientError> {
         let mut pulled = Pulled::default();
         let mut next = Some(from);
         while let Some(from) = next {
@@ -395,12 +395,12 @@ pub fn object() -> ObjectId {
 }
 
 /// Returns the next event. Panics if none comes.
-pub async fn told(events: &mut Events) -> Told {
+pub async fn told(events: &mut HeadEvents) -> ServerEvent {
     tokio::time::timeout(PATIENCE, events.next()).await.expect("an event is missing").unwrap()
 }
 
 /// Waits until the stream ends, after any number of events.
-pub async fn ends(events: &mut Events) {
+pub async fn ends(events: &mut HeadEvents) {
     let ended = async { while events.next().await.is_ok() {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("the stream does not end");
 }

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use guillemet_account::client::{Client, Events};
+use guillemet_account::client::{Client, HeadEvents};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, Cursor, DeviceId, Hash, Push, Sealed, SealedHead};
+use guillemet_wire::{AccountId, DeviceId, Hash, PullCursor, Push, Sealed, SealedHead};
 
 use super::super::RENDER;
 use super::super::load::{Server, request};
@@ -119,17 +119,17 @@ pub fn idle(report: &mut Report, devices: usize, quick: bool) {
     let listen = async |client: &Client| {
         let mut events = client.events(account).await.expect("a stream");
         events.next().await.expect("the newest head");
-        let known = Cursor { heads_after: 1, records_after: 1, after_id: None };
+        let known = PullCursor { heads_after: 1, records_after: 1, after_id: None };
         client.changes(account, &known, 1000).await.expect("nothing new");
         events
     };
-    let mut streams: Vec<Events> = clients.iter().map(|client| runtime.block_on(listen(client))).collect();
+    let mut streams: Vec<HeadEvents> = clients.iter().map(|client| runtime.block_on(listen(client))).collect();
     let for_each = |memory: u64| memory.saturating_sub(before) / devices as u64;
     let connected = for_each(server.memory().1);
 
     let (cpu, begin) = (server.cpu(), Instant::now());
     // The events that show that the server is alive have to be read.
-    let read = |mut events: Events| runtime.spawn(async move { while events.next().await.is_ok() {} });
+    let read = |mut events: HeadEvents| runtime.spawn(async move { while events.next().await.is_ok() {} });
     let reading: Vec<_> = streams.drain(..).map(read).collect();
     std::thread::sleep(if quick { Duration::from_secs(1) } else { SILENT });
     let share = (server.cpu() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();

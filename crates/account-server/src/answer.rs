@@ -15,13 +15,15 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 
-use super::error::{Code, ServerError};
-use super::limits::Who;
-use super::routes::{Endpoint, Found};
+use super::error::{ServerError, ServerErrorCode};
+use super::limits::LimitKey;
+use super::routes::{Endpoint, ServerRoute};
 use super::storage::{KeyKind, Pushing, StorageError};
-use super::{App, check, events, metrics, request};
+use super::{ServerState, check, events, metrics, request};
 use guillemet_base::time::now;
-use guillemet_wire::{AccountId, Current, DeviceId, Enrolment, Hash, Invite, Listing, Push, Usage};
+use guillemet_wire::{
+    AccountId, AccountListing, CurrentDevice, DeviceId, Enrolment, Hash, InviteRegistration, Push, UsageUpload,
+};
 
 /// The body of an answer: complete, or a stream of events.
 pub type AnswerBody = Either<Full<Bytes>, events::Stream>;
@@ -49,18 +51,18 @@ impl Caller {
 
 /// Answers a request. `from` is the address of the peer.
 pub async fn answer(
-    app: &Arc<App>,
-    found: Found<'_>,
+    app: &Arc<ServerState>,
+    found: ServerRoute<'_>,
     parts: &Parts,
     mut body: Incoming,
     from: IpAddr,
 ) -> Response<AnswerBody> {
     let result = match found {
-        Found::Nothing => {
-            Err(ServerError::new(Code::NotFound, "there is no such path; openapi-account.yaml lists them"))
+        ServerRoute::Nothing => {
+            Err(ServerError::new(ServerErrorCode::NotFound, "there is no such path; openapi-account.yaml lists them"))
         }
-        Found::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
-        Found::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, &mut body, from).await,
+        ServerRoute::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
+        ServerRoute::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, &mut body, from).await,
     };
     match result {
         Ok(response) => response,
@@ -72,7 +74,7 @@ pub async fn answer(
 }
 
 async fn lead(
-    app: &Arc<App>,
+    app: &Arc<ServerState>,
     endpoint: Endpoint,
     params: &matchit::Params<'_, '_>,
     parts: &Parts,
@@ -105,7 +107,7 @@ async fn lead(
     match endpoint {
         Endpoint::Current => {
             let admitted = caller.kind == KeyKind::Device;
-            json(StatusCode::OK, &Current { id: account, device: caller.device, admitted })
+            json(StatusCode::OK, &CurrentDevice { id: account, device: caller.device, admitted })
         }
         Endpoint::Push => push(app, &caller, parts, body).await,
         Endpoint::Changes => {
@@ -114,7 +116,7 @@ async fn lead(
         }
         Endpoint::Events => events::stream(app, caller).map(|response| response.map(Either::Right)),
         Endpoint::Invite => {
-            let invite: Invite = request::body(&app.turns, body).await?;
+            let invite: InviteRegistration = request::body(&app.turns, body).await?;
             check::invite(&invite)?;
             let lasts = Duration::from_secs(invite.expires_in).as_millis() as u64;
             storage.invite(account, invite.token_hash, now() + lasts).await?;
@@ -122,18 +124,26 @@ async fn lead(
         }
         Endpoint::Enrolments => listing(storage.enrolments(account).await?),
         Endpoint::TurnAway => {
-            let nobody =
-                || ServerError::new(Code::NotFound, "no such device waits; `guillemet account devices` lists them");
+            let nobody = || {
+                ServerError::new(
+                    ServerErrorCode::NotFound,
+                    "no such device waits; `guillemet account devices` lists them",
+                )
+            };
             let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(nobody)?;
             if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(nobody()) }
         }
         Endpoint::Wrap => {
-            let none =
-                || ServerError::new(Code::NotFound, "this device has not been admitted yet; wait for its account");
+            let none = || {
+                ServerError::new(
+                    ServerErrorCode::NotFound,
+                    "this device has not been admitted yet; wait for its account",
+                )
+            };
             json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(none)?)
         }
         Endpoint::PutUsage => {
-            let usage: Usage = request::body(&app.turns, body).await?;
+            let usage: UsageUpload = request::body(&app.turns, body).await?;
             check::usage(&usage)?;
             if Some(usage.device) != caller.device {
                 let message = "a device tells its own usage only".to_owned();
@@ -150,11 +160,11 @@ async fn lead(
 /// Identifies the caller by its API key. Callers without a valid key are limited by their address, so that nobody can
 /// try keys without end. When an address has reached its limit, a key that was valid a while ago is still accepted,
 /// because many machines may share one address.
-async fn caller(app: &App, parts: &Parts, from: IpAddr) -> Result<Caller, ServerError> {
-    let stranger = Who::Stranger(from);
+async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Caller, ServerError> {
+    let stranger = LimitKey::Stranger(from);
     let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
     let key = request::api_key(&parts.headers);
-    let is_known = key.as_ref().is_some_and(|key| app.turns.knows(&Who::Key(key.id().to_owned())));
+    let is_known = key.as_ref().is_some_and(|key| app.turns.knows(&LimitKey::Key(key.id().to_owned())));
     if !is_known {
         app.turns.may(&stranger, Instant::now()).map_err(much)?;
     }
@@ -170,13 +180,13 @@ async fn caller(app: &App, parts: &Parts, from: IpAddr) -> Result<Caller, Server
         app.turns.take(stranger, Instant::now()).map_err(much)?;
         return Err(ServerError::unauthorized());
     };
-    app.turns.take(Who::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
-    app.turns.take(Who::Account(caller.account), Instant::now()).map_err(much)?;
+    app.turns.take(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
+    app.turns.take(LimitKey::Account(caller.account), Instant::now()).map_err(much)?;
     Ok(caller)
 }
 
 async fn push(
-    app: &App,
+    app: &ServerState,
     caller: &Caller,
     parts: &Parts,
     body: &mut Incoming,
@@ -195,14 +205,14 @@ async fn push(
 }
 
 async fn enrol(
-    app: &App,
+    app: &ServerState,
     params: &matchit::Params<'_, '_>,
     parts: &Parts,
     body: &mut Incoming,
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
     let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
-    app.turns.take(Who::Stranger(from), Instant::now()).map_err(much)?;
+    app.turns.take(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;
@@ -214,13 +224,13 @@ async fn enrol(
 }
 
 fn listing<T: Serialize>(items: Vec<T>) -> Result<Response<AnswerBody>, ServerError> {
-    json(StatusCode::OK, &Listing { count: items.len(), items })
+    json(StatusCode::OK, &AccountListing { count: items.len(), items })
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<AnswerBody>, ServerError> {
     let bytes = serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written");
-        ServerError::new(Code::Internal, "the account server made a mistake; its log says more")
+        ServerError::new(ServerErrorCode::Internal, "the account server made a mistake; its log says more")
     })?;
     Ok(whole(status, "application/json", bytes))
 }

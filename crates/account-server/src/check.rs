@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::error::ServerError;
 use guillemet_wire::api_key::is_id;
-use guillemet_wire::{BOX_MAX, Enrolment, INVITE_SECONDS, Invite, Push, RECORDS_MAX, Sealed, Usage};
+use guillemet_wire::{BOX_MAX, Enrolment, INVITE_SECONDS, InviteRegistration, Push, RECORDS_MAX, Sealed, UsageUpload};
 
 /// The largest number that a database can store.
 const NUMBER_MAX: u64 = i64::MAX as u64;
@@ -111,7 +111,7 @@ fn key_id(wrong: &mut Wrong, field: String, id: &str) {
 ///
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
-pub fn invite(invite: &Invite) -> Result<(), ServerError> {
+pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
         wrong.add("expires_in", format!("1 to {INVITE_SECONDS} seconds are needed"));
@@ -134,7 +134,7 @@ pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
 ///
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
-pub fn usage(usage: &Usage) -> Result<(), ServerError> {
+pub fn usage(usage: &UsageUpload) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     wrong.number("counter".into(), usage.counter, 1);
     wrong.number("epoch".into(), usage.epoch, 1);

@@ -13,7 +13,7 @@ use super::storage::StorageError;
 
 /// The kind of an error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
+pub enum ServerErrorCode {
     /// The request is malformed.
     BadRequest,
     /// The body is too large.
@@ -42,7 +42,7 @@ pub enum Code {
     Internal,
 }
 
-impl Code {
+impl ServerErrorCode {
     /// All kinds, with the `code` in the body and the HTTP status of the answer.
     pub const ALL: [(Self, &'static str, u16); 13] = [
         (Self::BadRequest, "bad_request", 400),
@@ -70,7 +70,7 @@ impl Code {
 /// An error that is about to be sent to the caller.
 #[derive(Debug)]
 pub struct ServerError {
-    code: Code,
+    code: ServerErrorCode,
     message: String,
     detail: Option<String>,
     errors: Vec<(String, String)>,
@@ -86,36 +86,39 @@ enum Header {
 
 impl ServerError {
     /// Makes an error with only a message. The message ends with what to do.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: ServerErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), detail: None, errors: Vec::new(), header: None }
     }
 
     /// Makes an error for fields of the request that have a value that is not allowed, as (field, message).
     pub fn fields(errors: Vec<(String, String)>) -> Self {
-        Self { errors, ..Self::new(Code::Validation, "the request holds what it cannot hold") }
+        Self { errors, ..Self::new(ServerErrorCode::Validation, "the request holds what it cannot hold") }
     }
 
     /// Makes the error for a key that belongs to another account or does not allow the request. It is the same whether
     /// there is such an account or not.
     pub fn forbidden() -> Self {
-        Self::new(Code::Forbidden, "this API key may not do this here; use the account and the key of one device")
+        Self::new(
+            ServerErrorCode::Forbidden,
+            "this API key may not do this here; use the account and the key of one device",
+        )
     }
 
     /// Makes the error for a missing or unknown API key.
     pub fn unauthorized() -> Self {
         let message = "X-API-Key has to hold the API key of a device of the account; one that was revoked has ended";
-        Self::new(Code::Unauthorized, message)
+        Self::new(ServerErrorCode::Unauthorized, message)
     }
 
     /// Makes the error for a caller that has reached its limit. `seconds` is the time until it can try again.
     pub fn rate_limited(message: &str, seconds: u64) -> Self {
         let header = Some(Header::RetryAfter(seconds.max(1)));
-        Self { header, ..Self::new(Code::RateLimited, message) }
+        Self { header, ..Self::new(ServerErrorCode::RateLimited, message) }
     }
 
     /// Makes the error for a method that the path does not support. `methods` are those that it does.
     pub fn other_methods(methods: String) -> Self {
-        let error = Self::new(Code::MethodNotAllowed, format!("this path knows {methods} only"));
+        let error = Self::new(ServerErrorCode::MethodNotAllowed, format!("this path knows {methods} only"));
         Self { header: Some(Header::Allow(methods)), ..error }
     }
 
@@ -154,20 +157,20 @@ impl From<StorageError> for ServerError {
         match error {
             StorageError::Behind(newest) => Self {
                 detail: newest.and_then(|newest| serde_json::to_string(&newest).ok()),
-                ..Self::new(Code::PreconditionFailed, message)
+                ..Self::new(ServerErrorCode::PreconditionFailed, message)
             },
-            StorageError::ContinuityLost { .. } => Self::new(Code::ContinuityLost, message),
+            StorageError::ContinuityLost { .. } => Self::new(ServerErrorCode::ContinuityLost, message),
             StorageError::Refused(errors) => Self::fields(errors),
-            StorageError::Token => Self::new(Code::Forbidden, message),
-            StorageError::NotHigher { .. } | StorageError::Taken => Self::new(Code::Conflict, message),
-            StorageError::NoHead(_) => Self::new(Code::NotFound, message),
+            StorageError::Token => Self::new(ServerErrorCode::Forbidden, message),
+            StorageError::NotHigher { .. } | StorageError::Taken => Self::new(ServerErrorCode::Conflict, message),
+            StorageError::NoHead(_) => Self::new(ServerErrorCode::NotFound, message),
             // The account or the key has ended since the key was looked up.
             StorageError::NoAccount | StorageError::Ended => Self::unauthorized(),
-            StorageError::Stopped => Self::new(Code::Unavailable, message),
+            StorageError::Stopped => Self::new(ServerErrorCode::Unavailable, message),
             StorageError::Database(_) | StorageError::NewerFormat { .. } | StorageError::Locked(_) => {
                 // The message of the database is for the operator, not for the caller.
                 tracing::error!(error = message, "a request was not answered");
-                Self::new(Code::Unavailable, "the account server cannot reach its database; try again later")
+                Self::new(ServerErrorCode::Unavailable, "the account server cannot reach its database; try again later")
             }
         }
     }

@@ -15,12 +15,12 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 
-use super::App;
+use super::ServerState;
 use super::answer::Caller;
-use super::error::{Code, ServerError};
+use super::error::{ServerError, ServerErrorCode};
 use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
-use guillemet_wire::Told;
+use guillemet_wire::ServerEvent;
 
 /// The time after which something is sent if nothing happens, so that each end notices when the other is gone.
 const ALIVE: Duration = Duration::from_secs(15);
@@ -43,12 +43,13 @@ impl Body for Stream {
 /// Streams everything that changes from now on, until the caller disconnects, its key ends, or the server stops.
 ///
 /// # Errors
-/// [`Code::Unavailable`] if the server is stopping, [`Code::RateLimited`] if the caller has as many streams as it can
+/// [`ServerErrorCode::Unavailable`] if the server is stopping, [`ServerErrorCode::RateLimited`] if the caller has as many streams as it can
 /// have.
-pub fn stream(app: &Arc<App>, caller: Caller) -> Result<Response<Stream>, ServerError> {
+pub fn stream(app: &Arc<ServerState>, caller: Caller) -> Result<Response<Stream>, ServerError> {
     let many = || ServerError::rate_limited("this API key has as many streams as it gets; end one of them", 15);
     let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
-    let stops = || ServerError::new(Code::Unavailable, "the account server is stopping; try again when it is back");
+    let stops =
+        || ServerError::new(ServerErrorCode::Unavailable, "the account server is stopping; try again when it is back");
     let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let listener = Listener { app: Arc::clone(app), caller, told: 0, _counted: counted };
@@ -64,7 +65,7 @@ pub fn stream(app: &Arc<App>, caller: Caller) -> Result<Response<Stream>, Server
 }
 
 struct Listener {
-    app: Arc<App>,
+    app: Arc<ServerState>,
     caller: Caller,
     told: u64,
     _counted: Streaming,
@@ -89,15 +90,15 @@ impl Listener {
             next = match wake {
                 Ok(Wake::Head(seq)) if seq > self.told => {
                     self.told = seq;
-                    text(Told::Head { seq })
+                    text(ServerEvent::Head { seq })
                 }
                 Ok(Wake::Head(_)) => String::new(),
-                Ok(Wake::Enrolment) => text(Told::Enrolment),
-                Ok(Wake::Usage) => text(Told::Usage),
+                Ok(Wake::Enrolment) => text(ServerEvent::Enrolment),
+                Ok(Wake::Usage) => text(ServerEvent::Usage),
                 Ok(Wake::Revoked(device)) if self.caller.device == Some(device) => return Ok(()),
                 Ok(Wake::Revoked(_)) => String::new(),
                 Ok(Wake::Look) | Err(RecvError::Lagged(_)) => match self.newest().await? {
-                    Some(head) => head + &text(Told::Enrolment) + &text(Told::Usage),
+                    Some(head) => head + &text(ServerEvent::Enrolment) + &text(ServerEvent::Usage),
                     None => return Ok(()),
                 },
                 Err(RecvError::Closed) => return Ok(()),
@@ -115,16 +116,16 @@ impl Listener {
             newest => newest?,
         };
         self.told = newest.map_or(0, |newest| newest.seq);
-        Ok(Some(text(Told::Head { seq: self.told })))
+        Ok(Some(text(ServerEvent::Head { seq: self.told })))
     }
 }
 
-/// Returns an event of the stream, with the JSON of `Told`. Written by hand, since it cannot fail then.
-fn text(told: Told) -> String {
+/// Returns an event of the stream, with the JSON of `ServerEvent`. Written by hand, since it cannot fail then.
+fn text(told: ServerEvent) -> String {
     match told {
-        Told::Head { seq } => format!("event: head\ndata: {{\"event\":\"head\",\"seq\":{seq}}}\n\n"),
-        Told::Enrolment => "event: enrolment\ndata: {\"event\":\"enrolment\"}\n\n".into(),
-        Told::Usage => "event: usage\ndata: {\"event\":\"usage\"}\n\n".into(),
+        ServerEvent::Head { seq } => format!("event: head\ndata: {{\"event\":\"head\",\"seq\":{seq}}}\n\n"),
+        ServerEvent::Enrolment => "event: enrolment\ndata: {\"event\":\"enrolment\"}\n\n".into(),
+        ServerEvent::Usage => "event: usage\ndata: {\"event\":\"usage\"}\n\n".into(),
     }
 }
 
@@ -134,7 +135,11 @@ mod tests {
 
     #[test]
     fn events_carry_the_json_of_what_is_told() {
-        for (told, name) in [(Told::Head { seq: 7 }, "head"), (Told::Enrolment, "enrolment"), (Told::Usage, "usage")] {
+        for (told, name) in [
+            (ServerEvent::Head { seq: 7 }, "head"),
+            (ServerEvent::Enrolment, "enrolment"),
+            (ServerEvent::Usage, "usage"),
+        ] {
             let data = serde_json::to_string(&told).unwrap();
             assert_eq!(text(told), format!("event: {name}\ndata: {data}\n\n"));
         }

@@ -29,9 +29,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use self::limits::{Limits, Turns};
-use self::metrics::Counts;
-use self::routes::{Found, Router};
+use self::limits::{ServerLimits, Turns};
+use self::metrics::ServerCounters;
+use self::routes::{ServerRoute, ServerRouter};
 use self::storage::{Retention, Storage};
 use self::tls::{Certificate, TlsError};
 use guillemet_base::names::Millis;
@@ -49,24 +49,24 @@ const LAST: Duration = Duration::from_secs(10);
 const PRUNE: Duration = Duration::from_secs(3600);
 
 /// The state from which requests are answered.
-pub struct App {
+pub struct ServerState {
     /// The storage with the accounts.
     pub storage: Arc<dyn Storage>,
     /// The limits for callers.
-    pub limits: Limits,
+    pub limits: ServerLimits,
     /// The requests, streams and memory that callers use.
     pub turns: Arc<Turns>,
     /// The counters for `/metrics`.
-    pub counts: Counts,
+    pub counts: ServerCounters,
     /// The time at which the server started.
     pub started_at: Millis,
 }
 
-impl App {
+impl ServerState {
     /// Starts with empty counters in front of a storage.
-    pub fn new(storage: Arc<dyn Storage>, limits: Limits) -> Self {
+    pub fn new(storage: Arc<dyn Storage>, limits: ServerLimits) -> Self {
         let turns = Arc::new(Turns::new(&limits));
-        Self { storage, limits, turns, counts: Counts::default(), started_at: now() }
+        Self { storage, limits, turns, counts: ServerCounters::default(), started_at: now() }
     }
 }
 
@@ -75,13 +75,13 @@ impl App {
 /// # Errors
 /// [`TlsError`] if TLS cannot be used.
 pub async fn serve(
-    app: Arc<App>,
+    app: Arc<ServerState>,
     listener: TcpListener,
     certificate: Arc<Certificate>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let acceptor = TlsAcceptor::from(certificate.config()?);
-    let router = Arc::new(Router::default());
+    let router = Arc::new(ServerRouter::default());
     let connections = app.limits.connections;
     let places = Arc::new(Semaphore::new(connections));
     tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
@@ -127,7 +127,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Removes old heads and forms, once at the start and then at intervals.
-async fn keep_clear(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+async fn keep_clear(app: Arc<ServerState>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(PRUNE);
     loop {
         tokio::select! {
@@ -145,8 +145,8 @@ async fn keep_clear(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 }
 
 struct Connection {
-    app: Arc<App>,
-    router: Arc<Router>,
+    app: Arc<ServerState>,
+    router: Arc<ServerRouter>,
     peer: SocketAddr,
     _place: OwnedSemaphorePermit,
 }
@@ -191,7 +191,7 @@ impl Connection {
         let (parts, body) = request.into_parts();
         let found = self.router.find(parts.method.as_str(), parts.uri.path());
         // The log gets the endpoint, because a path contains ids.
-        let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
+        let known = if let ServerRoute::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let response = answer::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
         self.app.counts.answered(known, response.status());
         tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");

@@ -27,7 +27,7 @@ const BUCKETS: usize = 4096;
 
 /// The limits that the operator can set.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// The limits for what one account can store.
     pub bounds: Bounds,
     /// The average number of requests per second for one API key.
@@ -42,7 +42,7 @@ pub struct Limits {
     pub keep_heads: u64,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             bounds: Bounds { objects: 200_000, bytes: 16 << 30 },
@@ -57,7 +57,7 @@ impl Default for Limits {
 
 /// The caller that a request counts for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum LimitKey {
     /// An API key, by its id.
     Key(String),
     /// All API keys of an account together.
@@ -76,7 +76,7 @@ struct Bucket {
 #[derive(Debug)]
 pub struct Turns {
     requests: f64,
-    buckets: Mutex<HashMap<Who, Bucket>>,
+    buckets: Mutex<HashMap<LimitKey, Bucket>>,
     streams: Mutex<HashMap<String, usize>>,
     most_streams: usize,
     bodies: Semaphore,
@@ -100,7 +100,7 @@ impl Drop for Streaming {
 
 impl Turns {
     /// Starts with nothing used, under these limits.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &ServerLimits) -> Self {
         Self {
             requests: f64::from(limits.requests),
             buckets: Mutex::default(),
@@ -114,7 +114,7 @@ impl Turns {
     ///
     /// # Errors
     /// The seconds to wait, if the caller has reached its limit.
-    pub fn take(&self, who: Who, now: Instant) -> Result<(), u64> {
+    pub fn take(&self, who: LimitKey, now: Instant) -> Result<(), u64> {
         let rate = self.rate(&who);
         let mut buckets = locked(&self.buckets);
         if buckets.len() >= BUCKETS && !buckets.contains_key(&who) {
@@ -132,7 +132,7 @@ impl Turns {
 
     /// Returns whether this caller has made requests recently. Only valid keys are counted, so a known key was valid
     /// then.
-    pub fn knows(&self, who: &Who) -> bool {
+    pub fn knows(&self, who: &LimitKey) -> bool {
         locked(&self.buckets).contains_key(who)
     }
 
@@ -140,17 +140,17 @@ impl Turns {
     ///
     /// # Errors
     /// The seconds to wait, as for [`Self::take`].
-    pub fn may(&self, who: &Who, now: Instant) -> Result<(), u64> {
+    pub fn may(&self, who: &LimitKey, now: Instant) -> Result<(), u64> {
         let rate = self.rate(who);
         let left = locked(&self.buckets).get(who).map_or(1.0, |bucket| bucket.filled(rate, now));
         if left < 1.0 { Err(((1.0 - left) / rate).ceil() as u64) } else { Ok(()) }
     }
 
-    fn rate(&self, who: &Who) -> f64 {
+    fn rate(&self, who: &LimitKey) -> f64 {
         match who {
-            Who::Key(_) => self.requests,
-            Who::Account(_) => self.requests * ACCOUNT,
-            Who::Stranger(_) => self.requests * STRANGER,
+            LimitKey::Key(_) => self.requests,
+            LimitKey::Account(_) => self.requests * ACCOUNT,
+            LimitKey::Stranger(_) => self.requests * STRANGER,
         }
     }
 
@@ -194,14 +194,14 @@ mod tests {
 
     #[test]
     fn a_key_gets_its_share_and_no_more() {
-        let turns = Turns::new(&Limits { requests: 2, ..Limits::default() });
-        let (key, now) = (Who::Key("abcdefgh".into()), Instant::now());
+        let turns = Turns::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
+        let (key, now) = (LimitKey::Key("abcdefgh".into()), Instant::now());
         for _ in 0..8 {
             turns.take(key.clone(), now).unwrap();
         }
         assert_eq!(turns.take(key.clone(), now), Err(1));
         assert_eq!(turns.may(&key, now), Err(1));
-        turns.take(Who::Key("other234".into()), now).unwrap();
+        turns.take(LimitKey::Key("other234".into()), now).unwrap();
         turns.take(key.clone(), now + Duration::from_millis(500)).unwrap();
         assert!(turns.take(key, now + Duration::from_millis(500)).is_err());
     }
@@ -209,19 +209,19 @@ mod tests {
     /// A stranger gets two fifths of a key's rate, at each address.
     #[test]
     fn a_stranger_gets_less_and_takes_nothing_from_others() {
-        let turns = Turns::new(&Limits { requests: 5, ..Limits::default() });
+        let turns = Turns::new(&ServerLimits { requests: 5, ..ServerLimits::default() });
         let now = Instant::now();
-        let stranger = |last: u8| Who::Stranger(IpAddr::from([192, 0, 2, last]));
+        let stranger = |last: u8| LimitKey::Stranger(IpAddr::from([192, 0, 2, last]));
         for _ in 0..8 {
             turns.take(stranger(1), now).unwrap();
         }
         assert_eq!((turns.may(&stranger(1), now), turns.take(stranger(1), now)), (Err(1), Err(1)));
         turns.take(stranger(2), now).unwrap();
         for _ in 0..20 {
-            turns.take(Who::Key("abcdefgh".into()), now).unwrap();
+            turns.take(LimitKey::Key("abcdefgh".into()), now).unwrap();
         }
-        assert!(turns.take(Who::Key("abcdefgh".into()), now).is_err());
-        assert!(turns.knows(&Who::Key("abcdefgh".into())) && !turns.knows(&Who::Key("hgfedcba".into())));
+        assert!(turns.take(LimitKey::Key("abcdefgh".into()), now).is_err());
+        assert!(turns.knows(&LimitKey::Key("abcdefgh".into())) && !turns.knows(&LimitKey::Key("hgfedcba".into())));
         let later = now + Duration::from_millis(500);
         turns.take(stranger(1), later).unwrap();
         assert!(turns.take(stranger(1), later).is_err());
@@ -229,18 +229,18 @@ mod tests {
 
     #[test]
     fn full_buckets_are_let_go() {
-        let turns = Turns::new(&Limits::default());
+        let turns = Turns::new(&ServerLimits::default());
         let now = Instant::now();
         for number in 0..BUCKETS * 2 {
             let later = now + Duration::from_millis(number as u64);
-            turns.take(Who::Key(number.to_string()), later).unwrap();
+            turns.take(LimitKey::Key(number.to_string()), later).unwrap();
         }
         assert!(locked(&turns.buckets).len() <= BUCKETS);
     }
 
     #[test]
     fn streams_are_counted() {
-        let turns = Arc::new(Turns::new(&Limits { streams: 2, ..Limits::default() }));
+        let turns = Arc::new(Turns::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
         let (first, second) = (turns.stream("a"), turns.stream("a"));
         assert!(first.is_some() && second.is_some() && turns.stream("a").is_none() && turns.stream("b").is_some());
         drop(first);

@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::App;
+use super::ServerState;
 use super::routes::{Endpoint, ROUTES};
 use super::storage::StorageError;
 use guillemet_base::logging;
@@ -24,13 +24,13 @@ const STATUSES: [u16; 15] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 412, 4
 
 /// Counts answers by route and status, connections and pushes. The last row of answers is for requests without a route.
 #[derive(Debug)]
-pub struct Counts {
+pub struct ServerCounters {
     answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
     connections: AtomicU64,
     heads: AtomicU64,
 }
 
-impl Default for Counts {
+impl Default for ServerCounters {
     fn default() -> Self {
         Self {
             answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
@@ -42,15 +42,15 @@ impl Default for Counts {
 
 /// A connection. It counts until this is dropped.
 #[derive(Debug)]
-pub struct Connected<'a>(&'a AtomicU64);
+pub struct CountedConnection<'a>(&'a AtomicU64);
 
-impl Drop for Connected<'_> {
+impl Drop for CountedConnection<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Counts {
+impl ServerCounters {
     /// Counts an answer; `endpoint` is `None` if the request has no route.
     pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
@@ -64,9 +64,9 @@ impl Counts {
     }
 
     /// Counts a connection until the result is dropped.
-    pub fn connected(&self) -> Connected<'_> {
+    pub fn connected(&self) -> CountedConnection<'_> {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Connected(&self.connections)
+        CountedConnection(&self.connections)
     }
 }
 
@@ -106,7 +106,7 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 ///
 /// # Errors
 /// [`StorageError`] if the database does not answer.
-pub async fn text(app: &App) -> Result<String, StorageError> {
+pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     let totals = app.storage.totals().await?;
     let counts = &app.counts;
     let one = |value: u64| vec![(Labels::new(), value as f64)];
@@ -139,7 +139,7 @@ pub async fn text(app: &App) -> Result<String, StorageError> {
     Ok(text)
 }
 
-fn requests(counts: &Counts) -> Vec<(Labels, f64)> {
+fn requests(counts: &ServerCounters) -> Vec<(Labels, f64)> {
     let mut samples = Vec::new();
     let routes = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([("none", "none")]);
     for ((method, path), row) in routes.zip(&counts.answers) {
@@ -157,7 +157,7 @@ fn requests(counts: &Counts) -> Vec<(Labels, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Code;
+    use super::super::error::ServerErrorCode;
     use super::*;
 
     #[test]
@@ -165,10 +165,10 @@ mod tests {
         for (index, (_, path, endpoint)) in ROUTES.iter().enumerate() {
             assert_eq!(*endpoint as usize, index, "{path}");
         }
-        for (_, name, status) in Code::ALL {
+        for (_, name, status) in ServerErrorCode::ALL {
             assert!(STATUSES.contains(&status), "{name}");
         }
-        let counts = Counts::default();
+        let counts = ServerCounters::default();
         counts.answered(Some(Endpoint::Push), StatusCode::CREATED);
         counts.answered(None, StatusCode::NOT_FOUND);
         assert_eq!(requests(&counts).len(), 2);

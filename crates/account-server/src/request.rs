@@ -12,10 +12,10 @@ use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
-use super::error::{Code, ServerError};
+use super::error::{ServerError, ServerErrorCode};
 use super::limits::Turns;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{BODY_MAX, Cursor, Hash, RECORDS_MAX};
+use guillemet_wire::{BODY_MAX, Hash, PullCursor, RECORDS_MAX};
 
 /// The time limit for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(120);
@@ -55,12 +55,12 @@ pub fn id<T: FromStr>(raw: Option<&str>) -> Result<T, ServerError> {
 /// Returns the head that a push is made on: `If-Match` with its hash, or `None` for `If-None-Match: *`, the first head.
 ///
 /// # Errors
-/// [`Code::BadRequest`] if there is neither header, or both.
+/// [`ServerErrorCode::BadRequest`] if there is neither header, or both.
 pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
     let wrong = || {
         let message =
             "a push needs `If-Match: \"HASH\"` with the hash of the newest head, or `If-None-Match: *` for the first";
-        ServerError::new(Code::BadRequest, message)
+        ServerError::new(ServerErrorCode::BadRequest, message)
     };
     match (one(headers, IF_MATCH.as_str()), one(headers, IF_NONE_MATCH.as_str())) {
         (None, Some("*")) if !headers.contains_key(IF_MATCH) => Ok(None),
@@ -75,9 +75,9 @@ pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
 /// Parses the parameters of a pull: its position, and how many records it asks for.
 ///
 /// # Errors
-/// [`Code::Validation`] with every parameter that is wrong.
-pub fn cursor(raw: Option<&str>) -> Result<(Cursor, usize), ServerError> {
-    let (mut from, mut limit) = (Cursor::default(), RECORDS_MAX);
+/// [`ServerErrorCode::Validation`] with every parameter that is wrong.
+pub fn cursor(raw: Option<&str>) -> Result<(PullCursor, usize), ServerError> {
+    let (mut from, mut limit) = (PullCursor::default(), RECORDS_MAX);
     let mut known: Vec<&str> = Vec::new();
     let mut errors = Vec::new();
     for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -114,7 +114,7 @@ pub fn cursor(raw: Option<&str>) -> Result<(Cursor, usize), ServerError> {
 /// Checks that there are no parameters.
 ///
 /// # Errors
-/// [`Code::Validation`] with the first parameter.
+/// [`ServerErrorCode::Validation`] with the first parameter.
 pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
     match raw.unwrap_or_default() {
         "" => Ok(()),
@@ -128,11 +128,11 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// Reads a body and decodes it from JSON.
 ///
 /// # Errors
-/// [`Code::TooLarge`], [`Code::BadRequest`] if it is too slow, incomplete or not JSON, [`Code::Validation`] if it is
+/// [`ServerErrorCode::TooLarge`], [`ServerErrorCode::BadRequest`] if it is too slow, incomplete or not JSON, [`ServerErrorCode::Validation`] if it is
 /// JSON of another form.
 pub async fn body<T: DeserializeOwned>(turns: &Turns, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
-    let late = || ServerError::new(Code::BadRequest, "the body did not arrive in time; send it again");
+    let late = || ServerError::new(ServerErrorCode::BadRequest, "the body did not arrive in time; send it again");
     let read = async {
         let memory = turns.body(announced).await;
         read(body, announced).await.map(|bytes| (bytes, memory))
@@ -144,13 +144,16 @@ pub async fn body<T: DeserializeOwned>(turns: &Turns, body: &mut Incoming) -> Re
         if error.is_data() {
             ServerError::fields(vec![(String::new(), text)])
         } else {
-            ServerError::new(Code::BadRequest, format!("the body is not JSON: {text}"))
+            ServerError::new(ServerErrorCode::BadRequest, format!("the body is not JSON: {text}"))
         }
     })
 }
 
 fn too_large() -> ServerError {
-    ServerError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"))
+    ServerError::new(
+        ServerErrorCode::TooLarge,
+        format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"),
+    )
 }
 
 /// Reads and discards the rest of a body, within limits: a client that is still sending does not read the answer.
@@ -170,7 +173,8 @@ pub async fn let_go(body: &mut Incoming) {
 async fn read(body: &mut Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
     let (mut bytes, mut len) = (Vec::with_capacity(announced.min(1 << 20)), 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ServerError::new(Code::BadRequest, "the body broke off; send it again"))?;
+        let frame =
+            frame.map_err(|_| ServerError::new(ServerErrorCode::BadRequest, "the body broke off; send it again"))?;
         if let Some(data) = frame.data_ref() {
             len += data.len();
             if len > HEARD_MAX {

@@ -68,11 +68,11 @@ type Methods = Vec<(&'static str, Endpoint)>;
 
 /// Finds the endpoint of a request.
 #[derive(Debug)]
-pub struct Router(matchit::Router<Methods>);
+pub struct ServerRouter(matchit::Router<Methods>);
 
 /// The result of looking up a path.
 #[derive(Debug)]
-pub enum Found<'a> {
+pub enum ServerRoute<'a> {
     /// The endpoint, and the parameters in the path.
     Endpoint(Endpoint, matchit::Params<'a, 'a>),
     /// The path exists, but only supports these methods, separated by commas.
@@ -81,7 +81,7 @@ pub enum Found<'a> {
     Nothing,
 }
 
-impl Default for Router {
+impl Default for ServerRouter {
     fn default() -> Self {
         let mut by_path: Vec<(&'static str, Methods)> = Vec::new();
         for (method, path, endpoint) in ROUTES {
@@ -99,17 +99,17 @@ impl Default for Router {
     }
 }
 
-impl Router {
+impl ServerRouter {
     /// Looks up the endpoint for a method and a path.
-    pub fn find<'a>(&'a self, method: &str, path: &'a str) -> Found<'a> {
+    pub fn find<'a>(&'a self, method: &str, path: &'a str) -> ServerRoute<'a> {
         let Ok(matched) = self.0.at(path) else {
-            return Found::Nothing;
+            return ServerRoute::Nothing;
         };
         match matched.value.iter().find(|(known, _)| *known == method) {
-            Some((_, endpoint)) => Found::Endpoint(*endpoint, matched.params),
+            Some((_, endpoint)) => ServerRoute::Endpoint(*endpoint, matched.params),
             None => {
                 let methods: Vec<&str> = matched.value.iter().map(|(method, _)| *method).collect();
-                Found::OtherMethods(methods.join(", "))
+                ServerRoute::OtherMethods(methods.join(", "))
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::error::Code;
-use super::routes::{Found, ROUTES, Router};
+use super::error::ServerErrorCode;
+use super::routes::{ROUTES, ServerRoute, ServerRouter};
 
 fn openapi() -> serde_json::Value {
     serde_saphyr::from_str(include_str!("../../../openapi-account.yaml")).unwrap()
@@ -31,18 +31,18 @@ fn openapi_lists_exactly_the_codes() {
     let listed = openapi()["components"]["schemas"]["Error"]["properties"]["code"]["enum"].clone();
     let documented: BTreeSet<String> =
         listed.as_array().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
-    let codes: BTreeSet<String> = Code::ALL.iter().map(|(_, name, _)| (*name).to_owned()).collect();
+    let codes: BTreeSet<String> = ServerErrorCode::ALL.iter().map(|(_, name, _)| (*name).to_owned()).collect();
     assert_eq!(documented, codes);
 }
 
 #[test]
 fn every_route_is_found() {
-    let router = Router::default();
+    let router = ServerRouter::default();
     for (method, path, endpoint) in ROUTES {
         let path = path.replace("{id}", "00").replace("{device}", "11");
-        assert!(matches!(router.find(method, &path), Found::Endpoint(found, _) if found == endpoint), "{path}");
+        assert!(matches!(router.find(method, &path), ServerRoute::Endpoint(found, _) if found == endpoint), "{path}");
     }
     let other = router.find("PUT", "/v1/accounts/00/enrolments");
-    assert!(matches!(other, Found::OtherMethods(methods) if methods == "POST, GET"));
-    assert!(matches!(router.find("GET", "/v1/accounts/"), Found::Nothing));
+    assert!(matches!(other, ServerRoute::OtherMethods(methods) if methods == "POST, GET"));
+    assert!(matches!(router.find("GET", "/v1/accounts/"), ServerRoute::Nothing));
 }

@@ -21,11 +21,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::connect::Way;
-pub use self::events::Events;
+pub use self::events::HeadEvents;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, BODY_MAX, Changes, Current, Cursor, DeviceId, Enrolment, Hash, Invite, Listing, Newest, Push, Usage,
-    Wrap,
+    AccountId, AccountListing, BODY_MAX, ChangesPage, CurrentDevice, DeviceId, Enrolment, Hash, InviteRegistration,
+    Newest, PullCursor, Push, UsageUpload, Wrap,
 };
 
 /// The time limit for a request, its answer included.
@@ -165,7 +165,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn current(&self) -> Result<Current, ClientError> {
+    pub async fn current(&self) -> Result<CurrentDevice, ClientError> {
         self.read(self.get("/v1/accounts/current".into())).await
     }
 
@@ -187,8 +187,13 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::ContinuityLost`] if the server no longer keeps the heads since then.
-    pub async fn changes(&self, account: AccountId, from: &Cursor, limit: usize) -> Result<Changes, ClientError> {
-        let Cursor { heads_after, records_after, after_id } = from;
+    pub async fn changes(
+        &self,
+        account: AccountId,
+        from: &PullCursor,
+        limit: usize,
+    ) -> Result<ChangesPage, ClientError> {
+        let PullCursor { heads_after, records_after, after_id } = from;
         let mut path = format!(
             "/v1/accounts/{account}/changes?heads_after={heads_after}&records_after={records_after}&limit={limit}"
         );
@@ -202,11 +207,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn events(&self, account: AccountId) -> Result<Events, ClientError> {
+    pub async fn events(&self, account: AccountId) -> Result<HeadEvents, ClientError> {
         let asking = self.get(format!("/v1/accounts/{account}/events"));
         let response = self.bounded(self.send_apart(asking)).await?;
         if response.status() == StatusCode::OK {
-            Ok(Events::new(response.into_body()))
+            Ok(HeadEvents::new(response.into_body()))
         } else {
             Err(self.bounded(problem(response)).await.err().unwrap_or_else(|| malformed("no error")))
         }
@@ -216,7 +221,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn invite(&self, account: AccountId, invite: &Invite) -> Result<(), ClientError> {
+    pub async fn invite(&self, account: AccountId, invite: &InviteRegistration) -> Result<(), ClientError> {
         self.done(self.with_body(Method::POST, format!("/v1/accounts/{account}/invites"), invite)?).await
     }
 
@@ -237,7 +242,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn enrolments(&self, account: AccountId) -> Result<Vec<Enrolment>, ClientError> {
-        let listing: Listing<Enrolment> = self.read(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
+        let listing: AccountListing<Enrolment> =
+            self.read(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
         Ok(listing.items)
     }
 
@@ -263,7 +269,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with status 409 if the server has a counter that is as high.
-    pub async fn put_usage(&self, account: AccountId, usage: &Usage) -> Result<(), ClientError> {
+    pub async fn put_usage(&self, account: AccountId, usage: &UsageUpload) -> Result<(), ClientError> {
         self.done(self.with_body(Method::PUT, format!("/v1/accounts/{account}/usage"), usage)?).await
     }
 
@@ -271,8 +277,8 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn usage(&self, account: AccountId) -> Result<Vec<Usage>, ClientError> {
-        let listing: Listing<Usage> = self.read(self.get(format!("/v1/accounts/{account}/usage"))).await?;
+    pub async fn usage(&self, account: AccountId) -> Result<Vec<UsageUpload>, ClientError> {
+        let listing: AccountListing<UsageUpload> = self.read(self.get(format!("/v1/accounts/{account}/usage"))).await?;
         Ok(listing.items)
     }
 

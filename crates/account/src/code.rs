@@ -11,7 +11,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use guillemet_base::display::is_unfit;
+use guillemet_base::display::is_unprintable;
 use guillemet_base::names::Millis;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
@@ -22,7 +22,7 @@ const URL_MAX: usize = 512;
 
 /// The account and the address of its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct AccountAddress {
     account: AccountId,
     url: String,
     pin: Option<[u8; 32]>,
@@ -33,14 +33,15 @@ pub struct Place {
 #[error("a server's address has 1 to {URL_MAX} bytes and no blanks; give another address")]
 pub struct BadUrl;
 
-impl Place {
+impl AccountAddress {
     /// Combines an account with the address of its server. `pin` is the SHA-256 of the only certificate that is
     /// accepted; `None` accepts what this machine trusts.
     ///
     /// # Errors
     /// [`BadUrl`] if the address is empty, too long, or contains blanks or control characters.
     pub fn new(account: AccountId, url: &str, pin: Option<[u8; 32]>) -> Result<Self, BadUrl> {
-        let fits = (1..=URL_MAX).contains(&url.len()) && !url.contains(|c: char| c.is_whitespace() || is_unfit(c));
+        let fits =
+            (1..=URL_MAX).contains(&url.len()) && !url.contains(|c: char| c.is_whitespace() || is_unprintable(c));
         if fits { Ok(Self { account, url: url.to_owned(), pin }) } else { Err(BadUrl) }
     }
 
@@ -64,15 +65,15 @@ impl Place {
 /// A code that creates an account. It can be used for the account's first head only.
 pub struct Creation {
     /// The account to create, and its server.
-    pub place: Place,
+    pub place: AccountAddress,
     /// The API key for the first push.
     pub api_key: ApiKey,
 }
 
 /// A code that invites a device. It can be used once, within [`INVITE_SECONDS`](guillemet_wire::INVITE_SECONDS).
-pub struct Invitation {
+pub struct InvitationCode {
     /// The account to join, and its server.
-    pub place: Place,
+    pub place: AccountAddress,
     /// The device that made the invitation.
     pub inviter: DeviceId,
     /// The public key of the inviting device.
@@ -86,7 +87,7 @@ pub struct Invitation {
 /// A recovery code: a device on paper.
 pub struct Recovery {
     /// The account to recover, and its server.
-    pub place: Place,
+    pub place: AccountAddress,
     /// The id of the device that the code is.
     pub device: DeviceId,
     /// The secret key of that device.
@@ -108,7 +109,7 @@ pub enum Code {
     /// A code with the prefix `gc1-`.
     Creation(Creation),
     /// A code with the prefix `gi1-`.
-    Invite(Invitation),
+    Invite(InvitationCode),
     /// A code with the prefix `gr1-`.
     Recovery(Recovery),
 }
@@ -188,7 +189,7 @@ impl Code {
     }
 
     /// Returns the account of this code, and its server.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &AccountAddress {
         match self {
             Self::Creation(code) => &code.place,
             Self::Invite(code) => &code.place,
@@ -226,7 +227,7 @@ macro_rules! codes {
     )+};
 }
 
-codes!(Creation Creation, Invitation Invite, Recovery Recovery);
+codes!(Creation Creation, InvitationCode Invite, Recovery Recovery);
 
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

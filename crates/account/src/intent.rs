@@ -11,7 +11,7 @@ use std::sync::Arc;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::Clear;
-use guillemet_secret::record::{Malformed, Reader, Secret, Version, pad, put_text};
+use guillemet_secret::record::{Malformed, RecordReader, Secret, Version, pad, put_text};
 use guillemet_wire::IntentId;
 
 const LAYOUT: u8 = 1;
@@ -110,7 +110,7 @@ impl Intent {
     /// # Errors
     /// [`Malformed::Newer`] if a newer version wrote it, [`Malformed::Damaged`] for anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = RecordReader::new(bytes);
         match reader.array::<1>()? {
             [LAYOUT] => {}
             [0] => return Err(Malformed::Damaged),

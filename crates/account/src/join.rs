@@ -9,9 +9,9 @@ mod tests;
 
 use sha2::{Digest, Sha256};
 
-use super::code::Invitation;
+use super::code::InvitationCode;
 use super::seal::{pad, unpad};
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_base::random::random;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::Key;
@@ -50,7 +50,7 @@ fn join_key(secret: &[u8; 16]) -> Key {
 
 /// Makes the request of a device that asks to join.
 pub fn hello(
-    invitation: &Invitation,
+    invitation: &InvitationCode,
     joiner: DeviceId,
     public_key: PublicKey,
     name: &str,
@@ -61,7 +61,7 @@ pub fn hello(
 
 fn hello_with(
     nonce: &[u8; crypto::NONCE_LEN],
-    invitation: &Invitation,
+    invitation: &InvitationCode,
     joiner: DeviceId,
     public_key: PublicKey,
     name: &str,
@@ -118,7 +118,7 @@ fn name_bound(account: AccountId, joiner: DeviceId) -> Vec<u8> {
 /// Returns a name that is safe to display, whatever was entered.
 fn clean(name: &str) -> String {
     // `tidy` adds one character as a sign that the name was cut off.
-    let name = tidy(name.trim(), NAME_MAX - 1);
+    let name = sanitize(name.trim(), NAME_MAX - 1);
     let name = name.trim();
     if name.is_empty() { UNNAMED.to_owned() } else { name.to_owned() }
 }

@@ -21,7 +21,7 @@ use guillemet_wire::{AccountId, DeviceId, Hash, Link, Sealed};
 
 /// The kinds of boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum BoxKind {
     /// The state of the account.
     Head,
     /// One object: a secret, a deleted secret, or the references of a device.
@@ -32,7 +32,7 @@ pub enum Kind {
     Usage,
 }
 
-impl Kind {
+impl BoxKind {
     /// All kinds, in the order of the subkeys in `EpochKey`.
     const ALL: [Self; 4] = [Self::Head, Self::Record, Self::Link, Self::Usage];
 
@@ -70,7 +70,7 @@ pub struct EpochKey {
 impl EpochKey {
     /// Derives the subkeys of this epoch's key.
     pub fn new(epoch: u64, key: Key) -> Self {
-        let subkeys = Kind::ALL.map(|kind| key.subkey(kind.label()));
+        let subkeys = BoxKind::ALL.map(|kind| key.subkey(kind.label()));
         Self { epoch, key, subkeys }
     }
 
@@ -90,14 +90,14 @@ impl EpochKey {
     }
 
     /// Seals a plaintext under the subkey of its kind, padded, and bound to the kind, account, id, revision and epoch.
-    pub fn seal(&self, kind: Kind, account: AccountId, id: [u8; 16], revision: u64, plaintext: &[u8]) -> Sealed {
+    pub fn seal(&self, kind: BoxKind, account: AccountId, id: [u8; 16], revision: u64, plaintext: &[u8]) -> Sealed {
         self.seal_with(&random(), kind, account, id, revision, plaintext)
     }
 
     fn seal_with(
         &self,
         nonce: &[u8; NONCE_LEN],
-        kind: Kind,
+        kind: BoxKind,
         account: AccountId,
         id: [u8; 16],
         revision: u64,
@@ -113,7 +113,7 @@ impl EpochKey {
     /// [`Unopened`] if the box was changed, is of another epoch, or is bound to anything else than these arguments.
     pub fn open(
         &self,
-        kind: Kind,
+        kind: BoxKind,
         account: AccountId,
         id: [u8; 16],
         revision: u64,
@@ -134,7 +134,7 @@ impl EpochKey {
 
     fn link_with(&self, nonce: &[u8; NONCE_LEN], account: AccountId, former: &EpochKey) -> Link {
         assert_eq!(former.epoch.checked_add(1), Some(self.epoch), "a link leads to the epoch before");
-        let sealed = self.seal_with(nonce, Kind::Link, account, NO_ID, former.epoch, former.key.expose());
+        let sealed = self.seal_with(nonce, BoxKind::Link, account, NO_ID, former.epoch, former.key.expose());
         Link { epoch: self.epoch, sealed }
     }
 
@@ -145,13 +145,13 @@ impl EpochKey {
     pub fn open_link(&self, account: AccountId, link: &Link) -> Result<EpochKey, Unopened> {
         let former = self.epoch.checked_sub(1).filter(|former| *former > 0 && link.epoch == self.epoch);
         let former = former.ok_or(Unopened)?;
-        let bytes = self.open(Kind::Link, account, NO_ID, former, &link.sealed)?;
+        let bytes = self.open(BoxKind::Link, account, NO_ID, former, &link.sealed)?;
         let mut bytes: [u8; KEY_LEN] = bytes.as_slice().try_into().map_err(|_| Unopened)?;
         Ok(EpochKey::new(former, Key::from_bytes(&mut bytes)))
     }
 
-    fn subkey(&self, kind: Kind) -> &Key {
-        // `Kind::ALL` lists the kinds in the order of their declaration.
+    fn subkey(&self, kind: BoxKind) -> &Key {
+        // `BoxKind::ALL` lists the kinds in the order of their declaration.
         &self.subkeys[kind as usize]
     }
 }
@@ -163,7 +163,7 @@ impl fmt::Debug for EpochKey {
 }
 
 /// Returns the bytes that a box is bound to.
-fn bound(kind: Kind, account: AccountId, id: [u8; 16], revision: u64, epoch: u64) -> Vec<u8> {
+fn bound(kind: BoxKind, account: AccountId, id: [u8; 16], revision: u64, epoch: u64) -> Vec<u8> {
     let (revision, epoch) = (revision.to_le_bytes(), epoch.to_le_bytes());
     [b"guillemet account 1\0", kind.name().as_bytes(), b"\0", &account.0, &id, &revision, &epoch].concat()
 }

@@ -13,7 +13,7 @@ const BUCKETS: usize = 1 << 10;
 
 /// The facts about one record that the root covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaf {
+pub struct RecordLeaf {
     /// The revision of the record.
     pub revision: u64,
     /// The epoch the record is sealed in.
@@ -22,7 +22,7 @@ pub struct Leaf {
     pub hash: Hash,
 }
 
-impl Leaf {
+impl RecordLeaf {
     /// Returns the leaf of a record that is sealed in this box.
     pub fn of(revision: u64, epoch: u64, sealed: &Sealed) -> Self {
         Self { revision, epoch, hash: Hash::of(&[&sealed.0]) }
@@ -31,32 +31,32 @@ impl Leaf {
 
 /// All records of an account, as the root covers them.
 #[derive(Clone)]
-pub struct Tree {
+pub struct RecordTree {
     buckets: Vec<Bucket>,
     len: usize,
 }
 
 #[derive(Clone, Default)]
 struct Bucket {
-    leaves: BTreeMap<ObjectId, Leaf>,
+    leaves: BTreeMap<ObjectId, RecordLeaf>,
     /// Empty if the bucket has changed since it was last hashed.
     hash: OnceLock<Hash>,
 }
 
-impl Default for Tree {
+impl Default for RecordTree {
     fn default() -> Self {
         Self { buckets: vec![Bucket::default(); BUCKETS], len: 0 }
     }
 }
 
-impl Tree {
+impl RecordTree {
     /// Returns the tree of an account without records.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Returns the leaf of a record; `None` if there is no such record.
-    pub fn get(&self, id: &ObjectId) -> Option<&Leaf> {
+    pub fn get(&self, id: &ObjectId) -> Option<&RecordLeaf> {
         self.buckets[bucket(id)].leaves.get(id)
     }
 
@@ -71,12 +71,12 @@ impl Tree {
     }
 
     /// Iterates over all records, ordered by id.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectId, &Leaf)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectId, &RecordLeaf)> {
         self.buckets.iter().flat_map(|bucket| &bucket.leaves)
     }
 
     /// Sets the leaf of a record, or removes it if `leaf` is `None`. Returns the leaf from before.
-    pub fn set(&mut self, id: ObjectId, leaf: Option<Leaf>) -> Option<Leaf> {
+    pub fn set(&mut self, id: ObjectId, leaf: Option<RecordLeaf>) -> Option<RecordLeaf> {
         let bucket = &mut self.buckets[bucket(&id)];
         let before = change(&mut bucket.leaves, id, leaf);
         if before != leaf {
@@ -93,8 +93,8 @@ impl Tree {
 
     /// Returns the root as it would be after these changes, applied in order, and leaves the tree as it is. So a pull
     /// is verified before anything of it is applied.
-    pub fn with(&self, changes: &[(ObjectId, Option<Leaf>)]) -> Hash {
-        let mut changed: BTreeMap<usize, BTreeMap<ObjectId, Leaf>> = BTreeMap::new();
+    pub fn with(&self, changes: &[(ObjectId, Option<RecordLeaf>)]) -> Hash {
+        let mut changed: BTreeMap<usize, BTreeMap<ObjectId, RecordLeaf>> = BTreeMap::new();
         for (id, leaf) in changes {
             let number = bucket(id);
             let leaves = changed.entry(number).or_insert_with(|| self.buckets[number].leaves.clone());
@@ -118,14 +118,14 @@ fn bucket(id: &ObjectId) -> usize {
     usize::from(u16::from_be_bytes([id.0[0], id.0[1]]) >> 6)
 }
 
-fn change(leaves: &mut BTreeMap<ObjectId, Leaf>, id: ObjectId, leaf: Option<Leaf>) -> Option<Leaf> {
+fn change(leaves: &mut BTreeMap<ObjectId, RecordLeaf>, id: ObjectId, leaf: Option<RecordLeaf>) -> Option<RecordLeaf> {
     match leaf {
         Some(leaf) => leaves.insert(id, leaf),
         None => leaves.remove(&id),
     }
 }
 
-fn hash(number: usize, leaves: &BTreeMap<ObjectId, Leaf>) -> Hash {
+fn hash(number: usize, leaves: &BTreeMap<ObjectId, RecordLeaf>) -> Hash {
     // A bucket number has ten bits, so it fits into sixteen.
     let mut bytes = [b"guillemet bucket 1\0".as_slice(), &(number as u16).to_le_bytes()].concat();
     for (id, leaf) in leaves {
@@ -152,8 +152,8 @@ mod tests {
 
     use super::*;
 
-    fn leaf(revision: u64, epoch: u64, of: &[u8]) -> Leaf {
-        Leaf { revision, epoch, hash: Hash::of(&[of]) }
+    fn leaf(revision: u64, epoch: u64, of: &[u8]) -> RecordLeaf {
+        RecordLeaf { revision, epoch, hash: Hash::of(&[of]) }
     }
 
     /// The roots were computed in Python, with `hashlib.sha256` over `struct.pack("<H", bucket)` and, for each leaf in
@@ -161,7 +161,7 @@ mod tests {
     /// epoch) + hash`.
     #[test]
     fn roots_are_those_of_another_implementation() {
-        let mut tree = Tree::new();
+        let mut tree = RecordTree::new();
         let empty = "8c1bd3c0f7ab49d9efa36cd6218b264dca4f710779e8897e66f585d1e5a10e1f";
         assert_eq!(tree.root().to_string(), empty);
         for i in 0..5_u8 {
@@ -189,12 +189,12 @@ mod tests {
 
     #[test]
     fn only_buckets_that_changed_are_hashed_anew() {
-        let mut tree = Tree::new();
+        let mut tree = RecordTree::new();
         for first in 0..=255 {
             tree.set(ObjectId([first; 16]), Some(leaf(1, 1, b"")));
         }
         tree.root();
-        let unknown = |tree: &Tree| tree.buckets.iter().filter(|bucket| bucket.hash.get().is_none()).count();
+        let unknown = |tree: &RecordTree| tree.buckets.iter().filter(|bucket| bucket.hash.get().is_none()).count();
         assert_eq!(unknown(&tree), 0);
         tree.set(ObjectId([7; 16]), Some(leaf(1, 1, b"")));
         assert_eq!(unknown(&tree), 0, "what is as it was costs nothing");
@@ -205,11 +205,11 @@ mod tests {
 
     #[test]
     fn a_leaf_is_about_its_box() {
-        assert_eq!(Leaf::of(2, 3, &Sealed(b"box".to_vec())), leaf(2, 3, b"box"));
+        assert_eq!(RecordLeaf::of(2, 3, &Sealed(b"box".to_vec())), leaf(2, 3, b"box"));
     }
 
     /// Computes the root from scratch, without the cache.
-    fn naive(leaves: &BTreeMap<ObjectId, Leaf>) -> Hash {
+    fn naive(leaves: &BTreeMap<ObjectId, RecordLeaf>) -> Hash {
         let mut all = b"guillemet root 1\0".to_vec();
         for number in 0..1024_u16 {
             let mut bytes = b"guillemet bucket 1\0".to_vec();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     /// Generates changes of few ids, so that they share buckets and affect each other.
-    fn changes() -> impl Strategy<Value = Vec<(ObjectId, Option<Leaf>)>> {
+    fn changes() -> impl Strategy<Value = Vec<(ObjectId, Option<RecordLeaf>)>> {
         let id = (0..4_u8, 0..4_u8, 0..2_u8).prop_map(|(first, second, last)| {
             let mut id = [0; 16];
             (id[0], id[1], id[15]) = (first, second << 6, last);
@@ -240,7 +240,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn the_root_is_that_of_a_naive_computation(steps in proptest::collection::vec(changes(), 1..4)) {
-            let (mut tree, mut plain) = (Tree::new(), BTreeMap::new());
+            let (mut tree, mut plain) = (RecordTree::new(), BTreeMap::new());
             for step in steps {
                 let before = (tree.root(), tree.len());
                 let foreseen = tree.with(&step);

@@ -1,29 +1,29 @@
 //! Makes untrusted text safe to show on a terminal, in a log or on a page.
 
 /// Reports whether a character could drive a terminal, or reorder the text that is shown.
-pub fn is_unfit(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Reports whether a character is invisible: it could drive a terminal or reorder the text, or it has no width.
 pub fn is_hidden(c: char) -> bool {
-    is_unfit(c)
+    is_unprintable(c)
         || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}')
         || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 /// Replaces every unfit character except line breaks, which makes the text safe for a terminal or a page.
-pub fn clean(text: &str) -> String {
-    text.replace(|c| is_unfit(c) && c != '\n', "\u{fffd}")
+pub fn sanitize_multiline(text: &str) -> String {
+    text.replace(|c| is_unprintable(c) && c != '\n', "\u{fffd}")
 }
 
 /// Removes control characters and characters that reorder the text, and cuts the text at `max` characters. Line breaks
 /// and tabs become spaces.
-pub fn tidy(text: &str, max: usize) -> String {
+pub fn sanitize(text: &str, max: usize) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => Some(' '),
-        c => (!is_unfit(c)).then_some(c),
+        c => (!is_unprintable(c)).then_some(c),
     };
     let mut out = String::new();
     for (count, c) in text.chars().filter_map(shown).enumerate() {
@@ -42,13 +42,16 @@ mod tests {
 
     #[test]
     fn nothing_moves_the_cursor_or_turns_the_text() {
-        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne");
+        assert_eq!(
+            sanitize_multiline("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne"
+        );
     }
 
     #[test]
     fn what_could_drive_a_terminal_is_left_out() {
-        assert_eq!(tidy("a\u{1b}[31mb\r\nc\u{202e}d\u{61c}\u{0}", 100), "a[31mb cd");
-        assert_eq!(tidy("abc", 2), "ab…");
-        assert_eq!(tidy("ab", 2), "ab");
+        assert_eq!(sanitize("a\u{1b}[31mb\r\nc\u{202e}d\u{61c}\u{0}", 100), "a[31mb cd");
+        assert_eq!(sanitize("abc", 2), "ab…");
+        assert_eq!(sanitize("ab", 2), "ab");
     }
 }

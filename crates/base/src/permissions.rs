@@ -152,13 +152,13 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
 
 /// A file or folder that others can change, with the problem and the command that fixes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct PermissionProblem {
     path: PathBuf,
     problem: String,
     fix: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for PermissionProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}; run `{} {}`", self.path.display(), self.problem, self.fix, quoted(&self.path))
     }
@@ -174,16 +174,16 @@ fn quoted(path: &Path) -> String {
 /// The error of files or folders that others can change although they are trusted.
 #[derive(Debug, thiserror::Error)]
 #[error("other users can change files that Guillemet trusts with every secret; nothing was changed:{}", lines(.0))]
-pub struct Untrusted(Vec<Finding>);
+pub struct Untrusted(Vec<PermissionProblem>);
 
 impl Untrusted {
     /// Returns every file and folder that somebody else can change.
-    pub fn findings(&self) -> &[Finding] {
+    pub fn findings(&self) -> &[PermissionProblem] {
         &self.0
     }
 }
 
-fn lines(findings: &[Finding]) -> String {
+fn lines(findings: &[PermissionProblem]) -> String {
     findings.iter().map(|finding| format!("\n  {finding}")).collect()
 }
 
@@ -262,7 +262,7 @@ struct Walk {
     passed: BTreeSet<PathBuf>,
     /// Device, inode and requirement of everything checked so far: a link can lead to the same file by another path.
     judged: BTreeSet<(u64, u64, Kind)>,
-    findings: Vec<Finding>,
+    findings: Vec<PermissionProblem>,
 }
 
 impl Walk {
@@ -358,7 +358,7 @@ impl Walk {
     }
 
     fn add(&mut self, path: &Path, problem: String, fix: &str) {
-        let finding = Finding { path: path.to_owned(), problem, fix: fix.to_owned() };
+        let finding = PermissionProblem { path: path.to_owned(), problem, fix: fix.to_owned() };
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
 pub use self::change::{changed_keys, keys_for_restart};
-pub use self::clients::{NameOrNumber, Rule, TemplatePattern, Who};
+pub use self::clients::{CallerMatch, ClientRule, NameOrNumber, TemplatePattern};
 use self::read::{Entries, Reader};
 use guillemet_base::files;
 use guillemet_base::files::{Fingerprint, Links};
@@ -52,9 +52,9 @@ pub struct Config {
     /// The group that can connect to the socket in addition to its owner; `None` for no group.
     pub api_group: Option<NameOrNumber>,
     /// The rules for other callers, in the order of the file.
-    pub clients: Vec<Rule>,
+    pub clients: Vec<ClientRule>,
     /// The bounds of the audit trail.
-    pub usage: Usage,
+    pub usage: AuditBounds,
     /// The settings of `/metrics`.
     pub metrics: Metrics,
     /// The oldest that the account's newest head can be for this device to serve; `None` for no limit.
@@ -63,7 +63,7 @@ pub struct Config {
 
 /// The bounds of the audit trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct AuditBounds {
     /// The most answers, and the most refusals, in the audit trail.
     pub events: usize,
     /// The most changes in the audit trail.
@@ -92,7 +92,7 @@ pub struct Limits {
 
 /// A place in the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ConfigPlace {
     /// The line, counted from 1.
     pub line: u32,
     /// The column in characters, counted from 1.
@@ -264,7 +264,7 @@ impl Config {
         reader.end(secrets);
         let mut usage = reader.table(root, "usage");
         let mut bound = |key| as_size(reader.number(&mut usage, key, 0..=EVENTS_MAX as u64, EVENTS as u64));
-        let bounds = Usage { events: bound("events"), changes: bound("changes") };
+        let bounds = AuditBounds { events: bound("events"), changes: bound("changes") };
         reader.end(usage);
         let mut metrics = reader.table(root, "metrics");
         let secret_names = reader.flag(&mut metrics, "secret_names");

@@ -70,15 +70,15 @@ impl Event {
 }
 
 /// Sends events to all listeners.
-pub struct Events(Mutex<Option<broadcast::Sender<Event>>>);
+pub struct EventBus(Mutex<Option<broadcast::Sender<Event>>>);
 
-impl Default for Events {
+impl Default for EventBus {
     fn default() -> Self {
         Self(Mutex::new(Some(broadcast::channel(KEPT).0)))
     }
 }
 
-impl Events {
+impl EventBus {
     /// Sends an event to all present listeners.
     pub fn tell(&self, event: Event) {
         if let Some(sender) = &*self.sender() {

@@ -33,24 +33,26 @@ use tokio::sync::Notify;
 
 use self::index::Index;
 use self::scans::{Scans, Unanswered};
-use self::sync::Joined;
+use self::sync::SyncedVault;
 use self::views::{etag, versions};
-use crate::events::{Change, Event, Events};
+use crate::events::{Change, Event, EventBus};
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::{Released, State};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_secret::record::{InvalidValue, NoVersion, Secret};
-use guillemet_template::catalog::{Catalog, Changes, Reading, Reason, Stray, Template, Unwritable};
-use guillemet_vault::audit::{Actor, Change as AuditChange};
+use guillemet_template::catalog::{BlockReason, Catalog, CatalogChanges, CatalogReading, Stray, Template, Unwritable};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{Vault, VaultError, Writes};
 use guillemet_vault::usage::{RecorderError, SecretUsage};
 
 pub use self::change::{SecretChange, finish_rename};
 pub use self::handle::{InventoryHandle, Panicked};
-pub use self::sync::{AccountError, AccountState, Facts, Invited, Outgoing, Report, SameName, Stopped, StoredSync};
+pub use self::sync::{
+    AccountError, AccountFacts, AccountState, Invited, Outgoing, Report, SameName, Stopped, StoredSync,
+};
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
 pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
@@ -139,7 +141,7 @@ pub enum InventoryError {
 }
 
 fn is_or_may_be(blockers: &[BlockerView]) -> &'static str {
-    match blockers.iter().any(|blocker| blocker.reason == Reason::Referenced) {
+    match blockers.iter().any(|blocker| blocker.reason == BlockReason::Referenced) {
         true => "is still",
         false => "may still be",
     }
@@ -162,7 +164,7 @@ struct Owned {
     vault: Vault,
     catalog: Catalog,
     /// The account; `None` if the vault is in none.
-    sync: Option<Joined>,
+    sync: Option<SyncedVault>,
     /// The rows, kept until something changes.
     index: Option<Arc<Index>>,
 }
@@ -172,7 +174,7 @@ pub struct Inventory {
     owned: Mutex<Owned>,
     resolver: Arc<Resolver>,
     /// Gets an event for every change.
-    events: Arc<Events>,
+    events: Arc<EventBus>,
     /// The number of former versions that are kept of a secret.
     former_versions: AtomicUsize,
     /// Notified when something may have to be pushed to the account.
@@ -194,7 +196,7 @@ impl Inventory {
         (vault, sync): (Vault, StoredSync),
         catalog: Catalog,
         resolver: Arc<Resolver>,
-        events: Arc<Events>,
+        events: Arc<EventBus>,
         former_versions: usize,
     ) -> io::Result<Arc<Self>> {
         let reads = catalog.reads();
@@ -280,7 +282,7 @@ impl Inventory {
         (self.scans.begun(), self.reads.load(Ordering::Relaxed))
     }
 
-    fn apply_reading(&self, owned: &mut Owned, reading: Reading) {
+    fn apply_reading(&self, owned: &mut Owned, reading: CatalogReading) {
         let before = owned.catalog.generation();
         let known = self.resolver.current.load();
         let changes = owned.catalog.apply(reading, Instant::now());
@@ -305,7 +307,7 @@ impl Inventory {
     }
 
     /// Sends events for the templates that changed, and for their references if those changed too.
-    fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &Changes) {
+    fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &CatalogChanges) {
         for (ids, change) in [
             (&changes.added, Change::Created),
             (&changes.changed, Change::Changed),
@@ -379,7 +381,7 @@ impl Inventory {
 
     /// Returns the rows as they are known, whatever the files contain by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
-        let others = owned.sync.as_ref().map(Joined::others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
         let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
         Arc::clone(owned.index.get_or_insert_with(make))
     }
@@ -493,7 +495,7 @@ fn names(template: &Template) -> Vec<String> {
 }
 
 /// Updates the templates of a state to those of the catalog.
-pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &Changes) {
+pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &CatalogChanges) {
     for id in changes.removed.iter() {
         state.templates.remove(id.as_str());
     }

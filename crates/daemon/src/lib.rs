@@ -38,17 +38,17 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 pub use self::check::{Checked, check_templates};
 use self::socket::Socket;
 use crate::api::listener::Listener;
-use crate::api::metrics::Counts;
+use crate::api::metrics::RequestCounters;
 use crate::app::configuration::{self, Cause, Configuration};
 use crate::app::identity::{self, LookUps, Rules};
 use crate::app::{App, LinkRequest};
 use crate::config::ConfigError;
-use crate::events::Events;
+use crate::events::EventBus;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
-use crate::resolve::refusals::Told;
-use crate::resolve::snapshot::{Current, State};
+use crate::resolve::refusals::LoggedCallers;
+use crate::resolve::snapshot::{CurrentSnapshot, State};
 use crate::sync::{SyncHandle, SyncState};
 use guillemet_base::files;
 use guillemet_base::files::FileId;
@@ -62,7 +62,7 @@ use guillemet_plugin::findings;
 use guillemet_plugin::registry::{Pin, Registry};
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, WatchError, Watcher};
-use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use guillemet_vault::lock::DaemonLock;
 use guillemet_vault::store::{USAGE_KEY, Vault, VaultError};
@@ -217,7 +217,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
     let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
     let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
-    let config::Usage { events, changes } = config.usage;
+    let config::AuditBounds { events, changes } = config.usage;
     let options = usage::Options { events, changes, ..usage::Options::default() };
     vault.keep_changes(changes);
     let noted = configuration::note_start(&mut vault, &config_text);
@@ -248,7 +248,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
             home.command("vault rekey")
         ));
     }
-    let unlocked = Change::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
+    let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
     if let Err(error) = recorder.record_changes_in_time(vec![unlocked]) {
         // The start has no change to take back, and serving needs only the journal.
         warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
@@ -257,17 +257,17 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         warnings.push(format!("which configuration this daemon started with could not be recorded: {error}"));
     }
     let resolver = Arc::new(Resolver {
-        current: Current::new(state),
+        current: CurrentSnapshot::new(state),
         recorder,
         budget: Budget::new(config.limits.in_flight),
-        told: Told::default(),
+        told: LoggedCallers::default(),
     });
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     warnings.extend(socket.unreachable());
     let former_versions = config.former_versions;
-    let events = Arc::new(Events::default());
+    let events = Arc::new(EventBus::default());
     let (links, links_wanted) = mpsc::channel(1);
     let catalog = Catalog::new(home.templates());
     let inventory =
@@ -364,7 +364,7 @@ async fn live(
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stopped.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(RequestCounters::default());
     let serving =
         tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_asked, stopped.clone()));
     let keeping = {

@@ -21,9 +21,9 @@ use tokio::time::MissedTickBehavior;
 use super::self_check::Address;
 use super::{DaemonError, file, private_dir};
 use crate::api::listener::Replacements;
-use crate::api::metrics::Counts;
+use crate::api::metrics::RequestCounters;
 use crate::app::App;
-use crate::config::{NameOrNumber, Who};
+use crate::config::{CallerMatch, NameOrNumber};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::lock_file::{Holder, LockError, LockFile};
@@ -126,7 +126,7 @@ impl Socket {
     pub(super) async fn keep(
         &mut self,
         app: Arc<App>,
-        counts: Arc<Counts>,
+        counts: Arc<RequestCounters>,
         replacements: Replacements,
         mut stop: watch::Receiver<bool>,
     ) {
@@ -196,7 +196,7 @@ impl OwnSocket {
     /// Returns the problem that the configured group does not exist; `None` if it does.
     fn without_group(&self) -> Option<String> {
         let wanted = self.wanted_group.as_ref().filter(|_| self.group.is_none())?;
-        let group = Who::Group(wanted.clone());
+        let group = CallerMatch::Group(wanted.clone());
         Some(format!("there is no {group} on this machine (api.group), so only the daemon's user can connect"))
     }
 

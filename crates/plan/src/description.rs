@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::protocol::{About, Description, Rule};
 use crate::schema_fields::has_field;
-use guillemet_base::display::{is_unfit, tidy};
+use guillemet_base::display::{is_unprintable, sanitize};
 use guillemet_template::Problem;
 
 /// The most bytes of an identifier: a feature, a target, a segment of a field.
@@ -76,7 +76,7 @@ fn alias_rules(description: &Description) -> Vec<String> {
     let is_target = |id: &String| description.targets.iter().any(|target| target.id == *id);
     let mut rules = Vec::new();
     for (alias, present) in &aliases {
-        let (shown, target) = (tidy(alias, ID_MAX), tidy(present, ID_MAX));
+        let (shown, target) = (sanitize(alias, ID_MAX), sanitize(present, ID_MAX));
         if !is_id(alias) {
             rules.push(id_rule(&format!("alias `{shown}` of a target")));
         } else if is_target(alias) {
@@ -100,7 +100,7 @@ fn sentences(description: &Description) -> Vec<String> {
     }
     let mut seen = Vec::new();
     for target in description.targets.iter().take(ENTRIES_MAX) {
-        let id = tidy(&target.id, ID_MAX);
+        let id = sanitize(&target.id, ID_MAX);
         if !is_id(&target.id) {
             rules.push(id_rule("id of a target"));
         } else if seen.iter().filter(|known| **known == &target.id).count() == 1 {
@@ -136,22 +136,22 @@ fn schema_rule(schema: &str) -> Option<String> {
 
 /// Returns a description as it can be shown to the plugin's author, whatever rules it breaks.
 pub fn shown(mut description: Description) -> Description {
-    description.feature = tidy(&description.feature, ID_MAX);
-    description.title = tidy(&description.title, TEXT_MAX);
-    description.version = tidy(&description.version, ID_MAX);
+    description.feature = sanitize(&description.feature, ID_MAX);
+    description.title = sanitize(&description.title, TEXT_MAX);
+    description.version = sanitize(&description.version, ID_MAX);
     if schema_rule(&description.schema).is_some() {
         description.schema.clear();
     }
     description.targets.truncate(ENTRIES_MAX);
     for target in &mut description.targets {
-        target.id = tidy(&target.id, ID_MAX);
-        target.title = tidy(&target.title, TEXT_MAX);
-        target.media_type = tidy(&target.media_type, TEXT_MAX);
-        target.file_name = tidy(&target.file_name, TEXT_MAX);
+        target.id = sanitize(&target.id, ID_MAX);
+        target.title = sanitize(&target.title, TEXT_MAX);
+        target.media_type = sanitize(&target.media_type, TEXT_MAX);
+        target.file_name = sanitize(&target.file_name, TEXT_MAX);
         target.aliases.clear();
     }
     description.secret_fields.truncate(ENTRIES_MAX);
-    description.secret_fields.iter_mut().for_each(|field| *field = tidy(field, TEXT_MAX));
+    description.secret_fields.iter_mut().for_each(|field| *field = sanitize(field, TEXT_MAX));
     description
 }
 
@@ -162,7 +162,7 @@ pub fn unknown_target(description: &Description, target: &str) -> Option<Problem
     }
     let known: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();
     Some(Problem {
-        message: format!("the feature {} has no target \"{}\"", description.feature, tidy(target, ID_MAX)),
+        message: format!("the feature {} has no target \"{}\"", description.feature, sanitize(target, ID_MAX)),
         help: Some(format!("choose one of: {}", known.join(", "))),
         ..Problem::default()
     })
@@ -170,7 +170,7 @@ pub fn unknown_target(description: &Description, target: &str) -> Option<Problem
 
 /// Reports whether no text in a schema could drive a terminal. Line breaks are usual in descriptions.
 fn texts_are_fit(schema: &Value) -> bool {
-    let fit = |text: &str| !text.contains(|c| is_unfit(c) && !matches!(c, '\n' | '\t'));
+    let fit = |text: &str| !text.contains(|c| is_unprintable(c) && !matches!(c, '\n' | '\t'));
     match schema {
         Value::String(text) => fit(text),
         Value::Array(items) => items.iter().all(texts_are_fit),
@@ -239,7 +239,7 @@ impl SecretFields {
         let wrong = || {
             format!(
                 "`secret-fields` holds \"{}\": use names joined by `.`, `*` for one level, `**` at the end for any depth",
-                tidy(pattern, ID_MAX)
+                sanitize(pattern, ID_MAX)
             )
         };
         let count = pattern.split('.').count();

@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::expr::{Expr, Op, Part, Text};
 use crate::protocol::{DocumentKind, Planned, Target};
-use guillemet_base::display::is_unfit;
+use guillemet_base::display::is_unprintable;
 use guillemet_base::names::SecretName;
 use guillemet_template::lexer::Reference;
-use guillemet_template::problem::tidy_problems;
+use guillemet_template::problem::sanitize_problems;
 use guillemet_template::{Problem, ValueFilter};
 
 /// The largest document, in bytes.
@@ -135,7 +135,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         let Some(reference) = references.get(index) else {
             return violation("a reference that the template does not have");
         };
-        if emission.field.len() > 1024 || emission.field.contains(is_unfit) {
+        if emission.field.len() > 1024 || emission.field.contains(is_unprintable) {
             return violation("a field path that is none");
         }
         uses.push(Use {
@@ -203,7 +203,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         pieces,
         uses,
         literal_len,
-        warnings: tidy_problems(planned.warnings),
+        warnings: sanitize_problems(planned.warnings),
     })
 }
 

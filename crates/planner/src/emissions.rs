@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::origin::{Origins, Place};
 use super::render::{Issued, Rendered};
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::description::{SecretFields, TARGETS_FIELD};
 use guillemet_plan::document::Tree;
 use guillemet_plan::protocol::{Emission, PlanReference, PlanRequest};
@@ -199,7 +199,7 @@ impl Walk<'_> {
             }
             let emission = u32::try_from(self.emissions.len()).unwrap_or(u32::MAX);
             self.by_slot.insert(slot, emission);
-            self.emissions.push(Emission { reference: index, field: tidy(&field, 512) });
+            self.emissions.push(Emission { reference: index, field: sanitize(&field, 512) });
         }
     }
 
@@ -256,7 +256,7 @@ fn forged(place: Place, path: String) -> Problem {
 
 fn of_reference(reference: &PlanReference, path: String, message: String, help: &str) -> Problem {
     Problem {
-        path: tidy(&path, 512),
+        path: sanitize(&path, 512),
         line: Some(reference.line),
         column: Some(reference.column),
         message,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::encode::{Refusal, literal};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_plan::protocol::{Emission, PlanReference};
@@ -132,7 +132,7 @@ impl Encoder {
         if characters.is_empty() {
             return Err(Broken("it called `forbid` without a character".into()));
         }
-        let reason = tidy(&reason, 300);
+        let reason = sanitize(&reason, 300);
         // A forbidden character in the template's own text would be refused at every fill.
         let mut literals = self.parse(text)?.into_iter().filter_map(|part| match part {
             Part::Literal(text) => Some(text),
@@ -153,7 +153,7 @@ impl Encoder {
         if sequence.is_empty() {
             return Err(Broken("it called `forbid-sequence` without a sequence".into()));
         }
-        self.apply(Op::ForbidSequence { sequence, reason: tidy(&reason, 300) }, &[text])
+        self.apply(Op::ForbidSequence { sequence, reason: sanitize(&reason, 300) }, &[text])
     }
 
     /// Implements `encode.at-most`.
@@ -161,7 +161,7 @@ impl Encoder {
     /// # Errors
     /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn at_most(&mut self, text: &str, bytes: u32, reason: String) -> Result<String, Broken> {
-        self.apply(Op::AtMost { bytes, reason: tidy(&reason, 300) }, &[text])
+        self.apply(Op::AtMost { bytes, reason: sanitize(&reason, 300) }, &[text])
     }
 
     /// Implements `encode.sip-digest-ha1`. `args` are user, realm and password.
@@ -174,7 +174,7 @@ impl Encoder {
             "SHA-256" => DigestAlgorithm::Sha256,
             "SHA-512-256" => DigestAlgorithm::Sha512_256,
             other => {
-                let name = tidy(other, 32);
+                let name = sanitize(other, 32);
                 return Err(Broken(format!("it asked for the digest algorithm \"{name}\", which is not known")));
             }
         };
@@ -239,7 +239,7 @@ impl Encoder {
 
     fn refuse(&mut self, args: &[&str], refusal: &Refusal) {
         let path = args.iter().find_map(|arg| self.field(arg)).unwrap_or_default();
-        let message = tidy(&refusal.reason, 500);
+        let message = sanitize(&refusal.reason, 500);
         let help = Some("change this text in the template".into());
         self.note(Problem { path, message, help, ..Problem::default() });
     }

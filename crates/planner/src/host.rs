@@ -13,12 +13,12 @@ use wasmtime::{Config, Engine, Store, Strategy, Trap};
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::Limits;
 use super::encoder::{Broken, Encoder};
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::expr::Op;
 use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
 use guillemet_plan::{contract, slots};
 use guillemet_template::Problem;
-use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
+use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
 
 /// The longest time that one call may run.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
@@ -140,7 +140,7 @@ impl Host {
         }
         let unfit = |what: &str, error: wasmtime::Error| {
             let contract = contract::version();
-            Broken(format!("{what} not fit `guillemet:feature@{contract}`: {}", tidy(&format!("{error:#}"), 300)))
+            Broken(format!("{what} not fit `guillemet:feature@{contract}`: {}", sanitize(&format!("{error:#}"), 300)))
         };
         let instance = self.linker.instantiate_pre(&component).map_err(|error| unfit("it does", error))?;
         bindings::FeaturePre::new(instance.clone()).map_err(|error| unfit("its exports do", error))?;
@@ -173,7 +173,10 @@ impl Host {
             return Err(Broken("it is not a WebAssembly component".into()));
         }
         Component::from_binary(&self.engine, bytes).map_err(|error| {
-            Broken(format!("it is not a WebAssembly component of this contract: {}", tidy(&format!("{error:#}"), 300)))
+            Broken(format!(
+                "it is not a WebAssembly component of this contract: {}",
+                sanitize(&format!("{error:#}"), 300)
+            ))
         })
     }
 
@@ -181,12 +184,12 @@ impl Host {
     fn interfaces(&self, component: &Component, report: &mut Report) -> Vec<String> {
         let interface = component.component_type();
         let imports = interface.imports(&self.engine).take(NAMES_MAX).map(|(name, import)| Import {
-            name: tidy(name, NAME_MAX),
+            name: sanitize(name, NAME_MAX),
             functions: match import.ty {
                 ComponentItem::ComponentInstance(instance) => {
                     let functions = instance.exports(&self.engine);
                     let functions = functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
-                    functions.take(NAMES_MAX).map(|(name, _)| tidy(name, NAME_MAX)).collect()
+                    functions.take(NAMES_MAX).map(|(name, _)| sanitize(name, NAME_MAX)).collect()
                 }
                 _ => Vec::new(),
             },
@@ -239,7 +242,7 @@ impl Plugin {
                 help: problem.help,
                 ..Problem::default()
             });
-            tidy_problems(problems.collect())
+            sanitize_problems(problems.collect())
         };
         let written = match planned {
             Ok(guest::Planned { document, warnings }) => {
@@ -314,7 +317,7 @@ fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
         // Rust keeps its own stack in linear memory.
         Some(Trap::MemoryOutOfBounds) => "it reached outside its memory (often too deep a recursion)".to_owned(),
         Some(trap) => format!("it trapped: {trap}"),
-        None => format!("its answer does not fit the contract: {}", tidy(&error.root_cause().to_string(), 200)),
+        None => format!("its answer does not fit the contract: {}", sanitize(&error.root_cause().to_string(), 200)),
     })
 }
 
@@ -333,7 +336,7 @@ fn last_words(message: &str) -> String {
     for at in slots::find(&text).into_iter().rev() {
         slots::replace(&mut text, at, "«secret»");
     }
-    tidy(&text, LAST_WORDS_MAX).trim().to_owned()
+    sanitize(&text, LAST_WORDS_MAX).trim().to_owned()
 }
 
 impl Call {

@@ -15,7 +15,7 @@ use guillemet_plan::document;
 use guillemet_plan::document::{Tree, TreeError};
 use guillemet_plan::protocol::{Answer, Description, Emission, PlanRequest, Planned};
 use guillemet_template::Problem;
-use guillemet_template::problem::{PROBLEMS_MAX, tidy_problems};
+use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
 
 /// Makes the plan of a request, or explains why there is none.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
@@ -57,7 +57,7 @@ impl Failure {
                 problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
                 problems.dedup();
                 problems.truncate(PROBLEMS_MAX);
-                Answer::Problems(tidy_problems(problems))
+                Answer::Problems(sanitize_problems(problems))
             }
             Self::Plugin(Broken(rule)) => Answer::Broken { rule },
         }

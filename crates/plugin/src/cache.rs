@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
-use self::folder::Folder;
+use self::folder::PrivateFolder;
 use super::client::{CompiledCache, NoCache};
 use guillemet_plan::protocol::FORM_MAX;
 use guillemet_secret::crypto::Key;
@@ -32,7 +32,7 @@ const KEY: &str = "key";
 pub struct CompiledForms {
     dir: PathBuf,
     /// The folder, opened on first use; `None` inside if it cannot be used.
-    folder: OnceLock<Option<Folder>>,
+    folder: OnceLock<Option<PrivateFolder>>,
     key: Key,
 }
 
@@ -57,7 +57,7 @@ impl CompiledForms {
             _ => {}
         }
         let dir = base.join("guillemet");
-        let folder = Folder::open(&dir)?;
+        let folder = PrivateFolder::open(&dir)?;
         let key = match folder.read(KEY, 32) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match folder.write(KEY, &[Key::random().expose()], false) {
@@ -72,12 +72,12 @@ impl CompiledForms {
         Ok(Self { dir, folder: OnceLock::from(Some(folder)), key: Key::from_bytes(&mut key) })
     }
 
-    fn folder(&self) -> Option<&Folder> {
+    fn folder(&self) -> Option<&PrivateFolder> {
         let open = || {
             let failed = |error: &io::Error| {
                 tracing::warn!(%error, folder = %self.dir.display(), "compiled plugins cannot be kept; each start compiles");
             };
-            Folder::open(&self.dir).inspect_err(failed).ok()
+            PrivateFolder::open(&self.dir).inspect_err(failed).ok()
         };
         self.folder.get_or_init(open).as_ref()
     }

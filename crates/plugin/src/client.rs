@@ -21,12 +21,12 @@ use self::child::{Ended, Ending, Running};
 pub use self::child::{Lost, read_answer, read_frame};
 use self::report::usable;
 pub use self::report::{believed, named};
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::protocol::{
     Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
 };
 use guillemet_template::Problem;
-use guillemet_template::problem::tidy_problems;
+use guillemet_template::problem::sanitize_problems;
 
 /// The time that loading a plugin may take, in addition to its compilation.
 const LOAD_TIME: Duration = Duration::from_secs(10);
@@ -217,7 +217,7 @@ impl Planner {
     ) -> Self {
         let component = component.into();
         let plugin = Plugin {
-            name: tidy(&name.into(), 100),
+            name: sanitize(&name.into(), 100),
             digest: Sha256::digest(&component).into(),
             component,
             cache,
@@ -321,9 +321,11 @@ impl Planner {
             Err(lost) => return Err(self.explain(lost, running).await.into()),
         };
         let outcome = match answer {
-            Answer::Problems(problems) if !problems.is_empty() => Err(PlanFailure::Problems(tidy_problems(problems))),
-            Answer::Failed { message } => Err(PlanFailure::Failed { message: tidy(&message, MESSAGE_MAX) }),
-            Answer::Broken { rule } => Err(PlanFailure::Broken { rule: tidy(&rule, MESSAGE_MAX) }),
+            Answer::Problems(problems) if !problems.is_empty() => {
+                Err(PlanFailure::Problems(sanitize_problems(problems)))
+            }
+            Answer::Failed { message } => Err(PlanFailure::Failed { message: sanitize(&message, MESSAGE_MAX) }),
+            Answer::Broken { rule } => Err(PlanFailure::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
             answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
         };
         self.put_back(&mut seat, running, report);
@@ -365,7 +367,7 @@ impl Planner {
         let result = within(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
         match result {
             Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
-            Ok(Err(message)) => Err(PlannerError::Failed { message: tidy(&message, MESSAGE_MAX) }),
+            Ok(Err(message)) => Err(PlannerError::Failed { message: sanitize(&message, MESSAGE_MAX) }),
             Err(Lost::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
             Err(lost) => Err(self.explain(lost, running).await),
         }

@@ -20,7 +20,7 @@ const AROUND_MAX: usize = MARK.len() + 2;
 
 /// Which bytes of a file are the secret in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum SecretRule {
     /// All bytes except a UTF-8 byte order mark at the beginning and one line break (LF or CR LF) at the end. Editors,
     /// `echo` and copying from Windows add these.
     Text,
@@ -75,10 +75,10 @@ pub fn read_file(from: impl AsFd) -> Result<Zeroizing<Vec<u8>>, NotASecret> {
 ///
 /// # Errors
 /// [`NotASecret::TooLong`] if the secret is longer than [`SECRET_MAX`] bytes.
-pub fn secret_in(file: &[u8], reading: Reading) -> Result<&[u8], NotASecret> {
+pub fn secret_in(file: &[u8], reading: SecretRule) -> Result<&[u8], NotASecret> {
     let secret = match reading {
-        Reading::Exact => file,
-        Reading::Text => {
+        SecretRule::Exact => file,
+        SecretRule::Text => {
             let text = file.strip_prefix(MARK).unwrap_or(file);
             text.strip_suffix(b"\r\n").or_else(|| text.strip_suffix(b"\n")).unwrap_or(text)
         }
@@ -91,7 +91,7 @@ pub fn secret_in(file: &[u8], reading: Reading) -> Result<&[u8], NotASecret> {
 /// # Errors
 /// [`NotASecret::Lines`] or [`NotASecret::TooLong`].
 pub fn line_in(file: &[u8]) -> Result<&[u8], NotASecret> {
-    let line = secret_in(file, Reading::Text)?;
+    let line = secret_in(file, SecretRule::Text)?;
     if line.contains(&b'\n') { Err(NotASecret::Lines) } else { Ok(line) }
 }
 
@@ -129,14 +129,14 @@ mod tests {
             file.rewind().unwrap();
             read_file(&file)
         };
-        assert_eq!(secret_in(&put(&wide).unwrap(), Reading::Text).unwrap(), longest);
+        assert_eq!(secret_in(&put(&wide).unwrap(), SecretRule::Text).unwrap(), longest);
         assert!(matches!(put(&[&wide[..], b"x"].concat()), Err(NotASecret::TooLong)));
         let longer = put(&[&longest[..], b"\r\na"].concat()).unwrap();
-        assert!(matches!(secret_in(&longer, Reading::Text), Err(NotASecret::TooLong)));
+        assert!(matches!(secret_in(&longer, SecretRule::Text), Err(NotASecret::TooLong)));
         let exact = put(&[&longest[..], b"\n"].concat()).unwrap();
-        assert!(secret_in(&exact, Reading::Text).is_ok());
-        assert!(matches!(secret_in(&exact, Reading::Exact), Err(NotASecret::TooLong)));
-        assert!(secret_in(&longest, Reading::Exact).is_ok());
+        assert!(secret_in(&exact, SecretRule::Text).is_ok());
+        assert!(matches!(secret_in(&exact, SecretRule::Exact), Err(NotASecret::TooLong)));
+        assert!(secret_in(&longest, SecretRule::Exact).is_ok());
     }
 
     #[test]
@@ -158,8 +158,8 @@ mod tests {
             ("\n", ""),
             ("", ""),
         ] {
-            assert_eq!(secret_in(file.as_bytes(), Reading::Text).unwrap(), secret.as_bytes(), "{file:?}");
-            assert_eq!(secret_in(file.as_bytes(), Reading::Exact).unwrap(), file.as_bytes());
+            assert_eq!(secret_in(file.as_bytes(), SecretRule::Text).unwrap(), secret.as_bytes(), "{file:?}");
+            assert_eq!(secret_in(file.as_bytes(), SecretRule::Exact).unwrap(), file.as_bytes());
             match line_in(file.as_bytes()) {
                 Ok(line) => assert!(!secret.contains('\n') && line == secret.as_bytes(), "{file:?}"),
                 Err(error) => assert!(secret.contains('\n') && matches!(error, NotASecret::Lines), "{file:?}"),

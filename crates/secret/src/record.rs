@@ -104,7 +104,7 @@ impl Version {
     ///
     /// # Errors
     /// [`Malformed::Damaged`] if the bytes are not a version.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub fn decode(reader: &mut RecordReader<'_>) -> Result<Self, Malformed> {
         let number = u32::from_le_bytes(reader.array()?);
         let id = reader.array()?;
         let created_at = reader.number()?;
@@ -237,7 +237,7 @@ impl Secret {
     /// # Errors
     /// [`Malformed`] if the bytes are damaged or of a later version.
     pub fn decode(bytes: &[u8], revision: u64) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = RecordReader::new(bytes);
         match reader.array::<1>()? {
             [LAYOUT] => {}
             [0] => return Err(Malformed::Damaged),
@@ -297,9 +297,9 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
 }
 
 /// Reads the parts of an encoded secret one after another.
-pub struct Reader<'a>(&'a [u8]);
+pub struct RecordReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> RecordReader<'a> {
     /// Returns a reader at the beginning of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)

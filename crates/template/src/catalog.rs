@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::claims::{by_id, same};
-pub use self::guard::{Blocker, Reason};
+pub use self::guard::{BlockReason, Blocker};
 pub use self::read::TEMPLATE_MAX;
 pub use self::rename::{Rewrite, Unwritable, finish};
 pub use self::scan::files_of;
-use self::scan::{Files, Strays};
+use self::scan::{Files, StrayFiles};
 use self::state::FileState;
 pub use self::stray::{Stray, Unsearched, Why};
 pub use self::watch::{WatchError, Watcher};
@@ -129,7 +129,7 @@ impl Template {
 
 /// The changes that a reading brought, by template id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct CatalogChanges {
     /// Ids that did not exist before.
     pub added: Vec<String>,
     /// Ids whose template was replaced by a new reading.
@@ -138,7 +138,7 @@ pub struct Changes {
     pub removed: Vec<String>,
 }
 
-impl Changes {
+impl CatalogChanges {
     /// Reports whether no id was added, changed or removed.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
@@ -163,21 +163,21 @@ enum Gone {
 pub struct Basis {
     dir: Arc<Path>,
     known: Arc<Files>,
-    strays: Arc<Strays>,
+    strays: Arc<StrayFiles>,
     reads: Arc<AtomicU64>,
     /// The number of this reading; readings are numbered in the order in which they begin.
     number: u64,
 }
 
 /// The result of a reading, for [`Catalog::apply`].
-pub struct Reading {
+pub struct CatalogReading {
     basis: Basis,
     found: Found,
 }
 
 enum Found {
     /// Everything in the folders.
-    All(scan::Found),
+    All(scan::ScanResult),
     /// The current content of some paths; `None` for a path without a file.
     Some(Vec<(OsString, Option<Arc<Template>>)>),
 }
@@ -185,16 +185,16 @@ enum Found {
 impl Basis {
     /// Scans the folders: checks every file, and reads each one whose metadata has changed. Increases `progress` with
     /// each file.
-    pub fn scan(self, progress: &AtomicU64) -> Reading {
+    pub fn scan(self, progress: &AtomicU64) -> CatalogReading {
         let found = Found::All(scan::scan(&self, progress));
-        Reading { basis: self, found }
+        CatalogReading { basis: self, found }
     }
 
     /// Checks the files that may have one of these ids, and reads those that changed.
-    pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> Reading {
+    pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> CatalogReading {
         let one = |id| scan::recheck(&self, id);
         let found = Found::Some(ids.into_iter().flat_map(one).collect());
-        Reading { basis: self, found }
+        CatalogReading { basis: self, found }
     }
 }
 
@@ -205,7 +205,7 @@ pub struct Catalog {
     /// Files by their path inside the folder. Two files can claim the same id.
     files: Arc<Files>,
     /// Files that are not templates, by path, as the newest scan found them.
-    strays: Arc<Strays>,
+    strays: Arc<StrayFiles>,
     /// Templates by id. If two files claim an id, it maps to a broken template that reports this.
     by_id: BTreeMap<String, Arc<Template>>,
     vanished: Vec<Vanished>,
@@ -241,7 +241,7 @@ impl Catalog {
     }
 
     /// Scans the folders and applies the result.
-    pub fn rescan(&mut self, now: Instant) -> Changes {
+    pub fn rescan(&mut self, now: Instant) -> CatalogChanges {
         let reading = self.begin().scan(&AtomicU64::new(0));
         self.apply(reading, now)
     }
@@ -259,10 +259,10 @@ impl Catalog {
     }
 
     /// Applies a reading and returns what changed. Keeps what a later reading has already brought.
-    pub fn apply(&mut self, Reading { basis, found }: Reading, now: Instant) -> Changes {
+    pub fn apply(&mut self, CatalogReading { basis, found }: CatalogReading, now: Instant) -> CatalogChanges {
         self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
         let files = match found {
-            Found::All(scan::Found { files, strays, unreadable }) if basis.number > self.scanned => {
+            Found::All(scan::ScanResult { files, strays, unreadable }) if basis.number > self.scanned => {
                 self.scanned = basis.number;
                 self.rechecked.retain(|_, number| *number > basis.number);
                 self.replace_strays(strays, now);
@@ -276,7 +276,7 @@ impl Catalog {
                 }
                 files
             }
-            Found::All(_) => return Changes::default(),
+            Found::All(_) => return CatalogChanges::default(),
             Found::Some(found) => {
                 let mut files = Arc::clone(&self.files);
                 let newest = |key: &OsString| self.rechecked.get(key).copied().unwrap_or(0).max(self.scanned);
@@ -291,10 +291,10 @@ impl Catalog {
                 files
             }
         };
-        if Arc::ptr_eq(&files, &self.files) { Changes::default() } else { self.replace(files, now) }
+        if Arc::ptr_eq(&files, &self.files) { CatalogChanges::default() } else { self.replace(files, now) }
     }
 
-    fn replace_strays(&mut self, strays: Strays, now: Instant) {
+    fn replace_strays(&mut self, strays: StrayFiles, now: Instant) {
         let same = |(a, b): (&Arc<Stray>, &Arc<Stray>)| Arc::ptr_eq(a, b);
         if strays.len() == self.strays.len() && strays.values().zip(self.strays.values()).all(same) {
             return;
@@ -308,7 +308,7 @@ impl Catalog {
         self.generation += 1;
     }
 
-    fn replace(&mut self, mut files: Arc<Files>, now: Instant) -> Changes {
+    fn replace(&mut self, mut files: Arc<Files>, now: Instant) -> CatalogChanges {
         // Two readings with the same result are the same template, whose plans are kept.
         for (key, template) in Arc::make_mut(&mut files) {
             if let Some(known) = self.files.get(key).filter(|known| known.state.is_same(&template.state)) {
@@ -327,7 +327,7 @@ impl Catalog {
         }
         self.files = files;
         let by_id = by_id(&self.files);
-        let mut changes = Changes::default();
+        let mut changes = CatalogChanges::default();
         for (id, template) in &by_id {
             match self.by_id.get(id) {
                 None => changes.added.push(id.clone()),

@@ -11,7 +11,7 @@
 mod near_miss;
 
 use self::near_miss::Opener;
-use crate::tokens::{Cursor, Tag, Token, Tokens};
+use crate::tokens::{PositionCursor, Tag, Token, Tokens};
 use crate::{Problem, ValueFilter};
 use guillemet_base::names::SecretName;
 use guillemet_base::random::random;
@@ -100,7 +100,7 @@ pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     let id: [u8; 16] = random();
     let mut lexer = Lexer {
         text,
-        cursor: Cursor::new(text),
+        cursor: PositionCursor::new(text),
         problems: Vec::new(),
         bound: Vec::new(),
         passed: Vec::new(),
@@ -132,7 +132,7 @@ pub fn names_in_text<'a>(text: &str, names: &[&'a SecretName]) -> Vec<(&'a Secre
     let haystack = text.to_ascii_lowercase();
     let mut found = Vec::new();
     for name in names {
-        let mut cursor = Cursor::new(text);
+        let mut cursor = PositionCursor::new(text);
         found.extend(haystack.match_indices(&name.key()).map(|(at, _)| {
             let (line, column) = cursor.position(at);
             (*name, line, column)
@@ -143,7 +143,7 @@ pub fn names_in_text<'a>(text: &str, names: &[&'a SecretName]) -> Vec<(&'a Secre
 
 struct Lexer<'a> {
     text: &'a str,
-    cursor: Cursor<'a>,
+    cursor: PositionCursor<'a>,
     problems: Vec<Problem>,
     /// Names that statements of this template assign a value.
     bound: Vec<&'a str>,

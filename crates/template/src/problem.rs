@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 
 /// The most problems or warnings in one answer.
 pub const PROBLEMS_MAX: usize = 100;
@@ -33,11 +33,11 @@ pub struct Problem {
 }
 
 /// Makes untrusted problems safe to show, and returns at most `PROBLEMS_MAX` of them.
-pub fn tidy_problems(problems: Vec<Problem>) -> Vec<Problem> {
+pub fn sanitize_problems(problems: Vec<Problem>) -> Vec<Problem> {
     let tidied = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
-        path: tidy(&problem.path, PATH_MAX),
-        message: tidy(&problem.message, MESSAGE_MAX),
-        help: problem.help.map(|help| tidy(&help, MESSAGE_MAX)),
+        path: sanitize(&problem.path, PATH_MAX),
+        message: sanitize(&problem.message, MESSAGE_MAX),
+        help: problem.help.map(|help| sanitize(&help, MESSAGE_MAX)),
         ..problem
     });
     tidied.collect()

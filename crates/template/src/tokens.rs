@@ -127,14 +127,14 @@ fn string(bytes: &[u8]) -> Option<(usize, bool)> {
 
 /// Turns byte offsets into lines and columns. Cheap while the offsets rise; a smaller one starts over.
 #[derive(Clone, Debug)]
-pub struct Cursor<'a> {
+pub struct PositionCursor<'a> {
     text: &'a str,
     at: usize,
     line: u32,
     column: u32,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> PositionCursor<'a> {
     /// Starts at the beginning of a text.
     pub fn new(text: &'a str) -> Self {
         Self { text, at: 0, line: 1, column: 1 }

@@ -100,7 +100,7 @@ pub enum About {
 
 /// One change, done or attempted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct AuditChange {
     /// The time of the change, in milliseconds since the Unix epoch.
     pub time: Millis,
     /// The kind of the change.
@@ -117,7 +117,7 @@ pub struct Change {
     pub error: Option<String>,
 }
 
-impl Change {
+impl AuditChange {
     /// Returns a change that was made and is about nothing in particular.
     pub fn new(kind: ChangeKind, actor: &Actor, time: Millis) -> Self {
         Self { time, kind, actor: actor.clone(), about: About::Whole, before: None, after: None, error: None }
@@ -218,7 +218,7 @@ enum KeptAbout {
     Device(DeviceRef),
 }
 
-impl Change {
+impl AuditChange {
     /// Returns it as it is kept; the caller seals it.
     ///
     /// # Errors
@@ -296,9 +296,10 @@ mod tests {
         ];
         for actor in &actors {
             for about in &abouts {
-                let done = Change::new(ChangeKind::SecretRenamed, actor, 5).about(about.clone()).before("a").after("b");
+                let done =
+                    AuditChange::new(ChangeKind::SecretRenamed, actor, 5).about(about.clone()).before("a").after("b");
                 for change in [done.clone(), done.failed("conflict")] {
-                    assert_eq!(Change::decode(&change.encode().unwrap()).as_ref(), Some(&change));
+                    assert_eq!(AuditChange::decode(&change.encode().unwrap()).as_ref(), Some(&change));
                 }
             }
         }
@@ -318,7 +319,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Change::decode(&bytes);
+            let _ = AuditChange::decode(&bytes);
         }
     }
 }

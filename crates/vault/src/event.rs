@@ -98,7 +98,7 @@ pub enum ChangeKind {
 
 /// The kind of an event: a use or a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// A caller asked for a secret, with this outcome.
     Use(Outcome),
     /// Something was changed, or the attempt failed.
@@ -139,9 +139,9 @@ impl Class {
 
 /// A row of the table of events, [`EVENT_KINDS`].
 #[derive(Clone, Copy, Debug)]
-pub struct EventKind {
+pub struct EventKindRow {
     /// The kind. Its number is the code in files, which never changes.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The name in the API and on the command line.
     pub name: &'static str,
     /// The class, which says how the event is counted and kept.
@@ -152,12 +152,12 @@ pub struct EventKind {
 
 /// All kinds of events. Files, the API, the labels of the console, `openapi.yaml` and `docs/usage.md` follow this
 /// table, and tests check that they do.
-pub const EVENT_KINDS: [EventKind; 31] = {
-    const fn used(outcome: Outcome, name: &'static str, class: Class, text: &'static str) -> EventKind {
-        EventKind { kind: Kind::Use(outcome), name, class, text }
+pub const EVENT_KINDS: [EventKindRow; 31] = {
+    const fn used(outcome: Outcome, name: &'static str, class: Class, text: &'static str) -> EventKindRow {
+        EventKindRow { kind: EventKind::Use(outcome), name, class, text }
     }
-    const fn change(kind: ChangeKind, name: &'static str, text: &'static str) -> EventKind {
-        EventKind { kind: Kind::Change(kind), name, class: Class::Change, text }
+    const fn change(kind: ChangeKind, name: &'static str, text: &'static str) -> EventKindRow {
+        EventKindRow { kind: EventKind::Change(kind), name, class: Class::Change, text }
     }
     use ChangeKind::*;
     use Class::{Answer, Refusal};
@@ -196,9 +196,9 @@ pub const EVENT_KINDS: [EventKind; 31] = {
     ]
 };
 
-impl Kind {
+impl EventKind {
     /// Returns the row of the table that describes this kind.
-    pub fn row(self) -> &'static EventKind {
+    pub fn row(self) -> &'static EventKindRow {
         // A test checks that each kind has its row.
         EVENT_KINDS.iter().find(|row| row.kind == self).unwrap_or(&EVENT_KINDS[0])
     }
@@ -223,8 +223,8 @@ impl Kind {
 }
 
 impl Outcome {
-    fn row(self) -> &'static EventKind {
-        Kind::Use(self).row()
+    fn row(self) -> &'static EventKindRow {
+        EventKind::Use(self).row()
     }
 
     /// Returns the name in the API.
@@ -234,8 +234,8 @@ impl Outcome {
 
     /// Returns the outcome with this code in files, or `None` for the code of a change and for an unknown one.
     pub fn numbered(code: u8) -> Option<Self> {
-        match Kind::numbered(code) {
-            Some(Kind::Use(outcome)) => Some(outcome),
+        match EventKind::numbered(code) {
+            Some(EventKind::Use(outcome)) => Some(outcome),
             _ => None,
         }
     }
@@ -253,7 +253,7 @@ impl Outcome {
     /// Returns every outcome that is a refusal.
     pub fn refusals() -> impl Iterator<Item = Self> {
         EVENT_KINDS.iter().filter_map(|row| match row.kind {
-            Kind::Use(outcome) if row.class == Class::Refusal => Some(outcome),
+            EventKind::Use(outcome) if row.class == Class::Refusal => Some(outcome),
             _ => None,
         })
     }
@@ -262,13 +262,13 @@ impl Outcome {
 impl ChangeKind {
     /// Returns the name in the API.
     pub fn name(self) -> &'static str {
-        Kind::Change(self).row().name
+        EventKind::Change(self).row().name
     }
 
     /// Returns the change with this code in files, or `None` for the code of a use and for an unknown one.
     pub fn numbered(code: u8) -> Option<Self> {
-        match Kind::numbered(code) {
-            Some(Kind::Change(change)) => Some(change),
+        match EventKind::numbered(code) {
+            Some(EventKind::Change(change)) => Some(change),
             _ => None,
         }
     }
@@ -307,7 +307,7 @@ pub enum Subject<'a> {
 
 /// One answer or refusal, as it is recorded.
 #[derive(Clone, Debug)]
-pub struct Event<'a> {
+pub struct RequestEvent<'a> {
     /// The time of the request, in milliseconds since the Unix epoch.
     pub time: Millis,
     /// How the request ended.
@@ -322,12 +322,12 @@ pub struct Event<'a> {
     /// the path.
     pub route: Option<&'a str>,
     /// One entry for each slot that a secret was part of.
-    pub uses: &'a [Use<'a>],
+    pub uses: &'a [RecordedUse<'a>],
 }
 
 /// A secret or name in one field of a config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use<'a> {
+pub struct RecordedUse<'a> {
     /// The secret or name that was used.
     pub subject: Subject<'a>,
     /// The field of the config.
@@ -356,7 +356,7 @@ pub struct Decoded<'a> {
     /// Method and path of the route, if the caller lacked the right to it.
     pub route: Option<&'a str>,
     /// The uses in this record. A large event is split over several records.
-    pub uses: Vec<Use<'a>>,
+    pub uses: Vec<RecordedUse<'a>>,
     /// How many uses of unknown names the request had. Together they are one event of the trail. 0 if an earlier record
     /// of the same request has counted them. `None` if each is an event of its own.
     together: Option<u32>,
@@ -366,15 +366,15 @@ pub struct Decoded<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed<'a> {
     /// The use. If it stands for several different names, its subject is [`UnknownName::Other`].
-    pub usage: Use<'a>,
+    pub usage: RecordedUse<'a>,
     /// How many uses this event stands for.
     pub uses: u32,
 }
 
 impl<'a> Decoded<'a> {
     /// Returns the uses that are counted: every use, and for a refusal without uses a single one without a name.
-    pub fn counted(&self) -> &[Use<'a>] {
-        const NAMELESS: [Use<'static>; 1] = [Use { subject: Subject::Name(""), field: "" }];
+    pub fn counted(&self) -> &[RecordedUse<'a>] {
+        const NAMELESS: [RecordedUse<'static>; 1] = [RecordedUse { subject: Subject::Name(""), field: "" }];
         if self.uses.is_empty() && self.outcome.is_refusal() { &NAMELESS } else { &self.uses }
     }
 
@@ -388,7 +388,7 @@ impl<'a> Decoded<'a> {
             (Subject::Unknown(_), Some(0)) => None,
             (Subject::Unknown(_), Some(uses)) => {
                 together = Some(0);
-                Some(Listed { usage: Use { subject: Subject::Unknown(name), field: "" }, uses })
+                Some(Listed { usage: RecordedUse { subject: Subject::Unknown(name), field: "" }, uses })
             }
             _ => Some(Listed { usage, uses: 1 }),
         })
@@ -431,7 +431,7 @@ mod tag {
 
 /// Appends the event to `out` with the first of `uses` that fit into `max` bytes, but at least one, and returns how
 /// many. `uses` is the part of `event.uses`, up to its end, that has not been written yet.
-pub fn encode(event: &Event<'_>, uses: &[Use<'_>], max: usize, out: &mut Vec<u8>) -> usize {
+pub fn encode(event: &RequestEvent<'_>, uses: &[RecordedUse<'_>], max: usize, out: &mut Vec<u8>) -> usize {
     out.push(event.outcome as u8);
     out.extend_from_slice(&event.time.to_le_bytes());
     out.extend_from_slice(&event.caller.uid.to_le_bytes());
@@ -444,7 +444,7 @@ pub fn encode(event: &Event<'_>, uses: &[Use<'_>], max: usize, out: &mut Vec<u8>
         out.push(tag::ROUTE);
         put(out, event.route);
     }
-    let is_unknown = |usage: &&Use<'_>| matches!(usage.subject, Subject::Unknown(_));
+    let is_unknown = |usage: &&RecordedUse<'_>| matches!(usage.subject, Subject::Unknown(_));
     let unknown = event.uses.iter().filter(is_unknown).count();
     if unknown > 1 {
         // The first record that has any of them counts for all.
@@ -520,7 +520,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
             }
             _ => return None,
         };
-        uses.push(Use { subject, field: reader.text()?? });
+        uses.push(RecordedUse { subject, field: reader.text()?? });
     }
     Some(Decoded { time, outcome, uid, gid, pid, exe, template, target, route, uses, together })
 }
@@ -560,12 +560,12 @@ mod tests {
     fn an_event_comes_back() {
         let caller = caller();
         let uses = [
-            Use { subject: Subject::Secret(SecretId([7; 16])), field: "headers.A" },
-            Use { subject: Subject::Name("missing"), field: "" },
-            Use { subject: Subject::Unknown(UnknownName::Hash([9; 8])), field: "x" },
-            Use { subject: Subject::Unknown(UnknownName::Other), field: "y" },
+            RecordedUse { subject: Subject::Secret(SecretId([7; 16])), field: "headers.A" },
+            RecordedUse { subject: Subject::Name("missing"), field: "" },
+            RecordedUse { subject: Subject::Unknown(UnknownName::Hash([9; 8])), field: "x" },
+            RecordedUse { subject: Subject::Unknown(UnknownName::Other), field: "y" },
         ];
-        let event = Event {
+        let event = RequestEvent {
             time: 9,
             outcome: Outcome::Missing,
             caller: &caller,
@@ -587,16 +587,16 @@ mod tests {
     #[test]
     fn names_that_nothing_has_are_one_event_of_a_request() {
         let caller = caller();
-        let unknown = |field| Use { subject: Subject::Unknown(UnknownName::Other), field };
-        let mut uses = vec![Use { subject: Subject::Secret(SecretId([7; 16])), field: "a" }; 3];
+        let unknown = |field| RecordedUse { subject: Subject::Unknown(UnknownName::Other), field };
+        let mut uses = vec![RecordedUse { subject: Subject::Secret(SecretId([7; 16])), field: "a" }; 3];
         uses.extend(vec![unknown("b"); 700]);
-        uses.push(Use { subject: Subject::Name("known"), field: "c" });
+        uses.push(RecordedUse { subject: Subject::Name("known"), field: "c" });
         for (uses, expected) in [
             (uses.as_slice(), vec![("a", 1), ("a", 1), ("a", 1), ("", 700), ("c", 1)]),
             (&uses[3..4], vec![("b", 1)]),
             (&uses[3..5], vec![("", 2)]),
         ] {
-            let event = Event {
+            let event = RequestEvent {
                 time: 9,
                 outcome: Outcome::Missing,
                 caller: &caller,
@@ -619,7 +619,7 @@ mod tests {
             assert_eq!((counted, listed), (uses.len(), expected));
         }
         // In records of the first version, each unknown name is an event of its own.
-        let event = Event {
+        let event = RequestEvent {
             time: 9,
             outcome: Outcome::Missing,
             caller: &caller,
@@ -637,28 +637,28 @@ mod tests {
     /// them.
     #[test]
     fn files_api_console_and_docs_follow_the_table() {
-        let names = |of: &dyn Fn(&EventKind) -> bool| -> Vec<&str> {
+        let names = |of: &dyn Fn(&EventKindRow) -> bool| -> Vec<&str> {
             EVENT_KINDS.iter().filter(|row| of(row)).map(|row| row.name).collect()
         };
         for (index, row) in EVENT_KINDS.iter().enumerate() {
             // Files of earlier versions hold these codes: they count from 1, and an existing one never changes.
             let code = row.kind.code();
             assert_eq!(usize::from(code), index + 1, "{}", row.name);
-            assert_eq!(Kind::numbered(code), Some(row.kind));
-            assert_eq!(Kind::named(row.name), Some(row.kind));
+            assert_eq!(EventKind::numbered(code), Some(row.kind));
+            assert_eq!(EventKind::named(row.name), Some(row.kind));
             assert_eq!((row.kind.row().name, row.kind.row().text), (row.name, row.text));
             // A use is never read as a change, or the other way round.
             let (used, change) = (Outcome::numbered(code), ChangeKind::numbered(code));
             assert_eq!(
-                (used.map(Kind::Use), change.map(Kind::Change)),
+                (used.map(EventKind::Use), change.map(EventKind::Change)),
                 match row.kind {
-                    Kind::Use(_) => (Some(row.kind), None),
-                    Kind::Change(_) => (None, Some(row.kind)),
+                    EventKind::Use(_) => (Some(row.kind), None),
+                    EventKind::Change(_) => (None, Some(row.kind)),
                 }
             );
             assert_eq!(row.class == Class::Change, change.is_some());
         }
-        assert!(Kind::numbered(0).is_none() && Kind::numbered(EVENT_KINDS.len() as u8 + 1).is_none());
+        assert!(EventKind::numbered(0).is_none() && EventKind::numbered(EVENT_KINDS.len() as u8 + 1).is_none());
         for (index, (class, name, _)) in Class::ALL.into_iter().enumerate() {
             assert_eq!((class as usize, class.name(), Class::named(name)), (index, name, Some(class)));
         }
@@ -691,8 +691,8 @@ mod tests {
     fn a_large_event_is_written_in_parts() {
         let caller = caller();
         let field = "f".repeat(2000);
-        let uses = vec![Use { subject: Subject::Secret(SecretId([7; 16])), field: &field }; 50];
-        let event = Event {
+        let uses = vec![RecordedUse { subject: Subject::Secret(SecretId([7; 16])), field: &field }; 50];
+        let event = RequestEvent {
             time: 9,
             outcome: Outcome::Answered,
             caller: &caller,

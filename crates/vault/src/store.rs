@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
-use super::audit::Change;
+use super::audit::AuditChange;
 use super::keys::{self, Method, NewUnlock, OpenedBy, PassphraseHeader, UnlockWith};
 use super::passphrase::BadPassphrase;
 use super::trail;
@@ -176,7 +176,7 @@ pub struct Writes<'a> {
     /// Changes of the account's records.
     pub account: AccountWrites<'a>,
     /// The events of this change for the audit trail.
-    pub changes: &'a [Change],
+    pub changes: &'a [AuditChange],
 }
 
 /// A document with its label.
@@ -371,7 +371,7 @@ impl Vault {
     ///
     /// # Errors
     /// Any error of the file. Nothing has been recorded then, so the change must not be made.
-    pub fn record(&mut self, changes: &[Change]) -> Result<(), VaultError> {
+    pub fn record(&mut self, changes: &[AuditChange]) -> Result<(), VaultError> {
         let (trail, changes_kept) = (&self.trail, self.changes_kept);
         change(&mut self.database, |database| trail::write_changes(database, trail, changes_kept, changes))
     }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
-use super::audit::{Change, holder_of};
+use super::audit::{AuditChange, holder_of};
 use super::event::{self, Class};
 use super::store::VaultError;
 use super::usage;
@@ -88,7 +88,7 @@ impl Newest {
     ///
     /// # Errors
     /// `Unserializable`.
-    fn of_changes(limit: usize, changes: &[Change]) -> Result<Self, VaultError> {
+    fn of_changes(limit: usize, changes: &[AuditChange]) -> Result<Self, VaultError> {
         let mut newest = Self::new(Class::Change, limit);
         for (number, change) in (0..).zip(changes) {
             let encoded = change.encode().map_err(VaultError::Unserializable)?;
@@ -290,7 +290,7 @@ pub(super) fn write_changes(
     database: &Connection,
     boxes: &Boxes,
     limit: usize,
-    changes: &[Change],
+    changes: &[AuditChange],
 ) -> Result<(), VaultError> {
     if changes.is_empty() {
         return Ok(());

@@ -23,7 +23,7 @@ use rusqlite::OptionalExtension;
 use self::counters::Counters;
 use self::shared::Shared;
 use self::unknown::UnknownNames;
-use super::audit::Change;
+use super::audit::AuditChange;
 use super::journal::{self, CONTENT_MAX, Journal, JournalError, Pending, Position, Unappended};
 use super::store::{self, VaultError};
 use super::{event, trail};
@@ -34,7 +34,8 @@ pub use self::counters::Sums;
 pub(super) use self::counters::prepare;
 pub use self::list::{Picks, TrailEvent, UseEvent};
 pub use super::event::{
-    Caller, ChangeKind, Class, Decoded, EVENT_KINDS, Event, Kind, Listed, Outcome, Subject, UnknownName, Use,
+    Caller, ChangeKind, Class, Decoded, EVENT_KINDS, EventKind, Listed, Outcome, RecordedUse, RequestEvent, Subject,
+    UnknownName,
 };
 pub use super::trail::{EVENTS, EVENTS_MAX};
 
@@ -287,7 +288,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Unrecorded`]: the answer must not leave.
-    pub fn record(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
+    pub fn record(&self, event: &RequestEvent<'_>) -> Result<(), Unrecorded> {
         thread_local! {
             static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(CONTENT_MAX));
         }
@@ -310,7 +311,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Any error means that the change must not be made, or not be acknowledged.
-    pub fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
+    pub fn record_changes(&self, changes: &[AuditChange]) -> Result<(), RecorderError> {
         self.shared.record_changes(changes)
     }
 
@@ -319,7 +320,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Any error but that one.
-    pub fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
+    pub fn record_changes_in_time(&self, changes: Vec<AuditChange>) -> Result<(), RecorderError> {
         self.shared.record_changes_in_time(changes)
     }
 

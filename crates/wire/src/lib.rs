@@ -262,7 +262,7 @@ pub struct Newest {
 /// The position at which a pull goes on: `GET /v1/accounts/{id}/changes?heads_after&records_after&after_id&limit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cursor {
+pub struct PullCursor {
     /// Asks for heads with a higher `seq` than this.
     pub heads_after: u64,
     /// Asks for records that were changed by a head with a higher `seq` than this.
@@ -276,7 +276,7 @@ pub struct Cursor {
 /// A page of changes: every head, and the newest form of each record that changed, ordered by (`seq`, `id`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Changes {
+pub struct ChangesPage {
     /// The newest head at the time the page was read; `None` in an account that has no head yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Newest>,
@@ -290,13 +290,13 @@ pub struct Changes {
     pub links: Vec<Link>,
     /// The position of the next page; `None` if this is the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<Cursor>,
+    pub next: Option<PullCursor>,
 }
 
 /// The body of `POST /v1/accounts/{id}/invites`, which registers an invitation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Invite {
+pub struct InviteRegistration {
     /// The SHA-256 of the token, which a device can show once within `expires_in` seconds.
     pub token_hash: Hash,
     /// The lifetime of the token in seconds, at most [`INVITE_SECONDS`].
@@ -321,7 +321,7 @@ pub struct Enrolment {
 /// counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Usage {
+pub struct UsageUpload {
     /// The device that reports its uses.
     pub device: DeviceId,
     /// The number of the document, which rises with each one.
@@ -336,7 +336,7 @@ pub struct Usage {
 /// A listing, in the form that all of the API uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Listing<T> {
+pub struct AccountListing<T> {
     /// The number of items.
     pub count: usize,
     /// The items themselves, all of them.
@@ -346,7 +346,7 @@ pub struct Listing<T> {
 /// An event in the stream of `GET /v1/accounts/{id}/events`, sent as `event: …` with JSON in `data:`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "event")]
-pub enum Told {
+pub enum ServerEvent {
     /// There is a newer head. The stream also begins with this event.
     Head {
         /// The number of the newest head; 0 if the account has none.
@@ -361,7 +361,7 @@ pub enum Told {
 /// The answer to `GET /v1/accounts/current`: the account and device of the API key that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Current {
+pub struct CurrentDevice {
     /// The account that the API key belongs to.
     pub id: AccountId,
     /// The device that the API key belongs to; `None` for the key that creates an account.

@@ -15,7 +15,7 @@ use guillemet_base::files::Fingerprint;
 use guillemet_secret::reader::read;
 use guillemet_template::Problem;
 use guillemet_template::catalog::TEMPLATE_MAX;
-use guillemet_template::tokens::Cursor;
+use guillemet_template::tokens::PositionCursor;
 
 /// The file that is adopted, with its content.
 pub struct Source {
@@ -69,7 +69,7 @@ impl Source {
 
     /// Returns the line and the column (in characters) of a byte, both counted from 1.
     pub fn position(&self, at: usize) -> (u32, u32) {
-        Cursor::new(&self.text).position(self.text.floor_char_boundary(at))
+        PositionCursor::new(&self.text).position(self.text.floor_char_boundary(at))
     }
 }
 

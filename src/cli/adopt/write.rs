@@ -10,7 +10,7 @@ use serde_json::{Number, Value};
 
 use super::config::{Leaf, Node, Table};
 use super::find::{Finding, Findings};
-use guillemet_base::display::is_unfit;
+use guillemet_base::display::is_unprintable;
 use guillemet_template::lexer::lex;
 use guillemet_template::{Format, ValueFilter};
 
@@ -263,7 +263,7 @@ fn escaped(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             // These are characters that could drive a terminal, and those that the lexer reserves. All are in the Basic
             // Multilingual Plane.
-            c if is_unfit(c) || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffe}' | '\u{ffff}') => {
+            c if is_unprintable(c) || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffe}' | '\u{ffff}') => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),

@@ -8,7 +8,7 @@ use toml_edit::{DocumentMut, Item, Table};
 
 use crate::cli::Failure;
 use crate::cli::adopt::write::{quoted_text, toml_key, yaml_key};
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_base::names::SecretName;
 use guillemet_plan::protocol::Description;
 use guillemet_plugin::schema::{SECRET, examples};
@@ -173,7 +173,7 @@ fn example(value: &Value, secret: &SecretName) -> Option<Leaf> {
 /// Returns the text of a plugin's author as comment lines. Returns no lines if the lexer would find template syntax in
 /// the text.
 fn comment(text: &str) -> Vec<String> {
-    let text = tidy(text, COMMENT_MAX);
+    let text = sanitize(text, COMMENT_MAX);
     if quoted_text(&text).contains("<% raw %>") {
         return Vec::new();
     }

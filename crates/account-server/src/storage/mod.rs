@@ -19,10 +19,10 @@ use serde::Serialize;
 
 pub use self::hub::{Hub, Wake};
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Push, Usage, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, Push, UsageUpload, Wrap};
 
 /// The future of a storage call.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
 /// The reasons why a storage call failed or was refused.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +193,7 @@ pub struct Retention {
 
 /// The totals over all accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct StorageTotals {
     /// The number of accounts.
     pub accounts: u64,
     /// The number of records, without removed ones.
@@ -212,65 +212,71 @@ pub trait Storage: Send + Sync {
     /// Creates an account that has no head yet.
     ///
     /// Fails with [`StorageError::Taken`] if the id is in use.
-    fn create_account(&self, account: NewAccount) -> Answer<'_, ()>;
+    fn create_account(&self, account: NewAccount) -> StorageFuture<'_, ()>;
 
     /// Returns all accounts, the oldest first.
-    fn accounts(&self) -> Answer<'_, Vec<AccountRow>>;
+    fn accounts(&self) -> StorageFuture<'_, Vec<AccountRow>>;
 
     /// Removes an account and everything in it.
-    fn delete_account(&self, account: AccountId) -> Answer<'_, ()>;
+    fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()>;
 
     /// Makes a former head the newest again, with all records, wraps and keys as they were then.
     ///
     /// Fails with [`StorageError::NoHead`] if that head is not kept.
-    fn restore_head(&self, account: AccountId, seq: u64) -> Answer<'_, Newest>;
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest>;
 
     /// Returns the API key with this id, unless it has ended.
-    fn key<'a>(&'a self, id: &'a str) -> Answer<'a, Option<KnownKey>>;
+    fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>>;
 
     /// Returns the newest head; `None` before the first push.
-    fn newest(&self, account: AccountId) -> Answer<'_, Option<Newest>>;
+    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>>;
 
     /// Accepts a push completely or not at all, and only on the head it was made on.
     ///
     /// Fails with [`StorageError::Behind`] if another head is the newest.
-    fn push(&self, pushing: Pushing) -> Answer<'_, Newest>;
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest>;
 
     /// Returns a page of changes, with the wraps for `device`.
     ///
     /// Fails with [`StorageError::ContinuityLost`] if heads after `from` are no longer kept.
-    fn changes(&self, account: AccountId, device: DeviceId, from: Cursor, limit: usize) -> Answer<'_, Changes>;
+    fn changes(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        from: PullCursor,
+        limit: usize,
+    ) -> StorageFuture<'_, ChangesPage>;
 
     /// Returns the newest wrap for a device; `None` if there is none.
-    fn wrap(&self, account: AccountId, device: DeviceId) -> Answer<'_, Option<Wrap>>;
+    fn wrap(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, Option<Wrap>>;
 
     /// Stores an invitation until it is used or too old.
-    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> Answer<'_, ()>;
+    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> StorageFuture<'_, ()>;
 
     /// Adds a device with a token to those that wait. The same device can repeat the call.
     ///
     /// Fails with [`StorageError::Token`] if the token is unknown, used or too old.
-    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> Answer<'_, ()>;
+    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> StorageFuture<'_, ()>;
 
     /// Returns the devices that wait to be admitted.
-    fn enrolments(&self, account: AccountId) -> Answer<'_, Vec<Enrolment>>;
+    fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>>;
 
     /// Turns away a device that waits. Returns whether there was one.
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> Answer<'_, bool>;
+    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool>;
 
     /// Stores a usage document.
     ///
     /// Fails with [`StorageError::NotHigher`] if its counter is not higher than the stored one.
-    fn put_usage(&self, account: AccountId, usage: Usage) -> Answer<'_, ()>;
+    fn put_usage(&self, account: AccountId, usage: UsageUpload) -> StorageFuture<'_, ()>;
 
     /// Returns the usage documents of all devices.
-    fn usage(&self, account: AccountId) -> Answer<'_, Vec<Usage>>;
+    fn usage(&self, account: AccountId) -> StorageFuture<'_, Vec<UsageUpload>>;
 
     /// Removes old heads, and what had ended by then. Returns the number of heads removed.
-    fn prune(&self, retention: Retention) -> Answer<'_, u64>;
+    fn prune(&self, retention: Retention) -> StorageFuture<'_, u64>;
 
     /// Returns the totals over all accounts.
-    fn totals(&self) -> Answer<'_, Totals>;
+    fn totals(&self) -> StorageFuture<'_, StorageTotals>;
 }
 
 /// The newest head as a transaction finds it, before it accepts a push.

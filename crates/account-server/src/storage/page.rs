@@ -5,7 +5,7 @@
 //! read. So a device that follows `next` to the end has every head up to the newest one of the last page, and of every
 //! record that these heads changed the form that is valid at that head.
 
-use guillemet_wire::{ChangedRecord, Cursor, ObjectId};
+use guillemet_wire::{ChangedRecord, ObjectId, PullCursor};
 
 /// The most heads in one page.
 pub const HEADS_MAX: usize = 1000;
@@ -41,23 +41,23 @@ impl Room {
 
 /// Returns the position after which records are wanted. Without `after_id` it is after the last record of
 /// `records_after`.
-pub fn behind(from: &Cursor) -> (u64, ObjectId) {
+pub fn behind(from: &PullCursor) -> (u64, ObjectId) {
     (from.records_after, from.after_id.unwrap_or(ObjectId([0xff; 16])))
 }
 
 /// Returns the position of the next page; `None` if this is the last. `reached` is the newest head given so far,
 /// `newest` the newest of the account, and `cut` means that there are more records up to `reached`.
-pub fn next(from: &Cursor, reached: u64, newest: u64, records: &[ChangedRecord], cut: bool) -> Option<Cursor> {
+pub fn next(from: &PullCursor, reached: u64, newest: u64, records: &[ChangedRecord], cut: bool) -> Option<PullCursor> {
     match records.last() {
         Some(last) if cut => {
-            Some(Cursor { heads_after: reached, records_after: last.seq, after_id: Some(last.record.id) })
+            Some(PullCursor { heads_after: reached, records_after: last.seq, after_id: Some(last.record.id) })
         }
         // No record fitted into the page next to the heads.
-        None if cut => Some(Cursor { heads_after: reached, ..*from }),
+        None if cut => Some(PullCursor { heads_after: reached, ..*from }),
         _ if reached < newest && from.records_after < reached => {
-            Some(Cursor { heads_after: reached, records_after: reached, after_id: None })
+            Some(PullCursor { heads_after: reached, records_after: reached, after_id: None })
         }
-        _ if reached < newest => Some(Cursor { heads_after: reached, ..*from }),
+        _ if reached < newest => Some(PullCursor { heads_after: reached, ..*from }),
         _ => None,
     }
 }
@@ -78,11 +78,11 @@ mod tests {
 
     #[test]
     fn what_was_passed_is_not_read_again() {
-        let from = Cursor { heads_after: 3, records_after: 7, after_id: Some(ObjectId([1; 16])) };
+        let from = PullCursor { heads_after: 3, records_after: 7, after_id: Some(ObjectId([1; 16])) };
         assert_eq!(next(&from, 9, 9, &[], false), None);
-        assert_eq!(next(&from, 5, 9, &[], false), Some(Cursor { heads_after: 5, ..from }));
-        let passed = Some(Cursor { heads_after: 8, records_after: 8, after_id: None });
+        assert_eq!(next(&from, 5, 9, &[], false), Some(PullCursor { heads_after: 5, ..from }));
+        let passed = Some(PullCursor { heads_after: 8, records_after: 8, after_id: None });
         assert_eq!(next(&from, 8, 9, &[], false), passed);
-        assert_eq!(next(&from, 8, 9, &[], true), Some(Cursor { heads_after: 8, ..from }));
+        assert_eq!(next(&from, 8, 9, &[], true), Some(PullCursor { heads_after: 8, ..from }));
     }
 }

@@ -21,9 +21,12 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Config, IsolationLevel, Row};
 
 use self::tls::Tls;
-use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
+use super::{
+    AccountRow, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, StorageFuture, StorageTotals,
+    Wake,
+};
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, UsageUpload, Wrap};
 
 /// The number of connections that one server has to the database, in addition to the one that listens.
 const CONNECTIONS: usize = 16;
@@ -197,37 +200,37 @@ impl Storage for Postgres {
         &self.hub
     }
 
-    fn create_account(&self, account: NewAccount) -> Answer<'_, ()> {
+    fn create_account(&self, account: NewAccount) -> StorageFuture<'_, ()> {
         change!(self, |on| admin::create(on, &account))
     }
 
-    fn accounts(&self) -> Answer<'_, Vec<AccountRow>> {
+    fn accounts(&self) -> StorageFuture<'_, Vec<AccountRow>> {
         look!(self, |on| admin::accounts(on))
     }
 
-    fn delete_account(&self, account: AccountId) -> Answer<'_, ()> {
+    fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             admin::delete(on, account).await?;
             listen::tell(on, account, Wake::Look).await
         })
     }
 
-    fn restore_head(&self, account: AccountId, seq: u64) -> Answer<'_, Newest> {
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
         change!(self, |on| async {
             listen::tell(on, account, Wake::Look).await?;
             admin::restore(on, account, seq).await
         })
     }
 
-    fn key<'a>(&'a self, id: &'a str) -> Answer<'a, Option<KnownKey>> {
+    fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>> {
         read!(self, |on| join::key(on, id))
     }
 
-    fn newest(&self, account: AccountId) -> Answer<'_, Option<Newest>> {
+    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>> {
         read!(self, |on| async { Ok(push::found(on, account).await?.newest) })
     }
 
-    fn push(&self, pushing: Pushing) -> Answer<'_, Newest> {
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
         change!(self, |on| async {
             let newest = push::push(on, &pushing).await?;
             listen::tell(on, pushing.account, Wake::Head(newest.seq)).await?;
@@ -238,52 +241,58 @@ impl Storage for Postgres {
         })
     }
 
-    fn changes(&self, account: AccountId, device: DeviceId, from: Cursor, limit: usize) -> Answer<'_, Changes> {
+    fn changes(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        from: PullCursor,
+        limit: usize,
+    ) -> StorageFuture<'_, ChangesPage> {
         look!(self, |on| pull::changes(on, account, device, from, limit))
     }
 
-    fn wrap(&self, account: AccountId, device: DeviceId) -> Answer<'_, Option<Wrap>> {
+    fn wrap(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, Option<Wrap>> {
         read!(self, |on| join::wrap(on, account, device))
     }
 
-    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> Answer<'_, ()> {
+    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> StorageFuture<'_, ()> {
         change!(self, |on| join::invite(on, account, token_hash, until))
     }
 
-    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> Answer<'_, ()> {
+    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             join::enrol(on, account, token_hash, &enrolment, at).await?;
             listen::tell(on, account, Wake::Enrolment).await
         })
     }
 
-    fn enrolments(&self, account: AccountId) -> Answer<'_, Vec<Enrolment>> {
+    fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>> {
         read!(self, |on| join::enrolments(on, account))
     }
 
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> Answer<'_, bool> {
+    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
         change!(self, |on| async {
             listen::tell(on, account, Wake::Enrolment).await?;
             join::turn_away(on, account, device).await
         })
     }
 
-    fn put_usage(&self, account: AccountId, usage: Usage) -> Answer<'_, ()> {
+    fn put_usage(&self, account: AccountId, usage: UsageUpload) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             join::put_usage(on, account, &usage).await?;
             listen::tell(on, account, Wake::Usage).await
         })
     }
 
-    fn usage(&self, account: AccountId) -> Answer<'_, Vec<Usage>> {
+    fn usage(&self, account: AccountId) -> StorageFuture<'_, Vec<UsageUpload>> {
         read!(self, |on| join::usage(on, account))
     }
 
-    fn prune(&self, retention: Retention) -> Answer<'_, u64> {
+    fn prune(&self, retention: Retention) -> StorageFuture<'_, u64> {
         change!(self, |on| admin::prune(on, retention))
     }
 
-    fn totals(&self) -> Answer<'_, Totals> {
+    fn totals(&self) -> StorageFuture<'_, StorageTotals> {
         read!(self, |on| admin::totals(on))
     }
 }

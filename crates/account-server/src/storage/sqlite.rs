@@ -18,9 +18,12 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::{AccountRow, Answer, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, Totals, Wake};
+use super::{
+    AccountRow, Hub, KnownKey, NewAccount, Pushing, Retention, Storage, StorageError, StorageFuture, StorageTotals,
+    Wake,
+};
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Enrolment, Hash, Newest, Usage, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, UsageUpload, Wrap};
 
 pub use self::file::DATABASE;
 pub(super) use self::file::{TABLES, look};
@@ -72,7 +75,7 @@ impl Sqlite {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
         told: impl FnOnce(&Hub, &T) + Send + 'static,
-    ) -> Answer<'_, T> {
+    ) -> StorageFuture<'_, T> {
         let hub = Arc::clone(&self.hub);
         ask(&self.writer, move |database| {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -87,7 +90,7 @@ impl Sqlite {
     fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
-    ) -> Answer<'_, T> {
+    ) -> StorageFuture<'_, T> {
         ask(&self.readers, move |database| look(&database.transaction()?))
     }
 }
@@ -95,7 +98,7 @@ impl Sqlite {
 fn ask<'a, T: Send + 'static>(
     to: &Sender<Job>,
     job: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
-) -> Answer<'a, T> {
+) -> StorageFuture<'a, T> {
     let (answer, answered) = oneshot::channel();
     // Sending fails only if nobody waits for the answer any more, which is fine.
     let sent = to.send(Box::new(move |database| drop(answer.send(job(database)))));
@@ -148,33 +151,33 @@ impl Storage for Sqlite {
         &self.hub
     }
 
-    fn create_account(&self, account: NewAccount) -> Answer<'_, ()> {
+    fn create_account(&self, account: NewAccount) -> StorageFuture<'_, ()> {
         self.change(move |database| admin::create(database, &account), nobody)
     }
 
-    fn accounts(&self) -> Answer<'_, Vec<AccountRow>> {
+    fn accounts(&self) -> StorageFuture<'_, Vec<AccountRow>> {
         self.look(|database| admin::accounts(database))
     }
 
-    fn delete_account(&self, account: AccountId) -> Answer<'_, ()> {
+    fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()> {
         self.change(move |database| admin::delete(database, account), move |hub, ()| hub.wake(account, Wake::Look))
     }
 
-    fn restore_head(&self, account: AccountId, seq: u64) -> Answer<'_, Newest> {
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
         let told = move |hub: &Hub, _: &Newest| hub.wake(account, Wake::Look);
         self.change(move |database| admin::restore(database, account, seq), told)
     }
 
-    fn key<'a>(&'a self, id: &'a str) -> Answer<'a, Option<KnownKey>> {
+    fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>> {
         let id = id.to_owned();
         self.look(move |database| join::key(database, &id))
     }
 
-    fn newest(&self, account: AccountId) -> Answer<'_, Option<Newest>> {
+    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>> {
         self.look(move |database| Ok(file::found(database, account)?.newest))
     }
 
-    fn push(&self, pushing: Pushing) -> Answer<'_, Newest> {
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
         let (account, revoked) = (pushing.account, pushing.push.revoked.clone());
         let told = move |hub: &Hub, newest: &Newest| {
             hub.wake(account, Wake::Head(newest.seq));
@@ -185,46 +188,52 @@ impl Storage for Sqlite {
         self.change(move |database| push::push(database, &pushing), told)
     }
 
-    fn changes(&self, account: AccountId, device: DeviceId, from: Cursor, limit: usize) -> Answer<'_, Changes> {
+    fn changes(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        from: PullCursor,
+        limit: usize,
+    ) -> StorageFuture<'_, ChangesPage> {
         self.look(move |database| pull::changes(database, account, device, from, limit))
     }
 
-    fn wrap(&self, account: AccountId, device: DeviceId) -> Answer<'_, Option<Wrap>> {
+    fn wrap(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, Option<Wrap>> {
         self.look(move |database| join::wrap(database, account, device))
     }
 
-    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> Answer<'_, ()> {
+    fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> StorageFuture<'_, ()> {
         self.change(move |database| join::invite(database, account, token_hash, until), nobody)
     }
 
-    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> Answer<'_, ()> {
+    fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> StorageFuture<'_, ()> {
         let told = move |hub: &Hub, (): &()| hub.wake(account, Wake::Enrolment);
         self.change(move |database| join::enrol(database, account, token_hash, &enrolment, at), told)
     }
 
-    fn enrolments(&self, account: AccountId) -> Answer<'_, Vec<Enrolment>> {
+    fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>> {
         self.look(move |database| join::enrolments(database, account))
     }
 
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> Answer<'_, bool> {
+    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
         let told = move |hub: &Hub, _: &bool| hub.wake(account, Wake::Enrolment);
         self.change(move |database| join::turn_away(database, account, device), told)
     }
 
-    fn put_usage(&self, account: AccountId, usage: Usage) -> Answer<'_, ()> {
+    fn put_usage(&self, account: AccountId, usage: UsageUpload) -> StorageFuture<'_, ()> {
         let told = move |hub: &Hub, (): &()| hub.wake(account, Wake::Usage);
         self.change(move |database| join::put_usage(database, account, &usage), told)
     }
 
-    fn usage(&self, account: AccountId) -> Answer<'_, Vec<Usage>> {
+    fn usage(&self, account: AccountId) -> StorageFuture<'_, Vec<UsageUpload>> {
         self.look(move |database| join::usage(database, account))
     }
 
-    fn prune(&self, retention: Retention) -> Answer<'_, u64> {
+    fn prune(&self, retention: Retention) -> StorageFuture<'_, u64> {
         self.change(move |database| admin::prune(database, retention), nobody)
     }
 
-    fn totals(&self) -> Answer<'_, Totals> {
+    fn totals(&self) -> StorageFuture<'_, StorageTotals> {
         self.look(|database| admin::totals(database))
     }
 }

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{ClientError, malformed};
-use guillemet_wire::Told;
+use guillemet_wire::ServerEvent;
 
 /// The longest silence in a stream. The server sends something every 15 seconds.
 const SILENT: Duration = Duration::from_secs(45);
@@ -15,12 +15,12 @@ const EVENT_MAX: usize = 4 << 10;
 
 /// The changes that the server reports. A stream always ends with an error; a new stream begins with the newest head.
 #[derive(Debug)]
-pub struct Events {
+pub struct HeadEvents {
     body: Incoming,
     unread: Lines,
 }
 
-impl Events {
+impl HeadEvents {
     pub(super) fn new(body: Incoming) -> Self {
         Self { body, unread: Lines::default() }
     }
@@ -30,7 +30,7 @@ impl Events {
     /// # Errors
     /// [`ClientError::Unreachable`] if the stream ended or was silent for too long, [`ClientError::Malformed`] if it is
     /// not in the expected form.
-    pub async fn next(&mut self) -> Result<Told, ClientError> {
+    pub async fn next(&mut self) -> Result<ServerEvent, ClientError> {
         let ended = |why: &str| ClientError::Unreachable(format!("the stream of events {why}"));
         loop {
             if let Some(data) = self.unread.event()? {
@@ -78,10 +78,10 @@ mod tests {
         for byte in stream {
             lines.bytes.push(*byte);
             while let Some(data) = lines.event().unwrap() {
-                told.push(serde_json::from_str::<Told>(&data).unwrap());
+                told.push(serde_json::from_str::<ServerEvent>(&data).unwrap());
             }
         }
-        assert_eq!(told, [Told::Head { seq: 3 }, Told::Usage]);
+        assert_eq!(told, [ServerEvent::Head { seq: 3 }, ServerEvent::Usage]);
         lines.bytes = vec![b'a'; EVENT_MAX + 1];
         assert!(lines.event().is_err());
     }

@@ -5,7 +5,7 @@
 use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
-use super::{BadCode, Code, CodeKind, Creation, Invitation, Place, Recovery};
+use super::{AccountAddress, BadCode, Code, CodeKind, Creation, InvitationCode, Recovery};
 use crate::reader::Reader;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
@@ -108,7 +108,7 @@ fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<Code, BadCode> {
     let place = place(reader)?;
     Ok(match kind {
         CodeKind::Creation => Code::Creation(Creation { place, api_key: api_key(reader)? }),
-        CodeKind::Invite => Code::Invite(Invitation {
+        CodeKind::Invite => Code::Invite(InvitationCode {
             place,
             inviter: DeviceId(array(reader)?),
             inviter_key: PublicKey(array(reader)?),
@@ -132,7 +132,7 @@ fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], BadCode> {
     reader.array().ok_or(BadCode::CutOff)
 }
 
-fn place(reader: &mut Reader<'_>) -> Result<Place, BadCode> {
+fn place(reader: &mut Reader<'_>) -> Result<AccountAddress, BadCode> {
     let account = AccountId(array(reader)?);
     let len = usize::from(u16::from_le_bytes(array(reader)?));
     let url = reader.take(len).ok_or(BadCode::CutOff)?;
@@ -142,7 +142,7 @@ fn place(reader: &mut Reader<'_>) -> Result<Place, BadCode> {
         _ => return Err(BadCode::Mistyped),
     };
     let url = std::str::from_utf8(url).map_err(|_| BadCode::Mistyped)?;
-    Place::new(account, url, pin).map_err(|_| BadCode::Mistyped)
+    AccountAddress::new(account, url, pin).map_err(|_| BadCode::Mistyped)
 }
 
 fn api_key(reader: &mut Reader<'_>) -> Result<ApiKey, BadCode> {
@@ -164,9 +164,9 @@ impl Bytes {
         self.0.extend_from_slice(bytes);
     }
 
-    fn place(&mut self, place: &Place) {
+    fn place(&mut self, place: &AccountAddress) {
         self.put(&place.account().0);
-        // `Place::new` limits the length to `URL_MAX`, so it fits.
+        // `AccountAddress::new` limits the length to `URL_MAX`, so it fits.
         self.put(&(place.url().len() as u16).to_le_bytes());
         self.put(place.url().as_bytes());
         self.put(&[u8::from(place.pin().is_some())]);

@@ -23,8 +23,8 @@ const RECOVERY: &str = "gr1-aeibc eqtcq krmfy ydenb wha5d yprya dior2 ha4z2 f4xw
 const NEWER: &str = "gc1-aiibceqtcqkrmfyydenbwha5dypryadior2ha4z2f4xwcy3dn52w45bomv4gc3lqnrstuobugqzqaylcgezggzbtgqaacaqdaqcqmby\
      ibefawdanbyhraeiscmkbkfqxdamrugy4dupb6jvc37xa";
 
-fn place(pin: Option<[u8; 32]>) -> Place {
-    Place::new(AccountId(count(0x10)), "https://account.example:8443", pin).unwrap()
+fn place(pin: Option<[u8; 32]>) -> AccountAddress {
+    AccountAddress::new(AccountId(count(0x10)), "https://account.example:8443", pin).unwrap()
 }
 
 fn api_key() -> ApiKey {
@@ -37,7 +37,7 @@ fn creation() -> Code {
 
 fn invite() -> Code {
     let inviter = DeviceSecret::from_bytes(&mut count(0x01));
-    Code::Invite(Invitation {
+    Code::Invite(InvitationCode {
         place: place(Some(count(0xc0))),
         inviter: DeviceId(count(0xd0)),
         inviter_key: PublicKey(inviter.public()),
@@ -79,7 +79,7 @@ fn codes_are_read_as_they_were_made() {
     let code = Recovery::parse(RECOVERY).unwrap();
     assert_eq!(*code.device_secret.expose(), count(0x61));
     assert_eq!((code.api_key.expose(), code.made_at, code.head.seq), (api_key().expose(), 1_700_000_000_123, 9));
-    let code = Invitation::parse(INVITE).unwrap();
+    let code = InvitationCode::parse(INVITE).unwrap();
     assert_eq!((*code.secret, *code.token, code.place.pin()), (count(0x70), count(0x90), Some(&count(0xc0))));
     assert_eq!(Creation::parse(CREATION).unwrap().place.pin(), None);
 }
@@ -139,9 +139,9 @@ fn what_is_wrong_is_told() {
 #[test]
 fn another_kind_is_told_apart_before_anything_else() {
     let (wanted, found) = (CodeKind::Invite, CodeKind::Recovery);
-    assert_eq!(Invitation::parse(RECOVERY).unwrap_err(), BadCode::Another { wanted, found });
-    assert_eq!(Invitation::parse("gr1-mistyped").unwrap_err(), BadCode::Another { wanted, found });
-    let told = Invitation::parse(RECOVERY).unwrap_err().to_string();
+    assert_eq!(InvitationCode::parse(RECOVERY).unwrap_err(), BadCode::Another { wanted, found });
+    assert_eq!(InvitationCode::parse("gr1-mistyped").unwrap_err(), BadCode::Another { wanted, found });
+    let told = InvitationCode::parse(RECOVERY).unwrap_err().to_string();
     assert_eq!(told, "this is a recovery code; an invitation is wanted, which begins with gi1-");
     assert!(matches!(Creation::parse(INVITE).unwrap_err(), BadCode::Another { .. }));
     assert!(matches!(Recovery::parse(CREATION).unwrap_err(), BadCode::Another { .. }));
@@ -149,7 +149,7 @@ fn another_kind_is_told_apart_before_anything_else() {
 
 #[test]
 fn addresses_fit_a_terminal() {
-    let new = |url: &str| Place::new(AccountId::default(), url, None).map(|_| ());
+    let new = |url: &str| AccountAddress::new(AccountId::default(), url, None).map(|_| ());
     for url in ["", "https://a b", "https://a\n", "https://\u{202e}a", "https://\u{1b}[2J", &"a".repeat(URL_MAX + 1)] {
         assert_eq!(new(url), Err(BadUrl), "{url:?}");
     }
@@ -161,14 +161,14 @@ fn nothing_of_a_code_is_printed() {
     let printed: Vec<String> = [creation(), invite(), recovery()].iter().map(|code| format!("{code:?}")).collect();
     assert_eq!(printed, ["Creation(…)", "Invite(…)", "Recovery(…)"]);
     assert_eq!(format!("{:?}", Creation::parse(CREATION).unwrap()), "Creation(…)");
-    assert_eq!(format!("{:?}", Invitation::parse(INVITE).unwrap()), "Invitation(…)");
+    assert_eq!(format!("{:?}", InvitationCode::parse(INVITE).unwrap()), "Invitation(…)");
     assert_eq!(format!("{:?}", Recovery::parse(RECOVERY).unwrap()), "Recovery(…)");
 }
 
 proptest! {
     #[test]
     fn every_code_comes_back(url in "[!-~]{1,80}", pin in any::<Option<[u8; 32]>>(), account in any::<[u8; 16]>(), seq in any::<u64>()) {
-        let place = || Place::new(AccountId(account), &url, pin).unwrap();
+        let place = || AccountAddress::new(AccountId(account), &url, pin).unwrap();
         let device_secret = DeviceSecret::random();
         let code = Code::Recovery(Recovery {
             place: place(),

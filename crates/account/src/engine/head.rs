@@ -82,7 +82,7 @@ impl Head {
 
 /// The reasons why an answer of the server is refused. Nothing of a refused answer has been applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PullError {
     /// The server offers an older state.
     #[error(
         "the server offers an older state of the account (head {offered}, and this device knows {known}). If it was restored from a backup, run `guillemet account repair` on the device that is furthest; if not, do not trust it"
@@ -131,7 +131,7 @@ pub enum Refusal {
     Revoked,
 }
 
-impl Refusal {
+impl PullError {
     /// Returns the code of the refusal, as in docs/account-protocol.md.
     pub fn code(&self) -> &'static str {
         match self {

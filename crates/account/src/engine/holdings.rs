@@ -42,7 +42,7 @@ pub struct Notice {
 
 /// The head that is being made: its device and number, which are recorded with a change.
 #[derive(Clone, Copy, Debug)]
-pub struct Maker {
+pub struct HeadAuthor {
     /// The device that makes the head.
     pub device: DeviceId,
     /// The number of the head.
@@ -53,7 +53,7 @@ pub struct Maker {
 
 /// The content of an account, without its head. The [module](self) describes it.
 #[derive(Clone, Default)]
-pub struct Holdings {
+pub struct Replica {
     secrets: Map<SecretId, Arc<Secret>>,
     deleted: Map<SecretId, Arc<Deleted>>,
     /// By the key of the present name.
@@ -65,7 +65,7 @@ pub struct Holdings {
     touched: BTreeSet<SecretId>,
 }
 
-impl Holdings {
+impl Replica {
     /// Returns the secret with this id.
     pub fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
         self.secrets.get(&id)
@@ -182,7 +182,7 @@ impl Holdings {
     }
 
     /// Applies an intent to the present content. Returns a notice if the user should know about the result.
-    pub fn apply(&mut self, intent: &Intent, maker: Maker) -> Option<Notice> {
+    pub fn apply(&mut self, intent: &Intent, maker: HeadAuthor) -> Option<Notice> {
         let notice = |text| Some(Notice { at: intent.at, text });
         if let Change::Create(secret) = &intent.change {
             return self.create(secret, maker).and_then(notice);
@@ -233,7 +233,7 @@ impl Holdings {
     }
 
     /// Adds a new secret. Returns the text of a notice if it got another name.
-    fn create(&mut self, secret: &Arc<Secret>, maker: Maker) -> Option<String> {
+    fn create(&mut self, secret: &Arc<Secret>, maker: HeadAuthor) -> Option<String> {
         if self.secrets.contains_key(&secret.id) {
             return None;
         }
@@ -250,7 +250,7 @@ impl Holdings {
 
     /// Puts a secret that was not there, under another name if its own is taken. Former names that are taken stay with
     /// the secret that has them.
-    fn enter(&mut self, secret: &Arc<Secret>, maker: Maker) -> SecretName {
+    fn enter(&mut self, secret: &Arc<Secret>, maker: HeadAuthor) -> SecretName {
         let name = self.claim(&secret.name, secret.id, maker);
         let is_free = |former: &SecretName| self.named(former).is_none() && *former != name;
         if name.as_str() == secret.name.as_str() && secret.former_names.iter().all(is_free) {
@@ -263,14 +263,14 @@ impl Holdings {
     }
 
     /// Brings a deleted secret back. Returns its name, or `None` if it is not among the deleted ones.
-    pub fn revive(&mut self, id: SecretId, maker: Maker) -> Option<SecretName> {
+    pub fn revive(&mut self, id: SecretId, maker: HeadAuthor) -> Option<SecretName> {
         let deleted = self.deleted.remove(&id)?;
         Some(self.enter(&deleted.secret, maker))
     }
 
     /// Returns a name for this secret: the wanted one, or the next free one. A former name of another secret counts as
     /// free if nothing references it, and is taken from that secret.
-    fn claim(&mut self, wanted: &SecretName, id: SecretId, maker: Maker) -> SecretName {
+    fn claim(&mut self, wanted: &SecretName, id: SecretId, maker: HeadAuthor) -> SecretName {
         let is_free = |name: &SecretName| self.named(name).is_none_or(|holder| holder.id == id);
         if is_free(wanted) {
             return wanted.clone();
@@ -299,7 +299,7 @@ impl Holdings {
     }
 
     /// Returns whether another device references this name. The maker has already checked its own templates.
-    fn is_referenced(&self, name: &SecretName, maker: Maker) -> bool {
+    fn is_referenced(&self, name: &SecretName, maker: HeadAuthor) -> bool {
         self.references.iter().any(|(device, references)| *device != maker.device && references.names(name))
     }
 

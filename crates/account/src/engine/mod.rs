@@ -34,18 +34,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-pub use self::head::{Device, Head, Refusal};
-pub use self::holdings::{Deleted, Holdings, Maker, Notice, is_same};
-pub use self::push::{Blocked, Candidate, Unprepared, Wish};
-pub use self::references::{Named, References, Words};
-pub use self::stored::{Memory, Unreadable};
+pub use self::head::{Device, Head, PullError};
+pub use self::holdings::{Deleted, HeadAuthor, Notice, Replica, is_same};
+pub use self::push::{Blocked, PreparedPush, Proposal, PushError};
+pub use self::references::{DeviceReference, References, Words};
+pub use self::stored::{Memory, StoredStateError};
 use super::intent::Intent;
 use super::seal::EpochKey;
-use super::tree::{Leaf, Tree};
+use super::tree::{RecordLeaf, RecordTree};
 use guillemet_base::names::SecretId;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_secret::record::Secret;
-use guillemet_wire::{AccountId, Cursor, DeviceId, Hash, IntentId, Newest, ObjectId, Sealed};
+use guillemet_wire::{AccountId, DeviceId, Hash, IntentId, Newest, ObjectId, PullCursor, Sealed};
 
 /// The identity of this device.
 pub struct Me {
@@ -67,7 +67,7 @@ pub struct Update {
     /// The secrets that no longer exist, as they were.
     pub removed: Vec<Arc<Secret>>,
     /// The records of the account that changed, with their boxes.
-    pub records: Vec<Written>,
+    pub records: Vec<RecordWrite>,
     /// The intents that are now in the account.
     pub settled: Vec<IntentId>,
     /// Messages for the user.
@@ -101,7 +101,7 @@ pub struct DeviceChange {
 }
 
 /// A record to write to disk; `None` if it is to be removed.
-pub type Written = (ObjectId, Option<(Leaf, Sealed)>);
+pub type RecordWrite = (ObjectId, Option<(RecordLeaf, Sealed)>);
 
 /// The number of former heads that a device remembers. They let it distinguish a server that was restored from a backup
 /// from one that lies.
@@ -117,11 +117,11 @@ pub struct Engine {
     /// The head that a pull has to begin with: set until the first head is verified, or when a person has confirmed
     /// another one.
     anchor: Option<Newest>,
-    tree: Tree,
+    tree: RecordTree,
     /// The content of the account at the head.
-    base: Holdings,
+    base: Replica,
     /// The same with the pending intents applied. This device serves from it.
-    view: Holdings,
+    view: Replica,
     pending: VecDeque<Arc<Intent>>,
     /// The secrets that may differ between `view` and `base`.
     differing: BTreeSet<SecretId>,
@@ -159,9 +159,9 @@ impl Engine {
             head,
             hash,
             anchor,
-            tree: Tree::new(),
-            base: Holdings::default(),
-            view: Holdings::default(),
+            tree: RecordTree::new(),
+            base: Replica::default(),
+            view: Replica::default(),
             pending: VecDeque::new(),
             differing: BTreeSet::new(),
             sent: Vec::new(),
@@ -182,12 +182,12 @@ impl Engine {
     }
 
     /// Returns the content of the account at the newest head.
-    pub fn base(&self) -> &Holdings {
+    pub fn base(&self) -> &Replica {
         &self.base
     }
 
     /// Returns the content that this device serves from: the account with the pending intents applied.
-    pub fn view(&self) -> &Holdings {
+    pub fn view(&self) -> &Replica {
         &self.view
     }
 
@@ -212,16 +212,16 @@ impl Engine {
     }
 
     /// Returns the position from which to pull.
-    pub fn cursor(&self) -> Cursor {
+    pub fn cursor(&self) -> PullCursor {
         match self.anchor {
             Some(anchor) => Self::cursor_of(anchor),
-            None => Cursor { heads_after: self.head.seq, records_after: self.head.seq, after_id: None },
+            None => PullCursor { heads_after: self.head.seq, records_after: self.head.seq, after_id: None },
         }
     }
 
     /// Returns the position from which to pull a whole account whose history begins with this head.
-    pub fn cursor_of(anchor: Newest) -> Cursor {
-        Cursor { heads_after: anchor.seq.saturating_sub(1), records_after: 0, after_id: None }
+    pub fn cursor_of(anchor: Newest) -> PullCursor {
+        PullCursor { heads_after: anchor.seq.saturating_sub(1), records_after: 0, after_id: None }
     }
 
     /// Returns whether this head is one of the last ones that this device has verified.
@@ -262,19 +262,19 @@ impl Engine {
     }
 
     /// Remembers a push that is about to be sent. The caller has to write this to disk before it sends the push.
-    pub fn sending(&mut self, candidate: &Candidate) {
+    pub fn sending(&mut self, candidate: &PreparedPush) {
         self.sent.push(candidate.newest);
     }
 
     /// Replaces the state of the account. The view follows, with the intents that are still pending applied on top.
-    fn settle(&mut self, mut base: Holdings, settled: &HashSet<IntentId>) -> Update {
+    fn settle(&mut self, mut base: Replica, settled: &HashSet<IntentId>) -> Update {
         let mut touched = base.take_touched();
         touched.append(&mut self.differing);
         let (gone, kept): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|intent| settled.contains(&intent.id));
         self.pending = kept.into();
         let mut notices = self.revived(&base, &touched, &gone);
         let mut view = base.clone();
-        let maker = Maker { device: self.me.device, seq: self.head.seq + 1, keep: self.keep };
+        let maker = HeadAuthor { device: self.me.device, seq: self.head.seq + 1, keep: self.keep };
         for intent in self.pending.clone() {
             notices.extend(view.apply(&intent, maker).and_then(|notice| self.tell(intent.id, notice)));
         }
@@ -313,7 +313,7 @@ impl Engine {
     /// Replaces the state of the account after this device's own push. If the push contained only the oldest pending
     /// intents and nothing else, the view does not change, so only the secrets that were pushed are compared. A large
     /// vault is pushed in many pieces, and otherwise each piece would cost as much as everything that remains.
-    fn settle_pushed(&mut self, mut base: Holdings, pushed: &[IntentId]) -> Update {
+    fn settle_pushed(&mut self, mut base: Replica, pushed: &[IntentId]) -> Update {
         let touched = base.take_touched();
         if !self.is_view_of(&base, &touched, pushed) {
             touched.into_iter().for_each(|id| base.touch(id));
@@ -336,7 +336,7 @@ impl Engine {
     /// Returns whether the view is `base` with those intents applied that are pending after `pushed`, the oldest ones.
     /// Each touched secret must either be the same in the view, or have a later pending intent; it is compared again
     /// when that intent is pushed.
-    fn is_view_of(&self, base: &Holdings, touched: &BTreeSet<SecretId>, pushed: &[IntentId]) -> bool {
+    fn is_view_of(&self, base: &Replica, touched: &BTreeSet<SecretId>, pushed: &[IntentId]) -> bool {
         let is_oldest = pushed.len() < self.pending.len()
             && pushed.iter().eq(self.pending.iter().take(pushed.len()).map(|intent| &intent.id));
         // A deleted secret can come back through an edit or a reference.
@@ -360,7 +360,7 @@ impl Engine {
 
     /// Returns notices for deleted secrets that exist again in this state. Leaves out those that an edit of this device
     /// brought back, because that edit has its own notice.
-    fn revived(&self, base: &Holdings, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
+    fn revived(&self, base: &Replica, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
         let is_back = |id: &&SecretId| self.base.deleted(**id).is_some();
         let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
         let back = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));
@@ -379,6 +379,6 @@ impl Engine {
 }
 
 /// Returns the secret from the second state if it is the same in the first.
-fn same_in_both<'a>(one: &Holdings, other: &'a Holdings, id: SecretId) -> Option<&'a Arc<Secret>> {
+fn same_in_both<'a>(one: &Replica, other: &'a Replica, id: SecretId) -> Option<&'a Arc<Secret>> {
     other.secret(id).filter(|other| one.secret(id).is_some_and(|one| is_same(one, other)))
 }

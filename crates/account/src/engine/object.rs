@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::holdings::Deleted;
 use super::references::References;
 use guillemet_base::sys::memory::Clear;
-use guillemet_secret::record::{Malformed, Reader, Secret};
+use guillemet_secret::record::{Malformed, RecordReader, Secret};
 use guillemet_wire::DeviceId;
 
 const SECRET: u8 = 1;
@@ -56,7 +56,7 @@ impl Object {
     /// # Errors
     /// [`Malformed::Newer`] for a kind that this version does not know, [`Malformed::Damaged`] for anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = RecordReader::new(bytes);
         match reader.array::<1>()? {
             [SECRET] => Ok(Self::Secret(Arc::new(Secret::decode(reader.take_rest(), 1)?))),
             [DELETED] => {

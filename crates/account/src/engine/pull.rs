@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
-use super::head::{Head, Refusal};
-use super::holdings::Holdings;
+use super::head::{Head, PullError};
+use super::holdings::Replica;
 use super::object::Object;
 use super::rescue::rescue;
 use super::*;
-use crate::seal::{Kind, NO_ID, open_wrap};
-use guillemet_wire::{ChangedRecord, Changes, Link, SealedHead, SealedRecord, Wrap};
+use crate::seal::{BoxKind, NO_ID, open_wrap};
+use guillemet_wire::{ChangedRecord, ChangesPage, Link, SealedHead, SealedRecord, Wrap};
 
 const GOES_BACK: &str = "a record goes back";
 
@@ -33,8 +33,8 @@ struct Walk {
 /// An answer that is verified completely and not applied yet.
 struct Verified {
     walk: Walk,
-    base: Holdings,
-    records: Vec<Written>,
+    base: Replica,
+    records: Vec<RecordWrite>,
     authors: HashMap<SecretId, Author>,
     /// Whether the known state is discarded.
     anew: bool,
@@ -45,8 +45,8 @@ impl Engine {
     /// in the meantime.
     ///
     /// # Errors
-    /// [`Refusal`] for the reason; nothing has been applied.
-    pub fn pulled(&mut self, pages: &[Changes]) -> Result<Update, Refusal> {
+    /// [`PullError`] for the reason; nothing has been applied.
+    pub fn pulled(&mut self, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let verified = self.verify(pages, self.anchor)?;
         Ok(verified.map_or_else(Update::default, |verified| self.go_over(verified)))
     }
@@ -56,8 +56,8 @@ impl Engine {
     /// entered, before everything that was pending already.
     ///
     /// # Errors
-    /// [`Refusal`] for the reason; nothing has been applied.
-    pub fn adopt(&mut self, newest: Newest, pages: &[Changes]) -> Result<Update, Refusal> {
+    /// [`PullError`] for the reason; nothing has been applied.
+    pub fn adopt(&mut self, newest: Newest, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let Some(verified) = self.verify(pages, Some(newest))? else { return Ok(Update::default()) };
         let mut pending: VecDeque<_> = rescue(&self.base, &verified.base).into();
         pending.append(&mut self.pending);
@@ -67,27 +67,27 @@ impl Engine {
 
     /// Verifies an answer. Returns `None` if it brings nothing new. `anchor` is the head that it has to begin with, for
     /// a device that does not continue from what it knows.
-    fn verify(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Option<Verified>, Refusal> {
+    fn verify(&self, pages: &[ChangesPage], anchor: Option<Newest>) -> Result<Option<Verified>, PullError> {
         let newest = pages.iter().rev().find_map(|page| page.newest);
         let newest = newest.unwrap_or(Newest { seq: 0, hash: Hash::default() });
         let known = anchor.map_or(self.head.seq, |anchor| anchor.seq);
         if newest.seq < known {
-            return Err(Refusal::Rollback { known, offered: newest.seq });
+            return Err(PullError::Rollback { known, offered: newest.seq });
         }
         if newest.seq == known && anchor.is_none() {
             let is_same = newest.hash == self.hash;
-            return if is_same { Ok(None) } else { Err(Refusal::Fork { seq: known }) };
+            return if is_same { Ok(None) } else { Err(PullError::Fork { seq: known }) };
         }
         let walk = self.walk(pages, anchor)?;
         if (walk.head.seq, walk.hash) != (newest.seq, newest.hash) {
-            return Err(Refusal::Tampered("heads that it names are missing"));
+            return Err(PullError::Tampered("heads that it names are missing"));
         }
         let anew = anchor.is_some();
         let (base, records) = self.records(pages, &walk, anew)?;
         let leaves = leaves(&records);
-        let root = if anew { Tree::new().with(&leaves) } else { self.tree.with(&leaves) };
+        let root = if anew { RecordTree::new().with(&leaves) } else { self.tree.with(&leaves) };
         if root != walk.head.root {
-            return Err(Refusal::Tampered("its records are not those of its head"));
+            return Err(PullError::Tampered("its records are not those of its head"));
         }
         let author =
             |changed: &ChangedRecord| Some((SecretId(changed.record.id.0), walk.authors.get(&changed.seq)?.clone()));
@@ -99,7 +99,7 @@ impl Engine {
     fn go_over(&mut self, verified: Verified) -> Update {
         let Verified { walk, base, records, authors, anew } = verified;
         if anew {
-            self.tree = Tree::new();
+            self.tree = RecordTree::new();
         }
         for (id, leaf) in leaves(&records) {
             self.tree.set(id, leaf);
@@ -110,7 +110,7 @@ impl Engine {
         Update { records, authors, devices: walk.devices, advanced: true, ..update }
     }
 
-    fn walk(&self, pages: &[Changes], anchor: Option<Newest>) -> Result<Walk, Refusal> {
+    fn walk(&self, pages: &[ChangesPage], anchor: Option<Newest>) -> Result<Walk, PullError> {
         let seq = anchor.map_or(self.head.seq, |anchor| Self::cursor_of(anchor).heads_after);
         let heads = || pages.iter().flat_map(|page| &page.heads);
         let mut walk = Walk {
@@ -138,47 +138,47 @@ impl Engine {
     }
 
     /// Verifies the next head of the walk.
-    fn step(&self, walk: &mut Walk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), Refusal> {
+    fn step(&self, walk: &mut Walk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), PullError> {
         let hash = sealed.hash(self.me.account);
         let known = walk.head.seq;
         if sealed.seq <= known {
-            return Err(Refusal::Rollback { known, offered: sealed.seq });
+            return Err(PullError::Rollback { known, offered: sealed.seq });
         }
         let anchor = walk.anchor.take();
         match anchor {
             Some(anchor) if (sealed.seq, hash) == (anchor.seq, anchor.hash) => {}
-            Some(_) => return Err(Refusal::Fork { seq: sealed.seq }),
+            Some(_) => return Err(PullError::Fork { seq: sealed.seq }),
             // A repair may leave out a number. The link to the known head is what counts.
             None if sealed.prev == walk.hash => {}
-            None if sealed.seq > known + 1 => return Err(Refusal::ContinuityLost { known, offered: sealed.seq }),
-            None => return Err(Refusal::Fork { seq: sealed.seq }),
+            None if sealed.seq > known + 1 => return Err(PullError::ContinuityLost { known, offered: sealed.seq }),
+            None => return Err(PullError::Fork { seq: sealed.seq }),
         }
         let epoch = walk.head.epoch;
         if sealed.epoch < epoch {
-            return Err(Refusal::OldEpoch);
+            return Err(PullError::OldEpoch);
         }
         if sealed.epoch > epoch {
             let key = self.new_epoch(walk, sealed, anchor.is_some(), wraps)?;
             walk.keys.insert(sealed.epoch, Arc::new(key));
         }
-        let key = walk.keys.get(&sealed.epoch).ok_or(Refusal::Tampered("the key of its epoch is missing"))?;
-        let opened = key.open(Kind::Head, self.me.account, NO_ID, sealed.seq, &sealed.sealed);
-        let opened = opened.map_err(|_| Refusal::Tampered("a head does not open"))?;
-        let head: Head = serde_json::from_slice(&opened).map_err(|_| Refusal::Tampered("a head cannot be read"))?;
+        let key = walk.keys.get(&sealed.epoch).ok_or(PullError::Tampered("the key of its epoch is missing"))?;
+        let opened = key.open(BoxKind::Head, self.me.account, NO_ID, sealed.seq, &sealed.sealed);
+        let opened = opened.map_err(|_| PullError::Tampered("a head does not open"))?;
+        let head: Head = serde_json::from_slice(&opened).map_err(|_| PullError::Tampered("a head cannot be read"))?;
         if (head.seq, head.epoch, head.prev) != (sealed.seq, sealed.epoch, sealed.prev) {
-            return Err(Refusal::Tampered("a head is not what it says it is"));
+            return Err(PullError::Tampered("a head is not what it says it is"));
         }
         let is_followed = anchor.is_none() && walk.head.by != DeviceId::default();
         if is_followed && walk.head.device(head.by).is_none() {
-            return Err(Refusal::Tampered("a head comes from no device of the account"));
+            return Err(PullError::Tampered("a head comes from no device of the account"));
         }
         if head.device(self.me.device).is_none() {
-            return Err(Refusal::Revoked);
+            return Err(PullError::Revoked);
         }
         // A head that a person has confirmed may be one that this device made long ago.
         let is_ours = anchor.is_some() || self.sent.iter().any(|sent| (sent.seq, sent.hash) == (head.seq, hash));
         if head.by == self.me.device && !is_ours {
-            return Err(Refusal::Cloned);
+            return Err(PullError::Cloned);
         }
         walk.intents.extend(&head.intents);
         walk.authors.insert(head.seq, head.author(&walk.head));
@@ -198,20 +198,20 @@ impl Engine {
         sealed: &SealedHead,
         is_confirmed: bool,
         wraps: &[&Wrap],
-    ) -> Result<EpochKey, Refusal> {
+    ) -> Result<EpochKey, PullError> {
         let mine = wraps.iter().rev().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
         // Without a wrap, this device has been left out of the new epoch.
-        let wrap = mine.ok_or(Refusal::Revoked)?;
+        let wrap = mine.ok_or(PullError::Revoked)?;
         let sender =
-            walk.head.device(wrap.sender).ok_or(Refusal::Tampered("a key comes from no device of the account"))?;
+            walk.head.device(wrap.sender).ok_or(PullError::Tampered("a key comes from no device of the account"))?;
         let opened = open_wrap(self.me.account, (self.me.device, &self.me.secret), &sender.key, wrap);
-        let (key, pinned) = opened.map_err(|_| Refusal::Tampered("the key of its epoch does not open"))?;
+        let (key, pinned) = opened.map_err(|_| PullError::Tampered("the key of its epoch does not open"))?;
         let is_next = key.epoch() == walk.head.epoch + 1 && pinned.seq >= sealed.seq;
         let is_there = walk.offered.contains(&(pinned.seq, pinned.hash));
         if is_confirmed || (is_next && is_there) {
             return Ok(key);
         }
-        Err(Refusal::Tampered("the key of its epoch belongs to another head"))
+        Err(PullError::Tampered("the key of its epoch belongs to another head"))
     }
 
     /// Opens the keys of former epochs, from the newest down, as far as possible.
@@ -228,8 +228,13 @@ impl Engine {
 
     /// Returns the content of the account with these records, and the records that changed. With `anew`, starts from
     /// nothing instead of the known content.
-    fn records(&self, pages: &[Changes], walk: &Walk, anew: bool) -> Result<(Holdings, Vec<Written>), Refusal> {
-        let mut base = if anew { Holdings::default() } else { self.base.clone() };
+    fn records(
+        &self,
+        pages: &[ChangesPage],
+        walk: &Walk,
+        anew: bool,
+    ) -> Result<(Replica, Vec<RecordWrite>), PullError> {
+        let mut base = if anew { Replica::default() } else { self.base.clone() };
         let mut found = Vec::new();
         for (id, record) in newest_forms(pages)? {
             let known = self.tree.get(&id).filter(|_| !anew).copied();
@@ -240,21 +245,21 @@ impl Engine {
                 }
                 continue;
             };
-            let leaf = Leaf::of(record.revision, record.epoch, sealed);
+            let leaf = RecordLeaf::of(record.revision, record.epoch, sealed);
             if known == Some(leaf) {
                 continue;
             }
             if known.is_some_and(|known| known.revision >= record.revision) {
-                return Err(Refusal::Tampered(GOES_BACK));
+                return Err(PullError::Tampered(GOES_BACK));
             }
             if record.epoch < walk.oldest {
-                return Err(Refusal::OldEpoch);
+                return Err(PullError::OldEpoch);
             }
             let key =
-                walk.keys.get(&record.epoch).ok_or(Refusal::Tampered("the key of a record's epoch is missing"))?;
-            let opened = key.open(Kind::Record, self.me.account, id.0, record.revision, sealed);
-            let opened = opened.map_err(|_| Refusal::Tampered("a record does not open"))?;
-            let object = Object::decode(&opened).map_err(|_| Refusal::Tampered("a record cannot be read"))?;
+                walk.keys.get(&record.epoch).ok_or(PullError::Tampered("the key of a record's epoch is missing"))?;
+            let opened = key.open(BoxKind::Record, self.me.account, id.0, record.revision, sealed);
+            let opened = opened.map_err(|_| PullError::Tampered("a record does not open"))?;
+            let object = Object::decode(&opened).map_err(|_| PullError::Tampered("a record cannot be read"))?;
             place(&mut base, &walk.head, id, object)?;
             found.push((id, Some((leaf, sealed.clone()))));
         }
@@ -275,24 +280,24 @@ impl Engine {
 }
 
 /// Returns the leaves of these records, as the root covers them.
-pub(super) fn leaves(records: &[Written]) -> Vec<(ObjectId, Option<Leaf>)> {
+pub(super) fn leaves(records: &[RecordWrite]) -> Vec<(ObjectId, Option<RecordLeaf>)> {
     records.iter().map(|(id, written)| (*id, written.as_ref().map(|(leaf, _)| *leaf))).collect()
 }
 
 /// Returns the last form of every record. Other devices may push between the pages, so a record can occur twice.
-fn newest_forms(pages: &[Changes]) -> Result<BTreeMap<ObjectId, &SealedRecord>, Refusal> {
+fn newest_forms(pages: &[ChangesPage]) -> Result<BTreeMap<ObjectId, &SealedRecord>, PullError> {
     let mut forms: BTreeMap<ObjectId, &SealedRecord> = BTreeMap::new();
     for ChangedRecord { record, .. } in pages.iter().flat_map(|page| &page.records) {
         let before = forms.insert(record.id, record);
         if before.is_some_and(|before| before.revision > record.revision && record.sealed.is_some()) {
-            return Err(Refusal::Tampered(GOES_BACK));
+            return Err(PullError::Tampered(GOES_BACK));
         }
     }
     Ok(forms)
 }
 
 /// Puts an object into the content. What the object says about its id has to match the id of its record.
-pub(super) fn place(base: &mut Holdings, head: &Head, id: ObjectId, object: Object) -> Result<(), Refusal> {
+pub(super) fn place(base: &mut Replica, head: &Head, id: ObjectId, object: Object) -> Result<(), PullError> {
     let is_own = |secret: &Secret| secret.id.0 == id.0;
     match object {
         Object::Secret(secret) if is_own(&secret) => base.put(secret),
@@ -302,7 +307,7 @@ pub(super) fn place(base: &mut Holdings, head: &Head, id: ObjectId, object: Obje
         {
             base.set_references(references.device, Some(references));
         }
-        _ => return Err(Refusal::Tampered("a record is another than it says")),
+        _ => return Err(PullError::Tampered("a record is another than it says")),
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::object::Object;
 use super::pull::leaves;
 use super::*;
 use crate::intent::Change;
-use crate::seal::{Kind, NO_ID};
+use crate::seal::{BoxKind, NO_ID};
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
 use guillemet_secret::crypto;
@@ -20,7 +20,7 @@ const REPAIR_MAX: usize = 11 << 20;
 const TOUCHED: usize = 2;
 
 /// A change of the account itself, in addition to the pending intents.
-pub enum Wish {
+pub enum Proposal {
     /// No change beyond the pending intents.
     Edits,
     /// A new head even if nothing has changed, so that an account without changes does not look like one that is
@@ -55,7 +55,7 @@ pub enum Wish {
         /// The newest head that the server has.
         onto: Newest,
         /// The records that the server has.
-        has: HashMap<ObjectId, Leaf>,
+        has: HashMap<ObjectId, RecordLeaf>,
         /// The boxes that this device has.
         boxes: HashMap<ObjectId, Sealed>,
     },
@@ -80,7 +80,7 @@ pub struct Blocked {
 
 /// The reasons why a push cannot be prepared.
 #[derive(Debug, thiserror::Error)]
-pub enum Unprepared {
+pub enum PushError {
     /// Other devices reference the secret. Holds the places.
     #[error("other devices of the account reference it")]
     Referenced(Vec<Blocked>),
@@ -113,7 +113,7 @@ struct Draft {
     /// The number of the head it makes.
     seq: u64,
     /// What the account holds then.
-    next: Holdings,
+    next: Replica,
     /// The devices of the account then.
     devices: Vec<Device>,
     /// The intents it carries.
@@ -150,7 +150,7 @@ impl Room {
 }
 
 /// A push, and the state that it leads to.
-pub struct Candidate {
+pub struct PreparedPush {
     /// The request body that is sent.
     pub push: Push,
     /// The head on which the push is made.
@@ -158,8 +158,8 @@ pub struct Candidate {
     /// The head that the push creates.
     pub newest: Newest,
     head: Head,
-    base: Holdings,
-    records: Vec<Written>,
+    base: Replica,
+    records: Vec<RecordWrite>,
     notices: Vec<(IntentId, Notice)>,
     key: Option<Arc<EpochKey>>,
 }
@@ -209,14 +209,14 @@ impl Engine {
     /// push.
     ///
     /// # Errors
-    /// [`Unprepared`] for the reason. The state does not change in any case.
-    pub fn prepare(&self, wish: &Wish, local: &References, now: Millis) -> Result<Option<Candidate>, Unprepared> {
+    /// [`PushError`] for the reason. The state does not change in any case.
+    pub fn prepare(&self, wish: &Proposal, local: &References, now: Millis) -> Result<Option<PreparedPush>, PushError> {
         let mut draft = self.draft(wish, local, now)?;
         let key = draft.epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
         // The key of the head in force is there as long as the engine is.
-        let key = key.ok_or(Unprepared::NoDevice)?;
+        let key = key.ok_or(PushError::NoDevice)?;
         let records = self.seal_changed(&mut draft.next, &draft.devices, &key)?;
-        if records.is_empty() && draft.intents.is_empty() && matches!(wish, Wish::Edits) {
+        if records.is_empty() && draft.intents.is_empty() && matches!(wish, Proposal::Edits) {
             return Ok(None);
         }
         let Draft { onto, seq, next, devices, intents, notices, epoch_key } = draft;
@@ -231,29 +231,29 @@ impl Engine {
             intents,
         };
         let (push, newest, records) = self.seal_push(wish, &head, records, &key)?;
-        Ok(Some(Candidate { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
+        Ok(Some(PreparedPush { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
     }
 
     /// Works out what the account becomes: with what is pending, with what is wanted, and with the references of this
     /// device.
-    fn draft(&self, wish: &Wish, local: &References, now: Millis) -> Result<Draft, Unprepared> {
+    fn draft(&self, wish: &Proposal, local: &References, now: Millis) -> Result<Draft, PushError> {
         let onto = match wish {
-            Wish::Repair { onto, .. } => *onto,
+            Proposal::Repair { onto, .. } => *onto,
             _ => Newest { seq: self.head.seq, hash: self.hash },
         };
         let seq = self.head.seq.max(onto.seq) + 1;
-        let maker = Maker { device: self.me.device, seq, keep: self.keep };
+        let maker = HeadAuthor { device: self.me.device, seq, keep: self.keep };
         let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), Room::of_push());
         let intents = self.carry(&mut next, maker, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
-        if !is_all && matches!(wish, Wish::Delete(_) | Wish::Leave) {
+        if !is_all && matches!(wish, Proposal::Delete(_) | Proposal::Leave) {
             // The intents that are left over would bring the secret back, or never arrive.
-            return Err(Unprepared::Behind);
+            return Err(PushError::Behind);
         }
         let devices = self.head.devices.clone();
         let mut draft = Draft { onto, seq, next, devices, intents, notices, epoch_key: None };
         self.propose(wish, &mut draft, maker, now)?;
-        if !matches!(wish, Wish::Leave) && is_all && self.publishes(local) {
+        if !matches!(wish, Proposal::Leave) && is_all && self.publishes(local) {
             self.publish(&mut draft.next, local, maker, &mut room);
         }
         forget_deleted(&mut draft.next, &draft.devices, room.records);
@@ -261,37 +261,37 @@ impl Engine {
     }
 
     /// Adds what is wanted beside what is pending to a draft.
-    fn propose(&self, wish: &Wish, draft: &mut Draft, maker: Maker, now: Millis) -> Result<(), Unprepared> {
+    fn propose(&self, wish: &Proposal, draft: &mut Draft, maker: HeadAuthor, now: Millis) -> Result<(), PushError> {
         let Draft { next, devices, intents, .. } = draft;
         match wish {
-            Wish::Edits | Wish::Beat | Wish::Repair { .. } => {}
-            Wish::Found { name } => {
+            Proposal::Edits | Proposal::Beat | Proposal::Repair { .. } => {}
+            Proposal::Found { name } => {
                 let public = PublicKey(self.me.secret.public());
                 devices.push(device(self.me.device, public, name, now, false));
             }
-            Wish::Delete(id) => {
-                let secret = next.secret(*id).ok_or(Unprepared::NoSecret)?;
+            Proposal::Delete(id) => {
+                let secret = next.secret(*id).ok_or(PushError::NoSecret)?;
                 let blocked = self.blocked(secret);
                 if !blocked.is_empty() {
-                    return Err(Unprepared::Referenced(blocked));
+                    return Err(PushError::Referenced(blocked));
                 }
                 let intent = Intent::new(*id, now, Change::Delete);
                 next.apply(&intent, maker);
                 intents.push(intent.id);
             }
-            Wish::Admit { id, key, name, paper, .. } => {
+            Proposal::Admit { id, key, name, paper, .. } => {
                 // A device that is already in the account asks again because the answer was lost.
                 if self.head.device(*id).is_none() {
                     devices.push(device(*id, *key, name, now, *paper));
                 }
             }
-            Wish::Revoke(id) => {
-                self.head.device(*id).ok_or(Unprepared::NoDevice)?;
+            Proposal::Revoke(id) => {
+                self.head.device(*id).ok_or(PushError::NoDevice)?;
                 devices.retain(|device| device.id != *id);
                 next.set_references(*id, None);
                 draft.epoch_key = Some(Arc::new(EpochKey::random(self.head.epoch + 1)));
             }
-            Wish::Leave => {
+            Proposal::Leave => {
                 devices.retain(|device| device.id != self.me.device);
                 next.set_references(self.me.device, None);
             }
@@ -303,18 +303,18 @@ impl Engine {
     /// the records in it: for a repair, everything that the server does not have.
     fn seal_push(
         &self,
-        wish: &Wish,
+        wish: &Proposal,
         head: &Head,
-        mut records: Vec<Written>,
+        mut records: Vec<RecordWrite>,
         key: &EpochKey,
-    ) -> Result<(Push, Newest, Vec<Written>), Unprepared> {
+    ) -> Result<(Push, Newest, Vec<RecordWrite>), PushError> {
         let plain = serde_json::to_vec(head)?;
-        let sealed = key.seal(Kind::Head, self.me.account, NO_ID, head.seq, &plain);
+        let sealed = key.seal(BoxKind::Head, self.me.account, NO_ID, head.seq, &plain);
         let sealed = SealedHead { seq: head.seq, epoch: head.epoch, prev: head.prev, sealed };
         let newest = Newest { seq: head.seq, hash: sealed.hash(self.me.account) };
         let mut push = Push { head: sealed, ..empty_push() };
         let mut there = None;
-        if let Wish::Repair { has, boxes, .. } = wish {
+        if let Proposal::Repair { has, boxes, .. } = wish {
             records = self.differing_from(has, boxes, records)?;
             there = Some(has);
         }
@@ -326,7 +326,7 @@ impl Engine {
 
     /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
     /// fit into one push, a later one publishes them.
-    fn publish(&self, next: &mut Holdings, local: &References, maker: Maker, room: &mut Room) {
+    fn publish(&self, next: &mut Replica, local: &References, maker: HeadAuthor, room: &mut Room) {
         for id in next.meant(local) {
             if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
                 return;
@@ -341,8 +341,8 @@ impl Engine {
     /// Applies as many pending intents as fit into one push. Returns their ids.
     fn carry(
         &self,
-        next: &mut Holdings,
-        maker: Maker,
+        next: &mut Replica,
+        maker: HeadAuthor,
         room: &mut Room,
         notices: &mut Vec<(IntentId, Notice)>,
     ) -> Vec<IntentId> {
@@ -364,10 +364,10 @@ impl Engine {
     /// The boxes of what differs from the account.
     fn seal_changed(
         &self,
-        next: &mut Holdings,
+        next: &mut Replica,
         devices: &[Device],
         key: &EpochKey,
-    ) -> Result<Vec<Written>, serde_json::Error> {
+    ) -> Result<Vec<RecordWrite>, serde_json::Error> {
         let mut records = Vec::new();
         let mut seal = |id: ObjectId, object: Option<Object>| {
             let known = self.tree.get(&id);
@@ -378,8 +378,8 @@ impl Engine {
                 return Ok(());
             };
             let revision = known.map_or(1, |known| known.revision + 1);
-            let sealed = key.seal(Kind::Record, self.me.account, id.0, revision, &object.encode()?);
-            records.push((id, Some((Leaf::of(revision, key.epoch(), &sealed), sealed))));
+            let sealed = key.seal(BoxKind::Record, self.me.account, id.0, revision, &object.encode()?);
+            records.push((id, Some((RecordLeaf::of(revision, key.epoch(), &sealed), sealed))));
             Ok::<_, serde_json::Error>(())
         };
         let touched = next.take_touched();
@@ -411,10 +411,10 @@ impl Engine {
     /// Returns the records of the whole state that the server does not have, or has in another form.
     fn differing_from(
         &self,
-        has: &HashMap<ObjectId, Leaf>,
+        has: &HashMap<ObjectId, RecordLeaf>,
         boxes: &HashMap<ObjectId, Sealed>,
-        records: Vec<Written>,
-    ) -> Result<Vec<Written>, Unprepared> {
+        records: Vec<RecordWrite>,
+    ) -> Result<Vec<RecordWrite>, PushError> {
         let mut written: HashMap<_, _> = records.into_iter().collect();
         for (id, leaf) in self.tree.iter().filter(|(id, leaf)| has.get(*id) != Some(*leaf)) {
             if let Some(sealed) = boxes.get(id) {
@@ -426,7 +426,7 @@ impl Engine {
         }
         let bytes: usize = written.values().flatten().map(|(_, sealed)| sealed.0.len() + 200).sum();
         if written.len() > RECORDS_MAX || bytes > REPAIR_MAX {
-            return Err(Unprepared::TooLarge);
+            return Err(PushError::TooLarge);
         }
         Ok(written.into_iter().collect())
     }
@@ -436,16 +436,16 @@ impl Engine {
     fn add_keys(
         &self,
         push: &mut Push,
-        wish: &Wish,
+        wish: &Proposal,
         head: &Head,
         newest: Newest,
         key: &EpochKey,
-    ) -> Result<(), Unprepared> {
+    ) -> Result<(), PushError> {
         let wrap = |device: &Device| -> Result<Wrap, crypto::WeakKey> {
             key.wrap_for(self.me.account, (self.me.device, &self.me.secret), (device.id, device.key), newest)
         };
         match wish {
-            Wish::Admit { id, api_key, .. } => {
+            Proposal::Admit { id, api_key, .. } => {
                 if let Some(device) = head.device(*id) {
                     push.wraps.push(wrap(device)?);
                 }
@@ -454,11 +454,11 @@ impl Engine {
                     None => push.admitted.push(*id),
                 }
             }
-            Wish::Revoke(id) => push.revoked.push(*id),
-            Wish::Leave => push.revoked.push(self.me.device),
+            Proposal::Revoke(id) => push.revoked.push(*id),
+            Proposal::Leave => push.revoked.push(self.me.device),
             _ => {}
         }
-        if head.epoch > self.head.epoch || matches!(wish, Wish::Repair { .. }) {
+        if head.epoch > self.head.epoch || matches!(wish, Proposal::Repair { .. }) {
             // This device gets a wrap too: the answer may be lost, and the new key with it. After a repair, the server
             // may not know the newest epoch at all.
             push.wraps = head.devices.iter().map(wrap).collect::<Result<_, _>>()?;
@@ -468,7 +468,7 @@ impl Engine {
     }
 
     /// Makes the state of an accepted push the one in effect. Does nothing if a pull has already brought that head.
-    pub fn accepted(&mut self, candidate: Candidate) -> Update {
+    pub fn accepted(&mut self, candidate: PreparedPush) -> Update {
         if candidate.head.prev != self.hash {
             return Update::default();
         }
@@ -499,7 +499,7 @@ fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, paper: bool) ->
 
 /// Forgets deleted secrets once every device has published, since the delete, that it does not mean them. Forgets
 /// `most` at most.
-fn forget_deleted(next: &mut Holdings, devices: &[Device], most: usize) {
+fn forget_deleted(next: &mut Replica, devices: &[Device], most: usize) {
     let seen = |device: &Device| next.references(device.id).map_or(0, |references| references.seen);
     let seen = devices.iter().filter(|device| !device.paper).map(seen).min().unwrap_or(0);
     let gone = next.all_deleted().filter(|(_, deleted)| deleted.seq <= seen).map(|(id, _)| *id);
@@ -509,7 +509,7 @@ fn forget_deleted(next: &mut Holdings, devices: &[Device], most: usize) {
     }
 }
 
-fn record(id: ObjectId, written: Option<&(Leaf, Sealed)>, known: Option<Leaf>) -> SealedRecord {
+fn record(id: ObjectId, written: Option<&(RecordLeaf, Sealed)>, known: Option<RecordLeaf>) -> SealedRecord {
     match written {
         Some((leaf, sealed)) => {
             SealedRecord { id, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.clone()) }

@@ -16,7 +16,7 @@ pub struct References {
     /// The number of the newest head that the device knew when it published this.
     pub seen: u64,
     /// The places that name a secret.
-    pub references: Vec<Named>,
+    pub references: Vec<DeviceReference>,
     /// The words of files that cannot be parsed. Any name that occurs in one counts as referenced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<Words>,
@@ -28,7 +28,7 @@ pub struct References {
 /// A place in a template that names a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct DeviceReference {
     /// The id of the template.
     pub template: String,
     /// The line in the template's file, counted from 1.
@@ -86,7 +86,7 @@ impl References {
     }
 }
 
-impl Named {
+impl DeviceReference {
     /// Returns whether this place names a secret of that name. Ignores case.
     pub fn is(&self, name: &SecretName) -> bool {
         name.as_str().eq_ignore_ascii_case(&self.name)

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::holdings::Holdings;
+use super::holdings::Replica;
 use crate::intent::{Change, Intent};
 use guillemet_base::random::random;
 use guillemet_secret::record::{Secret, Version};
@@ -13,7 +13,7 @@ use guillemet_secret::record::{Secret, Version};
 /// Returns intents for everything that `before` has and `now`, a state confirmed by a person, lacks: secrets and
 /// values, and also the name and the enabled state if `before` changed them later by its clock. Deletes are left out: a
 /// person can delete again.
-pub(super) fn rescue(before: &Holdings, now: &Holdings) -> Vec<Arc<Intent>> {
+pub(super) fn rescue(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
     let mut rescued = Vec::new();
     for secret in before.secrets() {
         let want = |change| Intent::new(secret.id, secret.updated_at, change);

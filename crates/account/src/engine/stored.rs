@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::pull::place;
 use super::*;
-use crate::seal::Kind;
+use crate::seal::BoxKind;
 use guillemet_secret::crypto::Key;
 
 /// Everything of an engine except records, secrets and intents. It contains keys, so the caller has to seal it.
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Bytes {
 /// The error for an engine on disk whose parts do not belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what this device knows of its account is damaged: {0}")]
-pub struct Unreadable(&'static str);
+pub struct StoredStateError(&'static str);
 
 impl Engine {
     /// Returns the state that has to be written to disk with every update, and before a push is sent.
@@ -73,35 +73,36 @@ impl Engine {
     /// first. The update contains the corrections that the vault needs.
     ///
     /// # Errors
-    /// [`Unreadable`] if records are missing, changed, or cannot be opened.
+    /// [`StoredStateError`] if records are missing, changed, or cannot be opened.
     pub fn load(
         memory: Memory,
-        records: Vec<(ObjectId, Leaf, Sealed)>,
+        records: Vec<(ObjectId, RecordLeaf, Sealed)>,
         secrets: &[Arc<Secret>],
         intents: Vec<Intent>,
         keep: usize,
-    ) -> Result<(Self, Update), Unreadable> {
+    ) -> Result<(Self, Update), StoredStateError> {
         let mut keys = BTreeMap::new();
         for (epoch, mut bytes) in memory.keys {
             keys.insert(epoch, Arc::new(EpochKey::new(epoch, Key::from_bytes(&mut bytes.0))));
         }
         let mut secret = memory.secret;
         let secret = DeviceSecret::from_bytes(&mut secret.0);
-        let (mut tree, mut base, mut view) = (Tree::new(), Holdings::default(), Holdings::default());
+        let (mut tree, mut base, mut view) = (RecordTree::new(), Replica::default(), Replica::default());
         for (id, leaf, sealed) in records {
-            if leaf != Leaf::of(leaf.revision, leaf.epoch, &sealed) {
-                return Err(Unreadable("a record was changed"));
+            if leaf != RecordLeaf::of(leaf.revision, leaf.epoch, &sealed) {
+                return Err(StoredStateError("a record was changed"));
             }
-            let key = keys.get(&leaf.epoch).ok_or(Unreadable("a key is missing"))?;
-            let opened = key.open(Kind::Record, memory.account, id.0, leaf.revision, &sealed);
-            let opened = opened.map_err(|_| Unreadable("a record does not open"))?;
-            let object = Object::decode(&opened).map_err(|_| Unreadable("a record cannot be read"))?;
-            place(&mut base, &memory.head, id, object).map_err(|_| Unreadable("a record is another than it says"))?;
+            let key = keys.get(&leaf.epoch).ok_or(StoredStateError("a key is missing"))?;
+            let opened = key.open(BoxKind::Record, memory.account, id.0, leaf.revision, &sealed);
+            let opened = opened.map_err(|_| StoredStateError("a record does not open"))?;
+            let object = Object::decode(&opened).map_err(|_| StoredStateError("a record cannot be read"))?;
+            place(&mut base, &memory.head, id, object)
+                .map_err(|_| StoredStateError("a record is another than it says"))?;
             tree.set(id, Some(leaf));
         }
         let is_known = memory.head.by != DeviceId::default();
         if is_known && tree.root() != memory.head.root {
-            return Err(Unreadable("records were taken out of it or put back"));
+            return Err(StoredStateError("records were taken out of it or put back"));
         }
         for secret in secrets {
             view.put(Arc::clone(secret));
@@ -113,7 +114,7 @@ impl Engine {
             hash: memory.hash,
             anchor: memory.anchor,
             tree,
-            base: Holdings::default(),
+            base: Replica::default(),
             differing: secrets.iter().map(|secret| secret.id).collect::<BTreeSet<_>>(),
             view,
             pending: intents.into_iter().map(Arc::new).collect(),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::code::Place;
+use crate::code::AccountAddress;
 use guillemet_secret::crypto::DeviceSecret;
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
@@ -19,9 +19,9 @@ fn public(from: u8) -> PublicKey {
     PublicKey(DeviceSecret::from_bytes(&mut count(from)).public())
 }
 
-fn invitation() -> Invitation {
-    Invitation {
-        place: Place::new(account(), "https://account.example", None).unwrap(),
+fn invitation() -> InvitationCode {
+    InvitationCode {
+        place: AccountAddress::new(account(), "https://account.example", None).unwrap(),
         inviter: DeviceId(count(0xd0)),
         inviter_key: public(0x01),
         secret: Zeroizing::new(count(0x70)),

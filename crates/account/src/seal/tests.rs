@@ -33,10 +33,10 @@ fn boxes_are_those_of_another_implementation() {
     let key = key(3, 0x80);
     let (long, id) = ("x".repeat(5000), count(0x20));
     let cases = [
-        (Kind::Head, NO_ID, 9, "{}", 296, "c74629d5916fdb0f9d709025d5d7e9513067fe3fbcd46c736052b4c6aa43cdfa"),
-        (Kind::Record, id, 7, "text", 296, "21f96a79ac0e30d4a97cac10d1dfc3e1d8911cdfbbee593fc2f937fb672687d5"),
-        (Kind::Record, id, 7, &long, 5160, "968e8ba935972bcf78b5b6319a8d9f290a237707941801966cd28b2b9cf768cc"),
-        (Kind::Usage, id, 7, "", 296, "30ab74e2fcc9b25c955ab834cd36de97e4956d94f18677ee209c98ebd9543113"),
+        (BoxKind::Head, NO_ID, 9, "{}", 296, "c74629d5916fdb0f9d709025d5d7e9513067fe3fbcd46c736052b4c6aa43cdfa"),
+        (BoxKind::Record, id, 7, "text", 296, "21f96a79ac0e30d4a97cac10d1dfc3e1d8911cdfbbee593fc2f937fb672687d5"),
+        (BoxKind::Record, id, 7, &long, 5160, "968e8ba935972bcf78b5b6319a8d9f290a237707941801966cd28b2b9cf768cc"),
+        (BoxKind::Usage, id, 7, "", 296, "30ab74e2fcc9b25c955ab834cd36de97e4956d94f18677ee209c98ebd9543113"),
     ];
     for (kind, id, revision, text, len, expected) in cases {
         let sealed = key.seal_with(&count(0x40), kind, account(), id, revision, text.as_bytes());
@@ -52,28 +52,28 @@ fn boxes_are_those_of_another_implementation() {
 #[test]
 fn nothing_opens_but_where_it_was_sealed_for() {
     let key = key(3, 0x80);
-    let sealed = key.seal(Kind::Record, account(), ID, 7, b"text");
-    assert_eq!(key.open(Kind::Record, account(), ID, 7, &sealed).unwrap().as_slice(), b"text");
-    for kind in [Kind::Head, Kind::Link, Kind::Usage] {
+    let sealed = key.seal(BoxKind::Record, account(), ID, 7, b"text");
+    assert_eq!(key.open(BoxKind::Record, account(), ID, 7, &sealed).unwrap().as_slice(), b"text");
+    for kind in [BoxKind::Head, BoxKind::Link, BoxKind::Usage] {
         assert!(key.open(kind, account(), ID, 7, &sealed).is_err());
     }
-    assert!(key.open(Kind::Record, AccountId(count(0x11)), ID, 7, &sealed).is_err());
-    assert!(key.open(Kind::Record, account(), count(0x21), 7, &sealed).is_err());
-    assert!(key.open(Kind::Record, account(), ID, 8, &sealed).is_err());
-    assert!(self::key(2, 0x80).open(Kind::Record, account(), ID, 7, &sealed).is_err());
-    assert!(self::key(3, 0x81).open(Kind::Record, account(), ID, 7, &sealed).is_err());
+    assert!(key.open(BoxKind::Record, AccountId(count(0x11)), ID, 7, &sealed).is_err());
+    assert!(key.open(BoxKind::Record, account(), count(0x21), 7, &sealed).is_err());
+    assert!(key.open(BoxKind::Record, account(), ID, 8, &sealed).is_err());
+    assert!(self::key(2, 0x80).open(BoxKind::Record, account(), ID, 7, &sealed).is_err());
+    assert!(self::key(3, 0x81).open(BoxKind::Record, account(), ID, 7, &sealed).is_err());
     for at in 0..sealed.0.len() {
         let mut changed = sealed.clone();
         changed.0[at] ^= 1;
-        assert!(key.open(Kind::Record, account(), ID, 7, &changed).is_err());
-        assert!(key.open(Kind::Record, account(), ID, 7, &Sealed(sealed.0[..at].to_vec())).is_err());
+        assert!(key.open(BoxKind::Record, account(), ID, 7, &changed).is_err());
+        assert!(key.open(BoxKind::Record, account(), ID, 7, &Sealed(sealed.0[..at].to_vec())).is_err());
     }
 }
 
 #[test]
 fn every_kind_has_a_subkey_of_its_own() {
     let key = key(1, 0);
-    for (at, kind) in Kind::ALL.into_iter().enumerate() {
+    for (at, kind) in BoxKind::ALL.into_iter().enumerate() {
         assert_eq!((kind as usize, kind.label()), (at, format!("account-{}", kind.name()).as_str()));
         assert_eq!(key.subkey(kind).expose(), Key::from_bytes(&mut count(0)).subkey(kind.label()).expose());
     }
@@ -109,11 +109,11 @@ fn links_lead_to_the_epoch_before_and_nowhere_else() {
     assert!(newest.open_link(AccountId(count(0)), &link).is_err());
     assert!(former.open_link(account(), &link).is_err());
     assert!(newest.open_link(account(), &Link { epoch: 2, ..link.clone() }).is_err());
-    let short = newest.seal(Kind::Link, account(), NO_ID, 2, &[1; 31]);
+    let short = newest.seal(BoxKind::Link, account(), NO_ID, 2, &[1; 31]);
     assert!(newest.open_link(account(), &Link { epoch: 3, sealed: short }).is_err());
     // There is no epoch before the first.
     let first = EpochKey::random(1);
-    let sealed = first.seal(Kind::Link, account(), NO_ID, 0, &[1; 32]);
+    let sealed = first.seal(BoxKind::Link, account(), NO_ID, 0, &[1; 32]);
     assert!(first.open_link(account(), &Link { epoch: 1, sealed }).is_err());
     assert!(EpochKey::random(0).open_link(account(), &Link { epoch: 0, sealed: Sealed::default() }).is_err());
 }
@@ -226,9 +226,9 @@ proptest! {
         text in proptest::collection::vec(any::<u8>(), 0..9000), id in any::<[u8; 16]>(), revision in any::<u64>(),
     ) {
         let key = key(5, 1);
-        let sealed = key.seal(Kind::Record, account(), id, revision, &text);
+        let sealed = key.seal(BoxKind::Record, account(), id, revision, &text);
         prop_assert_eq!(sealed.0.len(), 40 + padded(4 + text.len()));
-        prop_assert_eq!(key.open(Kind::Record, account(), id, revision, &sealed).unwrap().to_vec(), text);
+        prop_assert_eq!(key.open(BoxKind::Record, account(), id, revision, &sealed).unwrap().to_vec(), text);
     }
 
     #[test]
@@ -236,20 +236,20 @@ proptest! {
         at in 0..32_usize, bit in 0..8_u32, revision in any::<u64>(), other in any::<u64>(), epoch in 1..u64::MAX,
     ) {
         prop_assume!(revision != other && epoch != other);
-        let sealed = key(epoch, 1).seal(Kind::Usage, account(), ID, revision, b"text");
+        let sealed = key(epoch, 1).seal(BoxKind::Usage, account(), ID, revision, b"text");
         let mut both = [account().0, ID].concat();
         both[at] ^= 1 << bit;
         let (account_, id) = (AccountId(both[..16].try_into().unwrap()), both[16..].try_into().unwrap());
-        prop_assert!(key(epoch, 1).open(Kind::Usage, account_, id, revision, &sealed).is_err());
-        prop_assert!(key(epoch, 1).open(Kind::Usage, account(), ID, other, &sealed).is_err());
-        prop_assert!(key(other, 1).open(Kind::Usage, account(), ID, revision, &sealed).is_err());
+        prop_assert!(key(epoch, 1).open(BoxKind::Usage, account_, id, revision, &sealed).is_err());
+        prop_assert!(key(epoch, 1).open(BoxKind::Usage, account(), ID, other, &sealed).is_err());
+        prop_assert!(key(other, 1).open(BoxKind::Usage, account(), ID, revision, &sealed).is_err());
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let sealed = Sealed(bytes.clone());
         let key = key(2, 1);
-        prop_assert!(key.open(Kind::Head, account(), NO_ID, 1, &sealed).is_err());
+        prop_assert!(key.open(BoxKind::Head, account(), NO_ID, 1, &sealed).is_err());
         let link = Link { epoch: 2, sealed: sealed.clone() };
         prop_assert!(key.open_link(account(), &link).is_err());
         let wrap = Wrap { device: ME, epoch: 3, sender: SENDER, sealed };

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::header::IF_NONE_MATCH;
 use hyper::http::request::Parts;
 
-use super::metrics::Counts;
+use super::metrics::RequestCounters;
 use super::request::{self, Fields};
 use crate::app::App;
 use crate::app::access::{Peer, Principal};
@@ -21,7 +21,7 @@ pub struct RequestContext<'a> {
     /// The state of the daemon.
     pub app: &'a Arc<App>,
     /// The counters of responses since the start.
-    pub counts: &'a Arc<Counts>,
+    pub counts: &'a Arc<RequestCounters>,
     /// The parameters of the path, still percent-encoded.
     pub params: matchit::Params<'a, 'a>,
     /// Method, path, query and headers.

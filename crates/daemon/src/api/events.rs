@@ -12,7 +12,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 
 use crate::app::error::AppError;
-use crate::events::Events;
+use crate::events::EventBus;
 use crate::http::error::HttpError;
 
 /// How often a comment is sent when nothing happens, so that each end notices when the other is gone.
@@ -36,7 +36,7 @@ impl Body for Stream {
 ///
 /// # Errors
 /// Unavailable, if the daemon is stopping already.
-pub fn stream(events: &Events) -> Result<Response<Stream>, HttpError> {
+pub fn stream(events: &EventBus) -> Result<Response<Stream>, HttpError> {
     let stops = || AppError::Unavailable("the daemon is stopping; try again when it is back".into());
     let listening = events.listen().ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
@@ -83,7 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_is_too_slow_is_told_that_it_missed_something() {
-        let events = Events::default();
+        let events = EventBus::default();
         let mut stream = stream(&events).unwrap().into_body();
         assert!(next(&mut stream).await.unwrap().ends_with(": ready\n\n"));
         for number in 0..5_000 {

@@ -30,13 +30,13 @@ const STATUSES: [u16; 15] = [200, 201, 204, 304, 400, 403, 404, 405, 409, 413, 4
 
 /// The numbers of responses by route and status, of open connections and of socket rebinds. The last row of responses
 /// is for requests that no route took.
-pub struct Counts {
+pub struct RequestCounters {
     answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
     connections: AtomicU64,
     socket_rebinds: AtomicU64,
 }
 
-impl Default for Counts {
+impl Default for RequestCounters {
     fn default() -> Self {
         Self {
             answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
@@ -55,7 +55,7 @@ impl Drop for Connected<'_> {
     }
 }
 
-impl Counts {
+impl RequestCounters {
     /// Counts a response by its route and status.
     pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
@@ -137,7 +137,7 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 ///
 /// # Errors
 /// If usage cannot be folded or read.
-pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<String, RecorderError> {
+pub fn text(app: &App, inventory: &Inventory, answered: &RequestCounters) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Read before `sums` folds the journal.
     let (used, size) = recorder.journal_fill();
@@ -196,7 +196,7 @@ pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<Strin
     Ok(text)
 }
 
-fn requests(counts: &Counts) -> Vec<(Labels, f64)> {
+fn requests(counts: &RequestCounters) -> Vec<(Labels, f64)> {
     let mut samples = Vec::new();
     let routes = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([("none", "none")]);
     for ((method, path), row) in routes.zip(&counts.answers) {
@@ -276,7 +276,7 @@ mod tests {
         for (_, name, status) in Code::ALL {
             assert!(STATUSES.contains(&status), "{name}");
         }
-        let counts = Counts::default();
+        let counts = RequestCounters::default();
         counts.answered(Some(Endpoint::Metrics), StatusCode::OK);
         counts.answered(None, StatusCode::NOT_FOUND);
         let samples = requests(&counts);

@@ -33,15 +33,15 @@ use tokio::time::MissedTickBehavior;
 
 use self::context::RequestContext;
 use self::listener::Listener;
-use self::metrics::Counts;
-use self::refusal::Refusal;
+use self::metrics::RequestCounters;
+use self::refusal::ConnectionRefusal;
 use self::response::{Body, IntoResponse};
-use self::routes::{Endpoint, Found, Router};
+use self::routes::{Endpoint, RouteMatch, Router};
 use crate::app::App;
 use crate::app::access::{Access, Peer, Principal};
 use crate::app::error::{AppError, ErrorCode};
 use crate::app::identity::{self, Rules};
-use crate::http::admission::{Admission, Ended, Holder, Slot};
+use crate::http::admission::{Admission, EndReason, Slot, SlotHolder};
 use crate::http::connection::Timed;
 use crate::http::error::{Code, HttpError};
 use crate::resolve::budget::{Reservation, SMALL};
@@ -57,7 +57,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Serves until told to stop, then lets the requests in progress finish.
 pub async fn serve(
     app: Arc<App>,
-    counts: Arc<Counts>,
+    counts: Arc<RequestCounters>,
     mut listener: Listener,
     mut asked: mpsc::Receiver<oneshot::Sender<()>>,
     mut stop: watch::Receiver<bool>,
@@ -106,29 +106,29 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Admits or refuses new connections. Anyone can connect, so the work per connection is small and never blocks.
 struct Gate {
     app: Arc<App>,
-    counts: Arc<Counts>,
+    counts: Arc<RequestCounters>,
     router: Arc<Router>,
     admission: Arc<Admission<Peer>>,
     /// The rules that open connections were last checked against.
     rules: Arc<Rules>,
     /// The response to callers without any right.
-    forbidden: Refusal,
+    forbidden: ConnectionRefusal,
     /// The response to callers that already have all the connections they may have.
-    full: Arc<Refusal>,
+    full: Arc<ConnectionRefusal>,
     /// The callers without any right that have not been logged yet: their number, and the last one.
     untold: Option<(u64, Peer)>,
     told_at: Instant,
 }
 
 impl Gate {
-    fn new(app: Arc<App>, counts: Arc<Counts>) -> Self {
+    fn new(app: Arc<App>, counts: Arc<RequestCounters>) -> Self {
         let rules = app.rules.load_full();
         Self {
             router: Arc::new(Router::new()),
             admission: Admission::new(rules.config.limits.connections, app.own_uid),
             rules,
-            forbidden: Refusal::new(&no_rights()),
-            full: Arc::new(Refusal::new(&HttpError::new(
+            forbidden: ConnectionRefusal::new(&no_rights()),
+            full: Arc::new(ConnectionRefusal::new(&HttpError::new(
                 Code::RateLimited,
                 "all connections this caller can have are taken; use one connection for several requests, or raise \
                  limits.connections",
@@ -160,10 +160,10 @@ impl Gate {
     }
 
     /// Returns who the peer is, if it has any right. Does not look up names again: that is done for each request.
-    fn holder(&self, peer: &Peer) -> Option<Holder> {
+    fn holder(&self, peer: &Peer) -> Option<SlotHolder> {
         let rules = self.app.rules.load();
         let (caller, _) = peer.access(self.app.own_uid, &rules)?;
-        Some(Holder { uid: caller.uid, pid: caller.pid })
+        Some(SlotHolder { uid: caller.uid, pid: caller.pid })
     }
 
     /// Does the periodic work: ends connections that are silent for too long, and after a change of the rules those of
@@ -202,13 +202,13 @@ fn no_rights() -> HttpError {
 /// A connection that is served, and what its requests need.
 struct Served {
     app: Arc<App>,
-    counts: Arc<Counts>,
+    counts: Arc<RequestCounters>,
     router: Arc<Router>,
     peer: Peer,
     slot: Slot<Peer>,
 }
 
-async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) {
+async fn connection(mut served: Served, stream: UnixStream, full: Arc<ConnectionRefusal>) {
     let limits = served.app.config.load().limits;
     if !served.slot.is_free(limits.transfer).await {
         served.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
@@ -244,12 +244,12 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) 
         reason = state.ended() => {
             tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is ended");
             let most = match reason {
-                Ended::Stop => {
+                EndReason::Stop => {
                     let most = if state.is_busy() { limits.idle } else { limits.transfer };
                     connection.as_mut().graceful_shutdown();
                     most
                 }
-                Ended::Forbidden if served.slot.streams() => return,
+                EndReason::Forbidden if served.slot.streams() => return,
                 _ if !state.has_rest() => return,
                 _ => limits.idle,
             };
@@ -267,7 +267,7 @@ impl Served {
         let found = self.router.find(head.method.as_str(), head.uri.path());
         // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
         // place.
-        let known = if let Found::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
+        let known = if let RouteMatch::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let mut rules = self.app.rules.load_full();
         if self.peer.is_known_by_name(&rules) && !rules.are_current() {
             rules = identity::refresh(&self.app).await;
@@ -321,7 +321,7 @@ impl Served {
     /// Handles a request of a caller that has some right, whether or not its path exists.
     async fn dispatch(
         &self,
-        found: Found<'_>,
+        found: RouteMatch<'_>,
         head: &Parts,
         body: Incoming,
         caller: &Caller,
@@ -329,12 +329,12 @@ impl Served {
         rules: &Arc<Rules>,
     ) -> Response<Body> {
         let (endpoint, params) = match found {
-            Found::Endpoint(endpoint, params) => (endpoint, params),
-            Found::Nothing => {
+            RouteMatch::Endpoint(endpoint, params) => (endpoint, params),
+            RouteMatch::Nothing => {
                 let message = "there is no such path; openapi.yaml lists them";
                 return HttpError::from(AppError::NotFound(message.into())).into_response();
             }
-            Found::OtherMethods(methods) => return method_not_allowed(&methods),
+            RouteMatch::OtherMethods(methods) => return method_not_allowed(&methods),
         };
         let route = endpoint.route();
         let principal = Principal { caller, access, rules, peer: &self.peer, route };

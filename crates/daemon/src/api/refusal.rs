@@ -24,12 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const DRAINED: usize = 2 << 20;
 
 /// A response that refuses a connection.
-pub struct Refusal {
+pub struct ConnectionRefusal {
     answer: Bytes,
     under_way: Arc<Semaphore>,
 }
 
-impl Refusal {
+impl ConnectionRefusal {
     /// Makes a refusal that sends this error.
     pub fn new(error: &HttpError) -> Self {
         let (status, body) = (error.status(), error.body());
@@ -114,8 +114,8 @@ mod tests {
     use crate::app::error::ErrorCode;
     use crate::http::error::Code;
 
-    fn refusal() -> Refusal {
-        Refusal::new(&HttpError::new(Code::App(ErrorCode::Forbidden), "no"))
+    fn refusal() -> ConnectionRefusal {
+        ConnectionRefusal::new(&HttpError::new(Code::App(ErrorCode::Forbidden), "no"))
     }
 
     const EXPECTED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n\

@@ -20,7 +20,7 @@ use crate::resolve::budget::Reservation;
 use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
-use guillemet_vault::usage::{Class, EVENT_KINDS, Kind};
+use guillemet_vault::usage::{Class, EVENT_KINDS, EventKind};
 
 /// The most names that one request may resolve.
 const RESOLVE_MAX: usize = 1000;
@@ -121,7 +121,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         class
     });
     let outcome = outcome.and_then(|name| {
-        let outcome = Kind::named(&name);
+        let outcome = EventKind::named(&name);
         if outcome.is_none() {
             let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
             errors.push(("outcome".into(), format!("one of {names} is needed")));

@@ -118,7 +118,7 @@ type Methods = Vec<(&'static str, Endpoint)>;
 pub struct Router(matchit::Router<Methods>);
 
 /// The result of looking up a method and a path.
-pub enum Found<'a> {
+pub enum RouteMatch<'a> {
     /// An endpoint, with the parameters of the path (still percent-encoded).
     Endpoint(Endpoint, matchit::Params<'a, 'a>),
     /// The path exists, but only for these methods, separated by commas.
@@ -146,15 +146,15 @@ impl Router {
     }
 
     /// Returns what this method and path lead to.
-    pub fn find<'a>(&'a self, method: &str, path: &'a str) -> Found<'a> {
+    pub fn find<'a>(&'a self, method: &str, path: &'a str) -> RouteMatch<'a> {
         let Ok(matched) = self.0.at(path) else {
-            return Found::Nothing;
+            return RouteMatch::Nothing;
         };
         match matched.value.iter().find(|(known, _)| *known == method) {
-            Some((_, endpoint)) => Found::Endpoint(*endpoint, matched.params),
+            Some((_, endpoint)) => RouteMatch::Endpoint(*endpoint, matched.params),
             None => {
                 let methods: Vec<&str> = matched.value.iter().map(|(method, _)| *method).collect();
-                Found::OtherMethods(methods.join(", "))
+                RouteMatch::OtherMethods(methods.join(", "))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::routes::{Found, ROUTES, Router};
+use super::routes::{ROUTES, RouteMatch, Router};
 use crate::http::error::Code;
 
 fn openapi() -> serde_json::Value {
@@ -39,8 +39,8 @@ fn every_route_is_found() {
     let router = Router::new();
     for (method, path, endpoint) in ROUTES {
         let path = path.replace("{name}", "a%20b").replace("{feature}", "f");
-        assert!(matches!(router.find(method, &path), Found::Endpoint(found, _) if found == endpoint), "{path}");
+        assert!(matches!(router.find(method, &path), RouteMatch::Endpoint(found, _) if found == endpoint), "{path}");
     }
-    assert!(matches!(router.find("PUT", "/v1/secrets"), Found::OtherMethods(methods) if methods == "GET, POST"));
-    assert!(matches!(router.find("GET", "/v1/secrets/"), Found::Nothing));
+    assert!(matches!(router.find("PUT", "/v1/secrets"), RouteMatch::OtherMethods(methods) if methods == "GET, POST"));
+    assert!(matches!(router.find("GET", "/v1/secrets/"), RouteMatch::Nothing));
 }

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use super::App;
 use super::error::AppError;
 use super::identity::{Rules, is_named};
-use crate::config::{Config, Rule, Who};
+use crate::config::{CallerMatch, ClientRule, Config};
 use crate::user_namespace::Unnamed;
 use guillemet_base::names::SecretName;
 use guillemet_vault::usage::Caller;
@@ -35,7 +35,7 @@ pub enum Access<'a> {
     /// The right to everything.
     All,
     /// The rights that these `[[client]]` rules grant, all of which apply to the caller.
-    Rules(Vec<&'a Rule>),
+    Rules(Vec<&'a ClientRule>),
 }
 
 impl Peer {
@@ -65,7 +65,7 @@ impl Peer {
         if caller.uid == own_uid && !rules.bind_owner() {
             return Some((caller, Access::All));
         }
-        let rules: Vec<&Rule> = self.rules(caller, rules).collect();
+        let rules: Vec<&ClientRule> = self.rules(caller, rules).collect();
         match rules.iter().any(|rule| rule.admin) {
             true => Some((caller, Access::All)),
             false if rules.is_empty() => None,
@@ -79,15 +79,15 @@ impl Peer {
     }
 
     /// Returns the rules that apply to this caller.
-    fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a Rule> {
+    fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a ClientRule> {
         rules.all().filter(|(rule, number)| self.is(caller, &rule.who, *number)).map(|(rule, _)| rule)
     }
 
-    fn is(&self, caller: &Caller, who: &Who, number: u32) -> bool {
+    fn is(&self, caller: &Caller, who: &CallerMatch, number: u32) -> bool {
         match who {
-            Who::User(_) => caller.uid == number,
-            Who::Group(_) if self.unnamed.is_group(number) => false,
-            Who::Group(_) => {
+            CallerMatch::User(_) => caller.uid == number,
+            CallerMatch::Group(_) if self.unnamed.is_group(number) => false,
+            CallerMatch::Group(_) => {
                 self.groups.as_ref().is_some_and(|groups| caller.gid == number || groups.contains(&number))
             }
         }

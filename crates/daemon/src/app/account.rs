@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 use super::error::AppError;
 use super::{App, audit};
 use crate::inventory::{AccountError, Inventory};
-use crate::sync::{self, SyncError, Wanted};
+use crate::sync::{self, JoinRequest, SyncError};
 use guillemet_account::code::Code;
-use guillemet_account::engine::Unprepared;
+use guillemet_account::engine::PushError;
 use guillemet_vault::audit::{About, Actor, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::DeviceId;
@@ -19,7 +19,7 @@ use guillemet_wire::DeviceId;
 ///
 /// # Errors
 /// [`AppError::Sync`] and [`AppError::Inventory`]. This vault is then in no account.
-pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &Wanted) -> Result<(), AppError> {
+pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &JoinRequest) -> Result<(), AppError> {
     let kind = match &code {
         Code::Creation(_) => ChangeKind::AccountCreated,
         Code::Invite(_) => ChangeKind::AccountJoined,
@@ -51,7 +51,7 @@ pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>,
 ///
 /// # Errors
 /// [`AppError::Sync`] if the state cannot be read.
-pub async fn status(app: &App) -> Result<sync::Status, AppError> {
+pub async fn status(app: &App) -> Result<sync::SyncStatus, AppError> {
     Ok(sync::status(&app.sync).await?)
 }
 
@@ -71,7 +71,7 @@ pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(Devi
     let about = about_device(app, actor, device).await;
     let revoke = async {
         let device: DeviceId =
-            device.parse().map_err(|_| SyncError::Account(AccountError::Unprepared(Unprepared::NoDevice)))?;
+            device.parse().map_err(|_| SyncError::Account(AccountError::Unprepared(PushError::NoDevice)))?;
         Ok((device, sync::revoke(&app.sync, actor, device).await?))
     };
     audit::attempt(app, actor, &[(ChangeKind::DeviceRevoked, about)], revoke).await

@@ -11,7 +11,7 @@ use super::error::AppError;
 use crate::resolve::Resolver;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
-use guillemet_vault::audit::{About, Actor, Change};
+use guillemet_vault::audit::{About, Actor, AuditChange};
 use guillemet_vault::usage::{ChangeKind, Subject};
 
 /// Returns what a name in a request refers to: a secret, or a name in use. A name that is not known here is hashed.
@@ -50,7 +50,7 @@ pub async fn attempt<T>(
         && !error.is_after_the_fact()
     {
         let failed = |(kind, about): &(ChangeKind, About)| {
-            Change::new(*kind, actor, now()).about(about.clone()).failed(error.code().name())
+            AuditChange::new(*kind, actor, now()).about(about.clone()).failed(error.code().name())
         };
         record_failed(app, wanted.iter().map(failed).collect()).await;
     }
@@ -59,7 +59,7 @@ pub async fn attempt<T>(
 
 /// Records changes that were not made. If that fails, it is logged only: the caller already gets the reason for the
 /// failure.
-pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
+pub async fn record_failed(app: &Arc<App>, changes: Vec<AuditChange>) {
     if let Err(error) = record(app, changes).await {
         tracing::error!(error = error.to_string(), "a change that failed could not be recorded");
     }
@@ -69,7 +69,7 @@ pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
 ///
 /// # Errors
 /// [`AppError::Unavailable`] if they cannot be written. The change must then not be made, or not be acknowledged.
-pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), AppError> {
+pub async fn record(app: &Arc<App>, changes: Vec<AuditChange>) -> Result<(), AppError> {
     let resolver = Arc::clone(&app.resolver);
     let recorded = tokio::task::spawn_blocking(move || resolver.recorder.record_changes(&changes)).await;
     match recorded {

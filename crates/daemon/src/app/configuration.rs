@@ -22,7 +22,7 @@ use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::Problem;
-use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::{Caller, ChangeKind};
 use guillemet_vault::store::{Vault, VaultError, Writes};
 
@@ -35,7 +35,7 @@ pub struct Configuration {
     turn: tokio::sync::Mutex<()>,
     loaded: ArcSwap<Loaded>,
     /// Why the file is not in force; empty if it is.
-    refused: ArcSwapOption<Refused>,
+    refused: ArcSwapOption<ConfigRefusal>,
     /// The fingerprint of the file when it was last read. `None` if a later change might not show in the fingerprint.
     read: Mutex<Option<Fingerprint>>,
     /// The configuration that the daemon started with.
@@ -53,14 +53,14 @@ pub struct Loaded {
 
 /// Why the file's configuration is not in force.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct ConfigRefusal {
     /// The digest of the file's bytes; `None` if they could not be read.
     pub digest: Option<ConfigDigest>,
     /// Everything that is wrong with the file.
     pub problems: Vec<Problem>,
 }
 
-impl Refused {
+impl ConfigRefusal {
     /// Returns a refusal with one problem that concerns the whole file.
     fn whole(digest: Option<ConfigDigest>, message: String) -> Self {
         Self { digest, problems: vec![Problem { message, ..Problem::default() }] }
@@ -213,7 +213,7 @@ pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, App
 ///
 /// # Errors
 /// Everything that is wrong with the file. Nothing has changed then.
-pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refused>> {
+pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let app = Arc::clone(app);
     // The caller may disconnect: a reload that has begun is finished all the same.
     let reloading = tokio::spawn(async move {
@@ -222,7 +222,7 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refuse
     });
     reloading.await.unwrap_or_else(|_| {
         let message = "the daemon failed inside; its log says where".to_owned();
-        Err(Arc::new(Refused::whole(None, message)))
+        Err(Arc::new(ConfigRefusal::whole(None, message)))
     })
 }
 
@@ -300,7 +300,7 @@ fn read(app: &App) -> Read {
     Read { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
 }
 
-async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Refused>> {
+async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let reading = Arc::clone(app);
     let Read { config, digest, fingerprint } =
         tokio::task::spawn_blocking(move || read(&reading)).await.unwrap_or_else(|error| {
@@ -321,7 +321,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Re
             if (after != before || !changed.is_empty())
                 && let Err(error) = record(app, &cause, before, after).await
             {
-                return Err(refuse(app, &cause, Refused::whole(digest, audit::unrecorded(&error))).await);
+                return Err(refuse(app, &cause, ConfigRefusal::whole(digest, audit::unrecorded(&error))).await);
             }
             app.configuration.loaded.store(Arc::new(Loaded { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
@@ -331,12 +331,12 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Re
             }
             Ok(reloaded(app, changed))
         }
-        Err(problems) => Err(refuse(app, &cause, Refused { digest, problems }).await),
+        Err(problems) => Err(refuse(app, &cause, ConfigRefusal { digest, problems }).await),
     }
 }
 
 /// Keeps the refusal so that it is shown, and logs and records it if it is new.
-async fn refuse(app: &Arc<App>, cause: &Cause, refused: Refused) -> Arc<Refused> {
+async fn refuse(app: &Arc<App>, cause: &Cause, refused: ConfigRefusal) -> Arc<ConfigRefusal> {
     let refused = Arc::new(refused);
     let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
     // The file is tried again and again: report the same refusal only once.
@@ -365,7 +365,7 @@ fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
 async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     app.inventory.keep_former_versions(config.former_versions);
     app.resolver.budget.set_total(config.limits.in_flight);
-    let crate::config::Usage { events, changes } = config.usage;
+    let crate::config::AuditBounds { events, changes } = config.usage;
     // First the configuration and its rules, then the state: whatever answers from the new state must see both.
     identity::put_in_force(app, config).await;
     let keep_events = changed.contains(&"usage.events") || changed.contains(&"usage.changes");
@@ -414,8 +414,8 @@ async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
     audit::record_failed(app, vec![refused]).await;
 }
 
-fn changed(actor: &Actor, before: ConfigDigest) -> Change {
-    Change::new(ChangeKind::ConfigurationChanged, actor, now()).before(before.to_string())
+fn changed(actor: &Actor, before: ConfigDigest) -> AuditChange {
+    AuditChange::new(ChangeKind::ConfigurationChanged, actor, now()).before(before.to_string())
 }
 
 /// Notes in the vault which configuration the daemon starts with. If it is not the one that was last in force, records
@@ -431,7 +431,7 @@ pub fn note_start(vault: &mut Vault, text: &ConfigText) -> Result<(), VaultError
     }
     let change = before.map(|before| {
         let before = String::from_utf8_lossy(&before).into_owned();
-        Change::new(ChangeKind::ConfigurationChanged, &Actor::own(), now()).before(before).after(after.clone())
+        AuditChange::new(ChangeKind::ConfigurationChanged, &Actor::own(), now()).before(before).after(after.clone())
     });
     let documents = vec![(DOCUMENT.into(), Some(after.as_bytes()))];
     vault.write(&Writes { documents, changes: change.as_slice(), ..Writes::default() })

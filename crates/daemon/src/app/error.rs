@@ -9,13 +9,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::configuration::Refused as RefusedConfiguration;
+use super::configuration::ConfigRefusal as RefusedConfiguration;
 use crate::inventory::{AccountError, InventoryError};
 use crate::resolve::budget::Exhausted;
-use crate::resolve::{Fault, Reason, Refused};
+use crate::resolve::{Fault, RefusalReason, ResolveError};
 use crate::sync::SyncError;
 use guillemet_account::client::ClientError;
-use guillemet_account::engine::Unprepared;
+use guillemet_account::engine::PushError;
 use guillemet_base::names::SecretName;
 use guillemet_plugin::plans::Unplanned;
 use guillemet_plugin::registry::AddError;
@@ -348,12 +348,12 @@ impl From<Exhausted> for AppError {
     }
 }
 
-impl From<Refused> for AppError {
-    fn from(refused: Refused) -> Self {
+impl From<ResolveError> for AppError {
+    fn from(refused: ResolveError) -> Self {
         match refused {
-            Refused::Unrecorded(why) => Self::Unavailable(why),
-            Refused::Exhausted => Self::Exhausted,
-            Refused::Secrets(faults) => Self::Secrets(faults),
+            ResolveError::Unrecorded(why) => Self::Unavailable(why),
+            ResolveError::Exhausted => Self::Exhausted,
+            ResolveError::Secrets(faults) => Self::Secrets(faults),
         }
     }
 }
@@ -379,7 +379,7 @@ fn problem_entry(problem: &Problem) -> Value {
 }
 
 fn are_unfit(faults: &[Fault]) -> bool {
-    faults.iter().all(|fault| fault.reason == Reason::Unfit)
+    faults.iter().all(|fault| fault.reason == RefusalReason::Unfit)
 }
 
 fn faults_message(faults: &[Fault]) -> &'static str {
@@ -428,9 +428,7 @@ fn inventory_entries(error: &InventoryError) -> Vec<Value> {
 fn sync_code(trouble: &SyncError) -> ErrorCode {
     match trouble {
         SyncError::Account(AccountError::Inventory(error)) => inventory_code(error),
-        SyncError::Account(AccountError::Unprepared(Unprepared::NoDevice | Unprepared::NoSecret)) => {
-            ErrorCode::NotFound
-        }
+        SyncError::Account(AccountError::Unprepared(PushError::NoDevice | PushError::NoSecret)) => ErrorCode::NotFound,
         SyncError::Account(_)
         | SyncError::Panicked(_)
         | SyncError::Other(_)

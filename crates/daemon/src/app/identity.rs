@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::App;
-use crate::config::{Config, NameOrNumber, Rule, Who};
+use crate::config::{CallerMatch, ClientRule, Config, NameOrNumber};
 use guillemet_base::files::Fingerprint;
 use guillemet_template::Problem;
 
@@ -43,7 +43,7 @@ enum Found {
 pub struct LookUps {
     /// Held while names are looked up, and while other rules are put in force.
     turn: tokio::sync::Mutex<()>,
-    pending: Arc<Mutex<HashSet<Who>>>,
+    pending: Arc<Mutex<HashSet<CallerMatch>>>,
 }
 
 /// The time of a look-up, and the state of the files just before it.
@@ -82,19 +82,21 @@ impl Rules {
 
     fn new(
         config: Arc<Config>,
-        names: &HashMap<Who, Found>,
+        names: &HashMap<CallerMatch, Found>,
         before: Option<&Self>,
         own_uid: u32,
         asked: Asked,
     ) -> Self {
-        let found = |rule: &Rule| match &rule.who {
-            Who::User(NameOrNumber::Number(number)) | Who::Group(NameOrNumber::Number(number)) => {
+        let found = |rule: &ClientRule| match &rule.who {
+            CallerMatch::User(NameOrNumber::Number(number)) | CallerMatch::Group(NameOrNumber::Number(number)) => {
                 Found::Number(*number)
             }
             who => names.get(who).copied().unwrap_or(Found::Unanswered),
         };
         let found: Vec<Found> = config.clients.iter().map(found).collect();
-        let own = |(rule, found): (&Rule, &Found)| matches!(rule.who, Who::User(_)) && *found == Found::Number(own_uid);
+        let own = |(rule, found): (&ClientRule, &Found)| {
+            matches!(rule.who, CallerMatch::User(_)) && *found == Found::Number(own_uid)
+        };
         let binds_owner = config.clients.iter().zip(&found).any(own)
             || before.is_some_and(|before| Arc::ptr_eq(&before.config, &config) && before.binds_owner);
         Self { config, found, binds_owner, asked: Mutex::new(asked) }
@@ -107,7 +109,7 @@ impl Rules {
     }
 
     /// Returns every rule whose user or group has a number now, together with that number.
-    pub fn all(&self) -> impl Iterator<Item = (&Rule, u32)> {
+    pub fn all(&self) -> impl Iterator<Item = (&ClientRule, u32)> {
         self.config.clients.iter().zip(&self.found).filter_map(|(rule, found)| match found {
             Found::Number(number) => Some((rule, *number)),
             Found::Nobody | Found::Unanswered => None,
@@ -142,7 +144,7 @@ impl Rules {
 
     /// Returns the rules that apply to nobody now and why, each with its place in the file.
     pub fn warnings(&self) -> Vec<Problem> {
-        let warning = |(index, (rule, found)): (usize, (&Rule, &Found))| {
+        let warning = |(index, (rule, found)): (usize, (&ClientRule, &Found))| {
             let message = match found {
                 Found::Number(_) => return None,
                 Found::Nobody => {
@@ -152,7 +154,7 @@ impl Rules {
                     format!("{} could not be looked up, so this rule allows nobody anything for now", rule.who)
                 }
             };
-            let key = if matches!(rule.who, Who::User(_)) { "uid" } else { "group" };
+            let key = if matches!(rule.who, CallerMatch::User(_)) { "uid" } else { "group" };
             let (line, column) = (Some(rule.place.line), Some(rule.place.column));
             Some(Problem { path: format!("client[{}].{key}", index + 1), line, column, message, help: None })
         };
@@ -161,8 +163,8 @@ impl Rules {
 }
 
 /// Returns whether a rule names its user or group, rather than giving a number.
-pub fn is_named(rule: &Rule) -> bool {
-    matches!(rule.who, Who::User(NameOrNumber::Name(_)) | Who::Group(NameOrNumber::Name(_)))
+pub fn is_named(rule: &ClientRule) -> bool {
+    matches!(rule.who, CallerMatch::User(NameOrNumber::Name(_)) | CallerMatch::Group(NameOrNumber::Name(_)))
 }
 
 /// Returns whether names are being looked up now.
@@ -215,7 +217,8 @@ fn tell(app: &App, rules: &Rules) {
 async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rules {
     // Taken before the look-ups, so that a change during them is noticed afterwards.
     let asked = Asked::now();
-    let names: HashSet<&Who> = config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.who).collect();
+    let names: HashSet<&CallerMatch> =
+        config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.who).collect();
     let mut answers = Vec::with_capacity(names.len());
     for who in names {
         answers.push((who.clone(), begin(&app.look_ups.pending, who)));
@@ -233,15 +236,17 @@ async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rul
 }
 
 /// Begins to look up a name. Returns `None` if an earlier look-up of it has not returned yet.
-fn begin(pending: &Arc<Mutex<HashSet<Who>>>, who: &Who) -> Option<tokio::task::JoinHandle<Found>> {
+fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, who: &CallerMatch) -> Option<tokio::task::JoinHandle<Found>> {
     let is_new = pending.lock().unwrap_or_else(PoisonError::into_inner).insert(who.clone());
     let (pending, who) = (Arc::clone(pending), who.clone());
     is_new.then(|| {
         tokio::task::spawn_blocking(move || {
             let number = match &who {
-                Who::User(NameOrNumber::Name(name)) => uzers::get_user_by_name(name).map(|user| user.uid()),
-                Who::Group(NameOrNumber::Name(name)) => uzers::get_group_by_name(name).map(|group| group.gid()),
-                Who::User(NameOrNumber::Number(number)) | Who::Group(NameOrNumber::Number(number)) => Some(*number),
+                CallerMatch::User(NameOrNumber::Name(name)) => uzers::get_user_by_name(name).map(|user| user.uid()),
+                CallerMatch::Group(NameOrNumber::Name(name)) => uzers::get_group_by_name(name).map(|group| group.gid()),
+                CallerMatch::User(NameOrNumber::Number(number)) | CallerMatch::Group(NameOrNumber::Number(number)) => {
+                    Some(*number)
+                }
             };
             pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&who);
             number.map_or(Found::Nobody, Found::Number)
@@ -259,8 +264,8 @@ mod tests {
         Arc::new(Config::load(file.path(), |_| None).unwrap())
     }
 
-    fn user(name: &str) -> Who {
-        Who::User(NameOrNumber::Name(name.into()))
+    fn user(name: &str) -> CallerMatch {
+        CallerMatch::User(NameOrNumber::Name(name.into()))
     }
 
     #[test]
@@ -270,7 +275,7 @@ mod tests {
         );
         let found = HashMap::from([
             (user("here"), Found::Number(5)),
-            (Who::Group(NameOrNumber::Name("gone".into())), Found::Nobody),
+            (CallerMatch::Group(NameOrNumber::Name("gone".into())), Found::Nobody),
         ]);
         let rules = Rules::new(config, &found, None, 0, Asked::now());
         assert_eq!(rules.all().map(|(_, number)| number).collect::<Vec<_>>(), [5, 7]);

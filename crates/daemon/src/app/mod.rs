@@ -28,7 +28,7 @@ use self::configuration::Configuration;
 use self::error::AppError;
 use self::identity::{LookUps, Rules};
 use crate::config::Config;
-use crate::events::Events;
+use crate::events::EventBus;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, Panicked};
 use crate::resolve::Resolver;
 use crate::sync::SyncState;
@@ -94,7 +94,7 @@ pub struct App {
     /// Warnings that do not change while the daemon runs, for `status`.
     pub warnings: Vec<String>,
     /// Sends an event for each change to those who listen.
-    pub events: Arc<Events>,
+    pub events: Arc<EventBus>,
     /// Limits how many requests re-read their template at the same time.
     pub rechecks: serving::Rechecks,
     /// The turns of users for inline renders.

@@ -10,7 +10,7 @@ use super::error::AppError;
 use super::{App, audit};
 use guillemet_base::time::now;
 use guillemet_plugin::registry::{Candidate, Pin, PluginView};
-use guillemet_vault::audit::{About, Actor, Change};
+use guillemet_vault::audit::{About, Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 
 /// The label under which the vault keeps the pinned plugins.
@@ -89,8 +89,8 @@ async fn confirmed(
     Ok(added)
 }
 
-fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> Change {
-    Change::new(kind, actor, now()).about(About::Plugin(feature.to_owned()))
+fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
+    AuditChange::new(kind, actor, now()).about(About::Plugin(feature.to_owned()))
 }
 
 /// Removes the plugin that was added for a feature. If it replaced a built-in plugin, that one is used again.
@@ -122,7 +122,7 @@ async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), App
     Ok(())
 }
 
-async fn store_pins(app: &Arc<App>, pins: &[Pin], change: Change) -> Result<(), String> {
+async fn store_pins(app: &Arc<App>, pins: &[Pin], change: AuditChange) -> Result<(), String> {
     let bytes = serde_json::to_vec(pins).map_err(|error| error.to_string())?;
     let stored = app.inventory.run(move |inventory| inventory.set_document(PINS, &bytes, &[change])).await;
     stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())

@@ -18,7 +18,7 @@ use guillemet_base::names::SecretName;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
-use guillemet_vault::audit::{About, Actor, Change};
+use guillemet_vault::audit::{About, Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 
 /// Returns how many secrets pass a filter, and those on its page. They reflect the templates as they were at `since` or
@@ -207,7 +207,7 @@ async fn revealed(
     let kind = ChangeKind::SecretRevealed;
     let wanted: Vec<_> = names.iter().map(|name| (kind, audit::about(&app.resolver, actor, name))).collect();
     let body = audit::attempt(app, actor, &wanted, async { resolve() }).await?;
-    let done = wanted.into_iter().map(|(kind, about)| Change::new(kind, actor, now()).about(about));
+    let done = wanted.into_iter().map(|(kind, about)| AuditChange::new(kind, actor, now()).about(about));
     audit::record(app, done.collect()).await?;
     Ok(body)
 }

@@ -10,9 +10,10 @@ use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
-use guillemet_vault::audit::{About, Change, DeviceRef};
+use guillemet_vault::audit::{About, AuditChange, DeviceRef};
 use guillemet_vault::usage::{
-    Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
+    Caller, ChangeKind, Class, Decoded, EventKind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName,
+    UseEvent,
 };
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ pub struct Events {
     /// Only events of this class; `None` for any.
     pub class: Option<Class>,
     /// Only events with this outcome; `None` for any.
-    pub outcome: Option<Kind>,
+    pub outcome: Option<EventKind>,
 }
 
 /// A use of a secret, a refusal, or a change, as the API shows it.
@@ -84,7 +85,7 @@ impl Picks for Deletions {
         false
     }
 
-    fn of_change(&self, change: &Change) -> bool {
+    fn of_change(&self, change: &AuditChange) -> bool {
         change.kind == ChangeKind::SecretDeleted && change.error.is_none()
     }
 }
@@ -120,10 +121,10 @@ impl Picks for Wanted<'_> {
         };
         of_secret
             && self.query.since.is_none_or(|since| event.time >= since)
-            && self.query.outcome.is_none_or(|wanted| wanted == Kind::Use(event.outcome))
+            && self.query.outcome.is_none_or(|wanted| wanted == EventKind::Use(event.outcome))
     }
 
-    fn of_change(&self, change: &Change) -> bool {
+    fn of_change(&self, change: &AuditChange) -> bool {
         let of_secret = match &change.about {
             _ if self.query.secret.is_none() => true,
             About::Secret(id, _) => self.ids.contains(id),
@@ -133,7 +134,7 @@ impl Picks for Wanted<'_> {
         };
         of_secret
             && self.query.since.is_none_or(|since| change.time >= since)
-            && self.query.outcome.is_none_or(|wanted| wanted == Kind::Change(change.kind))
+            && self.query.outcome.is_none_or(|wanted| wanted == EventKind::Change(change.kind))
     }
 }
 
@@ -156,7 +157,7 @@ fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<Eve
     let state = resolver.current.load();
     let mut names: HashMap<SecretId, String> = HashMap::new();
     for deletion in deletions.into_iter().rev() {
-        if let TrailEvent::Change(Change { about: About::Secret(id, name), .. }) = deletion {
+        if let TrailEvent::Change(AuditChange { about: About::Secret(id, name), .. }) = deletion {
             names.insert(id, name);
         }
     }
@@ -200,7 +201,7 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
     }
 }
 
-fn of_change(change: Change, names: &HashMap<SecretId, String>) -> EventView {
+fn of_change(change: AuditChange, names: &HashMap<SecretId, String>) -> EventView {
     let (mut secret, mut secret_id, mut subject) = (None, None, None);
     match change.about {
         About::Whole => {}

@@ -1,6 +1,6 @@
 //! The differences between two configurations, key by key.
 
-use super::{Config, Rule};
+use super::{ClientRule, Config};
 
 /// Returns whether two configurations differ in one key.
 type Differs = fn(&Config, &Config) -> bool;
@@ -23,7 +23,7 @@ const KEYS: [(&str, bool, Differs); 12] = [
 
 /// Returns the keys whose values differ, with `client` for the rules as a whole.
 pub fn changed_keys(before: &Config, after: &Config) -> Vec<&'static str> {
-    let same_rule = |(a, b): (&Rule, &Rule)| a.is_same(b);
+    let same_rule = |(a, b): (&ClientRule, &ClientRule)| a.is_same(b);
     let (old, new) = (&before.clients, &after.clients);
     let rules = old.len() != new.len() || !old.iter().zip(new).all(same_rule);
     let keys = KEYS.iter().filter(|(_, _, differs)| differs(before, after)).map(|(key, ..)| *key);

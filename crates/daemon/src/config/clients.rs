@@ -7,7 +7,7 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::Place;
+use super::ConfigPlace;
 use super::read::{Entries, Reader, TextAt};
 use crate::pattern::Pattern;
 
@@ -22,7 +22,7 @@ pub enum NameOrNumber {
 
 /// The callers that a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum CallerMatch {
     /// The processes of this user.
     User(NameOrNumber),
     /// The processes that are in this group.
@@ -30,7 +30,7 @@ pub enum Who {
 }
 
 /// Formats the callers as errors name them: "user `agent`".
-impl fmt::Display for Who {
+impl fmt::Display for CallerMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, who) = match self {
             Self::User(who) => ("user", who),
@@ -45,9 +45,9 @@ impl fmt::Display for Who {
 
 /// A rule: some callers, and what they are allowed to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct ClientRule {
     /// The callers that the rule is about.
-    pub who: Who,
+    pub who: CallerMatch,
     /// The templates they can render. A template without a target means all of its targets.
     pub templates: Vec<TemplatePattern>,
     /// The secrets they can resolve by name.
@@ -55,10 +55,10 @@ pub struct Rule {
     /// Whether they can do everything.
     pub admin: bool,
     /// The place of the `uid` or `group` in the file.
-    pub place: Place,
+    pub place: ConfigPlace,
 }
 
-impl Rule {
+impl ClientRule {
     /// Returns whether another rule allows the same to the same callers, wherever it is in the file.
     pub fn is_same(&self, other: &Self) -> bool {
         Self { place: other.place, ..self.clone() } == *other
@@ -83,20 +83,20 @@ pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> 
 }
 
 /// Reads every `[[client]]` table.
-pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<Rule> {
+pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<ClientRule> {
     let tables = reader.tables(root, "client");
     tables.into_iter().filter_map(|(entries, offset)| rule(reader, entries, offset)).collect()
 }
 
-fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<Rule> {
+fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<ClientRule> {
     let (uid, group) = (entries.take("uid"), entries.take("group"));
     let named = match (uid, group) {
         (Some(uid), None) => {
-            let who = name_or_number(reader, &entries, "uid", uid).map(Who::User);
+            let who = name_or_number(reader, &entries, "uid", uid).map(CallerMatch::User);
             who.map(|who| (who, uid.span().start))
         }
         (None, Some(group)) => {
-            let who = name_or_number(reader, &entries, "group", group).map(Who::Group);
+            let who = name_or_number(reader, &entries, "group", group).map(CallerMatch::Group);
             who.map(|who| (who, group.span().start))
         }
         _ => {
@@ -118,7 +118,7 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
     let secrets = secrets.into_iter().filter_map(|text| secret(reader, &entries, text)).collect();
     reader.end(entries);
     let (who, offset) = named?;
-    Some(Rule { who, templates, secrets, admin, place: reader.place(offset) })
+    Some(ClientRule { who, templates, secrets, admin, place: reader.place(offset) })
 }
 
 fn name_or_number(
@@ -168,7 +168,7 @@ mod tests {
     use super::super::{Config, ConfigText};
     use super::*;
 
-    fn parse(text: &str) -> Result<Vec<Rule>, Vec<String>> {
+    fn parse(text: &str) -> Result<Vec<ClientRule>, Vec<String>> {
         let parsed = Config::parse(&ConfigText::from(text), |_| None);
         parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(super::super::told).collect())
     }
@@ -181,12 +181,12 @@ mod tests {
         );
         let rules = rules.unwrap();
         let root = || NameOrNumber::Name("root".into());
-        let who = [Who::User(NameOrNumber::Number(0)), Who::User(root()), Who::Group(root())];
+        let who = [CallerMatch::User(NameOrNumber::Number(0)), CallerMatch::User(root()), CallerMatch::Group(root())];
         assert_eq!([&rules[0].who, &rules[1].who, &rules[2].who], who.each_ref());
         assert_eq!(rules[0].templates[1].target, Some(Pattern::exact("livekit")));
         assert!(rules[2].admin && rules[1].secrets[0].matches("CalCom-key"));
         assert!(!rules[0].templates[1].id.matches("sip-trunk/Office"));
-        assert_eq!(rules[1].place, Place { line: 5, column: 7 });
+        assert_eq!(rules[1].place, ConfigPlace { line: 5, column: 7 });
         // An unknown name is not a mistake in the file.
         assert_eq!(parse("[[client]]\nuid = 'nobody-of-that-name'\nadmin = true\n").unwrap().len(), 1);
     }

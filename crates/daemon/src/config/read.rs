@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Place;
+use super::ConfigPlace;
 use guillemet_template::Problem;
 
 /// The most problems that are reported. One missing quote can make every later line wrong.
@@ -63,12 +63,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the line and column of an offset in bytes, both counted from 1, the column in characters.
-    pub(super) fn place(&self, offset: usize) -> Place {
+    pub(super) fn place(&self, offset: usize) -> ConfigPlace {
         let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Place { line: number(line), column: number(column) }
+        ConfigPlace { line: number(line), column: number(column) }
     }
 
     /// Notes a problem with a key, at an offset of the text.
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         if self.problems.len() == PROBLEMS_MAX {
             return;
         }
-        let Place { line, column } = self.place(offset);
+        let ConfigPlace { line, column } = self.place(offset);
         let (line, column) = (Some(line), Some(column));
         self.problems.push(Problem { path, line, column, message: message.into(), help: None });
     }

@@ -5,14 +5,14 @@ use minijinja::context;
 
 use super::listing::ROWS;
 use super::pages::{data, part};
-use super::visit::{Answer, Visit};
+use super::visit::{PageResult, Visit};
 use crate::app::listing::Page;
 use crate::app::usage::{self, Events};
 use guillemet_base::names::SecretName;
 use guillemet_vault::usage::Class;
 
 /// Shows the audit trail, of one secret or all, and of one class or all.
-pub async fn list(visit: &Visit<'_>) -> Answer {
+pub async fn list(visit: &Visit<'_>) -> PageResult {
     let [of, class, offset] = visit.query(["secret", "class", "offset"])?;
     let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::named));
     // A text that is not a valid name was never the name of a secret.

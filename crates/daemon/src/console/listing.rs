@@ -18,7 +18,7 @@ const SORTS: [(&str, &str); 4] =
 
 /// The rows that a page of the inventory has to show, as its query asks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Listing {
+pub struct InventoryQuery {
     query: String,
     status: String,
     sort: String,
@@ -36,7 +36,7 @@ pub struct Column {
     sorted: &'static str,
 }
 
-impl Listing {
+impl InventoryQuery {
     /// Reads the query of a URL. An empty parameter counts as absent, because forms send every field.
     ///
     /// # Errors
@@ -141,18 +141,18 @@ mod tests {
     #[test]
     fn a_listing_is_its_query() {
         for query in ["", "query=a%26b", "query=x&status=missing&sort=usage&direction=desc&offset=50"] {
-            assert_eq!(Listing::read(Some(query)).unwrap().to_query(), query);
+            assert_eq!(InventoryQuery::read(Some(query)).unwrap().to_query(), query);
         }
         let sent = "query=&status=&sort=name&direction=asc&offset=";
-        assert_eq!(Listing::read(Some(sent)).unwrap(), Listing::read(None).unwrap());
+        assert_eq!(InventoryQuery::read(Some(sent)).unwrap(), InventoryQuery::read(None).unwrap());
         for wrong in ["status=x", "sort=x", "direction=x", "offset=x", "other=1", "sort=name&sort=name"] {
-            assert!(Listing::read(Some(wrong)).is_err(), "{wrong}");
+            assert!(InventoryQuery::read(Some(wrong)).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_column_turns_round_where_it_is_sorted_by_it() {
-        let columns = Listing::read(Some("sort=usage&direction=desc&offset=50")).unwrap().columns();
+        let columns = InventoryQuery::read(Some("sort=usage&direction=desc&offset=50")).unwrap().columns();
         assert_eq!((columns[2].sorted, columns[2].href.as_str()), ("descending", "sort=usage&direction=asc"));
         assert_eq!((columns[3].sorted, columns[3].href.as_str()), ("none", "sort=last_used&direction=desc"));
         assert_eq!((columns[0].sorted, columns[0].href.as_str()), ("none", ""));

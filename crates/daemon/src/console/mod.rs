@@ -40,10 +40,10 @@ use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
 use crate::app::{self, App, Link, LinkRequest};
-use crate::http::admission::{Admission, Holder, Slot};
+use crate::http::admission::{Admission, Slot, SlotHolder};
 use crate::http::connection::Timed;
 use guillemet_base::time::now;
-use guillemet_vault::audit::Change;
+use guillemet_vault::audit::AuditChange;
 use guillemet_vault::usage::{Caller, ChangeKind};
 
 /// Returns every path of the console with its methods (separated by commas) and the fields of its form, if it has one.
@@ -93,7 +93,7 @@ impl Site {
         if ended.is_empty() {
             return;
         }
-        let closed = ended.iter().map(|actor| Change::new(ChangeKind::ConsoleClosed, actor, now()));
+        let closed = ended.iter().map(|actor| AuditChange::new(ChangeKind::ConsoleClosed, actor, now()));
         if let Err(error) = app::audit::record(&self.app, closed.collect()).await {
             tracing::error!(error = error.to_string(), "the end of a console session could not be recorded");
         }
@@ -204,7 +204,7 @@ impl Door<'_> {
             refused => return tracing::debug!(?refused, "a connection to the console of somebody else was ended"),
         };
         self.count = self.count.wrapping_add(1);
-        let Some(slot) = self.admission.take(Holder { uid, pid: self.count }, ()) else {
+        let Some(slot) = self.admission.take(SlotHolder { uid, pid: self.count }, ()) else {
             return tracing::warn!(uid, "all connections to the console are busy, and one more was ended");
         };
         let site = Arc::clone(self.site);

@@ -14,10 +14,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use guillemet_base::display::clean;
+use guillemet_base::display::sanitize_multiline;
 use guillemet_base::time;
 use guillemet_base::time::now;
-use guillemet_vault::usage::Kind;
+use guillemet_vault::usage::EventKind;
 
 /// Everything but the unreserved characters of RFC 3986.
 const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -98,7 +98,7 @@ impl Pages {
         // A page may test whether something is undefined, but never print it.
         engine.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         engine.set_formatter(|out, state, value| match value.as_str() {
-            Some(text) if !value.is_safe() => Ok(out.write_str(&escaped(&clean(text)))?),
+            Some(text) if !value.is_safe() => Ok(out.write_str(&escaped(&sanitize_multiline(text)))?),
             _ if value.is_none() => Ok(()),
             _ => escape_formatter(out, state, value),
         });
@@ -108,7 +108,7 @@ impl Pages {
             format!("/settings/developers/templates/{}/{}", part(feature), part(name))
         });
         engine.add_filter("ago", |text: String| time::seconds(&text).map_or(text, |at| time::ago(at, now() / 1000)));
-        engine.add_filter("event_text", |name: String| Kind::named(&name).map_or("", |kind| kind.row().text));
+        engine.add_filter("event_text", |name: String| EventKind::named(&name).map_or("", |kind| kind.row().text));
         for (name, source) in PAGES {
             let added = engine.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");

@@ -4,10 +4,10 @@ use hyper::StatusCode;
 use minijinja::context;
 
 use super::pages::data;
-use super::visit::{Answer, Visit};
+use super::visit::{PageResult, Visit};
 
 /// Lists the plugins with their targets.
-pub async fn list(visit: &Visit<'_>) -> Answer {
+pub async fn list(visit: &Visit<'_>) -> PageResult {
     visit.query([])?;
     let shown = context! { plugins => data(visit.site.app.registry.list().await) };
     Ok(visit.page("plugins.html", StatusCode::OK, "Plugins", "plugins", shown))

@@ -17,7 +17,7 @@ use minijinja::value::Value;
 use tokio::time::Instant;
 
 use super::form::Form;
-use super::visit::{Answer, SECRETS, Visit, plain, see_other};
+use super::visit::{PageResult, SECRETS, Visit, plain, see_other};
 use super::{Site, audit, plugins, secrets, session, templates};
 use crate::app;
 use crate::app::error::{AppError, ErrorCode};
@@ -25,7 +25,7 @@ use crate::http::error::{Code, HttpError};
 use crate::http::request;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
-use guillemet_vault::audit::Change;
+use guillemet_vault::audit::AuditChange;
 use guillemet_vault::usage::ChangeKind;
 
 const COOKIE: &str = "guillemet_session";
@@ -159,7 +159,7 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     response
 }
 
-async fn get(visit: &Visit<'_>, route: Route) -> Answer {
+async fn get(visit: &Visit<'_>, route: Route) -> PageResult {
     match route {
         Route::Secrets => secrets::table(visit).await,
         Route::Live => secrets::live(visit).await,
@@ -178,7 +178,7 @@ async fn get(visit: &Visit<'_>, route: Route) -> Answer {
     }
 }
 
-async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incoming) -> Answer {
+async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incoming) -> PageResult {
     let headers = &visit.parts.headers;
     if !is_from(&visit.site.host, headers) {
         forbidden(visit, route);
@@ -282,7 +282,7 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
         let message = "This link is no longer good: each works once, for a minute.";
         return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };
-    let opened = Change::new(ChangeKind::ConsoleOpened, &actor, now());
+    let opened = AuditChange::new(ChangeKind::ConsoleOpened, &actor, now());
     if let Err(error) = app::audit::record(&site.app, vec![opened]).await.map_err(HttpError::from) {
         site.sessions().forget(&cookie);
         return outside(site, error.status(), "Not logged in", error.message(), false);

@@ -16,9 +16,9 @@ use time::{Duration, OffsetDateTime};
 
 use super::actions;
 use super::form::Form;
-use super::listing::Listing;
+use super::listing::InventoryQuery;
 use super::pages::{data, part};
-use super::visit::{Answer, SECRETS, Visit};
+use super::visit::{PageResult, SECRETS, Visit};
 use crate::app::error::AppError;
 use crate::app::secrets as service;
 use crate::http::error::{Code, HttpError};
@@ -95,8 +95,8 @@ impl Row {
 }
 
 /// Shows the table of secrets.
-pub async fn table(visit: &Visit<'_>) -> Answer {
-    let listing = Listing::read(visit.parts.uri.query())?;
+pub async fn table(visit: &Visit<'_>) -> PageResult {
+    let listing = InventoryQuery::read(visit.parts.uri.query())?;
     let (count, rows) = actions::list_whole(&visit.site.app, &listing).await?;
     let (before, behind) = listing.neighbours(count);
     let last = listing.first() + rows.len() - usize::from(!rows.is_empty());
@@ -113,7 +113,7 @@ pub async fn table(visit: &Visit<'_>) -> Answer {
 }
 
 /// Returns, as JSON, the cells of the table that change while it is open.
-pub async fn live(visit: &Visit<'_>) -> Answer {
+pub async fn live(visit: &Visit<'_>) -> PageResult {
     #[derive(Serialize)]
     struct Live {
         status: Status,
@@ -122,7 +122,7 @@ pub async fn live(visit: &Visit<'_>) -> Answer {
         last_used_on: Option<String>,
         last_used: Option<String>,
     }
-    let listing = Listing::read(visit.parts.uri.query())?;
+    let listing = InventoryQuery::read(visit.parts.uri.query())?;
     let (count, rows) = actions::list(&visit.site.app, &listing, Instant::now()).await?;
     let names = rows.into_iter().map(|row| {
         let last_used = row.last_used_at.as_deref().and_then(seconds).map(|at| ago(at, now() / 1000));
@@ -184,13 +184,13 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
 }
 
 /// Shows the form of a new secret. The query may give the name, as it does for a missing secret.
-pub fn new(visit: &Visit<'_>) -> Answer {
+pub fn new(visit: &Visit<'_>) -> PageResult {
     let [name] = visit.query(["name"])?;
     Ok(form(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
 }
 
 /// Creates a secret from its form.
-pub async fn create(visit: &Visit<'_>, mut sent: Form) -> Answer {
+pub async fn create(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let (name, value) = (sent.take("name"), sent.value("value"));
     let enabled = sent.is_ticked("enabled");
     let mut errors = Vec::new();
@@ -225,7 +225,7 @@ async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
 }
 
 /// Shows the form of an existing secret.
-pub async fn edit(visit: &Visit<'_>) -> Answer {
+pub async fn edit(visit: &Visit<'_>) -> PageResult {
     let detail = kept(visit).await?;
     let entered = Entered {
         name: detail.secret.name.clone(),
@@ -236,7 +236,7 @@ pub async fn edit(visit: &Visit<'_>) -> Answer {
 }
 
 /// Saves the form of an existing secret. A blank value keeps the current one.
-pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
+pub async fn save(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (name, value, etag) = (sent.take("name"), sent.value("value"), sent.take("etag"));
     let (enabled, rewrite) = (sent.is_ticked("enabled"), sent.is_ticked("rewrite"));
@@ -287,14 +287,14 @@ fn expected(etag: &str) -> Option<String> {
 }
 
 /// Shows the templates that a new value affects, then the field for it.
-pub async fn rotate(visit: &Visit<'_>) -> Answer {
+pub async fn rotate(visit: &Visit<'_>) -> PageResult {
     let detail = kept(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
     Ok(rotation(visit, detail, &etag, None))
 }
 
 /// Shows the templates that are affected if the value of a former version is served again.
-pub async fn roll_back(visit: &Visit<'_>) -> Answer {
+pub async fn roll_back(visit: &Visit<'_>) -> PageResult {
     let [version] = visit.query(["version"])?;
     let detail = kept(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
@@ -320,7 +320,7 @@ fn back(
 }
 
 /// Restores the value of a former version.
-pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> Answer {
+pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (version, etag) = (sent.take("version"), sent.take("etag"));
     let version: u32 = version.parse().map_err(|_| HttpError::new(Code::BadRequest, "`version` has to be a number"))?;
@@ -343,7 +343,7 @@ fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&
 }
 
 /// Stores the new value.
-pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
+pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (value, etag) = (sent.value("value"), sent.take("etag"));
     let replaced = if value.is_empty() {
@@ -363,7 +363,7 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
 }
 
 /// Asks for confirmation, and shows the references.
-pub async fn delete(visit: &Visit<'_>) -> Answer {
+pub async fn delete(visit: &Visit<'_>) -> PageResult {
     let detail = kept(visit).await?;
     Ok(deletion(visit, detail, Deletion::Asked))
 }
@@ -397,7 +397,7 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Respo
 }
 
 /// Deletes the secret, or shows everything that has to be updated first.
-pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
+pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (etag, last_used) = (sent.take("etag"), sent.take("last_used"));
     // The operator who confirmed did not know of a use that came after the page was made.
@@ -412,8 +412,8 @@ pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> Answer {
 }
 
 /// Enables or disables the secret, and returns to the same rows.
-pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> Answer {
-    let back = Listing::read(Some(&sent.take("back")))?.to_query();
+pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> PageResult {
+    let back = InventoryQuery::read(Some(&sent.take("back")))?.to_query();
     let name = visit.secret_name()?;
     let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
     let Changed { secret, .. } = service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;

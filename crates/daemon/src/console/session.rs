@@ -82,7 +82,7 @@ struct Session {
 }
 
 /// A session as a request sees it.
-pub struct Seen {
+pub struct SessionView {
     /// The hash that identifies the session.
     pub id: Kept,
     /// The operator, for the audit trail.
@@ -144,14 +144,14 @@ impl Sessions {
     }
 
     /// Returns the session of a cookie. Requests that a page makes by itself (`active` is false) do not keep it alive.
-    pub fn find(&mut self, cookie: &str, active: bool, now: Instant) -> Option<Seen> {
+    pub fn find(&mut self, cookie: &str, active: bool, now: Instant) -> Option<SessionView> {
         self.expire(now);
         let id = Kept::of(cookie);
         let session = self.get(id)?;
         if active {
             session.used = now;
         }
-        Some(Seen { id, actor: session.actor.clone(), csrf: session.csrf.clone() })
+        Some(SessionView { id, actor: session.actor.clone(), csrf: session.csrf.clone() })
     }
 
     /// Sets the message that the next page shows at its top.

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use minijinja::context;
 
 use super::pages::data;
-use super::visit::{Answer, Visit};
+use super::visit::{PageResult, Visit};
 use crate::app::{preview, serving, templates};
 use crate::http::error::HttpError;
 
@@ -17,7 +17,7 @@ const REST_TIME: Duration = Duration::from_secs(10);
 const LINE_MAX: usize = 200;
 
 /// Lists every template with its status.
-pub async fn list(visit: &Visit<'_>) -> Answer {
+pub async fn list(visit: &Visit<'_>) -> PageResult {
     visit.query([])?;
     let app = &visit.site.app;
     let strays = templates::list_strays(app).await?;
@@ -26,7 +26,7 @@ pub async fn list(visit: &Visit<'_>) -> Answer {
 }
 
 /// Shows one template: what is wrong with it, and its document for a target with «name» in place of each value.
-pub async fn show(visit: &Visit<'_>) -> Answer {
+pub async fn show(visit: &Visit<'_>) -> PageResult {
     let app = &visit.site.app;
     let [target] = visit.query(["target"])?;
     let id = [&*visit.param("feature")?, "/", &*visit.param("name")?].concat();

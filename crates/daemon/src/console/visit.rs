@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use minijinja::context;
 use minijinja::value::Value;
 
-use super::session::Seen;
+use super::session::SessionView;
 use super::{Site, pages};
 use crate::http::error::HttpError;
 use crate::http::request;
@@ -20,14 +20,14 @@ use guillemet_base::names::SecretName;
 pub const SECRETS: &str = "/settings/developers/secrets";
 
 /// A response, or the error that is shown instead.
-pub type Answer = Result<Response<Full<Bytes>>, HttpError>;
+pub type PageResult = Result<Response<Full<Bytes>>, HttpError>;
 
 /// A request within a session.
 pub struct Visit<'a> {
     /// The console that the request was made to.
     pub site: &'a Arc<Site>,
     /// The session of the request.
-    pub session: Seen,
+    pub session: SessionView,
     /// Method, path, query and headers.
     pub parts: &'a Parts,
     /// The parameters of the path, still percent-encoded.

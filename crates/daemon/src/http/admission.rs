@@ -20,7 +20,7 @@ use crate::shares::Shares;
 
 /// The holder of a slot: a process of a user, as reported by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Holder {
+pub struct SlotHolder {
     /// The user id of the peer.
     pub uid: u32,
     /// The process id of the peer; 0 if the kernel did not report it.
@@ -29,7 +29,7 @@ pub struct Holder {
 
 /// The reason why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum EndReason {
     /// Another connection gets its slot.
     Taken,
     /// No request has arrived on it for too long.
@@ -53,13 +53,13 @@ struct Table<T> {
     next: u64,
     shares: Shares,
     entries: HashMap<u64, Entry<T>>,
-    by_process: HashMap<Holder, usize>,
+    by_process: HashMap<SlotHolder, usize>,
     /// The number of open connections, including those that are just ending.
     open: usize,
 }
 
 struct Entry<T> {
-    holder: Holder,
+    holder: SlotHolder,
     about: T,
     streams: bool,
     state: Arc<ConnectionState>,
@@ -93,7 +93,7 @@ impl<T> Admission<T> {
     }
 
     /// Returns a slot for a connection of this holder, or `None` if it gets none.
-    pub fn take(self: &Arc<Self>, holder: Holder, about: T) -> Option<Slot<T>> {
+    pub fn take(self: &Arc<Self>, holder: SlotHolder, about: T) -> Option<Slot<T>> {
         let mut table = self.table();
         let former = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
         table.next += 1;
@@ -123,10 +123,10 @@ impl<T> Admission<T> {
                 continue;
             }
             if entry.streams {
-                entry.state.end(Ended::Forbidden);
+                entry.state.end(EndReason::Forbidden);
                 streams.push(*number);
             } else {
-                entry.state.end_if_idle(Ended::Forbidden);
+                entry.state.end_if_idle(EndReason::Forbidden);
             }
         }
         streams
@@ -146,7 +146,7 @@ impl<T> Admission<T> {
     /// Ends all connections, and returns when they are gone.
     pub async fn stop(&self) {
         for entry in self.table().entries.values() {
-            entry.state.end(Ended::Stop);
+            entry.state.end(EndReason::Stop);
         }
         loop {
             let given_back = self.given_back.notified();
@@ -161,11 +161,11 @@ impl<T> Admission<T> {
 impl<T> Table<T> {
     /// Ends an idle connection to make room for this holder. Returns a receiver that resolves when that connection is
     /// gone.
-    fn make_room(&mut self, holder: Holder) -> Option<oneshot::Receiver<()>> {
+    fn make_room(&mut self, holder: SlotHolder) -> Option<oneshot::Receiver<()>> {
         let shared = |uid| self.shares.shared_by(uid);
-        let processes = |holder: &Holder| self.by_process.get(holder).copied().unwrap_or(0);
+        let processes = |holder: &SlotHolder| self.by_process.get(holder).copied().unwrap_or(0);
         let (own, own_process) = (shared(holder.uid), processes(&holder));
-        let has_more = |other: &Holder| {
+        let has_more = |other: &SlotHolder| {
             if other.uid == holder.uid { processes(other) > own_process } else { shared(other.uid) > own }
         };
         loop {
@@ -177,7 +177,7 @@ impl<T> Table<T> {
                 })?;
             let (gone, former) = oneshot::channel();
             // If a request has arrived on it at this very moment, another connection has to end.
-            if entry.state.end_if_idle(Ended::Taken) {
+            if entry.state.end_if_idle(EndReason::Taken) {
                 let _ = entry.state.successor.set(gone);
                 let number = *number;
                 self.remove(number);
@@ -252,7 +252,7 @@ pub struct ConnectionState {
     begin: Instant,
     /// Milliseconds from `begin` to when the connection became idle, or one of the constants below.
     now: AtomicU64,
-    ended: OnceLock<Ended>,
+    ended: OnceLock<EndReason>,
     told: Notify,
     /// Dropped together with this state: the connection that gets this one's slot waits for that.
     successor: OnceLock<oneshot::Sender<()>>,
@@ -269,7 +269,7 @@ const ENDED: u64 = u64::MAX - 2;
 
 /// How much a connection may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ReadAllowance {
     /// It was idle, and is idle again if nothing arrives ([`ConnectionState::nothing_read`]).
     FromIdle,
     /// A request is in progress, so it may read more.
@@ -297,14 +297,14 @@ impl ConnectionState {
 
     /// Notes that a read begins. From here on the connection is not idle, so that no request is lost between the
     /// system's buffer and ours.
-    pub fn reading(&self) -> Reading {
+    pub fn reading(&self) -> ReadAllowance {
         let now = self.now.load(Ordering::Acquire);
         let begun =
             now < READING && self.now.compare_exchange(now, now | READING, Ordering::AcqRel, Ordering::Acquire).is_ok();
         match self.now.load(Ordering::Acquire) {
-            _ if begun => Reading::FromIdle,
-            ENDED => Reading::Rest,
-            _ => Reading::More,
+            _ if begun => ReadAllowance::FromIdle,
+            ENDED => ReadAllowance::Rest,
+            _ => ReadAllowance::More,
         }
     }
 
@@ -357,7 +357,7 @@ impl ConnectionState {
     }
 
     /// Returns when the connection has to end, with the first reason for it.
-    pub async fn ended(&self) -> Ended {
+    pub async fn ended(&self) -> EndReason {
         loop {
             if let Some(ended) = self.ended.get() {
                 return *ended;
@@ -372,13 +372,13 @@ impl ConnectionState {
     }
 
     /// Ends the connection, whatever it is doing.
-    fn end(&self, reason: Ended) {
+    fn end(&self, reason: EndReason) {
         let _ = self.ended.set(reason);
         self.told.notify_one();
     }
 
     /// Ends the connection if it is idle. Returns whether it was.
-    fn end_if_idle(&self, reason: Ended) -> bool {
+    fn end_if_idle(&self, reason: EndReason) -> bool {
         let Some(since) = self.idle_since() else { return false };
         let ended = self.now.compare_exchange(since, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if ended {
@@ -395,9 +395,9 @@ impl ConnectionState {
         }
         // A head that is incomplete now comes too late; a complete one is answered.
         if now < READING {
-            self.end_if_idle(Ended::Silent);
+            self.end_if_idle(EndReason::Silent);
         } else {
-            self.end(Ended::Silent);
+            self.end(EndReason::Silent);
         }
     }
 }

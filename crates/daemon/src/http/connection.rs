@@ -16,7 +16,7 @@ use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::admission::{ConnectionState, Reading};
+use super::admission::{ConnectionState, ReadAllowance};
 
 /// A stream that reports reads and writes to a [`ConnectionState`], and whose writes have a deadline. The deadline runs
 /// from when the peer first leaves no room until everything has been written.
@@ -56,7 +56,7 @@ impl<S: AsFd> Timed<S> {
 impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Timed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let reading = self.state.reading();
-        if reading == Reading::Rest {
+        if reading == ReadAllowance::Rest {
             if !self.has_rest() {
                 return Poll::Ready(Ok(()));
             }
@@ -65,7 +65,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Timed<S> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         let came = buf.filled().len() > before;
-        if reading == Reading::FromIdle && !came {
+        if reading == ReadAllowance::FromIdle && !came {
             self.state.nothing_read();
         }
         // Nothing more arrives because receiving was stopped, which is no reason to abort the response.
@@ -115,16 +115,16 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::http::admission::{Admission, Holder};
+    use crate::http::admission::{Admission, SlotHolder};
 
     /// Returns a connection that has just been ended for another one, and the peer's end of it.
     async fn ended(before: &[u8]) -> (Timed<UnixStream>, UnixStream) {
         let admission = Admission::new(1, 0);
-        let slot = admission.take(Holder { uid: 1, pid: 1 }, ()).unwrap();
+        let slot = admission.take(SlotHolder { uid: 1, pid: 1 }, ()).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(before).await.unwrap();
         let timed = Timed::new(ours, Arc::clone(&slot.state), Duration::from_secs(60));
-        assert!(admission.take(Holder { uid: 1, pid: 2 }, ()).is_some() && slot.state.is_last());
+        assert!(admission.take(SlotHolder { uid: 1, pid: 2 }, ()).is_some() && slot.state.is_last());
         (timed, theirs)
     }
 

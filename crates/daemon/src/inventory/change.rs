@@ -8,7 +8,7 @@ use std::time::Instant;
 use zeroize::Zeroizing;
 
 use super::index::Row;
-use super::sync::Joined;
+use super::sync::SyncedVault;
 use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
@@ -17,7 +17,7 @@ use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Blocker, Rewrite, Unwritable, finish};
-use guillemet_vault::audit::{Actor, Change as AuditChange};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{Vault, VaultError, Writes};
 
@@ -299,7 +299,7 @@ impl Inventory {
 
     fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
         let uses = self.uses_under_lock(owned)?;
-        let others = owned.sync.as_ref().map(Joined::others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
         let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
         Ok(Changed { secret: row.view(&uses), etag: etag(secret), rewritten })
     }

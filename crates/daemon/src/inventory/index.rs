@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::uses::AllUses;
 use super::views::{ReferenceView, SecretView, Status, field};
 use crate::resolve::snapshot::State;
-use guillemet_account::engine::{Named, References};
+use guillemet_account::engine::{DeviceReference, References};
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, Template};
@@ -37,7 +37,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    fn named(&self) -> &Named {
+    fn named(&self) -> &DeviceReference {
         &self.told.references[self.index]
     }
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::sync::Joined;
+use super::sync::SyncedVault;
 use super::views::{BlockerView, ReferenceView};
-use guillemet_account::engine::{Blocked, Named, References, Words};
+use guillemet_account::engine::{Blocked, DeviceReference, References, Words};
 use guillemet_base::names::SecretName;
-use guillemet_template::catalog::{Catalog, Content, Names, Reason};
+use guillemet_template::catalog::{BlockReason, Catalog, Content, Names};
 use guillemet_wire::DeviceId;
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
@@ -16,7 +16,7 @@ use guillemet_wire::DeviceId;
 const REFERENCES_MAX: usize = 20_000;
 const WORDS_MAX: usize = 1 << 20;
 
-impl Joined {
+impl SyncedVault {
     /// Returns the references that other devices have published, with the name of each device.
     pub(in crate::inventory) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
         let me = self.engine.me().device;
@@ -39,11 +39,11 @@ impl Joined {
     }
 }
 
-fn remote_view(device: &str, named: &Named) -> BlockerView {
+fn remote_view(device: &str, named: &DeviceReference) -> BlockerView {
     BlockerView {
         reference: ReferenceView::remote(device, named),
         message: format!("a template on `{device}` names it; take the reference out there"),
-        reason: Reason::Referenced,
+        reason: BlockReason::Referenced,
         retry_after_ms: None,
     }
 }
@@ -51,13 +51,15 @@ fn remote_view(device: &str, named: &Named) -> BlockerView {
 pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     let device = &blocked.device_name;
     let (reason, message) = match (&blocked.name, blocked.certain) {
-        (_, true) => (Reason::Referenced, format!("a template on `{device}` names it; take the reference out there")),
+        (_, true) => {
+            (BlockReason::Referenced, format!("a template on `{device}` names it; take the reference out there"))
+        }
         (Some(_), false) => (
-            Reason::InBrokenText,
+            BlockReason::InBrokenText,
             format!("the name stands in a file on `{device}` that is broken or no template; mend or remove it there"),
         ),
         (None, false) => (
-            Reason::Unknown,
+            BlockReason::Unknown,
             format!(
                 "this cannot be read on `{device}`, so nobody knows what it names; make it readable or remove it there"
             ),
@@ -92,7 +94,7 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
                     told.unknown.push(template.id.clone());
                     continue;
                 }
-                told.references.extend(references.iter().map(|reference| Named {
+                told.references.extend(references.iter().map(|reference| DeviceReference {
                     template: template.id.clone(),
                     line: reference.line,
                     column: reference.column,
@@ -127,6 +129,6 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     told
 }
 
-fn place(named: &Named) -> (&str, u32, u32, &str) {
+fn place(named: &DeviceReference) -> (&str, u32, u32, &str) {
     (&named.template, named.line, named.column, &named.name)
 }

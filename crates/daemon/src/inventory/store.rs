@@ -16,12 +16,12 @@ use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
-use guillemet_account::engine::{Update, Written};
+use guillemet_account::engine::{RecordWrite, Update};
 use guillemet_account::intent::Intent;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
-use guillemet_vault::audit::{Actor, Change as AuditChange};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 
@@ -212,7 +212,7 @@ pub(super) fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Ve
     put.chain(removed).collect()
 }
 
-fn account_record((id, written): &Written) -> AccountRecord {
+fn account_record((id, written): &RecordWrite) -> AccountRecord {
     match written {
         Some((leaf, sealed)) => {
             AccountRecord { id: id.0, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.0.clone()) }

@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use self::joined::USAGE;
-pub(super) use self::joined::{ACCOUNT, Joined, label, load};
-pub use self::joined::{Facts, Invited, Stopped, StoredSync};
+pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
+pub use self::joined::{AccountFacts, Invited, Stopped, StoredSync};
 pub use self::reports::Report;
 use super::references::local_references;
 use super::store::of_secrets;
 use super::{Inventory, InventoryError, Owned};
 use crate::resolve::snapshot::Released;
 use guillemet_account::engine::{
-    Candidate, DeviceChange, Engine, Head, Notice, References, Refusal, Unprepared, Update, Wish, Written,
+    DeviceChange, Engine, Head, Notice, PreparedPush, Proposal, PullError, PushError, RecordWrite, References, Update,
 };
 use guillemet_account::intent::{Change as IntentChange, Intent};
 use guillemet_base::names::{SecretId, SecretName};
@@ -31,10 +31,10 @@ use guillemet_base::time::now;
 use guillemet_secret::crypto;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::Template;
-use guillemet_vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
+use guillemet_vault::audit::{About, Actor, AuditChange, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
-use guillemet_wire::{Changes, Cursor, DeviceId, Hash, Newest};
+use guillemet_wire::{ChangesPage, DeviceId, Hash, Newest, PullCursor};
 
 /// The most notices that are kept.
 pub(super) const NOTICES: usize = 100;
@@ -54,7 +54,7 @@ pub enum SameName {
 /// A push that has been written down and is about to be sent.
 pub struct Outgoing {
     /// The push, and the state it leads to.
-    pub candidate: Candidate,
+    pub candidate: PreparedPush,
     /// The references that it publishes, and the templates they are from (`told`).
     local: References,
     told: Vec<Arc<Template>>,
@@ -65,10 +65,10 @@ pub struct Outgoing {
 pub enum AccountError {
     /// The device refuses what the server offers.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] PullError),
     /// The push cannot be prepared.
     #[error(transparent)]
-    Unprepared(#[from] Unprepared),
+    Unprepared(#[from] PushError),
     /// The inventory refused the step.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
@@ -92,7 +92,7 @@ impl From<VaultError> for AccountError {
 /// The state of a vault in an account.
 pub struct AccountState {
     /// The facts about the server, and about this device as the server knows it.
-    pub facts: Facts,
+    pub facts: AccountFacts,
     /// The newest head, with its hash.
     pub head: Option<(Head, Hash)>,
     /// The id of the account, and of this device in it.
@@ -136,7 +136,11 @@ impl Inventory {
     ///
     /// # Errors
     /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn change_facts(&self, audit: &[AuditChange], change: impl FnOnce(&mut Facts)) -> Result<(), AccountError> {
+    pub fn change_facts(
+        &self,
+        audit: &[AuditChange],
+        change: impl FnOnce(&mut AccountFacts),
+    ) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         change(&mut joined.facts);
@@ -157,7 +161,7 @@ impl Inventory {
     ///
     /// # Errors
     /// [`AccountError::None`] without an account.
-    pub fn account_cursor(&self) -> Result<Cursor, AccountError> {
+    pub fn account_cursor(&self) -> Result<PullCursor, AccountError> {
         self.with_engine(Engine::cursor)
     }
 
@@ -167,7 +171,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::Refused`] if nothing was applied; [`AccountError::None`] without an account;
     /// [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn account_pulled(&self, pages: &[Changes]) -> Result<Released, AccountError> {
+    pub fn account_pulled(&self, pages: &[ChangesPage]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.pulled(pages)?;
@@ -179,7 +183,7 @@ impl Inventory {
     ///
     /// # Errors
     /// Those of [`Self::account_pulled`].
-    pub fn account_adopted(&self, newest: Newest, pages: &[Changes]) -> Result<Released, AccountError> {
+    pub fn account_adopted(&self, newest: Newest, pages: &[ChangesPage]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.adopt(newest, pages)?;
@@ -191,9 +195,9 @@ impl Inventory {
     /// Prepares a push, and writes down that it is about to be sent. Returns `None` if there is nothing to push.
     ///
     /// # Errors
-    /// [`AccountError::Unprepared`] if the push cannot be prepared; [`AccountError::None`] without an account;
+    /// [`AccountError::PushError`] if the push cannot be prepared; [`AccountError::None`] without an account;
     /// [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn account_push(&self, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
+    pub fn account_push(&self, wish: &Proposal) -> Result<Option<Outgoing>, AccountError> {
         // A scan that begins now: published references, and the confirmation that nothing references a deleted secret,
         // must be newer than the question.
         self.rescan();
@@ -208,7 +212,7 @@ impl Inventory {
         Ok(prepared)
     }
 
-    fn prepare(&self, owned: &mut Owned, wish: &Wish) -> Result<Option<Outgoing>, AccountError> {
+    fn prepare(&self, owned: &mut Owned, wish: &Proposal) -> Result<Option<Outgoing>, AccountError> {
         let local = local_references(&owned.catalog, Instant::now());
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         joined.engine.keep_former_versions(self.former_versions.load(Ordering::Relaxed));
@@ -234,8 +238,8 @@ impl Inventory {
         self.rescan();
         let mut owned = self.owned();
         let secret = self.guard(&mut owned, name, expected)?;
-        let prepared = self.prepare(&mut owned, &Wish::Delete(secret.id))?;
-        Ok((secret.id, prepared.ok_or(Unprepared::NoSecret)?))
+        let prepared = self.prepare(&mut owned, &Proposal::Delete(secret.id))?;
+        Ok((secret.id, prepared.ok_or(PushError::NoSecret)?))
     }
 
     /// Applies a push of `actor` that the server has accepted.
@@ -272,8 +276,8 @@ impl Inventory {
     pub fn account_begin(
         &self,
         engine: &mut Option<Engine>,
-        facts: &Facts,
-        records: &[Written],
+        facts: &AccountFacts,
+        records: &[RecordWrite],
         begun: AuditChange,
         decide: impl Fn(&SecretName) -> Option<SameName>,
     ) -> Result<Released, AccountError> {
@@ -296,7 +300,7 @@ impl Inventory {
         update.put.extend(brought.cloned());
         update.records = records.to_vec();
         drop(state);
-        let joined = Joined {
+        let joined = SyncedVault {
             engine,
             facts: facts.clone(),
             notices: Vec::new(),

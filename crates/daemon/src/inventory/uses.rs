@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::sync::{Joined, Report};
+use super::sync::{Report, SyncedVault};
 use super::usage::DeviceUsage;
 use super::{Inventory, Owned};
 use guillemet_base::names::{Millis, SecretId};
@@ -104,7 +104,7 @@ impl Inventory {
     }
 
     fn uses_with(here: Arc<AllTotals>, owned: &Owned) -> AllUses {
-        let others = owned.sync.as_ref().map(Joined::reports_of_others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(SyncedVault::reports_of_others).unwrap_or_default();
         AllUses::new(here, others, now())
     }
 

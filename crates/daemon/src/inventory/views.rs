@@ -4,11 +4,11 @@ use serde::{Serialize, Serializer};
 
 use super::usage::UsageView;
 use crate::resolve::snapshot::State;
-use guillemet_account::engine::Named;
+use guillemet_account::engine::DeviceReference;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
-use guillemet_template::catalog::{Blocker, Reason};
+use guillemet_template::catalog::{BlockReason, Blocker};
 
 /// The status of a row: whether the secret can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -80,7 +80,7 @@ pub struct ReferenceView {
 
 impl ReferenceView {
     /// Makes the view of a reference that another device has published.
-    pub fn remote(device: &str, named: &Named) -> Self {
+    pub fn remote(device: &str, named: &DeviceReference) -> Self {
         Self {
             device: Some(device.to_owned()),
             template: named.template.clone(),
@@ -144,13 +144,13 @@ pub struct BlockerView {
     pub message: String,
     /// The kind of blocker; the API shows its code.
     #[serde(serialize_with = "code")]
-    pub reason: Reason,
+    pub reason: BlockReason,
     /// The time after which to try again, in milliseconds; absent if waiting does not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
-fn code<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+fn code<S: Serializer>(reason: &BlockReason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.code())
 }
 

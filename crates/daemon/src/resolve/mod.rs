@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use self::budget::{Budget, Exhausted, Reservation};
-use self::snapshot::{Current, Snapshot, State};
+use self::snapshot::{CurrentSnapshot, Snapshot, State};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
@@ -27,7 +27,7 @@ use guillemet_plan::plan;
 use guillemet_plan::plan::Plan;
 use guillemet_plugin::fill::{self, Unfit, Values};
 use guillemet_secret::record::Secret;
-use guillemet_vault::usage::{Caller, Event, Outcome, Recorder, Subject, Unrecorded, Use};
+use guillemet_vault::usage::{Caller, Outcome, RecordedUse, Recorder, RequestEvent, Subject, Unrecorded};
 
 /// A rendered config, or the confirmation that the caller's copy is still current.
 pub struct Rendered {
@@ -70,7 +70,7 @@ impl AsRef<[u8]> for Leaving {
 /// The kind of problem with one secret of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reason {
+pub enum RefusalReason {
     /// No secret has this name, now or formerly.
     Missing,
     /// The secret exists but is disabled.
@@ -89,7 +89,7 @@ pub struct Fault {
     /// The name of the secret, as the template or the request spells it.
     pub name: String,
     /// The kind of problem, for programs.
-    pub reason: Reason,
+    pub reason: RefusalReason,
     /// The id of the template; `None` for requests by name and for a template that came with the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
@@ -103,7 +103,7 @@ pub struct Fault {
 
 /// The reason why a request got no answer.
 #[derive(Debug)]
-pub enum Refused {
+pub enum ResolveError {
     /// Some secrets cannot be given; lists every problem.
     Secrets(Vec<Fault>),
     /// The journal accepts no more records, and nothing is resolved without one. Holds the message.
@@ -112,13 +112,13 @@ pub enum Refused {
     Exhausted,
 }
 
-impl From<Unrecorded> for Refused {
+impl From<Unrecorded> for ResolveError {
     fn from(error: Unrecorded) -> Self {
         Self::Unrecorded(error.to_string())
     }
 }
 
-impl From<Exhausted> for Refused {
+impl From<Exhausted> for ResolveError {
     fn from(_: Exhausted) -> Self {
         Self::Exhausted
     }
@@ -127,13 +127,13 @@ impl From<Exhausted> for Refused {
 /// Answers requests for values from the current snapshot.
 pub struct Resolver {
     /// The state that answers are made from.
-    pub current: Current,
+    pub current: CurrentSnapshot,
     /// The recorder of all uses and refusals.
     pub recorder: Recorder,
     /// The memory that answers may take.
     pub budget: Arc<Budget>,
     /// The callers whose refusals have already been logged this minute.
-    pub told: refusals::Told,
+    pub told: refusals::LoggedCallers,
 }
 
 impl fmt::Debug for Resolver {
@@ -145,20 +145,22 @@ impl fmt::Debug for Resolver {
 /// A secret that a request asks for, in its current state.
 enum Wanted<'a> {
     Ready(&'a Arc<Secret>),
-    Not(Option<&'a Arc<Secret>>, Reason),
+    Not(Option<&'a Arc<Secret>>, RefusalReason),
 }
 
 fn wanted<'a>(state: &'a State, key: &str) -> Wanted<'a> {
     match state.secret(key) {
-        None => Wanted::Not(None, Reason::Missing),
-        Some(secret) if !secret.enabled => Wanted::Not(Some(secret), Reason::Disabled),
+        None => Wanted::Not(None, RefusalReason::Missing),
+        Some(secret) if !secret.enabled => Wanted::Not(Some(secret), RefusalReason::Disabled),
         Some(secret) => Wanted::Ready(secret),
     }
 }
 
-fn unavailable(name: &str, reason: Reason) -> String {
+fn unavailable(name: &str, reason: RefusalReason) -> String {
     match reason {
-        Reason::Disabled => format!("secret `{name}` is disabled; `guillemet secret enable {name}` allows it again"),
+        RefusalReason::Disabled => {
+            format!("secret `{name}` is disabled; `guillemet secret enable {name}` allows it again")
+        }
         _ => format!("there is no secret `{name}`; `guillemet secret add {name}` creates it"),
     }
 }
@@ -171,8 +173,8 @@ impl Resolver {
     /// that came with the request.
     ///
     /// # Errors
-    /// Fails with [`Refused::Secrets`] and every problem if a secret is missing, disabled or does not fit its place;
-    /// with [`Refused::Unrecorded`] if the journal accepts no record; with [`Refused::Exhausted`] if the answer would
+    /// Fails with [`ResolveError::Secrets`] and every problem if a secret is missing, disabled or does not fit its place;
+    /// with [`ResolveError::Unrecorded`] if the journal accepts no record; with [`ResolveError::Exhausted`] if the answer would
     /// take too much memory.
     pub fn render(
         &self,
@@ -181,11 +183,11 @@ impl Resolver {
         plan: &Plan,
         caller: &Caller,
         if_none_match: Option<&str>,
-    ) -> Result<Rendered, Refused> {
+    ) -> Result<Rendered, ResolveError> {
         let secrets: Vec<Wanted<'_>> = plan.uses.iter().map(|usage| wanted(&snapshot, &usage.key)).collect();
-        let record = |outcome, uses: &[Use<'_>]| {
+        let record = |outcome, uses: &[RecordedUse<'_>]| {
             let target = Some(plan.target.id.as_str());
-            self.recorder.record(&Event { time: now(), outcome, caller, template, target, route: None, uses })
+            self.recorder.record(&RequestEvent { time: now(), outcome, caller, template, target, route: None, uses })
         };
         let all_ready = secrets.iter().all(|secret| matches!(secret, Wanted::Ready(_)));
         let etag = all_ready.then(|| etag(plan, &secrets));
@@ -222,13 +224,13 @@ impl Resolver {
                 let usage = &plan.uses[index as usize];
                 let id = snapshot.secret(&usage.key).map(|secret| secret.id);
                 let message = format!("the value of secret `{}` cannot stand here: {refusal}", usage.name);
-                faults.push((usage, id, Reason::Unfit, message));
+                faults.push((usage, id, RefusalReason::Unfit, message));
             }
         }
         faults.sort_by_key(|(usage, ..)| (usage.line, usage.column));
         let refused = faults.iter().map(|(usage, secret, reason, _)| {
             let subject = self.subject(&snapshot, caller, *secret, &usage.name);
-            (outcome(*reason), Use { subject, field: usage.field.as_str() })
+            (outcome(*reason), RecordedUse { subject, field: usage.field.as_str() })
         });
         self.refuse(caller, template, Some(&plan.target.id), &refused.collect::<Vec<_>>())?;
         let fault = |(usage, _, reason, message): (&plan::Use, _, _, _)| Fault {
@@ -240,30 +242,35 @@ impl Resolver {
             line: Some(usage.line),
             column: Some(usage.column),
         };
-        Err(Refused::Secrets(faults.into_iter().map(fault).collect()))
+        Err(ResolveError::Secrets(faults.into_iter().map(fault).collect()))
     }
 
     /// Returns values by name, as the body `{"secrets": {name: value}}`.
     ///
     /// # Errors
-    /// Fails as [`render`](Self::render) does; [`Refused::Secrets`] lists every name that is missing or disabled.
-    pub fn resolve(&self, snapshot: Arc<Snapshot>, names: &[SecretName], caller: &Caller) -> Result<Bytes, Refused> {
+    /// Fails as [`render`](Self::render) does; [`ResolveError::Secrets`] lists every name that is missing or disabled.
+    pub fn resolve(
+        &self,
+        snapshot: Arc<Snapshot>,
+        names: &[SecretName],
+        caller: &Caller,
+    ) -> Result<Bytes, ResolveError> {
         let secrets: Vec<Wanted<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
-        let record = |outcome, uses: &[Use<'_>]| {
+        let record = |outcome, uses: &[RecordedUse<'_>]| {
             let (template, target, route) = (None, None, None);
-            self.recorder.record(&Event { time: now(), outcome, caller, template, target, route, uses })
+            self.recorder.record(&RequestEvent { time: now(), outcome, caller, template, target, route, uses })
         };
         let (mut faults, mut refused) = (Vec::new(), Vec::new());
         let mut uses = Vec::with_capacity(names.len());
         for (index, (name, secret)) in names.iter().zip(&secrets).enumerate() {
             match secret {
                 Wanted::Ready(secret) => {
-                    uses.push(Use { subject: Subject::Secret(secret.id), field: "" });
+                    uses.push(RecordedUse { subject: Subject::Secret(secret.id), field: "" });
                 }
                 Wanted::Not(secret, reason) => {
                     let secret = secret.map(|secret| secret.id);
                     let subject = self.subject(&snapshot, caller, secret, name);
-                    refused.push((outcome(*reason), Use { subject, field: "" }));
+                    refused.push((outcome(*reason), RecordedUse { subject, field: "" }));
                     faults.push(Fault {
                         field: format!("secrets.{index}"),
                         message: unavailable(name.as_str(), *reason),
@@ -278,7 +285,7 @@ impl Resolver {
         }
         if !faults.is_empty() {
             self.refuse(caller, None, None, &refused)?;
-            return Err(Refused::Secrets(faults));
+            return Err(ResolveError::Secrets(faults));
         }
         let ready = |secret: &Wanted<'_>| match secret {
             Wanted::Ready(secret) => secret.current().value.clone(),
@@ -308,20 +315,20 @@ impl Resolver {
     }
 }
 
-fn outcome(reason: Reason) -> Outcome {
+fn outcome(reason: RefusalReason) -> Outcome {
     match reason {
-        Reason::Missing => Outcome::Missing,
-        Reason::Disabled => Outcome::Disabled,
-        Reason::Unfit => Outcome::Unfit,
+        RefusalReason::Missing => Outcome::Missing,
+        RefusalReason::Disabled => Outcome::Disabled,
+        RefusalReason::Unfit => Outcome::Unfit,
     }
 }
 
 /// Returns the uses to record for an answer: one for each slot that a secret is part of.
-fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<Use<'a>> {
+fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<RecordedUse<'a>> {
     let mut uses = Vec::with_capacity(plan.uses.len());
     for (usage, secret) in plan.uses.iter().zip(secrets) {
         if let Wanted::Ready(secret) = secret {
-            let recorded = || Use { subject: Subject::Secret(secret.id), field: &usage.field };
+            let recorded = || RecordedUse { subject: Subject::Secret(secret.id), field: &usage.field };
             uses.extend(std::iter::repeat_with(recorded).take(usage.count as usize));
         }
     }

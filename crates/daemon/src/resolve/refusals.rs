@@ -10,7 +10,7 @@ use super::Resolver;
 use super::snapshot::Snapshot;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::now;
-use guillemet_vault::usage::{Caller, Event, Outcome, Subject, Unrecorded, Use};
+use guillemet_vault::usage::{Caller, Outcome, RecordedUse, RequestEvent, Subject, Unrecorded};
 
 const MINUTE: Millis = 60 * 1000;
 /// The most callers that are logged in one minute: a user can have any number of programs.
@@ -18,7 +18,7 @@ const TOLD_MAX: usize = 256;
 
 /// The callers whose refusals were logged in the current minute, by user and program.
 #[derive(Default)]
-pub struct Told(Mutex<Minute>);
+pub struct LoggedCallers(Mutex<Minute>);
 
 #[derive(Default)]
 struct Minute {
@@ -27,7 +27,7 @@ struct Minute {
     programs: HashMap<u32, Vec<Arc<str>>>,
 }
 
-impl Told {
+impl LoggedCallers {
     /// Reports whether a refusal of this caller should be logged now. True once a minute for each caller.
     fn is_due(&self, caller: &Caller, now: Millis) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl Resolver {
         caller: &Caller,
         template: Option<&str>,
         target: Option<&str>,
-        refused: &[(Outcome, Use<'_>)],
+        refused: &[(Outcome, RecordedUse<'_>)],
     ) -> Result<(), Unrecorded> {
         let mut outcomes: Vec<Outcome> = Vec::new();
         for (outcome, _) in refused {
@@ -77,13 +77,22 @@ impl Resolver {
             }
         }
         for outcome in outcomes {
-            let uses: Vec<Use<'_>> = refused.iter().filter(|(of, _)| *of == outcome).map(|(_, usage)| *usage).collect();
-            self.record_refusal(&Event { time: now(), outcome, caller, template, target, route: None, uses: &uses })?;
+            let uses: Vec<RecordedUse<'_>> =
+                refused.iter().filter(|(of, _)| *of == outcome).map(|(_, usage)| *usage).collect();
+            self.record_refusal(&RequestEvent {
+                time: now(),
+                outcome,
+                caller,
+                template,
+                target,
+                route: None,
+                uses: &uses,
+            })?;
         }
         Ok(())
     }
 
-    fn record_refusal(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
+    fn record_refusal(&self, event: &RequestEvent<'_>) -> Result<(), Unrecorded> {
         if self.told.is_due(event.caller, event.time) {
             let (caller, outcome, secrets) = (event.caller, event.outcome.name(), event.uses.len());
             tracing::warn!(
@@ -108,9 +117,9 @@ impl Resolver {
         let snapshot = self.current.load();
         let usage = |(name, field): (&'a SecretName, &'a str)| {
             let secret = snapshot.secret(&name.key()).map(|secret| secret.id);
-            Use { subject: self.subject(&snapshot, caller, secret, name), field }
+            RecordedUse { subject: self.subject(&snapshot, caller, secret, name), field }
         };
-        let uses: Vec<Use<'_>> = secrets.map(usage).collect();
+        let uses: Vec<RecordedUse<'_>> = secrets.map(usage).collect();
         self.forbid_uses(caller, route, template, &uses);
     }
 
@@ -118,12 +127,12 @@ impl Resolver {
     /// hash.
     pub fn forbid_unknown(&self, caller: &Caller, route: &str, asked: &str) {
         let subject = self.recorder.unknown(caller.uid, asked, now());
-        self.forbid_uses(caller, route, None, &[Use { subject, field: "" }]);
+        self.forbid_uses(caller, route, None, &[RecordedUse { subject, field: "" }]);
     }
 
-    fn forbid_uses(&self, caller: &Caller, route: &str, template: Option<&str>, uses: &[Use<'_>]) {
+    fn forbid_uses(&self, caller: &Caller, route: &str, template: Option<&str>, uses: &[RecordedUse<'_>]) {
         let (time, outcome) = (now(), Outcome::Forbidden);
-        let event = Event { time, outcome, caller, template, target: None, route: Some(route), uses };
+        let event = RequestEvent { time, outcome, caller, template, target: None, route: Some(route), uses };
         // The caller is refused whether this succeeds or not.
         if let Err(error) = self.record_refusal(&event) {
             tracing::error!(%error, "a refusal could not be recorded");
@@ -137,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_log_tells_of_each_caller_once_a_minute() {
-        let told = Told::default();
+        let told = LoggedCallers::default();
         let caller = |uid, exe: &str| Caller { uid, gid: 0, pid: 1, exe: exe.into() };
         let (a, b) = (caller(1, "/bin/a"), caller(1, "/bin/b"));
         assert_eq!([&a, &a, &b, &a].map(|caller| told.is_due(caller, 59_999)), [true, false, true, false]);

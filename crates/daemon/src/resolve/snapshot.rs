@@ -85,7 +85,7 @@ impl std::ops::Deref for Snapshot {
 }
 
 /// The newest snapshot, and the older ones that are still held.
-pub struct Current {
+pub struct CurrentSnapshot {
     newest: ArcSwap<Snapshot>,
     held: Mutex<Held>,
 }
@@ -114,7 +114,7 @@ fn snapshot(state: State) -> (Arc<Snapshot>, watch::Receiver<()>) {
     (Arc::new(Snapshot { state, named: OnceLock::new(), _held: held }), released)
 }
 
-impl Current {
+impl CurrentSnapshot {
     /// Starts with this state as the newest snapshot.
     pub fn new(state: State) -> Self {
         let (first, released) = snapshot(state);
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_waits_for_every_older_holder_and_for_no_newer_one() {
-        let current = Current::new(State::default());
+        let current = CurrentSnapshot::new(State::default());
         let oldest = current.load();
         let first = current.change(|_| {});
         let newer = current.load();
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_nobody_is_in_the_way_of_is_acknowledged_at_once() {
-        let current = Current::new(State::default());
+        let current = CurrentSnapshot::new(State::default());
         current.change(|_| {}).wait().await;
         current.change(|_| {}).wait().await;
         assert!(current.held.lock().unwrap().older.len() <= 1);

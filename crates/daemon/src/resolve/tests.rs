@@ -46,8 +46,12 @@ fn what_the_journal_does_not_take_does_not_leave() {
     let mut state = State::default();
     let name: SecretName = "token".parse().unwrap();
     state.put(None, Arc::new(Secret::new(name.clone(), VALUE, true, 1).unwrap()));
-    let resolver =
-        Resolver { current: Current::new(state), recorder, budget: Budget::new(1 << 20), told: Default::default() };
+    let resolver = Resolver {
+        current: CurrentSnapshot::new(state),
+        recorder,
+        budget: Budget::new(1 << 20),
+        told: Default::default(),
+    };
     let (plan, caller) = (plan_of("token"), Caller { uid: 1, gid: 1, pid: 1, exe: "/usr/bin/agent".into() });
     let render = |plan: &Plan, known: Option<&str>| {
         resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, known)
@@ -73,7 +77,7 @@ fn what_the_journal_does_not_take_does_not_leave() {
     ];
     for (index, refused) in refused.into_iter().enumerate() {
         let refused = refused.unwrap_or_else(|| panic!("{index} has left without a record"));
-        assert!(matches!(refused, Refused::Unrecorded(_)), "{index}: {refused:?}");
+        assert!(matches!(refused, ResolveError::Unrecorded(_)), "{index}: {refused:?}");
         let error = HttpError::from(AppError::from(refused));
         let body = String::from_utf8(error.body()).unwrap();
         assert_eq!(error.status(), 503);

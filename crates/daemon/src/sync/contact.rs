@@ -10,11 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
 use crate::inventory::{AccountState, Inventory};
-use guillemet_account::client::{Client, Events};
-use guillemet_account::engine::Wish;
+use guillemet_account::client::{Client, HeadEvents};
+use guillemet_account::engine::Proposal;
 use guillemet_base::random::random;
 use guillemet_vault::audit::Actor;
-use guillemet_wire::Told;
+use guillemet_wire::ServerEvent;
 
 /// The delay after a failed session: the first, and the longest.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -150,8 +150,12 @@ async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wi
     }
 }
 
-async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Option<Events>) -> Result<(), SyncError> {
-    let edits = Arc::new(Wish::Edits);
+async fn exchange(
+    sync: &Arc<SyncState>,
+    client: &Arc<Client>,
+    mut events: Option<HeadEvents>,
+) -> Result<(), SyncError> {
+    let edits = Arc::new(Proposal::Edits);
     {
         let _turn = sync.handle.turn.lock().await;
         steps::pull(sync, client).await?;
@@ -174,7 +178,7 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
         let vanishing = sync.inventory.run(Inventory::vanishing).await?;
         tokio::select! {
             told = next(&mut events) => match told? {
-                Some(Told::Head { seq }) => {
+                Some(ServerEvent::Head { seq }) => {
                     let _turn = sync.handle.turn.lock().await;
                     // A lower number may be a late event, or the server was set back: a pull shows which.
                     if sync.run(Inventory::account_cursor).await?.heads_after == seq {
@@ -184,9 +188,9 @@ async fn exchange(sync: &Arc<SyncState>, client: &Arc<Client>, mut events: Optio
                     }
                     look = Instant::now() + wait;
                 }
-                Some(Told::Enrolment) => joining::admit(sync, client).await?,
-                Some(Told::Usage) if heard.at.elapsed() < TICK => heard.is_told = true,
-                Some(Told::Usage) => heard.fetch(sync, client).await?,
+                Some(ServerEvent::Enrolment) => joining::admit(sync, client).await?,
+                Some(ServerEvent::Usage) if heard.at.elapsed() < TICK => heard.is_told = true,
+                Some(ServerEvent::Usage) => heard.fetch(sync, client).await?,
                 None => return Ok(()),
             },
             () = sync.inventory.due().notified() => {
@@ -234,7 +238,7 @@ impl Heard {
 }
 
 /// Returns the next event. Never returns without an event stream.
-async fn next(events: &mut Option<Events>) -> Result<Option<Told>, SyncError> {
+async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, SyncError> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
         None => std::future::pending().await,
@@ -247,7 +251,7 @@ async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncErr
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
     if is_old {
         let _turn = sync.handle.turn.lock().await;
-        steps::push(sync, client, &Arc::new(Wish::Beat), &Actor::own()).await?;
+        steps::push(sync, client, &Arc::new(Proposal::Beat), &Actor::own()).await?;
     }
     Ok(())
 }

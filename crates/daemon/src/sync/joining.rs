@@ -8,21 +8,23 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, steps};
-use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
+use crate::inventory::{AccountError, AccountFacts, Inventory, Invited, SameName};
 use guillemet_account::client::{Client, ClientError};
-use guillemet_account::code::{Code, Creation, Invitation, Place, Recovery};
-use guillemet_account::engine::{Engine, Me, References, Wish, Written};
+use guillemet_account::code::{AccountAddress, Code, Creation, InvitationCode, Recovery};
+use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
 use guillemet_account::join as joins;
 use guillemet_account::seal::{EpochKey, open_wrap};
-use guillemet_account::words::words;
+use guillemet_account::words::fingerprint_words;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
 use guillemet_secret::crypto::{DeviceSecret, Key};
-use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap};
+use guillemet_wire::{
+    AccountId, ChangesPage, DeviceId, Hash, INVITE_SECONDS, InviteRegistration, Newest, PublicKey, SealedHead, Wrap,
+};
 
 /// The longest time that a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);
@@ -32,15 +34,15 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 /// A device that the account has admitted and that has pulled everything, while its vault is not in the account yet.
 pub struct Joining {
     engine: Option<Engine>,
-    facts: Facts,
-    records: Vec<Written>,
+    facts: AccountFacts,
+    records: Vec<RecordWrite>,
     /// The hash of the code that it joined with. The request that decides about names carries the same code.
     code: Hash,
 }
 
 /// How to bring a device into an account.
 #[derive(Clone)]
-pub struct Wanted {
+pub struct JoinRequest {
     /// The name of the device.
     pub name: String,
     /// The URL of the server, if it is not the one in the code.
@@ -51,20 +53,21 @@ pub struct Wanted {
     pub otherwise: Option<SameName>,
 }
 
-impl Wanted {
+impl JoinRequest {
     fn decide(&self, name: &SecretName) -> Option<SameName> {
         let named = self.same_names.iter().find(|(named, _)| name.as_str().eq_ignore_ascii_case(named));
         named.map(|(_, decided)| *decided).or(self.otherwise)
     }
 
-    fn place(&self, place: &Place) -> Result<Place, SyncError> {
+    fn place(&self, place: &AccountAddress) -> Result<AccountAddress, SyncError> {
         let url = self.url.as_deref().unwrap_or(place.url()).trim_end_matches('/');
-        Place::new(place.account(), url, place.pin().copied()).map_err(|error| SyncError::Other(error.to_string()))
+        AccountAddress::new(place.account(), url, place.pin().copied())
+            .map_err(|error| SyncError::Other(error.to_string()))
     }
 }
 
-fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
-    Facts {
+fn facts(place: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts {
+    AccountFacts {
         url: place.url().to_owned(),
         pin: place.pin().copied().map(Hash),
         api_key: api_key.expose().to_owned(),
@@ -76,7 +79,7 @@ fn facts(place: &Place, api_key: &ApiKey, name: &str) -> Facts {
 }
 
 /// Makes a client for the server in a place.
-async fn client(place: &Place, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
+async fn client(place: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
     connect(url, pin, api_key.map(|key| key.expose().to_owned())).await
 }
@@ -94,7 +97,12 @@ fn former_versions(sync: &SyncState) -> usize {
 ///
 /// # Errors
 /// Any [`SyncError`]; the vault has not changed.
-pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted: &Wanted) -> Result<(), SyncError> {
+pub async fn create(
+    sync: &Arc<SyncState>,
+    actor: &Actor,
+    code: Creation,
+    wanted: &JoinRequest,
+) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
@@ -103,7 +111,7 @@ pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
     let me = Me { account: place.account(), device, secret: DeviceSecret::random() };
     let mut engine = Engine::found(me, former_versions(sync));
-    let found = engine.prepare(&Wish::Found { name: wanted.name.clone() }, &References::default(), now());
+    let found = engine.prepare(&Proposal::Found { name: wanted.name.clone() }, &References::default(), now());
     let mut candidate =
         found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("an account needs a first head".into()))?;
     candidate.push.keys.push(api_key.device_key(device));
@@ -119,13 +127,18 @@ pub async fn create(sync: &Arc<SyncState>, actor: &Actor, code: Creation, wanted
     }
     let records = engine.accepted(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
-    let begun = Change::new(ChangeKind::AccountCreated, actor, now());
+    let begun = AuditChange::new(ChangeKind::AccountCreated, actor, now());
     begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
 /// Brings the vault into the account. If a name exists on both sides and is undecided, `joining` is kept for the next
 /// request with the same code.
-async fn begin(sync: &Arc<SyncState>, mut joining: Joining, wanted: &Wanted, begun: Change) -> Result<(), SyncError> {
+async fn begin(
+    sync: &Arc<SyncState>,
+    mut joining: Joining,
+    wanted: &JoinRequest,
+    begun: AuditChange,
+) -> Result<(), SyncError> {
     let (state, wanted) = (Arc::clone(sync), wanted.clone());
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     let begin = move |inventory: &Inventory| {
@@ -163,10 +176,10 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let (secret, token) = (Zeroizing::new(random::<16>()), Zeroizing::new(random::<32>()));
-    let invite = Invite { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
+    let invite = InviteRegistration { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
-    let made = Change::new(ChangeKind::DeviceInvited, actor, now());
+    let made = AuditChange::new(ChangeKind::DeviceInvited, actor, now());
     sync.run(move |inventory| {
         inventory.change_facts(&[made], |facts| {
             facts.invited.retain(|invited| invited.until > now());
@@ -175,9 +188,9 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
     })
     .await?;
     let inviter_key = own_key(sync).await?;
-    let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
+    let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
-    let code = Code::Invite(Invitation { place, inviter: state.me.1, inviter_key, secret, token });
+    let code = Code::Invite(InvitationCode { place, inviter: state.me.1, inviter_key, secret, token });
     Ok((code.text(), INVITE_SECONDS))
 }
 
@@ -203,7 +216,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
         };
         // An invitation is for one machine, whatever the server sends.
         invited.retain(|invited| invited.secret != used);
-        let wish = Wish::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
+        let wish = Proposal::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
         let _turn = sync.handle.turn.lock().await;
         steps::push(sync, client, &Arc::new(wish), &Actor::own()).await?;
         sync.run(move |inventory| {
@@ -219,9 +232,14 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
 ///
 /// # Errors
 /// Any [`SyncError`]. After [`AccountError::SameNames`], repeat the request with decisions and the same code.
-pub async fn join(sync: &Arc<SyncState>, actor: &Actor, code: Invitation, wanted: &Wanted) -> Result<(), SyncError> {
+pub async fn join(
+    sync: &Arc<SyncState>,
+    actor: &Actor,
+    code: InvitationCode,
+    wanted: &JoinRequest,
+) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
-    let begun = Change::new(ChangeKind::AccountJoined, actor, now());
+    let begun = AuditChange::new(ChangeKind::AccountJoined, actor, now());
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
@@ -269,7 +287,7 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
 }
 
 /// Pulls everything that the account contains.
-async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<Written>), SyncError> {
+async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
@@ -277,7 +295,7 @@ async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<
 
 /// Runs work of the engine on a thread that may block, because it can take long in a large account.
 async fn worked_out<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, guillemet_account::engine::Refusal> + Send + 'static,
+    work: impl FnOnce() -> Result<T, guillemet_account::engine::PullError> + Send + 'static,
 ) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|_| SyncError::Other("a part of the daemon failed; its log says where".into()))?;
@@ -304,7 +322,7 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let wish = Wish::Admit {
+    let wish = Proposal::Admit {
         id: device,
         key: PublicKey(device_secret.public()),
         name: "recovery code".into(),
@@ -315,20 +333,25 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     let pushed = steps::push(sync, &client, &Arc::new(wish), actor).await?;
     let head = pushed.ok_or_else(|| SyncError::Other("the recovery code was not taken; try again".into()))?;
     let sender_key = own_key(sync).await?;
-    let place = Place::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
+    let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
     let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
-    Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: words(&head.hash), made_at })
+    Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: fingerprint_words(&head.hash), made_at })
 }
 
 /// Restores the vault from a recovery code, as a new device of the account.
 ///
 /// # Errors
 /// Those of [`join`].
-pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wanted: &Wanted) -> Result<(), SyncError> {
+pub async fn recover(
+    sync: &Arc<SyncState>,
+    actor: &Actor,
+    code: Recovery,
+    wanted: &JoinRequest,
+) -> Result<(), SyncError> {
     let _turn = sync.handle.turn.lock().await;
-    let begun = Change::new(ChangeKind::AccountRecovered, actor, now());
+    let begun = AuditChange::new(ChangeKind::AccountRecovered, actor, now());
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
@@ -349,7 +372,7 @@ pub async fn recover(sync: &Arc<SyncState>, actor: &Actor, code: Recovery, wante
 
     // The paper device admits the new device, which is a device like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let wish = Wish::Admit {
+    let wish = Proposal::Admit {
         id: device,
         key: PublicKey(secret.public()),
         name: wanted.name.clone(),
@@ -378,7 +401,7 @@ async fn since_printed(
     client: &Client,
     account: AccountId,
     printed: Newest,
-) -> Result<(Vec<Changes>, Newest), SyncError> {
+) -> Result<(Vec<ChangesPage>, Newest), SyncError> {
     match steps::pages(client, account, Engine::cursor_of(printed)).await {
         Err(ClientError::ContinuityLost) => {}
         pages => return Ok((pages?, printed)),
@@ -392,7 +415,7 @@ async fn since_printed(
 
 /// Returns the head to begin at: if a repair has left a gap, the first head behind it, for the same reason as in
 /// [`since_printed`]. Drops the heads before it.
-fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: Newest) -> Newest {
+fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: Newest) -> Newest {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
         after.epoch == epoch && after.seq > first.seq && after.prev != before.hash(account)
@@ -407,7 +430,7 @@ fn behind_gaps(pages: &mut [Changes], account: AccountId, epoch: u64, first: New
 
 /// Returns the key of the epoch that was wrapped for the recovery code at its head.
 fn wrapped_for(
-    pages: &[Changes],
+    pages: &[ChangesPage],
     account: AccountId,
     paper: &(DeviceId, DeviceSecret),
     sender_key: &PublicKey,

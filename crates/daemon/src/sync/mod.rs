@@ -24,8 +24,8 @@ use tokio::sync::{Notify, watch};
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
 use guillemet_account::client::{Client, ClientError};
-use guillemet_account::engine::Refusal;
-use guillemet_account::words::words;
+use guillemet_account::engine::PullError;
+use guillemet_account::words::fingerprint_words;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
@@ -33,7 +33,7 @@ use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, Hash};
 
 pub use self::contact::run;
-pub use self::joining::{Joining, Printed, Wanted, create, invite, join, recover, recovery};
+pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
 pub use self::repair::{Plan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
@@ -241,7 +241,7 @@ impl SyncHandle {
 
 /// The state of sync as the API shows it.
 #[derive(Serialize)]
-pub struct Status {
+pub struct SyncStatus {
     joined: bool,
     state: &'static str,
     code: Option<String>,
@@ -296,9 +296,9 @@ pub async fn first_contact(sync: &SyncState) {
 ///
 /// # Errors
 /// [`SyncError::Panicked`] if the inventory panics.
-pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
+pub async fn status(sync: &SyncState) -> Result<SyncStatus, SyncError> {
     let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = sync.account().await? else {
-        return Ok(Status { joined: false, state: "none", code: None, message: None, account: None });
+        return Ok(SyncStatus { joined: false, state: "none", code: None, message: None, account: None });
     };
     let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
@@ -319,7 +319,7 @@ pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
         secrets,
         seq: head.as_ref().map(|(head, _)| head.seq),
         epoch: head.as_ref().map(|(head, _)| head.epoch),
-        words: head.as_ref().map(|(_, hash)| words(hash)),
+        words: head.as_ref().map(|(_, hash)| fingerprint_words(hash)),
         head_made_at: made_at.map(rfc3339),
         head_age_seconds: made_at.map(|made_at| now().saturating_sub(made_at) / 1000),
         heard_at: (heard > 0).then(|| rfc3339(heard)),
@@ -329,7 +329,7 @@ pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
             .map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text })
             .collect(),
     };
-    Ok(Status { joined: true, state, code, message, account: Some(account) })
+    Ok(SyncStatus { joined: true, state, code, message, account: Some(account) })
 }
 
 /// Returns, for metrics, whether there is contact and how many changes are pending; `None` without an account.
@@ -396,6 +396,6 @@ fn refused_by(error: &ClientError) -> Option<&'static str> {
 }
 
 /// Returns whether a refusal stops sync on this device until a person intervenes.
-fn is_final(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Cloned | Refusal::Revoked)
+fn is_final(refusal: &PullError) -> bool {
+    matches!(refusal, PullError::Cloned | PullError::Revoked)
 }

@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::{SyncError, SyncState, connect, steps};
 use crate::inventory::AccountError;
 use guillemet_account::client::Client;
-use guillemet_account::engine::{Engine, Wish};
-use guillemet_account::tree::Leaf;
-use guillemet_account::words::words;
+use guillemet_account::engine::{Engine, Proposal};
+use guillemet_account::tree::RecordLeaf;
+use guillemet_account::words::fingerprint_words;
 use guillemet_base::time::now;
-use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
-use guillemet_wire::{AccountId, Cursor, Newest, ObjectId, Sealed};
+use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
 
 /// The plan of a repair, or its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,9 +58,9 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let plan = Plan {
         action,
         seq: known.seq,
-        words: words(&known.hash),
+        words: fingerprint_words(&known.hash),
         server_seq: newest.seq,
-        server_words: words(&newest.hash),
+        server_words: fingerprint_words(&newest.hash),
         done: false,
     };
     let Some(confirmed) = confirmed else { return Ok(plan) };
@@ -68,7 +68,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     if same(confirmed) != same(&plan.server_words) {
         return Err(SyncError::Other("these are not the words of the server's state; nothing was done".into()));
     }
-    let repaired = Change::new(ChangeKind::AccountRepaired, actor, now()).after(action);
+    let repaired = AuditChange::new(ChangeKind::AccountRepaired, actor, now()).after(action);
     match action {
         "publish" => publish(sync, actor, &client, account, newest).await?,
         "adopt" => {
@@ -91,15 +91,15 @@ async fn publish(
     account: AccountId,
     onto: Newest,
 ) -> Result<(), SyncError> {
-    let all = Cursor { heads_after: onto.seq, records_after: 0, after_id: None };
+    let all = PullCursor { heads_after: onto.seq, records_after: 0, after_id: None };
     let pages = steps::pages(client, account, all).await?;
-    let has: HashMap<ObjectId, Leaf> = pages
+    let has: HashMap<ObjectId, RecordLeaf> = pages
         .iter()
         .flat_map(|page| &page.records)
         .filter_map(|changed| {
             let record = &changed.record;
             let sealed = record.sealed.as_ref()?;
-            Some((record.id, Leaf::of(record.revision, record.epoch, sealed)))
+            Some((record.id, RecordLeaf::of(record.revision, record.epoch, sealed)))
         })
         .collect();
     let boxes: HashMap<ObjectId, Sealed> = sync
@@ -108,5 +108,5 @@ async fn publish(
         .into_iter()
         .filter_map(|record| Some((ObjectId(record.id), Sealed(record.sealed?))))
         .collect();
-    steps::push(sync, client, &Arc::new(Wish::Repair { onto, has, boxes }), actor).await.map(drop)
+    steps::push(sync, client, &Arc::new(Proposal::Repair { onto, has, boxes }), actor).await.map(drop)
 }

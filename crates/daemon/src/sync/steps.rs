@@ -8,13 +8,13 @@ use super::{SyncError, SyncState, is_final};
 use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
 use crate::resolve::snapshot::Released;
 use guillemet_account::client::{Client, ClientError};
-use guillemet_account::engine::{Engine, Wish};
+use guillemet_account::engine::{Engine, Proposal};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
-use guillemet_vault::audit::{Actor, Change};
+use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
-use guillemet_wire::{AccountId, Changes, Cursor, DeviceId, Newest, RECORDS_MAX};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Newest, PullCursor, RECORDS_MAX};
 
 /// How often a push is tried if other devices push first.
 const TRIES: u32 = 12;
@@ -22,7 +22,11 @@ const TRIES: u32 = 12;
 const QUIET: Duration = Duration::from_secs(20);
 
 /// Returns every page of changes since `cursor`.
-pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -> Result<Vec<Changes>, ClientError> {
+pub(super) async fn pages(
+    client: &Client,
+    account: AccountId,
+    cursor: PullCursor,
+) -> Result<Vec<ChangesPage>, ClientError> {
     let mut pages = Vec::new();
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
     while let Some(cursor) = next {
@@ -40,7 +44,7 @@ pub(super) async fn pages(client: &Client, account: AccountId, cursor: Cursor) -
 /// Returns the newest head of the server.
 pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
     // A cursor past every head and record, so that the answer contains nothing else.
-    let past = Cursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
+    let past = PullCursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
 }
 
@@ -94,13 +98,13 @@ pub(super) async fn heard(sync: &SyncState) {
 pub(super) async fn push(
     sync: &Arc<SyncState>,
     client: &Client,
-    wish: &Arc<Wish>,
+    wish: &Arc<Proposal>,
     actor: &Actor,
 ) -> Result<Option<Newest>, SyncError> {
     let account = account(sync).await?;
     let mut pushed = None;
     for attempt in 0..TRIES {
-        let wanted = if pushed.is_some() { Arc::new(Wish::Edits) } else { Arc::clone(wish) };
+        let wanted = if pushed.is_some() { Arc::new(Proposal::Edits) } else { Arc::clone(wish) };
         let Some(outgoing) = sync.run(move |inventory| inventory.account_push(&wanted)).await? else {
             sync.handle.published.notify_waiters();
             return Ok(pushed);
@@ -213,7 +217,7 @@ pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> R
         return Err(SyncError::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
     }
     pull(sync, &client).await?;
-    push(sync, &client, &Arc::new(Wish::Revoke(device)), actor).await?;
+    push(sync, &client, &Arc::new(Proposal::Revoke(device)), actor).await?;
     let names = |engine: &Engine| {
         let mut names: Vec<String> = engine.base().secrets().map(|secret| secret.name.to_string()).collect();
         names.sort_unstable();
@@ -237,7 +241,7 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
         Ok(client) => {
             let told = async {
                 pull(sync, &client).await?;
-                push(sync, &client, &Arc::new(Wish::Leave), actor).await
+                push(sync, &client, &Arc::new(Proposal::Leave), actor).await
             };
             told.await
         }
@@ -246,7 +250,7 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
     if let Err(trouble) = &told {
         tracing::warn!(%trouble, "the account could not be told that this device leaves it");
     }
-    let left = Change::new(ChangeKind::AccountLeft, actor, now());
+    let left = AuditChange::new(ChangeKind::AccountLeft, actor, now());
     sync.run(|inventory| inventory.account_end(left)).await?;
     sync.handle.heard(None);
     sync.handle.changed.notify_one();

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::{SyncError, SyncState};
 use crate::inventory::{AccountError, Inventory, Report};
 use guillemet_account::client::{Client, ClientError};
-use guillemet_account::seal::Kind;
+use guillemet_account::seal::BoxKind;
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
-use guillemet_wire::Usage;
+use guillemet_wire::UsageUpload;
 
 /// Milliseconds after which a device reports again even without new usage. A device that is silent for longer is out of
 /// contact.
@@ -39,12 +39,12 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     let sealed = sync
         .run(move |inventory| {
             inventory.with_engine(|engine| {
-                engine.key().map(|key| (key.epoch(), key.seal(Kind::Usage, account, me.0, counter, &plain)))
+                engine.key().map(|key| (key.epoch(), key.seal(BoxKind::Usage, account, me.0, counter, &plain)))
             })
         })
         .await?;
     let (epoch, sealed) = sealed.ok_or(AccountError::None)?;
-    let usage = Usage { device: me, counter, epoch, sealed };
+    let usage = UsageUpload { device: me, counter, epoch, sealed };
     match client.put_usage(account, &usage).await {
         Ok(()) => sync.run(move |inventory| inventory.keep_reports(vec![usage])).await,
         // The server has a higher counter. The next fetch brings it, and the next report counts on from there.

@@ -122,7 +122,7 @@ impl Builder {
 }
 
 fn duplicate(key: &str, at: Option<usize>) -> TreeError {
-    let key = guillemet_base::display::tidy(key, 64);
+    let key = guillemet_base::display::sanitize(key, 64);
     TreeError::new(format!("the key \"{key}\" stands twice in the same table"), at).help("keep one of the two")
 }
 

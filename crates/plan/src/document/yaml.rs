@@ -136,7 +136,7 @@ fn explain(text: &str, error: &Error) -> TreeError {
 }
 
 fn brief(message: &str) -> String {
-    guillemet_base::display::tidy(message.lines().next().unwrap_or(""), 160)
+    guillemet_base::display::sanitize(message.lines().next().unwrap_or(""), 160)
 }
 
 impl<'de> Deserialize<'de> for Node {

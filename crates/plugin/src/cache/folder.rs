@@ -18,9 +18,9 @@ use guillemet_base::random::random;
 const OTHERS: u32 = 0o077;
 
 /// An open folder that nobody else has any right to.
-pub struct Folder(OwnedFd);
+pub struct PrivateFolder(OwnedFd);
 
-impl Folder {
+impl PrivateFolder {
     /// Opens a folder. Creates it if it does not exist.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ fn a_folder_of_somebody_else_is_not_used() {
 #[test]
 fn what_was_not_used_for_the_longest_time_goes_first() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = Folder::open(&dir.path().join("f")).unwrap();
+    let folder = PrivateFolder::open(&dir.path().join("f")).unwrap();
     for (index, name) in ["a.compiled", "b.compiled", "c.compiled", "key", ".d.compiled.0"].iter().enumerate() {
         folder.write(name, &[&[0; 100]], true).unwrap();
         let file = fs::File::options().write(true).open(dir.path().join("f").join(name)).unwrap();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use guillemet_plan::dotenv;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::DocumentKind;
-use guillemet_template::tokens::Cursor;
+use guillemet_template::tokens::PositionCursor;
 
 /// A document format that this module can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Format {
 /// Returns the leaf of a variable that is set. Text that python-dotenv would expand (its variables.py) is an error,
 /// because no value should be expanded.
 fn of_dotenv(text: &str, found: Result<dotenv::Variable, usize>) -> Result<Leaf, String> {
-    let wrong = |at: usize, what: &str| format!("line {}: {what}", Cursor::new(text).position(at).0);
+    let wrong = |at: usize, what: &str| format!("line {}: {what}", PositionCursor::new(text).position(at).0);
     let variable = found.map_err(|at| wrong(at, "it is no line of a dotenv file"))?;
     let begin = variable.range.start;
     let Some(value) = variable.value else { return Err(wrong(begin, "there is no `=`")) };

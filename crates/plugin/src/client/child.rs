@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK};
 
 /// How long a child that closed its pipe may take to exit.
@@ -162,7 +162,7 @@ impl Running {
         }
         match status {
             Some(status) if status.code() == Some(CANNOT_WORK.into()) => {
-                Ending::CannotWork(tidy(&String::from_utf8_lossy(&words), STDERR_MAX))
+                Ending::CannotWork(sanitize(&String::from_utf8_lossy(&words), STDERR_MAX))
             }
             Some(status) => Ending::Other(format!("ended before it answered ({status})")),
             None => Ending::Other("closed its pipe before it answered".to_owned()),
@@ -202,7 +202,7 @@ async fn listen(mut errors: ChildStderr, words: Arc<Mutex<Vec<u8>>>, plugin: Str
         let room = STDERR_MAX.saturating_sub(words.len()).min(count);
         words.extend_from_slice(&chunk[..room]);
         if room > 0 {
-            let said = tidy(&String::from_utf8_lossy(&chunk[..room]), STDERR_MAX);
+            let said = sanitize(&String::from_utf8_lossy(&chunk[..room]), STDERR_MAX);
             tracing::debug!(plugin, said, "planner wrote to its standard error");
         }
     }

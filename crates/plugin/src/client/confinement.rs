@@ -5,7 +5,7 @@
 use std::io;
 use std::process::{Child, Command, Stdio};
 
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::protocol::CANNOT_WORK;
 
 /// Starts a planner that gets no request, to find out what this kernel lacks ([`confinement`]).
@@ -25,7 +25,7 @@ pub fn try_confinement() -> io::Result<Child> {
 pub fn confinement(child: Child) -> io::Result<Vec<String>> {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let lines = said.lines().map(|line| tidy(line, 500));
+    let lines = said.lines().map(|line| sanitize(line, 500));
     if output.status.success() {
         return Ok(lines.collect());
     }

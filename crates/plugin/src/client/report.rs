@@ -1,6 +1,6 @@
 //! Checks a planner's findings about a component, and decides what of them can be used.
 
-use guillemet_base::display::tidy;
+use guillemet_base::display::sanitize;
 use guillemet_plan::description;
 use guillemet_plan::protocol::{Description, Import, Report, Rule, Target};
 
@@ -23,7 +23,7 @@ pub fn usable(report: &Report) -> Result<Description, PlannerError> {
         Some(description) if report.broken.is_empty() => Ok(description.clone()),
         _ => {
             let broken: Vec<&str> = report.broken.iter().map(|rule| rule.sentence.as_str()).collect();
-            Err(PlannerError::Failed { message: tidy(&broken.join("; "), MESSAGE_MAX) })
+            Err(PlannerError::Failed { message: sanitize(&broken.join("; "), MESSAGE_MAX) })
         }
     }
 }
@@ -44,15 +44,15 @@ pub fn named(ids: &[String], description: &Description) -> Option<Vec<Target>> {
 /// without a description that keeps every rule.
 pub fn believed(report: Report) -> Option<Report> {
     let texts = |texts: Vec<String>, count: usize, max: usize| -> Vec<String> {
-        texts.iter().take(count).map(|text| tidy(text, max)).filter(|text| !text.is_empty()).collect()
+        texts.iter().take(count).map(|text| sanitize(text, max)).filter(|text| !text.is_empty()).collect()
     };
     let imports = report.imports.into_iter().take(NAMES_MAX).map(|import| Import {
-        name: tidy(&import.name, NAME_MAX),
+        name: sanitize(&import.name, NAME_MAX),
         functions: texts(import.functions, NAMES_MAX, NAME_MAX),
     });
     let broken = report.broken.into_iter().take(RULES_MAX);
     let broken: Vec<Rule> =
-        broken.map(|rule| Rule { sentence: tidy(&rule.sentence, RULE_MAX), about: rule.about }).collect();
+        broken.map(|rule| Rule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
     let description = if broken.is_empty() {
         Some(description::check(report.description?).ok()?)
     } else {

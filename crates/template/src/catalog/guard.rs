@@ -17,7 +17,7 @@ pub fn waits(since: Instant, now: Instant) -> Option<Duration> {
 
 /// The reason why something prevents a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum BlockReason {
     /// A template references the secret.
     Referenced,
     /// A file that has just vanished named the secret, or may have. Holds the time for which it still counts.
@@ -34,7 +34,7 @@ pub enum Reason {
     Unsearched(Unsearched),
 }
 
-impl Reason {
+impl BlockReason {
     /// Returns the reason's code in the API.
     pub fn code(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ pub struct Blocker {
     /// The secret's name in the file's own spelling; `None` if it is not known.
     pub name: Option<String>,
     /// The reason why it prevents the deletion.
-    pub reason: Reason,
+    pub reason: BlockReason,
 }
 
 impl Blocker {
@@ -69,7 +69,7 @@ impl Blocker {
     pub fn message(&self, present: &SecretName) -> String {
         let template = &self.template;
         match self.reason {
-            Reason::Referenced => {
+            BlockReason::Referenced => {
                 match self.name.as_ref().filter(|name| !present.as_str().eq_ignore_ascii_case(name)) {
                     Some(former) => {
                         format!(
@@ -79,28 +79,30 @@ impl Blocker {
                     None => "this template names it; take the reference out".into(),
                 }
             }
-            Reason::Vanished(_) => format!("`{template}` vanished just now and may come back; try again in a moment"),
-            Reason::LastKnown => {
+            BlockReason::Vanished(_) => {
+                format!("`{template}` vanished just now and may come back; try again in a moment")
+            }
+            BlockReason::LastKnown => {
                 format!(
                     "`{template}` cannot be read now and named it when it last could; make it readable, or remove it"
                 )
             }
-            Reason::InBrokenText => {
+            BlockReason::InBrokenText => {
                 format!(
                     "the name stands in `{template}`, which is broken; `guillemet template check {template}` shows why"
                 )
             }
-            Reason::InStray => {
+            BlockReason::InStray => {
                 format!(
                     "the name stands in `{template}`, which is not a template; take it out of the file, or move the file out of the templates' folder"
                 )
             }
-            Reason::Unsearched(why) => {
+            BlockReason::Unsearched(why) => {
                 format!(
                     "`{template}` is not a template, and cannot be searched for the name: {why}; move it out of the templates' folder"
                 )
             }
-            Reason::Unknown => {
+            BlockReason::Unknown => {
                 format!("`{template}` cannot be read, so nobody knows what it names; make it readable, or remove it")
             }
         }
@@ -109,7 +111,7 @@ impl Blocker {
     /// Returns how long to wait before trying again; `None` if waiting is not enough.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.reason {
-            Reason::Vanished(wait) => Some(wait),
+            BlockReason::Vanished(wait) => Some(wait),
             _ => None,
         }
     }
@@ -133,14 +135,14 @@ impl Catalog {
                 Gone::Template(template) => of_file(template, names, &mut gone),
                 Gone::Stray(stray) => of_stray(stray, names, &mut gone),
             }
-            blockers.extend(gone.into_iter().map(|blocker| Blocker { reason: Reason::Vanished(wait), ..blocker }));
+            blockers.extend(gone.into_iter().map(|blocker| Blocker { reason: BlockReason::Vanished(wait), ..blocker }));
         }
         blockers.extend(self.unreadable.iter().map(|(folder, _)| Blocker {
             template: folder.to_string_lossy().into_owned(),
             line: None,
             column: None,
             name: None,
-            reason: Reason::Unknown,
+            reason: BlockReason::Unknown,
         }));
         blockers
     }
@@ -161,24 +163,26 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
                 .references
                 .iter()
                 .filter(named)
-                .map(|reference| at(reference.line, reference.column, &reference.name, Reason::Referenced)),
+                .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::Referenced)),
         ),
         Content::Broken { names: Names::References(references), .. } => into.extend(
             references
                 .iter()
                 .filter(named)
-                .map(|reference| at(reference.line, reference.column, &reference.name, Reason::LastKnown)),
+                .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::LastKnown)),
         ),
         Content::Broken { names: Names::Text(text), .. } => {
             let found = names_in_text(text, names);
-            into.extend(found.into_iter().map(|(name, line, column)| at(line, column, name, Reason::InBrokenText)));
+            into.extend(
+                found.into_iter().map(|(name, line, column)| at(line, column, name, BlockReason::InBrokenText)),
+            );
         }
         Content::Broken { names: Names::Unknown, .. } => into.push(Blocker {
             template: template.id.clone(),
             line: None,
             column: None,
             name: None,
-            reason: Reason::Unknown,
+            reason: BlockReason::Unknown,
         }),
     }
 }
@@ -194,9 +198,9 @@ fn of_stray(stray: &Stray, names: &[&SecretName], into: &mut Vec<Blocker>) {
                 line: Some(line),
                 column: Some(column),
                 name: Some(name.to_string()),
-                ..blocker(Reason::InStray)
+                ..blocker(BlockReason::InStray)
             }));
         }
-        Err(why) => into.push(blocker(Reason::Unsearched(why))),
+        Err(why) => into.push(blocker(BlockReason::Unsearched(why))),
     }
 }

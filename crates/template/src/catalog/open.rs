@@ -21,7 +21,7 @@ const LINKS_MAX: usize = 40;
 
 /// The users who could choose where a link leads: the owner of the link, and the owner of the folder it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Maker {
+pub struct LinkOwners {
     link: u32,
     folder: u32,
 }
@@ -50,7 +50,7 @@ pub struct Folder {
     /// The path that the folder was opened by.
     pub path: PathBuf,
     /// The makers of the links that led to it.
-    makers: Vec<Maker>,
+    makers: Vec<LinkOwners>,
 }
 
 impl Folder {
@@ -122,7 +122,7 @@ impl AsFd for Folder {
     }
 }
 
-impl Maker {
+impl LinkOwners {
     /// Reports whether a link of this maker may lead to a file of this owner. Root and the daemon's user (`me`) may
     /// choose among their own files. Anyone else may choose a file of their own, and of the files of those two only
     /// what everyone on this machine can read.
@@ -150,7 +150,7 @@ fn can_everyone_reach(fd: &OwnedFd) -> bool {
 }
 
 /// Follows the links that begin with an entry of a folder. Returns the file they lead to (`O_PATH`) and their makers.
-fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<Maker>)> {
+fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<LinkOwners>)> {
     let here = OFlags::PATH | OFlags::CLOEXEC;
     let mut at = openat(folder, c".", here | OFlags::DIRECTORY, Mode::empty())?;
     let mut makers = Vec::new();
@@ -173,7 +173,7 @@ fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<Make
         if makers.len() == LINKS_MAX {
             return Err(Errno::LOOP.into());
         }
-        makers.push(Maker { link: stat.st_uid, folder: fstat(&at)?.st_uid });
+        makers.push(LinkOwners { link: stat.st_uid, folder: fstat(&at)?.st_uid });
         let text = OsString::from_vec(readlinkat(&next, c"", Vec::new())?.into_bytes());
         for component in Path::new(&text).components().rev() {
             match component {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_link_leads_to_what_its_maker_may_choose() {
-        let may = |link, folder, owner, public: bool| Maker { link, folder }.may_choose(owner, DAEMON, || public);
+        let may = |link, folder, owner, public: bool| LinkOwners { link, folder }.may_choose(owner, DAEMON, || public);
         for trusted in [ROOT, DAEMON] {
             // Links of root or the daemon's user in their folders: their files, whoever else can read them.
             for owner in [ROOT, DAEMON] {

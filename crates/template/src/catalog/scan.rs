@@ -32,26 +32,26 @@ const DEPTH_MAX: usize = 8;
 /// Templates by the path of their file inside the templates' folder.
 pub type Files = BTreeMap<OsString, Arc<Template>>;
 /// Files that are not templates, by their path inside the templates' folder.
-pub type Strays = BTreeMap<OsString, Arc<Stray>>;
+pub type StrayFiles = BTreeMap<OsString, Arc<Stray>>;
 
 /// The result of a scan.
-pub struct Found {
+pub struct ScanResult {
     /// The templates; an unchanged one is the same object as before. `None` if all are unchanged.
     pub files: Option<Files>,
     /// Files that are not templates; an unchanged one is the same object as before.
-    pub strays: Strays,
+    pub strays: StrayFiles,
     /// Folders that could not be read, each with the system's message.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
 /// Scans everything below the folder. Increases `progress` with each file, so that others can distinguish a slow file
 /// system from one that hangs.
-pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> Found {
+pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
     let mut scan = Scan {
         basis,
         kept: Vec::with_capacity(basis.known.len()),
         read: Vec::new(),
-        strays: Strays::new(),
+        strays: StrayFiles::new(),
         room: TEXT_MAX,
         is_full: false,
         walked: HashSet::new(),
@@ -65,7 +65,7 @@ pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> Found {
     let Scan { kept, read, strays, unreadable, .. } = scan;
     let is_same = read.is_empty() && kept.len() == basis.known.len();
     let files = || kept.into_iter().map(|(key, template)| (key.clone(), Arc::clone(template))).chain(read).collect();
-    Found { files: (!is_same).then(files), strays, unreadable }
+    ScanResult { files: (!is_same).then(files), strays, unreadable }
 }
 
 struct Scan<'a> {
@@ -74,7 +74,7 @@ struct Scan<'a> {
     kept: Vec<(&'a OsString, &'a Arc<Template>)>,
     /// The new and changed templates.
     read: Vec<(OsString, Arc<Template>)>,
-    strays: Strays,
+    strays: StrayFiles,
     /// The room left for the text of further strays, in bytes.
     room: u64,
     /// Whether more strays exist than are examined.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::file::{change, wipe, write_seal};
 use super::{Boxes, DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, key_binding};
-use crate::audit::Change;
+use crate::audit::AuditChange;
 use crate::keys::{Method, NewUnlock, OpenedBy, PassphraseHeader};
 use crate::{keys, trail};
 use guillemet_base::home::Home;
@@ -26,7 +26,7 @@ impl Vault {
     /// # Errors
     /// An error if something cannot be written. The former credential still opens the vault then, except that if the
     /// disk failed in the middle of the commit, it may be the new one.
-    pub fn rekey(&mut self, unlock: &NewUnlock, event: Change) -> Result<(), VaultError> {
+    pub fn rekey(&mut self, unlock: &NewUnlock, event: AuditChange) -> Result<(), VaultError> {
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.next_key(&passphrase)?;
         let key = Key::random();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use time::OffsetDateTime;
 
-use super::super::audit::Change;
+use super::super::audit::AuditChange;
 use super::super::event::{self, Class, Outcome, UnknownName};
 use super::super::journal::{Pending, Position};
 use super::super::store::{self, VaultError};
@@ -105,7 +105,7 @@ pub(super) struct Counters {
     /// Records that are not in a committed transaction yet.
     pub(super) unfolded: Pending,
     /// Changes to record as soon as the file takes them.
-    pub(super) owed: Vec<Change>,
+    pub(super) owed: Vec<AuditChange>,
     /// The totals in the table, so that a listing need not add them up. Updated when a transaction has been committed.
     pub(super) totals: Arc<AllTotals>,
 }
@@ -197,7 +197,7 @@ impl Counters {
     }
 
     /// Records changes, in a transaction of their own.
-    pub(super) fn record_changes(&mut self, limit: usize, changes: &[Change]) -> Result<(), RecorderError> {
+    pub(super) fn record_changes(&mut self, limit: usize, changes: &[AuditChange]) -> Result<(), RecorderError> {
         let boxes = &self.boxes;
         store::change(&mut self.database, |database| Ok(trail::write_changes(database, boxes, limit, changes)?))
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use super::super::audit::Change;
+use super::super::audit::AuditChange;
 use super::super::event::{self, Caller, Class, Decoded, Listed, Outcome, Subject, UnknownName};
 use super::super::store::VaultError;
 use super::super::trail::{self, Chunk};
@@ -21,7 +21,7 @@ pub enum TrailEvent {
     /// A use of a secret, or its refusal.
     Use(UseEvent),
     /// A change, done or attempted.
-    Change(Change),
+    Change(AuditChange),
 }
 
 /// One use of one secret, or its refusal; or all unknown names of one request together.
@@ -58,7 +58,7 @@ pub trait Picks {
     /// Reports whether this use is wanted.
     fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool;
     /// Reports whether this change is wanted.
-    fn of_change(&self, change: &Change) -> bool;
+    fn of_change(&self, change: &AuditChange) -> bool;
 }
 
 impl UseEvent {
@@ -95,7 +95,7 @@ struct Backwards<'a> {
     records: Vec<(u64, Range<usize>)>,
     /// The number and time of the next record, once they are known. If it is a change, `change` holds it.
     next: Option<(u64, Millis)>,
-    change: Option<Change>,
+    change: Option<AuditChange>,
     /// How many more events the bound of the trail allows.
     left: usize,
 }
@@ -114,7 +114,7 @@ impl Backwards<'_> {
             let content = &self.frames[range.clone()];
             let time = match self.class {
                 Class::Change => {
-                    self.change = Change::decode(content);
+                    self.change = AuditChange::decode(content);
                     self.change.as_ref().map(|change| change.time)
                 }
                 _ => event::decode(content).map(|event| event.time),

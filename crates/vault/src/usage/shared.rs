@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::super::audit::Change;
+use super::super::audit::AuditChange;
 use super::super::event::Class;
 use super::super::journal::Journal;
 use super::super::store::{self, VaultError};
@@ -61,12 +61,12 @@ impl Shared {
     }
 
     /// Records changes, in a transaction of their own.
-    pub(super) fn record_changes(&self, changes: &[Change]) -> Result<(), RecorderError> {
+    pub(super) fn record_changes(&self, changes: &[AuditChange]) -> Result<(), RecorderError> {
         self.note(self.counters().record_changes(self.kept(Class::Change), changes))
     }
 
     /// Records changes now, or as soon as the vault's file takes changes again.
-    pub(super) fn record_changes_in_time(&self, changes: Vec<Change>) -> Result<(), RecorderError> {
+    pub(super) fn record_changes_in_time(&self, changes: Vec<AuditChange>) -> Result<(), RecorderError> {
         match self.record_changes(&changes) {
             Err(error) if error.is_read_only() => self.counters().owed.extend(changes),
             recorded => recorded?,

@@ -59,16 +59,20 @@ fn id(n: u8) -> SecretId {
 }
 
 fn record(recorder: &Recorder, time: Millis, outcome: Outcome, secrets: &[u8], field: &str) {
-    let uses: Vec<Use<'_>> = secrets.iter().map(|n| Use { subject: Subject::Secret(id(*n)), field }).collect();
+    let uses: Vec<RecordedUse<'_>> =
+        secrets.iter().map(|n| RecordedUse { subject: Subject::Secret(id(*n)), field }).collect();
     let caller = caller();
-    let event =
-        Event { template: Some("mcp-server/a"), target: Some("mcp-json"), ..event(time, outcome, &caller, &uses) };
+    let event = RequestEvent {
+        template: Some("mcp-server/a"),
+        target: Some("mcp-json"),
+        ..event(time, outcome, &caller, &uses)
+    };
     recorder.record(&event).unwrap();
 }
 
 /// Returns an event that belongs to no template.
-fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [Use<'a>]) -> Event<'a> {
-    Event { time, outcome, caller, template: None, target: None, route: None, uses }
+fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [RecordedUse<'a>]) -> RequestEvent<'a> {
+    RequestEvent { time, outcome, caller, template: None, target: None, route: None, uses }
 }
 
 /// Picks the uses that the function accepts, and all changes.
@@ -83,7 +87,7 @@ impl<F: Fn(&Decoded<'_>) -> bool> Picks for Where<F> {
         self.0(event)
     }
 
-    fn of_change(&self, _: &Change) -> bool {
+    fn of_change(&self, _: &AuditChange) -> bool {
         true
     }
 }
@@ -157,7 +161,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     let blocker = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     let caller = caller();
-    let uses = [Use { subject: Subject::Secret(id(1)), field: "f" }];
+    let uses = [RecordedUse { subject: Subject::Secret(id(1)), field: "f" }];
     let event = event(1, Outcome::Answered, &caller, &uses);
     let recorded = (0..1000).take_while(|_| recorder.record(&event).is_ok()).count();
     assert!((10..1000).contains(&recorded), "{recorded}");

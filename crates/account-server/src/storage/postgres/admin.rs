@@ -4,7 +4,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 
 use super::schema::TABLES;
 use super::{big, bytes, number, row, rows, run, some_bytes};
-use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
+use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
 use guillemet_wire::{AccountId, Hash, Newest};
 
 pub(super) async fn create(on: &Transaction<'_>, account: &NewAccount) -> Result<(), StorageError> {
@@ -111,8 +111,8 @@ pub(super) async fn prune(on: &Transaction<'_>, retention: Retention) -> Result<
     Ok(pruned)
 }
 
-pub(super) async fn totals(on: &impl GenericClient) -> Result<Totals, StorageError> {
+pub(super) async fn totals(on: &impl GenericClient) -> Result<StorageTotals, StorageError> {
     let text = "SELECT count(*), coalesce(sum(objects), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM accounts";
-    let Some(row) = row(on, text, &[]).await? else { return Ok(Totals::default()) };
-    Ok(Totals { accounts: number(&row, 0)?, objects: number(&row, 1)?, bytes: number(&row, 2)? })
+    let Some(row) = row(on, text, &[]).await? else { return Ok(StorageTotals::default()) };
+    Ok(StorageTotals { accounts: number(&row, 0)?, objects: number(&row, 1)?, bytes: number(&row, 2)? })
 }

@@ -6,7 +6,7 @@ use super::push::put_key;
 use super::{big, bytes, number, row, rows, run, some_bytes};
 use crate::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
+use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, UsageUpload, Wrap};
 
 pub(super) async fn key(on: &impl GenericClient, id: &str) -> Result<Option<KnownKey>, StorageError> {
     let text = "SELECT account, hash, kind, device FROM keys WHERE id = $1 AND ended IS NULL";
@@ -132,7 +132,11 @@ pub(super) async fn enrolments(on: &impl GenericClient, account: AccountId) -> R
     Ok(enrolments)
 }
 
-pub(super) async fn put_usage(on: &Transaction<'_>, account: AccountId, usage: &Usage) -> Result<(), StorageError> {
+pub(super) async fn put_usage(
+    on: &Transaction<'_>,
+    account: AccountId,
+    usage: &UsageUpload,
+) -> Result<(), StorageError> {
     let (account, device) = (account.0.as_slice(), usage.device.0.as_slice());
     // The device may have been revoked since its key was checked. From here on, a push that revokes it waits.
     let text =
@@ -156,12 +160,12 @@ pub(super) async fn put_usage(on: &Transaction<'_>, account: AccountId, usage: &
     Err(StorageError::NotHigher { kept: kept.map_or(Ok(0), |row| number(&row, 0))? })
 }
 
-pub(super) async fn usage(on: &impl GenericClient, account: AccountId) -> Result<Vec<Usage>, StorageError> {
+pub(super) async fn usage(on: &impl GenericClient, account: AccountId) -> Result<Vec<UsageUpload>, StorageError> {
     let text = "SELECT device, counter, epoch, box FROM usage WHERE account = $1 ORDER BY device";
     let mut usage = Vec::new();
     for row in rows(on, text, &[&account.0.as_slice()]).await? {
         let (device, counter, epoch) = (DeviceId(bytes(&row, 0)?), number(&row, 1)?, number(&row, 2)?);
-        usage.push(Usage { device, counter, epoch, sealed: Sealed(row.try_get(3)?) });
+        usage.push(UsageUpload { device, counter, epoch, sealed: Sealed(row.try_get(3)?) });
     }
     Ok(usage)
 }

@@ -7,7 +7,8 @@ use super::{big, bytes, number, row, rows};
 use crate::storage::StorageError;
 use crate::storage::page::{HEADS_MAX, Room, behind, next};
 use guillemet_wire::{
-    AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, ObjectId, Sealed, SealedHead, SealedRecord, Wrap,
+    AccountId, ChangedRecord, ChangesPage, DeviceId, Hash, Link, ObjectId, PullCursor, Sealed, SealedHead,
+    SealedRecord, Wrap,
 };
 
 /// Reads one page from one state of the database.
@@ -15,9 +16,9 @@ pub(super) async fn changes(
     on: &Transaction<'_>,
     account: AccountId,
     device: DeviceId,
-    from: Cursor,
+    from: PullCursor,
     limit: usize,
-) -> Result<Changes, StorageError> {
+) -> Result<ChangesPage, StorageError> {
     let newest = super::push::found(on, account).await?.newest;
     let account = account.0.as_slice();
     let pruned = row(on, "SELECT pruned FROM accounts WHERE id = $1", &[&account]).await?;
@@ -29,7 +30,7 @@ pub(super) async fn changes(
     let heads = heads(on, account, from.heads_after, &mut room).await?;
     let reached = heads.last().map_or(from.heads_after, |head| head.seq);
     let (records, cut) = records(on, account, &from, reached, limit, &mut room).await?;
-    Ok(Changes {
+    Ok(ChangesPage {
         newest,
         wraps: wraps(on, account, device, &heads).await?,
         links: links(on, account).await?,
@@ -75,7 +76,7 @@ async fn heads(
 async fn records(
     on: &Transaction<'_>,
     account: &[u8],
-    from: &Cursor,
+    from: &PullCursor,
     reached: u64,
     limit: usize,
     room: &mut Room,

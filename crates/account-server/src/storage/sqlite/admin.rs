@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::file::TABLES;
 use super::push::run;
-use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, Totals};
+use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
 use guillemet_wire::{AccountId, Hash, Newest};
 
 pub(super) fn create(database: &Connection, account: &NewAccount) -> Result<(), StorageError> {
@@ -108,8 +108,8 @@ pub(super) fn prune(database: &Connection, retention: Retention) -> Result<u64, 
     Ok(pruned)
 }
 
-pub(super) fn totals(database: &Connection) -> Result<Totals, StorageError> {
+pub(super) fn totals(database: &Connection) -> Result<StorageTotals, StorageError> {
     let text = "SELECT count(*), coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM accounts";
-    let read = |row: &Row<'_>| Ok(Totals { accounts: row.get(0)?, objects: row.get(1)?, bytes: row.get(2)? });
+    let read = |row: &Row<'_>| Ok(StorageTotals { accounts: row.get(0)?, objects: row.get(1)?, bytes: row.get(2)? });
     Ok(database.prepare_cached(text)?.query_row([], read)?)
 }

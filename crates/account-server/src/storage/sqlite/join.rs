@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::push::{put_key, run};
 use crate::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, Usage, Wrap};
+use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, UsageUpload, Wrap};
 
 pub(super) fn key(database: &Connection, id: &str) -> Result<Option<KnownKey>, StorageError> {
     let text = "SELECT account, hash, kind, device FROM keys WHERE id = ?1 AND ended IS NULL";
@@ -126,7 +126,7 @@ pub(super) fn enrolments(database: &Connection, account: AccountId) -> Result<Ve
     Ok(query.query_map([account.0], read)?.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &Usage) -> Result<(), StorageError> {
+pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &UsageUpload) -> Result<(), StorageError> {
     // The device may have been revoked since its key was checked.
     let text = "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL";
     let values = params![account.0, usage.device.0, KeyKind::Device.number()];
@@ -147,11 +147,11 @@ pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &Usage
     Ok(())
 }
 
-pub(super) fn usage(database: &Connection, account: AccountId) -> Result<Vec<Usage>, StorageError> {
+pub(super) fn usage(database: &Connection, account: AccountId) -> Result<Vec<UsageUpload>, StorageError> {
     let text = "SELECT device, counter, epoch, box FROM usage WHERE account = ?1 ORDER BY device";
     let mut query = database.prepare_cached(text)?;
     let read = |row: &Row<'_>| {
-        Ok(Usage {
+        Ok(UsageUpload {
             device: DeviceId(row.get(0)?),
             counter: row.get(1)?,
             epoch: row.get(2)?,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::storage::StorageError;
 use crate::storage::page::{HEADS_MAX, Room, behind, next};
 use guillemet_wire::{
-    AccountId, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Sealed, SealedHead,
+    AccountId, ChangedRecord, ChangesPage, DeviceId, Hash, Link, Newest, ObjectId, PullCursor, Sealed, SealedHead,
     SealedRecord, Wrap,
 };
 
@@ -14,9 +14,9 @@ pub(super) fn changes(
     database: &Connection,
     account: AccountId,
     device: DeviceId,
-    from: Cursor,
+    from: PullCursor,
     limit: usize,
-) -> Result<Changes, StorageError> {
+) -> Result<ChangesPage, StorageError> {
     let newest = super::file::found(database, account)?.newest;
     let pruned = database
         .prepare_cached("SELECT pruned FROM accounts WHERE id = ?1")?
@@ -29,7 +29,7 @@ pub(super) fn changes(
     let reached = heads.last().map_or(from.heads_after, |head| head.seq);
     let (records, cut) = records(database, account, &from, reached, limit, &mut room)?;
     let seq = newest.map_or(0, |newest: Newest| newest.seq);
-    Ok(Changes {
+    Ok(ChangesPage {
         newest,
         wraps: wraps(database, account, device, &heads)?,
         links: links(database, account)?,
@@ -63,7 +63,7 @@ fn heads(
 fn records(
     database: &Connection,
     account: AccountId,
-    from: &Cursor,
+    from: &PullCursor,
     reached: u64,
     limit: usize,
     room: &mut Room,

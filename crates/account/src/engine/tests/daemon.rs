@@ -8,7 +8,7 @@ use crate::intent::Intent;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::Secret;
-use guillemet_wire::{Changes, ObjectId, Sealed};
+use guillemet_wire::{ChangesPage, ObjectId, Sealed};
 
 /// More versions than any test makes, so that nothing is pruned.
 pub const KEEP: usize = 1000;
@@ -17,7 +17,7 @@ pub const KEEP: usize = 1000;
 #[derive(Clone, Default)]
 pub struct Disk {
     memory: Vec<u8>,
-    records: BTreeMap<ObjectId, (Leaf, Sealed)>,
+    records: BTreeMap<ObjectId, (RecordLeaf, Sealed)>,
     secrets: BTreeMap<SecretId, Secret>,
     intents: Vec<(IntentId, Vec<u8>)>,
     pub notices: Vec<String>,
@@ -158,7 +158,7 @@ impl Daemon {
     /// Returns the references of its templates now.
     pub fn references(&self) -> References {
         let named = |(template, names): (&String, &BTreeSet<String>)| {
-            let place = |(line, name): (usize, &String)| Named {
+            let place = |(line, name): (usize, &String)| DeviceReference {
                 template: template.clone(),
                 line: line as u32 + 1,
                 column: 1,
@@ -255,7 +255,7 @@ impl Daemon {
     }
 
     /// Prepares a push, and records on disk that it is about to be sent.
-    pub fn prepare(&mut self, wish: &Wish, now: Millis) -> Result<Option<Candidate>, Unprepared> {
+    pub fn prepare(&mut self, wish: &Proposal, now: Millis) -> Result<Option<PreparedPush>, PushError> {
         let candidate = self.engine.prepare(wish, &self.references(), now)?;
         if let Some(candidate) = &candidate {
             self.engine.sending(candidate);
@@ -264,18 +264,18 @@ impl Daemon {
         Ok(candidate)
     }
 
-    pub fn accepted(&mut self, candidate: Candidate) {
+    pub fn accepted(&mut self, candidate: PreparedPush) {
         let update = self.engine.accepted(candidate);
         self.commit(update);
     }
 
-    pub fn pulled(&mut self, pages: &[Changes]) -> Result<(), Refusal> {
+    pub fn pulled(&mut self, pages: &[ChangesPage]) -> Result<(), PullError> {
         let update = self.engine.pulled(pages)?;
         self.commit(update);
         Ok(())
     }
 
-    pub fn adopt(&mut self, newest: Newest, pages: &[Changes]) -> Result<(), Refusal> {
+    pub fn adopt(&mut self, newest: Newest, pages: &[ChangesPage]) -> Result<(), PullError> {
         let update = self.engine.adopt(newest, pages)?;
         self.disk.intents = self.engine.pending().map(|intent| (intent.id, intent.encode().to_vec())).collect();
         self.commit(update);
@@ -299,7 +299,7 @@ impl Daemon {
 }
 
 /// Checks that no name is in use twice, as present or former name.
-pub fn assert_unique(holdings: &Holdings) {
+pub fn assert_unique(holdings: &Replica) {
     let mut names = BTreeSet::new();
     for secret in holdings.secrets() {
         for name in std::iter::once(&secret.name).chain(&secret.former_names) {

@@ -5,8 +5,8 @@ use super::super::*;
 use super::daemon::{Daemon, shown};
 use super::scene::{Past, Scene};
 use super::world::{World, admit};
-use crate::words::words;
-use guillemet_wire::Changes;
+use crate::words::fingerprint_words;
+use guillemet_wire::ChangesPage;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -34,7 +34,7 @@ fn withholding_is_not_refused_and_shows_in_the_age_of_the_head() {
     assert_eq!(world.devices[B].engine.head().unwrap().0.made_at, made_at);
     assert!(age(&world, B) >= age(&world, A) + 3000);
     // A beat would have shown that the account is in use; it is withheld as well.
-    world.wish(A, &Wish::Beat).unwrap();
+    world.wish(A, &Proposal::Beat).unwrap();
     assert!(age(&world, B) > age(&world, A) + 3000);
     // Once the server stops withholding, the device accepts everything.
     world.quiet();
@@ -66,7 +66,7 @@ fn a_fork_kept_up_for_ever_is_not_refused_and_shows_in_the_words() {
     let victim = deceived(&scene);
     let (theirs, ours) = (scene.world.devices[A].engine.head().unwrap(), victim.engine.head().unwrap());
     assert_eq!(theirs.0.seq, ours.0.seq, "the numbers do not tell");
-    assert_ne!(words(&theirs.1), words(&ours.1), "the words do");
+    assert_ne!(fingerprint_words(&theirs.1), fingerprint_words(&ours.1), "the words do");
     // Both sides of the fork go on.
     assert_ne!(shown(victim.engine.view().secrets()), shown(scene.world.devices[A].engine.view().secrets()));
 }
@@ -92,7 +92,7 @@ fn a_fork_that_is_joined_again_is_refused() {
         assert!(victim.state() == before);
         // A push of one side does not fit on the other, because it does not follow its head.
         let mut forged = victim.cloned();
-        let candidate = forged.prepare(&Wish::Beat, 1).unwrap().unwrap();
+        let candidate = forged.prepare(&Proposal::Beat, 1).unwrap().unwrap();
         let newest = scene.world.server.newest().unwrap();
         assert_ne!(candidate.onto, newest);
     }
@@ -103,7 +103,7 @@ fn a_key_that_was_wrapped_in_another_history_is_refused() {
     let mut world = World::of(3, &[("cal-com", "one")]);
     let c = world.devices[2].id();
     world.devices.remove(2);
-    world.wish(A, &Wish::Revoke(c)).unwrap();
+    world.wish(A, &Proposal::Revoke(c)).unwrap();
     // On a server that shows A another history, A admits B again, under the same key.
     let (mut fork, mut twin) = (world.server.clone(), world.devices[A].cloned());
     let again = admit(world.devices[B].engine.me(), "B", false);
@@ -112,7 +112,7 @@ fn a_key_that_was_wrapped_in_another_history_is_refused() {
     let mut pages = world.answer(B);
     pages[0].wraps = vec![fork.wrap(world.devices[B].id()).unwrap()];
     let refused = world.devices[B].pulled(&pages);
-    assert_eq!(refused, Err(Refusal::Tampered("the key of its epoch belongs to another head")));
+    assert_eq!(refused, Err(PullError::Tampered("the key of its epoch belongs to another head")));
     world.pull(B).unwrap();
 }
 
@@ -121,18 +121,21 @@ fn a_revoked_device_and_the_server_deceive_only_who_has_not_heard_of_it() {
     let mut world = World::of(3, &[("cal-com", "one")]);
     let (split, c) = (world.server.clone(), world.devices[2].id());
     let mut revoked = world.devices.remove(2);
-    world.wish(A, &Wish::Revoke(c)).unwrap();
+    world.wish(A, &Proposal::Revoke(c)).unwrap();
     // It goes on in the old epoch, on a server that keeps the revocation from B.
     let mut fork = split;
     revoked.set_value("cal-com", "forged", 1);
-    let candidate = revoked.prepare(&Wish::Edits, 1).unwrap().unwrap();
+    let candidate = revoked.prepare(&Proposal::Edits, 1).unwrap().unwrap();
     fork.push(revoked.id(), candidate.onto.hash, &candidate.push).unwrap();
     let told = |device: &Daemon| fork.all_changes(device.id(), device.engine.cursor()).unwrap();
     let pages = told(&world.devices[A]);
-    assert!(matches!(world.devices[A].pulled(&pages), Err(Refusal::Fork { .. } | Refusal::Rollback { .. })));
+    assert!(matches!(world.devices[A].pulled(&pages), Err(PullError::Fork { .. } | PullError::Rollback { .. })));
     let mut deceived = world.devices[B].cloned();
     deceived.pulled(&told(&deceived)).unwrap();
-    assert_ne!(words(&deceived.engine.head().unwrap().1), words(&world.devices[A].engine.head().unwrap().1));
+    assert_ne!(
+        fingerprint_words(&deceived.engine.head().unwrap().1),
+        fingerprint_words(&world.devices[A].engine.head().unwrap().1)
+    );
     // A device that knows of the revocation refuses.
     world.pull(B).unwrap();
     let pages = told(&world.devices[B]);
@@ -155,14 +158,14 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
         "F",
     );
     let anchor = joined.engine.cursor().heads_after + 1;
-    scene.world.wish(A, &Wish::Beat).unwrap();
+    scene.world.wish(A, &Proposal::Beat).unwrap();
     let honest = scene.world.server.all_changes(joined.id(), joined.engine.cursor()).unwrap();
     let whole = honest[0].clone();
     assert!(honest.len() == 1 && !whole.links.is_empty());
     let mut taken = joined.cloned();
     taken.pulled(std::slice::from_ref(&whole)).unwrap();
 
-    let refused = |change: &dyn Fn(&mut Changes)| {
+    let refused = |change: &dyn Fn(&mut ChangesPage)| {
         let mut changed = whole.clone();
         change(&mut changed);
         let mut device = joined.cloned();
@@ -177,12 +180,12 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
         let is_box = whole.records[index].record.sealed.is_some();
         if is_box {
             assert_eq!(refused(&|all| drop(all.records.remove(index))).code(), "tampered");
-            let flip = |all: &mut Changes| all.records[index].record.sealed.as_mut().unwrap().0[40] ^= 1;
+            let flip = |all: &mut ChangesPage| all.records[index].record.sealed.as_mut().unwrap().0[40] ^= 1;
             assert_eq!(refused(&flip).code(), "tampered");
         }
     }
-    assert_eq!(refused(&|all| drop(all.heads.remove(0))), Refusal::Fork { seq: anchor + 1 });
-    assert_eq!(refused(&|all| all.heads[0].sealed.0[30] ^= 1), Refusal::Fork { seq: anchor });
+    assert_eq!(refused(&|all| drop(all.heads.remove(0))), PullError::Fork { seq: anchor + 1 });
+    assert_eq!(refused(&|all| all.heads[0].sealed.0[30] ^= 1), PullError::Fork { seq: anchor });
     assert_eq!(refused(&|all| all.heads.clear()).code(), "tampered");
     assert_eq!(refused(&|all| all.newest.as_mut().unwrap().seq = anchor - 1).code(), "rollback");
     assert_eq!(refused(&|all| all.newest = None).code(), "rollback");

@@ -9,7 +9,7 @@ const C: usize = 2;
 
 fn blocked(world: &mut World, name: &str) -> Vec<Blocked> {
     match world.delete(A, name) {
-        Err(Failed::Unprepared(Unprepared::Referenced(blocked))) => blocked,
+        Err(Failed::Unprepared(PushError::Referenced(blocked))) => blocked,
         other => panic!("`{name}` is not guarded: {other:?}"),
     }
 }
@@ -94,7 +94,7 @@ fn revoking_a_device_lifts_what_it_blocks() {
     world.sync(B);
     blocked(&mut world, "cal-com");
     let b = world.devices[B].id();
-    world.wish(A, &Wish::Revoke(b)).unwrap();
+    world.wish(A, &Proposal::Revoke(b)).unwrap();
     world.devices.remove(B);
     assert!(world.delete(A, "cal-com").unwrap());
     world.quiet();
@@ -104,7 +104,7 @@ fn revoking_a_device_lifts_what_it_blocks() {
 fn a_delete_that_a_reference_overtakes_is_not_accepted() {
     let mut world = World::of(2, &[("cal-com", "one")]);
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
-    let candidate = world.devices[A].prepare(&Wish::Delete(id), now).unwrap().unwrap();
+    let candidate = world.devices[A].prepare(&Proposal::Delete(id), now).unwrap().unwrap();
     world.devices[B].refer("cal-com/booking", "cal-com");
     world.sync(B);
     assert_eq!(world.send(A, &candidate), Err(super::server::Refused::Behind));
@@ -139,7 +139,7 @@ fn a_reference_that_appears_while_the_devices_own_delete_is_under_way_brings_the
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
     // The references of A go with the same push.
     world.devices[A].refer("sip/trunk", "sip");
-    let candidate = world.devices[A].prepare(&Wish::Delete(id), now).unwrap().unwrap();
+    let candidate = world.devices[A].prepare(&Proposal::Delete(id), now).unwrap().unwrap();
     // Nobody has told A about the delete yet: a template of A comes to name the secret.
     world.devices[A].refer("cal-com/booking", "cal-com");
     world.send(A, &candidate).unwrap();
@@ -234,7 +234,7 @@ fn much_that_was_deleted_comes_back_in_several_pushes() {
     world.sync(A);
     assert_eq!(world.devices[A].engine.base().all_deleted().count(), 10);
     world.pull(B).unwrap();
-    assert!(world.push(B, &Wish::Edits).unwrap());
+    assert!(world.push(B, &Proposal::Edits).unwrap());
     assert!((1..10).contains(&world.devices[B].engine.view().secrets().count()));
     world.quiet();
     assert!(names.iter().all(|name| world.devices[A].values(name).len() == 12));
@@ -249,8 +249,8 @@ fn a_secret_with_edits_that_do_not_fit_into_the_push_is_not_deleted_before_them(
         world.devices[A].enable("cal-com", number % 2 == 0, now);
     }
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
-    let refused = world.devices[A].prepare(&Wish::Delete(id), now);
-    assert!(matches!(refused, Err(Unprepared::Behind)));
+    let refused = world.devices[A].prepare(&Proposal::Delete(id), now);
+    assert!(matches!(refused, Err(PushError::Behind)));
     assert!(world.delete(A, "cal-com").unwrap());
     world.quiet();
     assert!(world.devices[B].find("cal-com").is_none());
@@ -268,7 +268,7 @@ fn edits_that_need_several_pushes_bring_back_what_was_deleted_meanwhile() {
     assert!(world.delete(A, "cal-com").unwrap());
     world.sync(A);
     world.pull(B).unwrap();
-    world.push(B, &Wish::Edits).unwrap();
+    world.push(B, &Proposal::Edits).unwrap();
     assert!(world.devices[B].engine.pending().len() > 1, "it is not in the first push");
     world.quiet();
     assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);

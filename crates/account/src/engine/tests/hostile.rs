@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use super::super::*;
 use super::daemon::Daemon;
 use super::scene::{Past, Scene, past};
-use crate::seal::{Kind, NO_ID};
+use crate::seal::{BoxKind, NO_ID};
 use guillemet_base::random::random;
-use guillemet_wire::{Changes, Hash, Sealed, SealedHead};
+use guillemet_wire::{ChangesPage, Hash, Sealed, SealedHead};
 
 /// The expected result of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,23 +18,24 @@ enum Expect {
     /// No change: the answer says that there is nothing new.
     Unchanged,
     /// Exactly this refusal and no other.
-    Refused(Refusal),
+    Refused(PullError),
     /// A refusal as `tampered`, whichever problem is found first.
     Tampered,
 }
 
 use Expect::{Honest, Tampered, Unchanged};
 
-const CONTINUITY: fn(u64, u64) -> Expect = |known, offered| Expect::Refused(Refusal::ContinuityLost { known, offered });
-const ROLLBACK: fn(u64, u64) -> Expect = |known, offered| Expect::Refused(Refusal::Rollback { known, offered });
-const FORK: fn(u64) -> Expect = |seq| Expect::Refused(Refusal::Fork { seq });
+const CONTINUITY: fn(u64, u64) -> Expect =
+    |known, offered| Expect::Refused(PullError::ContinuityLost { known, offered });
+const ROLLBACK: fn(u64, u64) -> Expect = |known, offered| Expect::Refused(PullError::Rollback { known, offered });
+const FORK: fn(u64) -> Expect = |seq| Expect::Refused(PullError::Fork { seq });
 
-type Attack = (&'static str, Vec<Changes>, Expect);
+type Attack = (&'static str, Vec<ChangesPage>, Expect);
 
 /// An honest answer that is about to be changed.
 struct Lies<'a> {
     scene: &'a Scene,
-    whole: Changes,
+    whole: ChangesPage,
     /// The head that the victim knows.
     known: u64,
     epoch: u64,
@@ -43,7 +44,7 @@ struct Lies<'a> {
 }
 
 impl Lies<'_> {
-    fn lie(&mut self, name: &'static str, expect: Expect, change: impl FnOnce(&mut Changes)) {
+    fn lie(&mut self, name: &'static str, expect: Expect, change: impl FnOnce(&mut ChangesPage)) {
         let mut changed = self.whole.clone();
         change(&mut changed);
         self.attacks.push((name, vec![changed], expect));
@@ -88,10 +89,10 @@ impl Lies<'_> {
         let raised = if self.whole.wraps.iter().any(|wrap| wrap.epoch == head.epoch + 1) {
             Tampered
         } else {
-            Expect::Refused(Refusal::Revoked)
+            Expect::Refused(PullError::Revoked)
         };
         self.lie("a head has a higher epoch", raised, |all| all.heads[at].epoch += 1);
-        let lowered = if head.epoch > before.1 { Tampered } else { Expect::Refused(Refusal::OldEpoch) };
+        let lowered = if head.epoch > before.1 { Tampered } else { Expect::Refused(PullError::OldEpoch) };
         self.lie("a head has a lower epoch", lowered, |all| all.heads[at].epoch -= 1);
         self.lie("a head is made up", Tampered, |all| {
             let box_of_nothing = Sealed((0..600).flat_map(|_| random::<1>()).collect());
@@ -106,7 +107,7 @@ impl Lies<'_> {
             (all.heads, all.newest) = (vec![head], Some(newest));
         });
         let revoked = self.by_a_revoked_device(first.prev);
-        let expected = if self.epoch > 1 { Expect::Refused(Refusal::OldEpoch) } else { Tampered };
+        let expected = if self.epoch > 1 { Expect::Refused(PullError::OldEpoch) } else { Tampered };
         self.lie("a revoked device makes a head", expected, |all| {
             (all.newest, all.heads) = (Some(Newest { seq: revoked.seq, hash: revoked.hash(account) }), vec![revoked]);
         });
@@ -118,9 +119,9 @@ impl Lies<'_> {
         let (known, _) = self.scene.victim.engine.head().unwrap();
         let by = known.devices.iter().find(|device| device.id != self.scene.victim.id()).unwrap().id;
         let head = Head { seq, epoch: 1, prev, by, ..known.clone() };
-        let head = Head { root: Tree::new().root(), ..head };
+        let head = Head { root: RecordTree::new().root(), ..head };
         let key = &self.scene.first_key;
-        let sealed = key.seal(Kind::Head, self.account(), NO_ID, seq, &serde_json::to_vec(&head).unwrap());
+        let sealed = key.seal(BoxKind::Head, self.account(), NO_ID, seq, &serde_json::to_vec(&head).unwrap());
         SealedHead { seq, epoch: 1, prev, sealed }
     }
 
@@ -148,7 +149,7 @@ impl Lies<'_> {
         self.lie("a record has a higher revision", Tampered, |all| all.records[at].record.revision += 1);
         self.lie("a record has a lower revision", Tampered, |all| all.records[at].record.revision -= 1);
         self.lie("a record has a higher epoch", Tampered, |all| all.records[at].record.epoch += 1);
-        let old = if epoch > self.epoch { Tampered } else { Expect::Refused(Refusal::OldEpoch) };
+        let old = if epoch > self.epoch { Tampered } else { Expect::Refused(PullError::OldEpoch) };
         self.lie("a record has an older epoch", old, |all| all.records[at].record.epoch -= 1);
         self.lie("a record is another's", Tampered, |all| all.records[at].record.id.0[15] ^= 1);
         self.lie("a record is a head", Tampered, |all| {
@@ -166,8 +167,8 @@ impl Lies<'_> {
         }
         // A revoked device has the key and knows the ids: the box opens, and still has no effect.
         let revision = changed.record.revision;
-        let forged = self.scene.first_key.seal(Kind::Record, self.account(), id.0, revision, b"\x01");
-        let expect = if self.epoch > 1 { Expect::Refused(Refusal::OldEpoch) } else { Tampered };
+        let forged = self.scene.first_key.seal(BoxKind::Record, self.account(), id.0, revision, b"\x01");
+        let expect = if self.epoch > 1 { Expect::Refused(PullError::OldEpoch) } else { Tampered };
         self.lie("a revoked device makes a record", expect, |all| {
             (all.records[at].record.sealed, all.records[at].record.epoch) = (Some(forged), 1);
         });
@@ -176,7 +177,7 @@ impl Lies<'_> {
     fn of_keys(&mut self) {
         let (bit, is_new) = (self.pick, self.has_new_epoch());
         let expect = |refused: Expect| if is_new { refused } else { Honest };
-        self.lie("keys are dropped", expect(Expect::Refused(Refusal::Revoked)), |all| all.wraps.clear());
+        self.lie("keys are dropped", expect(Expect::Refused(PullError::Revoked)), |all| all.wraps.clear());
         self.lie("a bit of a key is another", expect(Tampered), |all| {
             all.wraps.iter_mut().for_each(|wrap| flip(&mut wrap.sealed, bit));
         });
@@ -187,7 +188,7 @@ impl Lies<'_> {
         self.lie("a key comes from another device", expect(Tampered), |all| {
             all.wraps.iter_mut().for_each(|wrap| wrap.sender = if wrap.sender == other { me } else { other });
         });
-        self.lie("a key is another's", expect(Expect::Refused(Refusal::Revoked)), |all| {
+        self.lie("a key is another's", expect(Expect::Refused(PullError::Revoked)), |all| {
             all.wraps.iter_mut().for_each(|wrap| wrap.device.0[0] ^= 1);
         });
         let theirs = self.scene.world.server.wrap(other);
@@ -229,7 +230,7 @@ impl Lies<'_> {
         let me = scene.victim.id();
         if newest.seq <= known {
             let expect = if newest.seq < known { ROLLBACK(known, newest.seq) } else { Unchanged };
-            let replayed = old.all_changes(me, Cursor::default()).unwrap();
+            let replayed = old.all_changes(me, PullCursor::default()).unwrap();
             self.attacks.push(("an older answer is replayed", replayed, expect.clone()));
             let set_back = old.all_changes(me, scene.victim.engine.cursor()).unwrap();
             self.attacks.push(("the server was set back", set_back, expect));
@@ -274,7 +275,7 @@ fn show(scene: &Scene, honest: &Daemon, (name, pages, expect): Attack) {
     let expected = match &expect {
         Honest => result.is_ok() && victim.state() == honest.state(),
         Unchanged => result.is_ok() && victim.state() == before,
-        Tampered => matches!(result, Err(Refusal::Tampered(_))),
+        Tampered => matches!(result, Err(PullError::Tampered(_))),
         Expect::Refused(refusal) => result.as_ref() == Err(refusal),
     };
     assert!(expected, "{name}: {result:?}, and {expect:?} is expected");

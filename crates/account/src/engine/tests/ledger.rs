@@ -136,7 +136,7 @@ impl Ledger {
         expected
     }
 
-    fn audit_secret(&self, base: &Holdings, id: SecretId, expected: &Expected) {
+    fn audit_secret(&self, base: &Replica, id: SecretId, expected: &Expected) {
         let last = &self.last[&id];
         let deleted = self.deletes.iter().filter(|(_, deleted)| *deleted == id).map(|(seq, _)| *seq).max();
         if base.secret(id).is_none() {
@@ -154,7 +154,7 @@ impl Ledger {
     }
 
     /// Checks that each reference to nothing was added after its device had learned of the delete and published that.
-    fn audit_references(&self, base: &Holdings, device: &Daemon) {
+    fn audit_references(&self, base: &Replica, device: &Daemon) {
         for ((id, _, name), seen) in self.added.iter().filter(|((id, ..), _)| *id == device.id()) {
             let name: SecretName = name.parse().unwrap();
             assert!(base.references(*id).is_some_and(|references| references.names(&name)), "`{name}` is published");

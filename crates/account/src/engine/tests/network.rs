@@ -3,18 +3,18 @@
 use super::super::*;
 use super::server::Refused;
 use super::world::{World, admit, me};
-use guillemet_wire::Changes;
+use guillemet_wire::ChangesPage;
 
 const A: usize = 0;
 const B: usize = 1;
 
 /// Makes an edit of each kind on A. Returns its candidate without sending it.
-fn edited(world: &mut World) -> Candidate {
+fn edited(world: &mut World) -> PreparedPush {
     let now = world.tick();
     world.devices[A].set_value("cal-com", "two", now);
     world.devices[A].rename("cal-com", "cal", now).unwrap();
     world.devices[A].create("new", "n", now).unwrap();
-    world.devices[A].prepare(&Wish::Edits, now).unwrap().unwrap()
+    world.devices[A].prepare(&Proposal::Edits, now).unwrap().unwrap()
 }
 
 fn applied_once(world: &mut World) {
@@ -54,9 +54,9 @@ fn a_lost_request_and_a_lost_answer_lose_nothing_and_double_nothing() {
     }
 }
 
-fn edited_again(world: &mut World) -> Candidate {
+fn edited_again(world: &mut World) -> PreparedPush {
     let now = world.tick();
-    world.devices[A].prepare(&Wish::Edits, now).unwrap().unwrap()
+    world.devices[A].prepare(&Proposal::Edits, now).unwrap().unwrap()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_crash_before_the_first_pull_of_a_device_that_joins_loses_nothing() {
     let seq = before.newest().unwrap().seq;
     before.set_back(seq - 1);
     let old = before.all_changes(joined.id(), joined.engine.cursor()).unwrap();
-    assert_eq!(joined.pulled(&old), Err(Refusal::Rollback { known: seq, offered: seq - 1 }));
+    assert_eq!(joined.pulled(&old), Err(PullError::Rollback { known: seq, offered: seq - 1 }));
     world.devices.push(joined);
     world.quiet();
     assert_eq!(world.devices[2].values("cal-com"), ["one"]);
@@ -125,7 +125,7 @@ fn the_device_that_revokes_goes_on_when_the_answer_is_lost() {
     for crashes in [false, true] {
         let mut world = World::of(3, &[("cal-com", "one")]);
         let (b, now) = (world.devices[B].id(), world.tick());
-        let candidate = world.devices[A].prepare(&Wish::Revoke(b), now).unwrap().unwrap();
+        let candidate = world.devices[A].prepare(&Proposal::Revoke(b), now).unwrap().unwrap();
         world.send(A, &candidate).unwrap();
         if crashes {
             world.devices[A].crash();
@@ -142,7 +142,7 @@ fn the_device_that_revokes_goes_on_when_the_answer_is_lost() {
 fn a_lost_answer_to_a_delete_tells_by_the_next_pull() {
     let mut world = World::of(2, &[("cal-com", "one")]);
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
-    let candidate = world.devices[A].prepare(&Wish::Delete(id), now).unwrap().unwrap();
+    let candidate = world.devices[A].prepare(&Proposal::Delete(id), now).unwrap().unwrap();
     world.send(A, &candidate).unwrap();
     world.devices[A].crash();
     assert_eq!(world.devices[A].values("cal-com"), ["one"], "it is not acknowledged");
@@ -162,7 +162,7 @@ fn pages_that_others_push_between_make_one_state() {
     }
     let b = world.devices[B].id();
     let c = world.devices[2].engine.head().unwrap().0.device(world.devices[2].id()).unwrap().clone();
-    let mut pages: Vec<Changes> = Vec::new();
+    let mut pages: Vec<ChangesPage> = Vec::new();
     let mut cursor = Some(world.devices[B].engine.cursor());
     let mut is_revoked = false;
     while let Some(from) = cursor {
@@ -184,7 +184,7 @@ fn pages_that_others_push_between_make_one_state() {
             // again, and an epoch begins.
             let now = world.tick();
             world.devices[A].set_value("one", "1 at last", now);
-            world.wish(A, &Wish::Revoke(c.id)).unwrap();
+            world.wish(A, &Proposal::Revoke(c.id)).unwrap();
             world.delete(A, "two").unwrap();
             is_revoked = true;
             assert!(cursor.is_some());
@@ -208,15 +208,15 @@ fn of_two_clones_the_one_that_comes_second_stops() {
     world.sync(A);
     let pages = world.server.all_changes(clone.id(), clone.engine.cursor()).unwrap();
     let before = clone.state();
-    assert_eq!(clone.pulled(&pages), Err(Refusal::Cloned));
+    assert_eq!(clone.pulled(&pages), Err(PullError::Cloned));
     assert!(clone.state() == before);
     // The other way round: the clone pushes first.
     let mut clone = world.devices[A].cloned();
     clone.set_value("cal-com", "three", now);
-    let candidate = clone.prepare(&Wish::Edits, now).unwrap().unwrap();
+    let candidate = clone.prepare(&Proposal::Edits, now).unwrap().unwrap();
     world.server.push(clone.id(), candidate.onto.hash, &candidate.push).unwrap();
     clone.accepted(candidate);
-    assert_eq!(world.pull(A), Err(Refusal::Cloned));
+    assert_eq!(world.pull(A), Err(PullError::Cloned));
     // A device that is not a clone goes on.
     world.pull(B).unwrap();
     assert_eq!(world.devices[B].values("cal-com"), ["one", "two", "three"]);
@@ -226,7 +226,7 @@ fn of_two_clones_the_one_that_comes_second_stops() {
 fn a_device_that_slept_longer_than_heads_are_kept_is_told() {
     let mut world = World::of(2, &[("cal-com", "one")]);
     for _ in 0..3 {
-        world.wish(A, &Wish::Beat).unwrap();
+        world.wish(A, &Proposal::Beat).unwrap();
     }
     let newest = world.server.newest().unwrap();
     world.server.prune(newest.seq - 1);

@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::server::{Pages, Refused};
 use super::world::{World, admit, me};
 use guillemet_base::names::SecretId;
-use guillemet_wire::{Changes, Cursor, Hash, Push};
+use guillemet_wire::{ChangesPage, Hash, PullCursor, Push};
 
 const NAMES: [&str; 6] = ["cal", "sip", "CAL", "mcp", "bot", "Sip-2"];
 const TEMPLATES: [&str; 2] = ["cal-com/a", "sip-trunk/b"];
@@ -58,8 +58,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The exchange in progress between a device and the server.
 enum Flight {
-    Push { candidate: Box<Candidate>, delete: Option<SecretId>, answer: Option<Result<Newest, Refused>> },
-    Pull { pages: Vec<Changes>, next: Option<Cursor> },
+    Push { candidate: Box<PreparedPush>, delete: Option<SecretId>, answer: Option<Result<Newest, Refused>> },
+    Pull { pages: Vec<ChangesPage>, next: Option<PullCursor> },
 }
 
 /// A request that was given up.
@@ -74,7 +74,7 @@ struct Late {
 struct Line {
     flight: Option<Flight>,
     /// The wish that a caller waits for.
-    want: Option<Wish>,
+    want: Option<Proposal>,
     is_behind: bool,
     away: usize,
 }
@@ -136,10 +136,10 @@ impl Run {
             Step::Want(device, pick) => {
                 let device = device % count;
                 if let Some((id, _)) = self.secret(device, pick) {
-                    self.lines[device].want = Some(Wish::Delete(id));
+                    self.lines[device].want = Some(Proposal::Delete(id));
                 }
             }
-            Step::Revoke(device) => self.lines[device % count].want = Some(Wish::Revoke(self.spare)),
+            Step::Revoke(device) => self.lines[device % count].want = Some(Proposal::Revoke(self.spare)),
             Step::Refer(device, template, name) => {
                 let (device, name) = (&mut self.world.devices[device % count], NAMES[name % NAMES.len()]);
                 self.ledger.refer(device, TEMPLATES[template % TEMPLATES.len()], name);
@@ -230,9 +230,9 @@ impl Run {
         if line.is_behind {
             return Some(pull);
         }
-        let wish = line.want.take().unwrap_or(Wish::Edits);
+        let wish = line.want.take().unwrap_or(Proposal::Edits);
         let delete = match wish {
-            Wish::Delete(id) => Some(id),
+            Proposal::Delete(id) => Some(id),
             _ => None,
         };
         // The device's inventory checks its own templates.
@@ -244,7 +244,7 @@ impl Run {
         match device.prepare(&wish, now) {
             Ok(Some(candidate)) => Some(Flight::Push { candidate: Box::new(candidate), delete, answer: None }),
             Ok(None) => Some(pull),
-            Err(Unprepared::Referenced(_) | Unprepared::NoSecret | Unprepared::NoDevice) => Some(pull),
+            Err(PushError::Referenced(_) | PushError::NoSecret | PushError::NoDevice) => Some(pull),
             Err(other) => panic!("{}: {other}", device.name),
         }
     }
@@ -263,7 +263,7 @@ impl Run {
             let before = self.world.server.newest();
             // A device that never publishes its references would be waited for, so it is revoked.
             self.online(0);
-            self.lines[0].want = Some(Wish::Revoke(self.spare));
+            self.lines[0].want = Some(Proposal::Revoke(self.spare));
             (0..self.lines.len()).for_each(|device| self.online(device));
             if self.world.server.newest() == before {
                 self.world.agree();

@@ -10,19 +10,19 @@ const C: usize = 2;
 /// Does what `guillemet account repair` does on the device that is furthest.
 fn repair(world: &mut World, index: usize) {
     let device = &world.devices[index];
-    let pages = world.server.all_changes(device.id(), Cursor::default()).unwrap();
+    let pages = world.server.all_changes(device.id(), PullCursor::default()).unwrap();
     let onto = pages.last().unwrap().newest.unwrap();
     assert!(device.engine.knows(onto), "this device has seen that head");
     let records = pages.iter().flat_map(|page| &page.records).map(|changed| &changed.record);
     let has = records.filter_map(|record| {
         let sealed = record.sealed.as_ref()?;
-        Some((record.id, Leaf::of(record.revision, record.epoch, sealed)))
+        Some((record.id, RecordLeaf::of(record.revision, record.epoch, sealed)))
     });
-    let wish = Wish::Repair { onto, has: has.collect(), boxes: device.boxes() };
+    let wish = Proposal::Repair { onto, has: has.collect(), boxes: device.boxes() };
     assert!(world.push(index, &wish).unwrap());
 }
 
-fn adopt(world: &mut World, index: usize) -> Result<(), Refusal> {
+fn adopt(world: &mut World, index: usize) -> Result<(), PullError> {
     let newest = world.server.newest().unwrap();
     let pages = world.server.all_changes(world.devices[index].id(), Engine::cursor_of(newest)).unwrap();
     world.devices[index].adopt(newest, &pages)
@@ -48,9 +48,9 @@ fn a_server_that_was_set_back_is_refused_and_the_furthest_device_repairs_it() {
     let before = world.devices[A].state();
     let known = world.devices[A].engine.head().unwrap().0.seq;
     let offered = world.server.newest().unwrap().seq;
-    assert_eq!(world.pull(A), Err(Refusal::Rollback { known, offered }));
+    assert_eq!(world.pull(A), Err(PullError::Rollback { known, offered }));
     assert!(world.devices[A].state() == before);
-    assert!(matches!(world.pull(B), Err(Refusal::Rollback { .. })));
+    assert!(matches!(world.pull(B), Err(PullError::Rollback { .. })));
     world.pull(C).unwrap();
 
     repair(&mut world, A);
@@ -58,7 +58,7 @@ fn a_server_that_was_set_back_is_refused_and_the_furthest_device_repairs_it() {
     // B was between the backup and A's head, C before that: both see that heads are missing, and a person confirms.
     for index in [B, C] {
         let before = world.devices[index].state();
-        assert!(matches!(world.pull(index), Err(Refusal::ContinuityLost { .. })), "{index}");
+        assert!(matches!(world.pull(index), Err(PullError::ContinuityLost { .. })), "{index}");
         assert!(world.devices[index].state() == before);
         adopt(&mut world, index).unwrap();
     }
@@ -102,9 +102,9 @@ fn set_back_and_send(world: &mut World) {
     let onto = world.server.newest().unwrap();
     let has = world.server.newest_records().filter_map(|record| {
         let sealed = record.sealed.as_ref()?;
-        Some((record.id, Leaf::of(record.revision, record.epoch, sealed)))
+        Some((record.id, RecordLeaf::of(record.revision, record.epoch, sealed)))
     });
-    let wish = Wish::Repair { onto, has: has.collect(), boxes: world.devices[A].boxes() };
+    let wish = Proposal::Repair { onto, has: has.collect(), boxes: world.devices[A].boxes() };
     let candidate = world.devices[A].prepare(&wish, now).unwrap().unwrap();
     world.send(A, &candidate).unwrap();
 }
@@ -113,7 +113,7 @@ fn set_back_and_send(world: &mut World) {
 fn an_epoch_that_was_lost_with_the_backup_comes_back_with_its_keys() {
     let mut world = World::of(4, &[("cal-com", "one"), ("sip", "s")]);
     let (backup, d, now) = (world.server.newest().unwrap().seq, world.devices[3].id(), world.tick());
-    world.wish(A, &Wish::Revoke(d)).unwrap();
+    world.wish(A, &Proposal::Revoke(d)).unwrap();
     world.devices[A].set_value("cal-com", "two", now);
     world.sync(A);
     world.pull(B).unwrap();
@@ -121,7 +121,7 @@ fn an_epoch_that_was_lost_with_the_backup_comes_back_with_its_keys() {
     world.server.set_back(backup);
     repair(&mut world, A);
     world.pull(B).unwrap();
-    assert!(matches!(world.pull(C), Err(Refusal::ContinuityLost { .. })));
+    assert!(matches!(world.pull(C), Err(PullError::ContinuityLost { .. })));
     adopt(&mut world, C).unwrap();
     world.quiet();
     assert_eq!(world.devices[C].engine.head().unwrap().0.epoch, 2);
@@ -155,15 +155,15 @@ fn what_a_device_knew_and_the_repaired_account_does_not_is_typed_anew() {
     let now = world.tick();
     world.devices[C].set_value("cal-com", "from C", now);
     for _ in 0..6 {
-        world.wish(C, &Wish::Beat).unwrap();
+        world.wish(C, &Proposal::Beat).unwrap();
     }
     world.sync(C);
-    assert!(matches!(world.pull(B), Err(Refusal::Fork { .. } | Refusal::ContinuityLost { .. })));
+    assert!(matches!(world.pull(B), Err(PullError::Fork { .. } | PullError::ContinuityLost { .. })));
     let before = world.devices[B].state();
     let mut wrong = world.server.newest().unwrap();
     wrong.hash.0[0] ^= 1;
     let pages = world.server.all_changes(world.devices[B].id(), Engine::cursor_of(wrong)).unwrap();
-    assert!(matches!(world.devices[B].adopt(wrong, &pages), Err(Refusal::Fork { .. })));
+    assert!(matches!(world.devices[B].adopt(wrong, &pages), Err(PullError::Fork { .. })));
     assert!(world.devices[B].state() == before);
 
     adopt(&mut world, B).unwrap();
@@ -193,10 +193,10 @@ fn an_intent_that_came_into_the_account_by_a_head_that_was_never_seen_is_not_app
     world.devices[B].set_value("cal-com", "two", now);
     world.devices[B].create("new", "n", now).unwrap();
     world.devices[B].rename("cal-com", "cal", now).unwrap();
-    let candidate = world.devices[B].prepare(&Wish::Edits, now).unwrap().unwrap();
+    let candidate = world.devices[B].prepare(&Proposal::Edits, now).unwrap().unwrap();
     world.send(B, &candidate).unwrap();
     // The answer is lost. A has pulled the push, and the server loses it.
-    world.wish(A, &Wish::Beat).unwrap();
+    world.wish(A, &Proposal::Beat).unwrap();
     world.server.set_back(backup);
     repair(&mut world, A);
     adopt(&mut world, B).unwrap();
@@ -219,7 +219,7 @@ fn a_backup_that_nobody_repairs_is_gone_back_to_when_a_person_says_so() {
     world.quiet();
     world.server.set_back(backup);
     for index in [A, B] {
-        assert!(matches!(world.pull(index), Err(Refusal::Rollback { .. })));
+        assert!(matches!(world.pull(index), Err(PullError::Rollback { .. })));
         adopt(&mut world, index).unwrap();
     }
     world.quiet();

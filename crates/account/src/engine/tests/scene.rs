@@ -7,7 +7,7 @@ use super::super::*;
 use super::daemon::Daemon;
 use super::server::{Pages, Server};
 use super::world::{Failed, World};
-use guillemet_wire::Changes;
+use guillemet_wire::ChangesPage;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -51,7 +51,7 @@ pub struct Scene {
     /// The server of a fork with other edits, from the head that the victim knows.
     pub fork: Server,
     /// The answer of an honest server.
-    pub honest: Vec<Changes>,
+    pub honest: Vec<ChangesPage>,
     /// The key of the first epoch, which a revoked device has.
     pub first_key: Arc<EpochKey>,
 }
@@ -65,7 +65,7 @@ impl Scene {
             if world.devices.len() > D {
                 let id = world.devices[D].id();
                 world.devices.remove(D);
-                world.wish(C, &Wish::Revoke(id)).unwrap();
+                world.wish(C, &Proposal::Revoke(id)).unwrap();
                 snapshots.push(world.server.clone());
             }
         };
@@ -97,7 +97,7 @@ impl Scene {
     }
 
     /// Returns the honest answer in one page.
-    pub fn whole(&self) -> Changes {
+    pub fn whole(&self) -> ChangesPage {
         let mut whole = self.honest.last().unwrap().clone();
         whole.heads = self.honest.iter().flat_map(|page| page.heads.clone()).collect();
         whole.records = self.honest.iter().flat_map(|page| page.records.clone()).collect();
@@ -122,7 +122,7 @@ fn happen(world: &mut World, edit: usize, pick: usize) {
         3 => device.refer("cal-com/a", &name),
         4 => device.templates.clear(),
         5 if known.len() > 2 => match world.delete(who, &name) {
-            Ok(_) | Err(Failed::Unprepared(Unprepared::Referenced(_))) => {}
+            Ok(_) | Err(Failed::Unprepared(PushError::Referenced(_))) => {}
             Err(failed) => panic!("{failed:?}"),
         },
         _ => device.set_value(&name, &value, now),
@@ -130,7 +130,7 @@ fn happen(world: &mut World, edit: usize, pick: usize) {
     world.sync(who);
     if world.server.newest() == before {
         // The edit was refused.
-        world.push(who, &Wish::Beat).unwrap();
+        world.push(who, &Proposal::Beat).unwrap();
     }
 }
 
@@ -142,7 +142,7 @@ fn fork(world: &World) -> Server {
     for round in 0..3 {
         let name = twin.engine.view().secrets().next().unwrap().name.to_string();
         twin.set_value(&name, &format!("in another history, {round}"), 1);
-        let candidate = twin.prepare(&Wish::Edits, 1).unwrap().unwrap();
+        let candidate = twin.prepare(&Proposal::Edits, 1).unwrap().unwrap();
         server.push(twin.id(), candidate.onto.hash, &candidate.push).unwrap();
         twin.accepted(candidate);
     }

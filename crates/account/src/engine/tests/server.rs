@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use guillemet_wire::{
-    AccountId, BODY_MAX, ChangedRecord, Changes, Cursor, DeviceId, Hash, Link, Newest, ObjectId, Push, RECORDS_MAX,
-    SealedHead, SealedRecord, Wrap,
+    AccountId, BODY_MAX, ChangedRecord, ChangesPage, DeviceId, Hash, Link, Newest, ObjectId, PullCursor, Push,
+    RECORDS_MAX, SealedHead, SealedRecord, Wrap,
 };
 
 /// The reasons why a push is refused.
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// Returns a page of changes.
-    pub fn changes(&self, device: DeviceId, from: Cursor) -> Result<Changes, ContinuityLost> {
+    pub fn changes(&self, device: DeviceId, from: PullCursor) -> Result<ChangesPage, ContinuityLost> {
         if from.heads_after < self.pruned {
             return Err(ContinuityLost);
         }
@@ -130,7 +130,7 @@ impl Server {
         let is_cut = records.len() > self.pages.records;
         records.truncate(self.pages.records);
         let newest = self.newest();
-        let after = |records_after, after_id| Some(Cursor { heads_after: reached, records_after, after_id });
+        let after = |records_after, after_id| Some(PullCursor { heads_after: reached, records_after, after_id });
         let next = match records.last() {
             Some(last) if is_cut => after(last.seq, Some(last.record.id)),
             _ if newest.is_none_or(|newest| reached >= newest.seq) => None,
@@ -146,12 +146,12 @@ impl Server {
             newest.into_values().collect()
         });
         let links: BTreeMap<_, _> = self.links.iter().map(|(_, link)| (link.epoch, link.clone())).collect();
-        let changes = Changes { newest, heads, records, wraps, links: links.into_values().collect(), next };
+        let changes = ChangesPage { newest, heads, records, wraps, links: links.into_values().collect(), next };
         Ok(serde_json::from_slice(&serde_json::to_vec(&changes).unwrap()).unwrap())
     }
 
     /// Returns all pages from one state.
-    pub fn all_changes(&self, device: DeviceId, from: Cursor) -> Result<Vec<Changes>, ContinuityLost> {
+    pub fn all_changes(&self, device: DeviceId, from: PullCursor) -> Result<Vec<ChangesPage>, ContinuityLost> {
         let mut pages = vec![self.changes(device, from)?];
         while let Some(next) = pages.last().and_then(|page| page.next) {
             pages.push(self.changes(device, next)?);

@@ -70,7 +70,7 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
     while world.devices[A].is_due() {
         let before = shown(world.devices[A].engine.view().secrets());
         let now = world.tick();
-        let candidate = world.devices[A].prepare(&Wish::Edits, now).unwrap().unwrap();
+        let candidate = world.devices[A].prepare(&Proposal::Edits, now).unwrap().unwrap();
         world.send(A, &candidate).unwrap();
         // These edits are made while the push is on its way.
         world.devices[A].set_value("old", "typed meanwhile", now);
@@ -288,12 +288,12 @@ fn a_revoked_device_is_told_and_the_others_go_on_in_a_new_epoch() {
     let (b, now) = (world.devices[B].id(), world.tick());
     let stale = world.answer(C);
     world.devices[A].set_value("cal-com", "two", now);
-    assert!(world.wish(A, &Wish::Revoke(b)).unwrap());
+    assert!(world.wish(A, &Proposal::Revoke(b)).unwrap());
     assert_eq!(world.devices[A].engine.head().unwrap().0.epoch, 2);
     let after = world.server.newest().unwrap().seq;
     assert!(!world.server.knows(b));
     let pages = world.answer(B);
-    assert_eq!(world.devices[B].pulled(&pages), Err(Refusal::Revoked));
+    assert_eq!(world.devices[B].pulled(&pages), Err(PullError::Revoked));
     assert_eq!(world.devices[B].values("cal-com"), ["one"], "its vault stays as it is");
 
     let mut gone = world.devices.remove(B);
@@ -311,13 +311,13 @@ fn a_revoked_device_is_told_and_the_others_go_on_in_a_new_epoch() {
     world.quiet();
 
     // With the key that it has, the revoked device can make nothing that counts.
-    let candidate = gone.prepare(&Wish::Beat, 5).unwrap().unwrap();
+    let candidate = gone.prepare(&Proposal::Beat, 5).unwrap().unwrap();
     let mut forged = stale[0].clone();
     forged.heads = vec![candidate.push.head.clone()];
     forged.newest = Some(candidate.newest);
     assert!(candidate.newest.seq <= after);
     let refused = world.devices[1].pulled(&[forged]);
-    assert!(matches!(refused, Err(Refusal::Rollback { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(PullError::Rollback { .. })), "{refused:?}");
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn a_device_that_goes_is_gone() {
     world.devices[B].refer("sip/trunk", "cal-com");
     let now = world.tick();
     world.devices[B].set_value("cal-com", "two", now);
-    assert!(world.wish(B, &Wish::Leave).unwrap());
+    assert!(world.wish(B, &Proposal::Leave).unwrap());
     let gone = world.devices.remove(B);
     assert_eq!(gone.values("cal-com"), ["one", "two"], "its vault stays as it is");
     assert!(!world.server.knows(gone.id()));
@@ -341,10 +341,10 @@ fn a_device_that_goes_is_gone() {
     // It still has the key, and a server that takes its side: its heads are from no device of the account.
     let mut gone = gone;
     gone.set_value("cal-com", "three", now);
-    let candidate = gone.prepare(&Wish::Edits, now).unwrap().unwrap();
+    let candidate = gone.prepare(&Proposal::Edits, now).unwrap().unwrap();
     let mut forged = world.answer(C - 1)[0].clone();
     forged.newest = Some(candidate.newest);
     forged.heads = vec![candidate.push.head];
     let mut behind = behind;
-    assert_eq!(behind.pulled(&[forged]), Err(Refusal::Tampered("a head comes from no device of the account")));
+    assert_eq!(behind.pulled(&[forged]), Err(PullError::Tampered("a head comes from no device of the account")));
 }

@@ -54,14 +54,14 @@ fn a_head_has_this_hash() {
 
 #[test]
 fn a_few_records_have_this_root() {
-    let mut tree = Tree::new();
+    let mut tree = RecordTree::new();
     for (id, revision, epoch, sealed) in [
         ("00000000000000000000000000000000", 1, 1, "box of zeros"),
         ("00400000000000000000000000000001", 2, 1, "box in bucket one"),
         ("ffc0ffffffffffffffffffffffffffff", 3, 2, "box in the last bucket"),
         ("007fffffffffffffffffffffffffffff", 9, 2, "another in bucket one"),
     ] {
-        tree.set(id.parse().unwrap(), Some(Leaf::of(revision, epoch, &Sealed(sealed.as_bytes().to_vec()))));
+        tree.set(id.parse().unwrap(), Some(RecordLeaf::of(revision, epoch, &Sealed(sealed.as_bytes().to_vec()))));
     }
     assert_eq!(tree.root().to_string(), ROOT);
 }
@@ -81,7 +81,7 @@ fn a_record_begins_with_its_kind() {
         _ => panic!("it is another object"),
     }
 
-    let named = Named { template: "cal-com/a".into(), line: 3, column: 7, name: "Cal".into() };
+    let named = DeviceReference { template: "cal-com/a".into(), line: 3, column: 7, name: "Cal".into() };
     let texts = vec![Words::of("sip/b", "<< secret \"X-1\"")];
     let references =
         References { device: by, seen: 4, references: vec![named], texts, unknown: vec!["templates/mcp".into()] };

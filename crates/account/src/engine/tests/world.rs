@@ -6,7 +6,7 @@ use super::server::{Refused, Server};
 use crate::seal::open_wrap;
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
-use guillemet_wire::{AccountId, Changes, PublicKey};
+use guillemet_wire::{AccountId, ChangesPage, PublicKey};
 
 pub struct World {
     pub server: Server,
@@ -18,7 +18,7 @@ pub struct World {
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown where a test fails")]
 pub enum Failed {
-    Unprepared(Unprepared),
+    Unprepared(PushError),
     Refused(Refused),
 }
 
@@ -28,8 +28,8 @@ pub fn me(account: AccountId) -> Me {
 }
 
 /// Returns the wish to admit a device.
-pub fn admit(me: &Me, name: &str, paper: bool) -> Wish {
-    Wish::Admit { id: me.device, key: PublicKey(me.secret.public()), name: name.into(), paper, api_key: None }
+pub fn admit(me: &Me, name: &str, paper: bool) -> Proposal {
+    Proposal::Admit { id: me.device, key: PublicKey(me.secret.public()), name: name.into(), paper, api_key: None }
 }
 
 impl World {
@@ -43,7 +43,7 @@ impl World {
             let now = world.tick();
             world.devices[0].create(name, value, now).unwrap();
         }
-        assert!(world.push(0, &Wish::Found { name: "A".into() }).unwrap());
+        assert!(world.push(0, &Proposal::Found { name: "A".into() }).unwrap());
         world
     }
 
@@ -81,18 +81,18 @@ impl World {
     }
 
     /// Returns the answer to a pull.
-    pub fn answer(&self, index: usize) -> Vec<Changes> {
+    pub fn answer(&self, index: usize) -> Vec<ChangesPage> {
         let device = &self.devices[index];
         self.server.all_changes(device.id(), device.engine.cursor()).unwrap()
     }
 
-    pub fn pull(&mut self, index: usize) -> Result<(), Refusal> {
+    pub fn pull(&mut self, index: usize) -> Result<(), PullError> {
         let pages = self.answer(index);
         self.devices[index].pulled(&pages)
     }
 
     /// Tries to push once. Returns whether there was anything to push.
-    pub fn push(&mut self, index: usize, wish: &Wish) -> Result<bool, Failed> {
+    pub fn push(&mut self, index: usize, wish: &Proposal) -> Result<bool, Failed> {
         let now = self.tick();
         let Some(candidate) = self.devices[index].prepare(wish, now).map_err(Failed::Unprepared)? else {
             return Ok(false);
@@ -103,12 +103,12 @@ impl World {
     }
 
     /// Sends a push without handling the answer.
-    pub fn send(&mut self, index: usize, candidate: &Candidate) -> Result<Newest, Refused> {
+    pub fn send(&mut self, index: usize, candidate: &PreparedPush) -> Result<Newest, Refused> {
         self.server.push(self.devices[index].id(), candidate.onto.hash, &candidate.push)
     }
 
     /// Pulls, pushes what is due, and then pushes the wish.
-    pub fn wish(&mut self, index: usize, wish: &Wish) -> Result<bool, Failed> {
+    pub fn wish(&mut self, index: usize, wish: &Proposal) -> Result<bool, Failed> {
         self.sync(index);
         self.push(index, wish)
     }
@@ -120,7 +120,7 @@ impl World {
             if !self.devices[index].is_due() {
                 return;
             }
-            self.push(index, &Wish::Edits).unwrap();
+            self.push(index, &Proposal::Edits).unwrap();
         }
         panic!("{}: there is always something to push", self.devices[index].name);
     }
@@ -156,6 +156,6 @@ impl World {
     /// Deletes a secret, as the daemon of this device does.
     pub fn delete(&mut self, index: usize, name: &str) -> Result<bool, Failed> {
         let id = self.devices[index].id_of(name);
-        self.wish(index, &Wish::Delete(id))
+        self.wish(index, &Proposal::Delete(id))
     }
 }

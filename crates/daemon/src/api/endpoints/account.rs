@@ -8,7 +8,7 @@ use crate::app::account;
 use crate::app::error::AppError;
 use crate::app::listing::Listing;
 use crate::http::error::HttpError;
-use crate::sync::{DeviceView, Plan, Status, Wanted};
+use crate::sync::{DeviceView, JoinRequest, Plan, SyncStatus};
 use guillemet_account::code::Code;
 use guillemet_base::time::rfc3339;
 use guillemet_wire::DeviceId;
@@ -47,21 +47,21 @@ pub struct Left {
 }
 
 /// `GET /v1/account`: returns the state of sync with the account.
-pub async fn show(cx: RequestContext<'_>) -> Result<Json<Status>, HttpError> {
+pub async fn show(cx: RequestContext<'_>) -> Result<Json<SyncStatus>, HttpError> {
     cx.query([])?;
     Ok(Json(account::status(cx.app).await?))
 }
 
 /// `POST /v1/account`: creates an account, or joins this vault to an existing one.
-pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpError> {
+pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<SyncStatus>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let (text, name) = (fields.text("code"), fields.text("name"));
     if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
         fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
     }
-    let request = Wanted {
-        name: guillemet_base::display::tidy(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
+    let request = JoinRequest {
+        name: guillemet_base::display::sanitize(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
         url: fields.optional_text("server"),
         same_names: fields.same_names("same_names"),
         otherwise: fields.same_name("all_same_names"),

@@ -6,16 +6,16 @@ use super::*;
 
 const OWNER: u32 = 1000;
 
-fn holder(uid: u32, pid: u32) -> Holder {
-    Holder { uid, pid }
+fn holder(uid: u32, pid: u32) -> SlotHolder {
+    SlotHolder { uid, pid }
 }
 
-fn reason(slot: &Slot<()>) -> Option<Ended> {
+fn reason(slot: &Slot<()>) -> Option<EndReason> {
     slot.state.ended.get().copied()
 }
 
 fn is_taken(slot: &Slot<()>) -> bool {
-    reason(slot) == Some(Ended::Taken)
+    reason(slot) == Some(EndReason::Taken)
 }
 
 /// The outcome for a new connection.
@@ -148,14 +148,14 @@ fn only_an_idle_connection_is_ended_for_its_silence() {
     let take = || admission.take(holder(OWNER, 1), ()).unwrap();
     let (busy, idle, reading, spared) = (take(), take(), take(), take());
     busy.state.asked();
-    assert_eq!(reading.state.reading(), Reading::FromIdle);
-    assert_eq!(spared.state.reading(), Reading::FromIdle);
+    assert_eq!(reading.state.reading(), ReadAllowance::FromIdle);
+    assert_eq!(spared.state.reading(), ReadAllowance::FromIdle);
     spared.state.nothing_read();
     admission.end_silent(Duration::ZERO);
     // A part of a head does not count as a request.
     assert_eq!(
         [&busy, &idle, &reading, &spared].map(reason),
-        [None, Some(Ended::Silent), Some(Ended::Silent), Some(Ended::Silent)]
+        [None, Some(EndReason::Silent), Some(EndReason::Silent), Some(EndReason::Silent)]
     );
     assert_eq!([&busy, &idle, &reading].map(|slot| slot.state.has_rest()), [true, true, false]);
     busy.state.answered();
@@ -165,9 +165,9 @@ fn only_an_idle_connection_is_ended_for_its_silence() {
     admission.end_silent(Duration::from_secs(60));
     assert_eq!(reason(&busy), None);
     // What had arrived before the end is read and answered.
-    assert_eq!(spared.state.reading(), Reading::Rest);
+    assert_eq!(spared.state.reading(), ReadAllowance::Rest);
     spared.state.rest_arrived();
-    assert_eq!(spared.state.reading(), Reading::More);
+    assert_eq!(spared.state.reading(), ReadAllowance::More);
     assert!(spared.state.is_last());
 }
 
@@ -183,7 +183,7 @@ fn streams_leave_slots_for_requests() {
     // A peer that lost its rights loses its streams at once, and its idle connections.
     second[0].state.asked();
     admission.end_forbidden(|(), streams| streams);
-    assert_eq!(own.iter().filter(|slot| reason(slot) == Some(Ended::Forbidden)).count(), 2);
+    assert_eq!(own.iter().filter(|slot| reason(slot) == Some(EndReason::Forbidden)).count(), 2);
     second[2].state.asked();
     admission.end_forbidden(|(), _| true);
     assert_eq!(reason(&second[2]), None);
@@ -198,7 +198,7 @@ async fn a_stop_waits_for_the_last_connection_also_for_one_that_lost_its_slot() 
         let admission = Arc::clone(&admission);
         async move { admission.stop().await }
     });
-    assert_eq!(slot.state.ended().await, Ended::Stop);
+    assert_eq!(slot.state.ended().await, EndReason::Stop);
     drop(slot);
     tokio::task::yield_now().await;
     assert!(!stopping.is_finished());
@@ -229,10 +229,10 @@ proptest! {
     fn whatever_happens_the_limit_holds_and_no_request_is_cut(limit in 1_usize..20, steps in steps()) {
         let admission = Admission::new(limit, OWNER);
         let reserved = Shares::new(limit, OWNER).reserved();
-        let mut slots: Vec<(Holder, bool, Slot<()>)> = Vec::new();
+        let mut slots: Vec<(SlotHolder, bool, Slot<()>)> = Vec::new();
         for step in steps {
-            let held = |slots: &[(Holder, bool, Slot<()>)], uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
-            let pick = |index: usize, slots: &[(Holder, bool, Slot<()>)]| (!slots.is_empty()).then(|| index % slots.len());
+            let held = |slots: &[(SlotHolder, bool, Slot<()>)], uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
+            let pick = |index: usize, slots: &[(SlotHolder, bool, Slot<()>)]| (!slots.is_empty()).then(|| index % slots.len());
             match step {
                 Step::Connect(uid, pid) => {
                     let (own, comes) = (held(&slots, uid), holder(uid, pid));

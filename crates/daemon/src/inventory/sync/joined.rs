@@ -24,7 +24,7 @@ pub(super) const USAGE: &str = "account/usage";
 /// What a vault stores of its account besides the engine's state.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Facts {
+pub struct AccountFacts {
     /// The URL of the server.
     pub url: String,
     /// The SHA-256 of the server's certificate, if it is pinned.
@@ -65,15 +65,15 @@ pub struct Invited {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    facts: Facts,
+    facts: AccountFacts,
     engine: Memory,
     notices: Vec<Notice>,
 }
 
 /// A vault in an account.
-pub(in crate::inventory) struct Joined {
+pub(in crate::inventory) struct SyncedVault {
     pub(in crate::inventory) engine: Engine,
-    pub(in crate::inventory) facts: Facts,
+    pub(in crate::inventory) facts: AccountFacts,
     pub(in crate::inventory) notices: Vec<Notice>,
     /// The number of the next intent's document.
     pub(in crate::inventory) next: u64,
@@ -91,7 +91,7 @@ pub(in crate::inventory) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
     keep: usize,
-) -> Result<Option<(Joined, Update)>, VaultError> {
+) -> Result<Option<(SyncedVault, Update)>, VaultError> {
     let damaged = |what: String| VaultError::Damaged(what);
     let Some(bytes) = vault.document(ACCOUNT)?.filter(|bytes| !bytes.is_empty()) else {
         return Ok(None);
@@ -108,14 +108,14 @@ pub(in crate::inventory) fn load(
     }
     let records = vault.account_records()?.into_iter().filter_map(|record| {
         let sealed = guillemet_wire::Sealed(record.sealed?);
-        let leaf = guillemet_account::tree::Leaf::of(record.revision, record.epoch, &sealed);
+        let leaf = guillemet_account::tree::RecordLeaf::of(record.revision, record.epoch, &sealed);
         Some((guillemet_wire::ObjectId(record.id), leaf, sealed))
     });
     let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
         .map_err(|error| damaged(error.to_string()))?;
     let usage = Kept::open_all(&engine, reports);
-    let joined = Joined { engine, facts: document.facts, notices: document.notices, next, kept, usage };
+    let joined = SyncedVault { engine, facts: document.facts, notices: document.notices, next, kept, usage };
     Ok(Some((joined, update)))
 }
 
@@ -125,7 +125,7 @@ pub(in crate::inventory) fn label(number: u64) -> String {
 }
 
 /// The account of a vault that has just been opened; `None` inside if the vault is in none.
-pub struct StoredSync(pub(in crate::inventory) Option<Joined>);
+pub struct StoredSync(pub(in crate::inventory) Option<SyncedVault>);
 
 impl StoredSync {
     /// Reads the account of a vault, and brings `secrets` to its state.
@@ -150,7 +150,7 @@ impl StoredSync {
     }
 }
 
-impl Joined {
+impl SyncedVault {
     pub(in crate::inventory) fn document(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let document =
             Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::AccountError;
-use super::joined::{Joined, USAGE};
+use super::joined::{SyncedVault, USAGE};
 use crate::inventory::Inventory;
 use guillemet_account::engine::Engine;
-use guillemet_account::seal::Kind;
+use guillemet_account::seal::BoxKind;
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_vault::store::VaultError;
 use guillemet_vault::usage::{AllTotals, Totals};
@@ -93,23 +93,23 @@ impl Report {
         self.totals == other.totals
     }
 
-    fn open(engine: &Engine, told: &guillemet_wire::Usage) -> Option<Self> {
+    fn open(engine: &Engine, told: &guillemet_wire::UsageUpload) -> Option<Self> {
         let key = engine.key_of(told.epoch)?;
-        let opened = key.open(Kind::Usage, engine.me().account, told.device.0, told.counter, &told.sealed).ok()?;
+        let opened = key.open(BoxKind::Usage, engine.me().account, told.device.0, told.counter, &told.sealed).ok()?;
         Self::read(told.device, told.counter, &opened)
     }
 }
 
 /// A report in sealed and in opened form.
 pub(super) struct Kept {
-    sealed: guillemet_wire::Usage,
+    sealed: guillemet_wire::UsageUpload,
     report: Arc<Report>,
 }
 
 impl Kept {
     /// Opens reports, and drops those that do not open, because a server can send anything.
-    pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::Usage>) -> Vec<Self> {
-        let open = |sealed: guillemet_wire::Usage| {
+    pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::UsageUpload>) -> Vec<Self> {
+        let open = |sealed: guillemet_wire::UsageUpload| {
             let report = Arc::new(Report::open(engine, &sealed)?);
             Some(Self { sealed, report })
         };
@@ -117,7 +117,7 @@ impl Kept {
     }
 }
 
-impl Joined {
+impl SyncedVault {
     /// Returns the report of each other device of the account, ordered by the device's name; `None` if it has not
     /// reported yet. Leaves out recovery codes, which use nothing.
     pub(in crate::inventory) fn reports_of_others(&self) -> Vec<(Arc<str>, Option<Arc<Report>>)> {
@@ -146,10 +146,10 @@ impl Inventory {
     ///
     /// # Errors
     /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn keep_reports(&self, told: Vec<guillemet_wire::Usage>) -> Result<(), AccountError> {
+    pub fn keep_reports(&self, told: Vec<guillemet_wire::UsageUpload>) -> Result<(), AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let is_known = |told: &guillemet_wire::Usage| {
+        let is_known = |told: &guillemet_wire::UsageUpload| {
             joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
         };
         let newer: Vec<_> = told.into_iter().filter(|told| !is_known(told)).collect();
@@ -159,7 +159,7 @@ impl Inventory {
         }
         joined.usage.retain(|kept| !newer.iter().any(|newer| newer.report.device == kept.report.device));
         joined.usage.extend(newer);
-        let sealed: Vec<&guillemet_wire::Usage> = joined.usage.iter().map(|kept| &kept.sealed).collect();
+        let sealed: Vec<&guillemet_wire::UsageUpload> = joined.usage.iter().map(|kept| &kept.sealed).collect();
         let bytes = serde_json::to_vec(&sealed).map_err(VaultError::Unserializable)?;
         Ok(owned.vault.set_document(USAGE, &bytes)?)
     }

@@ -234,7 +234,7 @@ fn the_trail_of_an_earlier_version_is_taken_over_once_and_whole() {
     let recorder = files.open(SMALL);
     for n in 0..60u64 {
         let caller = Caller { uid: 1000 + (n % 3) as u32, ..caller() };
-        let uses = [Use { subject: Subject::Secret(id(1)), field: "f" }];
+        let uses = [RecordedUse { subject: Subject::Secret(id(1)), field: "f" }];
         let outcome = if n % 5 == 0 { Outcome::Forbidden } else { Outcome::Answered };
         recorder.record(&event(n, outcome, &caller, &uses)).unwrap();
     }

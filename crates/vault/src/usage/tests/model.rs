@@ -59,10 +59,10 @@ fn place_of(number: u8) -> (Option<&'static str>, Option<&'static str>, &'static
         [usize::from(number)]
 }
 
-fn wanted_of(number: u8) -> Use<'static> {
+fn wanted_of(number: u8) -> RecordedUse<'static> {
     match number {
-        NAME => Use { subject: Subject::Name("Wanted-Name"), field: "" },
-        number => Use { subject: Subject::Secret(id(number)), field: "" },
+        NAME => RecordedUse { subject: Subject::Name("Wanted-Name"), field: "" },
+        number => RecordedUse { subject: Subject::Secret(id(number)), field: "" },
     }
 }
 
@@ -254,9 +254,9 @@ proptest! {
                     // Without a secret there is no answer.
                     let wanted: Vec<u8> = wanted.into_iter().filter(|of| outcome.is_refusal() || *of != NAME).collect();
                     let (template, target, field) = place_of(place);
-                    let uses: Vec<Use<'_>> = wanted.iter().map(|of| Use { field, ..wanted_of(*of) }).collect();
+                    let uses: Vec<RecordedUse<'_>> = wanted.iter().map(|of| RecordedUse { field, ..wanted_of(*of) }).collect();
                     let by = caller_of(caller);
-                    let event = Event { template, target, ..event(time, outcome, &by, &uses) };
+                    let event = RequestEvent { template, target, ..event(time, outcome, &by, &uses) };
                     for _ in 0..times {
                         recorder.record(&event).unwrap();
                         model.record(time, outcome, &wanted, place, caller);

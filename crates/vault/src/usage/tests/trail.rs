@@ -88,8 +88,8 @@ fn a_page_is_cut_out_of_what_is_picked() {
 
 fn refuse(recorder: &Recorder, name: &str, field: &str, exe: &str) {
     let caller = Caller { exe: exe.into(), ..caller() };
-    let uses = [Use { subject: Subject::Name(name), field }];
-    let event = Event { template: Some("t"), ..event(1, Outcome::Missing, &caller, &uses) };
+    let uses = [RecordedUse { subject: Subject::Name(name), field }];
+    let event = RequestEvent { template: Some("t"), ..event(1, Outcome::Missing, &caller, &uses) };
     recorder.record(&event).unwrap();
 }
 
@@ -119,8 +119,8 @@ fn callers_cannot_fill_the_vault_with_names_and_places() {
     for n in 0..5 {
         let caller = Caller { exe: format!("/bin/{n}").into(), ..caller() };
         let field = format!("headers.{n}");
-        let uses = [Use { subject: Subject::Secret(id(1)), field: &field }];
-        let event = Event { template: Some("t"), ..event(1, Outcome::Answered, &caller, &uses) };
+        let uses = [RecordedUse { subject: Subject::Secret(id(1)), field: &field }];
+        let event = RequestEvent { template: Some("t"), ..event(1, Outcome::Answered, &caller, &uses) };
         recorder.record(&event).unwrap();
     }
     let usage = recorder.of(id(1)).unwrap();
@@ -136,7 +136,7 @@ fn a_name_that_becomes_known_keeps_what_was_refused_before() {
     let recorder = files.open(SMALL);
     let caller = caller();
     for (time, subject) in [(7, recorder.unknown(1000, "Some-Name", 7)), (8, Subject::Name("some-name"))] {
-        let uses = [Use { subject, field: "f" }];
+        let uses = [RecordedUse { subject, field: "f" }];
         recorder.record(&event(time, Outcome::Missing, &caller, &uses)).unwrap();
     }
     let told = recorder.refusals(None, "SOME-NAME").unwrap();
@@ -158,9 +158,9 @@ fn totals_are_shared_until_something_is_used() {
     assert_eq!((first[&id(1)].count, recorder.totals().unwrap()[&id(1)].count), (1, 2));
 }
 
-fn change(uid: u32, time: Millis) -> Change {
+fn change(uid: u32, time: Millis) -> AuditChange {
     let caller = Caller { uid, ..caller() };
-    Change::new(ChangeKind::SecretRotated, &Actor::caller(&caller), time).before("1").after("2")
+    AuditChange::new(ChangeKind::SecretRotated, &Actor::caller(&caller), time).before("1").after("2")
 }
 
 /// A busy user pushes out its own events and those of nobody else, for changes as for refusals.
@@ -168,7 +168,7 @@ fn change(uid: u32, time: Millis) -> Change {
 fn in_each_ring_every_user_has_a_share() {
     let files = Files::new();
     let recorder = with(&files, 200);
-    let used = [Use { subject: Subject::Secret(id(1)), field: "f" }];
+    let used = [RecordedUse { subject: Subject::Secret(id(1)), field: "f" }];
     let by = |uid| Caller { uid, ..caller() };
     for n in 0..5 {
         recorder.record(&event(n, Outcome::Forbidden, &by(1), &used)).unwrap();
