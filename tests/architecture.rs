@@ -136,3 +136,18 @@ fn the_daemon_names_no_parser_of_documents() {
         assert!(!text.contains("guillemet_plan::document"), "{} names guillemet_plan::document", file.display());
     }
 }
+
+/// ARCHITECTURE.md has a section for each crate, with one paragraph on its invariant and one on its API boundary.
+#[test]
+fn every_crate_has_its_section() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("ARCHITECTURE.md")).unwrap();
+    for (name, _) in ARROWS {
+        let heading =
+            if name.is_empty() { "\n### guillemet, the program\n".to_owned() } else { format!("\n### {name}\n") };
+        let (_, section) = text.split_once(&heading).unwrap_or_else(|| panic!("ARCHITECTURE.md lacks{heading}"));
+        let section = section.split("\n#").next().unwrap();
+        for paragraph in ["\n**Invariant.** ", "\n**API boundary.** "] {
+            assert_eq!(section.matches(paragraph).count(), 1, "{paragraph}in the section{heading}");
+        }
+    }
+}

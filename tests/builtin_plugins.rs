@@ -1,5 +1,5 @@
 //! The embedded built-in plugins: every case of `plugins/*/cases` runs through the real component in a real planner
-//! (promises Blind, Once and Whole). `src/plugin/cases` describes how a case is written.
+//! (promises Blind, Once and Whole). `crates/plugin/src/cases` describes how a case is written.
 
 use std::path::Path;
 use std::sync::Arc;
