@@ -5,7 +5,7 @@
 mod support;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
-use guillemet_account::code::Code;
+use guillemet_account::code::AccountCode;
 use guillemet_base::home::Home;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;
@@ -158,9 +158,9 @@ fn blind(place: Place) {
     b.stands("offline", None);
     assert!(a.stop() && b.stop());
 
-    let Ok(Code::Recovery(paper)) = Code::parse(&recovery) else { panic!("{recovery}") };
-    let Ok(Code::Creation(first)) = Code::parse(&creation) else { panic!("{creation}") };
-    let Ok(Code::Invite(invite)) = Code::parse(&invitation) else { panic!("{invitation}") };
+    let Ok(AccountCode::Recovery(paper)) = AccountCode::parse(&recovery) else { panic!("{recovery}") };
+    let Ok(AccountCode::Creation(first)) = AccountCode::parse(&creation) else { panic!("{creation}") };
+    let Ok(AccountCode::Invite(invite)) = AccountCode::parse(&invitation) else { panic!("{invitation}") };
     let mut known = [keys(&a), keys(&b)].concat();
     assert_eq!(known.iter().filter(|key| key.label.starts_with("key of epoch")).count(), 4, "two epochs each");
     known.extend([

@@ -3,7 +3,7 @@
 
 mod support;
 
-use guillemet_account::code::{Code, InvitationCode};
+use guillemet_account::code::{AccountCode, InvitationCode};
 use guillemet_base::random::random;
 use serde_json::{Value, json};
 use support::account::Place;
@@ -123,9 +123,9 @@ fn a_code_that_is_none_changes_nothing() {
     b.run();
     team.found(&a);
     let code = a.invite();
-    let Ok(Code::Invite(invited)) = Code::parse(&code) else { panic!("{code}") };
+    let Ok(AccountCode::Invite(invited)) = AccountCode::parse(&code) else { panic!("{code}") };
     // The same answer as for an expired code, or one that the server does not know.
-    let unknown = Code::Invite(InvitationCode { token: zeroize::Zeroizing::new(random()), ..invited }).text();
+    let unknown = AccountCode::Invite(InvitationCode { token: zeroize::Zeroizing::new(random()), ..invited }).text();
     let refused = b.begin(&unknown, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
     assert!(refused.text().contains("invitation was used, or is older"), "{}", refused.text());

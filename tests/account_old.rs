@@ -4,7 +4,7 @@
 mod support;
 
 use guillemet_account::client::ClientError;
-use guillemet_account::code::{Code, Recovery};
+use guillemet_account::code::{AccountCode, Recovery};
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
 use support::account::{Place, Server};
@@ -16,7 +16,7 @@ fn print(machine: &Machine) -> String {
 }
 
 fn read(code: &str) -> Recovery {
-    let Ok(Code::Recovery(read)) = Code::parse(code) else { panic!("{code}") };
+    let Ok(AccountCode::Recovery(read)) = AccountCode::parse(code) else { panic!("{code}") };
     read
 }
 

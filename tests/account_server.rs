@@ -12,7 +12,7 @@ use guillemet_account::client::{Client, ClientError};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, Hash, InviteRegistration, Link, Newest, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
+    AccountId, EpochLink, Hash, InviteRegistration, Newest, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
     UsageUpload,
 };
 use support::account::{
@@ -256,7 +256,7 @@ async fn a_device_is_revoked(first: &Device, second: &Device, on: Newest) -> New
     let mut events = second.events().await;
     assert_eq!(told(&mut events).await, ServerEvent::Head { seq: on.seq });
     let head = SealedHead { epoch: 2, ..change(on, vec![]).head };
-    let link = Link { epoch: 2, sealed: sealed(300) };
+    let link = EpochLink { epoch: 2, sealed: sealed(300) };
     let push =
         Push { head, link: Some(link), wraps: vec![first.wrap(2)], revoked: vec![second.id], ..change(on, vec![]) };
     let newest = first.push(on, &push).await.unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use guillemet_account::code::Code;
+use guillemet_account::code::AccountCode;
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
 use support::account::{Place, change, object, record};
@@ -276,7 +276,7 @@ fn what_a_stolen_key_has_pushed_is_undone() {
     a.add("one", "before");
     let code = a.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned();
     in_sync(&[&a, &b]);
-    let Ok(Code::Recovery(stolen)) = Code::parse(&code) else { panic!("{code}") };
+    let Ok(AccountCode::Recovery(stolen)) = AccountCode::parse(&code) else { panic!("{code}") };
     let (account, client) = (stolen.place.account(), team.servers()[0].client(Some(&stolen.api_key)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let at = runtime.block_on(async {

@@ -4,7 +4,7 @@
 use std::fmt::{Debug, Display};
 use std::path::PathBuf;
 
-use guillemet_account::code::{AccountAddress, Code, Creation, InvitationCode, Recovery};
+use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::seal::EpochKey;
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
@@ -63,7 +63,7 @@ never!(Key: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, 
 never!(DeviceSecret: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
 never!(EpochKey: Display, Serialize, DeserializeOwned, AsRef<[u8]>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
 never!(ApiKey: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, Clone, PartialEq, std::hash::Hash);
-never!(Code: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
+never!(AccountCode: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Creation: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(InvitationCode: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
 never!(Recovery: Display, Serialize, DeserializeOwned, Clone, PartialEq, std::hash::Hash);
@@ -163,11 +163,11 @@ fn nothing_of_an_account_prints_a_key() {
     let (creation, invitation, recovery) = codes();
     shown.extend([printed(&creation), printed(&invitation), printed(&recovery)]);
     let (creation, invitation, recovery) = codes();
-    for code in [Code::Creation(creation), Code::Invite(invitation), Code::Recovery(recovery)] {
+    for code in [AccountCode::Creation(creation), AccountCode::Invite(invitation), AccountCode::Recovery(recovery)] {
         shown.push(printed(&code));
         let written = code.text();
         for mistyped in [&written[..written.len() - 9], &written.replacen('a', "b", 1)] {
-            let error = Code::parse(mistyped).unwrap_err();
+            let error = AccountCode::parse(mistyped).unwrap_err();
             let told = format!("{}{error}", printed(&error));
             assert!(!told.contains(&written[20..25]), "{told}");
             shown.push(told);

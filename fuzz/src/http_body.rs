@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use guillemet_daemon::api::request as api_request;
 use guillemet_daemon::api::request::Fields;
 use guillemet_daemon::api::routes::{ROUTES, RouteMatch, Router};
-use guillemet_daemon::http::error::{Code, HttpError};
+use guillemet_daemon::http::error::{HttpError, HttpErrorCode};
 use guillemet_daemon::http::request;
 use guillemet_secret::record::VALUE_MAX;
 use http_body_util::BodyExt;
@@ -209,7 +209,7 @@ fn refusal(error: &HttpError) {
     let told = answer(error);
     let status = error.response().status().as_u16();
     let code = told["code"].as_str().unwrap();
-    assert!(Code::ALL.iter().any(|(_, known, number)| *known == code && *number == status));
+    assert!(HttpErrorCode::ALL.iter().any(|(_, known, number)| *known == code && *number == status));
     assert!(!told["message"].as_str().unwrap().is_empty());
     assert!(!told["message"].as_str().unwrap().contains(char::is_control));
     for entry in told.get("errors").iter().flat_map(|errors| errors.as_array().unwrap()) {

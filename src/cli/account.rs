@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, part};
 use super::{Done, Failure, account_server, output, prompt};
-use guillemet_account::code::{Code, CodeKind, Recovery};
+use guillemet_account::code::{AccountCode, CodeKind, Recovery};
 use guillemet_account::words::fingerprint_words;
 use guillemet_base::home::Home;
 use guillemet_base::time::{now, rfc3339};
@@ -208,7 +208,7 @@ fn several(count: &Value, what: &str) -> String {
 impl Create {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("The code of the new account")?;
-        let found = Code::parse(&text)?.kind();
+        let found = AccountCode::parse(&text)?.kind();
         if found != CodeKind::Creation {
             return Err(Failure::new(format!("this is {found}; `guillemet account join` takes it")));
         }
@@ -238,15 +238,15 @@ impl Invite {
 impl Join {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("The code")?;
-        match Code::parse(&text)? {
-            Code::Creation(_) => {
+        match AccountCode::parse(&text)? {
+            AccountCode::Creation(_) => {
                 return Err(Failure::new(format!(
                     "this is {}; `guillemet account create URL` takes it",
                     CodeKind::Creation
                 )));
             }
-            Code::Recovery(code) => self.confirm(&code)?,
-            Code::Invite(_) => {}
+            AccountCode::Recovery(code) => self.confirm(&code)?,
+            AccountCode::Invite(_) => {}
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
         let mut body = json!({"code": *text, "name": name, "server": self.server});

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
-use guillemet_account::code::{AccountAddress as CodePlace, Code, Creation};
+use guillemet_account::code::{AccountAddress as CodePlace, AccountCode, Creation};
 use guillemet_account_server::ServerState;
 use guillemet_account_server::limits::ServerLimits;
 use guillemet_account_server::storage::postgres::Postgres;
@@ -314,7 +314,7 @@ impl CreateAccount {
         let place = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
         let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };
         self.place.open(home).await?.create_account(account).await?;
-        let code = Code::Creation(Creation { place, api_key }).text();
+        let code = AccountCode::Creation(Creation { place, api_key }).text();
         output::note(&format!(
             "made account {id}; its code is good for one `guillemet account create`, and is shown once"
         ));

@@ -26,11 +26,11 @@ use guillemet_wire::{
 };
 
 /// The body of an answer: complete, or a stream of events.
-pub type AnswerBody = Either<Full<Bytes>, events::Stream>;
+pub type AnswerBody = Either<Full<Bytes>, events::AccountEventStream>;
 
 /// The caller of a request, as its API key identifies it.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct AuthenticatedDevice {
     /// The id of the API key.
     pub key_id: String,
     /// The SHA-256 of the whole API key.
@@ -43,7 +43,7 @@ pub struct Caller {
     pub device: Option<DeviceId>,
 }
 
-impl Caller {
+impl AuthenticatedDevice {
     fn device(&self) -> Result<DeviceId, ServerError> {
         self.device.ok_or_else(ServerError::forbidden)
     }
@@ -160,7 +160,7 @@ async fn lead(
 /// Identifies the caller by its API key. Callers without a valid key are limited by their address, so that nobody can
 /// try keys without end. When an address has reached its limit, a key that was valid a while ago is still accepted,
 /// because many machines may share one address.
-async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Caller, ServerError> {
+async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<AuthenticatedDevice, ServerError> {
     let stranger = LimitKey::Stranger(from);
     let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
     let key = request::api_key(&parts.headers);
@@ -174,7 +174,13 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Caller
         && bool::from(known.hash.0.ct_eq(&key.hash().0))
     {
         let (key_id, key_hash) = (key.id().to_owned(), known.hash);
-        caller = Some(Caller { key_id, key_hash, kind: known.kind, account: known.account, device: known.device });
+        caller = Some(AuthenticatedDevice {
+            key_id,
+            key_hash,
+            kind: known.kind,
+            account: known.account,
+            device: known.device,
+        });
     }
     let Some(caller) = caller else {
         app.turns.take(stranger, Instant::now()).map_err(much)?;
@@ -187,7 +193,7 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Caller
 
 async fn push(
     app: &ServerState,
-    caller: &Caller,
+    caller: &AuthenticatedDevice,
     parts: &Parts,
     body: &mut Incoming,
 ) -> Result<Response<AnswerBody>, ServerError> {

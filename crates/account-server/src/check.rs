@@ -145,7 +145,7 @@ pub fn usage(usage: &UsageUpload) -> Result<(), ServerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guillemet_wire::{DeviceId, Hash, Link, ObjectId, SealedHead, SealedRecord, Wrap};
+    use guillemet_wire::{DeviceId, EpochLink, Hash, ObjectId, SealedHead, SealedRecord, Wrap};
 
     #[test]
     fn everything_wrong_is_told_at_once() {
@@ -156,7 +156,7 @@ mod tests {
             head: SealedHead { seq: 0, epoch: 2, prev: Hash::default(), sealed: sealed.clone() },
             records: vec![record.clone(), record],
             wraps: vec![Wrap { device, epoch: 1, sender: device, sealed: Sealed(vec![0; SMALL_MAX + 1]) }],
-            link: Some(Link { epoch: 3, sealed }),
+            link: Some(EpochLink { epoch: 3, sealed }),
             keys: Vec::new(),
             admitted: vec![device, device],
             revoked: Vec::new(),

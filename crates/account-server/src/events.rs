@@ -16,7 +16,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 
 use super::ServerState;
-use super::answer::Caller;
+use super::answer::AuthenticatedDevice;
 use super::error::{ServerError, ServerErrorCode};
 use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
@@ -29,9 +29,9 @@ const WAITING: usize = 4;
 
 /// The body of the answer: events as they occur.
 #[derive(Debug)]
-pub struct Stream(mpsc::Receiver<Bytes>);
+pub struct AccountEventStream(mpsc::Receiver<Bytes>);
 
-impl Body for Stream {
+impl Body for AccountEventStream {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -45,7 +45,10 @@ impl Body for Stream {
 /// # Errors
 /// [`ServerErrorCode::Unavailable`] if the server is stopping, [`ServerErrorCode::RateLimited`] if the caller has as many streams as it can
 /// have.
-pub fn stream(app: &Arc<ServerState>, caller: Caller) -> Result<Response<Stream>, ServerError> {
+pub fn stream(
+    app: &Arc<ServerState>,
+    caller: AuthenticatedDevice,
+) -> Result<Response<AccountEventStream>, ServerError> {
     let many = || ServerError::rate_limited("this API key has as many streams as it gets; end one of them", 15);
     let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
     let stops =
@@ -58,7 +61,7 @@ pub fn stream(app: &Arc<ServerState>, caller: Caller) -> Result<Response<Stream>
             tracing::warn!(%error, "a stream of events was ended; its device will come back");
         }
     });
-    let mut response = Response::new(Stream(receiver));
+    let mut response = Response::new(AccountEventStream(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -66,7 +69,7 @@ pub fn stream(app: &Arc<ServerState>, caller: Caller) -> Result<Response<Stream>
 
 struct Listener {
     app: Arc<ServerState>,
-    caller: Caller,
+    caller: AuthenticatedDevice,
     told: u64,
     _counted: Streaming,
 }

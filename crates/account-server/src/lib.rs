@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use self::limits::{ServerLimits, Turns};
+use self::limits::{RateLimiter, ServerLimits};
 use self::metrics::ServerCounters;
 use self::routes::{ServerRoute, ServerRouter};
 use self::storage::{Retention, Storage};
@@ -55,7 +55,7 @@ pub struct ServerState {
     /// The limits for callers.
     pub limits: ServerLimits,
     /// The requests, streams and memory that callers use.
-    pub turns: Arc<Turns>,
+    pub turns: Arc<RateLimiter>,
     /// The counters for `/metrics`.
     pub counts: ServerCounters,
     /// The time at which the server started.
@@ -65,7 +65,7 @@ pub struct ServerState {
 impl ServerState {
     /// Starts with empty counters in front of a storage.
     pub fn new(storage: Arc<dyn Storage>, limits: ServerLimits) -> Self {
-        let turns = Arc::new(Turns::new(&limits));
+        let turns = Arc::new(RateLimiter::new(&limits));
         Self { storage, limits, turns, counts: ServerCounters::default(), started_at: now() }
     }
 }

@@ -74,7 +74,7 @@ struct Bucket {
 
 /// Counts the requests, streams and body memory that callers use.
 #[derive(Debug)]
-pub struct Turns {
+pub struct RateLimiter {
     requests: f64,
     buckets: Mutex<HashMap<LimitKey, Bucket>>,
     streams: Mutex<HashMap<String, usize>>,
@@ -84,7 +84,7 @@ pub struct Turns {
 
 /// A stream of events. It counts until this is dropped.
 #[derive(Debug)]
-pub struct Streaming(Arc<Turns>, String);
+pub struct Streaming(Arc<RateLimiter>, String);
 
 impl Drop for Streaming {
     fn drop(&mut self) {
@@ -98,7 +98,7 @@ impl Drop for Streaming {
     }
 }
 
-impl Turns {
+impl RateLimiter {
     /// Starts with nothing used, under these limits.
     pub fn new(limits: &ServerLimits) -> Self {
         Self {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_key_gets_its_share_and_no_more() {
-        let turns = Turns::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
+        let turns = RateLimiter::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
         let (key, now) = (LimitKey::Key("abcdefgh".into()), Instant::now());
         for _ in 0..8 {
             turns.take(key.clone(), now).unwrap();
@@ -209,7 +209,7 @@ mod tests {
     /// A stranger gets two fifths of a key's rate, at each address.
     #[test]
     fn a_stranger_gets_less_and_takes_nothing_from_others() {
-        let turns = Turns::new(&ServerLimits { requests: 5, ..ServerLimits::default() });
+        let turns = RateLimiter::new(&ServerLimits { requests: 5, ..ServerLimits::default() });
         let now = Instant::now();
         let stranger = |last: u8| LimitKey::Stranger(IpAddr::from([192, 0, 2, last]));
         for _ in 0..8 {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn full_buckets_are_let_go() {
-        let turns = Turns::new(&ServerLimits::default());
+        let turns = RateLimiter::new(&ServerLimits::default());
         let now = Instant::now();
         for number in 0..BUCKETS * 2 {
             let later = now + Duration::from_millis(number as u64);
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn streams_are_counted() {
-        let turns = Arc::new(Turns::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
+        let turns = Arc::new(RateLimiter::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
         let (first, second) = (turns.stream("a"), turns.stream("a"));
         assert!(first.is_some() && second.is_some() && turns.stream("a").is_none() && turns.stream("b").is_some());
         drop(first);

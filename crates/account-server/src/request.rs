@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::error::{ServerError, ServerErrorCode};
-use super::limits::Turns;
+use super::limits::RateLimiter;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{BODY_MAX, Hash, PullCursor, RECORDS_MAX};
 
@@ -130,7 +130,7 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerErrorCode::TooLarge`], [`ServerErrorCode::BadRequest`] if it is too slow, incomplete or not JSON, [`ServerErrorCode::Validation`] if it is
 /// JSON of another form.
-pub async fn body<T: DeserializeOwned>(turns: &Turns, body: &mut Incoming) -> Result<T, ServerError> {
+pub async fn body<T: DeserializeOwned>(turns: &RateLimiter, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
     let late = || ServerError::new(ServerErrorCode::BadRequest, "the body did not arrive in time; send it again");
     let read = async {

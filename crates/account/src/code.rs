@@ -105,7 +105,7 @@ pub struct Recovery {
 }
 
 /// A code of any kind.
-pub enum Code {
+pub enum AccountCode {
     /// A code with the prefix `gc1-`.
     Creation(Creation),
     /// A code with the prefix `gi1-`.
@@ -170,7 +170,7 @@ pub enum BadCode {
     Newer,
 }
 
-impl Code {
+impl AccountCode {
     /// Reads a code of any kind. Ignores blanks, line breaks and case.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ macro_rules! codes {
 
 codes!(Creation Creation, InvitationCode Invite, Recovery Recovery);
 
-impl fmt::Debug for Code {
+impl fmt::Debug for AccountCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}(…)", self.kind())
     }

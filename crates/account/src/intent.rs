@@ -26,12 +26,12 @@ pub struct Intent {
     /// The time at which the user made the change.
     pub at: Millis,
     /// The change to make.
-    pub change: Change,
+    pub change: IntentChange,
 }
 
 /// The kinds of changes.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum IntentChange {
     /// Creates this secret, which is new.
     Create(Arc<Secret>),
     /// Sets a new value. Its version number is determined when the intent is applied.
@@ -48,7 +48,7 @@ pub enum Change {
 
 impl Intent {
     /// Makes an intent with a new random id.
-    pub fn new(secret: SecretId, at: Millis, change: Change) -> Self {
+    pub fn new(secret: SecretId, at: Millis, change: IntentChange) -> Self {
         Self { id: IntentId(random()), secret, at, change }
     }
 
@@ -57,19 +57,19 @@ impl Intent {
     pub fn between(before: Option<&Secret>, after: &Arc<Secret>) -> Vec<Self> {
         let intent = |change| Self::new(after.id, after.updated_at, change);
         let Some(before) = before else {
-            return vec![intent(Change::Create(Arc::clone(after)))];
+            return vec![intent(IntentChange::Create(Arc::clone(after)))];
         };
         let mut changes = Vec::new();
         if before.name.as_str() != after.name.as_str() {
-            changes.push(Change::Rename(after.name.clone()));
+            changes.push(IntentChange::Rename(after.name.clone()));
         }
         let forgotten = before.former_names.iter().filter(|name| !after.former_names.contains(name));
-        changes.extend(forgotten.filter(|name| **name != after.name).cloned().map(Change::Forget));
+        changes.extend(forgotten.filter(|name| **name != after.name).cloned().map(IntentChange::Forget));
         if before.current().id != after.current().id {
-            changes.push(Change::Value(after.current().clone()));
+            changes.push(IntentChange::Value(after.current().clone()));
         }
         if before.enabled != after.enabled {
-            changes.push(Change::Enable(after.enabled));
+            changes.push(IntentChange::Enable(after.enabled));
         }
         changes.into_iter().map(intent).collect()
     }
@@ -82,24 +82,24 @@ impl Intent {
         out.extend_from_slice(&self.secret.0);
         out.extend_from_slice(&self.at.to_le_bytes());
         match &self.change {
-            Change::Create(secret) => {
+            IntentChange::Create(secret) => {
                 out.push(1);
                 out.extend_from_slice(&secret.encode());
             }
-            Change::Value(version) => {
+            IntentChange::Value(version) => {
                 out.push(2);
                 version.encode(&mut out);
             }
-            Change::Rename(name) => {
+            IntentChange::Rename(name) => {
                 out.push(3);
                 put_text(&mut out, name.as_str());
             }
-            Change::Enable(enabled) => out.extend_from_slice(&[4, u8::from(*enabled)]),
-            Change::Forget(name) => {
+            IntentChange::Enable(enabled) => out.extend_from_slice(&[4, u8::from(*enabled)]),
+            IntentChange::Forget(name) => {
                 out.push(5);
                 put_text(&mut out, name.as_str());
             }
-            Change::Delete => out.push(6),
+            IntentChange::Delete => out.push(6),
         }
         pad(&mut out);
         out
@@ -123,17 +123,17 @@ impl Intent {
                 if made.id != secret {
                     return Err(Malformed::Damaged);
                 }
-                Change::Create(Arc::new(made))
+                IntentChange::Create(Arc::new(made))
             }
-            [2] => Change::Value(Version::decode(&mut reader)?),
-            [3] => Change::Rename(reader.name()?),
+            [2] => IntentChange::Value(Version::decode(&mut reader)?),
+            [3] => IntentChange::Rename(reader.name()?),
             [4] => match reader.array::<1>()? {
-                [0] => Change::Enable(false),
-                [1] => Change::Enable(true),
+                [0] => IntentChange::Enable(false),
+                [1] => IntentChange::Enable(true),
                 _ => return Err(Malformed::Damaged),
             },
-            [5] => Change::Forget(reader.name()?),
-            [6] => Change::Delete,
+            [5] => IntentChange::Forget(reader.name()?),
+            [6] => IntentChange::Delete,
             _ => return Err(Malformed::Damaged),
         };
         reader.ends()?;

@@ -17,7 +17,7 @@ use guillemet_base::sys::memory::KEY_LEN;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::{Key, NONCE_LEN, Unopened};
 use guillemet_secret::record::padded;
-use guillemet_wire::{AccountId, DeviceId, Hash, Link, Sealed};
+use guillemet_wire::{AccountId, DeviceId, EpochLink, Hash, Sealed};
 
 /// The kinds of boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,21 +128,21 @@ impl EpochKey {
     /// # Panics
     /// If `former` is not the epoch before: nobody could open that link, and everything sealed in that epoch would be
     /// lost.
-    pub fn link(&self, account: AccountId, former: &EpochKey) -> Link {
+    pub fn link(&self, account: AccountId, former: &EpochKey) -> EpochLink {
         self.link_with(&random(), account, former)
     }
 
-    fn link_with(&self, nonce: &[u8; NONCE_LEN], account: AccountId, former: &EpochKey) -> Link {
+    fn link_with(&self, nonce: &[u8; NONCE_LEN], account: AccountId, former: &EpochKey) -> EpochLink {
         assert_eq!(former.epoch.checked_add(1), Some(self.epoch), "a link leads to the epoch before");
         let sealed = self.seal_with(nonce, BoxKind::Link, account, NO_ID, former.epoch, former.key.expose());
-        Link { epoch: self.epoch, sealed }
+        EpochLink { epoch: self.epoch, sealed }
     }
 
     /// Opens the key of the epoch before.
     ///
     /// # Errors
     /// [`Unopened`] if the link is of another epoch or account, or was changed.
-    pub fn open_link(&self, account: AccountId, link: &Link) -> Result<EpochKey, Unopened> {
+    pub fn open_link(&self, account: AccountId, link: &EpochLink) -> Result<EpochKey, Unopened> {
         let former = self.epoch.checked_sub(1).filter(|former| *former > 0 && link.epoch == self.epoch);
         let former = former.ok_or(Unopened)?;
         let bytes = self.open(BoxKind::Link, account, NO_ID, former, &link.sealed)?;

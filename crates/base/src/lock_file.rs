@@ -32,7 +32,7 @@ pub struct LockFile {
 
 /// The holder of a lock, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holder {
+pub struct LockHolder {
     /// The process id; `None` if the process is in another pid namespace.
     pub pid: Option<u32>,
     /// The note that the holder left in the file; empty while it is being written.
@@ -44,7 +44,7 @@ pub struct Holder {
 pub enum LockError {
     /// Another process holds the lock.
     #[error("another process holds it")]
-    Held(Holder),
+    Held(LockHolder),
     /// The lock file cannot be opened or locked.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -89,7 +89,7 @@ impl LockFile {
     ///
     /// # Errors
     /// The error of the operating system if the file cannot be opened for reading.
-    pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
+    pub fn holder(path: &Path) -> io::Result<Option<LockHolder>> {
         let (mut file, _) = files::open_regular(path, Links::Refuse)?;
         let wanted = Flock::from(FlockType::WriteLock);
         match rustix::process::fcntl_getlk(&file, &wanted)? {
@@ -97,19 +97,19 @@ impl LockFile {
             Some(held) => {
                 let pid = held.pid.map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok());
                 let noted = holder(&mut file);
-                Ok(Some(Holder { pid: pid.or(noted.pid), ..noted }))
+                Ok(Some(LockHolder { pid: pid.or(noted.pid), ..noted }))
             }
         }
     }
 }
 
 /// Reads the holder from the content of the file.
-fn holder(file: &mut File) -> Holder {
+fn holder(file: &mut File) -> LockHolder {
     let mut bytes = Vec::new();
     let _ = file.take(TEXT_MAX).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let (pid, note) = text.split_once('\n').unwrap_or((&text, ""));
-    Holder { pid: pid.trim().parse().ok(), note: note.to_owned() }
+    LockHolder { pid: pid.trim().parse().ok(), note: note.to_owned() }
 }
 
 #[cfg(test)]

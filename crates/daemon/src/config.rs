@@ -46,7 +46,7 @@ pub struct Config {
     /// The variables that templates can read, from `[vars]` and `[env]`.
     pub variables: Variables,
     /// The limits for callers of the daemon.
-    pub limits: Limits,
+    pub limits: CallerLimits,
     /// The number of former versions that are kept of a secret.
     pub former_versions: usize,
     /// The group that can connect to the socket in addition to its owner; `None` for no group.
@@ -79,7 +79,7 @@ pub struct Metrics {
 
 /// The limits for callers of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallerLimits {
     /// The most connections that are open at the same time.
     pub connections: usize,
     /// The longest silence of a connection, and the time limit for the head of a request.
@@ -324,10 +324,10 @@ fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<D
 }
 
 /// Reads `[limits]`, with the default for each missing key.
-fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Limits {
+fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> CallerLimits {
     let mut entries = reader.table(root, "limits");
     let mut number = |key, range, otherwise| reader.number(&mut entries, key, range, otherwise);
-    let limits = Limits {
+    let limits = CallerLimits {
         connections: as_size(number("connections", 1..=65_536, 256)),
         idle: Duration::from_secs(number("idle_seconds", 1..=86_400, 60)),
         transfer: Duration::from_secs(number("transfer_seconds", 1..=3_600, 10)),

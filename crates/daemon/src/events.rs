@@ -15,13 +15,13 @@ const KEPT: usize = 1024;
 /// A change of a template, a secret or references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Event {
+pub enum DaemonEvent {
     /// A template's file has changed.
     Template {
         /// The id of the template.
         id: String,
         /// What happened to the file.
-        change: Change,
+        change: DaemonEventKind,
     },
     /// A secret has changed, but not necessarily its value.
     Secret {
@@ -30,7 +30,7 @@ pub enum Event {
         /// The secret's name; after a rename the new one.
         name: String,
         /// What happened to the secret.
-        change: Change,
+        change: DaemonEventKind,
     },
     /// The references of a template have changed.
     References {
@@ -44,7 +44,7 @@ pub enum Event {
 /// What happened to a template or secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub enum DaemonEventKind {
     /// It was created or added.
     Created,
     /// It exists and was changed.
@@ -53,7 +53,7 @@ pub enum Change {
     Deleted,
 }
 
-impl Event {
+impl DaemonEvent {
     /// Returns the name of the event's kind in the stream.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -64,13 +64,13 @@ impl Event {
     }
 
     /// Returns an event about a secret.
-    pub fn of_secret(id: SecretId, name: &SecretName, change: Change) -> Self {
+    pub fn of_secret(id: SecretId, name: &SecretName, change: DaemonEventKind) -> Self {
         Self::Secret { id: id.to_string(), name: name.to_string(), change }
     }
 }
 
 /// Sends events to all listeners.
-pub struct EventBus(Mutex<Option<broadcast::Sender<Event>>>);
+pub struct EventBus(Mutex<Option<broadcast::Sender<DaemonEvent>>>);
 
 impl Default for EventBus {
     fn default() -> Self {
@@ -80,7 +80,7 @@ impl Default for EventBus {
 
 impl EventBus {
     /// Sends an event to all present listeners.
-    pub fn tell(&self, event: Event) {
+    pub fn tell(&self, event: DaemonEvent) {
         if let Some(sender) = &*self.sender() {
             // It is no error if nobody listens.
             let _ = sender.send(event);
@@ -88,7 +88,7 @@ impl EventBus {
     }
 
     /// Returns a receiver for all events from now on; `None` when the daemon is stopping.
-    pub fn listen(&self) -> Option<broadcast::Receiver<Event>> {
+    pub fn listen(&self) -> Option<broadcast::Receiver<DaemonEvent>> {
         self.sender().as_ref().map(broadcast::Sender::subscribe)
     }
 
@@ -97,7 +97,7 @@ impl EventBus {
         *self.sender() = None;
     }
 
-    fn sender(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Event>>> {
+    fn sender(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<DaemonEvent>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -35,7 +35,7 @@ use self::index::Index;
 use self::scans::{Scans, Unanswered};
 use self::sync::SyncedVault;
 use self::views::{etag, versions};
-use crate::events::{Change, Event, EventBus};
+use crate::events::{DaemonEvent, DaemonEventKind, EventBus};
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::{Released, State};
 use guillemet_base::names::{SecretId, SecretName};
@@ -51,7 +51,7 @@ use guillemet_vault::usage::{RecorderError, SecretUsage};
 pub use self::change::{SecretChange, finish_rename};
 pub use self::handle::{InventoryHandle, Panicked};
 pub use self::sync::{
-    AccountError, AccountFacts, AccountState, Invited, Outgoing, Report, SameName, Stopped, StoredSync,
+    AccountError, AccountFacts, AccountState, Invited, Outgoing, SameName, Stopped, StoredSync, UsageReport,
 };
 pub use self::usage::{DayView, DeviceUsage, UsageView};
 pub use self::uses::{AllUses, Uses};
@@ -309,16 +309,16 @@ impl Inventory {
     /// Sends events for the templates that changed, and for their references if those changed too.
     fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &CatalogChanges) {
         for (ids, change) in [
-            (&changes.added, Change::Created),
-            (&changes.changed, Change::Changed),
-            (&changes.removed, Change::Deleted),
+            (&changes.added, DaemonEventKind::Created),
+            (&changes.changed, DaemonEventKind::Changed),
+            (&changes.removed, DaemonEventKind::Deleted),
         ] {
             for id in ids {
-                self.events.tell(Event::Template { id: id.clone(), change });
+                self.events.tell(DaemonEvent::Template { id: id.clone(), change });
                 let before = known.templates.get(id.as_str()).map_or_else(Vec::new, |known| names(&known.template));
                 let after = catalog.get(id).map_or_else(Vec::new, |template| names(template));
                 if before != after {
-                    self.events.tell(Event::References { template: id.clone(), secrets: after });
+                    self.events.tell(DaemonEvent::References { template: id.clone(), secrets: after });
                 }
             }
         }
@@ -367,7 +367,7 @@ impl Inventory {
         owned.vault.write(&Writes { removed: vec![secret.id], changes: &[audit], ..Writes::default() })?;
         owned.index = None;
         let released = self.resolver.current.change(|state| state.take(&name.key()));
-        self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
+        self.events.tell(DaemonEvent::of_secret(secret.id, &secret.name, DaemonEventKind::Deleted));
         Ok((secret.id, released))
     }
 

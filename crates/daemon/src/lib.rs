@@ -301,7 +301,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         started_at: now(),
         warnings,
         rechecks: app::serving::Rechecks::default(),
-        inline: app::inline::Turns::default(),
+        inline: app::inline::InlineQueue::default(),
         pins: tokio::sync::Mutex::new(pins),
         template_check: Arc::default(),
         links,

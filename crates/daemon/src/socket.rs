@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::config::{CallerMatch, NameOrNumber};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
-use guillemet_base::lock_file::{Holder, LockError, LockFile};
+use guillemet_base::lock_file::{LockError, LockFile, LockHolder};
 
 /// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -282,7 +282,7 @@ fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
     path.push(".lock");
     let path = PathBuf::from(path);
     LockFile::acquire(&path, &home.data().to_string_lossy()).map_err(|error| match error {
-        LockError::Held(Holder { pid, note }) => {
+        LockError::Held(LockHolder { pid, note }) => {
             let pid = pid.map_or_else(String::new, |pid| format!("pid {pid}, "));
             let problem = format!(
                 "another daemon listens there ({pid}home {}). Stop that one, or give this one another socket: pass \

@@ -11,7 +11,7 @@
 mod near_miss;
 
 use self::near_miss::Opener;
-use crate::tokens::{PositionCursor, Tag, Token, Tokens};
+use crate::tokens::{PositionCursor, Tag, TagReader, Token};
 use crate::{Problem, ValueFilter};
 use guillemet_base::names::SecretName;
 use guillemet_base::random::random;
@@ -298,7 +298,7 @@ impl<'a> Lexer<'a> {
     /// that can be one expression.
     fn is_text(&self, inner: usize) -> bool {
         let dash = usize::from(self.text[inner..].starts_with('-'));
-        match Tokens::read(self.text, inner + dash, ">>") {
+        match TagReader::read(self.text, inner + dash, ">>") {
             Tag::Closed { tokens, end, .. } => self.text[inner..end].contains('\n') && self.falls_apart(&tokens),
             Tag::Foreign { .. } | Tag::Unclosed => !self.line(inner).contains(">>"),
         }
@@ -332,7 +332,7 @@ impl<'a> Lexer<'a> {
         let from = self.text.len() - behind.len();
         let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
         let name = &behind[..end];
-        let content = match Tokens::read(self.text, from, ">>") {
+        let content = match TagReader::read(self.text, from, ">>") {
             Tag::Closed { content_end, .. } if self.line(from).contains(">>") => self.text[from..content_end].trim(),
             _ if opener == Opener::Exact => "",
             _ => return,
@@ -412,7 +412,7 @@ impl<'a> Lexer<'a> {
     /// Returns the tokens of a tag. An expression counts as unclosed if it could only be closed by taking in the text
     /// of another line.
     fn tokens(&self, inner: usize, kind: Kind) -> Tag<'a> {
-        let tag = Tokens::read(self.text, inner, kind.closer());
+        let tag = TagReader::read(self.text, inner, kind.closer());
         let unclosed = match &tag {
             Tag::Closed { tokens, .. } => {
                 // The name may be on the line after `secret`.

@@ -47,9 +47,9 @@ pub enum Tag<'a> {
 const SIGNS: &str = "+-*/%().,[]{}:|=!<>~";
 
 /// The reader of tags.
-pub struct Tokens;
+pub struct TagReader;
 
-impl Tokens {
+impl TagReader {
     /// Reads a tag whose content begins at `from`, up to `closer`.
     pub fn read<'a>(text: &'a str, from: usize, closer: &str) -> Tag<'a> {
         let bytes = text.as_bytes();

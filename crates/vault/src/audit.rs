@@ -82,7 +82,7 @@ pub(super) fn holder_of(uid: u32) -> Vec<u8> {
 
 /// What a change is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum About {
+pub enum ChangeSubject {
     /// The vault, the configuration or the account as a whole.
     #[default]
     Whole,
@@ -108,7 +108,7 @@ pub struct AuditChange {
     /// Who made the change or tried to.
     pub actor: Actor,
     /// The secret, plugin or device that the change is about.
-    pub about: About,
+    pub about: ChangeSubject,
     /// The former state: a digest, a name, a version or an unlock method. Never a value.
     pub before: Option<String>,
     /// The new state, in the same terms as `before`.
@@ -120,7 +120,7 @@ pub struct AuditChange {
 impl AuditChange {
     /// Returns a change that was made and is about nothing in particular.
     pub fn new(kind: ChangeKind, actor: &Actor, time: Millis) -> Self {
-        Self { time, kind, actor: actor.clone(), about: About::Whole, before: None, after: None, error: None }
+        Self { time, kind, actor: actor.clone(), about: ChangeSubject::Whole, before: None, after: None, error: None }
     }
 
     /// Returns the changes that lead from one revision of a secret to the next. Without `before`, the secret was
@@ -148,7 +148,7 @@ impl AuditChange {
 
     /// Sets what the change is about.
     #[must_use]
-    pub fn about(mut self, about: About) -> Self {
+    pub fn about(mut self, about: ChangeSubject) -> Self {
         self.about = about;
         self
     }
@@ -156,7 +156,7 @@ impl AuditChange {
     /// Sets the secret that the change is about, with its current name.
     #[must_use]
     pub fn of_secret(self, id: SecretId, name: &SecretName) -> Self {
-        self.about(About::Secret(id, name.to_string()))
+        self.about(ChangeSubject::Secret(id, name.to_string()))
     }
 
     /// Sets the former state: a digest, a name or a version. Never a value.
@@ -226,13 +226,13 @@ impl AuditChange {
     pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let actor = &self.actor;
         let about = match &self.about {
-            About::Whole => None,
-            About::Secret(id, name) => Some(KeptAbout::Secret(id.0, text(name))),
-            About::Name(name) => Some(KeptAbout::Name(text(name))),
-            About::Unknown(UnknownName::Hash(hash)) => Some(KeptAbout::Hash(*hash)),
-            About::Unknown(UnknownName::Other) => Some(KeptAbout::Other),
-            About::Plugin(feature) => Some(KeptAbout::Plugin(text(feature))),
-            About::Device(device) => Some(KeptAbout::Device(device.clone())),
+            ChangeSubject::Whole => None,
+            ChangeSubject::Secret(id, name) => Some(KeptAbout::Secret(id.0, text(name))),
+            ChangeSubject::Name(name) => Some(KeptAbout::Name(text(name))),
+            ChangeSubject::Unknown(UnknownName::Hash(hash)) => Some(KeptAbout::Hash(*hash)),
+            ChangeSubject::Unknown(UnknownName::Other) => Some(KeptAbout::Other),
+            ChangeSubject::Plugin(feature) => Some(KeptAbout::Plugin(text(feature))),
+            ChangeSubject::Device(device) => Some(KeptAbout::Device(device.clone())),
         };
         let caller = actor.caller.as_ref();
         let kept = Kept {
@@ -254,13 +254,13 @@ impl AuditChange {
         let kept: Kept = serde_json::from_slice(bytes).ok()?;
         let caller = kept.caller.map(|(uid, gid, pid, exe)| Caller { uid, gid, pid, exe: exe.into() });
         let about = match kept.about {
-            None => About::Whole,
-            Some(KeptAbout::Secret(id, name)) => About::Secret(SecretId(id), name),
-            Some(KeptAbout::Name(name)) => About::Name(name),
-            Some(KeptAbout::Hash(hash)) => About::Unknown(UnknownName::Hash(hash)),
-            Some(KeptAbout::Other) => About::Unknown(UnknownName::Other),
-            Some(KeptAbout::Plugin(feature)) => About::Plugin(feature),
-            Some(KeptAbout::Device(device)) => About::Device(device),
+            None => ChangeSubject::Whole,
+            Some(KeptAbout::Secret(id, name)) => ChangeSubject::Secret(SecretId(id), name),
+            Some(KeptAbout::Name(name)) => ChangeSubject::Name(name),
+            Some(KeptAbout::Hash(hash)) => ChangeSubject::Unknown(UnknownName::Hash(hash)),
+            Some(KeptAbout::Other) => ChangeSubject::Unknown(UnknownName::Other),
+            Some(KeptAbout::Plugin(feature)) => ChangeSubject::Plugin(feature),
+            Some(KeptAbout::Device(device)) => ChangeSubject::Device(device),
         };
         Some(Self {
             time: kept.time,
@@ -286,13 +286,13 @@ mod tests {
         let caller = Caller { uid: 1, gid: 2, pid: 3, exe: "/usr/bin/guillemet".into() };
         let actors = [Actor::caller(&caller), Actor::session(&caller, "12ab"), Actor::device("ab", "laptop")];
         let abouts = [
-            About::Whole,
-            About::Secret(SecretId([7; 16]), "a-name".into()),
-            About::Name("missing".into()),
-            About::Unknown(UnknownName::Hash([9; 8])),
-            About::Unknown(UnknownName::Other),
-            About::Plugin("mcp-server".into()),
-            About::Device(device),
+            ChangeSubject::Whole,
+            ChangeSubject::Secret(SecretId([7; 16]), "a-name".into()),
+            ChangeSubject::Name("missing".into()),
+            ChangeSubject::Unknown(UnknownName::Hash([9; 8])),
+            ChangeSubject::Unknown(UnknownName::Other),
+            ChangeSubject::Plugin("mcp-server".into()),
+            ChangeSubject::Device(device),
         ];
         for actor in &actors {
             for about in &abouts {

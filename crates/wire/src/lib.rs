@@ -203,7 +203,7 @@ pub struct Wrap {
 /// The key of the epoch before, sealed under the key of this epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Link {
+pub struct EpochLink {
     /// The epoch whose key seals the box.
     pub epoch: u64,
     /// The box with the key of epoch `epoch - 1`.
@@ -237,7 +237,7 @@ pub struct Push {
     pub wraps: Vec<Wrap>,
     /// The key of the former epoch; `None` if this push begins no new epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link: Option<Link>,
+    pub link: Option<EpochLink>,
     /// API keys that are valid from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<DeviceKey>,
@@ -287,7 +287,7 @@ pub struct ChangesPage {
     /// The wraps for the device that asks, of the epochs of these heads.
     pub wraps: Vec<Wrap>,
     /// The links of every epoch of the account, in order.
-    pub links: Vec<Link>,
+    pub links: Vec<EpochLink>,
     /// The position of the next page; `None` if this is the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<PullCursor>,

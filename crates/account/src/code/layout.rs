@@ -5,7 +5,7 @@
 use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
-use super::{AccountAddress, BadCode, Code, CodeKind, Creation, InvitationCode, Recovery};
+use super::{AccountAddress, AccountCode, BadCode, CodeKind, Creation, InvitationCode, Recovery};
 use crate::reader::Reader;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
@@ -18,22 +18,22 @@ const CHECK_LEN: usize = 4;
 /// The length of one group on paper, in characters.
 const GROUP: usize = 5;
 
-pub(super) fn text(code: &Code) -> Zeroizing<String> {
+pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
     let mut bytes = Bytes::default();
     bytes.put(&[LAYOUT]);
     match code {
-        Code::Creation(code) => {
+        AccountCode::Creation(code) => {
             bytes.place(&code.place);
             bytes.api_key(&code.api_key);
         }
-        Code::Invite(code) => {
+        AccountCode::Invite(code) => {
             bytes.place(&code.place);
             bytes.put(&code.inviter.0);
             bytes.put(&code.inviter_key.0);
             bytes.put(code.secret.as_slice());
             bytes.put(code.token.as_slice());
         }
-        Code::Recovery(code) => {
+        AccountCode::Recovery(code) => {
             bytes.place(&code.place);
             bytes.put(&code.device.0);
             bytes.put(code.device_secret.expose().as_slice());
@@ -61,7 +61,7 @@ pub(super) fn text(code: &Code) -> Zeroizing<String> {
     out
 }
 
-pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<Code, BadCode> {
+pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<AccountCode, BadCode> {
     let mut upper = Zeroizing::new(String::with_capacity(text.len()));
     upper.extend(text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()));
     let (found, body) = split(&upper)?;
@@ -104,18 +104,18 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
 
 /// Reads the fields of a code. Reports `CutOff` if they end too early; the caller relies on no field before the
 /// checksum has matched.
-fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<Code, BadCode> {
+fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<AccountCode, BadCode> {
     let place = place(reader)?;
     Ok(match kind {
-        CodeKind::Creation => Code::Creation(Creation { place, api_key: api_key(reader)? }),
-        CodeKind::Invite => Code::Invite(InvitationCode {
+        CodeKind::Creation => AccountCode::Creation(Creation { place, api_key: api_key(reader)? }),
+        CodeKind::Invite => AccountCode::Invite(InvitationCode {
             place,
             inviter: DeviceId(array(reader)?),
             inviter_key: PublicKey(array(reader)?),
             secret: Zeroizing::new(array(reader)?),
             token: Zeroizing::new(array(reader)?),
         }),
-        CodeKind::Recovery => Code::Recovery(Recovery {
+        CodeKind::Recovery => AccountCode::Recovery(Recovery {
             place,
             device: DeviceId(array(reader)?),
             device_secret: DeviceSecret::from_bytes(&mut array(reader)?),

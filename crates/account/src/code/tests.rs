@@ -31,13 +31,13 @@ fn api_key() -> ApiKey {
     ApiKey::from_parts(b"ab12cd34", &count(0)).unwrap()
 }
 
-fn creation() -> Code {
-    Code::Creation(Creation { place: place(None), api_key: api_key() })
+fn creation() -> AccountCode {
+    AccountCode::Creation(Creation { place: place(None), api_key: api_key() })
 }
 
-fn invite() -> Code {
+fn invite() -> AccountCode {
     let inviter = DeviceSecret::from_bytes(&mut count(0x01));
-    Code::Invite(InvitationCode {
+    AccountCode::Invite(InvitationCode {
         place: place(Some(count(0xc0))),
         inviter: DeviceId(count(0xd0)),
         inviter_key: PublicKey(inviter.public()),
@@ -46,8 +46,8 @@ fn invite() -> Code {
     })
 }
 
-fn recovery() -> Code {
-    Code::Recovery(Recovery {
+fn recovery() -> AccountCode {
+    AccountCode::Recovery(Recovery {
         place: place(Some(count(0xc0))),
         device: DeviceId(count(0xe0)),
         device_secret: DeviceSecret::from_bytes(&mut count(0x61)),
@@ -71,7 +71,7 @@ fn codes_are_those_of_another_implementation() {
 #[test]
 fn codes_are_read_as_they_were_made() {
     for text in [CREATION, INVITE, RECOVERY] {
-        let code = Code::parse(text).unwrap();
+        let code = AccountCode::parse(text).unwrap();
         assert_eq!(code.text().as_str(), text);
         assert_eq!(code.place().account(), AccountId(count(0x10)));
         assert_eq!(code.place().url(), "https://account.example:8443");
@@ -92,13 +92,13 @@ fn blanks_line_breaks_and_upper_case_do_no_harm() {
             text.chars().enumerate().flat_map(|(at, c)| [c, if at % 7 == 3 { '\n' } else { ' ' }]).collect();
         let joined: String = text.split(' ').collect();
         for form in [upper, broken, joined, format!(" \t{text}\r\n\u{a0}")] {
-            assert_eq!(Code::parse(&form).unwrap().text().as_str(), text);
+            assert_eq!(AccountCode::parse(&form).unwrap().text().as_str(), text);
         }
     }
 }
 
 fn refusal(text: &str) -> BadCode {
-    Code::parse(text).unwrap_err()
+    AccountCode::parse(text).unwrap_err()
 }
 
 #[test]
@@ -170,7 +170,7 @@ proptest! {
     fn every_code_comes_back(url in "[!-~]{1,80}", pin in any::<Option<[u8; 32]>>(), account in any::<[u8; 16]>(), seq in any::<u64>()) {
         let place = || AccountAddress::new(AccountId(account), &url, pin).unwrap();
         let device_secret = DeviceSecret::random();
-        let code = Code::Recovery(Recovery {
+        let code = AccountCode::Recovery(Recovery {
             place: place(),
             device: DeviceId(account),
             device_secret,
@@ -180,8 +180,8 @@ proptest! {
             head: Newest { seq, hash: Hash::of(&[&account]) },
             made_at: seq,
         });
-        for code in [code, Code::Creation(Creation { place: place(), api_key: ApiKey::random() })] {
-            let read = Code::parse(&code.text()).unwrap();
+        for code in [code, AccountCode::Creation(Creation { place: place(), api_key: ApiKey::random() })] {
+            let read = AccountCode::parse(&code.text()).unwrap();
             prop_assert_eq!(read.text(), code.text());
             prop_assert_eq!(read.place(), &place());
         }
@@ -189,10 +189,10 @@ proptest! {
 
     #[test]
     fn arbitrary_texts_never_panic(text in "\\PC{0,80}", rest in "[a-z2-7 ]{0,400}") {
-        prop_assert!(Code::parse(&text).is_err());
+        prop_assert!(AccountCode::parse(&text).is_err());
         for prefix in ["gc1-", "gi1-", "gr1-aeib"] {
             let text = format!("{prefix}{rest}");
-            prop_assert!(Code::parse(&text).is_err());
+            prop_assert!(AccountCode::parse(&text).is_err());
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::references::References;
-use crate::intent::{Change, Intent};
+use crate::intent::{Intent, IntentChange};
 use guillemet_base::names::{Millis, NAME_MAX, SecretId, SecretName};
 use guillemet_secret::record::Secret;
 use guillemet_wire::DeviceId;
@@ -184,10 +184,10 @@ impl Replica {
     /// Applies an intent to the present content. Returns a notice if the user should know about the result.
     pub fn apply(&mut self, intent: &Intent, maker: HeadAuthor) -> Option<Notice> {
         let notice = |text| Some(Notice { at: intent.at, text });
-        if let Change::Create(secret) = &intent.change {
+        if let IntentChange::Create(secret) = &intent.change {
             return self.create(secret, maker).and_then(notice);
         }
-        if matches!(intent.change, Change::Delete) {
+        if matches!(intent.change, IntentChange::Delete) {
             if let Some(secret) = self.secrets.get(&intent.secret).cloned() {
                 let deleted = Deleted { seq: maker.seq, at: intent.at, by: maker.device, secret };
                 self.bury(Arc::new(deleted));
@@ -202,7 +202,7 @@ impl Replica {
             ));
         }
         let known = self.secrets.get(&intent.secret)?;
-        if let Change::Value(version) = &intent.change
+        if let IntentChange::Value(version) = &intent.change
             && known.versions.iter().any(|known| known.id == version.id)
         {
             // The value is already in the account, through a head that this device never saw because the server was
@@ -211,12 +211,12 @@ impl Replica {
         }
         let mut next = known.next(intent.at);
         match &intent.change {
-            Change::Value(version) => next.add_version(version.clone(), maker.keep),
-            Change::Enable(enabled) => next.enabled = *enabled,
+            IntentChange::Value(version) => next.add_version(version.clone(), maker.keep),
+            IntentChange::Enable(enabled) => next.enabled = *enabled,
             // A template of another device still means this secret by that name.
-            Change::Forget(name) if self.is_referenced(name, maker) => {}
-            Change::Forget(name) => next.forget_name(name),
-            Change::Rename(name) => {
+            IntentChange::Forget(name) if self.is_referenced(name, maker) => {}
+            IntentChange::Forget(name) => next.forget_name(name),
+            IntentChange::Rename(name) => {
                 let free = self.claim(name, next.id, maker);
                 if free.as_str() != name.as_str() {
                     told = Some(format!(
@@ -226,7 +226,7 @@ impl Replica {
                 }
                 next.rename(free);
             }
-            Change::Create(_) | Change::Delete => {}
+            IntentChange::Create(_) | IntentChange::Delete => {}
         }
         self.put(Arc::new(next));
         told.and_then(notice)

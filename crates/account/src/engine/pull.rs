@@ -9,7 +9,7 @@ use super::object::Object;
 use super::rescue::rescue;
 use super::*;
 use crate::seal::{BoxKind, NO_ID, open_wrap};
-use guillemet_wire::{ChangedRecord, ChangesPage, Link, SealedHead, SealedRecord, Wrap};
+use guillemet_wire::{ChangedRecord, ChangesPage, EpochLink, SealedHead, SealedRecord, Wrap};
 
 const GOES_BACK: &str = "a record goes back";
 
@@ -215,7 +215,7 @@ impl Engine {
     }
 
     /// Opens the keys of former epochs, from the newest down, as far as possible.
-    fn open_links(&self, keys: &mut BTreeMap<u64, Arc<EpochKey>>, links: &[Link]) {
+    fn open_links(&self, keys: &mut BTreeMap<u64, Arc<EpochKey>>, links: &[EpochLink]) {
         for link in links.iter().rev() {
             if let Some(key) = keys.get(&link.epoch).cloned()
                 && !keys.contains_key(&(link.epoch - 1))

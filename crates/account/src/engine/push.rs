@@ -5,7 +5,7 @@
 use super::object::Object;
 use super::pull::leaves;
 use super::*;
-use crate::intent::Change;
+use crate::intent::IntentChange;
 use crate::seal::{BoxKind, NO_ID};
 use guillemet_base::names::Millis;
 use guillemet_base::random::random;
@@ -275,7 +275,7 @@ impl Engine {
                 if !blocked.is_empty() {
                     return Err(PushError::Referenced(blocked));
                 }
-                let intent = Intent::new(*id, now, Change::Delete);
+                let intent = Intent::new(*id, now, IntentChange::Delete);
                 next.apply(&intent, maker);
                 intents.push(intent.id);
             }
@@ -349,7 +349,7 @@ impl Engine {
         let mut intents = Vec::new();
         for intent in &self.pending {
             let changed = match &intent.change {
-                Change::Create(secret) => Some(secret),
+                IntentChange::Create(secret) => Some(secret),
                 _ => next.secret(intent.secret),
             };
             if !room.take(changed.map(|secret| &**secret)) {

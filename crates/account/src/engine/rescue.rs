@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::holdings::Replica;
-use crate::intent::{Change, Intent};
+use crate::intent::{Intent, IntentChange};
 use guillemet_base::random::random;
 use guillemet_secret::record::{Secret, Version};
 
@@ -21,7 +21,7 @@ pub(super) fn rescue(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
             Some(known) => rescued.extend(of_living(secret, known).into_iter().map(want)),
             None => match now.deleted(secret.id) {
                 Some(deleted) => rescued.extend(values(secret, &deleted.secret).into_iter().map(want)),
-                None => rescued.push(want(Change::Create(Arc::clone(secret)))),
+                None => rescued.push(want(IntentChange::Create(Arc::clone(secret)))),
             },
         }
     }
@@ -29,33 +29,33 @@ pub(super) fn rescue(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
     rescued.into_iter().map(Arc::new).collect()
 }
 
-fn of_living(secret: &Secret, known: &Secret) -> Vec<Change> {
+fn of_living(secret: &Secret, known: &Secret) -> Vec<IntentChange> {
     let mut changes = values(secret, known);
     if is_later(secret, known) {
         if secret.name.as_str() != known.name.as_str() {
-            changes.push(Change::Rename(secret.name.clone()));
+            changes.push(IntentChange::Rename(secret.name.clone()));
         }
         if secret.enabled != known.enabled {
-            changes.push(Change::Enable(secret.enabled));
+            changes.push(IntentChange::Enable(secret.enabled));
         }
     } else if !changes.is_empty() && secret.versions.iter().all(|version| version.id != known.current().id) {
         // The account's value was set after those that it lost. It stays the present value, and the lost ones become
         // former versions.
-        changes.push(Change::Value(Version { id: random(), ..known.current().clone() }));
+        changes.push(IntentChange::Value(Version { id: random(), ..known.current().clone() }));
     }
     changes
 }
 
 /// Returns the versions after the last one that both have. A missing version before that was pruned. If there is no
 /// common version, returns the present one if `secret` is later, and nothing otherwise.
-fn values(secret: &Secret, known: &Secret) -> Vec<Change> {
+fn values(secret: &Secret, known: &Secret) -> Vec<IntentChange> {
     let is_known = |version: &Version| known.versions.iter().any(|known| known.id == version.id);
     let lost = match secret.versions.iter().rposition(is_known) {
         Some(common) => common + 1,
         None if is_later(secret, known) => secret.versions.len() - 1,
         None => secret.versions.len(),
     };
-    secret.versions[lost..].iter().cloned().map(Change::Value).collect()
+    secret.versions[lost..].iter().cloned().map(IntentChange::Value).collect()
 }
 
 fn is_later(secret: &Secret, known: &Secret) -> bool {

@@ -108,14 +108,14 @@ fn links_lead_to_the_epoch_before_and_nowhere_else() {
     assert_eq!(newest.open_link(account(), &link).unwrap().key().expose(), former.key().expose());
     assert!(newest.open_link(AccountId(count(0)), &link).is_err());
     assert!(former.open_link(account(), &link).is_err());
-    assert!(newest.open_link(account(), &Link { epoch: 2, ..link.clone() }).is_err());
+    assert!(newest.open_link(account(), &EpochLink { epoch: 2, ..link.clone() }).is_err());
     let short = newest.seal(BoxKind::Link, account(), NO_ID, 2, &[1; 31]);
-    assert!(newest.open_link(account(), &Link { epoch: 3, sealed: short }).is_err());
+    assert!(newest.open_link(account(), &EpochLink { epoch: 3, sealed: short }).is_err());
     // There is no epoch before the first.
     let first = EpochKey::random(1);
     let sealed = first.seal(BoxKind::Link, account(), NO_ID, 0, &[1; 32]);
-    assert!(first.open_link(account(), &Link { epoch: 1, sealed }).is_err());
-    assert!(EpochKey::random(0).open_link(account(), &Link { epoch: 0, sealed: Sealed::default() }).is_err());
+    assert!(first.open_link(account(), &EpochLink { epoch: 1, sealed }).is_err());
+    assert!(EpochKey::random(0).open_link(account(), &EpochLink { epoch: 0, sealed: Sealed::default() }).is_err());
 }
 
 #[test]
@@ -250,7 +250,7 @@ proptest! {
         let sealed = Sealed(bytes.clone());
         let key = key(2, 1);
         prop_assert!(key.open(BoxKind::Head, account(), NO_ID, 1, &sealed).is_err());
-        let link = Link { epoch: 2, sealed: sealed.clone() };
+        let link = EpochLink { epoch: 2, sealed: sealed.clone() };
         prop_assert!(key.open_link(account(), &link).is_err());
         let wrap = Wrap { device: ME, epoch: 3, sender: SENDER, sealed };
         prop_assert!(opened(&wrap).is_err());

@@ -266,14 +266,14 @@ fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::error::Code;
+    use crate::http::error::HttpErrorCode;
 
     #[test]
     fn every_route_and_every_status_has_a_counter_of_its_own() {
         for (index, (_, path, endpoint)) in ROUTES.iter().enumerate() {
             assert_eq!(*endpoint as usize, index, "{path}");
         }
-        for (_, name, status) in Code::ALL {
+        for (_, name, status) in HttpErrorCode::ALL {
             assert!(STATUSES.contains(&status), "{name}");
         }
         let counts = RequestCounters::default();

@@ -43,7 +43,7 @@ use crate::app::error::{AppError, ErrorCode};
 use crate::app::identity::{self, Rules};
 use crate::http::admission::{Admission, EndReason, Slot, SlotHolder};
 use crate::http::connection::Timed;
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 use crate::resolve::budget::{Reservation, SMALL};
 use guillemet_vault::usage::Caller;
 
@@ -129,7 +129,7 @@ impl Gate {
             rules,
             forbidden: ConnectionRefusal::new(&no_rights()),
             full: Arc::new(ConnectionRefusal::new(&HttpError::new(
-                Code::RateLimited,
+                HttpErrorCode::RateLimited,
                 "all connections this caller can have are taken; use one connection for several requests, or raise \
                  limits.connections",
             ))),
@@ -196,7 +196,7 @@ impl Gate {
 /// Makes the error for a caller without any right.
 fn no_rights() -> HttpError {
     let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
-    HttpError::new(Code::App(ErrorCode::Forbidden), message)
+    HttpError::new(HttpErrorCode::App(ErrorCode::Forbidden), message)
 }
 
 /// A connection that is served, and what its requests need.
@@ -353,7 +353,7 @@ impl Served {
 /// Returns the response to a method that a path does not support.
 fn method_not_allowed(methods: &str) -> Response<Body> {
     let message = format!("this path knows {methods} only");
-    let mut response = HttpError::new(Code::MethodNotAllowed, message).into_response();
+    let mut response = HttpError::new(HttpErrorCode::MethodNotAllowed, message).into_response();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         response.headers_mut().insert(ALLOW, methods);
     }

@@ -112,10 +112,10 @@ fn send_at_once(stream: &UnixStream, answer: &[u8]) {
 mod tests {
     use super::*;
     use crate::app::error::ErrorCode;
-    use crate::http::error::Code;
+    use crate::http::error::HttpErrorCode;
 
     fn refusal() -> ConnectionRefusal {
-        ConnectionRefusal::new(&HttpError::new(Code::App(ErrorCode::Forbidden), "no"))
+        ConnectionRefusal::new(&HttpError::new(HttpErrorCode::App(ErrorCode::Forbidden), "no"))
     }
 
     const EXPECTED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n\

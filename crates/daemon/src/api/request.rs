@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::app::error::AppError;
 use crate::app::listing::Page;
 use crate::app::usage::Events;
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request::{Intake, bytes, query};
 use crate::inventory::{Filter, SameName, Status};
 use crate::resolve::budget::Reservation;
@@ -89,7 +89,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
     match (tags.next().map(HeaderValue::to_str), tags.next()) {
         (None, _) => Ok(None),
         (Some(Ok(tags)), None) => Ok(Some(tags.to_owned())),
-        _ => Err(HttpError::new(Code::BadRequest, "If-Match has to be one header of entity tags")),
+        _ => Err(HttpError::new(HttpErrorCode::BadRequest, "If-Match has to be one header of entity tags")),
     }
 }
 
@@ -164,9 +164,9 @@ impl Fields {
         // serde_json's own message can quote the body, which may contain a value: report only the place.
         match leaving_nothing(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
-            Ok(_) => Err(HttpError::new(Code::BadRequest, "the body has to be a JSON object")),
+            Ok(_) => Err(HttpError::new(HttpErrorCode::BadRequest, "the body has to be a JSON object")),
             Err(error) => Err(HttpError::new(
-                Code::BadRequest,
+                HttpErrorCode::BadRequest,
                 format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
             )),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::routes::{ROUTES, RouteMatch, Router};
-use crate::http::error::Code;
+use crate::http::error::HttpErrorCode;
 
 fn openapi() -> serde_json::Value {
     serde_saphyr::from_str(include_str!("../../../../openapi.yaml")).unwrap()
@@ -30,7 +30,7 @@ fn openapi_lists_exactly_the_codes() {
     let listed = openapi()["components"]["schemas"]["Error"]["properties"]["code"]["enum"].clone();
     let documented: BTreeSet<String> =
         listed.as_array().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
-    let codes: BTreeSet<String> = Code::ALL.iter().map(|(_, name, _)| (*name).to_owned()).collect();
+    let codes: BTreeSet<String> = HttpErrorCode::ALL.iter().map(|(_, name, _)| (*name).to_owned()).collect();
     assert_eq!(documented, codes);
 }
 

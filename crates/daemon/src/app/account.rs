@@ -8,9 +8,9 @@ use super::error::AppError;
 use super::{App, audit};
 use crate::inventory::{AccountError, Inventory};
 use crate::sync::{self, JoinRequest, SyncError};
-use guillemet_account::code::Code;
+use guillemet_account::code::AccountCode;
 use guillemet_account::engine::PushError;
-use guillemet_vault::audit::{About, Actor, DeviceRef};
+use guillemet_vault::audit::{Actor, ChangeSubject, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::DeviceId;
 
@@ -19,21 +19,21 @@ use guillemet_wire::DeviceId;
 ///
 /// # Errors
 /// [`AppError::Sync`] and [`AppError::Inventory`]. This vault is then in no account.
-pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &JoinRequest) -> Result<(), AppError> {
+pub async fn begin(app: &Arc<App>, actor: &Actor, code: AccountCode, request: &JoinRequest) -> Result<(), AppError> {
     let kind = match &code {
-        Code::Creation(_) => ChangeKind::AccountCreated,
-        Code::Invite(_) => ChangeKind::AccountJoined,
-        Code::Recovery(_) => ChangeKind::AccountRecovered,
+        AccountCode::Creation(_) => ChangeKind::AccountCreated,
+        AccountCode::Invite(_) => ChangeKind::AccountJoined,
+        AccountCode::Recovery(_) => ChangeKind::AccountRecovered,
     };
     let begin = async {
         match code {
-            Code::Creation(code) => sync::create(&app.sync, actor, code, request).await?,
-            Code::Invite(code) => sync::join(&app.sync, actor, code, request).await?,
-            Code::Recovery(code) => sync::recover(&app.sync, actor, code, request).await?,
+            AccountCode::Creation(code) => sync::create(&app.sync, actor, code, request).await?,
+            AccountCode::Invite(code) => sync::join(&app.sync, actor, code, request).await?,
+            AccountCode::Recovery(code) => sync::recover(&app.sync, actor, code, request).await?,
         }
         Ok(())
     };
-    audit::attempt(app, actor, &[(kind, About::Whole)], begin).await?;
+    audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], begin).await?;
     sync::first_contact(&app.sync).await;
     Ok(())
 }
@@ -44,7 +44,7 @@ pub async fn begin(app: &Arc<App>, actor: &Actor, code: Code, request: &JoinRequ
 /// [`AppError::Sync`] if the vault is in no account, or there is no contact with the account's server.
 pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>, u64), AppError> {
     let invite = async { Ok(sync::invite(&app.sync, actor).await?) };
-    audit::attempt(app, actor, &[(ChangeKind::DeviceInvited, About::Whole)], invite).await
+    audit::attempt(app, actor, &[(ChangeKind::DeviceInvited, ChangeSubject::Whole)], invite).await
 }
 
 /// Returns the state of sync with the account.
@@ -83,7 +83,7 @@ pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(Devi
 /// [`AppError::Sync`] if there is no contact with the account's server, which has to learn of the code.
 pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, AppError> {
     let print = async { Ok(sync::recovery(&app.sync, actor).await?) };
-    audit::attempt(app, actor, &[(ChangeKind::RecoveryCodeMade, About::Whole)], print).await
+    audit::attempt(app, actor, &[(ChangeKind::RecoveryCodeMade, ChangeSubject::Whole)], print).await
 }
 
 /// Repairs the account after its server was set back to an older state. Without the words that confirm it, nothing is
@@ -91,9 +91,9 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, Ap
 ///
 /// # Errors
 /// [`AppError::Sync`].
-pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<sync::Plan, AppError> {
+pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<sync::RepairPlan, AppError> {
     let repair = async { Ok(sync::repair(&app.sync, actor, confirmed).await?) };
-    let whole = [(ChangeKind::AccountRepaired, About::Whole)];
+    let whole = [(ChangeKind::AccountRepaired, ChangeSubject::Whole)];
     let recorded = if confirmed.is_some() { whole.as_slice() } else { &[] };
     audit::attempt(app, actor, recorded, repair).await
 }
@@ -104,16 +104,16 @@ pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> R
 /// [`AppError::Sync`] if this vault is in no account. [`AppError::Inventory`] if the vault cannot be written.
 pub async fn leave(app: &Arc<App>, actor: &Actor) -> Result<bool, AppError> {
     let leave = async { Ok(sync::leave(&app.sync, actor).await?) };
-    audit::attempt(app, actor, &[(ChangeKind::AccountLeft, About::Whole)], leave).await
+    audit::attempt(app, actor, &[(ChangeKind::AccountLeft, ChangeSubject::Whole)], leave).await
 }
 
 /// Returns the device for the audit trail. An id that no device of the account has is not recorded as it was typed.
-async fn about_device(app: &App, actor: &Actor, id: &str) -> About {
+async fn about_device(app: &App, actor: &Actor, id: &str) -> ChangeSubject {
     let state = app.inventory.run(Inventory::account).await.ok().flatten();
     let head = state.and_then(|state| state.head);
     let device = head.and_then(|(head, _)| head.devices.into_iter().find(|device| device.id.to_string() == id));
     match device {
-        Some(device) => About::Device(DeviceRef { id: device.id.to_string(), name: device.name }),
+        Some(device) => ChangeSubject::Device(DeviceRef { id: device.id.to_string(), name: device.name }),
         None => audit::unknown(&app.resolver, actor, id),
     }
 }

@@ -11,27 +11,27 @@ use super::error::AppError;
 use crate::resolve::Resolver;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
-use guillemet_vault::audit::{About, Actor, AuditChange};
+use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::{ChangeKind, Subject};
 
 /// Returns what a name in a request refers to: a secret, or a name in use. A name that is not known here is hashed.
-pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> About {
+pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> ChangeSubject {
     let state = resolver.current.load();
     if let Some(secret) = state.secret(&name.key()) {
-        return About::Secret(secret.id, secret.name.to_string());
+        return ChangeSubject::Secret(secret.id, secret.name.to_string());
     }
     if state.knows(&name.key()) {
-        return About::Name(name.to_string());
+        return ChangeSubject::Name(name.to_string());
     }
     unknown(resolver, actor, name.as_str())
 }
 
 /// Returns the keyed hash that is recorded in place of a text that is not known here.
-pub fn unknown(resolver: &Resolver, actor: &Actor, asked: &str) -> About {
+pub fn unknown(resolver: &Resolver, actor: &Actor, asked: &str) -> ChangeSubject {
     let uid = actor.caller.as_ref().map_or(0, |caller| caller.uid);
     match resolver.recorder.unknown(uid, asked, now()) {
-        Subject::Unknown(unknown) => About::Unknown(unknown),
-        Subject::Name(_) | Subject::Secret(_) => About::Whole,
+        Subject::Unknown(unknown) => ChangeSubject::Unknown(unknown),
+        Subject::Name(_) | Subject::Secret(_) => ChangeSubject::Whole,
     }
 }
 
@@ -42,14 +42,14 @@ pub fn unknown(resolver: &Resolver, actor: &Actor, asked: &str) -> About {
 pub async fn attempt<T>(
     app: &Arc<App>,
     actor: &Actor,
-    wanted: &[(ChangeKind, About)],
+    wanted: &[(ChangeKind, ChangeSubject)],
     change: impl Future<Output = Result<T, AppError>>,
 ) -> Result<T, AppError> {
     let done = change.await;
     if let Err(error) = &done
         && !error.is_after_the_fact()
     {
-        let failed = |(kind, about): &(ChangeKind, About)| {
+        let failed = |(kind, about): &(ChangeKind, ChangeSubject)| {
             AuditChange::new(*kind, actor, now()).about(about.clone()).failed(error.code().name())
         };
         record_failed(app, wanted.iter().map(failed).collect()).await;

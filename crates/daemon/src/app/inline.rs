@@ -27,7 +27,7 @@ use guillemet_template::lexer::{Lexed, lex};
 const PLANNERS: usize = 4;
 
 /// Allows one inline render at a time for each user, so that no user can take all planners by starting processes.
-pub struct Turns {
+pub struct InlineQueue {
     users: Mutex<HashMap<u32, Weak<tokio::sync::Mutex<()>>>>,
     planners: Arc<Semaphore>,
 }
@@ -38,13 +38,13 @@ struct Turn {
     _planner: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Turns {
+impl Default for InlineQueue {
     fn default() -> Self {
         Self { users: Mutex::default(), planners: Arc::new(Semaphore::new(PLANNERS)) }
     }
 }
 
-impl Turns {
+impl InlineQueue {
     fn of(&self, uid: u32) -> Arc<tokio::sync::Mutex<()>> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         users.retain(|_, turn| turn.strong_count() > 0);

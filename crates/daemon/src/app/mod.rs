@@ -98,7 +98,7 @@ pub struct App {
     /// Limits how many requests re-read their template at the same time.
     pub rechecks: serving::Rechecks,
     /// The turns of users for inline renders.
-    pub inline: inline::Turns,
+    pub inline: inline::InlineQueue,
     /// The pinned plugins. Locked while one is added or removed, and while their files are checked.
     pub pins: tokio::sync::Mutex<Vec<guillemet_plugin::registry::Pin>>,
     /// Sends requests for links to the console, which opens with the first one.

@@ -10,7 +10,7 @@ use super::error::AppError;
 use super::{App, audit};
 use guillemet_base::time::now;
 use guillemet_plugin::registry::{Candidate, Pin, PluginView};
-use guillemet_vault::audit::{About, Actor, AuditChange};
+use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
 
 /// The label under which the vault keeps the pinned plugins.
@@ -59,8 +59,8 @@ pub async fn add(
     let kind = ChangeKind::PluginAdded;
     // Compiled without the lock on `App::pins`, so that nobody waits for it.
     let inspected = async { Ok(app.registry.candidate(file).await?) };
-    let candidate = audit::attempt(app, actor, &[(kind, About::Whole)], inspected).await?;
-    let about = About::Plugin(candidate.feature().to_owned());
+    let candidate = audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], inspected).await?;
+    let about = ChangeSubject::Plugin(candidate.feature().to_owned());
     let adding = confirmed(app, actor, candidate, digest, replaces);
     let added = audit::attempt(app, actor, &[(kind, about)], adding).await?;
     forget_plans(app, &added.feature).await;
@@ -90,7 +90,7 @@ async fn confirmed(
 }
 
 fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
-    AuditChange::new(kind, actor, now()).about(About::Plugin(feature.to_owned()))
+    AuditChange::new(kind, actor, now()).about(ChangeSubject::Plugin(feature.to_owned()))
 }
 
 /// Removes the plugin that was added for a feature. If it replaced a built-in plugin, that one is used again.
@@ -100,7 +100,7 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
 /// stored.
 pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let about = match app.registry.knows(feature) {
-        true => About::Plugin(feature.to_owned()),
+        true => ChangeSubject::Plugin(feature.to_owned()),
         false => audit::unknown(&app.resolver, actor, feature),
     };
     audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, about)], removed(app, actor, feature)).await?;

@@ -18,7 +18,7 @@ use guillemet_base::names::SecretName;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
-use guillemet_vault::audit::{About, Actor, AuditChange};
+use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
 
 /// Returns how many secrets pass a filter, and those on its page. They reflect the templates as they were at `since` or
@@ -87,7 +87,7 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
 async fn changed(
     app: &Arc<App>,
     actor: &Actor,
-    wanted: &[(ChangeKind, About)],
+    wanted: &[(ChangeKind, ChangeSubject)],
     change: impl FnOnce(&Inventory, &Actor) -> Result<(Changed, Released), InventoryError> + Send + 'static,
 ) -> Result<Changed, AppError> {
     let by = actor.clone();

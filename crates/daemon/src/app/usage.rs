@@ -10,7 +10,7 @@ use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
-use guillemet_vault::audit::{About, AuditChange, DeviceRef};
+use guillemet_vault::audit::{AuditChange, ChangeSubject, DeviceRef};
 use guillemet_vault::usage::{
     Caller, ChangeKind, Class, Decoded, EventKind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName,
     UseEvent,
@@ -127,10 +127,10 @@ impl Picks for Wanted<'_> {
     fn of_change(&self, change: &AuditChange) -> bool {
         let of_secret = match &change.about {
             _ if self.query.secret.is_none() => true,
-            About::Secret(id, _) => self.ids.contains(id),
-            About::Name(name) => self.of_name(name),
-            About::Unknown(name) => Some(*name) == self.unknown,
-            About::Whole | About::Plugin(_) | About::Device(_) => false,
+            ChangeSubject::Secret(id, _) => self.ids.contains(id),
+            ChangeSubject::Name(name) => self.of_name(name),
+            ChangeSubject::Unknown(name) => Some(*name) == self.unknown,
+            ChangeSubject::Whole | ChangeSubject::Plugin(_) | ChangeSubject::Device(_) => false,
         };
         of_secret
             && self.query.since.is_none_or(|since| change.time >= since)
@@ -157,7 +157,7 @@ fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<Eve
     let state = resolver.current.load();
     let mut names: HashMap<SecretId, String> = HashMap::new();
     for deletion in deletions.into_iter().rev() {
-        if let TrailEvent::Change(AuditChange { about: About::Secret(id, name), .. }) = deletion {
+        if let TrailEvent::Change(AuditChange { about: ChangeSubject::Secret(id, name), .. }) = deletion {
             names.insert(id, name);
         }
     }
@@ -204,14 +204,14 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
 fn of_change(change: AuditChange, names: &HashMap<SecretId, String>) -> EventView {
     let (mut secret, mut secret_id, mut subject) = (None, None, None);
     match change.about {
-        About::Whole => {}
-        About::Secret(id, name) => {
+        ChangeSubject::Whole => {}
+        ChangeSubject::Secret(id, name) => {
             (secret, secret_id) = (Some(names.get(&id).cloned().unwrap_or(name)), Some(id.to_string()));
         }
-        About::Name(name) => secret = Some(name),
-        About::Unknown(unknown) => secret = Some(unknown.to_string()),
-        About::Plugin(feature) => subject = Some(feature),
-        About::Device(device) => subject = Some(device.name),
+        ChangeSubject::Name(name) => secret = Some(name),
+        ChangeSubject::Unknown(unknown) => secret = Some(unknown.to_string()),
+        ChangeSubject::Plugin(feature) => subject = Some(feature),
+        ChangeSubject::Device(device) => subject = Some(device.name),
     }
     EventView {
         time: rfc3339(change.time),

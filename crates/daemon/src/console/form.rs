@@ -5,7 +5,7 @@
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 
 /// The fields of a form. Each name occurs at most once.
 pub struct Form(Vec<(String, Zeroizing<String>)>);
@@ -16,7 +16,7 @@ impl Form {
     /// # Errors
     /// A bad request. Its message contains nothing of the body.
     pub fn read(body: &[u8], known: &[&str]) -> Result<Self, HttpError> {
-        let wrong = |message: &str| HttpError::new(Code::BadRequest, message);
+        let wrong = |message: &str| HttpError::new(HttpErrorCode::BadRequest, message);
         let mut fields: Vec<(String, Zeroizing<String>)> = Vec::new();
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -61,7 +61,7 @@ fn decode(raw: &[u8]) -> Result<Zeroizing<String>, HttpError> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text)),
         // The allocator wipes the bytes when the error is dropped.
-        Err(_) => Err(HttpError::new(Code::BadRequest, "the form is not UTF-8")),
+        Err(_) => Err(HttpError::new(HttpErrorCode::BadRequest, "the form is not UTF-8")),
     }
 }
 

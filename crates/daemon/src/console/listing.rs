@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::pages::part;
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request;
 use crate::inventory::{Filter, SecretView, Status};
 
@@ -47,14 +47,16 @@ impl InventoryQuery {
         let one_of = |name: &str, value: &str, known: &[&str]| {
             let message = || format!("`{name}` has to be one of {}", known.join(", "));
             let fits = value.is_empty() || known.contains(&value);
-            if fits { Ok(()) } else { Err(HttpError::new(Code::BadRequest, message())) }
+            if fits { Ok(()) } else { Err(HttpError::new(HttpErrorCode::BadRequest, message())) }
         };
         one_of("status", &status, &Status::ALL.map(|(name, _)| name))?;
         one_of("sort", &sort, &SORTS.map(|(name, _)| name))?;
         one_of("direction", &direction, &["asc", "desc"])?;
         let offset = match offset.as_str() {
             "" => 0,
-            digits => digits.parse().map_err(|_| HttpError::new(Code::BadRequest, "`offset` has to be a number"))?,
+            digits => {
+                digits.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`offset` has to be a number"))?
+            }
         };
         let sort = if sort.is_empty() { SORTS[0].0.to_owned() } else { sort };
         Ok(Self { query, status, sort, descending: direction == "desc", offset })

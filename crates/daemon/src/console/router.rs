@@ -21,7 +21,7 @@ use super::visit::{PageResult, SECRETS, Visit, plain, see_other};
 use super::{Site, audit, plugins, secrets, session, templates};
 use crate::app;
 use crate::app::error::{AppError, ErrorCode};
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
@@ -149,7 +149,7 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     let visit = Visit { site, session, parts, params: found.params };
     let methods = route.methods(fields);
     if !methods.split(", ").any(|known| parts.method == *known) {
-        let error = HttpError::new(Code::MethodNotAllowed, format!("this page knows {methods} only"));
+        let error = HttpError::new(HttpErrorCode::MethodNotAllowed, format!("this page knows {methods} only"));
         return not_allowed(visit.error(&error), methods);
     }
     let answered =
@@ -183,14 +183,14 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
     if !is_from(&visit.site.host, headers) {
         forbidden(visit, route);
         return Err(HttpError::new(
-            Code::App(ErrorCode::Forbidden),
+            HttpErrorCode::App(ErrorCode::Forbidden),
             "this form was not sent by the console; nothing was changed",
         ));
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(HttpError::new(Code::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
+        return Err(HttpError::new(HttpErrorCode::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
     }
     let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
     let sent = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
@@ -199,7 +199,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
     if !session::same(&form.take("csrf"), &visit.session.csrf) {
         forbidden(visit, route);
         let message = "this form is not of this session; nothing was changed. Go back, reload the page and try again";
-        return Err(HttpError::new(Code::App(ErrorCode::Forbidden), message));
+        return Err(HttpError::new(HttpErrorCode::App(ErrorCode::Forbidden), message));
     }
     match route {
         Route::Secrets => secrets::create(visit, form).await,
@@ -211,7 +211,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
         Route::Disable => secrets::set_enabled(visit, form, false).await,
         Route::LogOut => Ok(log_out(visit).await),
         // `methods` lets none of these through.
-        _ => Err(HttpError::new(Code::MethodNotAllowed, "this page takes no form")),
+        _ => Err(HttpError::new(HttpErrorCode::MethodNotAllowed, "this page takes no form")),
     }
 }
 

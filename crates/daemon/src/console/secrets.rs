@@ -21,7 +21,7 @@ use super::pages::{data, part};
 use super::visit::{PageResult, SECRETS, Visit};
 use crate::app::error::AppError;
 use crate::app::secrets as service;
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::{ago, now, seconds};
@@ -323,7 +323,8 @@ fn back(
 pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (version, etag) = (sent.take("version"), sent.take("etag"));
-    let version: u32 = version.parse().map_err(|_| HttpError::new(Code::BadRequest, "`version` has to be a number"))?;
+    let version: u32 =
+        version.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`version` has to be a number"))?;
     let name = visit.secret_name()?;
     match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
         Ok(Changed { secret, .. }) => {

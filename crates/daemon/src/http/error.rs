@@ -13,7 +13,7 @@ use crate::resolve::budget::Exhausted;
 
 /// The kind of an error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
+pub enum HttpErrorCode {
     /// The request is malformed or its body arrived too slowly.
     BadRequest,
     /// The body is larger than `request::BODY_MAX`, 1 MiB.
@@ -26,12 +26,12 @@ pub enum Code {
     App(ErrorCode),
 }
 
-/// Makes a row of [`Code::ALL`].
-const fn app(code: ErrorCode, status: u16) -> (Code, &'static str, u16) {
-    (Code::App(code), code.name(), status)
+/// Makes a row of [`HttpErrorCode::ALL`].
+const fn app(code: ErrorCode, status: u16) -> (HttpErrorCode, &'static str, u16) {
+    (HttpErrorCode::App(code), code.name(), status)
 }
 
-impl Code {
+impl HttpErrorCode {
     /// All codes, each with its name and HTTP status.
     pub const ALL: [(Self, &'static str, u16); 13] = [
         (Self::BadRequest, "bad_request", 400),
@@ -59,7 +59,7 @@ impl Code {
 /// An error as a response: of a service, or of the request itself.
 #[derive(Debug)]
 pub struct HttpError {
-    code: Code,
+    code: HttpErrorCode,
     message: String,
     detail: Option<String>,
     errors: Vec<Value>,
@@ -71,14 +71,14 @@ pub struct HttpError {
 
 impl HttpError {
     /// Makes an error with only a message, which should end with what to do.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: HttpErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message, detail: None, errors: Vec::new(), is_recorded: false, retry_after: None }
     }
 
     /// Returns whether it is a refusal that has not been recorded in the audit trail yet.
     pub fn is_unrecorded_refusal(&self) -> bool {
-        self.code == Code::App(ErrorCode::Forbidden) && !self.is_recorded
+        self.code == HttpErrorCode::App(ErrorCode::Forbidden) && !self.is_recorded
     }
 
     /// Returns the HTTP status of the response.
@@ -131,7 +131,7 @@ impl HttpError {
 impl From<AppError> for HttpError {
     fn from(error: AppError) -> Self {
         Self {
-            code: Code::App(error.code()),
+            code: HttpErrorCode::App(error.code()),
             message: error.to_string(),
             detail: error.detail(),
             errors: error.entries(),

@@ -9,7 +9,7 @@ use hyper::body::{Body, Incoming};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::error::{Code, HttpError};
+use super::error::{HttpError, HttpErrorCode};
 use crate::app::error::AppError;
 use crate::resolve::budget::{Budget, Reservation};
 use guillemet_base::names::SecretName;
@@ -93,12 +93,12 @@ impl std::ops::Deref for Received {
 /// Reads a body.
 ///
 /// # Errors
-/// [`Code::TooLarge`] after `BODY_MAX` bytes have been read; [`Code::BadRequest`] if the body breaks off or is too
+/// [`HttpErrorCode::TooLarge`] after `BODY_MAX` bytes have been read; [`HttpErrorCode::BadRequest`] if the body breaks off or is too
 /// slow; exhausted, if there is no memory left for it.
 pub async fn bytes(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
     tokio::time::timeout(intake.limit, read(body, intake))
         .await
-        .map_err(|_| HttpError::new(Code::BadRequest, "the body did not arrive in time"))?
+        .map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the body did not arrive in time"))?
 }
 
 async fn read(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
@@ -106,10 +106,13 @@ async fn read(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpE
     let mut reservation = intake.budget.take(intake.uid, announced)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| HttpError::new(Code::BadRequest, "the body broke off"))?;
+        let frame = frame.map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the body broke off"))?;
         if let Some(data) = frame.data_ref() {
             if bytes.len() + data.len() > BODY_MAX {
-                return Err(HttpError::new(Code::TooLarge, format!("a body may have at most {BODY_MAX} bytes")));
+                return Err(HttpError::new(
+                    HttpErrorCode::TooLarge,
+                    format!("a body may have at most {BODY_MAX} bytes"),
+                ));
             }
             bytes.extend_from_slice(data);
             reservation.resize(bytes.capacity())?;

@@ -11,7 +11,7 @@ use super::index::Row;
 use super::sync::SyncedVault;
 use super::views::{Changed, blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
-use crate::events::{Change, Event};
+use crate::events::{DaemonEvent, DaemonEventKind};
 use crate::resolve::snapshot::{Released, State};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
@@ -234,8 +234,11 @@ impl Inventory {
         secret: Arc<Secret>,
     ) -> Released {
         owned.index = None;
-        let (change, id, name) =
-            (if before.is_some() { Change::Changed } else { Change::Created }, secret.id, secret.name.clone());
+        let (change, id, name) = (
+            if before.is_some() { DaemonEventKind::Changed } else { DaemonEventKind::Created },
+            secret.id,
+            secret.name.clone(),
+        );
         let released = self.resolver.current.change(|state| {
             if let Some(robbed) = &robbed {
                 state.put(Some(&robbed.name.key()), Arc::clone(robbed));
@@ -243,9 +246,9 @@ impl Inventory {
             state.put(before.map(|before| before.name.key()).as_deref(), secret);
         });
         if let Some(robbed) = robbed {
-            self.events.tell(Event::of_secret(robbed.id, &robbed.name, Change::Changed));
+            self.events.tell(DaemonEvent::of_secret(robbed.id, &robbed.name, DaemonEventKind::Changed));
         }
-        self.events.tell(Event::of_secret(id, &name, change));
+        self.events.tell(DaemonEvent::of_secret(id, &name, change));
         released
     }
 

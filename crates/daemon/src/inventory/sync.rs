@@ -17,7 +17,7 @@ use serde::Deserialize;
 use self::joined::USAGE;
 pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
 pub use self::joined::{AccountFacts, Invited, Stopped, StoredSync};
-pub use self::reports::Report;
+pub use self::reports::UsageReport;
 use super::references::local_references;
 use super::store::of_secrets;
 use super::{Inventory, InventoryError, Owned};
@@ -25,13 +25,13 @@ use crate::resolve::snapshot::Released;
 use guillemet_account::engine::{
     DeviceChange, Engine, Head, Notice, PreparedPush, Proposal, PullError, PushError, RecordWrite, References, Update,
 };
-use guillemet_account::intent::{Change as IntentChange, Intent};
+use guillemet_account::intent::{Intent, IntentChange};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::Template;
-use guillemet_vault::audit::{About, Actor, AuditChange, DeviceRef};
+use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use guillemet_wire::{ChangesPage, DeviceId, Hash, Newest, PullCursor};
@@ -309,7 +309,7 @@ impl Inventory {
             usage: Vec::new(),
         };
         // What the account brings is recorded as one event; each change of the vault's own secrets has its own event.
-        let own = |change: &AuditChange| matches!(&change.about, About::Secret(id, _) if is_mine.contains(id));
+        let own = |change: &AuditChange| matches!(&change.about, ChangeSubject::Secret(id, _) if is_mine.contains(id));
         let mut audit = of_secrets(&update, |_| begun.actor.clone());
         audit.retain(own);
         audit.push(begun.after(format!("{} secrets", joined.engine.view().secrets().count())));
@@ -394,7 +394,7 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
         (true, false) => ChangeKind::DeviceJoined,
         (false, _) => ChangeKind::DeviceRevoked,
     };
-    let about = About::Device(DeviceRef { id: device.id.to_string(), name: device.name.clone() });
+    let about = ChangeSubject::Device(DeviceRef { id: device.id.to_string(), name: device.name.clone() });
     AuditChange::new(kind, actor, now()).about(about)
 }
 

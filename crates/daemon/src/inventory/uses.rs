@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::sync::{Report, SyncedVault};
+use super::sync::{SyncedVault, UsageReport};
 use super::usage::DeviceUsage;
 use super::{Inventory, Owned};
 use guillemet_base::names::{Millis, SecretId};
@@ -20,7 +20,7 @@ const RECENT: Millis = 15 * 60 * 1000;
 /// The uses of every secret, on every device.
 pub struct AllUses {
     here: Arc<AllTotals>,
-    others: Vec<(Arc<str>, Option<Arc<Report>>)>,
+    others: Vec<(Arc<str>, Option<Arc<UsageReport>>)>,
     now: Millis,
 }
 
@@ -37,7 +37,7 @@ pub struct Uses {
 
 impl AllUses {
     /// Combines the totals of this device with the reports of the others, each with the device's name.
-    fn new(here: Arc<AllTotals>, others: Vec<(Arc<str>, Option<Arc<Report>>)>, now: Millis) -> Self {
+    fn new(here: Arc<AllTotals>, others: Vec<(Arc<str>, Option<Arc<UsageReport>>)>, now: Millis) -> Self {
         Self { here, others, now }
     }
 
@@ -58,7 +58,7 @@ impl AllUses {
 
     /// Returns the report of each other device about one secret, ordered by the device's name.
     pub fn by_device(&self, secret: SecretId) -> Vec<DeviceUsage> {
-        let view = |(device, report): &(Arc<str>, Option<Arc<Report>>)| {
+        let view = |(device, report): &(Arc<str>, Option<Arc<UsageReport>>)| {
             let known = report.as_ref().and_then(|report| Some((report.at, report.of(secret)?)));
             DeviceUsage {
                 device: device.to_string(),
@@ -81,7 +81,7 @@ impl AllUses {
         &self.here
     }
 
-    fn is_recent(&self, report: Option<&Report>, secret: SecretId) -> bool {
+    fn is_recent(&self, report: Option<&UsageReport>, secret: SecretId) -> bool {
         report.is_some_and(|report| report.at.saturating_add(RECENT) >= self.now && report.of(secret).is_some())
     }
 }
@@ -132,11 +132,11 @@ mod tests {
             .collect()
     }
 
-    fn report(age: Millis, of: &[(u8, u64, Option<Millis>)]) -> Option<Arc<Report>> {
-        Some(Arc::new(Report::of_device(DeviceId([1; 16]), 1, NOW - age, &totals(of))))
+    fn report(age: Millis, of: &[(u8, u64, Option<Millis>)]) -> Option<Arc<UsageReport>> {
+        Some(Arc::new(UsageReport::of_device(DeviceId([1; 16]), 1, NOW - age, &totals(of))))
     }
 
-    fn all(here: &[(u8, u64, Option<Millis>)], others: Vec<(&str, Option<Arc<Report>>)>) -> AllUses {
+    fn all(here: &[(u8, u64, Option<Millis>)], others: Vec<(&str, Option<Arc<UsageReport>>)>) -> AllUses {
         let others = others.into_iter().map(|(name, report)| (name.into(), report)).collect();
         AllUses::new(Arc::new(totals(here)), others, NOW)
     }
@@ -172,16 +172,16 @@ mod tests {
 
     #[test]
     fn a_report_that_is_full_says_nothing_of_other_secrets() {
-        let full: AllTotals = (0..=Report::SECRETS_MAX as u64)
+        let full: AllTotals = (0..=UsageReport::SECRETS_MAX as u64)
             .map(|number| {
                 let mut id = [0; 16];
                 id[..8].copy_from_slice(&number.to_le_bytes());
                 (SecretId(id), Totals { count: 1, last_used: Some(number) })
             })
             .collect();
-        let report = Report::of_device(DeviceId([1; 16]), 1, NOW, &full);
+        let report = UsageReport::of_device(DeviceId([1; 16]), 1, NOW, &full);
         let oldest = SecretId([0; 16]);
-        let read = Report::read(DeviceId([1; 16]), 1, &report.to_bytes().unwrap()).unwrap();
+        let read = UsageReport::read(DeviceId([1; 16]), 1, &report.to_bytes().unwrap()).unwrap();
         assert_eq!(read, report);
         let uses = AllUses::new(Arc::default(), vec![("beta".into(), Some(Arc::new(read)))], NOW);
         assert_eq!(uses.of(oldest), Uses { count: 0, last: None, is_complete: false });

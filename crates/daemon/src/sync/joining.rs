@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{Contact, SyncError, SyncState, connect, steps};
 use crate::inventory::{AccountError, AccountFacts, Inventory, Invited, SameName};
 use guillemet_account::client::{Client, ClientError};
-use guillemet_account::code::{AccountAddress, Code, Creation, InvitationCode, Recovery};
+use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
 use guillemet_account::join as joins;
 use guillemet_account::seal::{EpochKey, open_wrap};
@@ -190,7 +190,7 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
     let inviter_key = own_key(sync).await?;
     let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
-    let code = Code::Invite(InvitationCode { place, inviter: state.me.1, inviter_key, secret, token });
+    let code = AccountCode::Invite(InvitationCode { place, inviter: state.me.1, inviter_key, secret, token });
     Ok((code.text(), INVITE_SECONDS))
 }
 
@@ -337,7 +337,12 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
     let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
-    Ok(Printed { code: Code::Recovery(code).text(), seq: head.seq, words: fingerprint_words(&head.hash), made_at })
+    Ok(Printed {
+        code: AccountCode::Recovery(code).text(),
+        seq: head.seq,
+        words: fingerprint_words(&head.hash),
+        made_at,
+    })
 }
 
 /// Restores the vault from a recovery code, as a new device of the account.

@@ -34,7 +34,7 @@ use guillemet_wire::{AccountId, Hash};
 
 pub use self::contact::run;
 pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
-pub use self::repair::{Plan, repair};
+pub use self::repair::{RepairPlan, repair};
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 

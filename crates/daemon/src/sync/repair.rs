@@ -19,7 +19,7 @@ use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
 
 /// The plan of a repair, or its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct RepairPlan {
     /// `none`, `publish` (this device has newer state), or `adopt` (the server has a different state).
     pub action: &'static str,
     /// The number of the newest head that this device has verified.
@@ -38,7 +38,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// Any [`SyncError`]; [`SyncError::Other`] if the words are not those of the server's head.
-pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, SyncError> {
+pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<RepairPlan, SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let account = state.me.0;
@@ -55,7 +55,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
         true => "publish",
         false => "adopt",
     };
-    let plan = Plan {
+    let plan = RepairPlan {
         action,
         seq: known.seq,
         words: fingerprint_words(&known.hash),
@@ -80,7 +80,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     sync.run(|inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
     steps::heard(sync).await;
     sync.handle.changed.notify_one();
-    Ok(Plan { done: true, ..plan })
+    Ok(RepairPlan { done: true, ..plan })
 }
 
 /// Publishes the state of this device on top of the server's head.

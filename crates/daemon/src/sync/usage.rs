@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState};
-use crate::inventory::{AccountError, Inventory, Report};
+use crate::inventory::{AccountError, Inventory, UsageReport};
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::seal::BoxKind;
 use guillemet_base::names::Millis;
@@ -29,7 +29,7 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     let (account, me) = state.me;
     let last = reports.into_iter().find(|report| report.device == me);
     let known = last.as_ref().map_or(0, |last| last.counter);
-    let report = Report::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.here());
+    let report = UsageReport::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.here());
     if last.is_some_and(|last| !is_due(&last, &report)) {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
 }
 
 /// Returns whether a new report is due: it counts other uses than the last one, or that one is ten minutes old.
-fn is_due(last: &Report, report: &Report) -> bool {
+fn is_due(last: &UsageReport, report: &UsageReport) -> bool {
     // The lower bound handles a clock that was set back.
     !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
@@ -110,7 +110,7 @@ mod tests {
     fn a_report_is_due_when_it_is_new_and_again_after_a_while() {
         let report = |at, count| {
             let totals = AllTotals::from_iter([(SecretId([1; 16]), Totals { count, last_used: Some(5) })]);
-            Report::of_device(DeviceId([1; 16]), 1, at, &totals)
+            UsageReport::of_device(DeviceId([1; 16]), 1, at, &totals)
         };
         let last = report(1_000_000, 1);
         assert!(!is_due(&last, &report(1_000_000 + AGAIN - 1, 1)));

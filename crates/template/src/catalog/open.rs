@@ -45,7 +45,7 @@ impl From<Errno> for OpenError {
 
 /// An open folder of templates.
 #[derive(Debug)]
-pub struct Folder {
+pub struct TemplateFolder {
     fd: OwnedFd,
     /// The path that the folder was opened by.
     pub path: PathBuf,
@@ -53,7 +53,7 @@ pub struct Folder {
     makers: Vec<LinkOwners>,
 }
 
-impl Folder {
+impl TemplateFolder {
     /// Opens the templates' folder itself, which the daemon's user has chosen.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Folder {
     }
 }
 
-impl AsFd for Folder {
+impl AsFd for TemplateFolder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -238,7 +238,7 @@ mod tests {
         symlink("deep/er/file/more", at("file-as-folder")).unwrap();
         symlink("/dev/null", at("device")).unwrap();
         symlink("deep", at("no-file")).unwrap();
-        let folder = Folder::root(dir.path()).unwrap();
+        let folder = TemplateFolder::root(dir.path()).unwrap();
         for name in ["relative", "absolute", "through", "chain"] {
             let mut text = String::new();
             folder.open(name.as_ref()).unwrap().read_to_string(&mut text).unwrap();

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::fs::{FsWord, fstatfs};
 use sha2::{Digest, Sha256};
 
-use super::open::{Folder, OpenError};
+use super::open::{OpenError, TemplateFolder};
 use super::state::FileState;
 use super::{Content, Names, Template};
 use crate::lexer::lex;
@@ -50,7 +50,7 @@ pub(super) struct FileRead {
 }
 
 /// Reads a file of at most `most` bytes; of a larger one, only its metadata.
-pub(super) fn read(folder: &Folder, name: &OsStr, most: u64) -> Result<FileRead, OpenError> {
+pub(super) fn read(folder: &TemplateFolder, name: &OsStr, most: u64) -> Result<FileRead, OpenError> {
     let begun = Instant::now();
     let mut file = folder.open(name)?;
     let size = file.metadata()?.len();
@@ -69,7 +69,7 @@ pub(super) fn read(folder: &Folder, name: &OsStr, most: u64) -> Result<FileRead,
 
 /// Reads a template. Returns `known`, its earlier reading, if nothing changed. Increases `reads`.
 pub(super) fn read_template(
-    folder: &Folder,
+    folder: &TemplateFolder,
     key: &OsStr,
     format: Format,
     known: Option<&Arc<Template>>,
@@ -125,7 +125,7 @@ pub(super) fn read_template(
 /// Reads the text of a template again. Returns `None` if its file has changed since the template was made.
 pub(super) fn text(template: &Template) -> Option<String> {
     let folder = template.path.parent()?;
-    let root = Folder::root(folder.parent()?).ok()?;
+    let root = TemplateFolder::root(folder.parent()?).ok()?;
     let read = read(&root.inside(folder.file_name()?).ok()?, template.path.file_name()?, SEARCH_MAX).ok()?;
     (read.state.digest() == template.state.digest()).then(|| String::from_utf8(read.bytes?).ok()).flatten()
 }

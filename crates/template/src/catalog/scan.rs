@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FileType, RawDir, StatxFlags, statx};
 use rustix::path::Arg;
 
-use super::open::Folder;
+use super::open::TemplateFolder;
 use super::read::read_template;
 use super::state::FileState;
 use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_left_alone, name, read_stray};
@@ -58,7 +58,7 @@ pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
         unreadable: Vec::new(),
         progress,
     };
-    match Folder::root(&basis.dir) {
+    match TemplateFolder::root(&basis.dir) {
         Ok(root) => scan.root(&root),
         Err(error) => scan.unreadable(&basis.dir, &error),
     }
@@ -86,7 +86,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn root(&mut self, root: &Folder) {
+    fn root(&mut self, root: &TemplateFolder) {
         let mut features: Vec<(CString, FileType)> = Vec::new();
         let mut others: Vec<(CString, FileType)> = Vec::new();
         let listed = entries(root, |name, kind| {
@@ -115,7 +115,7 @@ impl Scan<'_> {
         }
     }
 
-    fn feature(&mut self, folder: &Folder, feature: &OsStr) {
+    fn feature(&mut self, folder: &TemplateFolder, feature: &OsStr) {
         self.walked.extend(folder.id());
         self.each(folder, feature, |scan, key, name, kind| match format(name.to_bytes()) {
             Some(format) => scan.template(folder, key, name, format),
@@ -124,7 +124,7 @@ impl Scan<'_> {
     }
 
     /// Calls `each` for every entry of a folder, with the entry's path inside the templates' folder.
-    fn each(&mut self, folder: &Folder, at: &OsStr, mut each: impl FnMut(&mut Self, &OsStr, &CStr, FileType)) {
+    fn each(&mut self, folder: &TemplateFolder, at: &OsStr, mut each: impl FnMut(&mut Self, &OsStr, &CStr, FileType)) {
         let mut key = [at.as_bytes(), b"/"].concat();
         let prefix = key.len();
         let listed = entries(folder, |name, kind| {
@@ -137,7 +137,7 @@ impl Scan<'_> {
         }
     }
 
-    fn template(&mut self, folder: &Folder, key: &OsStr, name: &CStr, format: Format) {
+    fn template(&mut self, folder: &TemplateFolder, key: &OsStr, name: &CStr, format: Format) {
         let known = self.basis.known.get_key_value(key);
         match known {
             Some(known) if is_current(folder, name, &known.1.state) => self.kept.push(known),
@@ -154,7 +154,7 @@ impl Scan<'_> {
     }
 
     /// Handles an entry that is not a template: reads the text of a file, and walks a folder.
-    fn other(&mut self, folder: &Folder, key: &OsStr, kind: FileType) {
+    fn other(&mut self, folder: &TemplateFolder, key: &OsStr, kind: FileType) {
         if is_left_alone(name(key).as_bytes()) || self.is_full {
             return;
         }
@@ -169,7 +169,7 @@ impl Scan<'_> {
         }
     }
 
-    fn nested(&mut self, folder: &Folder, key: &OsStr) {
+    fn nested(&mut self, folder: &TemplateFolder, key: &OsStr) {
         let Some(id) = folder.id() else { return };
         if !self.walked.insert(id) {
             return;
@@ -180,7 +180,7 @@ impl Scan<'_> {
         self.each(folder, key, |scan, key, _, kind| scan.other(folder, key, kind));
     }
 
-    fn file(&mut self, folder: &Folder, key: &OsStr, kind: FileType) {
+    fn file(&mut self, folder: &TemplateFolder, key: &OsStr, kind: FileType) {
         self.progress.fetch_add(1, Ordering::Relaxed);
         let known = self.basis.strays.get(key);
         let current = known
@@ -228,7 +228,7 @@ pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Temp
     }));
     keys.sort_unstable();
     keys.dedup();
-    let Ok(root) = Folder::root(&basis.dir) else { return keys.into_iter().map(|key| (key, None)).collect() };
+    let Ok(root) = TemplateFolder::root(&basis.dir) else { return keys.into_iter().map(|key| (key, None)).collect() };
     let open = |feature: &OsStr| if is_hidden(feature.as_bytes()) { None } else { root.inside(feature).ok() };
     // All of them are in one folder, except for names that cannot be shown.
     let first = keys.first().and_then(|key| split(key)).map(|(feature, _)| (feature.to_owned(), open(feature)));
@@ -286,7 +286,7 @@ fn split(key: &OsStr) -> Option<(&OsStr, &OsStr)> {
 }
 
 /// Calls `each` for every entry of a folder.
-fn entries(folder: &Folder, mut each: impl FnMut(&CStr, FileType)) -> io::Result<()> {
+fn entries(folder: &TemplateFolder, mut each: impl FnMut(&CStr, FileType)) -> io::Result<()> {
     let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
     let mut listing = RawDir::new(folder.as_fd(), &mut buffer);
     while let Some(entry) = listing.next() {
@@ -312,7 +312,7 @@ pub(super) fn format(name: &[u8]) -> Option<Format> {
 
 /// Reports whether the file of an entry is certainly unchanged since it was read, by its metadata alone. Asks the file
 /// system itself, not this machine's cache of it.
-fn is_current(folder: &Folder, name: impl Arg, known: &FileState) -> bool {
+fn is_current(folder: &TemplateFolder, name: impl Arg, known: &FileState) -> bool {
     known.is_current(|| {
         let found = statx(folder, name, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).ok()?;
         Some(Fingerprint::from_statx(&found))

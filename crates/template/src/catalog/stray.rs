@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FileType;
 
-use super::open::{Folder, OpenError};
+use super::open::{OpenError, TemplateFolder};
 use super::read::{SEARCH_MAX, clean, read, searchable};
 use super::state::FileState;
 
@@ -207,7 +207,7 @@ pub(super) fn is_left_alone(name: &[u8]) -> bool {
 /// Reads a file, keeping at most `room` bytes of text. Returns `known`, its earlier reading, if nothing changed, and
 /// `None` if the file has just vanished. Increases `reads`.
 pub(super) fn read_stray(
-    folder: &Folder,
+    folder: &TemplateFolder,
     key: &OsStr,
     kind: FileType,
     known: Option<&Arc<Stray>>,

@@ -7,7 +7,7 @@ use super::{big, bytes, number, row, rows};
 use crate::storage::StorageError;
 use crate::storage::page::{HEADS_MAX, Room, behind, next};
 use guillemet_wire::{
-    AccountId, ChangedRecord, ChangesPage, DeviceId, Hash, Link, ObjectId, PullCursor, Sealed, SealedHead,
+    AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, ObjectId, PullCursor, Sealed, SealedHead,
     SealedRecord, Wrap,
 };
 
@@ -124,11 +124,11 @@ async fn wraps(
 }
 
 /// Reads the newest link of every epoch.
-async fn links(on: &Transaction<'_>, account: &[u8]) -> Result<Vec<Link>, StorageError> {
+async fn links(on: &Transaction<'_>, account: &[u8]) -> Result<Vec<EpochLink>, StorageError> {
     let text = "SELECT DISTINCT ON (epoch) epoch, box FROM links WHERE account = $1 ORDER BY epoch, came DESC";
     let mut links = Vec::new();
     for row in rows(on, text, &[&account]).await? {
-        links.push(Link { epoch: number(&row, 0)?, sealed: Sealed(row.try_get(1)?) });
+        links.push(EpochLink { epoch: number(&row, 0)?, sealed: Sealed(row.try_get(1)?) });
     }
     Ok(links)
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::storage::StorageError;
 use crate::storage::page::{HEADS_MAX, Room, behind, next};
 use guillemet_wire::{
-    AccountId, ChangedRecord, ChangesPage, DeviceId, Hash, Link, Newest, ObjectId, PullCursor, Sealed, SealedHead,
+    AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, Newest, ObjectId, PullCursor, Sealed, SealedHead,
     SealedRecord, Wrap,
 };
 
@@ -107,9 +107,9 @@ fn wraps(
 }
 
 /// Reads the newest link of every epoch.
-fn links(database: &Connection, account: AccountId) -> Result<Vec<Link>, StorageError> {
+fn links(database: &Connection, account: AccountId) -> Result<Vec<EpochLink>, StorageError> {
     let text = "SELECT epoch, box, max(came) FROM links WHERE account = ?1 GROUP BY epoch ORDER BY epoch";
     let mut query = database.prepare_cached(text)?;
-    let rows = query.query_map([account.0], |row| Ok(Link { epoch: row.get(0)?, sealed: Sealed(row.get(1)?) }))?;
+    let rows = query.query_map([account.0], |row| Ok(EpochLink { epoch: row.get(0)?, sealed: Sealed(row.get(1)?) }))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -8,7 +8,7 @@ use super::super::*;
 use super::daemon::{Daemon, text};
 use super::server::Server;
 use super::world::World;
-use crate::intent::Change;
+use crate::intent::IntentChange;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_secret::record::Secret;
 
@@ -126,11 +126,11 @@ impl Ledger {
             let known: &mut Expected = expected.entry(intent.secret).or_default();
             known.seq = *seq;
             match &intent.change {
-                Change::Create(secret) => *known = Expected { seq: *seq, ..Expected::of(secret) },
-                Change::Value(version) => known.values.push(text(version)),
-                Change::Rename(name) => known.name = name.to_string(),
-                Change::Enable(enabled) => known.enabled = *enabled,
-                Change::Forget(_) | Change::Delete => {}
+                IntentChange::Create(secret) => *known = Expected { seq: *seq, ..Expected::of(secret) },
+                IntentChange::Value(version) => known.values.push(text(version)),
+                IntentChange::Rename(name) => known.name = name.to_string(),
+                IntentChange::Enable(enabled) => known.enabled = *enabled,
+                IntentChange::Forget(_) | IntentChange::Delete => {}
             }
         }
         expected

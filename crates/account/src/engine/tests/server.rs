@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use guillemet_wire::{
-    AccountId, BODY_MAX, ChangedRecord, ChangesPage, DeviceId, Hash, Link, Newest, ObjectId, PullCursor, Push,
+    AccountId, BODY_MAX, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, Newest, ObjectId, PullCursor, Push,
     RECORDS_MAX, SealedHead, SealedRecord, Wrap,
 };
 
@@ -36,7 +36,7 @@ pub struct Server {
     /// Every form of each record, with the seq of the head it came with.
     records: BTreeMap<ObjectId, Vec<(u64, SealedRecord)>>,
     wraps: Vec<(u64, Wrap)>,
-    links: Vec<(u64, Link)>,
+    links: Vec<(u64, EpochLink)>,
     /// The devices with a key, each with the seq of the head that admitted it.
     devices: BTreeMap<DeviceId, u64>,
     revoked: Vec<(u64, DeviceId, u64)>,

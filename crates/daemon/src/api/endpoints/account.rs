@@ -8,8 +8,8 @@ use crate::app::account;
 use crate::app::error::AppError;
 use crate::app::listing::Listing;
 use crate::http::error::HttpError;
-use crate::sync::{DeviceView, JoinRequest, Plan, SyncStatus};
-use guillemet_account::code::Code;
+use crate::sync::{DeviceView, JoinRequest, RepairPlan, SyncStatus};
+use guillemet_account::code::AccountCode;
 use guillemet_base::time::rfc3339;
 use guillemet_wire::DeviceId;
 
@@ -66,7 +66,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<SyncStatus>, Ht
         same_names: fields.same_names("same_names"),
         otherwise: fields.same_name("all_same_names"),
     };
-    let read = text.as_deref().map(Code::parse);
+    let read = text.as_deref().map(AccountCode::parse);
     if let Some(Err(error)) = &read {
         fields.wrong("code", error.to_string());
     }
@@ -108,7 +108,7 @@ pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<Reco
 }
 
 /// `POST /v1/account/repair`: repairs the account after its server was set back.
-pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<Plan>, HttpError> {
+pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<RepairPlan>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let confirmed = fields.optional_text("confirm");

@@ -12,7 +12,7 @@ use crate::app::configuration::{self, Reloaded};
 use crate::app::listing::Listing;
 use crate::app::usage::EventView;
 use crate::app::{Link, blocking, console_link};
-use crate::http::error::{Code, HttpError};
+use crate::http::error::{HttpError, HttpErrorCode};
 
 /// The response of `GET /healthz`.
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, 
     cx.query([])?;
     if !cx.slot.stream() {
         let message = "this user has as many event streams as it gets; end one, or raise limits.connections";
-        return Err(HttpError::new(Code::RateLimited, message));
+        return Err(HttpError::new(HttpErrorCode::RateLimited, message));
     }
     // From here on, the stream ends when its caller loses the right. A change of the rules before that did not see it
     // yet.

@@ -20,7 +20,7 @@ use guillemet_wire::DeviceId;
 
 /// The usage of one device, as it reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct UsageReport {
     /// The device that made the report.
     pub device: DeviceId,
     /// The number of the report, which increases with each report of the device.
@@ -38,7 +38,7 @@ struct Document {
     secrets: BTreeMap<String, (u64, Option<Millis>)>,
 }
 
-impl Report {
+impl UsageReport {
     /// The most secrets in one report. If there are more, it contains those used last. The limit exists because the
     /// reports of all devices come in one response.
     pub const SECRETS_MAX: usize = 10_000;
@@ -103,14 +103,14 @@ impl Report {
 /// A report in sealed and in opened form.
 pub(super) struct Kept {
     sealed: guillemet_wire::UsageUpload,
-    report: Arc<Report>,
+    report: Arc<UsageReport>,
 }
 
 impl Kept {
     /// Opens reports, and drops those that do not open, because a server can send anything.
     pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::UsageUpload>) -> Vec<Self> {
         let open = |sealed: guillemet_wire::UsageUpload| {
-            let report = Arc::new(Report::open(engine, &sealed)?);
+            let report = Arc::new(UsageReport::open(engine, &sealed)?);
             Some(Self { sealed, report })
         };
         told.into_iter().filter_map(open).collect()
@@ -120,7 +120,7 @@ impl Kept {
 impl SyncedVault {
     /// Returns the report of each other device of the account, ordered by the device's name; `None` if it has not
     /// reported yet. Leaves out recovery codes, which use nothing.
-    pub(in crate::inventory) fn reports_of_others(&self) -> Vec<(Arc<str>, Option<Arc<Report>>)> {
+    pub(in crate::inventory) fn reports_of_others(&self) -> Vec<(Arc<str>, Option<Arc<UsageReport>>)> {
         let me = self.engine.me().device;
         let Some((head, _)) = self.engine.head() else { return Vec::new() };
         let others = head.devices.iter().filter(|device| device.id != me && !device.paper);
@@ -136,7 +136,7 @@ impl SyncedVault {
 
 impl Inventory {
     /// Returns the newest report of each device, including this one.
-    pub fn reports(&self) -> Vec<Arc<Report>> {
+    pub fn reports(&self) -> Vec<Arc<UsageReport>> {
         let owned = self.owned();
         let reports = owned.sync.iter().flat_map(|joined| &joined.usage);
         reports.map(|kept| Arc::clone(&kept.report)).collect()
