@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::client::{self, part};
 use super::{Done, Failure, account_server, output, prompt};
 use guillemet_account::code::{AccountCode, CodeKind, Recovery};
-use guillemet_account::words::fingerprint_words;
+use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_base::home::Home;
 use guillemet_base::time::{now, rfc3339};
 

@@ -16,10 +16,10 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 
 use super::ServerState;
-use super::answer::AuthenticatedDevice;
 use super::error::{ServerError, ServerErrorCode};
 use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
+use crate::handlers::AuthenticatedDevice;
 use guillemet_wire::ServerEvent;
 
 /// The time after which something is sent if nothing happens, so that each end notices when the other is gone.

@@ -5,8 +5,6 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod answer;
-pub mod check;
 pub mod error;
 pub mod events;
 pub mod limits;
@@ -187,12 +185,12 @@ impl Connection {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<hyper::Response<answer::AnswerBody>, Infallible> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<hyper::Response<handlers::AnswerBody>, Infallible> {
         let (parts, body) = request.into_parts();
         let found = self.router.find(parts.method.as_str(), parts.uri.path());
         // The log gets the endpoint, because a path contains ids.
         let known = if let ServerRoute::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-        let response = answer::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
+        let response = handlers::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
         self.app.counts.answered(known, response.status());
         tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
         Ok(response)
@@ -214,5 +212,7 @@ fn settle(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
+pub mod handlers;
 #[cfg(test)]
 mod tests;
+pub mod validate;

@@ -213,7 +213,7 @@ macro_rules! codes {
             /// [`BadCode`] for the reason why it cannot be read: [`BadCode::Another`] if it is a code of another kind.
             pub fn parse(text: &str) -> Result<Self, BadCode> {
                 match layout::parse(text, Some(CodeKind::$kind))? {
-                    Code::$kind(code) => Ok(code),
+                    AccountCode::$kind(code) => Ok(code),
                     other => Err(BadCode::Another { wanted: CodeKind::$kind, found: other.kind() }),
                 }
             }

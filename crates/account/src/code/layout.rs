@@ -6,7 +6,7 @@ use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
 use super::{AccountAddress, AccountCode, BadCode, CodeKind, Creation, InvitationCode, Recovery};
-use crate::reader::Reader;
+use crate::byte_reader::Reader;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, DeviceId, Hash, Newest, PublicKey};

@@ -21,12 +21,12 @@
 //!   point neither loses it nor applies it twice.
 
 mod head;
-mod holdings;
 mod object;
 mod pull;
 mod push;
+mod reconcile;
 mod references;
-mod rescue;
+mod state;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -35,9 +35,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use self::head::{Device, Head, PullError};
-pub use self::holdings::{Deleted, HeadAuthor, Notice, Replica, is_same};
 pub use self::push::{Blocked, PreparedPush, Proposal, PushError};
 pub use self::references::{DeviceReference, References, Words};
+pub use self::state::{Deleted, HeadAuthor, Notice, Replica, is_same};
 pub use self::stored::{Memory, StoredStateError};
 use super::intent::Intent;
 use super::seal::EpochKey;

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::holdings::Deleted;
 use super::references::References;
+use super::state::Deleted;
 use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::{Malformed, RecordReader, Secret};
 use guillemet_wire::DeviceId;

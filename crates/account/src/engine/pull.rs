@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 
 use super::head::{Head, PullError};
-use super::holdings::Replica;
 use super::object::Object;
-use super::rescue::rescue;
+use super::reconcile::rescue;
+use super::state::Replica;
 use super::*;
 use crate::seal::{BoxKind, NO_ID, open_wrap};
 use guillemet_wire::{ChangedRecord, ChangesPage, EpochLink, SealedHead, SealedRecord, Wrap};

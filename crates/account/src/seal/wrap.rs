@@ -7,7 +7,7 @@
 use zeroize::Zeroizing;
 
 use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
-use crate::reader::Reader;
+use crate::byte_reader::Reader;
 use guillemet_secret::crypto;
 use guillemet_secret::crypto::{DeviceSecret, WeakKey};
 use guillemet_wire::{Newest, PublicKey, Wrap};

@@ -12,9 +12,9 @@ use crate::inventory::{AccountError, AccountFacts, Inventory, Invited, SameName}
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
+use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::join as joins;
 use guillemet_account::seal::{EpochKey, open_wrap};
-use guillemet_account::words::fingerprint_words;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::engine::PullError;
-use guillemet_account::words::fingerprint_words;
+use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;

@@ -5,7 +5,7 @@ use super::super::*;
 use super::daemon::{Daemon, shown};
 use super::scene::{Past, Scene};
 use super::world::{World, admit};
-use crate::words::fingerprint_words;
+use crate::fingerprint_words::fingerprint_words;
 use guillemet_wire::ChangesPage;
 
 const A: usize = 0;

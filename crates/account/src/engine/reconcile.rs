@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::holdings::Replica;
+use super::state::Replica;
 use crate::intent::{Intent, IntentChange};
 use guillemet_base::random::random;
 use guillemet_secret::record::{Secret, Version};

@@ -19,7 +19,8 @@ use super::error::{ServerError, ServerErrorCode};
 use super::limits::LimitKey;
 use super::routes::{Endpoint, ServerRoute};
 use super::storage::{KeyKind, Pushing, StorageError};
-use super::{ServerState, check, events, metrics, request};
+use super::{ServerState, events, metrics, request};
+use crate::validate;
 use guillemet_base::time::now;
 use guillemet_wire::{
     AccountId, AccountListing, CurrentDevice, DeviceId, Enrolment, Hash, InviteRegistration, Push, UsageUpload,
@@ -117,7 +118,7 @@ async fn lead(
         Endpoint::Events => events::stream(app, caller).map(|response| response.map(Either::Right)),
         Endpoint::Invite => {
             let invite: InviteRegistration = request::body(&app.turns, body).await?;
-            check::invite(&invite)?;
+            validate::invite(&invite)?;
             let lasts = Duration::from_secs(invite.expires_in).as_millis() as u64;
             storage.invite(account, invite.token_hash, now() + lasts).await?;
             json(StatusCode::CREATED, &invite)
@@ -144,7 +145,7 @@ async fn lead(
         }
         Endpoint::PutUsage => {
             let usage: UsageUpload = request::body(&app.turns, body).await?;
-            check::usage(&usage)?;
+            validate::usage(&usage)?;
             if Some(usage.device) != caller.device {
                 let message = "a device tells its own usage only".to_owned();
                 return Err(ServerError::fields(vec![("device".into(), message)]));
@@ -202,7 +203,7 @@ async fn push(
         return Err(ServerError::forbidden());
     }
     let push: Push = request::body(&app.turns, body).await?;
-    check::push(&push)?;
+    validate::push(&push)?;
     let hash = push.head.hash(caller.account);
     let pushing = Pushing { account: caller.account, push, hash, expected, at: now(), bounds: app.limits.bounds };
     let newest = app.storage.push(pushing).await?;
@@ -224,7 +225,7 @@ async fn enrol(
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;
     let token = request::token(&parts.headers).ok_or(StorageError::Token)?;
     let enrolment: Enrolment = request::body(&app.turns, body).await?;
-    check::enrolment(&enrolment)?;
+    validate::enrolment(&enrolment)?;
     app.storage.enrol(account, token, enrolment.clone(), now()).await?;
     json(StatusCode::CREATED, &enrolment)
 }
