@@ -10,11 +10,9 @@ mod canonical;
 #[expect(unsafe_code, reason = "only this crate names wasmtime, which cannot check code that it has compiled before")]
 mod compiled;
 pub mod confine;
-mod emissions;
 mod encoder;
 mod frame;
 mod host;
-mod origin;
 mod plan;
 mod render;
 mod targets;
@@ -23,6 +21,8 @@ mod targets;
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
 #[path = "../../../tests/support/missing.rs"]
 mod missing;
+mod slot_tracking;
+mod source_map;
 
 use std::error::Error;
 use std::fmt;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::canonical;
 use super::encoder::{Broken, Encoder};
 use super::host::{Plugin, Written};
-use super::origin::{Origins, Place};
 use super::render::render;
 use super::targets::{self, Named};
-use super::{canonical, emissions};
+use crate::slot_tracking;
+use crate::source_map::{Origins, Place};
 use guillemet_plan::description::{SecretFields, unknown_target};
 use guillemet_plan::document;
 use guillemet_plan::document::{Tree, TreeError};
@@ -113,13 +114,13 @@ struct Config {
 
 fn read(request: &PlanRequest, description: &Description, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
     let rendered = render(request)?;
-    let (emitted, origins) = emissions::emitted(request, rendered)?;
+    let (emitted, origins) = slot_tracking::emitted(request, rendered)?;
     let mut tree = document::parse(request.format, &emitted.text)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
     let named = targets::take(&mut tree);
     let place = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
     let targets = named.as_ref().map_or_else(|| Ok(Named::default()), |named| targets::read(named, description, place));
-    let placed = emissions::place(request, &emitted, &mut tree, &origins, fields, named.as_ref());
+    let placed = slot_tracking::place(request, &emitted, &mut tree, &origins, fields, named.as_ref());
     match (placed, targets) {
         (Ok((emissions, slots)), Ok(targets)) => Ok(Config { tree, origins, emissions, slots, targets }),
         (placed, targets) => {

@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
-use super::origin::{Origins, of_source};
+use crate::source_map::{Origins, of_source};
 use guillemet_plan::protocol::PlanRequest;
 use guillemet_plan::slots;
 use guillemet_template::Problem;
@@ -279,7 +279,7 @@ fn fill_in(name: &str, vars: &mut serde_json::Value, env: &mut serde_json::Value
 fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
     let place = match error.range() {
         Some(range) if !range.is_empty() => of_source(text, range.start),
-        _ => super::origin::Place { line: error.line().and_then(|line| u32::try_from(line).ok()), column: None },
+        _ => crate::source_map::Place { line: error.line().and_then(|line| u32::try_from(line).ok()), column: None },
     };
     let detail = || error.detail().unwrap_or("it cannot be read").to_owned();
     let (message, help) = match error.kind() {

@@ -1,7 +1,7 @@
 //! Templates are rendered as written, and every mistake is reported without any value.
 
-use super::super::emissions::emitted;
 use super::*;
+use crate::slot_tracking::emitted;
 use guillemet_plan::protocol::PlanReference;
 use guillemet_template::Format;
 

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::origin::Place;
+use crate::source_map::Place;
 use guillemet_plan::description::{TARGETS_FIELD, unknown_target};
 use guillemet_plan::document::Tree;
 use guillemet_plan::protocol::Description;
@@ -31,7 +31,7 @@ pub struct Named {
 /// Reads the field. A former name of a target counts as the target. `place` returns the place of a field.
 ///
 /// # Errors
-/// Returns every problem with it, except for secrets in it, which `emissions::place` reports.
+/// Returns every problem with it, except for secrets in it, which `slot_tracking::place` reports.
 pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Place) -> Result<Named, Vec<Problem>> {
     let problem = |path: String, message: String, help: Option<String>| {
         let Place { line, column } = place(&path);

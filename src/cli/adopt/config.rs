@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::meaning::Facts;
+use super::equivalence::Facts;
 use super::tokens::{Spot, Tokens};
 use guillemet_template::{Format, ValueFilter};
 

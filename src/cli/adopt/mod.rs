@@ -5,16 +5,16 @@
 //! ([`store`]).
 
 mod config;
-mod find;
-mod looks;
-mod meaning;
-mod name;
+mod credentials;
+mod detect;
+pub(super) mod emit;
+mod equivalence;
+mod naming;
 mod proposal;
 mod read;
 mod source;
 mod store;
 mod tokens;
-pub(super) mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +24,8 @@ use serde::Deserialize;
 
 use super::{Done, Failure, client, output, prompt, secret};
 use config::Reading;
-use find::{Choices, Findings};
+use credentials::{Choices, Findings};
+use equivalence::Comparison;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
@@ -35,8 +36,7 @@ use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Description;
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::{Format, Problem};
-use meaning::Comparison;
-use name::{Known, Namer};
+use naming::{Known, Namer};
 use proposal::Proposal;
 use read::{action, cal_com, livekit, mcp, pjsip, url};
 use source::{Problems, Source};
@@ -164,11 +164,12 @@ impl Adopt {
         reserved.iter().for_each(|name| secret::warn_of_generic_name(name.as_str()));
         let host = reading.host.as_deref();
         let mut namer = Namer::new((&self.feature, &self.name), host, known_names(home)?, reserved);
-        let findings = find::find(&reading.config, &fields, &choices, &mut namer, &reading.tokens, &mut problems);
+        let findings =
+            credentials::find(&reading.config, &fields, &choices, &mut namer, &reading.tokens, &mut problems);
         problems.check(&what)?;
 
         let format = self.format.as_deref().and_then(Format::from_extension).unwrap_or(reading.format);
-        let (template, format) = write::write(&reading.config, &findings, format);
+        let (template, format) = emit::write(&reading.config, &findings, format);
         let plan = trial.plan(&self.feature, format, &template, reading.target);
         let plan = plan.map_err(|found| of_template(&source, &reading, &what, found))?;
         let values = values(&findings);
@@ -264,7 +265,7 @@ fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear
     let after = (reading.read)(text).map_err(unread)?;
     let marked = (reading.read)(&trial::marked(plan)).map_err(unread)?;
     let values: Vec<&str> = findings.values().flatten().map(|finding| finding.value.as_str()).collect();
-    meaning::compare(&reading.facts, &after, &marked, &values).map_err(|places| {
+    equivalence::compare(&reading.facts, &after, &marked, &values).map_err(|places| {
         format!("the rendered config would not say the same in {}; nothing was changed", places.join(", "))
     })
 }

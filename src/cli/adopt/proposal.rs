@@ -6,8 +6,8 @@
 use zeroize::Zeroizing;
 
 use super::config::Reading;
-use super::find::{Finding, Findings};
-use super::meaning::Comparison;
+use super::credentials::{Finding, Findings};
+use super::equivalence::Comparison;
 use super::source::Source;
 use crate::cli::output;
 use guillemet_base::names::SecretName;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use toml_edit::{DocumentMut, Item, Table};
 
 use crate::cli::Failure;
-use crate::cli::adopt::write::{quoted_text, toml_key, yaml_key};
+use crate::cli::adopt::emit::{quoted_text, toml_key, yaml_key};
 use guillemet_base::display::sanitize;
 use guillemet_base::names::SecretName;
 use guillemet_plan::protocol::Description;

@@ -10,7 +10,7 @@ use super::request::{Body, Header, Request, Value, node};
 use super::url::{self, Wanted};
 use super::{curl, openapi};
 use crate::cli::adopt::config::{Node, Reading, Table};
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 use guillemet_template::Format;

@@ -6,8 +6,8 @@ use super::document::{Document, text_of};
 use super::dotenv::{self, Variable};
 use super::{http, url};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
-use crate::cli::adopt::looks;
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::detect;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
 use guillemet_template::Format;
@@ -105,7 +105,7 @@ fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         if name.eq_ignore_ascii_case("authorization")
             && let Some(text) = text_of(&document, &path, value, problems)
         {
-            let key = text.strip_prefix("Bearer ").filter(|key| !key.is_empty() && !looks::is_reference(key));
+            let key = text.strip_prefix("Bearer ").filter(|key| !key.is_empty() && !detect::is_reference(key));
             let Some(key) = key else {
                 let help = "Cal.com takes `Bearer` and the key";
                 problems.add(document.at(&path), &path, "is no key of Cal.com", Some(help));

@@ -4,8 +4,8 @@ use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use crate::cli::adopt::config::{Hint, Leaf, Node, Table};
-use crate::cli::adopt::looks;
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::detect;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::tokens::Spot;
 use guillemet_template::ValueFilter;
 
@@ -43,7 +43,7 @@ fn scheme(value: &str) -> Option<(&str, usize)> {
 /// clear.
 pub fn header(name: &str, value: &str, spot: Option<Spot>) -> Leaf {
     let mut leaf = Leaf::new(value, spot);
-    if !is_authorization(name) || looks::is_reference(value) {
+    if !is_authorization(name) || detect::is_reference(value) {
         return leaf;
     }
     let Some((scheme, at)) = scheme(value) else { return leaf };
@@ -65,7 +65,7 @@ pub fn auth(value: &str, spot: Option<&Spot>) -> Option<Table> {
     if let Some(token) = value.strip_prefix("Bearer ") {
         let range = value.len() - token.len()..value.len();
         let leaf = Leaf::new(token, spot.map(|spot| spot.part(&range)));
-        return match token.is_empty() || looks::is_reference(token) {
+        return match token.is_empty() || detect::is_reference(token) {
             true => None,
             false => Some(vec![kind("bearer"), ("token".into(), leaf.credential("token", SCHEME).into())]),
         };

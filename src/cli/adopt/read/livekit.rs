@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::document::{Document, text_of};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 

@@ -9,7 +9,7 @@ use super::document::{Document, text_of};
 use super::http;
 use super::url::{self, Wanted};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::asterisk::{self, Line, Section};
 use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
 use guillemet_plan::encode;

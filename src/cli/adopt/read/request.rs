@@ -9,7 +9,7 @@ use super::document::Document;
 use super::http;
 use super::url::{self, Taken, Wanted};
 use crate::cli::adopt::config::{Leaf, Node, Table};
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use crate::cli::client::part;

@@ -9,8 +9,8 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use crate::cli::adopt::config::{Hint, Leaf, Table};
-use crate::cli::adopt::looks;
-use crate::cli::adopt::meaning::Facts;
+use crate::cli::adopt::detect;
+use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::tokens::Spot;
 use guillemet_template::ValueFilter;
 
@@ -94,7 +94,7 @@ impl Pair<'_> {
 
     fn is_credential(&self) -> bool {
         let (name, value) = self.raw.split_once('=').unwrap_or((self.raw, ""));
-        looks::like_a_credential(name, value).is_some()
+        detect::like_a_credential(name, value).is_some()
     }
 }
 
@@ -135,7 +135,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
         return Taken { url: Leaf::new(url, spot.cloned()), query: Vec::new(), whole: false };
     };
     let has_variables = url.contains("{{") || url.contains("${");
-    let random = |segment: &&str| looks::like_a_credential("", segment).is_some();
+    let random = |segment: &&str| detect::like_a_credential("", segment).is_some();
     let capability = parts.path.split('/').any(|segment| random(&segment));
     let query_at = url.len() - parts.fragment.len() - parts.query.map_or(0, str::len);
     let pairs = parts.query.map_or_else(Vec::new, |query| pairs(query, query_at));
@@ -152,7 +152,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
 
     let part = |range: &Range<usize>| spot.map(|spot| spot.part(range));
     let hint = |range: Range<usize>, source: Range<usize>, purpose: String, why| {
-        let value = decoded(&url[source.clone()]).filter(|value| !value.is_empty() && !looks::is_reference(value))?;
+        let value = decoded(&url[source.clone()]).filter(|value| !value.is_empty() && !detect::is_reference(value))?;
         Some(Hint { range, value: Some(value), filter: Some(ValueFilter::Url), spot: part(&source), purpose, why })
     };
     let mut hints = Vec::new();
@@ -185,7 +185,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
             let encoded = part(&value).map(|spot| Spot { encoded: true, ..spot });
             let mut leaf = Leaf::new(decoded, encoded);
             if pair.is_credential() {
-                leaf = leaf.credential(&looks::words(name).join("-"), QUERY);
+                leaf = leaf.credential(&detect::words(name).join("-"), QUERY);
             }
             query.push(((**name).clone(), leaf.into()));
             continue;
@@ -195,7 +195,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
         let begin = text.len();
         text.push_str(pair.raw);
         if wanted == Wanted::Any && unsplit(&pair) {
-            let name = looks::words(pair.raw.split('=').next().unwrap_or_default()).join("-");
+            let name = detect::words(pair.raw.split('=').next().unwrap_or_default()).join("-");
             hints.extend(hint(begin + (value.start - pair.at)..text.len(), value, name, QUERY));
         }
     }

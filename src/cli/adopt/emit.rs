@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Number, Value};
 
 use super::config::{Leaf, Node, Table};
-use super::find::{Finding, Findings};
+use super::credentials::{Finding, Findings};
 use guillemet_base::display::is_unprintable;
 use guillemet_template::lexer::lex;
 use guillemet_template::{Format, ValueFilter};

@@ -9,8 +9,8 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 use super::config::{Leaf, Table, leaves};
-use super::looks;
-use super::name::Namer;
+use super::detect;
+use super::naming::Namer;
 use super::source::Problems;
 use super::tokens::{Spot, Tokens};
 use guillemet_base::names::SecretName;
@@ -177,7 +177,7 @@ fn candidates(path: &[String], leaf: &Leaf, named: bool) -> Vec<Candidate> {
         range: whole.clone(),
         filter: None,
         value: leaf.text.clone(),
-        purpose: looks::words(name).join("-"),
+        purpose: detect::words(name).join("-"),
         why,
         spot: leaf.spot.clone(),
     };
@@ -185,7 +185,7 @@ fn candidates(path: &[String], leaf: &Leaf, named: bool) -> Vec<Candidate> {
         return Vec::new();
     }
     if leaf.hints.is_empty() {
-        let why = if named { Some(NAMED) } else { looks::like_a_credential(name, &leaf.text) };
+        let why = if named { Some(NAMED) } else { detect::like_a_credential(name, &leaf.text) };
         return why.map(of_text).into_iter().collect();
     }
     let hinted = leaf.hints.iter().map(|hint| Candidate {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::looks::words;
+use super::detect::words;
 use guillemet_base::names::{NAME_MAX, SecretName};
 
 /// Labels of host names that say what is served, and not by whom.

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::looks;
+use super::detect;
 use crate::cli::output;
 
 /// The text that is shown in place of a hidden value.
@@ -114,7 +114,7 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
 fn masked(fact: &Fact, values: &[&str]) -> String {
     let name = fact.path.rsplit('.').next().unwrap_or_default();
     let held = values.iter().any(|value| holds(fact, value));
-    let secret = fact.is_text && (held || looks::like_a_credential(name, &fact.value).is_some());
+    let secret = fact.is_text && (held || detect::like_a_credential(name, &fact.value).is_some());
     if secret { MASK.into() } else { brief(&fact.value) }
 }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::origin::{Origins, Place};
 use super::render::{Issued, Rendered};
+use crate::source_map::{Origins, Place};
 use guillemet_base::display::sanitize;
 use guillemet_plan::description::{SecretFields, TARGETS_FIELD};
 use guillemet_plan::document::Tree;
