@@ -7,13 +7,14 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::expr::{Expr, Op, Part, Text};
+use crate::encode::Place;
+use crate::expr::{Expr, Op, Part, Text};
 use crate::protocol::{DocumentKind, Planned, Target};
 use guillemet_base::display::is_unfit;
 use guillemet_base::names::SecretName;
+use guillemet_template::Problem;
 use guillemet_template::lexer::Reference;
 use guillemet_template::problem::tidy_problems;
-use guillemet_template::{Problem, ValueFilter};
 
 /// The largest document, in bytes.
 pub const DOCUMENT_MAX: usize = 4 << 20;
@@ -155,7 +156,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
             return violation("a slot that is none");
         }
         check_expr(&slot.expr, 0, &mut uses, references)?;
-        if planned.kind == DocumentKind::Text && !is_terminal(&slot.expr) {
+        if planned.kind == DocumentKind::Text && slot.expr.place() != Some(Place::TextDocument) {
             return violation("a secret in a text document without an encoder of such documents");
         }
         if slots.insert(slot.slot, slot.expr).is_some() {
@@ -213,20 +214,6 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// Reports whether the expression's result can be in a text document without further encoding.
-fn is_terminal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
-}
-
-/// Returns how many arguments an operation takes.
-fn arity(op: &Op) -> usize {
-    match op {
-        Op::BasicCredentials => 2,
-        Op::SipDigestHa1(_) => 3,
-        _ => 1,
-    }
-}
-
 fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), Violation> {
     if depth > EXPR_DEPTH_MAX {
         return violation("an expression that is nested too deeply");
@@ -242,21 +229,18 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
     if matches!(op, Op::Filter(_)) {
         return violation("a filter that the template does not have");
     }
-    if args.len() != arity(op) {
+    let definition = op.definition();
+    if args.len() != definition.texts() {
         return violation("an encoder with the wrong number of arguments");
     }
-    match op {
-        Op::Forbid { characters, .. } if characters.is_empty() => return violation("`forbid` with nothing to forbid"),
-        Op::ForbidSequence { sequence, .. } if sequence.is_empty() => {
-            return violation("`forbid-sequence` with nothing to forbid");
-        }
-        Op::Forbid { reason, .. } | Op::ForbidSequence { reason, .. } | Op::AtMost { reason, .. }
-            if reason.len() > 1024 || reason.contains(char::is_control) =>
-        {
-            return violation("a reason that is none");
-        }
-        Op::Url => check_url_text(&args[0])?,
-        _ => {}
+    if op.option().is_some_and(|option| option.is_empty()) {
+        return violation(format!("`{}` with nothing to forbid", definition.name));
+    }
+    if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(char::is_control)) {
+        return violation("a reason that is none");
+    }
+    if definition.place == Place::Url {
+        check_url_text(&args[0])?;
     }
     let mut secrets = false;
     for part in args.iter().flatten() {
@@ -304,13 +288,7 @@ fn filtered(expr: &Expr, uses: &[Use], references: &[Reference]) -> Option<usize
 fn check_url_text(text: &Text) -> Result<(), Violation> {
     let safe = |part: &Part| match part {
         Part::Literal(_) => true,
-        Part::Expr(Expr::Apply { op, .. }) => matches!(
-            op,
-            Op::UrlQuery
-                | Op::UrlPathSegment
-                | Op::Filter(ValueFilter::Url | ValueFilter::Hex | ValueFilter::Base64url)
-        ),
-        Part::Expr(Expr::Secret(_)) => false,
+        Part::Expr(expr) => expr.place() == Some(Place::UrlComponent),
     };
     if text.len() == 1 || text.iter().all(safe) {
         Ok(())
@@ -356,7 +334,7 @@ fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Viola
                 return violation("a secret in a key");
             }
             let expr = slots.get(&content[slot..slot + SLOT_LEN]);
-            if matches!(expr, Some(Expr::Apply { op: Op::Url, .. })) && content.len() != SLOT_LEN {
+            if expr.and_then(Expr::place) == Some(Place::Url) && content.len() != SLOT_LEN {
                 return violation("a URL that is only a part of a field");
             }
         }

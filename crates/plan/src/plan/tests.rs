@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::{Emission, PlannedSlot};
+use guillemet_template::ValueFilter;
 
 fn slot(n: u32) -> String {
     format!("Z{n:039}")
