@@ -1,100 +1,86 @@
-//! A plan as people read it: the document with `«name»` where a secret will stand. Knows no value.
+//! A plan as people read it: the document with `«name»` in place of each secret. Holds no value.
 
 use serde_json::{Value, json};
 
-use guillemet_plan::encode;
-use guillemet_plan::expr::{Expr, Op, Part};
-use guillemet_plan::plan::{Piece, Plan};
-use guillemet_plan::protocol::DocumentKind;
-use guillemet_plugin::plans::Prepared;
+use crate::encode;
+use crate::expr::{Expr, Part};
+use crate::plan::{Piece, Plan};
+use crate::protocol::DocumentKind;
 use guillemet_template::Problem;
 
-/// The document with `«name»` where a secret will stand, and what happens to each. `asked` is the target as the caller
-/// named it: a former name is a warning.
-pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Value {
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(renamed(plan, asked));
+/// Returns the document with `«name»` in place of each secret.
+pub fn document(plan: &Plan) -> String {
     let mut document = String::with_capacity(plan.literal_len + 64);
-    let mut secrets = Vec::new();
     for piece in &plan.pieces {
         match piece {
             Piece::Text(text) => document.push_str(text),
-            Piece::Slot { expr, uses } => {
-                document.push_str(&shown(expr, plan));
-                for index in uses {
-                    let usage = &plan.uses[*index as usize];
-                    let mut encodings = Vec::new();
-                    collect_encodings(expr, *index, &mut encodings);
-                    if plan.kind == DocumentKind::Json {
-                        encodings.push("json");
-                    }
-                    secrets.push(json!({
-                        "name": usage.name,
-                        "template": prepared.template.id,
-                        "line": usage.line,
-                        "column": usage.column,
-                        "field": usage.field,
-                        "encodings": encodings,
-                    }));
-                }
+            Piece::Slot { expr, .. } => push(expr, plan, &mut document),
+        }
+    }
+    document
+}
+
+/// Returns the document with `«name»` in place of each secret, and what happens to each, as the API shows it. `target` is
+/// the target as the caller named it: a former name is a warning.
+pub fn explain(template: &str, plan: &Plan, target: Option<&str>) -> Value {
+    let mut warnings = plan.warnings.clone();
+    warnings.extend(renamed(plan, target));
+    let mut secrets = Vec::new();
+    for piece in &plan.pieces {
+        let Piece::Slot { expr, uses } = piece else { continue };
+        for index in uses {
+            let usage = &plan.uses[*index as usize];
+            let mut encodings = Vec::new();
+            collect_encodings(expr, *index, &mut encodings);
+            if plan.kind == DocumentKind::Json {
+                encodings.push("json");
             }
+            secrets.push(json!({
+                "name": usage.name,
+                "template": template,
+                "line": usage.line,
+                "column": usage.column,
+                "field": usage.field,
+                "encodings": encodings,
+            }));
         }
     }
     json!({
-        "template": prepared.template.id,
+        "template": template,
         "target": plan.target.id,
         "media_type": plan.target.media_type,
         "file_name": plan.target.file_name,
-        "document": document,
+        "document": document(plan),
         "secrets": secrets,
         "warnings": warnings,
     })
 }
 
-/// The warning for whoever asked for a target by a former name.
-pub fn renamed(plan: &Plan, asked: Option<&str>) -> Option<Problem> {
-    plan.target.renamed(asked).map(|message| Problem { message, ..Problem::default() })
+/// Returns the warning for a caller that named the target by a former name.
+pub fn renamed(plan: &Plan, target: Option<&str>) -> Option<Problem> {
+    plan.target.renamed(target).map(|message| Problem { message, ..Problem::default() })
 }
 
-/// An expression with names in place of values. Text beside them is shown as it will stand where its
-/// encoding does not depend on its neighbours, and left out where it does (base64, digests).
-pub fn shown(expr: &Expr, plan: &Plan) -> String {
+/// Appends an expression with names in place of values. Text beside them is shown as it will be written if its encoding
+/// does not depend on its neighbors, and left out if it does.
+fn push(expr: &Expr, plan: &Plan, out: &mut String) {
     match expr {
-        Expr::Secret(index) => format!("«{}»", plan.uses[*index as usize].name),
+        Expr::Secret(index) => *out += &format!("«{}»", plan.uses[*index as usize].name),
         Expr::Apply { op, args } => {
-            let mut out = String::new();
+            let quote = op.definition().quote();
+            out.push_str(quote);
             for part in args.iter().flatten() {
                 match part {
-                    Part::Expr(inner) => out.push_str(&shown(inner, plan)),
-                    Part::Literal(text) => match op {
-                        Op::HeaderValue
-                        | Op::Url
-                        | Op::Forbid { .. }
-                        | Op::ForbidSequence { .. }
-                        | Op::AtMost { .. } => {
-                            out.push_str(text);
-                        }
-                        Op::UrlQuery | Op::UrlPathSegment | Op::Xml | Op::JsonString => {
-                            out.push_str(&encode::literal(op, &[text]).unwrap_or_default());
-                        }
-                        Op::AsteriskValue => out.push_str(&text.replace(';', "\\;")),
-                        Op::KamailioString => out.push_str(&text.replace('\\', "\\\\").replace('"', "\\\"")),
-                        Op::CurlConfig => {
-                            let quoted = encode::literal(op, &[text]).unwrap_or_default();
-                            out.push_str(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
-                        }
-                        Op::Dotenv | Op::BaresipParameter => out.push_str(text),
-                        Op::Filter(_) | Op::Base64 | Op::BasicCredentials | Op::SipDigestHa1(_) => {}
-                    },
+                    Part::Expr(inner) => push(inner, plan, out),
+                    Part::Literal(text) => out.push_str(&encode::literal_beside(op, text)),
                 }
             }
-            // These always write quotes; others do where they have to.
-            if matches!(op, Op::KamailioString | Op::CurlConfig) { format!("\"{out}\"") } else { out }
+            out.push_str(quote);
         }
     }
 }
 
-/// The operations around one use, the first applied first.
+/// Appends the operations on one use, in the order in which they are applied.
 fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
     if let Expr::Apply { op, args } = expr
         && expr.emissions().contains(&index)
