@@ -1,10 +1,8 @@
 //! Wires the parts together: the only place that knows them all.
 
-mod check;
 mod follow;
 mod self_check;
 mod socket;
-pub mod trial;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +16,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub use self::check::{Checked, check_templates};
 use self::socket::Socket;
 use crate::api::listener::Listener;
 use crate::api::metrics::Counts;
@@ -104,9 +101,6 @@ pub enum DaemonError {
     /// This machine lacks something without which the daemon would serve nobody.
     #[error("the daemon cannot work here: {0}")]
     CannotWork(String),
-    /// No such template.
-    #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
-    NoTemplate(String),
     /// The system does not give enough descriptors.
     #[error(
         "limits.connections = {connections} needs {needed} descriptors, and this process may have {most}; \

@@ -14,7 +14,7 @@ use guillemet_plugin::findings::found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::Problem;
-use guillemet_template::catalog::{Content, Stray};
+use guillemet_template::catalog::{Content, StrayListing};
 
 /// A template, as the API shows it.
 #[derive(Debug, Serialize)]
@@ -43,37 +43,7 @@ pub struct Templates {
     #[serde(flatten)]
     pub page: Listing<TemplateView>,
     /// Of the whole folder.
-    pub strays: Strays,
-}
-
-/// Files in the templates' folder that are no templates, as the API shows them.
-#[derive(Debug, Serialize)]
-pub struct Strays {
-    /// How many there are.
-    pub count: usize,
-    /// The first of them.
-    pub items: Vec<StrayView>,
-}
-
-/// One of them.
-#[derive(Debug, Serialize)]
-pub struct StrayView {
-    /// Its path inside the templates' folder.
-    pub path: String,
-    /// Why it is none, for programs.
-    pub reason: &'static str,
-    /// The same for people, and what to do.
-    pub message: String,
-}
-
-/// How many files that are no templates are shown.
-const STRAYS_SHOWN: usize = 100;
-
-/// Files that are no templates.
-pub fn strays(all: &[Arc<Stray>]) -> Strays {
-    let view =
-        |stray: &Arc<Stray>| StrayView { path: stray.path.clone(), reason: stray.why.code(), message: stray.message() };
-    Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
+    pub strays: StrayListing,
 }
 
 /// Returns the files in the templates' folder that are no templates, once what is known of the folder is up to date. A
@@ -81,13 +51,13 @@ pub fn strays(all: &[Arc<Stray>]) -> Strays {
 ///
 /// # Errors
 /// `Internal`, when the inventory fails.
-pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
+pub async fn list_strays(app: &Arc<App>) -> Result<StrayListing, AppError> {
     let since = Instant::now();
     let all = blocking(app, move |inventory| {
         inventory.refresh(since);
         Ok(inventory.strays())
     });
-    Ok(strays(&all.await?))
+    Ok(StrayListing::of(&all.await?))
 }
 
 /// Every template, by id. Waits for plans that are not made yet.

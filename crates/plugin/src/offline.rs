@@ -1,71 +1,82 @@
-//! A text worked out and filled without daemon and vault: what a command compares before it changes anything.
+//! Compiles and fills templates without a daemon and a vault: for commands that check a template, or compare its result
+//! before they change anything.
 //!
-//! Knows nothing of what is compared. As everywhere, the planner gets the text and never a value; values are
-//! placed here, as `resolve` places them.
+//! The planner gets the text and never a value, as in the daemon. Reads no configuration: the caller names the folders
+//! and the variables.
+
+mod check;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 
 use tokio::runtime::Runtime;
 
-use super::{DaemonError, system};
-use crate::app::preview;
-use crate::config::{self, Config};
-use guillemet_base::home::Home;
+pub use self::check::Checked;
+use crate::fill::{self, Unfit, Values};
+use crate::findings;
+use crate::plans::{Source, Variables, plan_once};
+use crate::registry::Registry;
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::fill::{Unfit, Values};
-use guillemet_plugin::plans::{Source, plan_once};
-use guillemet_plugin::registry::Registry;
-use guillemet_plugin::{fill, findings};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::lexer::lex;
 use guillemet_template::{Format, Problem};
 
-/// The plugins of a home, each with a planner of its own. Files in the folder of plugins count whether or not
-/// they are pinned: no value of the vault is near.
-pub struct Trial {
-    pub(super) registry: Registry,
-    pub(super) config: Config,
-    pub(super) runtime: Runtime,
+/// Compiles templates in planners of its own. Uses every plugin in a folder, pinned or not, because no value of a vault
+/// is involved.
+pub struct OfflineCompiler {
+    registry: Registry,
+    variables: Variables,
+    runtime: Runtime,
 }
 
-impl Trial {
-    /// Begins; no planner runs yet.
+/// The reasons why templates cannot be compiled or checked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The asynchronous runtime does not start.
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(#[source] io::Error),
+    /// The folder has no template with this id.
+    #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
+    NoTemplate(String),
+}
+
+impl OfflineCompiler {
+    /// Creates a compiler with the plugins of a folder and the variables of a configuration. No planner runs yet.
     ///
     /// # Errors
-    /// When the configuration cannot be read.
-    pub fn new(home: &Home) -> Result<Self, DaemonError> {
-        let (config, _) = config::load(home)?;
+    /// Fails with [`OfflineError::Runtime`].
+    pub fn new(plugins: PathBuf, variables: Variables) -> Result<Self, OfflineError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(system("the runtime cannot be started"))?;
-        Ok(Self { registry: Registry::unpinned(home.plugins()), config, runtime })
+        Ok(Self { registry: Registry::unpinned(plugins), variables, runtime: runtime.map_err(OfflineError::Runtime)? })
     }
 
-    /// What the plugin of a feature says of itself.
+    /// Returns the description of a feature's plugin.
     ///
     /// # Errors
-    /// Why there is none, for people.
+    /// Fails with the reason, for people, if the feature has no usable plugin.
     pub fn describe(&self, feature: &str) -> Result<Description, String> {
         self.runtime.block_on(self.registry.describe(feature))
     }
 
-    /// Works the text of a template out.
+    /// Compiles the text of a template for a target.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
-    pub fn plan(&self, feature: &str, format: Format, text: &str, target: &str) -> Result<Plan, Vec<Problem>> {
+    /// Fails with all problems of the template.
+    pub fn compile(&self, feature: &str, format: Format, text: &str, target: &str) -> Result<Plan, Vec<Problem>> {
         let lexed = lex(text)?;
         let source = Source { feature, format, lexed: &lexed };
-        let planned = plan_once(source, Some(target), &self.registry, &self.config.variables);
+        let planned = plan_once(source, Some(target), &self.registry, &self.variables);
         self.runtime.block_on(planned).map_err(findings::problems)
     }
 }
 
-/// Fills a plan with values of the caller's, by the key of their names (`SecretName::key`).
+/// Fills a plan with values of the caller, by the keys of their names (`SecretName::key`).
 ///
 /// # Errors
-/// Every value that its place cannot hold, with its field and the reason; and every one that is not there.
+/// Fails with a problem for each value that is missing or that its place cannot hold.
 pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear, Vec<Problem>> {
     let of_use = |index: usize, message: String| {
         let usage = &plan.uses[index];
@@ -83,13 +94,4 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
         })),
     }
     Err(problems)
-}
-
-/// The document with `«name»` where a value will stand.
-pub fn marked(plan: &Plan) -> String {
-    let piece = |piece: &Piece| match piece {
-        Piece::Text(text) => text.clone(),
-        Piece::Slot { expr, .. } => preview::shown(expr, plan),
-    };
-    plan.pieces.iter().map(piece).collect()
 }
