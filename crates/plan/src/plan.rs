@@ -84,10 +84,10 @@ pub struct Use {
 /// The rule that a planner's answer breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer of its planner breaks the contract: {0}")]
-pub struct Violation(pub String);
+pub struct ContractViolation(pub String);
 
-fn violation<T>(what: impl Into<String>) -> Result<T, Violation> {
-    Err(Violation(what.into()))
+fn violation<T>(what: impl Into<String>) -> Result<T, ContractViolation> {
+    Err(ContractViolation(what.into()))
 }
 
 /// Reports whether the text is a slot: `Z` (or `z`) and 39 digits.
@@ -122,8 +122,8 @@ pub fn find_slots(text: &str) -> impl Iterator<Item = usize> {
 /// `references` are those of the template, from the daemon's own lexer.
 ///
 /// # Errors
-/// Fails with [`Violation`] if the answer breaks any rule; none of it is used then.
-pub fn check(planned: Planned, references: &[Reference], target: Target) -> Result<Plan, Violation> {
+/// Fails with [`ContractViolation`] if the answer breaks any rule; none of it is used then.
+pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Result<Plan, ContractViolation> {
     if planned.document.len() > DOCUMENT_MAX {
         return violation(format!("a document of more than {DOCUMENT_MAX} bytes"));
     }
@@ -155,7 +155,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         if !is_slot(&slot.slot) {
             return violation("a slot that is none");
         }
-        check_expr(&slot.expr, 0, &mut uses, references)?;
+        verify_expr(&slot.expr, 0, &mut uses, references)?;
         if planned.kind == DocumentKind::Text && slot.expr.place() != Some(Place::TextDocument) {
             return violation("a secret in a text document without an encoder of such documents");
         }
@@ -169,7 +169,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
 
     let document = planned.document.as_str();
     if planned.kind == DocumentKind::Json {
-        check_json(document, &slots)?;
+        verify_json(document, &slots)?;
     }
     let mut digest = Sha256::new();
     let mut pieces = Vec::with_capacity(2 * slots.len() + 1);
@@ -214,7 +214,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), Violation> {
+fn verify_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), ContractViolation> {
     if depth > EXPR_DEPTH_MAX {
         return violation("an expression that is nested too deeply");
     }
@@ -236,11 +236,11 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
     if op.option().is_some_and(|option| option.is_empty()) {
         return violation(format!("`{}` with nothing to forbid", definition.name));
     }
-    if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(char::is_control)) {
+    if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(is_unfit)) {
         return violation("a reason that is none");
     }
     if definition.place == Place::Url {
-        check_url_text(&args[0])?;
+        verify_url(&args[0])?;
     }
     let mut secrets = false;
     for part in args.iter().flatten() {
@@ -251,7 +251,7 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
             Part::Literal(_) => {}
             Part::Expr(inner) => {
                 secrets = true;
-                check_expr(inner, depth + 1, uses, references)?;
+                verify_expr(inner, depth + 1, uses, references)?;
             }
         }
     }
@@ -285,7 +285,7 @@ fn filtered(expr: &Expr, uses: &[Use], references: &[Reference]) -> Option<usize
 }
 
 /// Checks that a secret in a URL is the whole URL, or percent-encoded.
-fn check_url_text(text: &Text) -> Result<(), Violation> {
+fn verify_url(text: &Text) -> Result<(), ContractViolation> {
     let safe = |part: &Part| match part {
         Part::Literal(_) => true,
         Part::Expr(expr) => expr.place() == Some(Place::UrlComponent),
@@ -298,7 +298,7 @@ fn check_url_text(text: &Text) -> Result<(), Violation> {
 }
 
 /// Checks that every slot is in a string that is a value, and that a URL is a whole value.
-fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Violation> {
+fn verify_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), ContractViolation> {
     // Only checks that it is JSON, without building a tree, so the depth is counted below.
     if serde_json::from_str::<serde::de::IgnoredAny>(document).is_err() {
         return violation("a JSON document that is not JSON");

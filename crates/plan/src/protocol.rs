@@ -5,7 +5,7 @@
 //! (`Answer`); `Loaded` is followed by one frame with the compiled form, which is empty if the request contained the
 //! compiled form already, or if the component cannot be used.
 //!
-//! Nothing here can contain a value (promise Blind). The daemon treats every answer as hostile (`plugin::plan::check`).
+//! Nothing here can contain a value (promise Blind). The daemon treats every answer as hostile (`plan::verify`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

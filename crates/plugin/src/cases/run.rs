@@ -51,7 +51,7 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
         return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));
     };
     let cost = planned.cost;
-    match plan::check(planned, &references, target.clone()) {
+    match plan::verify(planned, &references, target.clone()) {
         Ok(plan) => Found::Planned { document: document(&plan), plan: Box::new(plan), cost },
         Err(violation) => Found::Failed(violation.to_string()),
     }
