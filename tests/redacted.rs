@@ -14,13 +14,12 @@ use guillemet_daemon::resolve::budget::Budget;
 use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, State};
 use guillemet_daemon::resolve::{Rendered, Resolver};
 use guillemet_plan::encode;
-use guillemet_plan::encode::Source;
-use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part};
+use guillemet_plan::encode::{ENCODERS, FILTERS, Source};
+use guillemet_plan::expr::{Expr, Part};
 use guillemet_plugin::fill::Values;
 use guillemet_secret::crypto::{DeviceSecret, Key};
 use guillemet_secret::memory::SealedValue;
 use guillemet_secret::record::{Secret, Version};
-use guillemet_template::ValueFilter;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::passphrase::Passphrase;
 use guillemet_vault::store::Vault;
@@ -228,30 +227,10 @@ impl Source for One {
 
 #[test]
 fn no_refusal_of_an_encoder_shows_the_value() {
-    let operations = [
-        Op::Filter(ValueFilter::Base64),
-        Op::Filter(ValueFilter::Base64url),
-        Op::Filter(ValueFilter::Hex),
-        Op::Filter(ValueFilter::Url),
-        Op::Filter(ValueFilter::Trim),
-        Op::UrlQuery,
-        Op::UrlPathSegment,
-        Op::Url,
-        Op::HeaderValue,
-        Op::Base64,
-        Op::BasicCredentials,
-        Op::SipDigestHa1(DigestAlgorithm::Md5),
-        Op::Forbid { characters: "\";\n".into(), reason: "for a reason".into() },
-        Op::ForbidSequence { sequence: "4n4".into(), reason: "for a reason".into() },
-        Op::AtMost { bytes: 8, reason: "for a reason".into() },
-        Op::JsonString,
-        Op::Xml,
-        Op::Dotenv,
-        Op::AsteriskValue,
-        Op::KamailioString,
-        Op::BaresipParameter,
-        Op::CurlConfig,
-    ];
+    let operations = ENCODERS
+        .iter()
+        .chain(&FILTERS)
+        .flat_map(|definition| ["\";\n", "4n4"].map(|option| (definition, definition.op(option, 8, "for a reason"))));
     let values = [
         CANARY,
         "c4n4ry\r\nSet-Cookie: a",
@@ -263,14 +242,12 @@ fn no_refusal_of_an_encoder_shows_the_value() {
         "http://c4n4ry:x@h",
     ];
     let mut refused = std::collections::BTreeSet::new();
-    for op in operations {
+    for (definition, op) in operations {
         for value in values {
-            let secret = vec![Part::Expr(Expr::Secret(0))];
-            let args = match op {
-                Op::BasicCredentials => vec![secret.clone(), secret],
-                Op::SipDigestHa1(_) => vec![secret.clone(), vec![Part::Literal("realm".into())], secret],
-                _ => vec![secret],
-            };
+            let mut args = vec![vec![Part::Expr(Expr::Secret(0))]; definition.texts()];
+            if let [_, realm, _] = args.as_mut_slice() {
+                *realm = vec![Part::Literal("realm".into())];
+            }
             let mut out = Clear::new();
             if let Err(refusal) = encode::eval(&Expr::Apply { op: op.clone(), args }, &One(value), &mut out) {
                 shows_nothing(op.name(), &format!("{}{refusal}", printed(&refusal)), b"c4n4ry");

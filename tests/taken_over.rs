@@ -453,7 +453,7 @@ fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
     };
     let own = Reference { name: "own".parse().unwrap(), line: 1, column: 8, filters: Vec::new() };
     let shown = format!("{planned:?}");
-    let Ok(plan) = plan::check(planned, &[own], target()) else { return "not believed" };
+    let Ok(plan) = plan::verify(planned, &[own], target()) else { return "not believed" };
     assert!(are_tidy(&plan.warnings), "{:?}", plan.warnings);
     assert!(plan.uses.iter().all(|usage| usage.key.as_ref() == "own" && usage.count > 0), "{shown}");
     let value = SealedValue::seal("the value of its own secret");

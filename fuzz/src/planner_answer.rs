@@ -147,7 +147,7 @@ fn check(planned: Planned) {
     let slots: HashMap<String, Expr> =
         planned.slots.iter().map(|slot| (slot.slot.clone(), slot.expr.clone())).collect();
     let (listed, emissions) = (planned.slots.len(), planned.emissions.clone());
-    let Ok(plan) = plan::check(planned, &references, target) else { return };
+    let Ok(plan) = plan::verify(planned, &references, target) else { return };
 
     assert!(document.len() <= DOCUMENT_MAX && listed <= SLOTS_MAX);
     assert_eq!(slots.len(), listed, "no slot is listed twice");

@@ -35,6 +35,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use guillemet_base::home::Home;
 use guillemet_base::logging;
+use guillemet_daemon::config;
+use guillemet_plugin::offline::OfflineCompiler;
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -118,6 +120,15 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 type Done = Result<(), Failure>;
+
+/// Returns a compiler with the plugins of a home and the variables of its configuration.
+///
+/// # Errors
+/// Fails if the configuration cannot be used.
+fn offline_compiler(home: &Home) -> Result<OfflineCompiler, Failure> {
+    let (config, _) = config::load(home)?;
+    Ok(OfflineCompiler::new(home.plugins(), config.variables)?)
+}
 
 /// Runs the command line and returns the exit status: 0 on success, 1 if the command fails, 2 if its arguments are
 /// wrong.

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::client::{self, part, template_path};
 use super::{Done, Failure, output};
 use guillemet_base::home::Home;
-use guillemet_daemon::{Checked, DaemonError, config};
+use guillemet_daemon::config;
+use guillemet_plugin::offline::{Checked, OfflineCompiler};
 
 #[derive(Subcommand)]
 pub enum Template {
@@ -148,17 +149,16 @@ impl List {
 
 impl Check {
     fn run(self, home: &Home) -> Done {
+        let (config, _) = config::load(home).map_err(|error| {
+            Failure::new(format!(
+                "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded before; \
+                 `{}` shows which",
+                home.command("status")
+            ))
+        })?;
+        let compiler = OfflineCompiler::new(home.plugins(), config.variables)?;
         let Checked { templates: checked, strays, unreadable } =
-            match guillemet_daemon::check_templates(home, &self.ids, self.target.as_deref()) {
-                Err(DaemonError::Config(error)) => {
-                    return Err(Failure::new(format!(
-                        "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded \
-                         before; `{}` shows which",
-                        home.command("status")
-                    )));
-                }
-                checked => checked?,
-            };
+            compiler.check(home.templates(), &self.ids, self.target.as_deref())?;
         if let Some(note) = other_configuration(home) {
             output::note(&note);
         }

@@ -7,7 +7,6 @@
 
 pub mod api;
 pub mod app;
-mod check;
 pub mod config;
 pub mod console;
 pub mod events;
@@ -20,7 +19,6 @@ mod self_check;
 pub mod shares;
 mod socket;
 pub mod sync;
-pub mod trial;
 pub mod user_namespace;
 
 use std::os::unix::fs::DirBuilderExt;
@@ -35,7 +33,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub use self::check::{Checked, check_templates};
 use self::socket::Socket;
 use crate::api::listener::Listener;
 use crate::api::metrics::RequestCounters;
@@ -122,9 +119,6 @@ pub enum DaemonError {
     /// This machine lacks something that the daemon needs to serve anyone. Holds what it is.
     #[error("the daemon cannot work here: {0}")]
     CannotWork(String),
-    /// No template has this id.
-    #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
-    NoTemplate(String),
     /// The system does not allow enough descriptors.
     #[error(
         "limits.connections = {connections} needs {needed} descriptors, and this process may have {most}; \

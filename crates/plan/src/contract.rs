@@ -31,6 +31,11 @@ pub fn version() -> &'static str {
     package.and_then(|rest| rest.strip_suffix(';')).unwrap_or("1.0.0")
 }
 
+/// Returns the name of the interface that a component may import, with its version.
+pub fn encode_interface() -> String {
+    format!("{ENCODE}@{}", version())
+}
+
 /// Returns the names of the functions of `encode`.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     let interface = WIT.lines().skip_while(|line| !line.starts_with("interface encode {")).skip(1);

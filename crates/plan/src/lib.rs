@@ -12,6 +12,7 @@ pub mod dotenv;
 pub mod encode;
 pub mod expr;
 pub mod plan;
+pub mod preview;
 pub mod protocol;
 pub mod schema_fields;
 pub mod slots;

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::expr::{Expr, Op, Part, Text};
+use crate::encode::Place;
+use crate::expr::{Expr, Op, Part, Text};
 use crate::protocol::{DocumentKind, Planned, Target};
 use guillemet_base::display::is_unprintable;
 use guillemet_base::names::SecretName;
+use guillemet_template::Problem;
 use guillemet_template::lexer::Reference;
 use guillemet_template::problem::sanitize_problems;
-use guillemet_template::{Problem, ValueFilter};
 
 /// The largest document, in bytes.
 pub const DOCUMENT_MAX: usize = 4 << 20;
@@ -83,10 +84,10 @@ pub struct Use {
 /// The rule that a planner's answer breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer of its planner breaks the contract: {0}")]
-pub struct Violation(pub String);
+pub struct ContractViolation(pub String);
 
-fn violation<T>(what: impl Into<String>) -> Result<T, Violation> {
-    Err(Violation(what.into()))
+fn violation<T>(what: impl Into<String>) -> Result<T, ContractViolation> {
+    Err(ContractViolation(what.into()))
 }
 
 /// Reports whether the text is a slot: `Z` (or `z`) and 39 digits.
@@ -121,8 +122,8 @@ pub fn find_slots(text: &str) -> impl Iterator<Item = usize> {
 /// `references` are those of the template, from the daemon's own lexer.
 ///
 /// # Errors
-/// Fails with [`Violation`] if the answer breaks any rule; none of it is used then.
-pub fn check(planned: Planned, references: &[Reference], target: Target) -> Result<Plan, Violation> {
+/// Fails with [`ContractViolation`] if the answer breaks any rule; none of it is used then.
+pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Result<Plan, ContractViolation> {
     if planned.document.len() > DOCUMENT_MAX {
         return violation(format!("a document of more than {DOCUMENT_MAX} bytes"));
     }
@@ -154,8 +155,8 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         if !is_slot(&slot.slot) {
             return violation("a slot that is none");
         }
-        check_expr(&slot.expr, 0, &mut uses, references)?;
-        if planned.kind == DocumentKind::Text && !is_terminal(&slot.expr) {
+        verify_expr(&slot.expr, 0, &mut uses, references)?;
+        if planned.kind == DocumentKind::Text && slot.expr.place() != Some(Place::TextDocument) {
             return violation("a secret in a text document without an encoder of such documents");
         }
         if slots.insert(slot.slot, slot.expr).is_some() {
@@ -168,7 +169,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
 
     let document = planned.document.as_str();
     if planned.kind == DocumentKind::Json {
-        check_json(document, &slots)?;
+        verify_json(document, &slots)?;
     }
     let mut digest = Sha256::new();
     let mut pieces = Vec::with_capacity(2 * slots.len() + 1);
@@ -213,21 +214,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// Reports whether the expression's result can be in a text document without further encoding.
-fn is_terminal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
-}
-
-/// Returns how many arguments an operation takes.
-fn arity(op: &Op) -> usize {
-    match op {
-        Op::BasicCredentials => 2,
-        Op::SipDigestHa1(_) => 3,
-        _ => 1,
-    }
-}
-
-fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), Violation> {
+fn verify_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), ContractViolation> {
     if depth > EXPR_DEPTH_MAX {
         return violation("an expression that is nested too deeply");
     }
@@ -242,21 +229,18 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
     if matches!(op, Op::Filter(_)) {
         return violation("a filter that the template does not have");
     }
-    if args.len() != arity(op) {
+    let definition = op.definition();
+    if args.len() != definition.texts() {
         return violation("an encoder with the wrong number of arguments");
     }
-    match op {
-        Op::Forbid { characters, .. } if characters.is_empty() => return violation("`forbid` with nothing to forbid"),
-        Op::ForbidSequence { sequence, .. } if sequence.is_empty() => {
-            return violation("`forbid-sequence` with nothing to forbid");
-        }
-        Op::Forbid { reason, .. } | Op::ForbidSequence { reason, .. } | Op::AtMost { reason, .. }
-            if reason.len() > 1024 || reason.contains(char::is_control) =>
-        {
-            return violation("a reason that is none");
-        }
-        Op::Url => check_url_text(&args[0])?,
-        _ => {}
+    if op.option().is_some_and(|option| option.is_empty()) {
+        return violation(format!("`{}` with nothing to forbid", definition.name));
+    }
+    if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(is_unprintable)) {
+        return violation("a reason that is none");
+    }
+    if definition.place == Place::Url {
+        verify_url(&args[0])?;
     }
     let mut secrets = false;
     for part in args.iter().flatten() {
@@ -267,7 +251,7 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
             Part::Literal(_) => {}
             Part::Expr(inner) => {
                 secrets = true;
-                check_expr(inner, depth + 1, uses, references)?;
+                verify_expr(inner, depth + 1, uses, references)?;
             }
         }
     }
@@ -301,16 +285,10 @@ fn filtered(expr: &Expr, uses: &[Use], references: &[Reference]) -> Option<usize
 }
 
 /// Checks that a secret in a URL is the whole URL, or percent-encoded.
-fn check_url_text(text: &Text) -> Result<(), Violation> {
+fn verify_url(text: &Text) -> Result<(), ContractViolation> {
     let safe = |part: &Part| match part {
         Part::Literal(_) => true,
-        Part::Expr(Expr::Apply { op, .. }) => matches!(
-            op,
-            Op::UrlQuery
-                | Op::UrlPathSegment
-                | Op::Filter(ValueFilter::Url | ValueFilter::Hex | ValueFilter::Base64url)
-        ),
-        Part::Expr(Expr::Secret(_)) => false,
+        Part::Expr(expr) => expr.place() == Some(Place::UrlComponent),
     };
     if text.len() == 1 || text.iter().all(safe) {
         Ok(())
@@ -320,7 +298,7 @@ fn check_url_text(text: &Text) -> Result<(), Violation> {
 }
 
 /// Checks that every slot is in a string that is a value, and that a URL is a whole value.
-fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Violation> {
+fn verify_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), ContractViolation> {
     // Only checks that it is JSON, without building a tree, so the depth is counted below.
     if serde_json::from_str::<serde::de::IgnoredAny>(document).is_err() {
         return violation("a JSON document that is not JSON");
@@ -356,7 +334,7 @@ fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Viola
                 return violation("a secret in a key");
             }
             let expr = slots.get(&content[slot..slot + SLOT_LEN]);
-            if matches!(expr, Some(Expr::Apply { op: Op::Url, .. })) && content.len() != SLOT_LEN {
+            if expr.and_then(Expr::place) == Some(Place::Url) && content.len() != SLOT_LEN {
                 return violation("a URL that is only a part of a field");
             }
         }

@@ -5,9 +5,10 @@
 //! (`Answer`); `Loaded` is followed by one frame with the compiled form, which is empty if the request contained the
 //! compiled form already, or if the component cannot be used.
 //!
-//! Nothing here can contain a value (promise Blind). The daemon treats every answer as hostile (`plugin::plan::check`).
+//! Nothing here can contain a value (promise Blind). The daemon treats every answer as hostile (`plan::verify`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ pub const FORM_MAX: usize = 128 << 20;
 
 /// The largest answer frame (JSON) that the daemon accepts, in bytes.
 pub const ANSWER_MAX: usize = 16 << 20;
+
+/// The longest time that one call of a plugin may run.
+pub const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The most linear memory that one call of a plugin may use, in bytes.
+pub const MEMORY_MAX: usize = 64 << 20;
 
 /// A request from the daemon to the planner.
 #[derive(Debug, Serialize, Deserialize)]

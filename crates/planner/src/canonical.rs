@@ -9,7 +9,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Number, Value};
 
 use super::encoder::{Broken, Encoder, each_secret, forged};
-use guillemet_plan::expr::{Expr, Op};
+use guillemet_plan::encode::Place;
+use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
 use guillemet_plan::slots;
 use guillemet_plan::slots::SLOT_LEN;
@@ -144,7 +145,7 @@ impl Reader<'_> {
                 DocumentKind::Json if is_url(expr) && text.len() != SLOT_LEN => {
                     self.rule("put more text around what `url` gave, which must be a whole value".into());
                 }
-                DocumentKind::Text if !is_terminal(expr) => {
+                DocumentKind::Text if expr.place() != Some(Place::TextDocument) => {
                     self.rule("wrote a secret into a text document without a terminal encoder (bare)".into());
                 }
                 _ => {}
@@ -164,17 +165,12 @@ impl Reader<'_> {
 /// Reports whether the text is a URL. Operations that only refuse some texts and change nothing may be applied to it.
 fn is_url(expr: &Expr) -> bool {
     match expr {
-        Expr::Apply { op: Op::Url, .. } => true,
-        Expr::Apply { op: Op::Forbid { .. } | Op::ForbidSequence { .. } | Op::AtMost { .. }, args } => matches!(
+        Expr::Apply { op, args } if op.definition().is_restriction() => matches!(
             args.first().map(Vec::as_slice),
             Some([guillemet_plan::expr::Part::Expr(inner)]) if is_url(inner)
         ),
-        _ => false,
+        _ => expr.place() == Some(Place::Url),
     }
-}
-
-fn is_terminal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Apply { op, .. } if op.is_terminal())
 }
 
 /// JSON in which no object has a key twice. The parser limits its depth.

@@ -1,6 +1,7 @@
 //! A document from a plugin keeps every slot, once, where it can be filled.
 
 use super::*;
+use guillemet_plan::expr::Op;
 use guillemet_plan::slots::fresh;
 
 fn emission() -> Emission {

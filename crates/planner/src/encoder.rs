@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 
 use guillemet_base::display::sanitize;
-use guillemet_plan::encode::{Refusal, literal};
+use guillemet_plan::encode::{EncoderDefinition, Place, Refusal, Signature, check_literal, literal};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_plan::protocol::{Emission, PlanReference};
 use guillemet_plan::slots;
 use guillemet_plan::slots::SLOT_LEN;
+use guillemet_template::Problem;
 use guillemet_template::problem::PROBLEMS_MAX;
-use guillemet_template::{Problem, ValueFilter};
 
 /// The most slots of one plan.
 const SLOTS_MAX: usize = 10_000;
@@ -21,11 +21,24 @@ const DEPTH_MAX: usize = 16;
 /// The most bytes that all expressions may weigh: their literal text, and `NODE_WEIGHT` for each node.
 const WEIGHT_MAX: usize = 4 << 20;
 const NODE_WEIGHT: usize = 16;
+/// The most characters of a plugin's reason for refusing text.
+const REASON_MAX: usize = 300;
 
 /// A rule of the contract that the plugin has broken, as a sentence. Ends the call.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct Broken(pub String);
+
+/// The parameters of an encoder that follow its texts. Those that it does not have are empty.
+#[derive(Default)]
+pub struct Options {
+    /// What may not be in the text, or the name of a digest algorithm.
+    pub option: String,
+    /// The most bytes of the text.
+    pub number: u32,
+    /// The reason for refusing text.
+    pub reason: String,
+}
 
 /// The expression that a slot stands for, with its size.
 #[derive(Clone)]
@@ -94,98 +107,32 @@ impl Encoder {
         Ok(self.slots_of(text)?.len() == 1 && text.len() == SLOT_LEN)
     }
 
-    /// Implements `encode.url`. Unless the text is exactly one slot, its slots must be percent-encoded.
+    /// Calls an encoder of the contract.
     ///
     /// # Errors
     /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn url(&mut self, text: &str) -> Result<String, Broken> {
-        let slots = self.slots_of(text)?;
-        if text.len() > SLOT_LEN {
-            let bare: Vec<u32> = slots
-                .iter()
-                .filter_map(|slot| self.expr(slot))
-                .filter(|expr| !percent_safe(expr))
-                .filter_map(first_secret)
-                .collect();
-            for emission in &bare {
-                let field = self.emissions.get(*emission as usize).map_or("", |emission| &emission.field);
-                let problem = Problem {
-                    path: field.to_owned(),
-                    message: "a secret inside a URL is not percent-encoded".into(),
-                    help: Some("write `| url` behind it: `<< secret \"…\" | url >>`".into()),
-                    ..Problem::default()
-                };
-                self.note(problem);
+    pub fn call(&mut self, definition: &EncoderDefinition, texts: &[&str], options: Options) -> Result<String, Broken> {
+        let Options { option, number, reason } = options;
+        let op = match &definition.signature {
+            Signature::Text(op) | Signature::TwoTexts(op) => op.clone(),
+            Signature::DigestTexts(op) => op(digest_algorithm(&option)?),
+            Signature::TextOptionReason { option: word, .. } if option.is_empty() => {
+                return Err(Broken(format!("it called `{}` without a {word}", definition.name)));
             }
-            if !bare.is_empty() {
-                return Ok(text.to_owned());
-            }
-        }
-        self.apply(Op::Url, &[text])
-    }
-
-    /// Implements `encode.forbid`.
-    ///
-    /// # Errors
-    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn forbid(&mut self, text: &str, characters: String, reason: String) -> Result<String, Broken> {
-        if characters.is_empty() {
-            return Err(Broken("it called `forbid` without a character".into()));
-        }
-        let reason = sanitize(&reason, 300);
-        // A forbidden character in the template's own text would be refused at every fill.
-        let mut literals = self.parse(text)?.into_iter().filter_map(|part| match part {
-            Part::Literal(text) => Some(text),
-            Part::Expr(_) => None,
-        });
-        if literals.any(|text| text.contains(|c| characters.contains(c))) && !self.slots_of(text)?.is_empty() {
-            self.refuse(&[text], &Refusal { reason });
-            return Ok(text.to_owned());
-        }
-        self.apply(Op::Forbid { characters, reason }, &[text])
-    }
-
-    /// Implements `encode.forbid-sequence`.
-    ///
-    /// # Errors
-    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn forbid_sequence(&mut self, text: &str, sequence: String, reason: String) -> Result<String, Broken> {
-        if sequence.is_empty() {
-            return Err(Broken("it called `forbid-sequence` without a sequence".into()));
-        }
-        self.apply(Op::ForbidSequence { sequence, reason: sanitize(&reason, 300) }, &[text])
-    }
-
-    /// Implements `encode.at-most`.
-    ///
-    /// # Errors
-    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn at_most(&mut self, text: &str, bytes: u32, reason: String) -> Result<String, Broken> {
-        self.apply(Op::AtMost { bytes, reason: sanitize(&reason, 300) }, &[text])
-    }
-
-    /// Implements `encode.sip-digest-ha1`. `args` are user, realm and password.
-    ///
-    /// # Errors
-    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn sip_digest_ha1(&mut self, args: [&str; 3], algorithm: &str) -> Result<String, Broken> {
-        let algorithm = match algorithm {
-            "MD5" => DigestAlgorithm::Md5,
-            "SHA-256" => DigestAlgorithm::Sha256,
-            "SHA-512-256" => DigestAlgorithm::Sha512_256,
-            other => {
-                let name = sanitize(other, 32);
-                return Err(Broken(format!("it asked for the digest algorithm \"{name}\", which is not known")));
-            }
+            Signature::TextOptionReason { op, .. } => op(option, sanitize(&reason, REASON_MAX)),
+            Signature::TextNumberReason(op) => op(number, sanitize(&reason, REASON_MAX)),
         };
-        self.apply(Op::SipDigestHa1(algorithm), &args)
+        self.apply(op, texts)
     }
 
-    /// Applies any other operation of `encode`: encodes plain text, or returns a new slot for the operation.
+    /// Applies an operation: encodes plain text, or returns a new slot for the operation.
     ///
     /// # Errors
     /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
     pub fn apply(&mut self, op: Op, args: &[&str]) -> Result<String, Broken> {
+        if !self.passes(&op, args)? {
+            return Ok(args.concat());
+        }
         let mut texts = Vec::with_capacity(args.len());
         let (mut depth, mut weight) = (1, NODE_WEIGHT);
         let mut slots = 0;
@@ -201,13 +148,7 @@ impl Encoder {
             self.within_limits(depth, weight)?;
             texts.push(self.parse(arg)?);
         }
-        weight += match &op {
-            Op::Forbid { characters: text, reason } | Op::ForbidSequence { sequence: text, reason } => {
-                text.len() + reason.len()
-            }
-            Op::AtMost { reason, .. } => reason.len(),
-            _ => 0,
-        };
+        weight += op.option().map_or(0, |option| option.len()) + op.reason().map_or(0, str::len);
         self.within_limits(depth, weight)?;
         self.weight += weight;
         if slots == 0 {
@@ -225,6 +166,46 @@ impl Encoder {
         let slot = slots::fresh();
         self.known.insert(slot.clone(), Known { expr: Expr::Apply { op, args: texts }, depth, weight });
         Ok(slot)
+    }
+
+    /// Checks text that contains slots against the rules for its literal parts and for the slots in it. Notes a problem
+    /// and returns `false` if it breaks one.
+    fn passes(&mut self, op: &Op, args: &[&str]) -> Result<bool, Broken> {
+        let definition = op.definition();
+        for text in args.iter().filter(|_| definition.is_restriction() || definition.place == Place::Url) {
+            let slots = self.slots_of(text)?;
+            let literals = literal_parts(text).filter(|_| !slots.is_empty());
+            // It would be refused at every fill.
+            if let Some(refusal) = literals.filter_map(|literal| check_literal(op, literal).err()).next() {
+                self.refuse(&[text], &refusal);
+                return Ok(false);
+            }
+            if definition.place == Place::Url && text.len() > SLOT_LEN && !self.is_percent_encoded(&slots) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes a problem for each slot that cannot be in the middle of a URL. Returns whether there is none.
+    fn is_percent_encoded(&mut self, slots: &[String]) -> bool {
+        let bare: Vec<u32> = slots
+            .iter()
+            .filter_map(|slot| self.expr(slot))
+            .filter(|expr| expr.place() != Some(Place::UrlComponent))
+            .filter_map(first_secret)
+            .collect();
+        for emission in &bare {
+            let field = self.emissions.get(*emission as usize).map_or("", |emission| &emission.field);
+            let problem = Problem {
+                path: field.to_owned(),
+                message: "a secret inside a URL is not percent-encoded".into(),
+                help: Some("write `| url` behind it: `<< secret \"…\" | url >>`".into()),
+                ..Problem::default()
+            };
+            self.note(problem);
+        }
+        bare.is_empty()
     }
 
     fn within_limits(&self, depth: usize, weight: usize) -> Result<(), Broken> {
@@ -289,10 +270,18 @@ pub fn forged() -> Broken {
     Broken("it wrote a text that looks like a slot and is none (forged)".into())
 }
 
-/// Reports whether the result of an expression can be in the middle of a URL.
-fn percent_safe(expr: &Expr) -> bool {
-    use ValueFilter::{Base64url, Hex, Url};
-    matches!(expr, Expr::Apply { op: Op::UrlQuery | Op::UrlPathSegment | Op::Filter(Url | Hex | Base64url), .. })
+/// Returns the parts of a text between its slots.
+fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
+    let ends = slots::find(text).into_iter().map(|at| (at, at + SLOT_LEN)).chain([(text.len(), text.len())]);
+    ends.scan(0, |from, (at, next)| Some(&text[std::mem::replace(from, next)..at]))
+}
+
+/// Returns the digest algorithm with this name.
+fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, Broken> {
+    let known = DigestAlgorithm::ALL.iter().find(|(known, _)| *known == name);
+    known.map(|(_, algorithm)| *algorithm).ok_or_else(|| {
+        Broken(format!("it asked for the digest algorithm \"{}\", which is not known", sanitize(name, 32)))
+    })
 }
 
 /// Returns the first emission in an expression.

@@ -1,6 +1,15 @@
 //! Text with slots becomes expressions; a broken rule of the contract ends the call.
 
 use super::*;
+use guillemet_plan::encode::ENCODERS;
+use guillemet_template::ValueFilter;
+
+/// Calls the encoder with this name, with an option and a reason.
+fn call(encoder: &mut Encoder, name: &str, texts: &[&str], option: &str, reason: &str) -> Result<String, Broken> {
+    let definition = ENCODERS.iter().find(|definition| definition.name == name).unwrap();
+    let options = Options { option: option.into(), number: 0, reason: reason.into() };
+    encoder.call(definition, texts, options)
+}
 
 fn encoder(filters: &[ValueFilter]) -> (Encoder, String) {
     let slot = slots::fresh();
@@ -37,7 +46,7 @@ fn secrets_are_recognised_and_forged_ones_end_the_call() {
     assert!(encoder.has_secret(&forged).is_err());
     assert!(encoder.whole_secret(&forged).is_err());
     assert!(encoder.apply(Op::Base64, &[&forged]).is_err());
-    assert!(encoder.url(&forged).is_err());
+    assert!(encoder.apply(Op::Url, &[&forged]).is_err());
 }
 
 #[test]
@@ -51,28 +60,28 @@ fn a_slot_inside_a_url_must_be_percent_safe() {
         (&[ValueFilter::Base64url], true),
     ] {
         let (mut encoder, slot) = encoder(filters);
-        encoder.url(&format!("https://example.org/{slot}")).unwrap();
+        encoder.apply(Op::Url, &[&format!("https://example.org/{slot}")]).unwrap();
         let problems = encoder.take_problems();
         assert_eq!(problems.is_empty(), safe, "{filters:?}");
         assert!(problems.iter().all(|p| p.path == "headers.Authorization" && p.help.is_some()));
     }
     let (mut encoder, slot) = encoder(&[]);
-    encoder.url(&slot).unwrap();
+    encoder.apply(Op::Url, &[&slot]).unwrap();
     let query = encoder.apply(Op::UrlQuery, &[&slot]).unwrap();
-    encoder.url(&format!("https://example.org/?q={query}")).unwrap();
+    encoder.apply(Op::Url, &[&format!("https://example.org/?q={query}")]).unwrap();
     assert!(encoder.take_problems().is_empty());
 }
 
 #[test]
 fn forbid_asks_for_something_and_looks_at_the_text_around() {
     let (mut encoder, slot) = encoder(&[]);
-    assert!(encoder.forbid(&slot, String::new(), "why".into()).is_err());
-    assert!(encoder.forbid_sequence(&slot, String::new(), "why".into()).is_err());
-    encoder.forbid(&slot, ":".into(), "why".into()).unwrap();
+    assert!(call(&mut encoder, "forbid", &[&slot], "", "why").is_err());
+    assert!(call(&mut encoder, "forbid-sequence", &[&slot], "", "why").is_err());
+    call(&mut encoder, "forbid", &[&slot], ":", "why").unwrap();
     assert!(encoder.take_problems().is_empty());
-    encoder.forbid(&format!("a:{slot}"), ":".into(), "no colon\u{7}".into()).unwrap();
+    call(&mut encoder, "forbid", &[&format!("a:{slot}")], ":", "no colon\u{7}").unwrap();
     assert_eq!(encoder.take_problems()[0].message, "no colon");
-    encoder.forbid_sequence(&format!("${{a}}{slot}"), "${".into(), "why".into()).unwrap();
+    call(&mut encoder, "forbid-sequence", &[&format!("${{a}}{slot}")], "${", "why").unwrap();
     assert!(encoder.take_problems().is_empty());
 }
 
@@ -91,5 +100,5 @@ fn expressions_are_bounded_before_they_are_copied() {
     let long = format!("{}{slot}", "x".repeat(1 << 20));
     let error = (0..10).find_map(|_| encoder.apply(Op::Xml, &[&long]).err()).unwrap();
     assert!(error.0.contains("4 MiB"), "{error}");
-    assert!(encoder.sip_digest_ha1(["u", "r", &slot], "MD4").is_err());
+    assert!(call(&mut encoder, "sip-digest-ha1", &["u", "r", &slot], "MD4", "").is_err());
 }

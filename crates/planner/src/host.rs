@@ -7,21 +7,19 @@
 use std::time::{Duration, Instant};
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
-use wasmtime::{Config, Engine, Store, Strategy, Trap};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Config, Engine, Store, StoreContextMut, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::Limits;
-use super::encoder::{Broken, Encoder};
+use super::encoder::{Broken, Encoder, Options};
 use guillemet_base::display::sanitize;
-use guillemet_plan::expr::Op;
-use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, Target};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Signature};
+use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, TIME_MAX, Target};
 use guillemet_plan::{contract, slots};
 use guillemet_template::Problem;
 use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
 
-/// The longest time that one call may run.
-pub const TIME_MAX: Duration = Duration::from_secs(2);
 /// The interval at which running code is checked against its deadline.
 const TICK: Duration = Duration::from_millis(50);
 /// The size of the plugin's stack, in bytes.
@@ -36,7 +34,8 @@ const NAMES_MAX: usize = 200;
 /// The most characters of such a name.
 const NAME_MAX: usize = 80;
 
-/// Generated from `wit/feature.wit`. The unsafe code in it is wasmtime's own, written by its macro.
+/// Generated from `wit/feature.wit`, for what plugins export; [`link_encode`] provides what they import. The unsafe code
+/// in it is wasmtime's own, written by its macro.
 #[allow(unsafe_code, missing_docs)]
 mod bindings {
     wasmtime::component::bindgen!({
@@ -47,8 +46,6 @@ mod bindings {
 }
 
 mod limits;
-
-pub use self::limits::MEMORY_MAX;
 
 /// The WebAssembly engine, its clock and the functions of the host.
 pub struct Host {
@@ -95,7 +92,7 @@ impl Host {
         let fail = |error: wasmtime::Error| Broken(format!("the plugin engine could not start: {error}"));
         let engine = Engine::new(&config).map_err(fail)?;
         let mut linker = Linker::new(&engine);
-        bindings::Feature::add_to_linker::<Call, HasSelf<Call>>(&mut linker, |call| call).map_err(fail)?;
+        link_encode(&mut linker).map_err(fail)?;
         let clock = engine.clone();
         let (started, running) = std::sync::mpsc::channel();
         let ticker = move || {
@@ -340,99 +337,63 @@ fn last_words(message: &str) -> String {
 }
 
 impl Call {
-    fn apply(&mut self, op: Op, args: &[&str]) -> wasmtime::Result<String> {
-        self.encoder.apply(op, args).map_err(wasmtime::Error::new)
+    fn encode(
+        &mut self,
+        definition: &EncoderDefinition,
+        texts: &[&str],
+        options: Options,
+    ) -> wasmtime::Result<(String,)> {
+        Ok((self.encoder.call(definition, texts, options)?,))
     }
 }
 
-impl bindings::guillemet::feature::encode::Host for Call {
-    fn has_secret(&mut self, text: String) -> wasmtime::Result<bool> {
-        self.encoder.has_secret(&text).map_err(wasmtime::Error::new)
-    }
-
-    fn whole_secret(&mut self, text: String) -> wasmtime::Result<bool> {
-        self.encoder.whole_secret(&text).map_err(wasmtime::Error::new)
-    }
-
-    fn url_query(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::UrlQuery, &[&text])
-    }
-
-    fn url_path_segment(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::UrlPathSegment, &[&text])
-    }
-
-    fn url(&mut self, text: String) -> wasmtime::Result<String> {
-        self.encoder.url(&text).map_err(wasmtime::Error::new)
-    }
-
-    fn header_value(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::HeaderValue, &[&text])
-    }
-
-    fn base64(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::Base64, &[&text])
-    }
-
-    fn basic_credentials(&mut self, user: String, password: String) -> wasmtime::Result<String> {
-        self.apply(Op::BasicCredentials, &[&user, &password])
-    }
-
-    fn sip_digest_ha1(
-        &mut self,
-        user: String,
-        realm: String,
-        password: String,
-        algorithm: String,
-    ) -> wasmtime::Result<String> {
-        let args = [user.as_str(), realm.as_str(), password.as_str()];
-        self.encoder.sip_digest_ha1(args, &algorithm).map_err(wasmtime::Error::new)
-    }
-
-    fn forbid(&mut self, text: String, characters: String, reason: String) -> wasmtime::Result<String> {
-        self.encoder.forbid(&text, characters, reason).map_err(wasmtime::Error::new)
-    }
-
-    fn forbid_sequence(&mut self, text: String, sequence: String, reason: String) -> wasmtime::Result<String> {
-        self.encoder.forbid_sequence(&text, sequence, reason).map_err(wasmtime::Error::new)
-    }
-
-    fn panic(&mut self, message: String) -> wasmtime::Result<()> {
-        self.last_words = last_words(&message);
+/// Provides the functions of `encode` to plugins.
+fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
+    type Context<'a> = StoreContextMut<'a, Call>;
+    let mut encode = linker.instance(&contract::encode_interface())?;
+    encode.func_wrap("has-secret", |mut context: Context<'_>, (text,): (String,)| {
+        Ok((context.data_mut().encoder.has_secret(&text)?,))
+    })?;
+    encode.func_wrap("whole-secret", |mut context: Context<'_>, (text,): (String,)| {
+        Ok((context.data_mut().encoder.whole_secret(&text)?,))
+    })?;
+    encode.func_wrap("panic", |mut context: Context<'_>, (message,): (String,)| {
+        context.data_mut().last_words = last_words(&message);
         Ok(())
+    })?;
+    for definition in ENCODERS {
+        let name = definition.name;
+        match definition.signature {
+            Signature::Text(_) => encode.func_wrap(name, |mut context: Context<'_>, (text,): (String,)| {
+                context.data_mut().encode(definition, &[&text], Options::default())
+            }),
+            Signature::TwoTexts(_) => {
+                encode.func_wrap(name, |mut context: Context<'_>, (first, second): (String, String)| {
+                    context.data_mut().encode(definition, &[&first, &second], Options::default())
+                })
+            }
+            Signature::DigestTexts(_) => encode.func_wrap(
+                name,
+                |mut context: Context<'_>, (user, realm, password, option): (String, String, String, String)| {
+                    let options = Options { option, ..Options::default() };
+                    context.data_mut().encode(definition, &[&user, &realm, &password], options)
+                },
+            ),
+            Signature::TextOptionReason { .. } => {
+                encode.func_wrap(name, |mut context: Context<'_>, (text, option, reason): (String, String, String)| {
+                    let options = Options { option, reason, ..Options::default() };
+                    context.data_mut().encode(definition, &[&text], options)
+                })
+            }
+            Signature::TextNumberReason(_) => {
+                encode.func_wrap(name, |mut context: Context<'_>, (text, number, reason): (String, u32, String)| {
+                    let options = Options { number, reason, ..Options::default() };
+                    context.data_mut().encode(definition, &[&text], options)
+                })
+            }
+        }?;
     }
-
-    fn xml(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::Xml, &[&text])
-    }
-
-    fn dotenv(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::Dotenv, &[&text])
-    }
-
-    fn asterisk_value(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::AsteriskValue, &[&text])
-    }
-
-    fn at_most(&mut self, text: String, bytes: u32, reason: String) -> wasmtime::Result<String> {
-        self.encoder.at_most(&text, bytes, reason).map_err(wasmtime::Error::new)
-    }
-
-    fn json_string(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::JsonString, &[&text])
-    }
-
-    fn kamailio_string(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::KamailioString, &[&text])
-    }
-
-    fn baresip_parameter(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::BaresipParameter, &[&text])
-    }
-
-    fn curl_config(&mut self, text: String) -> wasmtime::Result<String> {
-        self.apply(Op::CurlConfig, &[&text])
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use self::host::{Host, Plugin};
-pub use self::host::{MEMORY_MAX, TIME_MAX};
 use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
 
 /// Runs a planner: gives up what it does not need, then answers requests from its standard input until that ends.

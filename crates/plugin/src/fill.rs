@@ -136,7 +136,7 @@ pub(super) mod tests {
 
     use super::*;
     use guillemet_plan::expr::{Expr, Op, Part};
-    use guillemet_plan::plan::check;
+    use guillemet_plan::plan::verify;
     use guillemet_plan::protocol::{Emission, Planned, PlannedSlot, Target};
     use guillemet_template::lexer::Reference;
 
@@ -166,7 +166,7 @@ pub(super) mod tests {
         let reference =
             |(name, _): &(&str, Expr)| Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: vec![] };
         let references: Vec<Reference> = secrets.iter().map(reference).collect();
-        check(planned, &references, target).unwrap()
+        verify(planned, &references, target).unwrap()
     }
 
     fn plan(document: &str, kind: DocumentKind, [a, b]: [Expr; 2]) -> Plan {

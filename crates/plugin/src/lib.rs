@@ -13,6 +13,7 @@ pub mod cases;
 pub mod client;
 pub mod fill;
 pub mod findings;
+pub mod offline;
 pub mod plans;
 pub mod registry;
 pub mod schema;

@@ -296,7 +296,7 @@ async fn make(
     let Source { feature, lexed, .. } = source;
     let request = request(source, &target.id, variables);
     let planned = registry.plan(feature, request).await.map_err(unplanned)?;
-    plan::check(planned, &lexed.references, target)
+    plan::verify(planned, &lexed.references, target)
         .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 

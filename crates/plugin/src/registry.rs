@@ -456,10 +456,20 @@ impl Registry {
     }
 
     /// Removes a plugin that a user added; a built-in one of the same feature is used again. The caller has removed its
-    /// pin from the vault.
+    /// pin from the vault, so the daemon does not use the file again even if it cannot be removed. The log has a warning
+    /// then.
     pub async fn remove(&self, feature: &str) {
         let path = self.file(feature);
-        let _ = tokio::task::spawn_blocking(move || fs::remove_file(path)).await;
+        let removed = tokio::task::spawn_blocking(move || remove_component(&path)).await;
+        if let Err(error) = removed.unwrap_or_else(|error| Err(error.into())) {
+            let file = self.file(feature);
+            tracing::warn!(
+                feature,
+                file = %file.display(),
+                "a plugin is no longer used, but its file cannot be removed: {error}; remove it by hand, because \
+                 `template check` uses every file in this folder"
+            );
+        }
         self.change(|plugins| {
             plugins.remove(feature);
             if let Some(builtin) = builtin::ALL.iter().find(|builtin| builtin.feature == feature) {
@@ -553,6 +563,14 @@ fn write_component(dir: &Path, path: &Path, component: &[u8]) -> std::io::Result
     files::replace(path, component)
 }
 
+/// Removes the file of a component. A file that does not exist is no error.
+fn remove_component(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -562,6 +580,17 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
     use super::*;
+
+    #[test]
+    fn a_component_that_cannot_be_removed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pager.wasm");
+        fs::write(&path, "component").unwrap();
+        remove_component(&path).unwrap();
+        remove_component(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(remove_component(&path).is_err());
+    }
 
     /// A user who names a file can swap it for a FIFO at any moment.
     #[test]

@@ -2,6 +2,7 @@
 //! lies are among them.
 
 use arbitrary::{Result, Unstructured};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Place, Signature};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_plan::protocol::{
     Answer, Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, Report, Target,
@@ -36,16 +37,9 @@ pub fn planned(bytes: &[u8]) -> Result<Planned> {
     for number in 0..u.int_in_range(0..=4)? {
         let mut expr = expr(u, 0, &mut emissions)?;
         if kind == DocumentKind::Text && !rarely(u, 16)? {
-            let op = u
-                .choose(&[
-                    Op::Xml,
-                    Op::Dotenv,
-                    Op::AsteriskValue,
-                    Op::KamailioString,
-                    Op::BaresipParameter,
-                    Op::CurlConfig,
-                ])?
-                .clone();
+            let is_terminal = |definition: &&EncoderDefinition| definition.place == Place::TextDocument;
+            let terminal: Vec<_> = ENCODERS.iter().filter(is_terminal).collect();
+            let op = u.choose(&terminal)?.op("x", 40, "for a reason");
             expr = Expr::Apply { op, args: vec![vec![Part::Expr(expr)]] };
         }
         let written = if u.ratio(1, 4)? { slot(number).to_lowercase() } else { slot(number) };
@@ -125,26 +119,17 @@ fn text(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -
     Ok(text)
 }
 
+/// An operation, and how many arguments it gets: one too few is a lie.
 fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
-    Ok(match u.int_in_range(0..=16)? {
-        0 => (Op::UrlQuery, 1),
-        1 => (Op::UrlPathSegment, 1),
-        2 => (Op::Url, 1),
-        3 => (Op::HeaderValue, 1),
-        4 => (Op::Base64, 1),
-        5 => (Op::BasicCredentials, if rarely(u, 8)? { 1 } else { 2 }),
-        6 => (Op::SipDigestHa1(DigestAlgorithm::Md5), 3),
-        7 => (Op::Forbid { characters: word(u)?, reason: word(u)? }, 1),
-        8 => (Op::ForbidSequence { sequence: word(u)?, reason: word(u)? }, 1),
-        9 => (Op::Xml, 1),
-        10 => (Op::Dotenv, 1),
-        11 => (Op::AsteriskValue, 1),
-        12 => (Op::KamailioString, 1),
-        13 => (Op::BaresipParameter, 1),
-        14 => (Op::CurlConfig, 1),
-        15 => (Op::AtMost { bytes: u.int_in_range(0..=40)?, reason: word(u)? }, 1),
-        _ => (Op::JsonString, 1),
-    })
+    let definition = u.choose(ENCODERS)?;
+    let op = match &definition.signature {
+        Signature::Text(op) => op.clone(),
+        Signature::TwoTexts(op) => return Ok((op.clone(), if rarely(u, 8)? { 1 } else { 2 })),
+        Signature::DigestTexts(op) => op(DigestAlgorithm::Md5),
+        Signature::TextOptionReason { op, .. } => op(word(u)?, word(u)?),
+        Signature::TextNumberReason(op) => op(u.int_in_range(0..=40)?, word(u)?),
+    };
+    Ok((op, definition.texts()))
 }
 
 /// Makes an answer as JSON in which a few things have another type than they should.

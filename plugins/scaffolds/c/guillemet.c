@@ -64,18 +64,7 @@ bool encode_whole_secret(const char *text) {
     guillemet_feature_encode_##name(&a, &made); \
     return out(made);                         \
   }
-ENCODER(url_query)
-ENCODER(url_path_segment)
-ENCODER(url)
-ENCODER(header_value)
-ENCODER(base64)
-ENCODER(json_string)
-ENCODER(xml)
-ENCODER(dotenv)
-ENCODER(asterisk_value)
-ENCODER(kamailio_string)
-ENCODER(baresip_parameter)
-ENCODER(curl_config)
+@encoder_definitions@
 
 const char *encode_basic_credentials(const char *user, const char *password) {
   feature_string_t a = in(user), b = in(password), made;

@@ -102,20 +102,9 @@ const char *join_all(const char *const *parts);
 
 bool encode_has_secret(const char *text);
 bool encode_whole_secret(const char *text);
-const char *encode_url_query(const char *text);
-const char *encode_url_path_segment(const char *text);
-const char *encode_url(const char *text);
-const char *encode_header_value(const char *text);
-const char *encode_base64(const char *text);
+@encoder_declarations@
 const char *encode_basic_credentials(const char *user, const char *password);
 const char *encode_sip_digest_ha1(const char *user, const char *realm, const char *password, const char *algorithm);
-const char *encode_json_string(const char *text);
 const char *encode_forbid(const char *text, const char *characters, const char *reason);
 const char *encode_forbid_sequence(const char *text, const char *sequence, const char *reason);
 const char *encode_at_most(const char *text, uint32_t bytes, const char *reason);
-const char *encode_xml(const char *text);
-const char *encode_dotenv(const char *text);
-const char *encode_asterisk_value(const char *text);
-const char *encode_kamailio_string(const char *text);
-const char *encode_baresip_parameter(const char *text);
-const char *encode_curl_config(const char *text);

@@ -22,18 +22,18 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Done, Failure, client, output, prompt, secret};
+use super::{Done, Failure, client, offline_compiler, output, prompt, secret};
 use config::Reading;
 use credentials::{Choices, Findings};
 use equivalence::Comparison;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
-use guillemet_daemon::trial;
-use guillemet_daemon::trial::Trial;
 use guillemet_plan::description::SecretFields;
 use guillemet_plan::plan::Plan;
+use guillemet_plan::preview;
 use guillemet_plan::protocol::Description;
+use guillemet_plugin::offline::{self, OfflineCompiler};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::{Format, Problem};
 use naming::{Known, Namer};
@@ -149,8 +149,8 @@ impl Adopt {
     /// Works out the proposal. Changes nothing.
     fn propose(self, home: &Home) -> Result<Proposal, Failure> {
         let source = Source::read(&self.file)?;
-        let trial = Trial::new(home)?;
-        let description = trial.describe(&self.feature).map_err(Failure::new)?;
+        let compiler = offline_compiler(home)?;
+        let description = compiler.describe(&self.feature).map_err(Failure::new)?;
         let fields = SecretFields::new(&description.secret_fields).map_err(|wrong| Failure::new(wrong.join("\n")))?;
         let choices = Choices { secrets: self.secret.clone(), keep: self.keep.clone() };
         let what = format!("{} cannot be adopted", source.shown);
@@ -170,15 +170,15 @@ impl Adopt {
 
         let format = self.format.as_deref().and_then(Format::from_extension).unwrap_or(reading.format);
         let (template, format) = emit::write(&reading.config, &findings, format);
-        let plan = trial.plan(&self.feature, format, &template, reading.target);
+        let plan = compiler.compile(&self.feature, format, &template, reading.target);
         let plan = plan.map_err(|found| of_template(&source, &reading, &what, found))?;
         let values = values(&findings);
-        let rendered = trial::fill(&plan, &values).map_err(|found| of_template(&source, &reading, &what, found))?;
+        let rendered = offline::fill(&plan, &values).map_err(|found| of_template(&source, &reading, &what, found))?;
         let compared =
             compare(&reading, &findings, &plan, &rendered).map_err(|why| Failure::new(format!("{what}: {why}")))?;
         let mut notes = reading.notes.clone();
         notes.extend(plan.warnings.iter().map(|warning| warning_line(&warning.path, &warning.message)));
-        notes.extend(other_targets(&trial, &description, (format, &template), reading.target));
+        notes.extend(other_targets(&compiler, &description, (format, &template), reading.target));
         if self.format.as_deref().is_some_and(|wanted| wanted != format.extension()) {
             notes.push(format!("written as {}: TOML cannot hold all of it", format.extension()));
         }
@@ -263,7 +263,7 @@ fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear
         |why: String| format!("the rendered config is not what the consumer reads: {why}; nothing was changed");
     let text = std::str::from_utf8(rendered).map_err(|_| unread("it is not UTF-8".into()))?;
     let after = (reading.read)(text).map_err(unread)?;
-    let marked = (reading.read)(&trial::marked(plan)).map_err(unread)?;
+    let marked = (reading.read)(&preview::document(plan)).map_err(unread)?;
     let values: Vec<&str> = findings.values().flatten().map(|finding| finding.value.as_str()).collect();
     equivalence::compare(&reading.facts, &after, &marked, &values).map_err(|places| {
         format!("the rendered config would not say the same in {}; nothing was changed", places.join(", "))
@@ -276,14 +276,14 @@ fn warning_line(path: &str, message: &str) -> String {
 
 /// Returns a note for each other target of the feature that cannot render the template.
 fn other_targets(
-    trial: &Trial,
+    compiler: &OfflineCompiler,
     description: &Description,
     (format, text): (Format, &str),
     target: &str,
 ) -> Vec<String> {
     let mut told = Vec::new();
     for other in description.targets.iter().filter(|other| other.id != target) {
-        let Err(problems) = trial.plan(&description.feature, format, text, &other.id) else { continue };
+        let Err(problems) = compiler.compile(&description.feature, format, text, &other.id) else { continue };
         let first = problems.first().map(|problem| format!("{} {}", problem.path, problem.message)).unwrap_or_default();
         let more = match problems.len() {
             0 | 1 => String::new(),

@@ -15,8 +15,7 @@ use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
 use guillemet_plan::contract;
-use guillemet_plan::protocol::{About, Cost, Description, Report};
-use guillemet_planner::{MEMORY_MAX, TIME_MAX};
+use guillemet_plan::protocol::{About, Cost, Description, MEMORY_MAX, Report, TIME_MAX};
 use guillemet_plugin::client::{Planner, load_time};
 use guillemet_plugin::{registry, schema};
 

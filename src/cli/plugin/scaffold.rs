@@ -6,6 +6,7 @@
 use clap::ValueEnum;
 
 use guillemet_plan::contract;
+use guillemet_plan::encode::{ENCODERS, Signature};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -91,6 +92,8 @@ pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
         ("@setup@", format!("{}\n", language.setup())),
         ("@files@", language.guide().to_owned()),
         ("@contract@", contract::version().to_owned()),
+        ("@encoder_declarations@", encoders_in_c(|name| format!("const char *encode_{name}(const char *text);"))),
+        ("@encoder_definitions@", encoders_in_c(|name| format!("ENCODER({name})"))),
     ];
     let filled = |content: &[u8]| match std::str::from_utf8(content) {
         Ok(text) => words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)).into_bytes(),
@@ -102,6 +105,13 @@ pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
         files.push(("Cargo.lock".to_owned(), lock(&package).into_bytes()));
     }
     files
+}
+
+/// Returns a line of C for each encoder that takes one text, made of its name.
+fn encoders_in_c(line: impl Fn(String) -> String) -> String {
+    let of_one_text = ENCODERS.iter().filter(|encoder| matches!(encoder.signature, Signature::Text(_)));
+    let lines: Vec<_> = of_one_text.map(|encoder| line(encoder.name.replace('-', "_"))).collect();
+    lines.join("\n")
 }
 
 /// Returns a feature's name as a title: `Pager duty` for `pager-duty`.
@@ -180,7 +190,17 @@ mod tests {
         for language in Language::value_variants() {
             for (path, content) in project(*language, "3cx-pager") {
                 let text = String::from_utf8_lossy(&content);
-                let words = ["@name@", "@title@", "@package@", "@language@", "@setup@", "@files@", "@contract@"];
+                let words = [
+                    "@name@",
+                    "@title@",
+                    "@package@",
+                    "@language@",
+                    "@setup@",
+                    "@files@",
+                    "@contract@",
+                    "@encoder_declarations@",
+                    "@encoder_definitions@",
+                ];
                 assert!(!words.iter().any(|word| text.contains(word)), "{path}");
             }
         }

@@ -7,12 +7,10 @@ use std::os::unix::fs::DirBuilderExt;
 use clap::Args;
 
 use super::starter::Starter;
-use crate::cli::{Done, Failure, adopt, output};
+use crate::cli::{Done, Failure, adopt, offline_compiler, output};
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
-use guillemet_daemon::check_templates;
-use guillemet_daemon::trial::Trial;
 use guillemet_plan::description::{id_rule, is_id};
 use guillemet_template::Format;
 use guillemet_template::catalog::files_of;
@@ -55,7 +53,7 @@ impl New {
         let is_own = own.is_some();
         let starter = match own {
             Some(starter) => starter,
-            None => Starter::of_plugin(&Trial::new(home)?.describe(&feature).map_err(Failure::new)?, &name)?,
+            None => Starter::of_plugin(&offline_compiler(home)?.describe(&feature).map_err(Failure::new)?, &name)?,
         };
         let text = starter.text(Format::from_extension(&format).unwrap_or(Format::Toml));
         let path = file(&format);
@@ -70,7 +68,8 @@ impl New {
         let render = home.command(&format!("render {id}"));
         output::note(&format!("\nNext, with the daemon running:\n{add}  {render}"));
         if !is_own
-            && check_templates(home, std::slice::from_ref(&id), None)?
+            && offline_compiler(home)?
+                .check(home.templates(), std::slice::from_ref(&id), None)?
                 .templates
                 .iter()
                 .any(|it| it["status"] == "broken")

@@ -12,7 +12,6 @@ pub mod identity;
 pub mod inline;
 pub mod listing;
 pub mod plugins;
-pub mod preview;
 pub mod secrets;
 pub mod serving;
 pub mod status;

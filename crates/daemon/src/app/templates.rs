@@ -14,7 +14,7 @@ use guillemet_plugin::findings::found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::Problem;
-use guillemet_template::catalog::{Content, Stray};
+use guillemet_template::catalog::{Content, StrayListing};
 
 /// A template as the API shows it.
 #[derive(Debug, Serialize)]
@@ -43,37 +43,7 @@ pub struct Templates {
     #[serde(flatten)]
     pub page: Listing<TemplateView>,
     /// The files of the whole folder that are not templates.
-    pub strays: Strays,
-}
-
-/// The files in the templates' folder that are not templates, as the API shows them.
-#[derive(Debug, Serialize)]
-pub struct Strays {
-    /// The number of such files.
-    pub count: usize,
-    /// The first of them, at most 100.
-    pub items: Vec<StrayView>,
-}
-
-/// A file that is not a template.
-#[derive(Debug, Serialize)]
-pub struct StrayView {
-    /// The path relative to the templates' folder.
-    pub path: String,
-    /// Why it is not a template, for programs.
-    pub reason: &'static str,
-    /// Why it is not a template and what to do, for people.
-    pub message: String,
-}
-
-/// The most files that are shown.
-const STRAYS_SHOWN: usize = 100;
-
-/// Returns these files as the API shows them.
-pub fn strays(all: &[Arc<Stray>]) -> Strays {
-    let view =
-        |stray: &Arc<Stray>| StrayView { path: stray.path.clone(), reason: stray.why.code(), message: stray.message() };
-    Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
+    pub strays: StrayListing,
 }
 
 /// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does
@@ -81,13 +51,13 @@ pub fn strays(all: &[Arc<Stray>]) -> Strays {
 ///
 /// # Errors
 /// [`AppError::Internal`] if the inventory panics.
-pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
+pub async fn list_strays(app: &Arc<App>) -> Result<StrayListing, AppError> {
     let since = Instant::now();
     let all = blocking(app, move |inventory| {
         inventory.refresh(since);
         Ok(inventory.strays())
     });
-    Ok(strays(&all.await?))
+    Ok(StrayListing::of(&all.await?))
 }
 
 /// Returns every template, by id. Waits for the plans that are not made yet.

@@ -8,8 +8,9 @@ use minijinja::context;
 
 use super::pages::data;
 use super::visit::{PageResult, Visit};
-use crate::app::{preview, serving, templates};
+use crate::app::{serving, templates};
 use crate::http::error::HttpError;
+use guillemet_plan::preview;
 
 /// The longest time that a page waits for a template that keeps changing.
 const REST_TIME: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
         shown[list] = with_lines(std::mem::take(&mut shown[list]), &text);
     }
     let (explained, refused) = match serving::planned(app, &id, target.as_deref()).await {
-        Ok((_, prepared, plan)) => (Some(preview::explain(&prepared, &plan, target.as_deref())), None),
+        Ok((_, prepared, plan)) => (Some(preview::explain(&prepared.template.id, &plan, target.as_deref())), None),
         Err(error) => (None, Some(HttpError::from(error))),
     };
     let default = shown["targets"][0].as_str().unwrap_or_default().to_owned();

@@ -30,7 +30,7 @@ fn plan_of(name: &str) -> Plan {
         aliases: Vec::new(),
     };
     let reference = Reference { name: name.parse().unwrap(), line: 1, column: 1, filters: Vec::new() };
-    plan::check(planned, &[reference], target).unwrap()
+    plan::verify(planned, &[reference], target).unwrap()
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::contract::WIT;
+use guillemet_template::ValueFilter;
 
 struct Values(Vec<&'static str>);
 
@@ -274,10 +276,62 @@ proptest! {
 
     #[test]
     fn nothing_panics_and_no_refusal_shows_the_text(value in "[\\PC\\pC]{4,40}") {
-        for op in [Op::HeaderValue, Op::Url, Op::UrlPathSegment, Op::JsonString, Op::Xml, Op::Dotenv, Op::AsteriskValue, Op::KamailioString, Op::BaresipParameter, Op::CurlConfig] {
-            if let Err(refusal) = literal(&op, &[&value]) {
+        for definition in ENCODERS.iter().chain(&FILTERS) {
+            let op = definition.op("x", 3, "for a reason");
+            if let Err(refusal) = literal(&op, &vec![value.as_str(); definition.texts()]) {
                 prop_assert!(!refusal.reason.contains(&value));
             }
         }
+    }
+}
+
+/// Returns the parameters of a function in the contract, by their types.
+fn parameters(definition: &EncoderDefinition) -> &'static [&'static str] {
+    match definition.signature {
+        Signature::Text(_) => &["string"],
+        Signature::TwoTexts(_) => &["string"; 2],
+        Signature::DigestTexts(_) => &["string"; 4],
+        Signature::TextOptionReason { .. } => &["string"; 3],
+        Signature::TextNumberReason(_) => &["string", "u32", "string"],
+    }
+}
+
+#[test]
+fn the_table_is_the_contract() {
+    let interface = WIT.split_once("interface encode {").unwrap().1.split_once("\n}").unwrap().0;
+    let (_, terminal) = interface.split_once("// Terminal encoders").unwrap();
+    let functions = |text: &'static str| {
+        text.lines().filter_map(|line| line.trim().split_once(": func(")).map(|(name, signature)| {
+            let (parameters, result) = signature.split_once(')').unwrap();
+            let types = parameters.split(", ").map(|parameter| parameter.split_once(": ").unwrap().1);
+            (name, types.collect::<Vec<_>>(), result)
+        })
+    };
+    let mut encoders = 0;
+    for (name, types, result) in functions(interface).filter(|(_, _, result)| *result == " -> string;") {
+        let definition = ENCODERS.iter().find(|definition| definition.name == name).expect(name);
+        assert_eq!((parameters(definition), result), (&*types, " -> string;"), "{name}");
+        let is_terminal = functions(terminal).any(|(terminal, ..)| terminal == name);
+        assert_eq!(definition.place == Place::TextDocument, is_terminal, "{name}");
+        encoders += 1;
+    }
+    assert_eq!(ENCODERS.len(), encoders, "{interface}");
+}
+
+#[test]
+fn an_operation_has_the_definition_that_makes_it() {
+    for definition in ENCODERS.iter().chain(&FILTERS) {
+        let op = definition.op("x", 1, "for a reason");
+        assert!(std::ptr::eq(op.definition(), definition), "{}", definition.name);
+        let written = serde_json::to_value(&op).unwrap();
+        let key = written.as_object().map_or(written.as_str(), |fields| fields.keys().next().map(String::as_str));
+        let filter = matches!(op, Op::Filter(_)).then_some("filter");
+        assert_eq!(key.unwrap().replace('_', "-"), filter.unwrap_or(definition.name));
+    }
+    for (algorithm, known) in DigestAlgorithm::ALL {
+        assert_eq!((known.name(), serde_json::to_value(known).unwrap()), (algorithm, algorithm.into()));
+    }
+    for (name, filter) in ValueFilter::ALL {
+        assert_eq!(Op::Filter(filter).name(), name);
     }
 }

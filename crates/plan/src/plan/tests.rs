@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::{Emission, PlannedSlot};
+use guillemet_template::ValueFilter;
 
 fn slot(n: u32) -> String {
     format!("Z{n:039}")
@@ -29,8 +30,8 @@ fn planned(document: String, kind: DocumentKind, exprs: Vec<Expr>) -> Planned {
     Planned { document, kind, slots, emissions, warnings: Vec::new(), cost: Default::default() }
 }
 
-fn one(document: &str, kind: DocumentKind, expr: Expr) -> Result<Plan, Violation> {
-    check(planned(document.replace('@', &slot(0)), kind, vec![expr]), &[reference(vec![])], target())
+fn one(document: &str, kind: DocumentKind, expr: Expr) -> Result<Plan, ContractViolation> {
+    verify(planned(document.replace('@', &slot(0)), kind, vec![expr]), &[reference(vec![])], target())
 }
 
 fn apply(op: Op, args: Vec<Text>) -> Expr {
@@ -87,7 +88,7 @@ fn a_document_nests_as_deep_as_readers_follow() {
 fn warnings_cannot_drive_a_terminal() {
     let mut noisy = planned(format!(r#"{{"a": "{}"}}"#, slot(0)), DocumentKind::Json, vec![secret()]);
     noisy.warnings = vec![Problem { message: "\u{1b}[2Jgone".into(), ..Problem::default() }; 1000];
-    let plan = check(noisy, &[reference(vec![])], target()).unwrap();
+    let plan = verify(noisy, &[reference(vec![])], target()).unwrap();
     assert!(plan.warnings.len() <= 100 && plan.warnings.iter().all(|warning| warning.message == "[2Jgone"));
 }
 
@@ -116,9 +117,16 @@ fn expressions_are_what_the_contract_says() {
     }
     let empty = Op::Forbid { characters: String::new(), reason: "r".into() };
     let empty_sequence = Op::ForbidSequence { sequence: String::new(), reason: "r".into() };
-    let control = Op::Forbid { characters: "x".into(), reason: "\u{1b}[2J".into() };
-    for bad in [both, arity, hidden, raw_in_url, deep, wrapped(empty), wrapped(empty_sequence), wrapped(control)] {
+    for bad in [both, arity, hidden, raw_in_url, deep, wrapped(empty), wrapped(empty_sequence)] {
         assert!(one(json, DocumentKind::Json, bad).is_err());
+    }
+    // A reason is shown to people: nothing in it drives a terminal or reorders the text.
+    for (reason, fits) in [("no colon", true), ("\u{1b}[2J", false), ("a\u{202e}b", false), ("a\u{200f}b", false)] {
+        let forbid = Op::Forbid { characters: "x".into(), reason: reason.into() };
+        let sequence = Op::ForbidSequence { sequence: "x".into(), reason: reason.into() };
+        for op in [forbid, sequence, Op::AtMost { bytes: 1, reason: reason.into() }] {
+            assert_eq!(one(json, DocumentKind::Json, wrapped(op)).is_ok(), fits, "{reason:?}");
+        }
     }
     assert!(one(json, DocumentKind::Json, Expr::Secret(1)).is_err());
     assert!(one(r#"{"a": "x@"}"#, DocumentKind::Json, wrapped(Op::Url)).is_err());
@@ -130,7 +138,7 @@ fn the_filters_of_the_template_cannot_be_left_out_or_added() {
     let references = [reference(vec![ValueFilter::Trim, ValueFilter::Base64])];
     let run = |expr| {
         let document = format!(r#"{{"a": "{}"}}"#, slot(0));
-        check(planned(document, DocumentKind::Json, vec![expr]), &references, target()).is_ok()
+        verify(planned(document, DocumentKind::Json, vec![expr]), &references, target()).is_ok()
     };
     let filter = |filter, inner| apply(Op::Filter(filter), vec![vec![Part::Expr(inner)]]);
     assert!(run(filter(ValueFilter::Base64, filter(ValueFilter::Trim, secret()))));
@@ -143,10 +151,10 @@ fn the_filters_of_the_template_cannot_be_left_out_or_added() {
 fn an_emission_must_reach_the_document_and_the_template() {
     let mut dropped = planned(format!(r#"{{"a": "{}"}}"#, slot(0)), DocumentKind::Json, vec![secret()]);
     dropped.emissions.push(Emission { reference: 0, field: "b".into() });
-    assert!(check(dropped, &[reference(vec![])], target()).is_err());
+    assert!(verify(dropped, &[reference(vec![])], target()).is_err());
     let mut foreign = planned(format!(r#"{{"a": "{}"}}"#, slot(0)), DocumentKind::Json, vec![secret()]);
     foreign.emissions[0].reference = 9;
-    assert!(check(foreign, &[reference(vec![])], target()).is_err());
+    assert!(verify(foreign, &[reference(vec![])], target()).is_err());
 }
 
 proptest! {

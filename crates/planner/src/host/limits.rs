@@ -5,9 +5,8 @@
 use wasmtime::ResourceLimiter;
 
 use crate::encoder::Broken;
+use guillemet_plan::protocol::MEMORY_MAX;
 
-/// The most bytes of linear memory that one call may use.
-pub const MEMORY_MAX: usize = 64 << 20;
 /// The most table elements of one call.
 const TABLE_MAX: usize = 100_000;
 /// The most core instances. Componentize-py links the parts of Python again for each call, which takes 59.

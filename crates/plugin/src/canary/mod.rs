@@ -12,7 +12,7 @@ mod values;
 use self::leaves::{Format, Leaf};
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::encode;
-use guillemet_plan::encode::{Refusal, Source};
+use guillemet_plan::encode::{Place, Refusal, Source};
 use guillemet_plan::expr::{Expr, Part};
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::DocumentKind;
@@ -70,7 +70,7 @@ impl<'a> Slot<'a> {
         match (kind, self.expr) {
             // The outermost operation of a text document writes the value in its format, so the leaf is that
             // operation's input.
-            (DocumentKind::Text, Expr::Apply { op, args }) if op.is_terminal() => {
+            (DocumentKind::Text, Expr::Apply { args, .. }) if self.expr.place() == Some(Place::TextDocument) => {
                 let mut leaf = String::new();
                 for part in args.iter().flatten() {
                     match part {

@@ -24,7 +24,7 @@ fn found(document: &str, kind: DocumentKind, media_type: &str, file_name: &str, 
         file_name: file_name.into(),
         aliases: Vec::new(),
     };
-    let plan = guillemet_plan::plan::check(planned, &[reference], target).unwrap();
+    let plan = guillemet_plan::plan::verify(planned, &[reference], target).unwrap();
     check(&plan).into_iter().map(|problem| problem.message).collect()
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Case;
 use crate::client::{PlanFailure, Planner};
 use guillemet_base::names::SecretName;
-use guillemet_plan::expr::{Expr, Op, Part};
+use guillemet_plan::expr::{Expr, Part};
 use guillemet_plan::plan;
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
@@ -51,7 +51,7 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
         return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));
     };
     let cost = planned.cost;
-    match plan::check(planned, &references, target.clone()) {
+    match plan::verify(planned, &references, target.clone()) {
         Ok(plan) => Found::Planned { document: document(&plan), plan: Box::new(plan), cost },
         Err(violation) => Found::Failed(violation.to_string()),
     }
@@ -119,13 +119,6 @@ fn notation(expr: &Expr, plan: &Plan) -> String {
         }
         Expr::Apply { op, args } => (op, args),
     };
-    let shown = match op {
-        Op::Forbid { characters, .. } => Some(characters.clone()),
-        Op::ForbidSequence { sequence, .. } => Some(sequence.clone()),
-        Op::AtMost { bytes, .. } => Some(bytes.to_string()),
-        Op::SipDigestHa1(algorithm) => serde_json::to_value(algorithm).ok().and_then(|v| Some(v.as_str()?.to_owned())),
-        _ => None,
-    };
     let text = |parts: &Vec<Part>| {
         let part = |part: &Part| match part {
             Part::Literal(text) => text.clone(),
@@ -133,6 +126,7 @@ fn notation(expr: &Expr, plan: &Plan) -> String {
         };
         parts.iter().map(part).collect::<String>()
     };
-    let arguments: Vec<String> = shown.into_iter().chain(args.iter().map(text)).collect();
+    let option = op.option().map(Into::into);
+    let arguments: Vec<String> = option.into_iter().chain(args.iter().map(text)).collect();
     format!("«{}({})»", op.name(), arguments.join("; "))
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_base::home::Home;
-use guillemet_daemon::app::preview;
 use guillemet_daemon::config::Config;
+use guillemet_plan::preview;
 use guillemet_plugin::client::CompiledCache;
 use guillemet_plugin::plans::Prepared;
 use guillemet_plugin::registry::Registry;
@@ -79,7 +79,7 @@ impl Preview {
         let prepared = Prepared::new(Arc::clone(template));
         match prepared.plan(self.target.as_deref(), &registry, &config.variables).await {
             Ok(plan) => {
-                let explained = preview::explain(&prepared, &plan, self.target.as_deref());
+                let explained = preview::explain(&prepared.template.id, &plan, self.target.as_deref());
                 self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
                 self.show_problems(&id, "warning: ", &explained["warnings"]);
             }

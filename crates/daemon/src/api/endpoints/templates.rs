@@ -8,10 +8,10 @@ use crate::api::request::{self, Fields};
 use crate::api::response::{Document, Json, SAME_TARGET};
 use crate::app::error::AppError;
 use crate::app::inline::{self, InlineTemplate};
-use crate::app::preview;
 use crate::app::serving::{self, PLAN_TIME, RenderOptions};
 use crate::app::templates::{self, TemplateView, Templates};
 use crate::http::error::HttpError;
+use guillemet_plan::preview;
 use guillemet_template::Format;
 use guillemet_template::catalog::TEMPLATE_MAX;
 
@@ -33,7 +33,7 @@ pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpErro
 pub async fn explain(cx: RequestContext<'_>) -> Result<Json<serde_json::Value>, HttpError> {
     let [target] = cx.query(["target"])?;
     let (_, prepared, plan) = serving::planned(cx.app, &cx.template_id()?, target.as_deref()).await?;
-    Ok(Json(preview::explain(&prepared, &plan, target.as_deref())))
+    Ok(Json(preview::explain(&prepared.template.id, &plan, target.as_deref())))
 }
 
 /// `GET /v1/render/{feature}/{name}`: renders a stored template.

@@ -1,0 +1,403 @@
+//! The table of the operations on text: every encoder of the contract, and the value filters of templates.
+//!
+//! Everything else is derived from it: the functions that a plugin can import, the verification of plans, previews, and
+//! what fuzzing and tests try. To add an encoder, add it to the end of the table, to `wit/feature.wit`, and to the author
+//! crate; a test compares the table with the contract.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Args, Clear, Refusal, append_encoded, baresip, dotenv, http, refuse, restrict, text, utf8};
+use guillemet_template::ValueFilter;
+
+/// The definition of an operation on text.
+pub struct EncoderDefinition {
+    /// The name of its function in the contract, or of the value filter.
+    pub name: &'static str,
+    /// The parameters of its function.
+    pub signature: Signature,
+    /// Where its result may be.
+    pub place: Place,
+    /// How it writes text.
+    pub(super) form: Form,
+}
+
+/// The parameters of an encoder's function in the contract. Texts come first; they may contain secrets.
+pub enum Signature {
+    /// One text, for this operation.
+    Text(Op),
+    /// Two texts, for this operation.
+    TwoTexts(Op),
+    /// Three texts and the name of a digest algorithm.
+    DigestTexts(fn(DigestAlgorithm) -> Op),
+    /// A text, what may not be in it, and the reason.
+    TextOptionReason {
+        /// The word for one of what may not be in the text.
+        option: &'static str,
+        /// Makes the operation of the option, which is not empty, and the reason.
+        op: fn(String, String) -> Op,
+    },
+    /// A text, a number and a reason.
+    TextNumberReason(fn(u32, String) -> Op),
+}
+
+/// Where the result of an encoder may be. Every encoder may also be an argument of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a string of a JSON document.
+    JsonString,
+    /// In a string of a JSON document, and inside a URL: it is percent-encoded or has no other character.
+    UrlComponent,
+    /// A whole string of a JSON document, which is a URL. A secret in it is the whole URL or a [`Place::UrlComponent`].
+    Url,
+    /// In a text document, as the outermost operation on a secret: it is a terminal encoder (`wit/feature.wit`). Also in a
+    /// string of a JSON document.
+    TextDocument,
+}
+
+/// Checks a text.
+type Check = fn(&[u8]) -> Result<(), Refusal>;
+/// Appends a text in its encoded form.
+type Write = fn(&[u8], &mut Clear) -> Result<(), Refusal>;
+/// Appends the result of an operation on its arguments.
+type Apply = fn(&Op, &Args<'_>, &mut Clear) -> Result<(), Refusal>;
+
+/// How an encoder writes text. Previews show literal text accordingly.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// As it is, if the whole text passes.
+    Kept(Check),
+    /// As it is, if it meets the operation's conditions.
+    Restricted {
+        /// Checks literal text when the plan is made.
+        check_literal: fn(&Op, &str) -> Result<(), Refusal>,
+        /// Appends the text and checks it.
+        apply: Apply,
+    },
+    /// Character by character, after a check of the whole text.
+    Escaped {
+        /// Checks the whole text before it is escaped.
+        check: Check,
+        /// Appends a part of the text.
+        escape: Write,
+        /// The quote that is always written before and after it.
+        quote: &'static str,
+    },
+    /// As it is, between quotes if it needs them.
+    QuotedIfNeeded(Write),
+    /// As a whole: each character depends on its neighbors.
+    Whole(Write),
+    /// Several texts in one.
+    Joined(Apply),
+}
+
+impl Form {
+    /// Escapes text, and takes every text that `escape` takes.
+    const fn escaped(escape: Write) -> Self {
+        Self::Escaped { check: |_| Ok(()), escape, quote: "" }
+    }
+}
+
+/// Declares [`Op`] and [`ENCODERS`]: a variant with the definition of its encoder for each row.
+macro_rules! encoders {
+    ($($(#[$doc:meta])* $op:ident $(($option:ty))? $({ $($options:tt)* })? => $definition:expr,)*) => {
+        /// An operation on text. Its arguments are `Text`s; most operations take one.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Op {
+            /// A value filter of the template.
+            Filter(ValueFilter),
+            $($(#[$doc])* $op $(($option))? $({ $($options)* })?,)*
+        }
+
+        /// Every encoder of the contract.
+        pub static ENCODERS: &[EncoderDefinition] = &[$($definition),*];
+
+        impl Op {
+            /// Returns the definition of the operation.
+            pub fn definition(&self) -> &'static EncoderDefinition {
+                enum Row { $($op),* }
+                match self {
+                    Self::Filter(filter) => &FILTERS[*filter as usize],
+                    $(Self::$op { .. } => &ENCODERS[Row::$op as usize],)*
+                }
+            }
+        }
+    };
+}
+
+// The corpora of the fuzz targets choose encoders by their position.
+encoders! {
+    /// `encode.url-query`: percent-encodes a value of a URL's query.
+    UrlQuery => EncoderDefinition {
+        name: "url-query",
+        signature: Signature::Text(Op::UrlQuery),
+        place: Place::UrlComponent,
+        form: Form::escaped(http::percent),
+    },
+    /// `encode.url-path-segment`: percent-encodes a segment of a URL's path; refuses `.` and `..`.
+    UrlPathSegment => EncoderDefinition {
+        name: "url-path-segment",
+        signature: Signature::Text(Op::UrlPathSegment),
+        place: Place::UrlComponent,
+        form: Form::escaped(http::path_segment),
+    },
+    /// `encode.url`: accepts only an absolute http(s) URL.
+    Url => EncoderDefinition {
+        name: "url",
+        signature: Signature::Text(Op::Url),
+        place: Place::Url,
+        form: Form::Kept(http::check_url),
+    },
+    /// `encode.header-value`: accepts only text that can be the value of an HTTP header.
+    HeaderValue => EncoderDefinition {
+        name: "header-value",
+        signature: Signature::Text(Op::HeaderValue),
+        place: Place::JsonString,
+        form: Form::Kept(http::check_header_value),
+    },
+    /// `encode.base64`: Base64 with padding (RFC 4648, section 4).
+    Base64 => EncoderDefinition {
+        name: "base64",
+        signature: Signature::Text(Op::Base64),
+        place: Place::JsonString,
+        form: Form::Whole(base64),
+    },
+    /// `encode.basic-credentials`: user and password, for HTTP Basic (RFC 7617).
+    BasicCredentials => EncoderDefinition {
+        name: "basic-credentials",
+        signature: Signature::TwoTexts(Op::BasicCredentials),
+        place: Place::JsonString,
+        form: Form::Joined(http::basic_credentials),
+    },
+    /// `encode.sip-digest-ha1`: the hash of user, realm and password (RFC 8760).
+    SipDigestHa1(DigestAlgorithm) => EncoderDefinition {
+        name: "sip-digest-ha1",
+        signature: Signature::DigestTexts(Op::SipDigestHa1),
+        place: Place::JsonString,
+        form: Form::Joined(http::sip_digest_ha1),
+    },
+    /// `encode.forbid`: refuses values that contain certain characters.
+    Forbid {
+        /// The characters that a value may not contain.
+        characters: String,
+        /// The reason, for the person who has to choose another value.
+        reason: String,
+    } => EncoderDefinition {
+        name: "forbid",
+        signature: Signature::TextOptionReason {
+            option: "character",
+            op: |characters, reason| Op::Forbid { characters, reason },
+        },
+        place: Place::JsonString,
+        form: Form::Restricted { check_literal: restrict::forbid_in_literal, apply: restrict::forbid },
+    },
+    /// `encode.forbid-sequence`: refuses values that complete a certain text.
+    ForbidSequence {
+        /// The text that a value may not introduce.
+        sequence: String,
+        /// The reason, for the person who has to choose another value.
+        reason: String,
+    } => EncoderDefinition {
+        name: "forbid-sequence",
+        signature: Signature::TextOptionReason {
+            option: "sequence",
+            op: |sequence, reason| Op::ForbidSequence { sequence, reason },
+        },
+        place: Place::JsonString,
+        form: Form::Restricted { check_literal: |_, _| Ok(()), apply: restrict::forbid_sequence },
+    },
+    /// `encode.xml`: escapes character data and attribute values.
+    Xml => EncoderDefinition {
+        name: "xml",
+        signature: Signature::Text(Op::Xml),
+        place: Place::TextDocument,
+        form: Form::escaped(text::xml),
+    },
+    /// `encode.dotenv`: writes the value of a `NAME=value` line.
+    Dotenv => EncoderDefinition {
+        name: "dotenv",
+        signature: Signature::Text(Op::Dotenv),
+        place: Place::TextDocument,
+        form: Form::QuotedIfNeeded(|text, out| dotenv::value(utf8(text)?, out)),
+    },
+    /// `encode.asterisk-value`: writes a value of an Asterisk configuration.
+    AsteriskValue => EncoderDefinition {
+        name: "asterisk-value",
+        signature: Signature::Text(Op::AsteriskValue),
+        place: Place::TextDocument,
+        form: Form::Escaped { check: text::check_asterisk_value, escape: text::asterisk_value, quote: "" },
+    },
+    /// `encode.kamailio-string`: writes a quoted string of a Kamailio configuration.
+    KamailioString => EncoderDefinition {
+        name: "kamailio-string",
+        signature: Signature::Text(Op::KamailioString),
+        place: Place::TextDocument,
+        form: Form::Escaped { check: text::check_kamailio_string, escape: text::kamailio_string, quote: "\"" },
+    },
+    /// `encode.baresip-parameter`: writes a parameter of a baresip accounts line.
+    BaresipParameter => EncoderDefinition {
+        name: "baresip-parameter",
+        signature: Signature::Text(Op::BaresipParameter),
+        place: Place::TextDocument,
+        form: Form::QuotedIfNeeded(baresip::parameter),
+    },
+    /// `encode.curl-config`: writes a quoted value of a `curl --config` file.
+    CurlConfig => EncoderDefinition {
+        name: "curl-config",
+        signature: Signature::Text(Op::CurlConfig),
+        place: Place::TextDocument,
+        form: Form::Escaped { check: |_| Ok(()), escape: text::curl_config, quote: "\"" },
+    },
+    /// `encode.at-most`: refuses text that is too long.
+    AtMost {
+        /// The most bytes of the whole text.
+        bytes: u32,
+        /// The reason, for the person who has to choose another value.
+        reason: String,
+    } => EncoderDefinition {
+        name: "at-most",
+        signature: Signature::TextNumberReason(|bytes, reason| Op::AtMost { bytes, reason }),
+        place: Place::JsonString,
+        form: Form::Restricted { check_literal: |_, _| Ok(()), apply: restrict::at_most },
+    },
+    /// `encode.json-string`: escapes the content of a JSON string, without its quotes.
+    JsonString => EncoderDefinition {
+        name: "json-string",
+        signature: Signature::Text(Op::JsonString),
+        place: Place::JsonString,
+        form: Form::escaped(text::json_string),
+    },
+}
+
+/// Every value filter of templates, in the order of [`ValueFilter`].
+pub static FILTERS: [EncoderDefinition; ValueFilter::ALL.len()] = [
+    filter(0, Place::JsonString, Form::Whole(base64)),
+    filter(1, Place::UrlComponent, Form::Whole(base64url)),
+    filter(2, Place::UrlComponent, Form::Whole(hex)),
+    filter(3, Place::UrlComponent, Form::Whole(http::percent)),
+    filter(4, Place::JsonString, Form::Whole(trim)),
+];
+
+const fn filter(index: usize, place: Place, form: Form) -> EncoderDefinition {
+    let (name, filter) = ValueFilter::ALL[index];
+    EncoderDefinition { name, signature: Signature::Text(Op::Filter(filter)), place, form }
+}
+
+fn base64(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    append_encoded(&data_encoding::BASE64, text, out);
+    Ok(())
+}
+
+fn base64url(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    append_encoded(&data_encoding::BASE64URL_NOPAD, text, out);
+    Ok(())
+}
+
+fn hex(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    append_encoded(&data_encoding::HEXLOWER, text, out);
+    Ok(())
+}
+
+/// Appends the text without the white space at both ends; refuses white space alone.
+fn trim(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    let trimmed = utf8(text)?.trim();
+    if trimmed.is_empty() {
+        return refuse("nothing is left of the value after `trim`");
+    }
+    out.extend_from_slice(trimmed.as_bytes());
+    Ok(())
+}
+
+impl EncoderDefinition {
+    /// Returns how many texts the operation takes. They come first among the parameters.
+    pub fn texts(&self) -> usize {
+        match self.signature {
+            Signature::Text(_) | Signature::TextOptionReason { .. } | Signature::TextNumberReason(_) => 1,
+            Signature::TwoTexts(_) => 2,
+            Signature::DigestTexts(_) => 3,
+        }
+    }
+
+    /// Makes the operation with these options, as far as it has any; `number` also chooses a digest algorithm. For tests
+    /// and fuzzing.
+    pub fn op(&self, option: &str, number: u32, reason: &str) -> Op {
+        match &self.signature {
+            Signature::Text(op) | Signature::TwoTexts(op) => op.clone(),
+            Signature::DigestTexts(op) => {
+                let algorithms = DigestAlgorithm::ALL;
+                op(algorithms[number as usize % algorithms.len()].1)
+            }
+            Signature::TextOptionReason { op, .. } => op(option.to_owned(), reason.to_owned()),
+            Signature::TextNumberReason(op) => op(number, reason.to_owned()),
+        }
+    }
+
+    /// Reports whether the operation only refuses texts, for a reason that the plugin gives, and changes none.
+    pub fn is_restriction(&self) -> bool {
+        matches!(self.form, Form::Restricted { .. })
+    }
+
+    /// Returns the quote that is always written before and after the text; empty if there is none.
+    pub fn quote(&self) -> &'static str {
+        match self.form {
+            Form::Escaped { quote, .. } => quote,
+            _ => "",
+        }
+    }
+}
+
+impl Op {
+    /// Returns the operation's name as people see it.
+    pub fn name(&self) -> &'static str {
+        self.definition().name
+    }
+
+    /// Returns the option that the plugin gave besides texts and a reason; `None` if the operation has none.
+    pub fn option(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Forbid { characters: option, .. } | Self::ForbidSequence { sequence: option, .. } => {
+                Some(option.into())
+            }
+            Self::AtMost { bytes, .. } => Some(bytes.to_string().into()),
+            Self::SipDigestHa1(algorithm) => Some(algorithm.name().into()),
+            _ => None,
+        }
+    }
+
+    /// Returns the reason that the plugin gave for refusals; `None` if the operation has reasons of its own.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Forbid { reason, .. } | Self::ForbidSequence { reason, .. } | Self::AtMost { reason, .. } => {
+                Some(reason)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A digest algorithm for SIP (RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DigestAlgorithm {
+    /// MD5, written `MD5` in the contract.
+    #[serde(rename = "MD5")]
+    Md5,
+    /// SHA-256, written `SHA-256` in the contract.
+    #[serde(rename = "SHA-256")]
+    Sha256,
+    /// SHA-512/256, written `SHA-512-256` in the contract.
+    #[serde(rename = "SHA-512-256")]
+    Sha512_256,
+}
+
+impl DigestAlgorithm {
+    /// Every algorithm, with its name in the contract.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("MD5", Self::Md5), ("SHA-256", Self::Sha256), ("SHA-512-256", Self::Sha512_256)];
+
+    /// Returns the algorithm's name in the contract.
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+}

@@ -1,0 +1,136 @@
+//! Writes what HTTP and SIP take: percent-encoded text, URLs, header values, credentials and digests.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use sha2::Digest;
+
+use super::{Args, Clear, DigestAlgorithm, Op, Refusal, append_encoded, refuse, utf8};
+
+/// The characters that are percent-encoded: all but the unreserved ones of RFC 3986, section 2.3.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Appends the text percent-encoded.
+pub fn percent(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    for piece in percent_encode(text, &RESERVED) {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    Ok(())
+}
+
+/// Appends the text percent-encoded; refuses `.` and `..`.
+pub fn path_segment(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
+    if matches!(text, b"." | b"..") {
+        return refuse("a path segment may not be `.` or `..`, which would lead to another path");
+    }
+    percent(text, out)
+}
+
+/// Appends Base64 of `user:password` (RFC 7617).
+pub fn basic_credentials(_: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let mut pair = args.eval(0)?;
+    if pair.contains(&b':') {
+        return refuse("the user name of basic credentials may not hold `:` (RFC 7617)");
+    }
+    pair.push(b':');
+    args.append(1, &mut pair)?;
+    if utf8(&pair)?.contains(char::is_control) {
+        return refuse("basic credentials may not hold control characters (RFC 7617)");
+    }
+    append_encoded(&data_encoding::BASE64, &pair, out);
+    Ok(())
+}
+
+/// Appends the digest of user, realm and password.
+pub fn sip_digest_ha1(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let mut triple = args.eval(0)?;
+    let user = triple.len();
+    triple.push(b':');
+    args.append(1, &mut triple)?;
+    if triple[..user].contains(&b':') || triple[user + 1..].contains(&b':') {
+        return refuse("the user name and the realm of a digest may not hold `:`, which divides them");
+    }
+    triple.push(b':');
+    args.append(2, &mut triple)?;
+    if let Op::SipDigestHa1(algorithm) = op {
+        digest(*algorithm, &triple, out);
+    }
+    Ok(())
+}
+
+/// Appends the hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
+fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Clear) {
+    match algorithm {
+        DigestAlgorithm::Md5 => append_encoded(&data_encoding::HEXLOWER, &md5::Md5::digest(text), out),
+        DigestAlgorithm::Sha256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha256::digest(text), out),
+        DigestAlgorithm::Sha512_256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha512_256::digest(text), out),
+    }
+}
+
+/// Checks a field value of RFC 9110, section 5.5, without obs-text: what every client and server accepts.
+pub fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
+    let blank = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
+    if text.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) && !blank(text.first()) && !blank(text.last()) {
+        Ok(())
+    } else if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        refuse("a header value may not hold a line break or NUL")
+    } else if !text.is_ascii() {
+        refuse("a header value may hold ASCII characters only")
+    } else if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
+        refuse("a header value may not hold control characters")
+    } else {
+        refuse("a header value may not begin or end with a blank; use `| trim` if the blank is not part of the value")
+    }
+}
+
+/// The characters that a URL may contain.
+const URL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0x21;
+    while b < 0x7f {
+        table[b] = !matches!(b as u8, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'|');
+        b += 1;
+    }
+    table
+};
+
+/// Checks an absolute http(s) URL of RFC 3986. Braces pass, for the variables of platforms that expand them.
+pub fn check_url(text: &[u8]) -> Result<(), Refusal> {
+    let rest = [&b"https://"[..], b"http://"]
+        .iter()
+        .find(|scheme| text.len() >= scheme.len() && text[..scheme.len()].eq_ignore_ascii_case(scheme))
+        .map(|scheme| &text[scheme.len()..]);
+    let Some(rest) = rest else {
+        return refuse("not an absolute URL: it has to begin with https:// or http://");
+    };
+    if !text.iter().all(|b| URL[usize::from(*b)]) {
+        return refuse("a URL may not hold blanks, control characters, non-ASCII characters or any of \" < > \\ ^ ` |");
+    }
+    let bad_escape = |behind: &[u8]| !behind.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if text.split(|b| *b == b'%').skip(1).any(bad_escape) {
+        return refuse("a URL may hold `%` only before two hexadecimal digits");
+    }
+    let authority_end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(authority_end);
+    let host = authority.rsplit(|b| *b == b'@').next().unwrap_or_default();
+    if host.is_empty() || host.starts_with(b":") {
+        return refuse("the URL names no host");
+    }
+    let path = tail.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+    // A dot may be written as `%2e`, in either case.
+    let dots = |mut segment: &[u8]| {
+        let mut count = 0;
+        while let Some(first) = segment.first() {
+            let len = match segment.get(..3) {
+                _ if *first == b'.' => 1,
+                Some(escape) if escape.eq_ignore_ascii_case(b"%2e") => 3,
+                _ => return false,
+            };
+            segment = &segment[len..];
+            count += 1;
+        }
+        matches!(count, 1 | 2)
+    };
+    if path.split(|b| *b == b'/').any(dots) {
+        return refuse("a path segment of a URL may not be `.` or `..`, which would lead to another path");
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Refuses text for reasons that a plugin gives: characters, a sequence, a length.
+
+use super::{Args, Clear, Op, Refusal, eval, refuse};
+use crate::expr::Part;
+
+/// Refuses literal text that holds a forbidden character.
+pub fn forbid_in_literal(op: &Op, literal: &str) -> Result<(), Refusal> {
+    match op {
+        Op::Forbid { characters, reason } if literal.contains(|c| characters.contains(c)) => refuse(reason),
+        _ => Ok(()),
+    }
+}
+
+/// Appends the text; refuses a value that holds one of the characters. Literal text was checked when the plan was made.
+pub fn forbid(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let Op::Forbid { characters, reason } = op else { return Ok(()) };
+    let passes =
+        |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| !value.contains(|c| characters.contains(c)));
+    let mut fits = true;
+    for part in args.texts.iter().flatten() {
+        match part {
+            Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
+            Part::Expr(expr) => {
+                let begin = out.len();
+                eval(expr, args.source, out)?;
+                fits &= passes(&out[begin..]);
+            }
+        }
+    }
+    if fits { Ok(()) } else { refuse(reason) }
+}
+
+/// Appends the text; refuses an occurrence of the sequence that is not completely inside one literal.
+pub fn forbid_sequence(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let Op::ForbidSequence { sequence, reason } = op else { return Ok(()) };
+    let sequence = sequence.as_bytes();
+    let begin = out.len();
+    let mut literals: Vec<std::ops::Range<usize>> = Vec::new();
+    for part in args.texts.iter().flatten() {
+        let from = out.len();
+        match part {
+            Part::Literal(literal) => {
+                out.extend_from_slice(literal.as_bytes());
+                literals.push(from..out.len());
+            }
+            Part::Expr(expr) => eval(expr, args.source, out)?,
+        }
+    }
+    if sequence.is_empty() {
+        return refuse(reason);
+    }
+    let ours = |at: usize| literals.iter().any(|range| range.start <= at && at + sequence.len() <= range.end);
+    let found = out[begin..].windows(sequence.len()).enumerate();
+    // Compares the first byte alone first: nearly every window differs there.
+    let same = |window: &[u8]| window[0] == sequence[0] && window == sequence;
+    if found.into_iter().any(|(at, window)| same(window) && !ours(begin + at)) {
+        return refuse(reason);
+    }
+    Ok(())
+}
+
+/// Appends the text; refuses it if it has more bytes than allowed.
+pub fn at_most(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let Op::AtMost { bytes, reason } = op else { return Ok(()) };
+    let begin = out.len();
+    args.append(0, out)?;
+    if out.len() - begin > *bytes as usize { refuse(reason) } else { Ok(()) }
+}

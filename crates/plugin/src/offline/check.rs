@@ -1,0 +1,92 @@
+//! Checks templates: compiles them as the daemon does, and fills nothing but canaries.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{OfflineCompiler, OfflineError};
+use crate::canary;
+use crate::findings::{self, Found};
+use crate::plans::{Prepared, Targets};
+use guillemet_plan::preview;
+use guillemet_template::catalog::{Catalog, StrayListing};
+
+/// The results of a check.
+#[derive(Debug)]
+pub struct Checked {
+    /// Each template with its problems, as JSON.
+    pub templates: Vec<serde_json::Value>,
+    /// Files that are not templates; none if ids were given.
+    pub strays: StrayListing,
+    /// The folders that cannot be read, with the reason and what to do.
+    pub unreadable: Vec<String>,
+}
+
+impl OfflineCompiler {
+    /// Checks the templates of a folder, or those with these ids if there are any, for the targets they are meant for, or
+    /// for this target.
+    ///
+    /// # Errors
+    /// Fails with [`OfflineError::NoTemplate`] if an id has no template.
+    pub fn check(&self, folder: PathBuf, ids: &[String], target: Option<&str>) -> Result<Checked, OfflineError> {
+        let mut catalog = Catalog::new(folder);
+        catalog.rescan(Instant::now());
+        if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
+            return Err(OfflineError::NoTemplate(unknown.clone()));
+        }
+        let templates = catalog.templates().filter(|template| ids.is_empty() || ids.contains(&template.id));
+        let templates = self.runtime.block_on(async {
+            let mut checked = Vec::new();
+            for template in templates {
+                checked.push(self.check_template(&Prepared::new(Arc::clone(template)), target).await);
+            }
+            checked
+        });
+        let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
+        Ok(Checked { templates, strays: StrayListing::of(&strays), unreadable: catalog.unreadable().collect() })
+    }
+
+    /// Returns a template with all its problems, as JSON.
+    async fn check_template(&self, prepared: &Prepared, target: Option<&str>) -> serde_json::Value {
+        let found = match target {
+            Some(id) => match prepared.plan(Some(id), &self.registry, &self.variables).await {
+                Ok(plan) => {
+                    let warnings = plan.warnings.iter().cloned().chain(preview::renamed(&plan, target)).collect();
+                    Found { problems: canary::check(&plan), warnings }
+                }
+                Err(unplanned) => Found { problems: findings::problems(unplanned), warnings: Vec::new() },
+            },
+            None => findings::found(prepared.plans(&self.registry, &self.variables).await, canary::check),
+        };
+        let is_good = found.problems.is_empty();
+        let elsewhere = match target {
+            None if !is_good => self.good_elsewhere(prepared).await,
+            _ => Vec::new(),
+        };
+        serde_json::json!({
+            "id": prepared.template.id,
+            "feature": prepared.template.feature,
+            "format": prepared.template.format.extension(),
+            "status": if is_good { "ok" } else { "broken" },
+            "problems": found.problems,
+            "warnings": found.warnings,
+            "good_for": elsewhere,
+        })
+    }
+
+    /// Returns the other targets that a template is good for, if it names none and is not good for the default.
+    async fn good_elsewhere(&self, prepared: &Prepared) -> Vec<String> {
+        let Ok(Targets { are_named: false, .. }) = prepared.targets(&self.registry, &self.variables).await else {
+            return Vec::new();
+        };
+        let mut good = Vec::new();
+        for target in self.registry.targets(&prepared.template.feature).await.unwrap_or_default() {
+            if let Ok(plan) = prepared.plan(Some(&target.id), &self.registry, &self.variables).await
+                && canary::check(&plan).is_empty()
+            {
+                good.push(target.id);
+            }
+        }
+        good
+    }
+}
