@@ -150,7 +150,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
     let refused = receive(delete).unwrap();
     assert_eq!((refused.status, refused.errors("reason")), (409, vec!["unknown".to_owned()]), "{}", refused.text());
     let status = guillemet.get("/v1/status").text();
-    assert!(status.contains("the file system does not answer"), "{status}");
+    assert!(status.contains("the file system does not respond"), "{status}");
 
     remote.signal(Signal::CONT);
     for stream in waiting {

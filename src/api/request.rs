@@ -245,7 +245,7 @@ impl Fields {
 
     fn fitting(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
         if text.len() > VALUE_MAX {
-            self.wrong(field, format!("a value may have at most {VALUE_MAX} bytes"));
+            self.wrong(field, format!("a value can have at most {VALUE_MAX} bytes"));
             return None;
         }
         Some(text)

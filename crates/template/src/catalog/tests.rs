@@ -333,7 +333,7 @@ fn an_extension_is_one_in_whatever_case() {
     }
     folder.rescan();
     let Content::Broken { problems, .. } = &folder.catalog.get("f/a").unwrap().content else { panic!("not broken") };
-    assert_eq!(problems[0].message, "4 files claim the id `f/a`: a.TOML, a.toml, a.yaml, a.yml");
+    assert_eq!(problems[0].message, "4 files have the id `f/a`: a.TOML, a.toml, a.yaml, a.yml");
     let files = ["a.TOML", "a.toml", "a.yaml", "a.yml"].map(|name| folder.path("f").join(name));
     assert_eq!(files_of(&folder.path(""), "f/a"), files);
     assert_eq!(files_of(&folder.path(""), "f/none"), Vec::<PathBuf>::new());
