@@ -279,7 +279,7 @@ fn standard_input_is_read_and_cannot_be_replaced() {
 fn what_is_not_read_here_is_said() {
     let adopting = Adopting::start();
     let file = adopting.file("a", "text\n");
-    adopting.adopt(&file, "slack", "a", &["--yes"]).refused(&["no plugin knows the feature `slack`"]);
+    adopting.adopt(&file, "slack", "a", &["--yes"]).refused(&["there is no plugin for the feature `slack`"]);
     for (feature, text, words) in [
         ("mcp-server", "{\"a\": 1}", &["it names no MCP servers"][..]),
         ("mcp-server", "{\"mcpServers\": {\"a\": {\"command\": \"npx\"}}}", &["a program that the client starts"]),

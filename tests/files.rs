@@ -458,7 +458,7 @@ fn a_rewrite_names_every_template_that_others_can_write() {
     let refused = rename();
     assert_eq!((refused.status, refused.errors("template")), (409, others.iter().map(|id| (*id).into()).collect()));
     let why = refused.errors("message").concat();
-    assert!(why.contains("by everybody (mode 0666); run `chmod o-w`"), "{why}");
+    assert!(why.contains("by everyone (mode 0666); run `chmod o-w`"), "{why}");
     assert_eq!(why.contains("by its group"), is_root, "{why}");
     for id in ["b", "c"] {
         set_mode(&guillemet.path(&format!("templates/mcp-server/{id}.toml")), 0o600);

@@ -310,7 +310,7 @@ fn templates_that_others_can_change_are_a_warning_until_they_cannot() {
         set(path, *mode & !0o020);
         let told = warning(&guillemet).unwrap();
         assert!(
-            told.contains(&format!("other users can change templates: {} can be written", path.display())),
+            told.contains(&format!("other users can change templates: {} is writable", path.display())),
             "{told}"
         );
         assert!(told.contains(&format!("chmod o-w {}`", path.display())), "{told}");
@@ -337,7 +337,7 @@ fn a_lock_that_is_a_link_leads_nowhere() {
     for make in [|from: &Path, to: &Path| symlink(from, to), |from: &Path, to: &Path| fs::hard_link(from, to)] {
         make(&victim, &guillemet.path("daemon.lock")).unwrap();
         assert!(!guillemet.try_run(&[]));
-        assert!(guillemet.log().contains("not a lock of guillemet; move it away"), "{}", guillemet.log());
+        assert!(guillemet.log().contains("not a Guillemet lock file; move it away"), "{}", guillemet.log());
         assert_eq!(fs::read_to_string(&victim).unwrap(), "kept\n");
         fs::remove_file(guillemet.path("daemon.lock")).unwrap();
     }

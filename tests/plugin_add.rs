@@ -93,7 +93,7 @@ fn a_path_is_taken_from_where_the_command_runs() {
     let absent = guillemet.command(&["plugin", "add", "absent.wasm"]);
     assert!(told(&absent).contains("absent.wasm cannot be read: No such file"), "{}", told(&absent));
     let folder = guillemet.command(&["plugin", "add", guillemet.dir.path().to_str().unwrap()]);
-    assert!(told(&folder).contains("is no plugin: a file of at most"), "{}", told(&folder));
+    assert!(told(&folder).contains("is not a plugin: it must be a file of at most"), "{}", told(&folder));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_yes_to_another_digest_than_that_of_the_file_adds_nothing() {
     for other in [&seen["digest"], &Value::from("0".repeat(64)), &Value::from("")] {
         let answer = guillemet.post("/v1/plugins", &body(other));
         assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("conflict")), "{}", answer.text());
-        let words = format!("the file is not the one that was confirmed: its SHA-256 is {}", now.as_str().unwrap());
+        let words = format!("the file changed after it was confirmed: its SHA-256 is now {}", now.as_str().unwrap());
         assert!(answer.text().contains(&words), "{}", answer.text());
         assert_eq!(plugin(&guillemet, "pager"), Value::Null);
         assert!(!guillemet.path("plugins/pager.wasm").exists());
@@ -235,7 +235,7 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     // The file is removed.
     fs::remove_file(&place).unwrap();
     let text = comes(&guillemet, 502);
-    assert!(text.contains("add it again, or let it go with `guillemet plugin remove pager`"), "{text}");
+    assert!(text.contains("add it again, or remove it with `guillemet plugin remove pager`"), "{text}");
     assert!(guillemet.stop());
     guillemet.run();
     assert_eq!(comes(&guillemet, 502), text);

@@ -222,13 +222,13 @@ problems = [1]
     let ran = project.test(&[]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
     for line in [
-        "a.toml:3: a case has no `confg`; there are name, target, config, document, warnings, problems",
+        "a.toml:3: unknown key `confg` in a case; use name, target, config, document, warnings, problems",
         "a.toml:1: a case needs a `config`",
-        "a.toml:5: a case needs a `name` that says what it shows",
-        "a.toml:6: `«no name»`: not a name for a secret",
+        "a.toml:5: a case needs a `name`",
+        "a.toml:6: `«no name»`: not a valid secret name",
         "a.toml:6: `«` without `»`",
-        "a.toml:6: a config has no such number",
-        "a.toml:7: `problems` has to be a list of texts",
+        "a.toml:6: this number cannot be used in a config",
+        "a.toml:7: `problems` must be a list of strings",
         "a.toml:9: `cases` is not known here",
         "b.toml:1: ",
     ] {
@@ -243,7 +243,7 @@ fn a_project_that_is_not_ready_says_what_to_type() {
     assert!(ran.code == Some(1) && ran.err.contains("\n    guillemet plugin build\n"), "{ran:?}");
     project.write("pager.wasm", "");
     let ran = project.test(&[]);
-    assert!(ran.code == Some(1) && ran.err.contains("there is no case in "), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.err.contains("there are no cases in "), "{ran:?}");
     project.write("cases/a.toml", "[[case]]\nname = \"a\"\nconfig = {}\n");
     let ran = project.test(&[]);
     assert!(ran.code == Some(1) && ran.err.contains("it is not a WebAssembly component"), "{ran:?}");
@@ -266,7 +266,7 @@ fn targets_and_fields_without_a_case_are_told() {
     fs::remove_file(project.0.path().join("cases/env.toml")).unwrap();
     let ran = project.test(&[]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.out.contains("no case has a document for the target `env`; write one\n"), "{ran:?}");
+    assert!(ran.out.contains("no case has a document for the target `env`; add one\n"), "{ran:?}");
     assert!(ran.err.contains("error: the cases leave something out"), "{ran:?}");
 }
 

@@ -67,7 +67,7 @@ fn one_of_another_major_version_is_refused_with_the_reason() {
     ] {
         let output = guillemet.command(&["plugin", "add", file(&guillemet, &component).to_str().unwrap()]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let words = format!("it was made for guillemet:feature@{version}, and this Guillemet keeps 1.x (1.0.0)");
+        let words = format!("it was built for guillemet:feature@{version}, but this Guillemet supports 1.x (1.0.0)");
         assert_eq!(output.status.code(), Some(1));
         assert!(text.matches(&words).count() == 1 && text.contains(what_to_do), "{text}");
     }

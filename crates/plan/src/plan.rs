@@ -82,7 +82,7 @@ pub struct Use {
 
 /// The rule that a planner's answer breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer of its planner breaks the contract: {0}")]
+#[error("its planner's response violates the contract: {0}")]
 pub struct Violation(pub String);
 
 fn violation<T>(what: impl Into<String>) -> Result<T, Violation> {
@@ -136,7 +136,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
             return violation("a reference that the template does not have");
         };
         if emission.field.len() > 1024 || emission.field.contains(is_unfit) {
-            return violation("a field path that is none");
+            return violation("an invalid field path");
         }
         uses.push(Use {
             reference: index,
@@ -152,11 +152,11 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
     let mut slots: HashMap<String, Expr> = HashMap::with_capacity(planned.slots.len());
     for slot in planned.slots {
         if !is_slot(&slot.slot) {
-            return violation("a slot that is none");
+            return violation("an invalid slot");
         }
         check_expr(&slot.expr, 0, &mut uses, references)?;
         if planned.kind == DocumentKind::Text && !is_terminal(&slot.expr) {
-            return violation("a secret in a text document without an encoder of such documents");
+            return violation("a secret in a text document without an encoder for text documents");
         }
         if slots.insert(slot.slot, slot.expr).is_some() {
             return violation("a slot that is listed twice");
@@ -176,7 +176,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
     for at in find_slots(document) {
         // Removed from the table, so a slot that is not in it is forged, or occurs a second time.
         let Some(expr) = slots.remove(&document[at..at + SLOT_LEN]) else {
-            return violation("a slot in the document that stands for nothing, or stands there twice");
+            return violation("an unknown slot in the document, or the same slot twice");
         };
         push_text(&mut pieces, &document[from..at]);
         digest.update(&document[from..at]);
@@ -185,7 +185,7 @@ pub fn check(planned: Planned, references: &[Reference], target: Target) -> Resu
         from = at + SLOT_LEN;
     }
     if !slots.is_empty() {
-        return violation("a slot that does not stand in the document");
+        return violation("a slot that is missing from the document");
     }
     push_text(&mut pieces, &document[from..]);
     digest.update(&document[from..]);
@@ -229,7 +229,7 @@ fn arity(op: &Op) -> usize {
 
 fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), Violation> {
     if depth > EXPR_DEPTH_MAX {
-        return violation("an expression that is nested too deeply");
+        return violation("an expression nested too deeply");
     }
     // A secret is used with exactly the filters that its template applies to it, or not at all.
     if let Some(emission) = filtered(expr, uses, references) {
@@ -253,7 +253,7 @@ fn check_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Referen
         Op::Forbid { reason, .. } | Op::ForbidSequence { reason, .. } | Op::AtMost { reason, .. }
             if reason.len() > 1024 || reason.contains(char::is_control) =>
         {
-            return violation("a reason that is none");
+            return violation("an invalid reason");
         }
         Op::Url => check_url_text(&args[0])?,
         _ => {}
@@ -357,7 +357,7 @@ fn check_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Viola
             }
             let expr = slots.get(&content[slot..slot + SLOT_LEN]);
             if matches!(expr, Some(Expr::Apply { op: Op::Url, .. })) && content.len() != SLOT_LEN {
-                return violation("a URL that is only a part of a field");
+                return violation("a URL that is only part of a field");
             }
         }
     }

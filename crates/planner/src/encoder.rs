@@ -112,7 +112,7 @@ impl Encoder {
                 let problem = Problem {
                     path: field.to_owned(),
                     message: "a secret inside a URL is not percent-encoded".into(),
-                    help: Some("write `| url` behind it: `<< secret \"…\" | url >>`".into()),
+                    help: Some("add `| url` after it: `<< secret \"…\" | url >>`".into()),
                     ..Problem::default()
                 };
                 self.note(problem);
@@ -175,7 +175,7 @@ impl Encoder {
             "SHA-512-256" => DigestAlgorithm::Sha512_256,
             other => {
                 let name = tidy(other, 32);
-                return Err(Broken(format!("it asked for the digest algorithm \"{name}\", which is not known")));
+                return Err(Broken(format!("it used an unknown digest algorithm, \"{name}\"")));
             }
         };
         self.apply(Op::SipDigestHa1(algorithm), &args)
@@ -286,7 +286,7 @@ impl Encoder {
 
 /// Returns the rule about slots that were never issued.
 pub fn forged() -> Broken {
-    Broken("it wrote a text that looks like a slot and is none (forged)".into())
+    Broken("it wrote text that looks like a slot but is not one (forged)".into())
 }
 
 /// Reports whether the result of an expression can be in the middle of a URL.

@@ -26,8 +26,8 @@ pub const COMMENT: (&str, &str) = ("\u{e004}", "\u{e005}");
 const RESERVED: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e00f}';
 
 const RAW_HELP: &str = "if this text is not for Guillemet, put it between <% raw %> and <% endraw %>";
-const FORM_HELP: &str = "write a secret alone in its tag: << secret \"name\" >>, or with value filters: << secret \
-                         \"name\" | base64 >>";
+const FORM_HELP: &str =
+    "write a secret alone in its tag: << secret \"name\" >>, or with value filters: << secret \"name\" | base64 >>";
 
 /// The statements that templates can use.
 const STATEMENTS: [&str; 19] = [

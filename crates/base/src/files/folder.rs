@@ -231,8 +231,7 @@ fn step(at: OwnedFd, name: &OsStr, links: &mut u32) -> io::Result<OwnedFd> {
     }
     let name = name.display();
     let message = format!(
-        "the symbolic link `{name}` in this path belongs to user {owner} and points to a folder that another \
-                 user owns"
+        "the symbolic link `{name}` in this path belongs to user {owner} and points to a folder that another user owns"
     );
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }

@@ -268,7 +268,7 @@ pub fn finish(note: &[u8]) {
         let _ = file.remove();
         if let Err(error) = placed {
             tracing::warn!(template = file.template, %error, "an interrupted rename could not be completed in this \
-                template");
+                 template");
         }
     }
 }
