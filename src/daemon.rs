@@ -86,7 +86,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     /// A file or folder.
-    #[error("{path}: {source}. Check that it is yours and that the disk has room")]
+    #[error("{path}: {source}. Check that you own it and that the disk is not full")]
     File {
         /// Which.
         path: PathBuf,

@@ -483,7 +483,7 @@ fn makes_a_home(home: &Path, by_way_of: &[&str]) {
     };
     let output = init(by_way_of);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&init(&[])).contains("there is a vault"));
+    assert!(said(&init(&[])).contains("there is already a vault"));
     let mut hidden = names(home);
     hidden.retain(|name| name.as_encoded_bytes().starts_with(b"."));
     assert_eq!(hidden, [""; 0]);

@@ -309,10 +309,7 @@ fn templates_that_others_can_change_are_a_warning_until_they_cannot() {
     for (path, mode, closed) in &opened {
         set(path, *mode & !0o020);
         let told = warning(&guillemet).unwrap();
-        assert!(
-            told.contains(&format!("other users can change templates: {} is writable", path.display())),
-            "{told}"
-        );
+        assert!(told.contains(&format!("other users can change templates: {} is writable", path.display())), "{told}");
         assert!(told.contains(&format!("chmod o-w {}`", path.display())), "{told}");
         set(path, *closed);
         assert_eq!(warning(&guillemet), None);

@@ -234,8 +234,8 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
         ("forge-encode", "forged"),
         (
             "drop",
-            "omitted the secret \"secret-0\" (line 1, column 8) of the field `token` (dropped); it omitted the \
-             secret \"secret-1\"",
+            "omitted the secret \"secret-0\" (line 1, column 8) of the field `token` (dropped); it omitted the secret \
+             \"secret-1\"",
         ),
         ("double", "doubled"),
         ("key", "into a key"),

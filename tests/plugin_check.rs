@@ -159,8 +159,9 @@ fn what_it_imports_is_told_each_with_what_to_do() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.out.contains("  wrong: it imports `wasi:io/poll@0.2.0`, which no plugin gets\n    help: build it without WASI: in Rust for wasm32-unknown-unknown"), "{}", ran.out);
     assert!(
-        ran.out
-            .contains("  wrong: it imports `environment`, which no plugin gets\n    help: remove the code that needs it"),
+        ran.out.contains(
+            "  wrong: it imports `environment`, which no plugin gets\n    help: remove the code that needs it"
+        ),
         "{}",
         ran.out
     );

@@ -101,7 +101,7 @@ impl Engine {
         }
         let is_known = memory.head.by != DeviceId::default();
         if is_known && tree.root() != memory.head.root {
-            return Err(Unreadable("records were taken out of it or put back"));
+            return Err(Unreadable("records were removed from it or restored"));
         }
         for secret in secrets {
             view.put(Arc::clone(secret));

@@ -267,8 +267,7 @@ pub fn finish(note: &[u8]) {
         let placed = if renamed { file.place() } else { Ok(()) };
         let _ = file.remove();
         if let Err(error) = placed {
-            tracing::warn!(template = file.template, %error, "an interrupted rename could not be completed in this \
-                 template");
+            tracing::warn!(template = file.template, %error, "an interrupted rename is incomplete in this template");
         }
     }
 }
