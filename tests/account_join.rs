@@ -80,7 +80,7 @@ fn a_code_is_good_for_one_machine() {
     assert_eq!(begun.status, 201, "{}", begun.text());
     let refused = b.begin(&creation, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("was used before"), "{}", refused.text());
+    assert!(refused.text().contains("was already used"), "{}", refused.text());
     // A machine that is in an account cannot join another.
     assert_eq!(a.begin(&team.code(), json!({})).status, 409);
     assert_eq!(a.account()["seq"], begun.json()["seq"]);
@@ -150,7 +150,7 @@ fn a_code_that_is_none_changes_nothing() {
         &json!({"code": code, "name": "beta", "server": format!("https://{}", stranger.cable.address)}),
     );
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")), "{}", refused.text());
-    assert!(refused.text().contains("not the one it should be"), "{}", refused.text());
+    assert!(refused.text().contains("has an unexpected certificate"), "{}", refused.text());
 
     // The command line reads codes from standard input, never from an argument.
     let run = |arguments: &[&str], input: &str| {
@@ -164,7 +164,7 @@ fn a_code_that_is_none_changes_nothing() {
         (run(&["create", &url, &code], ""), 2, "unexpected argument"),
         (run(&["join"], ""), 1, "no code came from standard input"),
         (run(&["create", &url], &code), 1, "this is an invitation; `guillemet account join` takes it"),
-        (run(&["join"], &team.code()), 1, "this is a code that creates an account"),
+        (run(&["join"], &team.code()), 1, "this is an account creation code"),
         (run(&["join"], "gi1-aaaa"), 1, "code"),
     ];
     for ((status, text), wanted, words) in refusals {

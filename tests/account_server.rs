@@ -714,7 +714,7 @@ async fn a_server_tells_how_it_is_and_ends_what_is_under_way() {
     assert!(message[..len].starts_with(b"READY=1"));
     let second = place.try_serve();
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another account server runs"), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another account server is using"), "{second:?}");
 
     // A caller that trusts the certificate in the usual way.
     let (device, at_1) = Device::first(&server, &place).await;

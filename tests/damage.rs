@@ -24,7 +24,10 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     fill(8192);
     let refused = guillemet.command(&["daemon"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("check the disk") || said.contains("disk is not full"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("check the disk") || said.contains("disk is not full"),
+        "{said}"
+    );
     std::fs::remove_file(&filler).unwrap();
     guillemet.run();
     guillemet.add("token", "kept");

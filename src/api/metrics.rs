@@ -144,13 +144,13 @@ pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<Strin
     let state = app.resolver.current.load();
     let mut all = Metrics::default();
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    all.add("build", "The version that runs.", MetricType::Info, vec![(version, 1.0)]);
+    all.add("build", "The running version.", MetricType::Info, vec![(version, 1.0)]);
     all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
     let valid = f64::from(app.configuration.is_valid());
     all.gauge("config_valid", "Whether the configuration file is what is in force.", valid);
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
     all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
-    all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(answered));
+    all.add("requests", "Requests answered since the start.", MetricType::Counter, requests(answered));
     if let Some((connected, pending)) = sync::gauges(&app.sync.handle, inventory) {
         all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
         all.gauge("account_pending_changes", "Changes that the account does not have yet.", pending as f64);
@@ -174,14 +174,14 @@ pub fn text(app: &App, inventory: &Inventory, answered: &Counts) -> Result<Strin
     all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
     let connections = answered.connections.load(Ordering::Relaxed);
-    all.gauge("connections", "Connections that are open.", connections as f64);
+    all.gauge("connections", "Open connections.", connections as f64);
     let rebinds = vec![(Labels::new(), answered.socket_rebinds.load(Ordering::Relaxed) as f64)];
     let help = "How often the socket was removed and bound again since the start.";
     all.add("socket_rebinds", help, MetricType::Counter, rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
     all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
     let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
-    all.add("log_lines_dropped", "Lines of the log that could not be written.", MetricType::Counter, dropped);
+    all.add("log_lines_dropped", "Log lines that could not be written.", MetricType::Counter, dropped);
     let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {

@@ -254,7 +254,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) 
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "a connection was interrupted");
     }
 }
 
@@ -348,7 +348,7 @@ impl Served {
 
 /// Returns the answer to a method that a path does not take.
 fn method_not_allowed(methods: &str) -> Response<Body> {
-    let message = format!("this path knows {methods} only");
+    let message = format!("this path only supports {methods}");
     let mut response = HttpError::new(Code::MethodNotAllowed, message).into_response();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         response.headers_mut().insert(ALLOW, methods);

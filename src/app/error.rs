@@ -103,7 +103,7 @@ pub enum AppError {
         is_recorded: bool,
     },
     /// Fields that are invalid, each with what is wrong with it.
-    #[error("the request holds what it cannot hold")]
+    #[error("invalid fields")]
     Invalid(Vec<(String, String)>),
     /// There is no such thing.
     #[error("{0}")]

@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// The error for an engine on disk whose parts do not belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what this device knows of its account is damaged: {0}")]
+#[error("this device's account data is damaged: {0}")]
 pub struct Unreadable(&'static str);
 
 impl Engine {
@@ -94,9 +94,10 @@ impl Engine {
             }
             let key = keys.get(&leaf.epoch).ok_or(Unreadable("a key is missing"))?;
             let opened = key.open(Kind::Record, memory.account, id.0, leaf.revision, &sealed);
-            let opened = opened.map_err(|_| Unreadable("a record does not open"))?;
+            let opened = opened.map_err(|_| Unreadable("a record cannot be decrypted"))?;
             let object = Object::decode(&opened).map_err(|_| Unreadable("a record cannot be read"))?;
-            place(&mut base, &memory.head, id, object).map_err(|_| Unreadable("a record is another than it says"))?;
+            place(&mut base, &memory.head, id, object)
+                .map_err(|_| Unreadable("a record does not match its description"))?;
             tree.set(id, Some(leaf));
         }
         let is_known = memory.head.by != DeviceId::default();

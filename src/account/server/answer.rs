@@ -56,9 +56,7 @@ pub async fn answer(
     from: IpAddr,
 ) -> Response<AnswerBody> {
     let result = match found {
-        Found::Nothing => {
-            Err(ServerError::new(Code::NotFound, "there is no such path; openapi-account.yaml lists them"))
-        }
+        Found::Nothing => Err(ServerError::new(Code::NotFound, "there is no such path; see openapi-account.yaml")),
         Found::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
         Found::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, &mut body, from).await,
     };
@@ -122,21 +120,29 @@ async fn lead(
         }
         Endpoint::Enrolments => listing(storage.enrolments(account).await?),
         Endpoint::TurnAway => {
-            let nobody =
-                || ServerError::new(Code::NotFound, "no such device waits; `guillemet account devices` lists them");
+            let nobody = || {
+                ServerError::new(
+                    Code::NotFound,
+                    "no such device is waiting; run `guillemet account devices` to list them",
+                )
+            };
             let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(nobody)?;
             if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(nobody()) }
         }
         Endpoint::Wrap => {
-            let none =
-                || ServerError::new(Code::NotFound, "this device has not been admitted yet; wait for its account");
+            let none = || {
+                ServerError::new(
+                    Code::NotFound,
+                    "this device has not been admitted to the account yet; wait until it is",
+                )
+            };
             json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(none)?)
         }
         Endpoint::PutUsage => {
             let usage: Usage = request::body(&app.turns, body).await?;
             check::usage(&usage)?;
             if Some(usage.device) != caller.device {
-                let message = "a device tells its own usage only".to_owned();
+                let message = "a device can only report its own usage".to_owned();
                 return Err(ServerError::fields(vec![("device".into(), message)]));
             }
             storage.put_usage(account, usage).await?;
@@ -152,7 +158,7 @@ async fn lead(
 /// because many machines may share one address.
 async fn caller(app: &App, parts: &Parts, from: IpAddr) -> Result<Caller, ServerError> {
     let stranger = Who::Stranger(from);
-    let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
+    let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     let key = request::api_key(&parts.headers);
     let is_known = key.as_ref().is_some_and(|key| app.turns.knows(&Who::Key(key.id().to_owned())));
     if !is_known {
@@ -201,7 +207,7 @@ async fn enrol(
     body: &mut Incoming,
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
-    let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
+    let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     app.turns.take(Who::Stranger(from), Instant::now()).map_err(much)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
@@ -219,8 +225,8 @@ fn listing<T: Serialize>(items: Vec<T>) -> Result<Response<AnswerBody>, ServerEr
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<AnswerBody>, ServerError> {
     let bytes = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written");
-        ServerError::new(Code::Internal, "the account server made a mistake; its log says more")
+        tracing::error!(%error, "a response could not be written");
+        ServerError::new(Code::Internal, "internal error in the account server; see its log")
     })?;
     Ok(whole(status, "application/json", bytes))
 }
