@@ -95,7 +95,7 @@ fn a_code_is_good_for_one_machine() {
     let (second, other) = if statuses[0] == 201 { (b, c) } else { (c, b) };
     let refused = other.begin(&code, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("was used, or is older than ten minutes"), "{}", refused.text());
+    assert!(refused.text().contains("was already used, or is older than ten minutes"), "{}", refused.text());
 
     // Two codes from two machines work at the same time.
     in_sync(&[a, second]);
@@ -128,7 +128,7 @@ fn a_code_that_is_none_changes_nothing() {
     let unknown = Code::Invite(Invitation { token: zeroize::Zeroizing::new(random()), ..invited }).text();
     let refused = b.begin(&unknown, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("invitation was used, or is older"), "{}", refused.text());
+    assert!(refused.text().contains("invitation was already used, or is older"), "{}", refused.text());
     for wrong in ["", "gi1-", "gi1-aaaa", &code[..code.len() - 1], &code.replace("gi1-", "gc1-"), "words"] {
         let refused = b.begin(wrong, json!({}));
         assert_eq!(

@@ -527,7 +527,7 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
 
     let (second, pin) = renewed();
     put(&second, 0);
-    until(async || (logged("stays in force") > 0).then_some(())).await;
+    until(async || (logged("stays in use") > 0).then_some(())).await;
     // The former certificate is served in the meantime.
     assert!(matches!(server.client(None).current().await, Err(ClientError::Unauthorized)));
     chown(&key, Some(AGENT), None).unwrap();
@@ -544,10 +544,10 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     };
     let files = prlimit(&["--nofile", "--output=SOFT", "--noheadings"]);
     let (third, pin) = renewed();
-    let told = logged("stays in force");
+    let told = logged("stays in use");
     prlimit(&["--nofile=0:"]);
     put(&third, AGENT);
-    until(async || (logged("stays in force") > told).then_some(())).await;
+    until(async || (logged("stays in use") > told).then_some(())).await;
     prlimit(&[&format!("--nofile={}:", files.trim())]);
     shows(&server.url, pin).await;
     assert_eq!(logged("Too many open files"), 1 + logged("could not be accepted"), "it is told once");

@@ -150,7 +150,7 @@ fn what_is_opened_later_is_not_read_again() {
     set(&config, 0o666);
     guillemet.signal(Signal::HUP);
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !guillemet.log().contains("the configuration stays as it was") {
+    while !guillemet.log().contains("the previous configuration stays in effect") {
         assert!(Instant::now() < deadline, "{}", guillemet.log());
         guillemet.get("/healthz");
     }

@@ -142,6 +142,6 @@ fn any_template_is_shown_for_any_target() {
 
     let mut dev = Dev::start(&project, home.path(), &["--target", "yaml"]);
     let first = dev.round();
-    assert!(first.contains("no such target; there are json, env"), "{first}");
+    assert!(first.contains("no such target; use one of: json, env"), "{first}");
     assert_eq!(dev.interrupt(), Some(0));
 }

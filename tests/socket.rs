@@ -346,7 +346,7 @@ fn a_socket_that_cannot_be_bound_again_is_told_once_and_tried_again() {
     fs::set_permissions(&run, Permissions::from_mode(0o700)).unwrap();
     wait_until("the socket is bound again", || guillemet.get_if_alive("/healthz").is_some());
     wait_until("the warning is gone", || kept.warnings().is_empty());
-    assert_eq!(guillemet.log().matches("nobody can connect").count(), 1, "{}", guillemet.log());
+    assert_eq!(guillemet.log().matches("clients cannot connect").count(), 1, "{}", guillemet.log());
 }
 
 #[test]

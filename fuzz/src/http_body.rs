@@ -127,7 +127,7 @@ fn body(bytes: &[u8]) {
         // Two numbers, and nothing of what was sent.
         Err(broken) => {
             let told = answer(&create.expect_err("it is not JSON"));
-            let place = format!("the body is not JSON: line {}, column {}", broken.line(), broken.column());
+            let place = format!("the body is not valid JSON: line {}, column {}", broken.line(), broken.column());
             assert_eq!(told["message"], place);
             assert!(told.get("errors").is_none());
         }

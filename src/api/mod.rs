@@ -129,7 +129,7 @@ impl Gate {
             forbidden: Refusal::new(&no_rights()),
             full: Arc::new(Refusal::new(&HttpError::new(
                 Code::RateLimited,
-                "all connections this caller can have are taken; use one connection for several requests, or raise \
+                "this caller has reached its limit of connections; reuse a connection for several requests, or raise \
                  limits.connections",
             ))),
             untold: None,
@@ -185,7 +185,7 @@ impl Gate {
         if self.told_at.elapsed() >= TELL
             && let Some((count, peer)) = self.untold.take()
         {
-            tracing::warn!(count, last = ?peer.caller, "callers without any right were refused");
+            tracing::warn!(count, last = ?peer.caller, "callers without any permission were refused");
             self.told_at = Instant::now();
         }
         ended
@@ -194,7 +194,8 @@ impl Gate {
 
 /// What a caller without any right is told.
 fn no_rights() -> HttpError {
-    let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
+    let message =
+        "only the user running the daemon can connect, plus anyone a [[client]] rule in guillemet.toml allows";
     HttpError::new(Code::App(ErrorCode::Forbidden), message)
 }
 
@@ -239,7 +240,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Refusal>) 
         biased;
         ended = connection.as_mut() => ended,
         reason = state.ended() => {
-            tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is ended");
+            tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is closed");
             let most = match reason {
                 Ended::Stop => {
                     let most = if state.is_busy() { limits.idle } else { limits.transfer };
@@ -327,7 +328,7 @@ impl Served {
         let (endpoint, params) = match found {
             Found::Endpoint(endpoint, params) => (endpoint, params),
             Found::Nothing => {
-                let message = "there is no such path; openapi.yaml lists them";
+                let message = "there is no such path; see openapi.yaml";
                 return HttpError::from(AppError::NotFound(message.into())).into_response();
             }
             Found::OtherMethods(methods) => return method_not_allowed(&methods),

@@ -60,7 +60,7 @@ pub async fn attempt<T>(
 /// Records changes that were not made. Where that fails the log says so: whoever wanted them is told why they failed.
 pub async fn record_failed(app: &Arc<App>, changes: Vec<Change>) {
     if let Err(error) = record(app, changes).await {
-        tracing::error!(error = error.to_string(), "a change that failed could not be recorded");
+        tracing::error!(error = error.to_string(), "a failed change could not be recorded");
     }
 }
 
@@ -80,5 +80,5 @@ pub async fn record(app: &Arc<App>, changes: Vec<Change>) -> Result<(), AppError
 
 /// What is told of a change that is not made because it cannot be recorded.
 pub fn unrecorded(error: &dyn Display) -> String {
-    format!("the change cannot be recorded in the audit trail, so it is not made: {error}")
+    format!("the change cannot be recorded in the audit trail, so it was not made: {error}")
 }

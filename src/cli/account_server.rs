@@ -232,7 +232,7 @@ impl Serve {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping: requests under way are answered first");
+        tracing::info!("shutting down; requests in progress are finished first");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         stop.send_replace(true);
         serving.await??;

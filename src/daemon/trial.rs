@@ -38,7 +38,7 @@ impl Trial {
     pub fn new(home: &Home) -> Result<Self, DaemonError> {
         let (config, _) = config::load(home)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(system("the runtime cannot be started"))?;
+        let runtime = runtime.map_err(system("cannot start the async runtime"))?;
         Ok(Self { registry: Registry::unpinned(home.plugins()), config, runtime })
     }
 
@@ -74,12 +74,13 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
     let found: Vec<Option<&SealedValue>> = plan.uses.iter().map(|usage| values.get(&*usage.key)).collect();
     let missing = found.iter().enumerate().filter(|(_, value)| value.is_none());
     let mut problems: Vec<Problem> =
-        missing.map(|(index, _)| of_use(index, format!("no value is known of `{}`", plan.uses[index].name))).collect();
+        missing.map(|(index, _)| of_use(index, format!("there is no value for `{}`", plan.uses[index].name))).collect();
     match fill::fill(plan, &Values(found)) {
         Ok(filled) if problems.is_empty() => return Ok(filled),
         Ok(_) => {}
         Err(unfit) => problems.extend(unfit.into_iter().flat_map(|Unfit { uses, refusal }| {
-            uses.into_iter().map(move |index| of_use(index as usize, format!("the value cannot stand here: {refusal}")))
+            uses.into_iter()
+                .map(move |index| of_use(index as usize, format!("the value cannot be used here: {refusal}")))
         })),
     }
     Err(problems)

@@ -41,7 +41,7 @@ impl Joined {
 fn remote_view(device: &str, named: &Named) -> BlockerView {
     BlockerView {
         reference: ReferenceView::remote(device, named),
-        message: format!("a template on `{device}` names it; take the reference out there"),
+        message: format!("a template on `{device}` references it; remove the reference there"),
         reason: Reason::Referenced,
         retry_after_ms: None,
     }
@@ -50,15 +50,19 @@ fn remote_view(device: &str, named: &Named) -> BlockerView {
 pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     let device = &blocked.device_name;
     let (reason, message) = match (&blocked.name, blocked.certain) {
-        (_, true) => (Reason::Referenced, format!("a template on `{device}` names it; take the reference out there")),
+        (_, true) => {
+            (Reason::Referenced, format!("a template on `{device}` references it; remove the reference there"))
+        }
         (Some(_), false) => (
             Reason::InBrokenText,
-            format!("the name stands in a file on `{device}` that is broken or no template; mend or remove it there"),
+            format!(
+                "the name appears in a file on `{device}` that has errors or is not a template; fix or remove it there"
+            ),
         ),
         (None, false) => (
             Reason::Unknown,
             format!(
-                "this cannot be read on `{device}`, so nobody knows what it names; make it readable or remove it there"
+                "this cannot be read on `{device}`, so its references are unknown; make it readable or remove it there"
             ),
         ),
     };

@@ -158,8 +158,8 @@ fn wanted<'a>(state: &'a State, key: &str) -> Wanted<'a> {
 
 fn unavailable(name: &str, reason: Reason) -> String {
     match reason {
-        Reason::Disabled => format!("secret `{name}` is disabled; `guillemet secret enable {name}` allows it again"),
-        _ => format!("there is no secret `{name}`; `guillemet secret add {name}` creates it"),
+        Reason::Disabled => format!("secret `{name}` is disabled; run `guillemet secret enable {name}` to enable it"),
+        _ => format!("there is no secret `{name}`; run `guillemet secret add {name}` to create it"),
     }
 }
 
@@ -221,7 +221,7 @@ impl Resolver {
             for index in uses {
                 let usage = &plan.uses[index as usize];
                 let id = snapshot.secret(&usage.key).map(|secret| secret.id);
-                let message = format!("the value of secret `{}` cannot stand here: {refusal}", usage.name);
+                let message = format!("the value of secret `{}` cannot be used here: {refusal}", usage.name);
                 faults.push((usage, id, Reason::Unfit, message));
             }
         }

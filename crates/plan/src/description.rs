@@ -365,7 +365,7 @@ mod tests {
             (|d| d.schema = r#"{"x-target-aliases": ["env"]}"#.into(), "must be an object"),
             (|d| d.schema = r#"{"x-target-aliases": {"a/b": "env"}}"#.into(), "alias `a/b`"),
             (|d| d.schema = r#"{"x-target-aliases": {"json": "env"}}"#.into(), "`json`, which is itself a target"),
-            (|d| d.schema = r#"{"x-target-aliases": {"old": "new"}}"#.into(), "`new`, and there is no such target"),
+            (|d| d.schema = r#"{"x-target-aliases": {"old": "new"}}"#.into(), "`new`, which is not a target"),
         ];
         for (breakage, word) in broken {
             let mut description = description();

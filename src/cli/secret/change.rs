@@ -73,8 +73,10 @@ pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
     let answer = client::call(home, Method::GET, &path(name), None)?.good(home)?;
     let shown = Shown { secret: answer.json(), etag: answer.etag };
     if shown.secret["id"].is_null() {
-        let mut text =
-            format!("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it");
+        let mut text = format!(
+            "there is no secret `{name}` yet, but templates reference it; run `guillemet secret add {name}` to create \
+             it"
+        );
         let templates = client::templates(home);
         for reference in shown.references() {
             text.push_str(&client::entry_text(templates.as_deref(), &with_message(reference, "named here")));

@@ -268,7 +268,7 @@ fn until_a_scan_ends_an_unanswered_one_counts_as_naming_everything() {
         folder.catalog.note_unanswered();
     }
     assert_eq!(folder.blockers("anything").len(), 1);
-    assert!(folder.catalog.unreadable().all(|why| why.contains("does not answer")));
+    assert!(folder.catalog.unreadable().all(|why| why.contains("does not respond")));
     let before = folder.catalog.generation();
     assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
     assert_eq!(folder.blockers("anything"), []);
