@@ -17,27 +17,27 @@ use guillemet_base::time::{now, rfc3339};
 
 #[derive(Subcommand)]
 pub enum AccountCommand {
-    /// Make a new account of this vault, with the code of `account admin create-account`.
+    /// Create an account from this vault, with a code from `account admin create-account`.
     Create(Create),
-    /// Make an invitation, for one machine and ten minutes.
+    /// Create an invitation for one machine, valid for ten minutes.
     Invite(Invite),
-    /// Join the account of an invitation, or come back with a recovery code.
+    /// Join an account with an invitation, or rejoin with a recovery code.
     Join(Join),
-    /// The devices of the account.
+    /// List the devices in the account.
     Devices(Devices),
-    /// Put a device out, under new keys, and say which secrets it could read.
+    /// Revoke a device and re-key the account. Lists the secrets the device could read.
     Revoke(Revoke),
-    /// Print a recovery code: a device on paper.
+    /// Print a recovery code to keep on paper.
     Recovery(RecoveryCode),
-    /// The way out after the server was restored from a backup.
+    /// Repair the account after its server was restored from a backup.
     Repair(Repair),
-    /// How it stands: contact, the newest head, its age and words.
+    /// Show sync status: connection, and the newest head with its age and words.
     Status(Status),
-    /// Take this device out of the account; its secrets stay.
+    /// Remove this device from the account. Its secrets stay here.
     Leave(Leave),
-    /// Run the server between the machines of an account, in the foreground.
+    /// Run an account server in the foreground.
     Serve(account_server::Serve),
-    /// Look after the accounts of a server: where its database is.
+    /// Manage the accounts on a server. Run this where its database is.
     #[command(subcommand)]
     Admin(account_server::Admin),
 }
@@ -53,30 +53,30 @@ pub struct Create {
 
 #[derive(Args)]
 struct Device {
-    /// What this device is called in the account; else what the machine is called.
+    /// The name of this device in the account [default: the machine's name].
     #[arg(long)]
     name: Option<String>,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Invite {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Join {
-    /// The address of the server, if not the one in the code.
+    /// The address of the server, if it differs from the one in the code.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// What becomes of secrets that are in this vault and in the account; else it asks.
+    /// What to do with secrets that are in this vault and in the account. Without this, asks for each.
     #[arg(long, value_name = "WHICH")]
     same_names: Option<SameNames>,
-    /// Do not ask whether the words of a recovery code are right.
+    /// Do not ask to confirm the words of a recovery code.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -86,11 +86,11 @@ pub struct Join {
 /// What becomes of a secret that is on both sides.
 #[derive(Clone, Copy, ValueEnum)]
 enum SameNames {
-    /// Both stay; this vault's is called NAME-2.
+    /// Keep both; rename this vault's to NAME-2.
     Both,
-    /// The account's stays, this vault's goes.
+    /// Keep the account's, drop this vault's.
     Account,
-    /// This vault's value becomes the newest version of the account's.
+    /// Make this vault's value the newest version of the account's.
     Mine,
 }
 
@@ -106,50 +106,50 @@ impl SameNames {
 
 #[derive(Args)]
 pub struct Devices {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Revoke {
-    /// Its id, or its name where no other has it.
+    /// The id of the device, or its name if that is unique.
     device: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct RecoveryCode {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Repair {
-    /// Do not ask whether the words are right. To be used by whoever has compared them.
+    /// Do not ask to confirm the words. Pass this only after you compared them.
     #[arg(long)]
     yes: bool,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Status {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Leave {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

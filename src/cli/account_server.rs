@@ -36,14 +36,14 @@ const DESCRIPTORS: u64 = 64;
 
 #[derive(Args)]
 pub struct Place {
-    /// The folder of the server: its database, and the certificate it makes itself.
+    /// The server's folder, with its database and its self-signed certificate.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Keep accounts in PostgreSQL instead, for several servers on one database; else $GUILLEMET_DATABASE, where
-    /// a password is not seen by others.
+    /// Keep accounts in PostgreSQL instead; several servers can share one database. Use $GUILLEMET_DATABASE to
+    /// hide a password from other users.
     #[arg(long, value_name = "postgres://…")]
     database: Option<String>,
-    /// Allow groups to write the folder. Their members can change every account.
+    /// Allow groups write access to the folder. Their members can change every account.
     #[arg(long)]
     group_may_write: bool,
 }
@@ -52,16 +52,16 @@ pub struct Place {
 pub struct Serve {
     #[command(flatten)]
     place: Place,
-    /// The address to listen on; with port 0 the system chooses one.
+    /// The address to listen on. With port 0, the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     listen: SocketAddr,
-    /// The certificate and those between it and its authority, in PEM; else the server makes one itself.
+    /// The certificate and its intermediate certificates, in PEM. Without this, the server makes its own.
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The key of the certificate, in PEM. Both files are read again when they change.
+    /// The private key of the certificate, in PEM. Both files are reloaded when they change.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// The address devices know the server by, for the certificate it makes itself.
+    /// The address devices use for the server, for its self-signed certificate.
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Option<Uri>,
     #[command(flatten)]
@@ -71,22 +71,22 @@ pub struct Serve {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
-    /// Objects in one account.
+    /// Objects per account.
     #[arg(long, value_name = "N", default_value_t = Limits::default().bounds.objects)]
     objects: u64,
-    /// Bytes of all boxes in one account, former ones too.
+    /// Bytes of all boxes per account, including former ones.
     #[arg(long, value_name = "N", default_value_t = Limits::default().bounds.bytes)]
     bytes: u64,
-    /// Requests of one API key a second; of one account ten times as many.
+    /// Requests per second and API key; ten times as many per account.
     #[arg(long, value_name = "N", default_value_t = Limits::default().requests, value_parser = clap::value_parser!(u32).range(1..))]
     requests: u32,
-    /// Connections at once.
+    /// Concurrent connections.
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
     connections: usize,
-    /// How many days former heads and forms are kept.
+    /// Days to keep former heads and records.
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     retention: u64,
-    /// How many heads are kept, however old.
+    /// Heads to keep, regardless of age.
     #[arg(long, value_name = "N", default_value_t = Limits::default().keep_heads)]
     keep_heads: u64,
 }
@@ -106,15 +106,15 @@ impl LimitArguments {
 
 #[derive(Subcommand)]
 pub enum Admin {
-    /// Make an account, and print the code that its first device is made with.
+    /// Create an account, and print the code for its first device.
     CreateAccount(CreateAccount),
-    /// The accounts, with their newest heads.
+    /// List the accounts with their newest heads.
     List(List),
-    /// Remove an account and everything in it.
+    /// Delete an account and everything in it.
     DeleteAccount(DeleteAccount),
-    /// Make a former head the newest again, with everything as it was then.
+    /// Restore the state of an account at a former head.
     RestoreHead(RestoreHead),
-    /// Copy every account from the folder into an empty PostgreSQL. The server has to be stopped.
+    /// Copy all accounts from the folder into an empty PostgreSQL database. Stop the server first.
     Copy(Copy),
 }
 
@@ -122,11 +122,11 @@ pub enum Admin {
 pub struct CreateAccount {
     #[command(flatten)]
     place: Place,
-    /// The address devices know the server by.
+    /// The address devices use for the server.
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Uri,
-    /// The certificate devices trust, as `account serve` prints it; `none` for what a machine trusts anyway. Else that of
-    /// the certificate the server has made itself, if it has.
+    /// The certificate pin that devices check, as printed by `account serve`; `none` to use each machine's certificate
+    /// authorities [default: the pin of the server's self-signed certificate, if any].
     #[arg(long, value_name = "sha256:HASH")]
     pin: Option<String>,
     /// Print JSON.
@@ -145,24 +145,24 @@ pub struct List {
 
 #[derive(Args)]
 pub struct DeleteAccount {
-    /// Its id.
+    /// The id of the account.
     account: AccountId,
     #[command(flatten)]
     place: Place,
-    /// Go on without asking.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
 
 #[derive(Args)]
 pub struct RestoreHead {
-    /// The account's id.
+    /// The id of the account.
     account: AccountId,
     /// The number of the head.
     seq: u64,
     #[command(flatten)]
     place: Place,
-    /// Go on without asking.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -267,7 +267,7 @@ fn raise_descriptors(connections: u64) {
     }
 }
 
-/// Returns the names and addresses that the server's self-made certificate is valid for.
+/// Returns the names and addresses that the server's self-signed certificate is valid for.
 fn names(url: Option<&Uri>, listen: SocketAddr) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let host = url.and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());

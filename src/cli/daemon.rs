@@ -10,13 +10,13 @@ use guillemet_base::permissions::TrustedHome;
 
 #[derive(Args)]
 pub struct Init {
-    /// What opens the vault.
+    /// What unlocks the vault.
     #[arg(long, value_parser = unlock::methods(), default_value = Method::KeyFile.name())]
     unlock: Method,
-    /// Read the passphrase from this descriptor instead of asking.
+    /// Read the passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
-    /// Allow groups to write the folders that exist. Their members can read and change every secret.
+    /// Allow groups write access to existing folders. Their members can read and change every secret.
     #[arg(long)]
     group_may_write: bool,
 }
@@ -42,10 +42,10 @@ impl Init {
 
 #[derive(Args)]
 pub struct Run {
-    /// Read the passphrase from this descriptor instead of asking.
+    /// Read the passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
-    /// Allow groups to write the home. Their members can read and change every secret.
+    /// Allow groups write access to the home. Their members can read and change every secret.
     #[arg(long)]
     group_may_write: bool,
 }

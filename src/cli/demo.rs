@@ -42,10 +42,10 @@ enum Read {
 
 #[derive(Args)]
 pub struct Demo {
-    /// Show the values too.
+    /// Show values unmasked.
     #[arg(long)]
     reveal: bool,
-    /// The program `examples/mcp`: a real MCP server and client.
+    /// The example program `mcp`, a real MCP server and client.
     #[arg(long, value_name = "PROGRAM")]
     mcp: Option<PathBuf>,
 }

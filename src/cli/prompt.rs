@@ -22,7 +22,7 @@ pub struct ValueFrom {
     /// Read the value from this file, or from standard input with `-`.
     #[arg(long, value_name = "FILE")]
     pub from_file: Option<PathBuf>,
-    /// Keep every byte of the file or pipe: a byte order mark and the line break at the end too.
+    /// Keep every byte of the file or pipe, including a byte order mark and the final line break.
     #[arg(long)]
     pub exact: bool,
 }
@@ -36,8 +36,8 @@ impl ValueFrom {
 
 /// The help text that explains which bytes of a file are the value.
 pub const VALUES: &str = "\
-A file or pipe is the value as it is, up to 65,536 bytes. Only a UTF-8 byte order mark and one line break at its end (LF
-or CR LF) are dropped; --exact keeps them.";
+A file or pipe is used as the value, up to 65,536 bytes. Only a UTF-8 byte order mark and one final line break (LF or
+CR LF) are removed; --exact keeps them.";
 
 /// Asks the user to confirm with yes. With `yes` set, does not ask. Without a terminal, the answer is no.
 ///

@@ -11,7 +11,7 @@ use guillemet_template::Problem;
 
 #[derive(Args)]
 pub struct Reload {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }

@@ -35,25 +35,25 @@ const GENERIC: [&str; 14] = [
 
 #[derive(Subcommand)]
 pub enum Secret {
-    /// Create a secret. Its value is typed, or read from a file or standard input.
+    /// Create a secret. Prompts for the value, or reads it from a file or standard input.
     Add(Add),
-    /// The inventory: Name, Status, Usage count, Last used.
+    /// List secrets: Name, Status, Usage count, Last used.
     List(List),
-    /// Everything known about one.
+    /// Show one secret in detail.
     Show(Named),
-    /// Rename, or replace the value: it is asked for, and blank keeps the one there is.
+    /// Rename a secret, or replace its value. Prompts for the value; leave it blank to keep it.
     Edit(change::Edit),
-    /// Replace the value. Shows first who uses it.
+    /// Replace the value of a secret. Shows who uses it first.
     Rotate(change::Rotate),
-    /// Go back to the value of a former version. Shows first who uses it.
+    /// Restore the value of a former version. Shows who uses the secret first.
     Rollback(change::Rollback),
-    /// Print the value. It is recorded like every resolution.
+    /// Print the value of a secret. Recorded like every use.
     Reveal(change::Reveal),
-    /// Allow resolutions again.
+    /// Enable a disabled secret.
     Enable(Name),
-    /// Refuse every further resolution, at once.
+    /// Disable a secret. Takes effect immediately.
     Disable(Name),
-    /// Delete, unless a template references it.
+    /// Delete a secret, unless a template references it.
     Delete(Delete),
 }
 
@@ -62,22 +62,28 @@ pub enum Secret {
 pub struct Add {
     /// 1 to 128 letters, digits, `.`, `_`, `-`.
     name: String,
-    /// Keep it, and refuse every resolution until it is enabled.
+    /// Create the secret disabled; it cannot be used until you enable it.
     #[arg(long)]
     disabled: bool,
     #[command(flatten)]
     value: prompt::ValueFrom,
 }
 
+/// Explains two columns of the inventory.
+const COLUMNS: &str = "\
+Usage count is the number of references: places in templates that name the secret, on every device in the account. Last
+used is the last time any of them got its value. `guillemet secret show NAME` lists references and uses.";
+
 #[derive(Args)]
+#[command(after_help = COLUMNS)]
 pub struct List {
-    /// Only those with this status.
+    /// Show only secrets with this status.
     #[arg(long, value_parser = ["active", "disabled", "missing"])]
     status: Option<String>,
-    /// Only those whose name holds this.
+    /// Show only secrets whose name contains this text.
     #[arg(long)]
     query: Option<String>,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -86,7 +92,7 @@ pub struct List {
 pub struct Named {
     /// The secret.
     name: String,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -101,7 +107,7 @@ pub struct Name {
 pub struct Delete {
     /// The secret.
     name: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

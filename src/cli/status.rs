@@ -9,7 +9,7 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Status {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }

@@ -15,29 +15,28 @@ use guillemet_base::home::Home;
 
 #[derive(Subcommand)]
 pub enum Template {
-    /// The templates, with what is wrong with them, and the files that are not templates.
+    /// List templates with their problems, and files that are not templates.
     List(List),
-    /// Write a first template of a feature, with comments, to change as you need.
+    /// Create a template for a feature, with comments, as a starting point.
     New(new::New),
-    /// Check templates, all of them or some. Needs neither daemon nor vault.
+    /// Check templates. Needs no daemon or vault.
     Check(Check),
-    /// The document with «name» where a secret will stand, and its encodings.
+    /// Show the document with «name» in place of each secret, and how secrets are encoded.
     Explain(Explain),
 }
 
 #[derive(Args)]
 pub struct List {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Check {
-    /// FEATURE/NAME; all of them where none is given.
+    /// FEATURE/NAME [default: all templates].
     ids: Vec<String>,
-    /// Check for this target alone. Without it, a template is checked for the targets it names (`targets`), or for its
-    /// feature's default.
+    /// Check only this target [default: the template's `targets`, or the default of its feature].
     #[arg(long, requires = "ids")]
     target: Option<String>,
     /// Print JSON.
@@ -49,10 +48,10 @@ pub struct Check {
 pub struct Explain {
     /// FEATURE/NAME.
     id: String,
-    /// The consumer's format. Default: the first the template names (`targets`), or its feature's default.
+    /// The consumer's format [default: the first of the template's `targets`, or the default of its feature].
     #[arg(long)]
     target: Option<String>,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }

@@ -10,23 +10,23 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Usage {
-    /// Only of this secret, whatever it was called then.
+    /// Show only this secret, including under its former names.
     #[arg(long, value_name = "NAME")]
     secret: Option<String>,
-    /// Only from this time on, such as 2026-01-31T09:30:00Z.
+    /// Show only events since this time, such as 2026-01-31T09:30:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only of this class: answer, refusal or change.
+    /// Show only this class: answer, refusal or change.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Only with this outcome: answered, revalidated, missing, disabled, unfit or forbidden; or a change such as
-    /// secret_deleted. docs/usage.md lists all.
+    /// Show only this outcome: answered, revalidated, missing, disabled, unfit or forbidden; or a change such as
+    /// secret_deleted. See docs/usage.md for the full list.
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
-    /// The newest so many.
+    /// Show the newest N events.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }

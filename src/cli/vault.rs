@@ -17,29 +17,29 @@ use guillemet_base::time::now;
 
 #[derive(Subcommand)]
 pub enum Vault {
-    /// Change the passphrase or the key file, and seal every secret again under a new key. Needs the daemon stopped.
+    /// Change the passphrase or key file, and re-encrypt every secret under a new key. Stop the daemon first.
     Rekey(Rekey),
 }
 
 const AFTER_REKEY: &str = "\
-Whatever interrupts it, exactly one of the old and the new key opens the vault afterwards; the next start of the daemon
-finishes the change or undoes it.
+If it is interrupted, either the old or the new key opens the vault, and the next start of the daemon completes or
+undoes the change.
 
-Copies of vault.db that were made before still open with the old key.";
+Earlier copies of vault.db still open with the old key.";
 
 #[derive(Args)]
 #[command(after_help = AFTER_REKEY)]
 pub struct Rekey {
-    /// What opens the vault from now on [default: as now, with a new key file or passphrase].
+    /// The new way to unlock the vault [default: the current way, with a new key file or passphrase].
     #[arg(long, value_parser = unlock::methods())]
     unlock: Option<Method>,
-    /// Read the present passphrase from this descriptor instead of asking.
+    /// Read the current passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
-    /// Read the new passphrase from this descriptor instead of asking.
+    /// Read the new passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     new_passphrase_fd: Option<i32>,
-    /// Allow groups to write the home. Their members can read and change every secret.
+    /// Allow groups write access to the home. Their members can read and change every secret.
     #[arg(long)]
     group_may_write: bool,
 }

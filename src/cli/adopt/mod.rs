@@ -45,43 +45,44 @@ const NAME_MAX: usize = 100;
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads mcp.json files (mcp-server); sections of pjsip.conf and trunks of LiveKit (sip-trunk); curl commands, actions in
-the shape of the json target and OpenAPI operations (custom-action); dotenv files and the json target's shape (cal-com).
+Reads mcp.json files (mcp-server); pjsip.conf sections and LiveKit trunks (sip-trunk); curl commands, OpenAPI
+operations and actions in the format of the json target (custom-action); dotenv files and the format of the json target
+(cal-com).
 
-The file stays as it is. With --replace, «NAME» stands in it afterwards where each value stood, and everything else
-stays byte for byte: no value is in it any more, and no consumer takes it for a working config.")]
+The file is not changed. With --replace, «NAME» replaces each value and the rest stays byte for byte: the file no longer
+contains any value, and no consumer mistakes it for a working config.")]
 pub struct Adopt {
-    /// The config with plain values; `-` reads standard input.
+    /// The config with credentials, or `-` for standard input.
     file: PathBuf,
     /// The kind of integration: cal-com, custom-action, mcp-server or sip-trunk.
     #[arg(long, value_name = "F")]
     feature: String,
-    /// The template's name: it becomes F/NAME.
+    /// The name of the template, which becomes F/NAME.
     #[arg(long, value_name = "NAME", value_parser = template_name)]
     name: String,
-    /// The server, where the file has several.
+    /// The server, if the file has several.
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    /// The endpoint, where pjsip.conf has several.
+    /// The endpoint, if pjsip.conf has several.
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
     /// The operation of an OpenAPI document: its id, or 'METHOD /path'.
     #[arg(long, value_name = "ID")]
     operation: Option<String>,
-    /// The secret that a field becomes. Names one that is found otherwise, or a field that is not; a secret that is
-    /// there already is used, if it has the same value.
+    /// Use NAME for the secret in FIELD: to choose the name of a detected secret, or to add a field that was not
+    /// detected. An existing secret is used if it has the same value.
     #[arg(long, value_name = "FIELD=NAME", value_parser = field_and_name)]
     secret: Vec<(String, SecretName)>,
-    /// A field that stays in the clear.
+    /// Leave this field in the clear.
     #[arg(long, value_name = "FIELD")]
     keep: Vec<String>,
-    /// How the template is written; else what suits the file.
+    /// The format of the template [default: chosen to suit the file].
     #[arg(long, value_parser = ["toml", "json", "jsonc", "yaml"])]
     format: Option<String>,
-    /// Put «NAME» into the file where the values stood.
+    /// Replace the values in the file with «NAME».
     #[arg(long)]
     replace: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

@@ -18,9 +18,9 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Add {
-    /// A component.
+    /// The component.
     file: PathBuf,
-    /// Do not ask, not even where it takes the place of another plugin.
+    /// Do not ask for confirmation, even if this replaces another plugin.
     #[arg(long)]
     yes: bool,
 }
@@ -29,7 +29,7 @@ pub struct Add {
 pub struct Remove {
     /// The feature.
     feature: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

@@ -22,7 +22,7 @@ use guillemet_plugin::{registry, schema};
 
 #[derive(Args)]
 pub struct Check {
-    /// The component. Cases in the folder `cases` beside it are planned too.
+    /// The component. Cases in the folder `cases` beside it are tried too.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]

@@ -40,11 +40,11 @@ pub struct Dev {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml, .yml) where none is given. `vars` come from
-    /// a guillemet.toml in the project.
+    /// The template to show [default: the project's template.toml, .json, .jsonc, .yaml or .yml]. `vars` come from a
+    /// guillemet.toml in the project.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
-    /// The consumer's format; the plugin's default where none is given.
+    /// The consumer's format [default: the plugin's first target].
     #[arg(long)]
     target: Option<String>,
 }

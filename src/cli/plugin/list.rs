@@ -8,7 +8,7 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct List {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -17,10 +17,10 @@ pub struct List {
 pub struct Show {
     /// The feature.
     feature: String,
-    /// Print the JSON Schema of its configs.
+    /// Print the JSON Schema of the feature's configs.
     #[arg(long, conflicts_with = "json")]
     schema: bool,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }

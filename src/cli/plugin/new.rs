@@ -13,9 +13,9 @@ use guillemet_plugin::builtin;
 
 #[derive(Args)]
 pub struct New {
-    /// The feature the plugin will know; the folder of the project too.
+    /// The plugin's feature, and the name of the project folder.
     name: String,
-    /// What it is written in.
+    /// The language of the plugin.
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
 }

@@ -15,7 +15,7 @@ const LOCK: &str = include_str!("../../../plugins/Cargo.lock");
 /// The languages a project can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Language {
-    /// As the built-in plugins are, and cases that run without a component.
+    /// Like the built-in plugins; cases also run without a component.
     Rust,
     /// With a small library for fields and JSON.
     C,

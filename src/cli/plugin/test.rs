@@ -17,7 +17,7 @@ pub struct Test {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Write what was found into the cases that fail; look at the difference before you keep it.
+    /// Write the actual results into failing cases. Review the diff before you keep it.
     #[arg(long)]
     bless: bool,
 }

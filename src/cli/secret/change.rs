@@ -19,10 +19,10 @@ use guillemet_base::home::Home;
 pub struct Edit {
     /// The secret.
     name: String,
-    /// Its new name. References by the old one go on working.
+    /// The new name. References by the old name continue to work.
     #[arg(long, value_name = "NEW")]
     rename: Option<String>,
-    /// Write the present name into the templates that use a former one: all of them or none.
+    /// Write the current name into all templates that use a former one, or into none if one fails.
     #[arg(long)]
     rewrite: bool,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct Rotate {
     name: String,
     #[command(flatten)]
     value: prompt::ValueFrom,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -45,10 +45,10 @@ pub struct Rotate {
 pub struct Rollback {
     /// The secret.
     name: String,
-    /// The version; the one before the present one when it is not given.
+    /// The version [default: the one before the current version].
     #[arg(long, value_name = "N")]
     to: Option<u32>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

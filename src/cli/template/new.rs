@@ -19,7 +19,7 @@ use guillemet_template::lexer::lex;
 
 #[derive(Args)]
 pub struct New {
-    /// FEATURE/NAME. `guillemet plugin list` shows the features.
+    /// FEATURE/NAME. Run `guillemet plugin list` to see the features.
     #[arg(value_parser = id)]
     id: (String, String),
     /// The format of the file. JSON has no comments.
