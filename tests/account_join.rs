@@ -162,8 +162,8 @@ fn a_code_that_is_none_changes_nothing() {
     let refusals = [
         (run(&["join", &code], ""), 2, "unexpected argument"),
         (run(&["create", &url, &code], ""), 2, "unexpected argument"),
-        (run(&["join"], ""), 1, "no code came from standard input"),
-        (run(&["create", &url], &code), 1, "this is an invitation; `guillemet account join` takes it"),
+        (run(&["join"], ""), 1, "standard input contains no code"),
+        (run(&["create", &url], &code), 1, "this is an invitation; use it with `guillemet account join`"),
         (run(&["join"], &team.code()), 1, "this is an account creation code"),
         (run(&["join"], "gi1-aaaa"), 1, "code"),
     ];

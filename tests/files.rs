@@ -270,7 +270,7 @@ fn an_owner_that_cannot_be_kept_is_told_before_anything_is_rendered() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("cannot be kept (it belongs to user 0)"), "{}", said(&output));
+    assert!(said(&output).contains("cannot be preserved (it belongs to user 0)"), "{}", said(&output));
     assert_eq!(rendering.uses(), 0);
     assert_eq!(names(&rendering.folder), ["out"]);
     assert_eq!(fs::read(&rendering.out).unwrap(), b"of root");

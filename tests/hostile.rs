@@ -158,7 +158,7 @@ const DEEDS: [(&str, &str); 35] = [
     // The plugin's answer or request is not in the contract.
     ("garbage-json", "not valid JSON (line 1, column 5)"),
     ("duplicate-key", "a key appears twice"),
-    ("digest", "digest algorithm \"ROT13\", which is not known"),
+    ("digest", "unknown digest algorithm, \"ROT13\""),
     ("refuse", "rejected the config without a reason"),
     ("not-utf8", "does not match the contract: invalid utf-8"),
     ("beyond-memory", "pointer/length out of bounds of memory"),

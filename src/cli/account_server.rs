@@ -221,7 +221,7 @@ impl Serve {
         let (stop, stopped) = watch::channel(false);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
-            Failure::new(format!("{} cannot be listened on: {error}; choose another with --listen", self.listen))
+            Failure::new(format!("cannot listen on {}: {error}; choose another address with --listen", self.listen))
         })?;
         let address = listener.local_addr()?;
         let app = Arc::new(App::new(storage, self.limits.limits()));
@@ -261,7 +261,7 @@ fn raise_descriptors(connections: u64) {
     if limit.current.is_some_and(|current| current < needed) {
         let most = limit.maximum.map_or(needed, |most| most.min(needed));
         if most < needed {
-            tracing::warn!(needed, most, "there are too few descriptors for --connections; raise LimitNOFILE");
+            tracing::warn!(needed, most, "too few file descriptors for --connections; raise LimitNOFILE");
         }
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
     }
@@ -299,12 +299,14 @@ impl Admin {
 impl CreateAccount {
     async fn run(self, home: &Home) -> Done {
         if self.url.scheme_str() != Some("https") || self.url.host().is_none() {
-            return Err(Failure::new("--url is the address of the server: https://HOST[:PORT]"));
+            return Err(Failure::new("--url must be the address of the server: https://HOST[:PORT]"));
         }
         let pin = match self.pin.as_deref() {
             Some("none") => None,
             Some(text) => {
-                let wrong = |_| Failure::new("--pin is what `account serve` prints: sha256: and 64 hexadecimal digits");
+                let wrong = |_| {
+                    Failure::new("--pin must be the pin that `account serve` prints: sha256: and 64 hexadecimal digits")
+                };
                 Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(wrong)?)
             }
             None => own_pin(&self.place.folder(home)?)?,
@@ -316,7 +318,7 @@ impl CreateAccount {
         self.place.open(home).await?.create_account(account).await?;
         let code = Code::Creation(Creation { place, api_key }).text();
         output::note(&format!(
-            "made account {id}; its code is good for one `guillemet account create`, and is shown once"
+            "created account {id}; its code works for one `guillemet account create` and is shown only once"
         ));
         if self.json {
             output::json(&json!({"account": id, "code": *code}));
@@ -373,10 +375,10 @@ impl DeleteAccount {
         let storage = self.place.open(home).await?;
         let account = self.account;
         let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
-        output::note(&format!("account {account} has {} objects of {} devices", row.objects, row.devices));
-        prompt::confirm("Remove it from this server? Its devices keep what they have.", self.yes)?;
+        output::note(&format!("account {account} has {} objects and {} devices", row.objects, row.devices));
+        prompt::confirm("Delete it from this server? Its devices keep their secrets.", self.yes)?;
         storage.delete_account(account).await?;
-        output::note(&format!("removed account {account}"));
+        output::note(&format!("deleted account {account}"));
         Ok(())
     }
 }
@@ -388,26 +390,26 @@ impl RestoreHead {
         let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
         let newest = row.newest.map_or(0, |newest| newest.seq);
         output::note(&format!(
-            "heads {} to {newest} of account {account} go for good, with what they changed; devices that have been \
-             revoked since are devices again, and their API keys are good again",
+            "heads {} to {newest} of account {account} and their changes are deleted permanently; devices revoked \
+             since then and their API keys become valid again",
             seq.saturating_add(1)
         ));
-        prompt::confirm(&format!("Make head {seq} the newest?"), self.yes)?;
+        prompt::confirm(&format!("Restore head {seq}?"), self.yes)?;
         let newest = storage.restore_head(account, seq).await?;
-        output::note(&format!("head {} with hash {} is the newest", newest.seq, newest.hash));
+        output::note(&format!("head {} with hash {} is now the newest", newest.seq, newest.hash));
         Ok(())
     }
 }
 
 impl Copy {
     async fn run(self, home: &Home) -> Done {
-        let none = || Failure::new("--database (or $GUILLEMET_DATABASE) is where the accounts are copied to");
+        let none = || Failure::new("pass --database (or set $GUILLEMET_DATABASE) to say where to copy the accounts");
         let to = Postgres::open(&self.place.database().ok_or_else(none)?).await?;
         let folder = self.place.folder(home)?;
         // The lock keeps a server from changing the accounts during the copy.
         let _lock = lock(&folder)?;
         let accounts = transfer::copy(&folder, &to).await?;
-        output::note(&format!("copied {accounts} accounts; run the server with --database from now on"));
+        output::note(&format!("copied {accounts} accounts; from now on, run the server with --database"));
         Ok(())
     }
 }

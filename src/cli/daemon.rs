@@ -25,13 +25,13 @@ impl Init {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
         crate::daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
-        output::note(&format!("made {}", home.data().display()));
+        output::note(&format!("created {}", home.data().display()));
         if self.unlock.row().needs == Needs::KeyFile {
             output::note(&unlock::keep_a_copy(home));
         }
         output::note(&format!(
-            "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; it says which secrets to add\n\n\
-             A config that holds credentials already becomes a template with `{}`",
+            "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; lists the secrets to add\n\nTo turn a config with \
+             credentials into a template, run `{}`",
             home.command("daemon"),
             home.command("template new FEATURE/NAME"),
             home.command("adopt"),

@@ -35,7 +35,7 @@ pub struct Render {
 
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| "octal permissions are needed, such as 0600".into())
+    mode.ok_or_else(|| "must be octal permissions, such as 0600".into())
 }
 
 impl Render {

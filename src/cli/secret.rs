@@ -145,7 +145,8 @@ fn place(reference: &Value) -> String {
 pub fn warn_of_generic_name(name: &str) {
     if GENERIC.contains(&name.to_lowercase().replace('_', "-").as_str()) {
         output::note(&format!(
-            "warning: `{name}` does not say whose it is; better: provider-purpose-environment, as in calcom-api-key-prod"
+            "warning: `{name}` does not say what it is for; a better name is provider-purpose-environment, such as \
+             calcom-api-key-prod"
         ));
     }
 }
@@ -222,7 +223,7 @@ impl Named {
             ("Status", "status"),
             ("Version", "version"),
             ("Usage count", "usage_count"),
-            ("Resolutions", "resolution_count"),
+            ("Uses", "resolution_count"),
             ("Last used", "last_used_at"),
             ("Created", "created_at"),
             ("Updated", "updated_at"),
@@ -250,17 +251,17 @@ impl Named {
         for (title, rows, fields) in [
             ("Versions", list(&secret["versions"]), &["version", "created_at", "current"][..]),
             (
-                "Resolutions by place",
+                "Uses by place",
                 list(&secret["usage"]["by_template"]),
                 &["count", "template", "field", "target", "last_used_at"],
             ),
-            ("Resolutions by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
+            ("Uses by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
             (
-                "Resolutions on other devices",
+                "Uses on other devices",
                 list(&secret["usage"]["by_device"]),
                 &["count", "device", "last_used_at", "told_at"],
             ),
-            ("Resolutions by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
+            ("Uses by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
             (
                 "Refusals",
                 list(&secret["usage"]["refusals"]),
@@ -299,7 +300,7 @@ impl Delete {
         let name = known.name();
         known.tell_last_use();
         let mut last_use = known.last_use();
-        prompt::confirm(&format!("Delete {name} and all of its versions?"), self.yes)?;
+        prompt::confirm(&format!("Delete {name} and all its versions?"), self.yes)?;
         // A use that happened while the question was open is reported and asked about, because the person who said yes
         // did not know of it.
         loop {
@@ -308,9 +309,9 @@ impl Delete {
                 break;
             }
             last_use = now.last_use();
-            output::note(&format!("{name} was used meanwhile"));
+            output::note(&format!("{name} was used in the meantime"));
             now.tell_last_use();
-            prompt::confirm(&format!("Delete {name} all the same?"), false)?;
+            prompt::confirm(&format!("Delete {name} anyway?"), false)?;
         }
         loop {
             let answer = client::call_if(home, Method::DELETE, &path(&name), known.etag(), None)?;

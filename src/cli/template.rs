@@ -82,8 +82,8 @@ fn other_configuration(home: &Home) -> Option<String> {
     let problems = items(&in_force["problems"]);
     let why = problems.first().map_or_else(String::new, |problem| format!(": {}", output::text(&problem["message"])));
     Some(format!(
-        "warning: checked with {}, but the daemon has the configuration in force that it loaded at {}{why}. `{}` shows \
-         what is wrong",
+        "warning: checked with {}, but the daemon uses the configuration it loaded at {}{why}. Run `{}` to see what is \
+         wrong",
         home.config_file().display(),
         output::text(&in_force["loaded_at"]),
         home.command("reload")
@@ -152,8 +152,8 @@ impl Check {
             match crate::daemon::check_templates(home, &self.ids, self.target.as_deref()) {
                 Err(DaemonError::Config(error)) => {
                     return Err(Failure::new(format!(
-                        "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded \
-                         before; `{}` shows which",
+                        "{error}\nno template was checked. A running daemon keeps using the configuration it loaded \
+                     before; run `{}` to see which",
                         home.command("status")
                     )));
                 }
@@ -181,7 +181,8 @@ impl Check {
                 let good: Vec<String> = items(&template["good_for"]).iter().map(output::text).collect();
                 if !good.is_empty() {
                     output::note(&format!(
-                        "  {} can be rendered for {}. If it is meant for no other target, name these in its field `targets`",
+                        "  {} can be rendered for {}. If it is not meant for other targets, list these in its field \
+                         `targets`",
                         output::text(&template["id"]),
                         good.join(", "),
                     ));
@@ -192,8 +193,8 @@ impl Check {
         let mut wrong = unreadable;
         match broken {
             0 => {}
-            1 => wrong.push("one template is broken".into()),
-            broken => wrong.push(format!("{broken} templates are broken")),
+            1 => wrong.push("1 template has errors".into()),
+            broken => wrong.push(format!("{broken} templates have errors")),
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
     }

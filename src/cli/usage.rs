@@ -53,7 +53,7 @@ impl Usage {
         let count = events["count"].as_u64().unwrap_or(0);
         if count > items.len() as u64 {
             output::note(&format!(
-                "the newest {} of {count}; --limit, --since, --secret, --class and --outcome show others",
+                "showing the newest {} of {count}; use --limit, --since, --secret, --class and --outcome to see others",
                 items.len()
             ));
         }
@@ -95,6 +95,6 @@ fn details(event: &Value) -> String {
     details.extend(event["uses"].as_u64().filter(|uses| *uses > 1).map(|uses| format!("{uses} uses")));
     details.extend(text("route").map(str::to_owned));
     details.extend(text("session").map(|session| format!("console session {session}")));
-    details.extend(event["device"]["name"].as_str().map(|device| format!("by the device {device}")));
+    details.extend(event["device"]["name"].as_str().map(|device| format!("by device {device}")));
     if details.is_empty() { "-".into() } else { details.join(", ") }
 }

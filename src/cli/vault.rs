@@ -88,21 +88,22 @@ impl Rekey {
         let name = former.name();
         if self.passphrase_fd.is_some() && former.row().needs != Needs::Passphrase {
             return Err(Failure::new(format!(
-                "this vault is unlocked by {name} now, and --passphrase-fd is for its present passphrase; pass the new one \
-                 with --new-passphrase-fd"
+                "--passphrase-fd is for the current passphrase, but this vault is unlocked by a {name}; pass the new \
+                 passphrase with --new-passphrase-fd"
             )));
         }
         if self.new_passphrase_fd.is_some() && next.row().needs != Needs::Passphrase {
             let hint = format!("--unlock {}", Method::Passphrase.name());
             return Err(Failure::new(format!(
-                "--new-passphrase-fd is for a new passphrase, and this vault would stay unlocked by {name}; add {hint}, or \
-                 leave it out",
+                "--new-passphrase-fd is for a new passphrase, but this vault would stay unlocked by a {name}; add \
+                 {hint}, or remove it",
                 name = next.name()
             )));
         }
         match (self.passphrase_fd, self.new_passphrase_fd) {
             (Some(present), Some(new)) if present == new => Err(Failure::new(format!(
-                "both passphrases cannot come from descriptor {new}: each is read to its end; pass another one"
+                "both passphrases cannot come from descriptor {new}, because it is read to its end; pass another \
+                 descriptor"
             ))),
             _ => Ok(()),
         }
@@ -124,7 +125,8 @@ fn in_use(home: &Home, error: VaultError) -> Failure {
     let VaultError::Locked(pid) = error else { return error.into() };
     let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     Failure::new(format!(
-        "the daemon{pid} has this vault open; nothing was changed. Stop it, run `{}` again, and start it again",
+        "the daemon{pid} is using this vault; nothing was changed. Stop the daemon, run `{}` again, then start the \
+         daemon",
         home.command("vault rekey")
     ))
 }
@@ -132,8 +134,8 @@ fn in_use(home: &Home, error: VaultError) -> Failure {
 fn unwritten(error: VaultError) -> Failure {
     match error {
         VaultError::Database(_) => Failure::new(format!(
-            "{error}. The next start opens the vault with the former key or passphrase; only if that is refused, the disk \
-             has kept the change all the same, and the new one opens it"
+            "{error}. At the next start, use the previous key or passphrase; if it is refused, the change did reach \
+             the disk: use the new one"
         )),
         error => error.into(),
     }
@@ -146,16 +148,19 @@ fn tell(home: &Home, former: Method, next: Method) {
     };
     match next.row().needs {
         Needs::KeyFile => {
-            output::note(&format!("{} holds the new key of this vault", home.key_file().display()));
+            output::note(&format!("{} contains the new key of this vault", home.key_file().display()));
             output::note(&unlock::keep_a_copy(home));
         }
-        Needs::Passphrase => output::note("the new passphrase opens this vault from now on"),
+        Needs::Passphrase => output::note("from now on, the new passphrase opens this vault"),
     }
     if former != next && former.row().needs == Needs::KeyFile {
         let key_file = home.key_file();
-        output::note(&format!("{} no longer opens this vault; delete it once no copy needs it", key_file.display()));
+        output::note(&format!(
+            "{} no longer opens this vault; delete it once no copy of the vault needs it",
+            key_file.display()
+        ));
     }
     output::note(&format!(
-        "copies of vault.db made before still open with the old {old}: delete them, and make new ones"
+        "earlier copies of vault.db still open with the old {old}: delete them, and make new copies"
     ));
 }

@@ -99,7 +99,7 @@ pub(super) fn template_name(text: &str) -> Result<String, String> {
 
 fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     // The last `=` separates them, because a secret's name cannot contain `=`, but a field can.
-    let (field, name) = text.rsplit_once('=').ok_or("FIELD=NAME is needed, as in headers.X-Key=acme-key-prod")?;
+    let (field, name) = text.rsplit_once('=').ok_or("must be FIELD=NAME, such as headers.X-Key=acme-key-prod")?;
     Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
 }
 
@@ -118,13 +118,13 @@ impl Adopt {
         guillemet_base::sys::process::hide()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
-            return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));
+            return Err(Failure::new("standard input cannot be replaced; remove --replace. Nothing was changed"));
         }
         store::check_free(home, &self.feature, &self.name)?;
         if !client::is_of_home(home)? {
             return Err(Failure::new(format!(
-                "the daemon at {}, which GUILLEMET_SOCKET names, does not read the templates in {}; unset \
-                 GUILLEMET_SOCKET, or set GUILLEMET_HOME to that daemon's home. Nothing was changed",
+                "the daemon at {} (from GUILLEMET_SOCKET) does not use the templates in {}; unset GUILLEMET_SOCKET, or \
+                 set GUILLEMET_HOME to that daemon's home. Nothing was changed",
                 home.socket().display(),
                 home.templates().display()
             )));
@@ -134,9 +134,9 @@ impl Adopt {
         proposal.show();
         let secrets = proposal.findings.values().flatten().map(|finding| finding.name.key());
         let count = secrets.collect::<std::collections::BTreeSet<_>>().len();
-        let what = format!("Keep {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
+        let what = format!("Create {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
         let then =
-            if replace { format!(", and take the values out of {}", proposal.source.shown) } else { String::new() };
+            if replace { format!(", and remove the values from {}", proposal.source.shown) } else { String::new() };
         let although = match proposal.compared.changes() {
             0 => String::new(),
             1 => ", although 1 setting differs".into(),
@@ -179,7 +179,7 @@ impl Adopt {
         notes.extend(plan.warnings.iter().map(|warning| warning_line(&warning.path, &warning.message)));
         notes.extend(other_targets(&trial, &description, (format, &template), reading.target));
         if self.format.as_deref().is_some_and(|wanted| wanted != format.extension()) {
-            notes.push(format!("written as {}: TOML cannot hold all of it", format.extension()));
+            notes.push(format!("written as {}, because TOML cannot represent everything in it", format.extension()));
         }
         let target = reading.target;
         let Self { feature, name, .. } = self;
@@ -209,8 +209,8 @@ impl Adopt {
             "cal-com" => cal_com::read(source, problems),
             other => {
                 return Err(Failure::new(format!(
-                    "configs of `{other}` are not read here: cal-com, custom-action, mcp-server and sip-trunk are. Write \
-                     its template by hand"
+                    "adopt does not read configs of `{other}`, only of cal-com, custom-action, mcp-server and \
+                     sip-trunk. Write the template by hand"
                 )));
             }
         })
@@ -221,7 +221,7 @@ impl Adopt {
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        output::error(&format!("the command failed inside, at {place}"));
+        output::error(&format!("internal error at {place}"));
     }));
 }
 
@@ -258,15 +258,13 @@ fn of_template(source: &Source, reading: &Reading, what: &str, found: Vec<Proble
 }
 
 fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear) -> Result<Comparison, String> {
-    let unread =
-        |why: String| format!("the rendered config is not what the consumer reads: {why}; nothing was changed");
+    let unread = |why: String| format!("the consumer cannot read the rendered config: {why}; nothing was changed");
     let text = std::str::from_utf8(rendered).map_err(|_| unread("it is not UTF-8".into()))?;
     let after = (reading.read)(text).map_err(unread)?;
     let marked = (reading.read)(&trial::marked(plan)).map_err(unread)?;
     let values: Vec<&str> = findings.values().flatten().map(|finding| finding.value.as_str()).collect();
-    meaning::compare(&reading.facts, &after, &marked, &values).map_err(|places| {
-        format!("the rendered config would not say the same in {}; nothing was changed", places.join(", "))
-    })
+    meaning::compare(&reading.facts, &after, &marked, &values)
+        .map_err(|places| format!("the rendered config would differ in {}; nothing was changed", places.join(", ")))
 }
 
 fn warning_line(path: &str, message: &str) -> String {
@@ -286,7 +284,7 @@ fn other_targets(
         let first = problems.first().map(|problem| format!("{} {}", problem.path, problem.message)).unwrap_or_default();
         let more = match problems.len() {
             0 | 1 => String::new(),
-            count => format!(" (and {} more; `guillemet template check` lists them)", count - 1),
+            count => format!(" (and {} more; run `guillemet template check` to list them)", count - 1),
         };
         told.push(format!("the target {} cannot be rendered: {}{more}", other.id, first.trim()));
     }
