@@ -182,8 +182,8 @@ fn what_its_place_cannot_hold_is_refused_with_the_reason() {
     let before = adopting.state();
     let ran = adopting.adopt(&file, "mcp-server", "a", &["--yes", "--secret", "headers.X-Key=a-key"]).refused(&[
         "headers.X-Key: the value cannot be used here: the MCP client would expand",
-        "headers.X-Token: the value cannot be used here: a header value may hold ASCII characters only",
-        "headers.Authorization: the value cannot be used here: a header value may not hold a line break",
+        "headers.X-Token: the value cannot be used here: a header value can only contain ASCII characters",
+        "headers.Authorization: the value cannot be used here: a header value cannot contain a line break",
         "nothing was changed",
     ]);
     ran.never_says(&["s3cret"]);

@@ -74,7 +74,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
                     value if value.len() > 126 => "128 bytes",
                     value if holds_parameter(value) => "parameter of their own",
                     value if value.contains('"') => "no escape",
-                    _ => "may not end with `\\`",
+                    _ => "cannot end with `\\`",
                 };
                 refused("baresip", value, reason, Some(because));
                 if because.starts_with("no") || because.starts_with("may") {

@@ -292,7 +292,7 @@ async fn a_template_names_its_targets_in_each_format() {
         ("targets:\n- text\n- 1\n", 3, "is not a target id"),
         ("targets:\n- text\n- ''\n", 3, "is not a target id"),
         ("targets:\n- text\n- pjsip\n", 3, "has no target \"pjsip\""),
-        ("targets:\n- text\n- ok\n- text\n", 4, "\"text\" stands twice"),
+        ("targets:\n- text\n- ok\n- text\n", 4, "\"text\" is listed twice"),
         ("targets:\n- text\n- '@0'\n", 3, "the secret \"secret-0\" is in `targets`"),
         ("targets: {'@0': a}\n", 1, "the secret \"secret-0\" is in `targets`"),
     ] {

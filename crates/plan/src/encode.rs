@@ -18,7 +18,7 @@ mod dotenv;
 pub const TEXT_MAX: usize = 4 << 20;
 
 /// The reason of a refusal when a document exceeds its limit.
-pub const TOO_MUCH: &str = "with it, the document gets too long, or takes too many encoders";
+pub const TOO_MUCH: &str = "the document would get too long, or need too many encoders";
 
 /// The reason why a place cannot hold a text. Never contains the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +81,7 @@ pub fn eval<S: Source>(expr: &Expr, source: &S, out: &mut Clear) -> Result<(), R
         Expr::Apply { op, args } => apply(op, args, source, out)?,
     }
     if out.len() > TEXT_MAX {
-        return refuse(format!("encoded for its place, it is longer than {} MiB", TEXT_MAX >> 20));
+        return refuse(format!("it is longer than {} MiB when encoded for its place", TEXT_MAX >> 20));
     }
     if !source.spend(out.len() - begin) {
         return refuse(TOO_MUCH);
@@ -142,7 +142,7 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
         Op::UrlQuery | Op::Filter(ValueFilter::Url) => percent(&text, out),
         Op::UrlPathSegment => {
             if matches!(text.as_slice(), b"." | b"..") {
-                return refuse("a path segment may not be `.` or `..`, which would lead to another path");
+                return refuse("a path segment cannot be `.` or `..`, which would lead to another path");
             }
             percent(&text, out);
         }
@@ -152,19 +152,19 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
         Op::Filter(ValueFilter::Trim) => {
             let trimmed = utf8(&text)?.trim();
             if trimmed.is_empty() {
-                return refuse("nothing is left of the value after `trim`");
+                return refuse("the value is empty after `trim`");
             }
             out.extend_from_slice(trimmed.as_bytes());
         }
         Op::BasicCredentials => {
             let mut pair = text;
             if pair.contains(&b':') {
-                return refuse("the user name of basic credentials may not hold `:` (RFC 7617)");
+                return refuse("the user name of basic credentials cannot contain `:` (RFC 7617)");
             }
             pair.push(b':');
             append_argument(args, 1, source, &mut pair)?;
             if utf8(&pair)?.contains(char::is_control) {
-                return refuse("basic credentials may not hold control characters (RFC 7617)");
+                return refuse("basic credentials cannot contain control characters (RFC 7617)");
             }
             append_encoded(&data_encoding::BASE64, &pair, out);
         }
@@ -174,7 +174,7 @@ fn transform<S: Source>(op: &Op, args: &[Text], source: &S, out: &mut Clear) -> 
             triple.push(b':');
             append_argument(args, 1, source, &mut triple)?;
             if triple[..user].contains(&b':') || triple[user + 1..].contains(&b':') {
-                return refuse("the user name and the realm of a digest may not hold `:`, which divides them");
+                return refuse("the user name and realm of a digest cannot contain `:`, which separates them");
             }
             triple.push(b':');
             append_argument(args, 2, source, &mut triple)?;
@@ -291,13 +291,13 @@ fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
     if text.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) && !blank(text.first()) && !blank(text.last()) {
         Ok(())
     } else if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        refuse("a header value may not hold a line break or NUL")
+        refuse("a header value cannot contain a line break or NUL")
     } else if !text.is_ascii() {
-        refuse("a header value may hold ASCII characters only")
+        refuse("a header value can only contain ASCII characters")
     } else if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-        refuse("a header value may not hold control characters")
+        refuse("a header value cannot contain control characters")
     } else {
-        refuse("a header value may not begin or end with a blank; use `| trim` if the blank is not part of the value")
+        refuse("a header value cannot start or end with a space or tab; use `| trim` if it is not part of the value")
     }
 }
 
@@ -319,20 +319,22 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
         .find(|scheme| text.len() >= scheme.len() && text[..scheme.len()].eq_ignore_ascii_case(scheme))
         .map(|scheme| &text[scheme.len()..]);
     let Some(rest) = rest else {
-        return refuse("not an absolute URL: it has to begin with https:// or http://");
+        return refuse("not an absolute URL: it must start with https:// or http://");
     };
     if !text.iter().all(|b| URL[usize::from(*b)]) {
-        return refuse("a URL may not hold blanks, control characters, non-ASCII characters or any of \" < > \\ ^ ` |");
+        return refuse(
+            "a URL cannot contain spaces, control characters, non-ASCII characters or any of \" < > \\ ^ ` |",
+        );
     }
     let bad_escape = |behind: &[u8]| !behind.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if text.split(|b| *b == b'%').skip(1).any(bad_escape) {
-        return refuse("a URL may hold `%` only before two hexadecimal digits");
+        return refuse("a URL can contain `%` only before two hexadecimal digits");
     }
     let authority_end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(authority_end);
     let host = authority.rsplit(|b| *b == b'@').next().unwrap_or_default();
     if host.is_empty() || host.starts_with(b":") {
-        return refuse("the URL names no host");
+        return refuse("the URL has no host");
     }
     let path = tail.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
     // A dot may be written as `%2e`, in either case.
@@ -350,7 +352,7 @@ fn check_url(text: &[u8]) -> Result<(), Refusal> {
         matches!(count, 1 | 2)
     };
     if path.split(|b| *b == b'/').any(dots) {
-        return refuse("a path segment of a URL may not be `.` or `..`, which would lead to another path");
+        return refuse("a path segment of a URL cannot be `.` or `..`, which would lead to another path");
     }
     Ok(())
 }
@@ -411,10 +413,12 @@ const ASTERISK_VALUE_MAX: usize = 7_900;
 fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     let stripped = |b: Option<&u8>| b.is_some_and(|b| *b <= b' ');
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return refuse("an Asterisk value may not hold a line break or NUL");
+        return refuse("an Asterisk value cannot contain a line break or NUL");
     }
     if stripped(text.first()) || stripped(text.last()) {
-        return refuse("an Asterisk value may not begin or end with a blank or a control character, which is stripped");
+        return refuse(
+            "an Asterisk value cannot start or end with a space or a control character, which Asterisk strips",
+        );
     }
     let begin = out.len();
     for b in text {
@@ -424,7 +428,7 @@ fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
         out.push(*b);
     }
     if out.len() - begin > ASTERISK_VALUE_MAX {
-        return refuse(format!("an Asterisk value may have at most {ASTERISK_VALUE_MAX} bytes"));
+        return refuse(format!("an Asterisk value can have at most {ASTERISK_VALUE_MAX} bytes"));
     }
     Ok(())
 }
@@ -433,7 +437,7 @@ fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 /// `\`, because every other escape begins with a `\`. Line breaks could be read, but would count as lines of the file.
 fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return refuse("a string of a Kamailio configuration may not hold a line break or NUL");
+        return refuse("a string of a Kamailio configuration cannot contain a line break or NUL");
     }
     quoted(text, out, |b| matches!(b, b'"' | b'\\').then_some(b));
     Ok(())
@@ -442,7 +446,7 @@ fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 /// Appends a quoted value of `curl --config` (src/tool_parsecfg.c).
 fn curl_config(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.contains(&0) {
-        return refuse("a value of a curl configuration may not hold NUL");
+        return refuse("a value of a curl configuration cannot contain NUL");
     }
     quoted(text, out, |b| match b {
         b'"' | b'\\' => Some(b),
