@@ -79,7 +79,7 @@ fn what_another_machine_uses_is_told_everywhere() {
     // The command line.
     assert_eq!((listed(&a, "one"), listed(&a, "unused")), (format!("{last} on beta"), "never".to_owned()));
     let text = a.done(&["secret", "show", "one"], "");
-    assert!(text.contains(&format!("Resolutions  3\nLast used    {last} on beta\n")), "{text}");
+    assert!(text.contains(&format!("Uses         3\nLast used    {last} on beta\n")), "{text}");
     assert!(text.contains("Uses on other devices\n  3  beta  "), "{text}");
     assert_eq!(question(&a, "one"), format!("last used {last} on beta"));
     assert_eq!(question(&a, "unused"), "never used on any device");
